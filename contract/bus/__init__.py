@@ -1,0 +1,14 @@
+"""Where jobs, events, cancellations and heartbeats travel. No other package spells a Redis key.
+
+    ew:{MODEL}:queue      stream, group `workers`: the jobs that wait, and those claimed
+    ew:{MODEL}:job:ID     hash: state, attempt (the fencing token), worker, reply stream, deadline
+    ew:{MODEL}:cancel     stream: ids of cancelled jobs
+    ew:{MODEL}:dead       stream: jobs that broke every worker that tried them
+    ew:{TAG}:leases       sorted set: name -> when its lease ends (ms, Redis' clock)
+    ew:{TAG}:ready        the same for those that accept work; TAG is a model or `gateways`
+    ew:{TAG}:beats        hash: name -> heartbeat
+    ew:out:GATEWAY        reply stream of one gateway process: the frames, and so the durable log
+
+All keys of one model share a hash tag, so a script never crosses a cluster slot. Times inside
+Redis are Redis' own; nobody compares the clocks of two hosts.
+"""

@@ -1,0 +1,115 @@
+"""Clients of Redis (or Valkey), and Lua scripts called by digest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from redis.asyncio import BlockingConnectionPool, Redis, from_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+#: The longest that a reader waits in one command; half-open connections show after it.
+BLOCK_MS: Final = 5_000
+_SOCKET_TIMEOUT_S: Final = BLOCK_MS / 1000 + 2
+#: A `Redis`: its own types give every reply as the union of all protocols' shapes.
+RedisClient: TypeAlias = Any
+_SCRIPTS: Final = Path(__file__).parent / "scripts"
+
+
+def connect(url: str, *, connections: int = 16) -> Redis:
+    """A client for short commands. It does not retry: a lost reply to a write would repeat it.
+
+    Raises `redis.RedisError` (from its commands) when the server is away.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=5,
+        protocol=2,
+        socket_timeout=_SOCKET_TIMEOUT_S,
+        socket_connect_timeout=2,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return Redis(connection_pool=pool)
+
+
+def connect_reader(url: str) -> Redis:
+    """A client for one blocking reader. Its commands must never be cancelled: what the server
+    had already delivered would be lost."""
+    return from_url(
+        url,
+        single_connection_client=True,
+        protocol=2,
+        socket_timeout=_SOCKET_TIMEOUT_S,
+        socket_connect_timeout=2,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+class Script:
+    """A Lua script by its digest, loaded again whenever the server has forgotten it."""
+
+    def __init__(self, name: str) -> None:
+        self.source = (_SCRIPTS / f"{name}.lua").read_text()
+        self.digest = ""
+
+    async def __call__(self, db: RedisClient, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        return (await self.map(db, [(keys, args)]))[0]
+
+    async def map(
+        self, db: RedisClient, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    ) -> list[Any]:
+        """Run the script once per (keys, args), in one round trip. Raises the first error."""
+        if not self.digest:
+            self.digest = await db.script_load(self.source)
+        answers = await self._pipeline(db, calls)
+        if any(isinstance(answer, NoScriptError) for answer in answers):
+            await db.script_load(self.source)
+            missed = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            again = await self._pipeline(db, [calls[i] for i in missed])
+            for i, answer in zip(missed, again, strict=True):
+                answers[i] = answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    async def _pipeline(
+        self, db: RedisClient, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    ) -> list[Any]:
+        pipe = db.pipeline(transaction=False)
+        for keys, args in calls:
+            pipe.execute_command("EVALSHA", self.digest, len(keys), *keys, *args)
+        answers: list[Any] = await pipe.execute(raise_on_error=False)
+        return answers
+
+
+async def wait_for_server(db: RedisClient, timeout_s: float) -> None:
+    """Return once the server answers. Raises the last `RedisError` after `timeout_s`."""
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        try:
+            await db.ping()
+            return
+        except RedisError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.05)
+
+
+async def last_id(db: RedisClient, key: str) -> str:
+    """The id of a stream's last entry, `0` if it has none."""
+    entries = await db.xrevrange(key, count=1)
+    return entries[0][0].decode() if entries else "0"
+
+
+def entries_of(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:
+    """The entries in redis-py's answer to XREAD or XREADGROUP of one stream; those deleted
+    meanwhile have no fields and are left out."""
+    if not answer:
+        return []
+    return [(entry.decode(), fields) for entry, fields in answer[0][1] if fields]

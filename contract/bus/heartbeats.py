@@ -1,0 +1,49 @@
+"""Who is alive: leases that end unless they are renewed, each with a heartbeat."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from contract.bus.client import RedisClient, Script
+
+LEASE_MS: Final = 10_000
+BEAT_EVERY_S: Final = 2.5
+_FORGET_MS: Final = 60_000
+
+_beat = Script("beat")
+_alive = Script("alive")
+
+
+class Heartbeats:
+    """Who is alive: the workers of a model, or (`gateways`) the gateway processes."""
+
+    def __init__(self, db: RedisClient, tag: str) -> None:
+        self.db = db
+        self._keys = [f"ew:{{{tag}}}:{part}" for part in ("leases", "ready", "beats")]
+
+    async def beat(self, name: str, heartbeat: msgspec.Struct, *, ready: bool) -> bool:
+        """Renew the lease. True if it had lapsed: others may have taken over what this one held."""
+        body = msgspec.msgpack.encode(heartbeat)
+        return bool(await _beat(self.db, self._keys, [name, body, LEASE_MS, int(ready)]))
+
+    async def alive(self) -> list[bytes]:
+        """The heartbeats of all whose lease holds, still encoded."""
+        answer = await _alive(self.db, self._keys, [_FORGET_MS])
+        return [body for body in answer if body is not None]
+
+    async def names(self) -> set[str]:
+        """The names of all whose lease holds."""
+        seconds, micros = await self.db.time()
+        now = seconds * 1000 + micros // 1000
+        names = await self.db.zrangebyscore(self._keys[0], now, "+inf")
+        return {name.decode() for name in names}
+
+    async def leave(self, name: str) -> None:
+        """End a lease at once: its holder stopped, or is known to be dead."""
+        pipe = self.db.pipeline(transaction=False)
+        pipe.zrem(self._keys[0], name)
+        pipe.zrem(self._keys[1], name)
+        pipe.hdel(self._keys[2], name)
+        await pipe.execute()

@@ -1,0 +1,294 @@
+"""The queue of one model: jobs are put, claimed, begun, and completed or released."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from contract.bus.client import BLOCK_MS, RedisClient, Script, entries_of, last_id
+from contract.messages import Job, decode_job, encode_job
+
+GROUP: Final = "workers"
+#: How long a finished job's state can still be read.
+KEEP_MS: Final = 300_000
+MAX_ATTEMPTS: Final = 3
+
+_enqueue = Script("enqueue")
+_begin = Script("begin")
+_complete = Script("complete")
+_release = Script("release")
+_take_over = Script("take_over")
+_cancel = Script("cancel")
+
+
+class QueueFull(Exception):
+    """The model's queue has no room; `waiting` jobs are before this one."""
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting} jobs are waiting")
+        self.waiting = waiting
+
+
+class NotServed(Exception):
+    """No worker of this model is ready."""
+
+
+class Conflict(Exception):
+    """Another job has this id already (an idempotency key used for a different request)."""
+
+
+class Ticket(NamedTuple):
+    """Where the answer to a job can be read: its reply stream, from after entry `first` on.
+
+    `waiting` is the number of jobs before it; `known` says that the job had been put before.
+    """
+
+    reply: str
+    first: str
+    waiting: int = 0
+    known: bool = False
+
+
+class Claim(NamedTuple):
+    """A queue entry that a worker holds, not begun yet. `job` is None if it could not be read."""
+
+    entry: str
+    job: Job | None
+    job_id: str
+
+
+class Attempt(NamedTuple):
+    """A begun job. `number` fences: of two attempts at one job, only the higher counts."""
+
+    job: Job
+    entry: str
+    number: int
+    reply: str
+    first: str
+    left_ms: int = 0
+
+
+class Refused(NamedTuple):
+    """A job that will not be run, though its client still waits for a word."""
+
+    attempt: Attempt
+    reason: str
+
+
+class JobQueue:
+    """The jobs of one model."""
+
+    def __init__(self, db: RedisClient, model: str) -> None:
+        self.db = db
+        self.model = model
+        self.key = f"ew:{{{model}}}:queue"
+        self.dead_key = f"ew:{{{model}}}:dead"
+        self._ready_key = f"ew:{{{model}}}:ready"
+        self._leases_key = f"ew:{{{model}}}:leases"
+
+    def job_key(self, job_id: str) -> str:
+        return f"ew:{{{self.model}}}:job:{job_id}"
+
+    async def put(
+        self,
+        job: Job,
+        reply: str,
+        first: str,
+        *,
+        max_waiting: int,
+        deadline_ms: int,
+        must_be_served: bool = True,
+        digest: str = "",
+    ) -> Ticket:
+        """Put a job, once: a job with this id that is there already is answered, not repeated.
+
+        Raises `QueueFull`, `NotServed` (with `must_be_served`), `Conflict`, `RedisError`.
+        """
+        bounds = [max_waiting, deadline_ms, KEEP_MS, int(must_be_served)]
+        answer = await _enqueue(
+            self.db,
+            [self.key, self.job_key(job.id), self._ready_key],
+            [GROUP, encode_job(job), digest, reply, first, *bounds],
+        )
+        match answer:
+            case [b"queued", waiting]:
+                return Ticket(reply, first, waiting)
+            case [b"known", known_digest, known_reply, known_first, _]:
+                if known_digest.decode() != digest:
+                    raise Conflict(job.id)
+                return Ticket(known_reply.decode(), known_first.decode(), known=True)
+            case [b"full", waiting]:
+                raise QueueFull(waiting)
+            case _:
+                raise NotServed(self.model)
+
+    async def waiting(self) -> int:
+        """How many jobs wait unclaimed."""
+        length = int(await self.db.xlen(self.key))
+        try:
+            summary = await self.db.xpending(self.key, GROUP)
+        except ResponseError:
+            return length
+        return length - int(summary["pending"])
+
+    async def open(self) -> None:
+        """Make the group, from the first entry on. A group that is there stays as it is."""
+        try:
+            await self.db.xgroup_create(self.key, GROUP, "0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    async def claim(
+        self, reader: RedisClient, worker: str, count: int, block_ms: int
+    ) -> list[Claim]:
+        """Wait up to `block_ms` for at most `count` jobs. Never cancel this call."""
+        return await self._read_group(reader, worker, count, ">", "BLOCK", block_ms)
+
+    async def claimed_before(self, reader: RedisClient, worker: str, count: int) -> list[Claim]:
+        """Entries delivered to this worker and not ended: after a reconnect, those whose
+        delivery was lost on the way are among them."""
+        return await self._read_group(reader, worker, count, "0")
+
+    async def _read_group(
+        self, reader: RedisClient, worker: str, count: int, start: str, *options: Any
+    ) -> list[Claim]:
+        command = ["XREADGROUP", "GROUP", GROUP, worker, "COUNT", count, *options]
+        try:
+            answer = await reader.execute_command(*command, "STREAMS", self.key, start)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            await self.open()
+            return []
+        return _claims(entries_of(answer))
+
+    async def take_over(self, worker: str, count: int) -> list[Claim]:
+        """Claim jobs of workers whose lease has ended."""
+        keys = [self.key, self._leases_key]
+        answer = await _take_over(self.db, keys, [GROUP, worker, count])
+        return _claims((entry.decode(), _mapping(flat)) for entry, flat in answer)
+
+    async def begin(
+        self, worker: str, claims: Sequence[Claim], max_attempts: int = MAX_ATTEMPTS
+    ) -> list[Attempt | Refused]:
+        """Begin an attempt at each claim; what was cancelled or ended meanwhile is left out."""
+        readable = [claim for claim in claims if claim.job is not None]
+        for claim in claims:
+            if claim.job is None:
+                await self._bury(claim.entry, "unreadable")
+        answers = await _begin.map(
+            self.db,
+            [
+                (
+                    [self.key, self.job_key(claim.job_id), self.dead_key],
+                    [GROUP, claim.entry, worker, max_attempts, KEEP_MS],
+                )
+                for claim in readable
+            ],
+        )
+        begun: list[Attempt | Refused] = []
+        for claim, answer in zip(readable, answers, strict=True):
+            verdict = answer[0].decode()
+            if verdict == "drop" or claim.job is None:
+                continue
+            attempt = Attempt(
+                claim.job,
+                claim.entry,
+                answer[1],
+                answer[2].decode(),
+                answer[3].decode(),
+                answer[4] if verdict == "run" else 0,
+            )
+            begun.append(attempt if verdict == "run" else Refused(attempt, verdict))
+        return begun
+
+    async def complete(self, worker: str, ended: Iterable[tuple[Attempt, str]]) -> int:
+        """End attempts, each with its state (`done`, `failed`, `cancelled`), if they still own
+        their jobs. Answers how many were fenced off. Safe to repeat."""
+        answers = await _complete.map(
+            self.db,
+            [
+                (
+                    [self.key, self.job_key(attempt.job.id)],
+                    [GROUP, attempt.entry, worker, attempt.number, state, KEEP_MS],
+                )
+                for attempt, state in ended
+            ],
+        )
+        return sum(answer == 0 for answer in answers)
+
+    async def release(self, worker: str, attempts: Iterable[Attempt]) -> None:
+        """Give attempts back unfinished: another worker may take their jobs over at once."""
+        await _release.map(
+            self.db,
+            [
+                (
+                    [self.key, self.job_key(attempt.job.id)],
+                    [GROUP, attempt.entry, worker, attempt.number],
+                )
+                for attempt in attempts
+            ],
+        )
+
+    async def owners(self, job_ids: Sequence[str]) -> dict[str, int]:
+        """The current attempt number of each job that still exists."""
+        pipe = self.db.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.hget(self.job_key(job_id), "attempt")
+        numbers = await pipe.execute()
+        return {
+            job_id: int(number)
+            for job_id, number in zip(job_ids, numbers, strict=True)
+            if number is not None
+        }
+
+    async def _bury(self, entry: str, reason: str) -> None:
+        for _, fields in await self.db.xrange(self.key, entry, entry):
+            await self.db.xadd(self.dead_key, {b"reason": reason, **fields}, maxlen=1000)
+        await self.db.xack(self.key, GROUP, entry)
+        await self.db.xdel(self.key, entry)
+
+
+class Cancellations:
+    """The jobs of one model that nobody wants any more."""
+
+    def __init__(self, db: RedisClient, model: str) -> None:
+        self.db = db
+        self.queue = JobQueue(db, model)
+        self.key = f"ew:{{{model}}}:cancel"
+
+    async def announce(self, job_id: str) -> bool:
+        """Cancel a job wherever it is. False if it had ended already."""
+        keys = [self.queue.job_key(job_id), self.key]
+        return bool(await _cancel(self.db, keys, [job_id]))
+
+    async def listen(self, reader: RedisClient) -> AsyncIterator[str]:
+        """Job ids cancelled from now on. Ends only by an error of the connection."""
+        last = await last_id(self.db, self.key)
+        while True:
+            answer = await reader.execute_command(
+                "XREAD", "COUNT", 1000, "BLOCK", BLOCK_MS, "STREAMS", self.key, last
+            )
+            for entry, fields in entries_of(answer):
+                last = entry
+                yield fields[b"job"].decode()
+
+
+def _claims(entries: Iterable[tuple[str, Mapping[bytes, bytes]]]) -> list[Claim]:
+    return [_claim(entry, fields) for entry, fields in entries]
+
+
+def _claim(entry: str, fields: Mapping[bytes, bytes]) -> Claim:
+    try:
+        job = decode_job(fields[b"job"])
+    except (KeyError, msgspec.MsgspecError):
+        return Claim(entry, None, "")
+    return Claim(entry, job, job.id)
+
+
+def _mapping(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,74 @@
+"""Reply streams: frames of letters to one gateway process, and so the durable log of answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Final
+
+from contract.bus.client import BLOCK_MS, RedisClient, entries_of, last_id
+from contract.messages import Letter, decode_frame, encode_frame
+
+#: How long a dead gateway's replies can still be read.
+KEEP_MS: Final = 300_000
+
+
+def reply_key(gateway: str) -> str:
+    """The reply stream of a gateway process."""
+    return f"ew:out:{gateway}"
+
+
+class ReplyStream:
+    """The frames for one gateway process."""
+
+    def __init__(self, db: RedisClient, gateway: str) -> None:
+        self.db = db
+        self.key = reply_key(gateway)
+
+    async def open(self) -> str:
+        """Make the stream, or keep it alive; answers the id of its last entry.
+
+        Workers never make it: what they publish after its gateway is long gone is dropped.
+        """
+        if not await self.db.exists(self.key):
+            await self.db.xadd(self.key, {b"f": encode_frame([])})
+        await self.db.pexpire(self.key, KEEP_MS)
+        return await last_id(self.db, self.key)
+
+    async def trim(self, before: str) -> None:
+        """Forget the entries before id `before`."""
+        await self.db.execute_command("XTRIM", self.key, "MINID", "~", before)
+
+
+async def publish(db: RedisClient, frames: Iterable[tuple[str, bytes]]) -> None:
+    """Append each frame to its reply stream, in one round trip. Raises `RedisError`; it is
+    safe to publish the same frames again, readers drop sequence numbers they have seen."""
+    pipe = db.pipeline(transaction=False)
+    for reply, frame in frames:
+        pipe.execute_command("XADD", reply, "NOMKSTREAM", "*", "f", frame)
+    await pipe.execute()
+
+
+async def read_frames(
+    reader: RedisClient, reply: str, last: str, *, block_ms: int = BLOCK_MS
+) -> list[tuple[str, list[Letter]]]:
+    """Wait for the frames after entry `last`; each with its entry id. Never cancel this call."""
+    answer = await reader.execute_command(
+        "XREAD", "COUNT", 64, "BLOCK", block_ms, "STREAMS", reply, last
+    )
+    return [(entry, decode_frame(fields[b"f"])) for entry, fields in entries_of(answer)]
+
+
+async def scan_letters(
+    db: RedisClient, reply: str, after: str, job_id: str
+) -> AsyncIterator[tuple[str, Letter]]:
+    """A job's letters in a reply stream, after entry `after` and up to its present end."""
+    start = f"({after}"
+    while True:
+        entries = await db.xrange(reply, start, count=256)
+        for entry, fields in entries:
+            for letter in decode_frame(fields[b"f"]):
+                if letter.job_id == job_id:
+                    yield entry.decode(), letter
+        if len(entries) < 256:
+            return
+        start = f"({entries[-1][0].decode()}"

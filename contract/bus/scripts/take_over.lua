@@ -1,0 +1,28 @@
+-- Claim entries whose worker's lease has ended; a script runs alone, so no lock is needed.
+-- KEYS: queue, leases
+-- ARGV: group, worker, max entries
+-- Answers the claimed entries, as XCLAIM does.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+if consumers.err then
+  return {}
+end
+local claimed = {}
+for _, info in ipairs(consumers) do
+  local name, pending = info[2], info[4]
+  local lease = redis.call('ZSCORE', KEYS[2], name)
+  if name ~= ARGV[2] and not (lease and tonumber(lease) >= now) then
+    if pending == 0 then
+      redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name)
+    elseif #claimed < tonumber(ARGV[3]) then
+      local entries = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[3] - #claimed, name)
+      for _, entry in ipairs(entries) do
+        for _, taken in ipairs(redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, entry[1])) do
+          table.insert(claimed, taken)
+        end
+      end
+    end
+  end
+end
+return claimed

@@ -1,0 +1,240 @@
+"""Configuration: deploy/config.json, with EW_* variables over it, checked once and then frozen.
+
+`EW_GATEWAY__PORT=9000` overrides `gateway.port`; two underscores go one level down.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from contract.json_lines import DuplicateKey, line_of, load_json
+
+EngineName = Literal["vllm", "cuda-vllm", "cpu-vllm", "cuda-trt", "openai", "mock"]
+Dtype = Literal["auto", "float16", "bfloat16", "float32", "half", "float"]
+#: A model's id is in URLs, Redis keys, file names and metric labels.
+ModelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,95}$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names file, line and key of each problem."""
+
+
+class Part(BaseModel):
+    """A section of the configuration: no unknown keys, no change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelConfig(Part):
+    """One model that clients can ask for by its name."""
+
+    engine: EngineName = Field(
+        "vllm", description="`vllm` is cuda-vllm where an NVIDIA GPU is seen, else cpu-vllm."
+    )
+    model_path: str = Field(
+        description="A local directory (relative to the project) or a Hugging Face repository id."
+    )
+    env: str | None = Field(
+        None, description="The environment that runs the engine; `ew-ENGINE` when not given."
+    )
+    replicas: int = Field(1, ge=1, le=64, description="How many workers serve this model.")
+    max_batch_size: int | None = Field(
+        None, ge=1, le=65536, description="Sequences that the engine runs at once."
+    )
+    max_input_len: int | None = Field(None, ge=1, description="The longest prompt, in tokens.")
+    max_output_len: int | None = Field(None, ge=1, description="The longest answer, in tokens.")
+    max_model_len: int | None = Field(
+        None,
+        ge=1,
+        description="Prompt and answer together, in tokens; the sum of the two if unset.",
+    )
+    dtype: Dtype = Field("auto", description="The type of weights and activations.")
+    tensor_parallel_size: int = Field(1, ge=1, le=64, description="GPUs that share each layer.")
+    pipeline_parallel_size: int = Field(1, ge=1, le=64, description="GPUs that share the layers.")
+    quantization: str | None = Field(None, description="As the engine names it, such as `fp8`.")
+    gpu_memory_utilization: float | None = Field(
+        None, gt=0, le=1, description="Fraction of a GPU's memory; ew plans exact bytes if unset."
+    )
+    adapter_path: str | None = Field(None, description="A LoRA adapter to serve with the model.")
+    adapters: dict[str, str] = Field(
+        default_factory=dict, description="LoRA adapters by the name that requests give."
+    )
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with the checkpoint."
+    )
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict, description="Passed to the engine as they are."
+    )
+    start_timeout_s: float = Field(900, gt=0, description="The longest that a start may take.")
+    base_url: str | None = Field(None, description="`openai` engine: the server behind it.")
+    api_key_env: str | None = Field(
+        None, description="`openai` engine: the variable that holds the server's key."
+    )
+    upstream_model: str | None = Field(
+        None, description="`openai` engine: the model's name there; the id here if unset."
+    )
+    command: list[str] | None = Field(
+        None, description="`openai` engine: start this server with the model; {port} is filled in."
+    )
+
+    @property
+    def context_len(self) -> int | None:
+        """Prompt and answer together, in tokens, if the configuration bounds it."""
+        if self.max_model_len or not (self.max_input_len and self.max_output_len):
+            return self.max_model_len
+        return self.max_input_len + self.max_output_len
+
+
+class GatewayConfig(Part):
+    """The HTTP server."""
+
+    host: str = Field("127.0.0.1", description="Loopback unless you ask for more.")
+    port: Port = Field(8080, description="0 picks a free port.")
+    processes: int = Field(
+        0, ge=0, le=64, description="HTTP processes; 0 takes one for every four cores."
+    )
+    drain_timeout_s: float = Field(
+        30, ge=0, description="How long open answers may go on when the gateway stops."
+    )
+
+
+class RedisConfig(Part):
+    """Where queues and token streams live."""
+
+    url: str | None = Field(
+        None,
+        description="An external Redis (>= 7) or Valkey, as redis://, rediss:// or unix://; "
+        "ew starts a Valkey of its own if unset.",
+    )
+
+
+class LimitsConfig(Part):
+    """Bounds that keep one client from hurting the others."""
+
+    max_waiting: int = Field(1024, ge=1, description="Jobs that may wait for one model.")
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="The largest request body.")
+    max_output_len: int = Field(32_768, ge=1, description="The most tokens a request may ask for.")
+    max_choices: int = Field(8, ge=1, le=128, description="The largest `n`.")
+    queue_timeout_s: float = Field(120, gt=0, description="The longest wait for a worker.")
+    first_token_timeout_s: float = Field(
+        120, gt=0, description="From the worker to its first token."
+    )
+    token_gap_timeout_s: float = Field(60, gt=0, description="Between two tokens.")
+    total_timeout_s: float = Field(900, gt=0, description="From the request to the last token.")
+
+
+class Config(BaseSettings):
+    """Everything that an operator decides."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EW_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+    )
+
+    schema_: str | None = Field(None, alias="$schema", description="For editors.")
+    models: dict[ModelId, ModelConfig] = Field(default_factory=dict)
+    gateway: GatewayConfig = GatewayConfig()
+    redis: RedisConfig = RedisConfig()
+    limits: LimitsConfig = LimitsConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Variables win over the file (which comes as init arguments)."""
+        return env_settings, init_settings
+
+
+class WorkerSpec(Part):
+    """All that one worker process needs to know; the supervisor hands it over as JSON in
+    the variable EW_WORKER."""
+
+    name: str
+    model_id: ModelId
+    model: ModelConfig
+    engine: EngineName
+    env: str
+    redis_url: str
+    #: Bytes of GPU memory per GPU for the KV cache, as planned; None leaves it to the engine.
+    kv_cache_bytes: int | None = None
+    #: Fraction of each GPU's memory that the engine may take in all.
+    gpu_memory_fraction: float | None = None
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file. Raises `ConfigError`."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    try:
+        data = load_json(text)
+    except DuplicateKey as error:
+        raise ConfigError(f"{path}:{error.line}: `{error.key}` is given twice") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}:1: expected an object")
+    try:
+        return Config(**data)
+    except ValidationError as error:
+        problems = [_explain(path, text, problem) for problem in error.errors()]
+        raise ConfigError("\n".join(problems)) from None
+
+
+def _explain(path: Path, text: str, problem: Any) -> str:
+    """One line about one problem: where it is, what it is, and the nearest known key."""
+    keys = [str(part) for part in problem["loc"] if part != "[key]"]
+    name = ".".join(keys)
+    variable = _variable(keys)
+    where = variable if variable else f"{path}:{line_of(text, keys)}"
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(keys[-1], _known_keys(keys[:-1]), n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        return f"{where}: unknown key `{name}`{hint}"
+    return f"{where}: `{name}`: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+
+
+def _variable(keys: list[str]) -> str | None:
+    """The environment variable that a problem came from, if it did."""
+    name = "EW_" + "__".join(keys).upper()
+    return name if name in os.environ else None
+
+
+def _known_keys(keys: list[str]) -> list[str]:
+    """The keys that the section at `keys` may have."""
+    sections: dict[str, type[BaseModel]] = {
+        "": Config,
+        "gateway": GatewayConfig,
+        "redis": RedisConfig,
+        "limits": LimitsConfig,
+        "models": ModelConfig,
+    }
+    section = sections.get(keys[0] if keys else "", Config)
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def is_repo_id(model_path: str) -> bool:
+    """Whether a model path has the form of a Hugging Face repository id."""
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", model_path) is not None

@@ -1,0 +1,112 @@
+"""API keys: `ew_<id>_<secret>_<checksum>`. Only the secret's SHA-256 is kept.
+
+The secret has 256 random bits, so a plain fast hash is enough. The checksum lets a scanner (or
+a person) tell a mistyped key from a revoked one without asking anybody.
+"""
+
+from __future__ import annotations
+
+import base64
+import fnmatch
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import time
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+_FORM = re.compile(r"ew_([a-z0-9]{8})_([A-Za-z0-9]{43})_([0-9a-f]{8})")
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is kept of a key. `models` are globs over model ids; times are Unix seconds."""
+
+    id: str
+    sha256: str
+    name: str = ""
+    models: tuple[str, ...] = ("*",)
+    created_unix_s: float = 0.0
+    expires_unix_s: float | None = None
+    revoked_unix_s: float | None = None
+
+    def may_use(self, model: str) -> bool:
+        return any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
+
+    def is_live(self, now_unix_s: float) -> bool:
+        if self.revoked_unix_s is not None and now_unix_s >= self.revoked_unix_s:
+            return False
+        return self.expires_unix_s is None or now_unix_s < self.expires_unix_s
+
+
+class NewKey(NamedTuple):
+    """A key just made: `text` is shown once and kept nowhere."""
+
+    text: str
+    record: KeyRecord
+
+
+class KeyFileError(Exception):
+    """The key file cannot be used; the message says why and what to do."""
+
+
+def make_key(
+    name: str = "", models: tuple[str, ...] = ("*",), expires_unix_s: float | None = None
+) -> NewKey:
+    """A new random key."""
+    key_id = base64.b32encode(secrets.token_bytes(5)).decode().lower()
+    secret = "".join(secrets.choice(_ALPHABET) for _ in range(43))
+    body = f"ew_{key_id}_{secret}"
+    record = KeyRecord(
+        id=key_id,
+        sha256=_digest(secret),
+        name=name,
+        models=models,
+        created_unix_s=time.time(),
+        expires_unix_s=expires_unix_s,
+    )
+    return NewKey(f"{body}_{_checksum(body)}", record)
+
+
+def read_keys(path: Path) -> dict[str, KeyRecord]:
+    """The records of a key file by key id; none if there is no file yet.
+
+    Raises `KeyFileError` if others may read the file, or if it is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read()
+    except FileNotFoundError:
+        return {}
+    if mode & 0o077:
+        raise KeyFileError(f"{path} can be read by others; run `chmod 600 {path}`")
+    try:
+        records = msgspec.json.decode(text, type=list[KeyRecord])
+    except msgspec.MsgspecError as error:
+        raise KeyFileError(f"{path} is damaged: {error}") from None
+    return {record.id: record for record in records}
+
+
+def find_key(records: dict[str, KeyRecord], text: str, now_unix_s: float) -> KeyRecord | None:
+    """The live record of a presented key, or None; the secret is compared in constant time."""
+    match = _FORM.fullmatch(text)
+    if match is None or _checksum(text[: match.start(3) - 1]) != match[3]:
+        return None
+    record = records.get(match[1])
+    wanted = record.sha256 if record else _digest("")
+    same = hmac.compare_digest(wanted, _digest(match[2]))
+    return record if record and same and record.is_live(now_unix_s) else None
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _checksum(body: str) -> str:
+    return f"{zlib.crc32(body.encode()):08x}"

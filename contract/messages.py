@@ -1,0 +1,218 @@
+"""What crosses a process: jobs go to workers, events come back, heartbeats go to everyone.
+
+On the wire a `Job` is a msgpack map (it may gain fields), and a frame is a msgpack array of
+`Letter`s, each event an array whose first item is its tag (it is decoded once per token).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+WIRE_VERSION = 1
+
+FinishReason = Literal["stop", "length", "cancelled"]
+Role = Literal["system", "user", "assistant", "tool", "developer"]
+GuidedKind = Literal["json", "json_object", "regex", "choice", "grammar"]
+
+
+class ErrorCode(str, Enum):
+    """Why a job failed, as a client reads it. `gateway/errors.py` maps each to an HTTP status."""
+
+    INVALID_REQUEST = "invalid_request"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    ENGINE_FAILED = "engine_failed"
+    ENGINE_LOST = "engine_lost"
+    GPU_OUT_OF_MEMORY = "gpu_out_of_memory"
+    UPSTREAM_FAILED = "upstream_failed"
+    POISON = "poison"
+    EXPIRED = "queue_timeout"
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105
+    TOKEN_GAP_TIMEOUT = "token_gap_timeout"  # noqa: S105
+    TOTAL_TIMEOUT = "total_timeout"
+    LOST = "lost"
+    SLOW_CLIENT = "slow_client"
+    DRAINING = "draining"
+
+
+class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn of a conversation, text only."""
+
+    role: Role
+    content: str
+    name: str | None = None
+
+
+class Guided(msgspec.Struct, frozen=True):
+    """A constraint on the output: `value` is a JSON schema, a regex, an EBNF grammar,
+    a JSON array of choices, or empty for `json_object`."""
+
+    kind: GuidedKind
+    value: str = ""
+
+
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How tokens are chosen. `None` means the model's own default (its generation config).
+
+    `max_tokens=None` means as many as the model's context leaves room for.
+    `logprobs` is the number of alternatives to report beside the chosen token.
+    """
+
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    n: int = 1
+    logprobs: int | None = None
+    guided: Guided | None = None
+
+
+class Job(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One generation asked of a model: a `prompt` taken as it is, or `messages` for the model's
+    chat template. Exactly one of the two is set."""
+
+    id: str
+    model: str
+    sampling: Sampling
+    prompt: str | None = None
+    messages: tuple[ChatMessage, ...] | None = None
+    adapter: str | None = None
+    priority: int = 0
+    key_id: str = ""
+    v: int = WIRE_VERSION
+    #: Token ids and text that earlier attempts have already sent. Set by the worker that takes
+    #: a job over, never by a client.
+    emitted: tuple[int, ...] = ()
+    sent: str = ""
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """The log probability (natural) of a token, and of the alternatives beside it."""
+
+    token: str
+    logprob: float
+    alternatives: tuple[tuple[str, float], ...] = ()
+
+
+class Started(msgspec.Struct, frozen=True, array_like=True, tag="s"):
+    """An attempt begins. In the reply stream it fences: what an earlier attempt publishes
+    after it does not count. It takes no sequence number; the one in its letter says nothing."""
+
+
+class Status(msgspec.Struct, frozen=True, array_like=True, tag="w"):
+    """The job waits: for a place in the queue, or for its model to load."""
+
+    stage: str
+    position: int | None = None
+    eta_s: float | None = None
+
+
+class Delta(msgspec.Struct, frozen=True, array_like=True, tag="d"):
+    """New text of choice `index`. `tokens` packs the new token ids, 4 bytes each, native order."""
+
+    text: str
+    tokens: bytes
+    index: int = 0
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True, tag="e"):
+    """The answer is complete; `finish_reasons` has one item per choice."""
+
+    finish_reasons: tuple[FinishReason, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    #: The engine could not stream: the text came in pieces after it was complete.
+    pseudo_streamed: bool = False
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag="f"):
+    """The job ended without an answer. `retryable`: the same request may succeed later."""
+
+    code: ErrorCode
+    message: str
+    retryable: bool = False
+
+
+Event: TypeAlias = Started | Status | Delta | Done | Failed
+TERMINAL = (Done, Failed)
+
+
+class Letter(NamedTuple):
+    """One event on its way to a gateway: of which job and attempt, and its place in the answer.
+
+    `seq` counts a job's Deltas and its terminal event from 0, through all attempts.
+    """
+
+    job_id: str
+    attempt: int
+    seq: int
+    event: Event
+
+
+class State(str, Enum):
+    """The state of a worker, a model or any other process."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A worker's sign of life. Counters grow from the worker's start; gauges are as of now."""
+
+    name: str
+    model: str
+    engine: str
+    host: str
+    pid: int
+    state: State
+    stage: str = ""
+    version: str = ""
+    env: str = ""
+    slots: int = 0
+    running: int = 0
+    max_model_len: int = 0
+    started_unix_s: float = 0.0
+    ready_after_s: float | None = None
+    jobs_total: int = 0
+    prompt_tokens_total: int = 0
+    generated_tokens_total: int = 0
+    fenced_total: int = 0
+    taken_over_total: int = 0
+    engine_waiting: int = 0
+    kv_cache_usage: float | None = None
+    prefix_cache_queries_total: int = 0
+    prefix_cache_hits_total: int = 0
+    pseudo_streaming: bool = False
+
+
+class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A gateway process's sign of life, with its metrics in Prometheus' text format."""
+
+    name: str
+    host: str
+    pid: int
+    index: int = 0
+    open_streams: int = 0
+    metrics: str = ""
+
+
+_job_encoder = msgspec.msgpack.Encoder()
+encode_job = _job_encoder.encode
+decode_job = msgspec.msgpack.Decoder(Job).decode
+encode_frame = msgspec.msgpack.Encoder().encode
+decode_frame = msgspec.msgpack.Decoder(list[Letter]).decode

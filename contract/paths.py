@@ -1,0 +1,50 @@
+"""Where things lie: the project, and the state that ew keeps (`.ew/`, or EW_STATE_DIR)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+#: A unix socket's path may have 107 bytes; this leaves room for its file name.
+_LONGEST_SOCKET_DIR: Final = 80
+
+
+def config_path() -> Path:
+    """The configuration file: deploy/config.json, or EW_CONFIG."""
+    return Path(os.environ.get("EW_CONFIG") or ROOT / "deploy" / "config.json")
+
+
+def state_dir() -> Path:
+    """Keys, queue data, environments and process state."""
+    return Path(os.environ.get("EW_STATE_DIR") or ROOT / ".ew").absolute()
+
+
+def logs_dir() -> Path:
+    """One log file per process: logs/, or beside a state directory given by EW_STATE_DIR."""
+    return state_dir() / "logs" if "EW_STATE_DIR" in os.environ else ROOT / "logs"
+
+
+def keys_path() -> Path:
+    return state_dir() / "keys.json"
+
+
+def run_dir() -> Path:
+    """A private directory (0700) for sockets, made if missing: in the state directory, or in
+    the system's runtime directory where that path would be too long for a socket.
+
+    Raises `PermissionError` if somebody else owns it.
+    """
+    path = state_dir() / "run"
+    if len(os.fsencode(path)) > _LONGEST_SOCKET_DIR:
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
+        parent = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108 - ownership is checked
+        path = Path(parent) / f"ew-{os.getuid()}-{digest}"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.lstat()
+    if status.st_uid != os.getuid() or not path.is_dir() or path.is_symlink():
+        raise PermissionError(f"{path} belongs to somebody else; set EW_STATE_DIR elsewhere")
+    path.chmod(0o700)
+    return path

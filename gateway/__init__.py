@@ -1,0 +1,1 @@
+"""HTTP in, jobs out; events in, server-sent events out."""

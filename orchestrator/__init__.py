@@ -1,0 +1,1 @@
+"""From deploy/config.json to running processes: the `ew` command and the supervisor."""

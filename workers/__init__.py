@@ -1,0 +1,1 @@
+"""Jobs in, an engine, events out. Runs in the engine's own environment."""

@@ -1,0 +1,72 @@
+"""Going on with an answer that another worker began: what was published, and where to resume."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+from contract.messages import TERMINAL, Delta, Job, Letter, Started
+
+#: Text lags its tokens by part of a character, or by a stop string; never by more than this.
+_LONGEST_LAG_TOKENS: Final = 64
+
+
+class Published(NamedTuple):
+    """What a client was sent of a job: its text and token ids, and the next sequence number.
+    `ended`: also its end."""
+
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+    next_seq: int = 0
+    ended: bool = False
+
+
+class ResumePoint(NamedTuple):
+    """Go on after the first `keep` emitted tokens; the engine will then say `suppress` again."""
+
+    keep: int
+    suppress: str
+
+
+def read_published(letters: Iterable[Letter], fence: int) -> Published:
+    """Fold a job's letters, in stream order, as its gateway does: `Started` fences off earlier
+    attempts, and sequence numbers seen before are repetitions. Stops at attempt `fence`."""
+    text: list[str] = []
+    tokens = array("I")
+    current = next_seq = 0
+    for letter in letters:
+        if letter.attempt >= fence:
+            break
+        if isinstance(letter.event, Started):
+            current = max(current, letter.attempt)
+        elif letter.attempt == current and letter.seq == next_seq:
+            next_seq += 1
+            if isinstance(letter.event, TERMINAL):
+                return Published("".join(text), tuple(tokens), next_seq, ended=True)
+            if isinstance(letter.event, Delta):
+                text.append(letter.event.text)
+                tokens.frombytes(letter.event.tokens)
+    return Published("".join(text), tuple(tokens), next_seq)
+
+
+def can_continue(job: Job) -> bool:
+    """Whether an answer may go on from its tokens. A grammar would start again at its root;
+    several choices and log probabilities cannot be told apart afterwards."""
+    sampling = job.sampling
+    return sampling.guided is None and sampling.n == 1 and sampling.logprobs is None
+
+
+def resume_point(
+    decode: Callable[[Sequence[int]], str], emitted: Sequence[int], sent: str
+) -> ResumePoint:
+    """Where to go on, given tokens that may run ahead of the text sent: part of a character,
+    or what was held back because a stop string might begin there.
+
+    Keeps the most tokens whose text the client has in full; the rest is generated again.
+    """
+    for keep in range(len(emitted), max(0, len(emitted) - _LONGEST_LAG_TOKENS), -1):
+        text = decode(emitted[:keep])
+        if sent.startswith(text):
+            return ResumePoint(keep, sent[len(text) :])
+    return ResumePoint(0, sent)

@@ -1,0 +1,53 @@
+"""The seam between a worker and the library that runs its model."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from contract.messages import ErrorCode, Job
+from workers.outbox import Outbox
+
+
+class EngineReport(NamedTuple):
+    """What an engine says of itself once it is ready."""
+
+    version: str
+    #: Jobs that it can run at once; the worker never submits more.
+    slots: int
+    #: Prompt and answer together, in tokens.
+    max_model_len: int
+    #: It computes whole answers and hands them out in pieces.
+    pseudo_streaming: bool = False
+
+
+class JobRejected(Exception):
+    """This job cannot be run, though the engine is well."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Engine(Protocol):
+    """Four methods. What becomes of a job is pushed into the outbox, as it happens, from the
+    event loop's thread: deltas, then exactly one `done` or `failed`.
+
+    `continues` says that `submit` honours `job.emitted` (see workers/continuation.py): the
+    answer goes on after those tokens, and they count against `max_tokens`.
+    """
+
+    continues: bool
+
+    async def start(self, outbox: Outbox) -> EngineReport:
+        """Load the model; afterwards `submit` must work. Called once. May block the loop.
+        `stop` is called also if this raises."""
+
+    async def submit(self, job: Job) -> None:
+        """Take a job and return soon; it never waits for the answer. Raises `JobRejected`."""
+
+    async def cancel(self, job_id: str) -> None:
+        """Free what the job holds. A job that has ended, or is unknown, is no error.
+        The engine may still push a last event for it, or none."""
+
+    async def stop(self) -> None:
+        """Release everything, also child processes. Safe to call twice."""

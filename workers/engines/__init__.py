@@ -1,0 +1,1 @@
+"""One file per engine; only that file imports the engine's library."""

@@ -1,0 +1,162 @@
+"""A scripted engine without a model: for tests, benchmarks, and a first look at ew.
+
+It counts: token k of an answer is the text `k ` with id k. All jobs advance together, once per
+step, as in a real engine. `engine_args` set the script for every job:
+
+    tokens_per_s (200)       steps per second
+    first_token_delay_s (0)  before the first token
+    load_s (0)               the start takes this long
+    fail_at, hang_at, crash_at   at this token the job fails, the engine hangs, the process dies
+    default_tokens (64)      length of an answer when the request gives none
+
+A prompt (its last message) may hold `[[fail_at=3]]` and the like, for that job alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from contract.config import WorkerSpec
+from contract.messages import ErrorCode, FinishReason, Job
+from workers.continuation import resume_point
+from workers.engine import EngineReport, JobRejected
+from workers.outbox import EngineLoad, Outbox
+
+VERSION: Final = "1"
+_DIRECTIVE: Final = re.compile(r"\[\[(\w+)=(\d+(?:\.\d+)?)\]\]")
+_MAX_MODEL_LEN: Final = 1_000_000
+
+
+@dataclass(frozen=True)
+class Script:
+    """What happens to a job, and when (token numbers from 0, seconds)."""
+
+    tokens_per_s: float = 200.0
+    first_token_delay_s: float = 0.0
+    load_s: float = 0.0
+    fail_at: float = -1
+    hang_at: float = -1
+    crash_at: float = -1
+    default_tokens: float = 64
+
+
+@dataclass
+class _Running:
+    job: Job
+    script: Script
+    prompt_tokens: int
+    next_token: int
+    last_token: int
+    not_before: float
+    choices: range = field(default=range(1))
+
+
+class MockEngine:
+    """Counts, on a clock."""
+
+    continues = True
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._script = Script(**spec.model.engine_args)
+        self._slots = spec.model.max_batch_size or 256
+        self._max_model_len = spec.model.max_model_len or _MAX_MODEL_LEN
+        self._running: dict[str, _Running] = {}
+        self._some = asyncio.Event()
+        self._stepping: asyncio.Task[None] | None = None
+        self.steps = 0
+
+    async def start(self, outbox: Outbox) -> EngineReport:
+        await asyncio.sleep(self._script.load_s)
+        self._outbox = outbox
+        self._stepping = asyncio.create_task(self._step_forever())
+        return EngineReport(VERSION, self._slots, self._max_model_len)
+
+    async def submit(self, job: Job) -> None:
+        text = job.prompt if job.prompt is not None else _last_message(job)
+        script = self._scripted(text)
+        prompt_tokens = len(text.split())
+        room = self._max_model_len - prompt_tokens
+        if room <= 0:
+            message = f"the prompt has {prompt_tokens} tokens; the limit is {self._max_model_len}"
+            raise JobRejected(ErrorCode.PROMPT_TOO_LONG, message)
+        keep = 0
+        if job.emitted:
+            keep, again = resume_point(_detokenize, job.emitted, job.sent)
+            self._outbox.suppress(job.id, again, keep)
+        wanted = job.sampling.max_tokens or int(script.default_tokens)
+        self._running[job.id] = _Running(
+            job,
+            script,
+            prompt_tokens,
+            next_token=keep,
+            last_token=min(wanted, room) - 1,
+            not_before=time.monotonic() + script.first_token_delay_s,
+            choices=range(job.sampling.n),
+        )
+        self._some.set()
+
+    async def cancel(self, job_id: str) -> None:
+        self._running.pop(job_id, None)
+
+    async def stop(self) -> None:
+        if self._stepping is not None:
+            self._stepping.cancel()
+
+    def _scripted(self, text: str) -> Script:
+        given: dict[str, Any] = {name: float(value) for name, value in _DIRECTIVE.findall(text)}
+        try:
+            return Script(**{**self._script.__dict__, **given})
+        except TypeError as error:
+            raise JobRejected(ErrorCode.INVALID_REQUEST, f"mock: {error}") from None
+
+    async def _step_forever(self) -> None:
+        period_s = 1 / self._script.tokens_per_s
+        due = time.monotonic()
+        while True:
+            if not self._running:
+                self._some.clear()
+                await self._some.wait()
+                due = time.monotonic()
+            due += period_s
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            self.steps += 1
+            now = time.monotonic()
+            for running in list(self._running.values()):
+                if now >= running.not_before:
+                    self._advance(running)
+            self._outbox.report_load(EngineLoad(kv_cache_usage=self._fill()))
+
+    def _fill(self) -> float:
+        return min(1.0, len(self._running) / self._slots)
+
+    def _advance(self, running: _Running) -> None:
+        job_id, token, script = running.job.id, running.next_token, running.script
+        if token == script.crash_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if token == script.hang_at:
+            return
+        if token == script.fail_at:
+            del self._running[job_id]
+            self._outbox.failed(job_id, ErrorCode.ENGINE_FAILED, f"scripted at token {token}")
+            return
+        for index in running.choices:
+            self._outbox.delta(job_id, f"{token} ", [token], index)
+        running.next_token += 1
+        if token >= running.last_token:
+            del self._running[job_id]
+            reasons: tuple[FinishReason, ...] = tuple("length" for _ in running.choices)
+            self._outbox.done(job_id, reasons, running.prompt_tokens)
+
+
+def _last_message(job: Job) -> str:
+    return job.messages[-1].content if job.messages else ""
+
+
+def _detokenize(token_ids: Any) -> str:
+    return "".join(f"{token} " for token in token_ids)

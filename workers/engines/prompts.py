@@ -1,0 +1,68 @@
+"""Prompts as token ids, by the model's own tokenizer and chat template."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from contract.messages import ChatMessage, ErrorCode, Job
+from workers.engine import JobRejected
+
+#: Longer prompts are tokenised in a thread, so that they do not hold up the tokens of others.
+_LONG_PROMPT_CHARS: Final = 4_000
+
+
+class Prompts:
+    """Tokenises jobs; the tokenizer is a Hugging Face one."""
+
+    def __init__(self, tokenizer: Any, max_input_len: int, max_model_len: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_tokens = min(max_input_len, max_model_len - 1)
+
+    async def token_ids(self, job: Job) -> list[int]:
+        """The prompt of a job. Raises `JobRejected` if it is too long, or cannot be rendered."""
+        chars = len(job.prompt or "") + sum(len(m.content) for m in job.messages or ())
+        if chars > _LONG_PROMPT_CHARS:
+            ids = await asyncio.to_thread(self._encode, job)
+        else:
+            ids = self._encode(job)
+        if len(ids) > self._max_tokens:
+            message = f"the prompt has {len(ids)} tokens; this model takes {self._max_tokens}"
+            raise JobRejected(ErrorCode.PROMPT_TOO_LONG, message)
+        if not ids:
+            raise JobRejected(ErrorCode.INVALID_REQUEST, "the prompt is empty")
+        return ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of tokens, without special ones."""
+        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True)
+        return text
+
+    def _encode(self, job: Job) -> list[int]:
+        if job.messages is None:
+            ids: list[int] = self._tokenizer.encode(job.prompt or "")
+            return ids
+        return self._render(job.messages)
+
+    def _render(self, messages: Sequence[ChatMessage]) -> list[int]:
+        if not getattr(self._tokenizer, "chat_template", None):
+            message = "this model has no chat template; send a plain prompt"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        try:
+            ids: list[int] = self._tokenizer.apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        # Templates are programs of the model's authors: they raise what they like.
+        except Exception as error:
+            message = f"the model's chat template refused the messages: {error}"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message) from error
+        return ids
+
+
+def choices_of(value: str) -> list[str]:
+    """The choices of a `Guided` of kind `choice`."""
+    choices: list[str] = json.loads(value)
+    return choices

@@ -1,0 +1,316 @@
+"""vLLM, in this process (its engine core runs in a child). One adapter for releases from
+0.10.2 on: what differs between them is looked up, not assumed."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+import vllm
+from vllm import AsyncEngineArgs, SamplingParams
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import RequestOutputKind
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+from contract.config import ModelConfig, WorkerSpec
+from contract.messages import ErrorCode, FinishReason, Guided, Job, Sampling, TokenLogprob
+from workers.continuation import resume_point
+from workers.engine import EngineReport, JobRejected
+from workers.engines.prompts import Prompts, choices_of
+from workers.outbox import EngineLoad, Outbox
+
+log = logging.getLogger(__name__)
+
+_FINISH: Final[dict[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "repetition": "stop",
+    "abort": "cancelled",
+}
+_LOOK_FOR_DEATH_EVERY_S: Final = 0.5
+_CPU_KV_CACHE_GIB: Final = "2"
+
+
+class VllmEngine:
+    """Outputs are taken where vLLM's own output loop hands them over: one call per output, and
+    no coroutine that wakes up per request and step."""
+
+    continues = True
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+        self._engine: AsyncLLM | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._adapters = _adapters(spec.model)
+
+    async def start(self, outbox: Outbox) -> EngineReport:
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        if self._spec.engine == "cpu-vllm":
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GIB)
+        self._outbox = outbox
+        self._engine = engine = AsyncLLM.from_engine_args(
+            _known_args(engine_args(self._spec, bool(self._adapters))),
+            usage_context=UsageContext.OPENAI_API_SERVER,
+            stat_loggers=[_load_reporter(outbox)],
+        )
+        config = engine.vllm_config
+        self._max_model_len: int = config.model_config.max_model_len
+        self._defaults: dict[str, Any] = config.model_config.get_diff_sampling_param()
+        tokenizer = await _tokenizer(engine)
+        limit = self._spec.model.max_input_len or self._max_model_len
+        self._prompts = Prompts(tokenizer, limit, self._max_model_len)
+        self._watching = asyncio.create_task(self._watch())
+        slots = config.scheduler_config.max_num_seqs
+        return EngineReport(vllm.__version__, slots, self._max_model_len)
+
+    async def submit(self, job: Job) -> None:
+        prompt_ids = await self._prompts.token_ids(job)
+        emitted = list(job.emitted)
+        if job.sent or emitted:
+            keep, again = resume_point(self._prompts.decode, emitted, job.sent)
+            self._outbox.suppress(job.id, again, keep)
+            emitted = emitted[:keep]
+        max_tokens = self._answer_limit(job.sampling, len(prompt_ids)) - len(emitted)
+        if max_tokens <= 0:
+            self._outbox.done(job.id, ("length",), len(prompt_ids))
+            return
+        params = self._sampling_params(job.sampling, max_tokens, len(emitted))
+        try:
+            collector = await self._running().add_request(
+                job.id,
+                _tokens_prompt(prompt_ids + emitted),
+                params,
+                lora_request=self._lora_request(job),
+                priority=job.priority,
+            )
+        except EngineDeadError as error:
+            self._outbox.engine_died(error)
+            return
+        except (ValueError, TypeError) as error:
+            raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
+        put = self._sink(job, len(prompt_ids))
+        early = collector.get_nowait()
+        collector.put = put
+        if early is not None:
+            put(early)
+
+    async def cancel(self, job_id: str) -> None:
+        try:
+            await self._running().abort(job_id)
+        except EngineDeadError as error:
+            self._outbox.engine_died(error)
+
+    async def stop(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._engine is not None:
+            self._engine.shutdown()
+            self._engine = None
+
+    def _running(self) -> AsyncLLM:
+        if self._engine is None:
+            raise RuntimeError("the engine is not running")
+        return self._engine
+
+    def _sink(self, job: Job, prompt_tokens: int) -> Callable[[Any], None]:
+        """Where vLLM puts the outputs of one request (or the exception that ends it)."""
+        outbox, job_id = self._outbox, job.id
+        reasons: dict[int, FinishReason] = {}
+
+        def put(output: Any) -> None:
+            if isinstance(output, Exception):
+                self._broke(job_id, output)
+                return
+            for choice in output.outputs:
+                logprobs = _logprobs(choice) if choice.logprobs else None
+                outbox.delta(job_id, choice.text, choice.token_ids, choice.index, logprobs)
+                if choice.finish_reason is not None:
+                    reasons[choice.index] = _FINISH.get(choice.finish_reason, "stop")
+            if output.finished:
+                ended = tuple(reasons[index] for index in sorted(reasons))
+                outbox.done(job_id, ended, prompt_tokens, output.num_cached_tokens or 0)
+
+        return put
+
+    def _broke(self, job_id: str, error: Exception) -> None:
+        if isinstance(error, EngineDeadError) or self._running().errored:
+            self._outbox.engine_died(error)
+        else:
+            log.error("job %s: %s", job_id, error)
+            self._outbox.failed(job_id, ErrorCode.ENGINE_FAILED, "the engine failed on this job")
+
+    async def _watch(self) -> None:
+        """An engine core that dies while idle is noticed, too."""
+        engine = self._running()
+        while not engine.errored:  # noqa: ASYNC110 - vLLM tells nobody
+            await asyncio.sleep(_LOOK_FOR_DEATH_EVERY_S)
+        self._outbox.engine_died(engine.dead_error)
+
+    def _answer_limit(self, asked: Sampling, prompt_tokens: int) -> int:
+        """The most tokens that an answer may have, by the request, the model and its context."""
+        room = self._max_model_len - prompt_tokens
+        limit = min(room, self._spec.model.max_output_len or room)
+        return min(limit, asked.max_tokens or self._defaults.get("max_tokens") or limit)
+
+    def _sampling_params(self, asked: Sampling, max_tokens: int, emitted: int) -> SamplingParams:
+        given = {name: getattr(asked, name) for name in _SAMPLING_FIELDS}
+        settings = {**self._defaults, **{k: v for k, v in given.items() if v is not None}}
+        settings |= {
+            "max_tokens": max_tokens,
+            "min_tokens": max(0, asked.min_tokens - emitted),
+            "stop": list(asked.stop) or None,
+            "ignore_eos": asked.ignore_eos,
+            "n": asked.n,
+            "output_kind": RequestOutputKind.DELTA,
+        }
+        if asked.guided is not None:
+            settings |= _guided(asked.guided)
+        try:
+            return SamplingParams(**settings)
+        except ValueError as error:
+            raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
+
+    def _lora_request(self, job: Job) -> LoRARequest | None:
+        if job.adapter is None:
+            return next(iter(self._adapters.values())) if self._spec.model.adapter_path else None
+        if job.adapter not in self._adapters:
+            known = ", ".join(f"`{name}`" for name in self._adapters) or "none"
+            message = f"no adapter `{job.adapter}`; this model has {known}"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+        return self._adapters[job.adapter]
+
+
+_SAMPLING_FIELDS: Final = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "seed",
+    "logprobs",
+)
+
+
+def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
+    """The arguments of vLLM's engine that a worker's configuration asks for."""
+    model = spec.model
+    args: dict[str, Any] = {
+        "model": model.model_path,
+        "dtype": model.dtype,
+        "max_model_len": model.context_len,
+        "max_num_seqs": model.max_batch_size,
+        "tensor_parallel_size": model.tensor_parallel_size,
+        "pipeline_parallel_size": model.pipeline_parallel_size,
+        "quantization": model.quantization,
+        "trust_remote_code": model.trust_remote_code,
+        "gpu_memory_utilization": spec.gpu_memory_fraction or model.gpu_memory_utilization,
+        "kv_cache_memory_bytes": spec.kv_cache_bytes,
+        "enable_lora": with_adapters or None,
+        "max_loras": max(1, len(model.adapters)) if with_adapters else None,
+    }
+    return {name: value for name, value in args.items() if value is not None} | model.engine_args
+
+
+def _known_args(args: dict[str, Any]) -> AsyncEngineArgs:
+    fields = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+    unknown = sorted(args.keys() - fields)
+    if unknown:
+        names = ", ".join(f"`{name}`" for name in unknown)
+        raise ValueError(f"vLLM {vllm.__version__} has no engine argument {names}")
+    return AsyncEngineArgs(**args)
+
+
+def _guided(guided: Guided) -> dict[str, Any]:
+    """The argument of `SamplingParams` that constrains the output, as this release names it."""
+    value: Any = guided.value
+    match guided.kind:
+        case "json_object":
+            value = True
+        case "choice":
+            value = choices_of(guided.value)
+        case "json":
+            value = json.loads(guided.value)
+    try:
+        from vllm.sampling_params import StructuredOutputsParams
+    except ImportError:
+        from vllm.sampling_params import GuidedDecodingParams
+
+        return {"guided_decoding": GuidedDecodingParams(**{guided.kind: value})}
+    return {"structured_outputs": StructuredOutputsParams(**{guided.kind: value})}
+
+
+def _tokens_prompt(token_ids: list[int]) -> Any:
+    try:
+        from vllm.inputs import tokens_input
+    except ImportError:
+        from vllm.inputs import TokensPrompt
+
+        return TokensPrompt(prompt_token_ids=token_ids)
+    return tokens_input(token_ids)
+
+
+async def _tokenizer(engine: AsyncLLM) -> Any:
+    """vLLM's own Hugging Face tokenizer; releases differ in whether it must be awaited."""
+    found: Any = engine.get_tokenizer()
+    return await found if asyncio.iscoroutine(found) else found
+
+
+def _adapters(model: ModelConfig) -> dict[str, LoRARequest]:
+    paths = dict(model.adapters)
+    if model.adapter_path:
+        paths = {"default": model.adapter_path, **paths}
+    return {
+        name: LoRARequest(name, number, path)
+        for number, (name, path) in enumerate(paths.items(), start=1)
+    }
+
+
+def _logprobs(choice: Any) -> tuple[TokenLogprob, ...]:
+    return tuple(
+        TokenLogprob(
+            chances[token_id].decoded_token or "",
+            chances[token_id].logprob,
+            tuple((other.decoded_token or "", other.logprob) for other in chances.values()),
+        )
+        for token_id, chances in zip(choice.token_ids, choice.logprobs, strict=True)
+    )
+
+
+def _load_reporter(outbox: Outbox) -> Any:
+    """A stat logger of vLLM that tells the outbox how busy the engine is."""
+
+    class LoadReporter(StatLoggerBase):  # type: ignore[misc]
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+            self._queries = 0
+            self._hits = 0
+
+        def record(self, scheduler_stats: Any = None, *_: Any, **__: Any) -> None:
+            if scheduler_stats is None:
+                return
+            prefix = getattr(scheduler_stats, "prefix_cache_stats", None)
+            if prefix is not None:
+                self._queries += prefix.queries
+                self._hits += prefix.hits
+            outbox.report_load(
+                EngineLoad(
+                    scheduler_stats.num_waiting_reqs,
+                    scheduler_stats.kv_cache_usage,
+                    self._queries,
+                    self._hits,
+                )
+            )
+
+        def log_engine_initialized(self) -> None:
+            """vLLM logs its configuration itself."""
+
+    return LoadReporter

@@ -1,0 +1,229 @@
+"""The worker: starts its engine, serves jobs until told to stop, and drains."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from contract.bus.client import connect, connect_reader, wait_for_server
+from contract.bus.heartbeats import Heartbeats
+from contract.bus.queue import Cancellations, JobQueue
+from contract.bus.replies import reply_key
+from contract.config import WorkerSpec
+from contract.messages import Heartbeat, State
+from workers.engine import Engine, EngineReport
+from workers.intake import Intake
+from workers.outbox import Outbox
+from workers.pulse import Pulse
+
+log = logging.getLogger(__name__)
+_SWEEP_EVERY_S: Final = 2.0
+_RECONNECT_S: Final = 0.25
+#: Jobs of a gateway that is gone for this long are cancelled: nobody came back for them.
+_GATEWAY_GRACE_S: Final = 30.0
+
+
+class Worker:
+    """One process, one model, one engine."""
+
+    def __init__(self, spec: WorkerSpec, engine: Engine, drain_s: float = 20.0) -> None:
+        self.spec = spec
+        self.engine = engine
+        self.drain_s = drain_s
+        self.state = State.STARTING
+        self.stage = "connecting"
+        self.report = EngineReport(version="", slots=0, max_model_len=0)
+        self.started = time.monotonic()
+        self.started_unix_s = time.time()
+        self.ready_after_s: float | None = None
+        self.db = connect(spec.redis_url)
+        self.queue = JobQueue(self.db, spec.model_id)
+        self.outbox = Outbox(self.db, self.queue, spec.name)
+        self.intake = Intake(self.queue, engine, self.outbox, spec.name, spec.redis_url)
+        self.pulse = Pulse(spec.redis_url, self.heartbeat, self._lapsed)
+        #: Called once the engine is ready and the loop turns.
+        self.on_ready: Callable[[], None] = lambda: None
+        self._stopping = asyncio.Event()
+        self._lapse_seen = False
+        self._gone_since: dict[str, float] = {}
+
+    def stop(self) -> None:
+        """Ask the worker to drain and leave. Safe to call from a signal handler of the loop."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until stopped; then finish what can be finished and give back the rest.
+
+        Raises `EngineDied`, and whatever the engine raises when it cannot start.
+        """
+        await wait_for_server(self.db, timeout_s=30)
+        self.pulse.start()
+        try:
+            await self._start_engine()
+            await self._serve()
+        finally:
+            await self.pulse.stop()
+            await self.engine.stop()
+            await self.db.aclose()
+
+    def heartbeat(self) -> Heartbeat:
+        """This worker, as it is now. Only reads: the pulse calls it from its own thread."""
+        outbox, load = self.outbox, self.outbox.load
+        return Heartbeat(
+            name=self.spec.name,
+            model=self.spec.model_id,
+            engine=self.spec.engine,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            state=self.state,
+            stage=self.stage,
+            version=self.report.version,
+            env=self.spec.env,
+            slots=self.report.slots,
+            running=len(outbox),
+            max_model_len=self.report.max_model_len,
+            started_unix_s=self.started_unix_s,
+            ready_after_s=self.ready_after_s,
+            jobs_total=outbox.jobs_total,
+            prompt_tokens_total=outbox.prompt_tokens_total,
+            generated_tokens_total=outbox.generated_tokens_total,
+            fenced_total=outbox.fenced_total,
+            taken_over_total=self.intake.taken_over_total,
+            engine_waiting=load.waiting,
+            kv_cache_usage=load.kv_cache_usage,
+            prefix_cache_queries_total=load.prefix_cache_queries,
+            prefix_cache_hits_total=load.prefix_cache_hits,
+            pseudo_streaming=self.report.pseudo_streaming,
+        )
+
+    async def _start_engine(self) -> None:
+        self.stage = "loading"
+        await self.queue.open()
+        self.report = await self.engine.start(self.outbox)
+        self.intake.slots = self.report.slots
+        self.ready_after_s = time.monotonic() - self.started
+        self.state, self.stage = State.READY, ""
+        self.pulse.turned()
+        self.pulse.beat_now()
+        self.on_ready()
+        log.info("ready after %.1f s: %s", self.ready_after_s, self.report)
+
+    async def _serve(self) -> None:
+        loops = [
+            asyncio.create_task(loop)
+            for loop in (
+                self.outbox.run(),
+                self._listen_for_cancellations(),
+                self._sweep(),
+                self._keep_turning(),
+            )
+        ]
+        claiming = asyncio.create_task(self.intake.claim_until(self._stopping))
+        # Any of these ends only by an error, except claiming, which ends when asked to stop.
+        running = [claiming, self.outbox.died, *loops]
+        try:
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for ended in (each for each in running if each.done()):
+                await ended
+            self.state = State.STOPPING
+            self.pulse.beat_now()
+            await self._drain()
+        finally:
+            self._stopping.set()
+            for task in loops:
+                task.cancel()
+            await asyncio.gather(*loops, claiming, return_exceptions=True)
+            await self.intake.close()
+
+    async def _drain(self) -> None:
+        emptied = asyncio.create_task(self.outbox.wait_until_empty())
+        await asyncio.wait(
+            [emptied, self.outbox.died],
+            timeout=self.drain_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        emptied.cancel()
+        unfinished = self.outbox.attempts()
+        for attempt in unfinished:
+            self.outbox.withdraw(attempt.job.id)
+            await self.engine.cancel(attempt.job.id)
+        await self.outbox.flush()
+        await self.queue.release(self.spec.name, unfinished)
+        log.info("drained; %d jobs given back", len(unfinished))
+
+    async def _listen_for_cancellations(self) -> None:
+        cancellations = Cancellations(self.db, self.spec.model_id)
+        while True:
+            reader = connect_reader(self.spec.redis_url)
+            try:
+                async for job_id in cancellations.listen(reader):
+                    if job_id in self.outbox:
+                        await self._cancel(job_id)
+            except RedisError as error:
+                log.warning("listening again in %s s: %s", _RECONNECT_S, error)
+            await reader.aclose()
+            await asyncio.sleep(_RECONNECT_S)
+
+    async def _cancel(self, job_id: str) -> None:
+        self.outbox.settle(job_id, "cancelled")
+        await self.engine.cancel(job_id)
+
+    async def _sweep(self) -> None:
+        """Take over jobs of lost workers; drop jobs that are not ours, or that nobody wants."""
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY_S * random.uniform(0.75, 1.25))  # noqa: S311
+            try:
+                if not self._stopping.is_set():
+                    await self.intake.take_over()
+                await self._drop_abandoned()
+                await self._drop_unwanted()
+            except RedisError as error:
+                log.warning("sweeping again soon: %s", error)
+
+    async def _drop_abandoned(self) -> None:
+        for job_id in self.outbox.take_abandoned():
+            await self.engine.cancel(job_id)
+
+    async def _drop_unwanted(self) -> None:
+        replies = {attempt.reply for attempt in self.outbox.attempts()}
+        if not replies:
+            return
+        alive = {reply_key(name) for name in await Heartbeats(self.db, "gateways").names()}
+        now, since = time.monotonic(), self._gone_since
+        self._gone_since = {reply: since.get(reply, now) for reply in replies - alive}
+        for attempt in self.outbox.attempts():
+            if now - self._gone_since.get(attempt.reply, now) > _GATEWAY_GRACE_S:
+                await self._cancel(attempt.job.id)
+
+    async def _keep_turning(self) -> None:
+        while True:
+            self.pulse.turned()
+            if self._lapse_seen:
+                await self._drop_lost()
+            await asyncio.sleep(0.5)
+
+    def _lapsed(self) -> None:
+        log.warning("the lease had lapsed; looking which jobs are still ours")
+        self._lapse_seen = True
+
+    async def _drop_lost(self) -> None:
+        attempts = self.outbox.attempts()
+        try:
+            owners = await self.queue.owners([attempt.job.id for attempt in attempts])
+        except RedisError as error:
+            log.warning("looking again soon: %s", error)
+            return
+        self._lapse_seen = False
+        for attempt in attempts:
+            if owners.get(attempt.job.id) != attempt.number:
+                self.outbox.withdraw(attempt.job.id)
+                self.outbox.fenced_total += 1
+                await self.engine.cancel(attempt.job.id)
