@@ -9,14 +9,16 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from contract.json_lines import DuplicateKey, line_of, load_json
@@ -35,7 +37,9 @@ class ConfigError(Exception):
 class Part(BaseModel):
     """A section of the configuration: no unknown keys, no change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class ModelConfig(Part):
@@ -77,6 +81,16 @@ class ModelConfig(Part):
     )
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Passed to the engine as they are."
+    )
+    load: Literal["always", "on-demand"] = Field(
+        "always", description="`on-demand` loads the model at its first request."
+    )
+    idle_unload_s: float | None = Field(
+        None, gt=0, description="`on-demand`: unload after this long without a request."
+    )
+    pinned: bool = Field(False, description="Never unload it to make room for another.")
+    gpus: list[int | str] | None = Field(
+        None, description="Only on these GPUs, by index or UUID; any that fit if unset."
     )
     start_timeout_s: float = Field(900, gt=0, description="The longest that a start may take.")
     base_url: str | None = Field(None, description="`openai` engine: the server behind it.")
@@ -180,35 +194,82 @@ class WorkerSpec(Part):
     kv_cache_bytes: int | None = None
     #: Fraction of each GPU's memory that the engine may take in all.
     gpu_memory_fraction: float | None = None
+    #: When told to stop: how long open answers may go on before they are given back.
+    drain_s: float = 20.0
+    #: Jobs of a gateway that is gone for this long are cancelled: nobody came back for them.
+    gateway_grace_s: float = 30.0
 
 
 def load_config(path: Path) -> Config:
     """Read and check a configuration file. Raises `ConfigError`."""
+    data, text = _read(path)
+    problems = list(_unusable_variables())
+    if problems:
+        raise ConfigError("\n".join(problems))
     try:
-        text = path.read_text()
+        return Config(**data)
+    except ValidationError as error:
+        problems = [_explain(path, text, data, problem) for problem in error.errors()]
+        raise ConfigError("\n".join(problems)) from None
+    except SettingsError as error:
+        raise ConfigError(f"EW_* variables: {error}") from None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """A configuration file's data, and its text."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = load_json(text)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    try:
-        data = load_json(text)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
     except DuplicateKey as error:
         raise ConfigError(f"{path}:{error.line}: `{error.key}` is given twice") from None
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}:1: expected an object")
-    try:
-        return Config(**data)
-    except ValidationError as error:
-        problems = [_explain(path, text, problem) for problem in error.errors()]
-        raise ConfigError("\n".join(problems)) from None
+    return data, text
 
 
-def _explain(path: Path, text: str, problem: Any) -> str:
+def _unusable_variables() -> Iterator[str]:
+    """EW_* variables that name no section, or hold something else than JSON where they must."""
+    for name, keys in _variables():
+        if keys[0] in _SECTIONS:
+            yield from _not_json(name, keys)
+        elif len(keys) > 1:
+            near = difflib.get_close_matches(keys[0], _SECTIONS, n=1)
+            hint = f"; did you mean `{near[0]}`?" if near else ""
+            yield f"{name}: unknown section `{keys[0]}`{hint}"
+
+
+def _not_json(name: str, keys: list[str]) -> Iterator[str]:
+    value = os.environ[name]
+    if len(keys) == 1 or value.startswith(("{", "[")):
+        try:
+            json.loads(value)
+        except json.JSONDecodeError as error:
+            yield f"{name}: not valid JSON: {error.msg}"
+
+
+def _variables() -> Iterator[tuple[str, list[str]]]:
+    """The EW_* variables, each with the path of the key that it overrides, in lower case."""
+    for name in sorted(os.environ):
+        if name.upper().startswith("EW_"):
+            yield name, name[3:].lower().split("__")
+
+
+def _explain(path: Path, text: str, data: dict[str, Any], problem: Any) -> str:
     """One line about one problem: where it is, what it is, and the nearest known key."""
     keys = [str(part) for part in problem["loc"] if part != "[key]"]
     name = ".".join(keys)
-    variable = _variable(keys)
-    where = variable if variable else f"{path}:{line_of(text, keys)}"
+    if problem["type"] == "missing":
+        variable = None if _has(data, keys[:-1]) else _variable(keys[:-1])
+    else:
+        variable = _variable(keys)
+    where = variable or f"{path}:{line_of(text, keys)}"
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(keys[-1], _known_keys(keys[:-1]), n=1)
         hint = f"; did you mean `{near[0]}`?" if near else ""
@@ -217,21 +278,37 @@ def _explain(path: Path, text: str, problem: Any) -> str:
 
 
 def _variable(keys: list[str]) -> str | None:
-    """The environment variable that a problem came from, if it did."""
-    name = "EW_" + "__".join(keys).upper()
-    return name if name in os.environ else None
+    """The environment variable that gives the key at this path, or something below it."""
+    wanted = [key.lower() for key in keys]
+    for name, path in _variables():
+        depth = min(len(path), len(wanted))
+        if path[:depth] == wanted[:depth] and _has(os.environ[name], keys[depth:]):
+            return name
+    return None
+
+
+def _has(data: Any, keys: list[str]) -> bool:
+    """Whether data (or the JSON in a string) has a key at this path."""
+    if keys and isinstance(data, str):
+        data = json.loads(data) if data.startswith("{") else None
+    for key in keys:
+        if not isinstance(data, dict) or key not in data:
+            return False
+        data = data[key]
+    return True
+
+
+_SECTIONS: Final[dict[str, type[BaseModel]]] = {
+    "gateway": GatewayConfig,
+    "redis": RedisConfig,
+    "limits": LimitsConfig,
+    "models": ModelConfig,
+}
 
 
 def _known_keys(keys: list[str]) -> list[str]:
     """The keys that the section at `keys` may have."""
-    sections: dict[str, type[BaseModel]] = {
-        "": Config,
-        "gateway": GatewayConfig,
-        "redis": RedisConfig,
-        "limits": LimitsConfig,
-        "models": ModelConfig,
-    }
-    section = sections.get(keys[0] if keys else "", Config)
+    section = _SECTIONS[keys[0]] if keys else Config
     return [field.alias or name for name, field in section.model_fields.items()]
 
 

@@ -76,7 +76,7 @@ def make_key(
 def read_keys(path: Path) -> dict[str, KeyRecord]:
     """The records of a key file by key id; none if there is no file yet.
 
-    Raises `KeyFileError` if others may read the file, or if it is damaged.
+    Raises `KeyFileError` if it cannot be read, or if others may read it, or if it is damaged.
     """
     try:
         with path.open("rb") as file:
@@ -84,6 +84,8 @@ def read_keys(path: Path) -> dict[str, KeyRecord]:
             text = file.read()
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from None
     if mode & 0o077:
         raise KeyFileError(f"{path} can be read by others; run `chmod 600 {path}`")
     try:

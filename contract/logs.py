@@ -7,7 +7,7 @@ import os
 import re
 import sys
 
-_SECRETS = re.compile(r"(ew_[a-z0-9]{8}_)[A-Za-z0-9]+|(://[^:/@\s]*:)[^@\s]+(?=@)")
+_SECRETS = re.compile(r"(ew_[a-z0-9]{8}_)[A-Za-z0-9]+|(://[^:/@\s]*:)[^/\s]+(?=@)")
 
 
 class _Redacting(logging.Formatter):

@@ -34,7 +34,7 @@ def connect(url: str, *, connections: int = 16) -> Redis:
         socket_connect_timeout=2,
         retry=Retry(NoBackoff(), 0),
     )
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)
 
 
 def connect_reader(url: str) -> Redis:

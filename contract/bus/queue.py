@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
 from redis.exceptions import ResponseError
 
 from contract.bus.client import BLOCK_MS, RedisClient, Script, entries_of, last_id
-from contract.messages import Job, decode_job, encode_job
+from contract.messages import WIRE_VERSION, Job, decode_job, encode_job
 
 GROUP: Final = "workers"
 #: How long a finished job's state can still be read.
 KEEP_MS: Final = 300_000
 MAX_ATTEMPTS: Final = 3
+#: Attempts that got further than those before are not counted; this many times at most.
+_MOST_FORGIVEN: Final = 6
 
 _enqueue = Script("enqueue")
 _begin = Script("begin")
 _complete = Script("complete")
 _release = Script("release")
+_forgive = Script("forgive")
 _take_over = Script("take_over")
 _cancel = Script("cancel")
 
@@ -72,7 +74,8 @@ class Attempt(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A job that will not be run, though its client still waits for a word."""
+    """A job that will not be run, though its client still waits for a word. Its attempt must be
+    completed all the same, after the client was told."""
 
     attempt: Attempt
     reason: str
@@ -127,12 +130,11 @@ class JobQueue:
 
     async def waiting(self) -> int:
         """How many jobs wait unclaimed."""
-        length = int(await self.db.xlen(self.key))
-        try:
-            summary = await self.db.xpending(self.key, GROUP)
-        except ResponseError:
-            return length
-        return length - int(summary["pending"])
+        pipe = self.db.pipeline(transaction=True)
+        pipe.xlen(self.key)
+        pipe.xpending(self.key, GROUP)
+        length, summary = await pipe.execute(raise_on_error=False)
+        return int(length) - (0 if isinstance(summary, ResponseError) else summary["pending"])
 
     async def open(self) -> None:
         """Make the group, from the first entry on. A group that is there stays as it is."""
@@ -149,8 +151,8 @@ class JobQueue:
         return await self._read_group(reader, worker, count, ">", "BLOCK", block_ms)
 
     async def claimed_before(self, reader: RedisClient, worker: str, count: int) -> list[Claim]:
-        """Entries delivered to this worker and not ended: after a reconnect, those whose
-        delivery was lost on the way are among them."""
+        """The oldest entries delivered to this worker and not ended: after a reconnect, those
+        whose delivery was lost on the way are among them."""
         return await self._read_group(reader, worker, count, "0")
 
     async def _read_group(
@@ -175,7 +177,8 @@ class JobQueue:
     async def begin(
         self, worker: str, claims: Sequence[Claim], max_attempts: int = MAX_ATTEMPTS
     ) -> list[Attempt | Refused]:
-        """Begin an attempt at each claim; what was cancelled or ended meanwhile is left out."""
+        """Begin an attempt at each claim; what was cancelled or ended meanwhile, or claimed by
+        another worker, is left out."""
         readable = [claim for claim in claims if claim.job is not None]
         for claim in claims:
             if claim.job is None:
@@ -195,13 +198,9 @@ class JobQueue:
             verdict = answer[0].decode()
             if verdict == "drop" or claim.job is None:
                 continue
+            number, reply, first, left_ms = answer[1:]
             attempt = Attempt(
-                claim.job,
-                claim.entry,
-                answer[1],
-                answer[2].decode(),
-                answer[3].decode(),
-                answer[4] if verdict == "run" else 0,
+                claim.job, claim.entry, number, reply.decode(), first.decode(), left_ms
             )
             begun.append(attempt if verdict == "run" else Refused(attempt, verdict))
         return begun
@@ -234,6 +233,23 @@ class JobQueue:
             ],
         )
 
+    async def lost_attempts(self, claims: Sequence[Claim]) -> dict[str, int]:
+        """By entry, how many attempts at its job ended with their worker and count against it."""
+        pipe = self.db.pipeline(transaction=False)
+        for claim in claims:
+            pipe.hmget(self.job_key(claim.job_id), "attempt", "forgiven")
+        counts = await pipe.execute()
+        return {
+            claim.entry: int(attempt or 0) - int(forgiven or 0)
+            for claim, (attempt, forgiven) in zip(claims, counts, strict=True)
+        }
+
+    async def forgive(self, worker: str, attempt: Attempt) -> None:
+        """Do not count an attempt that goes on against its job, should its worker be lost."""
+        if attempt.number <= _MOST_FORGIVEN:
+            args = [worker, attempt.number]
+            await _forgive(self.db, [self.job_key(attempt.job.id)], args)
+
     async def owners(self, job_ids: Sequence[str]) -> dict[str, int]:
         """The current attempt number of each job that still exists."""
         pipe = self.db.pipeline(transaction=False)
@@ -247,10 +263,13 @@ class JobQueue:
         }
 
     async def _bury(self, entry: str, reason: str) -> None:
-        for _, fields in await self.db.xrange(self.key, entry, entry):
-            await self.db.xadd(self.dead_key, {b"reason": reason, **fields}, maxlen=1000)
-        await self.db.xack(self.key, GROUP, entry)
-        await self.db.xdel(self.key, entry)
+        entries = await self.db.xrange(self.key, entry, entry)
+        pipe = self.db.pipeline(transaction=True)
+        for _, fields in entries:
+            pipe.xadd(self.dead_key, {b"reason": reason, **fields}, maxlen=1000)
+        pipe.xack(self.key, GROUP, entry)
+        pipe.xdel(self.key, entry)
+        await pipe.execute()
 
 
 class Cancellations:
@@ -260,6 +279,11 @@ class Cancellations:
         self.db = db
         self.queue = JobQueue(db, model)
         self.key = f"ew:{{{model}}}:cancel"
+        self._last = ""
+
+    async def open(self) -> None:
+        """Listen from now on, whenever `listen` is called."""
+        self._last = await last_id(self.db, self.key)
 
     async def announce(self, job_id: str) -> bool:
         """Cancel a job wherever it is. False if it had ended already."""
@@ -267,14 +291,16 @@ class Cancellations:
         return bool(await _cancel(self.db, keys, [job_id]))
 
     async def listen(self, reader: RedisClient) -> AsyncIterator[str]:
-        """Job ids cancelled from now on. Ends only by an error of the connection."""
-        last = await last_id(self.db, self.key)
+        """Job ids cancelled since `open`, or since it was last called (none is left out by a
+        reconnect). Ends only by an error of the connection."""
+        if not self._last:
+            await self.open()
         while True:
             answer = await reader.execute_command(
-                "XREAD", "COUNT", 1000, "BLOCK", BLOCK_MS, "STREAMS", self.key, last
+                "XREAD", "COUNT", 1000, "BLOCK", BLOCK_MS, "STREAMS", self.key, self._last
             )
             for entry, fields in entries_of(answer):
-                last = entry
+                self._last = entry
                 yield fields[b"job"].decode()
 
 
@@ -285,9 +311,9 @@ def _claims(entries: Iterable[tuple[str, Mapping[bytes, bytes]]]) -> list[Claim]
 def _claim(entry: str, fields: Mapping[bytes, bytes]) -> Claim:
     try:
         job = decode_job(fields[b"job"])
-    except (KeyError, msgspec.MsgspecError):
+    except (KeyError, ValueError):
         return Claim(entry, None, "")
-    return Claim(entry, job, job.id)
+    return Claim(entry, job, job.id) if job.v == WIRE_VERSION else Claim(entry, None, "")
 
 
 def _mapping(flat: Sequence[bytes]) -> dict[bytes, bytes]:

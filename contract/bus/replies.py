@@ -10,6 +10,7 @@ from contract.messages import Letter, decode_frame, encode_frame
 
 #: How long a dead gateway's replies can still be read.
 KEEP_MS: Final = 300_000
+_SCAN_AT_ONCE: Final = 256
 
 
 def reply_key(gateway: str) -> str:
@@ -62,13 +63,20 @@ async def scan_letters(
     db: RedisClient, reply: str, after: str, job_id: str
 ) -> AsyncIterator[tuple[str, Letter]]:
     """A job's letters in a reply stream, after entry `after` and up to its present end."""
-    start = f"({after}"
+    async for entry, letters in scan_frames(db, reply, after):
+        for letter in letters:
+            if letter.job_id == job_id:
+                yield entry, letter
+
+
+async def scan_frames(
+    db: RedisClient, reply: str, after: str
+) -> AsyncIterator[tuple[str, list[Letter]]]:
+    """The frames in a reply stream, after entry `after` and up to its present end."""
     while True:
-        entries = await db.xrange(reply, start, count=256)
+        entries = await db.xrange(reply, f"({after}", count=_SCAN_AT_ONCE)
         for entry, fields in entries:
-            for letter in decode_frame(fields[b"f"]):
-                if letter.job_id == job_id:
-                    yield entry.decode(), letter
-        if len(entries) < 256:
+            after = entry.decode()
+            yield after, decode_frame(fields[b"f"])
+        if len(entries) < _SCAN_AT_ONCE:
             return
-        start = f"({entries[-1][0].decode()}"

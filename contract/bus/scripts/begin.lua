@@ -1,44 +1,37 @@
 -- A worker begins an attempt at a job that it claimed. The attempt's number is the fencing token.
 -- KEYS: queue, job, dead letters
 -- ARGV: group, entry id, worker, max attempts, keep ms
--- Answers {'run', attempt, reply, first, deadline left ms},
---   {'expired'|'poison', attempt, reply, first} (this worker must tell the client), or {'drop'}.
+-- Answers {'run'|'expired'|'poison', attempt, reply, first, deadline left ms}: run it, or tell the
+--   client why not; either way complete it. Or {'drop'}: it is another's, or nobody waits for it.
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
+if pending.err or not pending[1] or pending[1][2] ~= ARGV[3] then
+  return {'drop'}
+end
 local job = redis.call('HMGET', KEYS[2], 'state', 'attempt', 'cancelled', 'deadline', 'reply', 'first',
-  'released')
-local function finish(state)
-  if job[1] then
-    redis.call('HSET', KEYS[2], 'state', state)
+  'forgiven')
+local is_open = job[1] == 'queued' or job[1] == 'running'
+if not is_open or job[3] then
+  if is_open then
+    redis.call('HSET', KEYS[2], 'state', 'cancelled')
     redis.call('PEXPIRE', KEYS[2], ARGV[5])
   end
   redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
   redis.call('XDEL', KEYS[1], ARGV[2])
-end
-if not job[1] then
-  finish('lost')
-  return {'drop'}
-end
-if job[1] ~= 'queued' and job[1] ~= 'running' then
-  finish(job[1])
-  return {'drop'}
-end
-if job[3] then
-  finish('cancelled')
   return {'drop'}
 end
 local clock = redis.call('TIME')
 local left = tonumber(job[4]) - (clock[1] * 1000 + math.floor(clock[2] / 1000))
 local attempt = redis.call('HINCRBY', KEYS[2], 'attempt', 1)
+redis.call('HSET', KEYS[2], 'state', 'running', 'worker', ARGV[3])
+local verdict = 'run'
+local limit = tonumber(ARGV[4]) + tonumber(job[7] or 0)
 if left <= 0 then
-  finish('expired')
-  return {'expired', attempt, job[5], job[6]}
-end
-if attempt > tonumber(ARGV[4]) + tonumber(job[7] or 0) then
+  verdict = 'expired'
+elseif attempt > limit then
+  verdict = 'poison'
   local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])
-  if entry[1] then
+  if entry[1] and attempt == limit + 1 then
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', 1000, '*', 'reason', 'poison', unpack(entry[1][2]))
   end
-  finish('dead')
-  return {'poison', attempt, job[5], job[6]}
 end
-redis.call('HSET', KEYS[2], 'state', 'running', 'worker', ARGV[3])
-return {'run', attempt, job[5], job[6], left}
+return {verdict, attempt, job[5], job[6], left}

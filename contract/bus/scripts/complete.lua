@@ -1,13 +1,15 @@
--- End a job, if this worker's attempt still owns it. Safe to repeat.
+-- End a job, if this worker's attempt still owns it. Safe to repeat: the first end stays.
 -- KEYS: queue, job
 -- ARGV: group, entry id, worker, attempt, state, keep ms
 -- Answers 1 if the job is now (or was already) ended by this attempt, 0 if another attempt owns it.
-local job = redis.call('HMGET', KEYS[2], 'worker', 'attempt')
+local job = redis.call('HMGET', KEYS[2], 'worker', 'attempt', 'state')
 if job[1] ~= ARGV[3] or job[2] ~= ARGV[4] then
   return 0
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 redis.call('XDEL', KEYS[1], ARGV[2])
-redis.call('HSET', KEYS[2], 'state', ARGV[5])
-redis.call('PEXPIRE', KEYS[2], ARGV[6])
+if job[3] == 'running' then
+  redis.call('HSET', KEYS[2], 'state', ARGV[5])
+  redis.call('PEXPIRE', KEYS[2], ARGV[6])
+end
 return 1

@@ -8,6 +8,6 @@ if job[1] ~= ARGV[3] or job[2] ~= ARGV[4] then
   return 0
 end
 redis.call('HSET', KEYS[2], 'worker', '')
-redis.call('HINCRBY', KEYS[2], 'released', 1)
+redis.call('HINCRBY', KEYS[2], 'forgiven', 1)
 redis.call('XCLAIM', KEYS[1], ARGV[1], 'released', 0, ARGV[2], 'JUSTID')
 return 1
