@@ -1,0 +1,79 @@
+"""`python -m gateway`: the HTTP server, in as many processes as the configuration says."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import sys
+from typing import Final
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from contract.config import ConfigError, GatewayConfig
+from contract.logs import configure_logging
+from gateway.http_guard import GuardedProtocol
+from gateway.process import INSTANCE_VARIABLE, Settings
+
+log = logging.getLogger(__name__)
+_MOST_BY_DEFAULT: Final = 8
+_CORES_PER_PROCESS: Final = 4
+#: What is cut at the end of draining gets so long to be told.
+_LAST_WORDS_S: Final = 7
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; 0 after a clean end, 1 if the operator must do something."""
+    configure_logging("gateway")
+    os.environ[INSTANCE_VARIABLE] = secrets.token_hex(4)
+    try:
+        gateway = Settings.from_environment().config.gateway
+    except ConfigError as error:
+        log.error("%s", error)
+        return 1
+    except KeyError as error:
+        log.error("the variable %s is not set; `./ew start` sets it", error)
+        return 1
+    _serve(_server_config(gateway))
+    return 0
+
+
+def _serve(config: uvicorn.Config) -> None:
+    listening = config.bind_socket()
+    if config.workers > 1:
+        Multiprocess(config, sockets=[listening]).run()
+        return
+    # uvicorn raises the signal again when it has stopped; by then it was obeyed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _server_config(gateway: GatewayConfig) -> uvicorn.Config:
+    return uvicorn.Config(
+        "gateway.app:from_environment",
+        factory=True,
+        host=gateway.host,
+        port=gateway.port,
+        workers=process_count(gateway.processes, os.cpu_count() or 1),
+        loop="uvloop",
+        http=GuardedProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=int(gateway.drain_timeout_s) + _LAST_WORDS_S,
+    )
+
+
+def process_count(configured: int, cores: int) -> int:
+    """0 leaves room for the engines, which need most of the cores."""
+    return configured or max(1, min(_MOST_BY_DEFAULT, cores // _CORES_PER_PROCESS))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

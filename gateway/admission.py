@@ -1,0 +1,200 @@
+"""Jobs on their way into the queue: who may ask for what, and what if the queue says no."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from redis.exceptions import OutOfMemoryError, RedisError
+
+from contract.bus.client import RedisClient
+from contract.bus.queue import Conflict, JobQueue, NotServed, QueueFull, Ticket
+from contract.config import LimitsConfig
+from contract.messages import ErrorCode, Job, State, encode_job
+from gateway.answers import Answer
+from gateway.cancelling import Canceller
+from gateway.dispatcher import Dispatcher
+from gateway.errors import ApiError
+from gateway.fields import check_limits
+from gateway.followers import Followers
+from gateway.headers import Exchange
+from gateway.link import Link
+from gateway.metrics import Metrics
+from gateway.models import Models
+from gateway.reply import Reply
+
+#: Redis is back within a second when it restarts; that long a request waits for it.
+_PATIENCE_S: Final = 2.0
+_RETRY_S: Final = 0.05
+_IDEMPOTENCY_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
+
+
+class Resumption(NamedTuple):
+    """A request that may be sent again, for the same answer: its `Idempotency-Key`, and the
+    last event that its client has (-1: none)."""
+
+    idempotency_key: bytes
+    after: int = -1
+
+    def job_id(self, key_id: str) -> str:
+        """The same for every repetition by the same API key."""
+        digest = hashlib.sha256(key_id.encode() + b"\0" + self.idempotency_key)
+        return digest.hexdigest()[:32]
+
+
+def resumption_of(idempotency_key: bytes | None, last_event_id: bytes | None) -> Resumption | None:
+    """What the two headers ask for. Raises `ApiError`."""
+    if idempotency_key is None:
+        if last_event_id is not None:
+            message = "`Last-Event-ID` needs the `Idempotency-Key` of the first request"
+            raise ApiError("invalid_header", message)
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+        message = "`Idempotency-Key` must be 1 to 255 visible ASCII characters"
+        raise ApiError("invalid_header", message)
+    if last_event_id is None:
+        return Resumption(idempotency_key)
+    if not re.fullmatch(rb"[0-9]{1,12}", last_event_id):
+        raise ApiError("invalid_header", "`Last-Event-ID` must be the number of an event")
+    return Resumption(idempotency_key, int(last_event_id))
+
+
+class Admission:
+    """Puts jobs into their model's queue, each with the reply that waits for its answer."""
+
+    def __init__(
+        self,
+        db: RedisClient,
+        link: Link,
+        models: Models,
+        limits: LimitsConfig,
+        dispatcher: Dispatcher,
+        followers: Followers,
+        canceller: Canceller,
+        metrics: Metrics,
+    ) -> None:
+        self._db = db
+        self._link = link
+        self._models = models
+        self._limits = limits
+        self._dispatcher = dispatcher
+        self._followers = followers
+        self._canceller = canceller
+        self._metrics = metrics
+
+    def check(self, job: Job, exchange: Exchange, names: Mapping[str, str]) -> None:
+        """Whether this key may ask this model for this. `names` gives the API's own names of
+        the fields that limits are about. Raises `ApiError`."""
+        model = self._models.configured.get(job.model)
+        if model is None or exchange.key is None or not exchange.key.may_use(job.model):
+            raise ApiError("model_not_found", f"there is no model `{job.model}`")
+        exchange.model = job.model
+        check_limits(job, self._limits, model, names)
+
+    async def admit(
+        self, job: Job, answer: Answer, exchange: Exchange, resumption: Resumption | None
+    ) -> Reply:
+        """Put a job that was checked; its reply is being answered from now on.
+
+        Raises `ApiError`; the job is then not in the queue, or soon will not be.
+        """
+        first = self._first_entry()
+        metrics = self._metrics.of(job.model)
+        reply = Reply(job, answer, exchange, metrics, first, kept=resumption is not None)
+        if resumption is not None:
+            return await self._admit_once(reply, resumption)
+        self._dispatcher.open(reply)
+        await self._put_or_close(reply, "")
+        return reply
+
+    async def _admit_once(self, reply: Reply, resumption: Resumption) -> Reply:
+        """A job that may have been put before: then its answer is replayed."""
+        job = reply.job
+        digest = hashlib.sha256(encode_job(job)).hexdigest()
+        if resumption.after >= 0 and not await self._exists(job):
+            raise ApiError("answer_gone", "the answer to resume is no longer kept")
+        if job.id in self._dispatcher:
+            ticket = await self._put(reply, digest)
+            self._followers.follow(reply, ticket)
+            return reply
+        self._dispatcher.open(reply)
+        ticket = await self._put_or_close(reply, digest)
+        if ticket.known:
+            self._dispatcher.close(reply)
+            self._followers.follow(reply, ticket)
+        return reply
+
+    def _first_entry(self) -> str:
+        if self._dispatcher.draining:
+            raise ApiError(ErrorCode.DRAINING.value, "this gateway is stopping")
+        if self._dispatcher.last is None:
+            raise _backend_down()
+        return self._dispatcher.last
+
+    async def _exists(self, job: Job) -> bool:
+        try:
+            return job.id in await JobQueue(self._db, job.model).owners([job.id])
+        except (RedisError, OSError) as error:
+            self._link.failed(error)
+            raise _backend_down() from None
+
+    async def _put_or_close(self, reply: Reply, digest: str) -> Ticket:
+        try:
+            return await self._put(reply, digest)
+        except BaseException:
+            reply.ended = True
+            self._dispatcher.close(reply)
+            raise
+
+    async def _put(self, reply: Reply, digest: str) -> Ticket:
+        """Put a job, again and again while Redis does not answer: it is put only once."""
+        job, began = reply.job, time.monotonic()
+        if self._link.down_for_s() >= _PATIENCE_S:
+            raise _backend_down()
+        while (left_s := began + _PATIENCE_S - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(left_s):
+                    return await self._put_once(reply, digest)
+            except OutOfMemoryError:
+                raise ApiError("queue_full", "the queue's memory is full") from None
+            except (RedisError, OSError) as error:
+                self._link.failed(error)
+            except asyncio.CancelledError:
+                self._canceller.cancel_doubtful(job.model, job.id)
+                raise
+            await asyncio.sleep(_RETRY_S)
+        self._canceller.cancel_doubtful(job.model, job.id)
+        raise _backend_down()
+
+    async def _put_once(self, reply: Reply, digest: str) -> Ticket:
+        job = reply.job
+        try:
+            return await JobQueue(self._db, job.model).put(
+                job,
+                self._dispatcher.reply_key,
+                reply.first,
+                max_waiting=self._limits.max_waiting,
+                deadline_ms=int(self._limits.total_timeout_s * 1000),
+                digest=digest,
+            )
+        except QueueFull as full:
+            raise ApiError("queue_full", f"{full} for `{job.model}` already") from None
+        except NotServed:
+            raise self._not_served(job.model) from None
+        except Conflict:
+            message = "this `Idempotency-Key` was used for a different request"
+            raise ApiError("idempotency_conflict", message) from None
+
+    def _not_served(self, model: str) -> ApiError:
+        if self._models.status(model).state in (State.STARTING, State.READY):
+            return ApiError("model_starting", f"model `{model}` is starting; ask again soon")
+        message = f"model `{model}` is not started; run `./ew start --model {model}`"
+        return ApiError("model_not_started", message)
+
+
+def _backend_down() -> ApiError:
+    return ApiError("backend_down", "the queue does not answer")

@@ -1,0 +1,94 @@
+"""One exchange (a request and its answer), and the headers that every answer carries."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contract.keys import KeyRecord
+
+Headers = Iterable[tuple[bytes, bytes]]
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
+_EXCHANGE: Final = "ew.exchange"
+
+
+class Exchange:
+    """What is known of a request while it is answered. Times are of the monotonic clock."""
+
+    __slots__ = ("began", "first_ms", "job_id", "key", "model", "queue_ms", "request_id", "send")
+
+    def __init__(self, send: Send, given_id: bytes | None = None) -> None:
+        #: Straight to the server, past the wrappers that only care for the answer's head.
+        self.send = send
+        self.began = time.monotonic()
+        self.job_id = uuid.uuid4().hex
+        good = given_id is not None and _REQUEST_ID.fullmatch(given_id)
+        self.request_id = given_id.decode() if given_id and good else self.job_id
+        self.key: KeyRecord | None = None
+        self.model = ""
+        self.queue_ms = 0.0
+        self.first_ms = 0.0
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """To be sent with the first byte of the answer, which is now."""
+        elapsed_ms = (time.monotonic() - self.began) * 1000
+        return common_headers(self.request_id, elapsed_ms, self.queue_ms, self.first_ms)
+
+
+def common_headers(
+    request_id: str, elapsed_ms: float = 0.0, queue_ms: float = 0.0, first_ms: float = 0.0
+) -> list[tuple[bytes, bytes]]:
+    """What every answer carries."""
+    return [
+        (b"x-request-id", request_id.encode()),
+        (b"x-response-time", b"%.1f" % elapsed_ms),
+        (b"server-timing", b"queue;dur=%.1f, first;dur=%.1f" % (queue_ms, first_ms)),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """The exchange that a request belongs to."""
+    exchange: Exchange = scope[_EXCHANGE]
+    return exchange
+
+
+def header(headers: Headers, name: bytes) -> bytes | None:
+    """A header's first value; `name` in lower case."""
+    return next((value for key, value in headers if key == name), None)
+
+
+class ExchangeMiddleware:
+    """Outermost: begins the exchange, adds its headers to whatever answers, and reports the
+    status to `finished` (0 if the client left before there was one)."""
+
+    def __init__(self, app: ASGIApp, finished: Callable[[Scope, Exchange, int], None]) -> None:
+        self.app = app
+        self.finished = finished
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = Exchange(send, header(scope["headers"], b"x-request-id"))
+        scope[_EXCHANGE] = exchange
+        status = 0
+
+        async def send_head(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *exchange.headers()]
+                if header(message["headers"], b"cache-control") is None:
+                    message["headers"].append((b"cache-control", b"no-store"))
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_head)
+        finally:
+            self.finished(scope, exchange, status)

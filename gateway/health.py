@@ -1,0 +1,100 @@
+"""What operators and their tools ask: probes, metrics, and the documents."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse
+from redis.exceptions import RedisError
+
+from contract.bus.heartbeats import Heartbeats
+from contract.messages import GatewayBeat
+from gateway.metrics import ModelsCollector, merge
+from gateway.openapi import NATIVE_ERRORS, PROBE_ERRORS
+from gateway.process import GatewayProcess, process_of
+from gateway.schemas import LiveBody, ReadyBody
+
+router = APIRouter(tags=["operation"])
+_NO_KEY: Final[dict[str, Any]] = {"security": []}
+_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@router.get(
+    "/health/live",
+    summary="The process runs",
+    openapi_extra=_NO_KEY,
+    responses=PROBE_ERRORS,
+)
+async def live() -> LiveBody:
+    return LiveBody()
+
+
+@router.get(
+    "/health/ready",
+    summary="A request would be answered: the queue is there, and at least one model",
+    openapi_extra=_NO_KEY,
+    response_model=ReadyBody,
+    responses={**PROBE_ERRORS, 503: {"model": ReadyBody, "description": "Not at the moment."}},
+)
+async def ready(request: Request) -> JSONResponse:
+    reasons = _reasons(process_of(request))
+    body = ReadyBody(status="not_ready" if reasons else "ready", reasons=reasons)
+    return JSONResponse(body.model_dump(), status_code=503 if reasons else 200)
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus, of all processes of this gateway and of all workers",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **NATIVE_ERRORS,
+    },
+)
+async def metrics(request: Request) -> Response:
+    process = process_of(request)
+    for reply in process.dispatcher.replies:
+        reply.count_tokens()
+    texts = [process.metrics.text(), *await _siblings(process)]
+    texts.append(ModelsCollector(process.models).text())
+    return Response(merge(texts), headers={"content-type": _TEXT})
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def openapi_document(request: Request) -> JSONResponse:
+    app: FastAPI = request.app
+    return JSONResponse(app.openapi())
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> HTMLResponse:
+    return get_swagger_ui_html(openapi_url="/openapi.json", title="ew")
+
+
+def _reasons(process: GatewayProcess) -> list[str]:
+    """Why a request would not be answered."""
+    process.keys.refresh()
+    checks = {
+        "the gateway is stopping": process.dispatcher.draining,
+        "Redis does not answer": not process.link.is_up or process.dispatcher.last is None,
+        "the key file cannot be used": bool(process.keys.problem),
+        "no model is ready": not process.models.any_ready(),
+    }
+    return [reason for reason, holds in checks.items() if holds]
+
+
+async def _siblings(process: GatewayProcess) -> list[str]:
+    """What the other processes of this gateway have counted, as of their last heartbeat."""
+    try:
+        beats = await Heartbeats(process.db, "gateways").alive()
+    except (RedisError, OSError):
+        return []
+    gateways = [msgspec.msgpack.decode(beat, type=GatewayBeat) for beat in beats]
+    return [
+        gateway.metrics
+        for gateway in gateways
+        if gateway.name.startswith(f"{process.instance}-") and gateway.name != process.name
+    ]

@@ -1,0 +1,125 @@
+"""What a gateway process does at regular intervals: end what takes too long, keep silent
+connections open, show that it lives, and tidy its reply stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from contract.bus.client import RedisClient
+from contract.bus.heartbeats import Heartbeats
+from contract.bus.replies import ReplyStream
+from contract.config import LimitsConfig
+from contract.messages import ErrorCode, GatewayBeat
+from gateway.dispatcher import Dispatcher
+from gateway.errors import ApiError
+from gateway.link import Link
+from gateway.metrics import Metrics
+from gateway.models import Models
+
+log = logging.getLogger(__name__)
+_SCAN_EVERY_S: Final = 0.25
+_BEAT_EVERY_S: Final = 2.0
+
+
+class Timekeeper:
+    """Looks at every open reply a few times a second."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, models: Models, link: Link, limits: LimitsConfig
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._models = models
+        self._link = link
+        self._limits = limits
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        before = time.monotonic()
+        while True:
+            await asyncio.sleep(_SCAN_EVERY_S)
+            now = time.monotonic()
+            self._scan(now, now - before)
+            before = now
+
+    def _scan(self, now: float, elapsed_s: float) -> None:
+        for reply in self._dispatcher.replies:
+            # While its worker is replaced, or Redis is, nobody could have sent a token.
+            if not (self._link.is_up and self._models.is_ready(reply.job.model)):
+                reply.pause(elapsed_s)
+            overdue = reply.overdue(self._limits, now)
+            if overdue is not None:
+                self._dispatcher.fail(reply, overdue)
+            else:
+                reply.heartbeat_if_silent(now)
+                self._dispatcher.flush(reply)
+
+
+class Housekeeping:
+    """Renews the reply stream and the lease of this process, and trims."""
+
+    def __init__(
+        self,
+        db: RedisClient,
+        name: str,
+        index: int,
+        stream: ReplyStream,
+        dispatcher: Dispatcher,
+        metrics: Metrics,
+        link: Link,
+    ) -> None:
+        self._db = db
+        self._name = name
+        self._index = index
+        self._stream = stream
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self._link = link
+        self._heartbeats = Heartbeats(db, "gateways")
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self._renew()
+                await self._beat()
+                await self._trim()
+            except (RedisError, OSError) as error:
+                self._link.failed(error)
+            await asyncio.sleep(_BEAT_EVERY_S)
+
+    async def leave(self) -> None:
+        """End the lease at once. Raises `RedisError`."""
+        await self._heartbeats.leave(self._name)
+
+    async def _renew(self) -> None:
+        vanished = self._dispatcher.last is not None and not await self._db.exists(self._stream.key)
+        await self._stream.open()
+        if vanished:
+            log.error("the reply stream has vanished from Redis, and with it all open answers")
+            self._dispatcher.fail_all(ApiError(ErrorCode.LOST.value, "the answer was lost"))
+
+    async def _beat(self) -> None:
+        replies = self._dispatcher.replies
+        for reply in replies:
+            reply.count_tokens()
+        beat = GatewayBeat(
+            name=self._name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            index=self._index,
+            open_streams=len(replies),
+            metrics=self._metrics.text(),
+        )
+        await self._heartbeats.beat(self._name, beat, ready=not self._dispatcher.draining)
+
+    async def _trim(self) -> None:
+        before = self._dispatcher.needed_from(time.monotonic())
+        if before is not None:
+            await self._stream.trim(before)

@@ -1,0 +1,42 @@
+"""What all routes that generate have in common: from a request's body to a live response."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from fastapi import Request, Response
+
+from contract.messages import Job
+from gateway.admission import Resumption, resumption_of
+from gateway.answers import Answer
+from gateway.body import read_body
+from gateway.errors import ApiError
+from gateway.fields import GenerationBody, parse
+from gateway.headers import Exchange, exchange_of, header
+from gateway.live import LiveResponse
+from gateway.process import process_of
+
+Asked = TypeVar("Asked", bound=GenerationBody)
+#: Makes the answer to what was asked, from after the event that the client has already.
+AnswerMaker = Callable[[Asked, Job, Exchange, int], Answer]
+
+
+async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) -> Response:
+    """Put the job that a request asks for. Raises `ApiError`."""
+    process, exchange = process_of(request), exchange_of(request.scope)
+    if exchange.key is None:
+        raise ApiError("missing_api_key", "send an API key")
+    asked = parse(form, await read_body(request, process.config.limits.max_body_bytes))
+    resumption = _resumption(request)
+    job_id = resumption.job_id(exchange.key.id) if resumption else exchange.job_id
+    job = asked.job(job_id, exchange.key.id)
+    process.admission.check(job, exchange, asked.own_names)
+    made = make(asked, job, exchange, resumption.after if resumption else -1)
+    reply = await process.admission.admit(job, made, exchange, resumption)
+    return LiveResponse(process.dispatcher, reply, made.writer)
+
+
+def _resumption(request: Request) -> Resumption | None:
+    headers = request.scope["headers"]
+    return resumption_of(header(headers, b"idempotency-key"), header(headers, b"last-event-id"))

@@ -1,0 +1,33 @@
+"""Whether Redis answers, as those who talk to it find out."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+log = logging.getLogger(__name__)
+
+
+class Link:
+    """Down from the first command that failed until one works again."""
+
+    def __init__(self) -> None:
+        self._down_since: float | None = None
+
+    @property
+    def is_up(self) -> bool:
+        return self._down_since is None
+
+    def down_for_s(self) -> float:
+        """0 while it is up."""
+        return 0.0 if self._down_since is None else time.monotonic() - self._down_since
+
+    def failed(self, error: BaseException) -> None:
+        if self._down_since is None:
+            self._down_since = time.monotonic()
+            log.warning("Redis does not answer: %s", error or type(error).__name__)
+
+    def worked(self) -> None:
+        if self._down_since is not None:
+            log.info("Redis answers again after %.1f s", self.down_for_s())
+            self._down_since = None

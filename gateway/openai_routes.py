@@ -1,0 +1,107 @@
+"""OpenAI's API, as its official clients use it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from contract.messages import Job
+from gateway.answers import Answer, StreamAnswer, WholeAnswer
+from gateway.errors import ApiError
+from gateway.headers import Exchange, exchange_of
+from gateway.inference import answer
+from gateway.openai_bodies import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    OpenAIModel,
+    OpenAIModels,
+    TextCompletion,
+)
+from gateway.openai_chat import ChatStream, ChatWhole
+from gateway.openai_completions import TextStream, TextWhole
+from gateway.openai_schemas import ChatCompletionRequest, CompletionRequest
+from gateway.openapi import (
+    IDEMPOTENCY_PARAMETER,
+    OPENAI_ERRORS,
+    OPENAI_GENERATION_ERRORS,
+    event_stream,
+    json_request,
+)
+from gateway.process import GatewayProcess, process_of
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+_ENDING: Final = "With `stream`: chunks, and `[DONE]` unless the answer fails."
+
+
+def _described(form: type[ChatCompletionRequest | CompletionRequest]) -> dict[str, Any]:
+    return {**json_request(form), "parameters": [IDEMPOTENCY_PARAMETER]}
+
+
+@router.post(
+    "/chat/completions",
+    summary="Chat completion",
+    openapi_extra=_described(ChatCompletionRequest),
+    responses={
+        200: {"model": ChatCompletion, **event_stream(_ENDING, ChatCompletionChunk)},
+        **OPENAI_GENERATION_ERRORS,
+    },
+    response_class=Response,
+)
+async def create_chat_completion(request: Request) -> Response:
+    return await answer(request, ChatCompletionRequest, _chat)
+
+
+@router.post(
+    "/completions",
+    summary="Text completion",
+    openapi_extra=_described(CompletionRequest),
+    responses={
+        200: {"model": TextCompletion, **event_stream(_ENDING, TextCompletion)},
+        **OPENAI_GENERATION_ERRORS,
+    },
+    response_class=Response,
+)
+async def create_completion(request: Request) -> Response:
+    return await answer(request, CompletionRequest, _text)
+
+
+@router.get("/models", summary="The models that this key may use", responses=OPENAI_ERRORS)
+async def list_openai_models(request: Request) -> OpenAIModels:
+    process = process_of(request)
+    models = process.models_of(exchange_of(request.scope).key)
+    return OpenAIModels(data=[_model(process, model) for model in models])
+
+
+@router.get("/models/{model}", summary="One model", responses=OPENAI_ERRORS)
+async def retrieve_openai_model(request: Request, model: str) -> OpenAIModel:
+    process = process_of(request)
+    if model not in process.models_of(exchange_of(request.scope).key):
+        raise ApiError("model_not_found", f"there is no model `{model}`")
+    return _model(process, model)
+
+
+def _model(process: GatewayProcess, model: str) -> OpenAIModel:
+    status = process.models.status(model)
+    return OpenAIModel(
+        id=model,
+        created=int(time.time()),
+        owned_by="ew",
+        max_model_len=status.max_model_len,
+        state=status.state.value,
+    )
+
+
+def _chat(asked: ChatCompletionRequest, job: Job, exchange: Exchange, after: int) -> Answer:
+    if asked.stream:
+        dialect = ChatStream(job, include_usage=asked.include_usage)
+        return StreamAnswer(dialect, exchange.request_id)
+    return WholeAnswer(ChatWhole(job), exchange.request_id, job.sampling.n)
+
+
+def _text(asked: CompletionRequest, job: Job, exchange: Exchange, after: int) -> Answer:
+    if asked.stream:
+        dialect = TextStream(job, include_usage=asked.include_usage)
+        return StreamAnswer(dialect, exchange.request_id)
+    return WholeAnswer(TextWhole(job), exchange.request_id, job.sampling.n)

@@ -1,0 +1,179 @@
+"""One gateway process: its parts, and their lives from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import multiprocessing
+import os
+import secrets
+import signal
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from redis.exceptions import RedisError
+from starlette.requests import Request
+
+from contract.bus.client import connect, connect_reader
+from contract.bus.replies import ReplyStream
+from contract.config import Config, ModelConfig, load_config
+from contract.keys import KeyRecord
+from contract.messages import ErrorCode
+from contract.paths import config_path, keys_path
+from gateway.admission import Admission
+from gateway.auth import Doorkeeper, KeyRing
+from gateway.cancelling import Canceller
+from gateway.dispatcher import Dispatcher
+from gateway.errors import ApiError
+from gateway.followers import Followers
+from gateway.housekeeping import Housekeeping, Timekeeper
+from gateway.link import Link
+from gateway.metrics import Metrics
+from gateway.models import Models
+
+log = logging.getLogger(__name__)
+#: Shared by the processes of one gateway: their names begin with it.
+INSTANCE_VARIABLE: Final = "EW_GATEWAY_INSTANCE"
+_LAST_WORDS_S: Final = 2.0
+
+
+class Settings(NamedTuple):
+    """What a gateway process is told at its start."""
+
+    config: Config
+    config_path: Path
+    keys_path: Path
+    redis_url: str
+    instance: str
+    process_index: int
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Raises `ConfigError`, `KeyError`."""
+        return cls(
+            config=load_config(config_path()),
+            config_path=config_path(),
+            keys_path=keys_path(),
+            redis_url=os.environ["EW_REDIS_URL"],
+            instance=os.environ.get(INSTANCE_VARIABLE) or secrets.token_hex(4),
+            process_index=_process_index(),
+        )
+
+
+class GatewayProcess:
+    """Everything that lives as long as the process. Nothing talks to Redis before `start`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.config = settings.config
+        self.instance = settings.instance
+        self.name = f"{settings.instance}-{secrets.token_hex(4)}"
+        self.db = connect(settings.redis_url)
+        self.link = Link()
+        self.metrics = Metrics(settings.process_index)
+        self.models = Models(self.db, self.config, settings.config_path, self.link)
+        self.keys = KeyRing(settings.keys_path)
+        self.doorkeeper = Doorkeeper(self.keys)
+        stream = ReplyStream(self.db, self.name)
+        self._reader = connect_reader(settings.redis_url)
+        self._canceller = Canceller(self.db)
+        self.dispatcher = Dispatcher(stream, self._reader, self.link, self._canceller, self.metrics)
+        self._followers = Followers(self.db, settings.redis_url, self.dispatcher)
+        self.admission = Admission(
+            self.db,
+            self.link,
+            self.models,
+            self.config.limits,
+            self.dispatcher,
+            self._followers,
+            self._canceller,
+            self.metrics,
+        )
+        self._timekeeper = Timekeeper(self.dispatcher, self.models, self.link, self.config.limits)
+        self._housekeeping = Housekeeping(
+            self.db,
+            self.name,
+            settings.process_index,
+            stream,
+            self.dispatcher,
+            self.metrics,
+            self.link,
+        )
+        self._loops: list[asyncio.Task[None]] = []
+        self._reading: asyncio.Task[None] | None = None
+
+    def models_of(self, key: KeyRecord | None) -> dict[str, ModelConfig]:
+        """The configured models that a key may use."""
+        models = self.models.configured.items()
+        return {name: model for name, model in models if key is not None and key.may_use(name)}
+
+    async def start(self) -> None:
+        """Begin to read and to look after things. Redis may be away."""
+        self._reading = asyncio.create_task(self.dispatcher.run())
+        self._loops = [
+            asyncio.create_task(loop)
+            for loop in (self.models.watch(), self._timekeeper.run(), self._housekeeping.run())
+        ]
+        _leave_with_parent()
+        gc.collect()
+        gc.freeze()
+        log.info("gateway process %s serves %s", self.name, ", ".join(self.models.configured))
+
+    def drain(self) -> None:
+        """Take nothing new; open answers may go on for the configured time."""
+        if self.dispatcher.draining:
+            return
+        self.dispatcher.draining = True
+        log.info("draining %d open answers", len(self.dispatcher.replies))
+        timeout_s = self.config.gateway.drain_timeout_s
+        asyncio.get_running_loop().call_later(timeout_s, self._end_draining)
+
+    async def stop(self) -> None:
+        """End everything; what is still open fails as drained."""
+        self._end_draining()
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._followers.close()
+        await self._canceller.finish(_LAST_WORDS_S)
+        try:
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._housekeeping.leave()
+        except (RedisError, OSError) as error:
+            log.warning("the lease is left to end: %s", error)
+        self.dispatcher.stop()
+        if self._reading is not None:
+            await self._reading
+        await self._reader.aclose()
+        await self.db.aclose()
+
+    def _end_draining(self) -> None:
+        self.dispatcher.fail_all(
+            ApiError(ErrorCode.DRAINING.value, "this gateway is stopping; ask again")
+        )
+
+
+def process_of(request: Request) -> GatewayProcess:
+    """The process that a request is handled by."""
+    process: GatewayProcess = request.app.state.process
+    return process
+
+
+def _process_index() -> int:
+    """Which of the gateway's processes this is: 0, or uvicorn's count of those it started."""
+    _, _, count = multiprocessing.current_process().name.rpartition("-")
+    return int(count) - 1 if count.isdigit() else 0
+
+
+def _leave_with_parent() -> None:
+    """Drain if uvicorn's parent process dies: nobody else would ever end this one."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(parent.sentinel, _parent_died, loop, parent.sentinel)
+
+
+def _parent_died(loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
+    loop.remove_reader(sentinel)
+    log.error("the gateway's parent process is gone; leaving, too")
+    os.kill(os.getpid(), signal.SIGTERM)

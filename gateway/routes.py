@@ -1,0 +1,104 @@
+"""ew's own API."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from contract.messages import Job
+from gateway.answers import StreamAnswer, WholeAnswer
+from gateway.headers import Exchange, exchange_of
+from gateway.inference import answer
+from gateway.native import NativeStream, NativeWhole
+from gateway.openapi import (
+    NATIVE_ERRORS,
+    NATIVE_GENERATION_ERRORS,
+    RESUME_PARAMETERS,
+    event_stream,
+    json_request,
+)
+from gateway.process import process_of
+from gateway.schemas import (
+    Completion,
+    DeltaBody,
+    ErrorBody,
+    InferenceAnswer,
+    InferenceRequest,
+    ModelBody,
+    ModelsBody,
+    StatusBody,
+)
+
+router = APIRouter(prefix="/api/v1")
+_REQUEST: Final[dict[str, Any]] = {
+    **json_request(InferenceRequest),
+    "parameters": RESUME_PARAMETERS,
+}
+_STREAM: Final = event_stream(
+    "Events without a name carry text, and their number as `id`. `done` or `error` is the last "
+    "event; `status` says what the job waits for; a comment comes after 10 s of silence. A "
+    "request with an `Idempotency-Key` is worked on even if its connection breaks: send it "
+    "again, with the same key and `Last-Event-ID`, for the rest of its answer.",
+    DeltaBody,
+    Completion,
+    ErrorBody,
+    StatusBody,
+)
+
+
+@router.post(
+    "/inference/stream",
+    summary="Ask a model; the answer comes as it is generated",
+    tags=["inference"],
+    openapi_extra=_REQUEST,
+    responses={200: _STREAM, **NATIVE_GENERATION_ERRORS},
+    response_class=Response,
+)
+async def stream_inference(request: Request) -> Response:
+    return await answer(request, InferenceRequest, _stream)
+
+
+@router.post(
+    "/inference",
+    summary="Ask a model; the answer comes when it is complete",
+    tags=["inference"],
+    openapi_extra=_REQUEST,
+    responses={200: {"model": InferenceAnswer}, **NATIVE_GENERATION_ERRORS},
+    response_class=Response,
+)
+async def infer(request: Request) -> Response:
+    return await answer(request, InferenceRequest, _whole)
+
+
+@router.get(
+    "/models",
+    summary="The models that this key may use",
+    tags=["models"],
+    responses=NATIVE_ERRORS,
+)
+async def list_models(request: Request) -> ModelsBody:
+    process = process_of(request)
+    models = []
+    for model, config in process.models_of(exchange_of(request.scope).key).items():
+        status = process.models.status(model)
+        body = ModelBody(
+            id=model,
+            state=status.state,
+            engine=config.engine,
+            max_model_len=status.max_model_len,
+            workers=len(status.workers),
+            running=sum(worker.running for worker in status.workers),
+            waiting=status.waiting,
+        )
+        models.append(body)
+    return ModelsBody(models=models)
+
+
+def _stream(asked: InferenceRequest, job: Job, exchange: Exchange, after: int) -> StreamAnswer:
+    request_id = exchange.request_id
+    return StreamAnswer(NativeStream(job, request_id), request_id, after)
+
+
+def _whole(asked: InferenceRequest, job: Job, exchange: Exchange, after: int) -> WholeAnswer:
+    return WholeAnswer(NativeWhole(job, exchange.request_id), exchange.request_id)

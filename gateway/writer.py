@@ -1,0 +1,139 @@
+"""Bytes on their way to one client. Writing never waits: one slow client must not hold up the
+task that serves all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from typing import Any, Final, NamedTuple, cast
+
+from starlette.types import Message, Send
+
+#: What may wait for a client that does not read, beside the operating system's buffers.
+MAX_BUFFERED_BYTES: Final = 1 << 20
+#: How long a client that was cut may take to read why.
+_CUT_GRACE_S: Final = 5.0
+_DONE: Final = object()
+
+Sending = Coroutine[Any, Any, None]
+
+
+class SlowClient(Exception):
+    """The client reads more slowly than its answer comes, and the buffer is full."""
+
+
+class Client(NamedTuple):
+    """Where an answer goes. The head takes the way through the app's middlewares, the body
+    goes straight to the server; `abort` drops the connection."""
+
+    send_head: Send
+    send: Send
+    abort: Callable[[], None]
+
+
+class Writer:
+    """One answer's head and body. `open`, `write` and `close` gather, `flush` sends."""
+
+    __slots__ = ("_buffered", "_client", "_closed", "_ended", "_head", "_parts", "_rest", "opened")
+
+    def __init__(self) -> None:
+        self.opened = False
+        self._client: Client | None = None
+        self._head: Message | None = None
+        self._parts: list[bytes] = []
+        self._closed = False
+        self._ended = False
+        self._rest: asyncio.Task[None] | None = None
+        self._buffered = 0
+
+    @property
+    def is_blocked(self) -> bool:
+        """The client has not read what was sent before."""
+        return self._rest is not None
+
+    def attach(self, client: Client) -> None:
+        """The client can be written to from now on."""
+        self._client = client
+        self.flush()
+
+    def open(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """The answer's head; once, before anything is written."""
+        self.opened = True
+        self._head = {"type": "http.response.start", "status": status, "headers": [*headers]}
+
+    def write(self, part: bytes) -> None:
+        self._parts.append(part)
+        if self._rest is not None:
+            self._buffered += len(part)
+
+    def close(self) -> None:
+        """Nothing follows."""
+        self._closed = True
+
+    def flush(self) -> None:
+        """Send what has gathered, or leave it for when the client reads again.
+
+        Raises `SlowClient` when too much has gathered.
+        """
+        if self._rest is not None:
+            if self._buffered > MAX_BUFFERED_BYTES:
+                raise SlowClient
+        elif self._client is not None:
+            self._advance(self._client)
+
+    def cut(self, last_words: bytes) -> None:
+        """Give the client up: what waits is dropped for `last_words`, and if those are not
+        read soon, so is the connection."""
+        self._parts = [last_words]
+        self._buffered = 0
+        self._closed = True
+        asyncio.get_running_loop().call_later(_CUT_GRACE_S, self._abort_if_blocked)
+
+    def _abort_if_blocked(self) -> None:
+        if self._rest is not None and self._client is not None:
+            self._client.abort()
+
+    def _advance(self, client: Client) -> None:
+        while (sending := self._next(client)) is not None:
+            waited_for = _run_until_it_waits(sending)
+            if waited_for is not _DONE:
+                self._rest = asyncio.create_task(self._finish(client, sending, waited_for))
+                return
+
+    def _next(self, client: Client) -> Sending | None:
+        """The next thing to send, if there is one."""
+        if self._head is not None:
+            head, self._head = self._head, None
+            return cast(Sending, client.send_head(head))
+        if not self._parts and (self._ended or not self._closed):
+            return None
+        parts, self._parts = self._parts, []
+        self._ended = self._closed
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        message = {"type": "http.response.body", "body": body, "more_body": not self._ended}
+        return cast(Sending, client.send(message))
+
+    async def _finish(self, client: Client, sending: Sending, waited_for: Any) -> None:
+        await _go_on(sending, waited_for)
+        self._rest = None
+        self._buffered = 0
+        self._advance(client)
+
+
+def _run_until_it_waits(sending: Sending) -> Any:
+    """Run a coroutine here and now, without a task: what it waits for, or `_DONE`."""
+    try:
+        return sending.send(None)
+    except StopIteration:
+        return _DONE
+
+
+@types.coroutine
+def _go_on(sending: Sending, waited_for: Any) -> Generator[Any, Any, None]:
+    """The rest of a coroutine that has been run up to where it waits."""
+    try:
+        yield waited_for
+        yield from sending
+    finally:
+        sending.close()
