@@ -1,0 +1,109 @@
+"""Asks the gateway over HTTP, as any client does, and yields the answer as it comes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+import httpx
+
+from orchestrator.errors import UserError
+
+#: The gateway looks at its key file every half second.
+_NEW_KEY_ATTEMPTS: Final = 6
+_NEW_KEY_PAUSE_S: Final = 0.5
+_SILENCE_S: Final = 120.0
+
+
+class _Refusal(Exception):
+    """The gateway answered with an error."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ServerSentEvent(NamedTuple):
+    name: str
+    data: str
+
+
+class Gateway:
+    """The gateway at a URL, asked with one API key."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self._url = url
+        self._api_key = api_key
+
+    def stream(self, body: dict[str, Any]) -> Generator[str, None, None]:
+        """The text of an answer, piece by piece. Closing the generator cancels the job.
+
+        Raises `UserError`.
+        """
+        for attempt in range(_NEW_KEY_ATTEMPTS):
+            try:
+                yield from self._stream(body)
+                return
+            except _Refusal as refusal:
+                is_last = attempt == _NEW_KEY_ATTEMPTS - 1
+                if refusal.status != httpx.codes.UNAUTHORIZED or is_last:
+                    raise UserError(f"the gateway says: {refusal}") from None
+            except httpx.HTTPError as error:
+                hint = "`./ew status` shows what runs"
+                raise UserError(f"the gateway at {self._url}: {error}", hint) from None
+            time.sleep(_NEW_KEY_PAUSE_S)
+
+    def _stream(self, body: dict[str, Any]) -> Iterator[str]:
+        timeout = httpx.Timeout(10.0, read=_SILENCE_S)
+        # Environment variables for proxies are not meant for the gateway beside us.
+        with (
+            httpx.Client(timeout=timeout, trust_env=False) as client,
+            client.stream(
+                "POST",
+                f"{self._url}/api/v1/inference/stream",
+                json=body,
+                headers={"X-API-Key": self._api_key},
+            ) as answer,
+        ):
+            if answer.status_code != httpx.codes.OK:
+                answer.read()
+                raise _Refusal(answer.status_code, _message(answer.text))
+            yield from _texts(read_events(answer.iter_lines()))
+
+
+def read_events(lines: Iterable[str]) -> Iterator[ServerSentEvent]:
+    """Server-sent events out of lines; comments are left out."""
+    name, data = "", []
+    for line in lines:
+        field, _, value = line.partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+        elif not line and data:
+            yield ServerSentEvent(name, "\n".join(data))
+            name, data = "", []
+
+
+def _texts(events: Iterable[ServerSentEvent]) -> Iterator[str]:
+    for event in events:
+        match event.name:
+            case "":
+                yield json.loads(event.data)["text"]
+            case "error":
+                raise UserError(f"the answer breaks off: {_message(event.data)}")
+            case "done":
+                return
+    raise UserError("the answer breaks off: the gateway has closed the connection")
+
+
+def _message(body: str) -> str:
+    """What an error body says, in whatever form it comes."""
+    try:
+        decoded = json.loads(body)
+    except json.JSONDecodeError:
+        return body[:200] or "no reason given"
+    message = decoded.get("message") if isinstance(decoded, dict) else None
+    return str(message or body[:200])

@@ -1,0 +1,101 @@
+"""`ew keys`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from contract.keys import KeyRecord, NewKey
+from orchestrator.cli import plain_app
+from orchestrator.durations import seconds_of
+from orchestrator.key_file import KeyFile
+from orchestrator.terminal import say
+
+app = plain_app(help="Add, list, revoke and rotate API keys.", no_args_is_help=True)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Option(help="Whose key it is, for you to remember.")] = "",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Models that it opens, as a glob; may be given several times."),
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="When it ends by itself: 12h, 30d, 8w.", metavar="TIME")
+    ] = None,
+) -> None:
+    """Make a key and print it, once."""
+    ends = time.time() + seconds_of(expires) if expires else None
+    _print_new(KeyFile().add(name, tuple(model or ["*"]), ends))
+
+
+@app.command(name="list")
+def list_keys(
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
+) -> None:
+    """List the keys; what is secret of them is kept nowhere."""
+    records = sorted(KeyFile().records().values(), key=lambda record: record.created_unix_s)
+    if as_json:
+        sys.stdout.write(json.dumps([_public(record) for record in records], indent=2) + "\n")
+    elif records:
+        sys.stdout.write("\n".join(_table(records)) + "\n")
+    else:
+        say("no keys; `./ew keys add` makes one")
+
+
+@app.command()
+def revoke(key: Annotated[str, typer.Argument(help="Its id or its name.")]) -> None:
+    """End a key, within five seconds everywhere."""
+    record = KeyFile().revoke(key)
+    say(f"key {record.id} is revoked")
+
+
+@app.command()
+def rotate(
+    key: Annotated[str, typer.Argument(help="Its id or its name.")],
+    overlap: Annotated[
+        str, typer.Option(help="How long the old key still works: 0s, 30m, 24h.", metavar="TIME")
+    ] = "24h",
+) -> None:
+    """Make a new key with the same rights; the old one ends a little later."""
+    _print_new(KeyFile().rotate(key, seconds_of(overlap)))
+    say(f"the old key works for another {overlap}")
+
+
+def _print_new(new: NewKey) -> None:
+    say(f"key {new.record.id}, shown only now:")
+    sys.stdout.write(f"{new.text}\n")
+
+
+def _public(record: KeyRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(record)
+    return {name: value for name, value in fields.items() if name != "sha256"}
+
+
+def _table(records: list[KeyRecord]) -> list[str]:
+    width = max(4, *(len(record.name) for record in records))
+    now = time.time()
+    head = f"{'ID':8}  {'NAME':{width}}  {'STATE':8}  {'EXPIRES':16}  MODELS"
+    rows = [
+        f"{record.id:8}  {record.name:{width}}  {_state(record, now):8}  "
+        f"{_date(record.expires_unix_s):16}  {' '.join(record.models)}"
+        for record in records
+    ]
+    return [head, *rows]
+
+
+def _state(record: KeyRecord, now_unix_s: float) -> str:
+    if record.is_live(now_unix_s):
+        return "live" if record.revoked_unix_s is None else "ending"
+    return "expired" if record.revoked_unix_s is None else "revoked"
+
+
+def _date(unix_s: float | None) -> str:
+    return "never" if unix_s is None else f"{datetime.fromtimestamp(unix_s):%Y-%m-%d %H:%M}"

@@ -1,0 +1,41 @@
+"""`ew start`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.foreground import run_in_foreground
+from orchestrator.plan import Choice, plan, read_config
+from orchestrator.startup import bring_up
+
+
+def start(
+    engine: Annotated[
+        str | None, typer.Option(help="Only models with this engine, such as cuda-trt.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Only this model; may be given several times.")
+    ] = None,
+    env: Annotated[
+        str | None, typer.Option(help="Run the models in this environment instead of theirs.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="The gateway's port; 0 takes any that is free."),
+    ] = None,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, and stop everything at Ctrl-C.")
+    ] = False,
+) -> None:
+    """Start models, and what they need.
+
+    Starts every configured model unless told which. Waits until they are ready. What runs
+    already goes on as it is.
+    """
+    choice = Choice(models=tuple(model or ()), engine=engine, env=env, port=port)
+    request = plan(read_config(), choice)
+    is_good = run_in_foreground(request) if foreground else bring_up(request)
+    if not is_good:
+        raise typer.Exit(1)

@@ -1,0 +1,27 @@
+"""`ew stop`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.control import Stop
+from orchestrator.shutdown import shut_down
+from orchestrator.terminal import say
+
+
+def stop(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Stop only these models.")
+    ] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Do not wait for open answers to end.")
+    ] = False,
+) -> None:
+    """Stop everything, or one model.
+
+    Open answers may end first; Ctrl-C then stops at once. Waiting jobs, keys and logs stay.
+    """
+    if not shut_down(Stop(models=models or [], now=now)):
+        say("nothing runs")

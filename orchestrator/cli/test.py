@@ -1,0 +1,28 @@
+"""`ew test`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import typer
+
+from contract.paths import ROOT
+from orchestrator.cli import plain_app
+from orchestrator.errors import UserError
+
+app = plain_app()
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def test(context: typer.Context) -> None:
+    """Run the test suite.
+
+    What is given goes to pytest: `./ew test tests/contract -k keys`. What was skipped, and
+    why, stands at the end.
+    """
+    if subprocess.run([ROOT / "scripts" / "bootstrap", "dev"], check=False).returncode:
+        raise UserError("the test tools could not be installed")
+    command = [sys.executable, "-m", "pytest", "-ra", *context.args]
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    raise typer.Exit(0 if code == 0 else 1)

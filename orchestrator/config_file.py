@@ -1,0 +1,53 @@
+"""Additions to deploy/config.json that ew makes itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from contract.config import Config
+from contract.paths import ROOT
+
+
+def add_model(path: Path, config: Config, model_path: str) -> tuple[str, bool]:
+    """See that a model is configured. Answers its id, and whether it had to be added.
+
+    `model_path` is a directory, a Hugging Face repository, or the id of a model that is there.
+    """
+    if model_path in config.models:
+        return model_path, False
+    location = _location(model_path)
+    for model_id, model in config.models.items():
+        if model.model_path == location:
+            return model_id, False
+    model_id = _free_id(location, config)
+    _write(path, model_id, {"engine": "vllm", "model_path": location})
+    return model_id, True
+
+
+def _location(model_path: str) -> str:
+    """A directory as the configuration names it: relative to the project where that works."""
+    directory = Path(model_path).expanduser()
+    if not directory.is_dir():
+        return model_path
+    absolute = directory.absolute()
+    return str(absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute)
+
+
+def _free_id(location: str, config: Config) -> str:
+    """`Qwen/Qwen2.5-0.5B-Instruct` is asked for as `qwen2.5-0.5b-instruct`."""
+    plain = re.sub(r"[^a-z0-9._-]+", "-", Path(location).name.lower()).strip("._-")[:80] or "model"
+    candidates = [plain, *(f"{plain}-{number}" for number in range(2, len(config.models) + 3))]
+    return next(name for name in candidates if name not in config.models)
+
+
+def _write(path: Path, model_id: str, entry: dict[str, Any]) -> None:
+    data = json.loads(path.read_text())
+    data.setdefault("models", {})[model_id] = entry
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.write_text(json.dumps(data, indent=2) + "\n")
+    shutil.copymode(path, scratch)
+    scratch.replace(path)

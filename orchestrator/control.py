@@ -1,0 +1,205 @@
+"""Talking with the supervisor: JSON lines over a unix socket that only its user can open.
+
+One request per connection; answers follow until `Finished` or `Refused`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, TypeAlias
+
+import msgspec
+
+from contract.messages import State
+from contract.paths import run_dir
+from orchestrator.diagnosis import Problem
+from orchestrator.wanted import WantedGateway, WantedWorker
+
+_LONGEST_LINE: Final = 8 * 1024 * 1024
+
+
+class Start(msgspec.Struct, frozen=True, tag="start"):
+    """Start what does not run yet, and answer when all of it is ready or has failed.
+
+    `redis_url` None means a Valkey of ew's own. `variables` are the EW_* settings.
+    """
+
+    workers: list[WantedWorker]
+    gateway: WantedGateway | None = None
+    redis_url: str | None = None
+    variables: dict[str, str] = {}
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """Stop the workers of some models, or (no models given) everything, the supervisor
+    included. `now` does not wait for open answers."""
+
+    models: list[str] = []
+    now: bool = False
+
+
+class Follow(msgspec.Struct, frozen=True, tag="follow"):
+    """Tell every change of state. With `stop_at_end`, stop everything when the asker goes."""
+
+    stop_at_end: bool = False
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
+    """A change of state. `slot` names the process: `valkey`, `gateway` or `MODEL-REPLICA`."""
+
+    slot: str
+    state: State
+    stage: str = ""
+    problem: Problem | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one process. `note` says why nothing had to be done."""
+
+    slot: str
+    state: State
+    note: str = ""
+    seconds: float = 0.0
+    problem: Problem | None = None
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """The last answer to a request that was carried out, with or without success."""
+
+    outcomes: list[Outcome]
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The last answer to a request that was not carried out."""
+
+    message: str
+    hint: str = ""
+
+
+Request: TypeAlias = Start | Stop | Follow
+Answer: TypeAlias = Progress | Finished | Refused
+
+_requests = msgspec.json.Decoder(Request)
+_answers = msgspec.json.Decoder(Answer)
+
+
+def socket_path() -> Path:
+    return run_dir() / "control.sock"
+
+
+class Connection:
+    """The supervisor's end of one conversation."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def send(self, answer: Answer) -> None:
+        """Never waits; an asker who is gone does not matter."""
+        if not self._writer.is_closing():
+            self._writer.write(msgspec.json.encode(answer) + b"\n")
+
+    def finish(self, answer: Finished | Refused) -> None:
+        self.send(answer)
+        self._writer.close()
+
+
+class ControlServer:
+    """Hands each request to `on_request`, and each asker's leaving to `on_leave`."""
+
+    def __init__(
+        self,
+        on_request: Callable[[Connection, Request], None],
+        on_leave: Callable[[Connection], None],
+    ) -> None:
+        self._on_request = on_request
+        self._on_leave = on_leave
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        path = socket_path()
+        path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(
+                self._converse, path, limit=_LONGEST_LINE
+            )
+        finally:
+            os.umask(before)
+
+    def close(self) -> None:
+        socket_path().unlink(missing_ok=True)
+        if self._server is not None:
+            self._server.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(writer)
+        try:
+            request = _requests.decode(await reader.readline())
+        except (msgspec.MsgspecError, ValueError) as error:
+            connection.finish(Refused(f"not a request: {error}", "is ew being updated?"))
+            return
+        self._on_request(connection, request)
+        try:
+            await reader.read()
+        except ConnectionError:
+            pass
+        finally:
+            self._on_leave(connection)
+            writer.close()
+
+
+class Control:
+    """The asker's end. Use it as a context manager; leaving it does not undo the request."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._socket.close()
+
+    def connect(self) -> bool:
+        """False if no supervisor listens."""
+        try:
+            self._socket.connect(os.fspath(socket_path()))
+        except (FileNotFoundError, ConnectionRefusedError):
+            self._socket.close()
+            return False
+        return True
+
+    def ask(self, request: Request, *, tick_s: float = 0.2) -> Iterator[Answer | None]:
+        """Send a request; yields what is answered, as it comes, and None when nothing came for
+        `tick_s`. It ends without `Finished` or `Refused` only if the supervisor went away."""
+        self._socket.sendall(msgspec.json.encode(request) + b"\n")
+        self._socket.settimeout(tick_s)
+        unread = b""
+        while True:
+            try:
+                received = self._socket.recv(65536)
+            except TimeoutError:
+                yield None
+                continue
+            if not received:
+                return
+            *lines, unread = (unread + received).split(b"\n")
+            for line in lines:
+                yield _answers.decode(line)
+
+    def peer(self) -> int:
+        """The pid of the supervisor."""
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        pid: int = struct.unpack("iII", credentials)[0]
+        return pid

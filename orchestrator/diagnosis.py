@@ -1,0 +1,160 @@
+"""Why a process died: the last lines of its log, and what they are known to mean."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from contract.paths import state_dir
+
+TAIL_LINES: Final = 20
+_TAIL_BYTES: Final = 64 * 1024
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why something does not run. `log_tail` are the last lines that it wrote."""
+
+    message: str
+    hint: str = ""
+    log_tail: list[str] = []
+
+
+class _Cause(NamedTuple):
+    pattern: str
+    hint: str
+    #: The same start would end the same way: do not try again.
+    is_lasting: bool = True
+
+
+_CAUSES: Final = (
+    _Cause(
+        r"CUDA out of memory|OutOfMemoryError|No available memory for the cache blocks"
+        r"|Free memory on device .{0,80}less than desired",
+        "the GPU has too little free memory: `./ew status` shows its use; lower `max_model_len`, "
+        "`max_batch_size` or `gpu_memory_utilization`",
+        is_lasting=False,
+    ),
+    _Cause(
+        r"No space left on device",
+        "the disk is full: free some space (`df -h`)",
+        is_lasting=False,
+    ),
+    _Cause(
+        r"couldn't connect to 'https?://|ConnectionError|Temporary failure in name resolution"
+        r"|LocalEntryNotFoundError",
+        "the model has to be downloaded and the network failed; a local directory as "
+        "`model_path` needs none",
+        is_lasting=False,
+    ),
+    _Cause(
+        r"GatedRepoError|gated repo|Access to model .{0,200} is restricted",
+        "the model's owner wants you to agree to its terms on Hugging Face; then set HF_TOKEN",
+    ),
+    _Cause(
+        r"trust_remote_code",
+        "the checkpoint brings Python code of its own: if you trust its author, set "
+        "`trust_remote_code` of the model",
+    ),
+    _Cause(
+        r"RepositoryNotFoundError|is not a local folder and is not a valid model identifier"
+        r"|not a valid repository|Repo id must|[Nn]o such file or directory: .{0,200}config\.json"
+        r"|model path .{0,200}(not exist|not found)|[Cc]an't load the configuration of"
+        r"|Invalid repository ID or local directory",
+        "check `model_path`: it is neither a local model directory nor a Hugging Face repository",
+    ),
+    _Cause(
+        r"User-specified max_model_len .{0,80}greater than the derived",
+        "the model has a shorter context: lower `max_model_len`, or `max_input_len` and "
+        "`max_output_len`",
+    ),
+    _Cause(
+        r"driver version is insufficient|no kernel image is available|libcuda\.so",
+        "the NVIDIA driver does not fit this engine: `./ew doctor` compares them",
+    ),
+    _Cause(
+        r"No module named|cannot open shared object file",
+        "the environment is incomplete: `./ew setup --engine {engine}` repairs it",
+    ),
+    _Cause(
+        r"[Aa]ddress already in use",
+        "another program has that port: `./ew start --port PORT` takes another",
+    ),
+    _Cause(
+        r"Bad file format reading the append only file",
+        "the queue's data is damaged: move {valkey} away (waiting jobs are lost) or repair it "
+        "with valkey-check-aof",
+    ),
+    _Cause(
+        r"Can't handle RDB format version",
+        "the queue's data was written by a newer server: move {valkey} away, or use that one",
+    ),
+)
+
+
+class Diagnosis(NamedTuple):
+    problem: Problem
+    is_lasting: bool
+
+
+def diagnose(what: str, tail: list[str], *, engine: str = "ENGINE") -> Diagnosis:
+    """What a death means, from what happened and the last lines of the log."""
+    text = "\n".join(tail)
+    for cause in _CAUSES:
+        if re.search(cause.pattern, text):
+            hint = cause.hint.format(engine=engine, valkey=state_dir() / "valkey")
+            return Diagnosis(Problem(what, hint, tail), cause.is_lasting)
+    return Diagnosis(Problem(what, "", tail), False)
+
+
+def describe_exit(exit_code: int | None) -> str:
+    """How a process ended, in words."""
+    if exit_code is None:
+        return "ended"
+    if exit_code >= 0:
+        return f"exited with code {exit_code}"
+    name = signal.Signals(-exit_code).name
+    return f"was killed by {name}"
+
+
+def read_tail(path: Path, start: int, lines: int = TAIL_LINES) -> list[str]:
+    """The last lines of a log from byte `start` on; none if it cannot be read."""
+    try:
+        with path.open("rb") as log:
+            end = log.seek(0, os.SEEK_END)
+            log.seek(max(start, end - _TAIL_BYTES))
+            text = log.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.strip()][-lines:]
+
+
+def was_killed_for_memory(pid: int) -> bool:
+    """Whether the kernel's log says that its out-of-memory killer ended this process. False
+    also where we may not read that log."""
+    pattern = re.compile(rf"Killed process {pid} \(".encode())
+    try:
+        log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return _any_record(log, pattern)
+    finally:
+        os.close(log)
+
+
+def _any_record(log: int, pattern: re.Pattern[bytes]) -> bool:
+    while True:
+        try:
+            record = os.read(log, 8192)
+        except BrokenPipeError:
+            # The ring overwrote what came next; the descriptor has moved on.
+            continue
+        except OSError:
+            return False
+        if pattern.search(record):
+            return True

@@ -1,0 +1,18 @@
+"""Times as people write them: `90s`, `30m`, `12h`, `30d`, `8w`."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from orchestrator.errors import UserError
+
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def seconds_of(text: str) -> float:
+    """Raises `UserError`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip().lower())
+    if found is None:
+        raise UserError(f"`{text}` is not a time", "write it as 90s, 30m, 12h, 30d or 8w")
+    return float(found[1]) * _SECONDS[found[2]]

@@ -1,0 +1,32 @@
+"""Engine environments: what can be set up, what is there, and the making of it.
+
+A worker runs in one of these; ew's own processes run in .venv. What a command line that only
+looks needs is light: the modules that build are imported by the call that builds.
+"""
+
+from __future__ import annotations
+
+from orchestrator.environments.environment import (
+    Environment,
+    default_env_name,
+    find_environment,
+    list_environments,
+)
+
+__all__ = [
+    "Environment",
+    "default_env_name",
+    "find_environment",
+    "list_environments",
+    "resolve_engine",
+]
+
+
+def resolve_engine(name: str) -> str:
+    """The engine that is meant: `vllm` is `cuda-vllm` where an NVIDIA GPU is seen, else
+    `cpu-vllm`. Blocks for milliseconds."""
+    if name != "vllm":
+        return name
+    from orchestrator.gpu import gpus
+
+    return "cuda-vllm" if gpus() else "cpu-vllm"

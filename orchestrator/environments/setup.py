@@ -1,0 +1,236 @@
+"""Makes engine environments: looks whether it can work, builds, proves, and only then declares
+the environment complete. Removes them, too."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from contract.paths import ROOT
+from orchestrator.environments.conda import Conda, find_conda
+from orchestrator.environments.environment import (
+    Environment,
+    envs_dir,
+    find_environment,
+    require_name,
+    write_stamp,
+)
+from orchestrator.environments.exclusive import exclusive
+from orchestrator.environments.installation import Installation, installations
+from orchestrator.environments.installer import InstallFailed, Uv, find_uv
+from orchestrator.environments.plan import SetupPlan, plan_set_up
+from orchestrator.environments.progress import Say, clock
+from orchestrator.environments.proof import Proof, prove
+from orchestrator.errors import UserError
+from orchestrator.preflight import Check, preflight
+from orchestrator.terminal import say as say_plainly
+
+
+def set_up(
+    engine: str,
+    env_name: str | None = None,
+    *,
+    version: str | None = None,
+    manager: str | None = None,
+    wheelhouse: Path | None = None,
+    force: bool = False,
+    say: Say = say_plainly,
+    progress: Callable[[str], None] | None = None,
+) -> Environment:
+    """Make an engine's environment, or find it made. Blocks for minutes.
+
+    `engine` may name a version: `cuda-vllm@0.26.0`. `say` gets a line for each step; `progress`,
+    twice a second, how far the step is. `force` goes on where the preflight found something
+    missing. Raises `UserError`; what is then half made is never used, and made anew by the
+    next call.
+    """
+    plan = plan_set_up(engine, env_name, version=version, manager=manager, wheelhouse=wheelhouse)
+    return carry_out(plan, force=force, say=say, progress=progress or (lambda _: None))
+
+
+def carry_out(
+    plan: SetupPlan, *, force: bool, say: Say, progress: Callable[[str], None]
+) -> Environment:
+    """As `set_up`."""
+    made = plan.made()
+    if made is not None:
+        return made
+    with _holding(plan.name, say) as descriptor:
+        return plan.made() or Builder(plan, require_uv(descriptor), say, progress).build(force)
+
+
+def preflight_of(plan: SetupPlan, uv: Uv) -> Iterator[Check]:
+    """What is looked at before anything is made."""
+    interpreter = None if plan.conda else uv.find_python(plan.release.pythons)
+    online = None if plan.wheelhouse or uv.is_offline else uv
+    return preflight(plan.engine, plan.release, python=interpreter, uv=online)
+
+
+def remove(name: str, say: Say = say_plainly) -> None:
+    """Delete an environment, finished or not. Raises `UserError` if a process runs in it."""
+    path = envs_dir() / require_name(name)
+    if not path.is_dir() and not path.is_symlink():
+        raise UserError(f"there is no environment `{name}`", "`./ew env list` shows them")
+    with _holding(name, say):
+        _refuse_if_used(name)
+        _clear(path)
+
+
+def require_uv(descriptor: int) -> Uv:
+    program = find_uv()
+    if program is None:
+        raise UserError("uv is missing from .venv", "delete .venv and run `./ew` again")
+    return Uv(program, [descriptor])
+
+
+class Builder:
+    """Makes one environment."""
+
+    def __init__(self, plan: SetupPlan, uv: Uv, say: Say, progress: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._uv = uv
+        self._say = say
+        self._progress = progress
+        self._started = time.monotonic()
+
+    def build(self, force: bool) -> Environment:
+        plan = self._plan
+        _refuse_if_used(plan.name)
+        _require_fit(list(preflight_of(plan, self._uv)), self._say, force)
+        plan.log.parent.mkdir(parents=True, exist_ok=True)
+        plan.log.write_text("")
+        _clear(plan.path)
+        if plan.conda:
+            self._make_with_conda(plan.conda)
+        else:
+            self._make()
+        for number, installation in enumerate(installations(plan.release, plan.wheelhouse), 1):
+            self._install(installation, number)
+        self._say(f"proving that {plan.engine.library} works")
+        python = plan.path.resolve() / "bin" / "python"
+        return self._complete(prove(plan.engine, python, plan.log))
+
+    def _make(self) -> None:
+        pythons = self._plan.release.pythons
+        python = self._uv.find_python(pythons)
+        self._say(f"making {self._plan.path} with {python or f'Python {pythons[0]}, fetched'}")
+        choice = str(python or pythons[0])
+        self._run(["venv", "--no-project", "--python", choice, str(self._plan.path)])
+
+    def _make_with_conda(self, conda: Conda) -> None:
+        name, version = self._plan.name, self._plan.release.pythons[0]
+        if conda.prefix(name) is not None:
+            raise UserError(
+                f"{conda.name} has an environment `{name}` that ew did not make",
+                f"choose another `--env`, or `{conda.name} env remove -n {name}`",
+            )
+        self._say(f"making `{name}` with {conda.name} and Python {version}")
+        _marker(self._plan.path).write_text(conda.name)
+        self._plan.path.symlink_to(conda.create(name, version))
+
+    def _install(self, installation: Installation, number: int) -> None:
+        self._say(f"installing {installation.title}")
+        path = self._plan.path.resolve()
+        file = path / f"ew-requirements-{number}.txt"
+        file.write_text(installation.requirements)
+        command = ["pip", "install", "--python", str(path / "bin" / "python"), *self._uv.arguments]
+        self._run(
+            [*command, *installation.arguments, "-r", str(file)],
+            self._uv.with_index(installation.index),
+        )
+
+    def _run(self, arguments: list[str], variables: dict[str, str] | None = None) -> None:
+        try:
+            output = self._uv.run(arguments, self._progress, variables)
+        except InstallFailed as error:
+            _append(self._plan.log, error.output)
+            raise _failure(self._plan, error) from None
+        _append(self._plan.log, output)
+
+    def _complete(self, proof: Proof) -> Environment:
+        plan = self._plan
+        environment = Environment(
+            name=plan.name,
+            engine=plan.engine.engine,
+            version=plan.release.version,
+            manager=plan.manager,
+            versions=proof.versions,
+            device=proof.device,
+            digest=plan.release.digest,
+            created_unix_s=time.time(),
+            path=plan.path.resolve(),
+        )
+        if proof.problem:
+            self._say(f"warning: the demo model did not answer: {proof.problem} (see {plan.log})")
+        write_stamp(environment)
+        elapsed = clock(time.monotonic() - self._started)
+        self._say(f"{plan.name} is ready: {plan.release.version} on {proof.device} ({elapsed})")
+        return environment
+
+
+@contextmanager
+def _holding(name: str, say: Say) -> Iterator[int]:
+    lock = envs_dir() / f".{name}.lock"
+    with exclusive(lock, lambda: say(f"waiting for another process at `{name}`")) as descriptor:
+        yield descriptor
+
+
+def _require_fit(checks: list[Check], say: Say, force: bool) -> None:
+    """Say what is to be minded. Raises `UserError`, with everything that is missing."""
+    missing = [check for check in checks if check.is_fatal]
+    for check in checks:
+        if check.fix and (force or not check.is_fatal):
+            say(f"warning: {check.what}: {check.seen} ({check.fix})")
+    if missing and not force:
+        lines = "".join(f"\n  {check.what}: {check.seen}\n    {check.fix}" for check in missing)
+        raise UserError(
+            f"the environment would not work here:{lines}",
+            "mend that, or go on at your own risk with `--force`",
+        )
+
+
+def _refuse_if_used(name: str) -> None:
+    environment = find_environment(name)
+    users = environment.users() if environment else []
+    if users:
+        pids = ", ".join(map(str, users))
+        raise UserError(f"processes run in `{name}`: {pids}", "stop them first: `./ew stop`")
+
+
+def _clear(path: Path) -> None:
+    """Delete whatever is there."""
+    marker = _marker(path)
+    if marker.exists():
+        conda = find_conda(marker.read_text())
+        if conda is None:
+            raise UserError(f"`{marker.read_text()}` made {path}, and is gone", f"delete {path}")
+        if conda.prefix(path.name) is not None:
+            conda.remove(path.name)
+        path.unlink(missing_ok=True)
+        marker.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)
+
+
+def _marker(path: Path) -> Path:
+    """Holds the name of the conda program that ew had make the environment."""
+    return path.with_name(f".{path.name}.conda")
+
+
+def _failure(plan: SetupPlan, error: InstallFailed) -> UserError:
+    causes = "".join(f"\n  | {line}" for line in error.causes)
+    name = plan.release.lock_path.relative_to(ROOT) if plan.release.lock else "REQUIREMENTS"
+    return UserError(
+        f"`{plan.name}` could not be made:{causes}",
+        "without a network, set PIP_INDEX_URL to a mirror or give `--wheelhouse DIR`; where there "
+        f"is a network, `pip download --no-deps --require-hashes -r {name} -d DIR` fills it "
+        f"(all output: {plan.log})",
+    )
+
+
+def _append(log: Path, text: str) -> None:
+    with log.open("a") as file:
+        file.write(text)

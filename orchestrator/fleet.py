@@ -1,0 +1,295 @@
+"""The units of this host: started when they should run, stopped when they should not, buried
+and brought back when they died."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple
+
+from contract.messages import State
+from contract.paths import logs_dir
+from orchestrator.diagnosis import (
+    Diagnosis,
+    Problem,
+    describe_exit,
+    diagnose,
+    read_tail,
+    was_killed_for_memory,
+)
+from orchestrator.errors import UserError
+from orchestrator.launch import Launcher
+from orchestrator.observer import Observation, Survey
+from orchestrator.process import (
+    Process,
+    Reaper,
+    adopt,
+    kill_strays,
+    open_log,
+    spawn,
+    sweep_mark,
+)
+from orchestrator.unit import Unit, UnitRecord
+from orchestrator.wanted import VALKEY, Wanted, WantedGateway, WantedValkey, WantedWorker
+
+log = logging.getLogger(__name__)
+_SWEEP_AGAIN_S: Final = 0.05
+#: A process that SIGKILL does not end by then hangs in the kernel; nothing more can be done.
+_SWEEP_FOR_S: Final = 10.0
+
+
+class Exited(NamedTuple):
+    """The process of a unit has ended."""
+
+    unit: Unit
+    process: Process
+
+
+class Fleet:
+    """All units by their slot. `on_exit` and `on_lost_worker` are called from the event loop."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        on_exit: Callable[[Exited], None],
+        on_lost_worker: Callable[[str, str], None],
+    ) -> None:
+        self.units: dict[str, Unit] = {}
+        self.launcher = launcher
+        self.reaper = Reaper()
+        #: Stop the gateway first, then workers, then Valkey, instead of each when asked.
+        self.stops_in_order = False
+        self._on_exit = on_exit
+        self._on_lost_worker = on_lost_worker
+
+    @property
+    def is_idle(self) -> bool:
+        return all(unit.process is None for unit in self.units.values())
+
+    def want(self, wanted: Wanted, now: float) -> Unit:
+        """See that this runs. What runs already stays as it is."""
+        unit = self.units.setdefault(wanted.slot, Unit(wanted))
+        is_running = unit.process is not None and unit.is_desired
+        if not is_running:
+            unit.want(wanted, now)
+        return unit
+
+    def take_over(self, records: list[UnitRecord]) -> None:
+        """Go on with the units of a supervisor that is gone."""
+        now = time.monotonic()
+        for record in records:
+            unit = self.units.setdefault(record.wanted.slot, Unit(record.wanted))
+            unit.restarts = record.restarts
+            unit.is_desired = record.is_desired
+            process = adopt(record.identity, record.started_unix_s) if record.identity else None
+            if process is not None:
+                unit.adopted(process, record)
+                process.watch(partial(self._on_exit, Exited(unit, process)))
+                log.info("%s goes on, pid %d", unit.slot, process.pid)
+            else:
+                self._take_over_dead(unit, record, now)
+        self.sweep_strays()
+
+    def exited(self, event: Exited) -> None:
+        unit, process = event
+        if unit.process is process:
+            unit.has_exited = True
+            unit.exit_code = self.reaper.exit_code(process.pid)
+            unit.deadline = time.monotonic() + _SWEEP_FOR_S
+            process.sweep()
+            if isinstance(unit.wanted, WantedWorker):
+                self._on_lost_worker(unit.wanted.model, unit.name)
+
+    def observed(self, seen: Observation) -> None:
+        """Take note of signs of life."""
+        for unit in self.units.values():
+            is_current = unit.process is not None and unit.process.started <= seen.taken_at
+            if is_current and not unit.has_exited:
+                _take_note(unit, seen)
+
+    def surveyed(self, survey: Survey) -> None:
+        for unit in self.units.values():
+            if unit.process is not None and not unit.has_exited:
+                unit.process.remember(survey.table)
+
+    def kill(self, units: list[Unit]) -> None:
+        """End them at once, whatever they are about."""
+        for unit in units:
+            if unit.process is not None and not unit.has_exited:
+                self._condemn(unit, "is stopped at once")
+
+    def sweep_strays(self) -> None:
+        """Kill what carries the mark of this state directory and belongs to no unit: what a
+        supervisor started in the moment in which it was killed itself."""
+        processes = (unit.process for unit in self.units.values())
+        strays = kill_strays(process.identity for process in processes if process is not None)
+        if strays:
+            log.warning("killed processes that nobody had the care of: %s", strays)
+
+    def tend(self, now: float) -> None:
+        """Do what is due."""
+        for unit in self.units.values():
+            reason = unit.overdue(now)
+            if reason:
+                self._condemn(unit, reason)
+            if unit.has_exited:
+                self._bury(unit, now)
+            elif unit.process is not None and self._is_to_stop(unit):
+                log.info("%s is asked to stop", unit.slot)
+                unit.stopping(now)
+                unit.process.terminate()
+            elif unit.is_due(now):
+                self._start_if_possible(unit)
+
+    def next_deadline(self) -> float | None:
+        """When `tend` has something to do next, if nothing happens before."""
+        times = [at for unit in self.units.values() for at in self._deadlines(unit)]
+        return min(times, default=None)
+
+    def _deadlines(self, unit: Unit) -> list[float]:
+        if unit.has_exited:
+            return [time.monotonic() + _SWEEP_AGAIN_S]
+        times = [] if unit.deadline is None or unit.condemned else [unit.deadline]
+        if unit.is_waiting and self._has_what_it_needs(unit):
+            times.append(unit.start_at)
+        return times
+
+    def _is_to_stop(self, unit: Unit) -> bool:
+        if unit.is_desired or unit.state is State.STOPPING:
+            return False
+        return not self.stops_in_order or not any(
+            other.process is not None and _rank(other) < _rank(unit)
+            for other in self.units.values()
+        )
+
+    def _start_if_possible(self, unit: Unit) -> None:
+        if not self._has_what_it_needs(unit):
+            unit.enter(State.STARTING, "waiting for valkey")
+            return
+        try:
+            self._start(unit)
+        except (OSError, UserError) as error:
+            self._cannot_start(unit, error)
+
+    def _has_what_it_needs(self, unit: Unit) -> bool:
+        valkey = self.units.get(VALKEY)
+        return valkey is None or valkey is unit or valkey.state is State.READY
+
+    def _start(self, unit: Unit) -> None:
+        name = f"{unit.slot}-{secrets.token_hex(3)}"
+        path = logs_dir() / f"{unit.slot}.log"
+        command = self.launcher.command(unit.wanted, name)
+        log_start = open_log(path)
+        process = spawn(command, path, self.reaper)
+        unit.started(process, name, log_start)
+        process.watch(partial(self._on_exit, Exited(unit, process)))
+        log.info("%s starts as %s, pid %d", unit.slot, name, process.pid)
+
+    def _cannot_start(self, unit: Unit, error: OSError | UserError) -> None:
+        hint = error.hint if isinstance(error, UserError) else ""
+        message = f"{unit.slot} cannot be started: {error}"
+        unit.problem = Problem(message, hint)
+        unit.enter(State.FAILED)
+        log.error("%s", message)
+
+    def _take_over_dead(self, unit: Unit, record: UnitRecord, now: float) -> None:
+        if record.identity is not None:
+            sweep_mark(record.identity)
+            if isinstance(unit.wanted, WantedWorker):
+                self._on_lost_worker(unit.wanted.model, record.name)
+        if record.is_desired and record.state is not State.FAILED:
+            unit.want(record.wanted, now)
+        else:
+            unit.enter(record.state if record.is_desired else State.STOPPED)
+
+    def _condemn(self, unit: Unit, reason: str) -> None:
+        log.warning("%s %s; it is killed", unit.slot, reason)
+        unit.condemned = reason
+        if unit.process is not None:
+            unit.process.kill()
+
+    def _bury(self, unit: Unit, now: float) -> None:
+        process = unit.process
+        if process is None:
+            return
+        left = process.sweep()
+        if left and unit.deadline is not None and now < unit.deadline:
+            return
+        if left:
+            log.error("%s leaves processes that cannot be killed: %s", unit.slot, left)
+        process.close()
+        unit.has_exited = False
+        unit.ended()
+        if not unit.is_desired:
+            unit.enter(State.STOPPED)
+            log.info("%s has stopped", unit.slot)
+        elif unit.state is State.STOPPING:
+            unit.want(unit.wanted, now)
+        else:
+            self._died(unit, process, now)
+
+    def _died(self, unit: Unit, process: Process, now: float) -> None:
+        diagnosis = _diagnose(unit, process)
+        unit.problem = diagnosis.problem
+        up_s = None if unit.ready_at is None else now - unit.ready_at
+        wait_s = unit.history.died(now, up_s=up_s)
+        if wait_s is None or (diagnosis.is_lasting and up_s is None):
+            unit.enter(State.FAILED)
+            log.error("%s; it is given up", unit.problem.message)
+        else:
+            unit.retry(now, wait_s)
+            log.warning("%s; again in %.1f s", unit.problem.message, wait_s)
+
+
+def _rank(unit: Unit) -> int:
+    match unit.wanted:
+        case WantedGateway():
+            return 0
+        case WantedWorker():
+            return 1
+        case WantedValkey():
+            return 2
+
+
+def _diagnose(unit: Unit, process: Process) -> Diagnosis:
+    what = unit.condemned or describe_exit(unit.exit_code)
+    if unit.exit_code == -9 and not unit.condemned and was_killed_for_memory(process.pid):
+        what = "was killed by the kernel: the host's memory was exhausted"
+    tail = read_tail(logs_dir() / f"{unit.slot}.log", unit.log_start)
+    engine = unit.wanted.engine if isinstance(unit.wanted, WantedWorker) else "ENGINE"
+    return diagnose(f"{unit.slot} {what}", tail, engine=engine)
+
+
+def _take_note(unit: Unit, seen: Observation) -> None:
+    match unit.wanted:
+        case WantedValkey():
+            _note_valkey(unit, seen)
+        case WantedGateway():
+            if seen.gateway_answers:
+                unit.seen(seen.taken_at, is_ready=True)
+            else:
+                unit.missed(seen.taken_at)
+        case WantedWorker():
+            _note_worker(unit, seen)
+
+
+def _note_valkey(unit: Unit, seen: Observation) -> None:
+    if seen.redis is None:
+        return
+    if seen.redis.get("loading"):
+        unit.seen(seen.taken_at, is_ready=False, stage="loading the queue's data")
+    else:
+        unit.seen(seen.taken_at, is_ready=True)
+
+
+def _note_worker(unit: Unit, seen: Observation) -> None:
+    beat = seen.beats.get(unit.name)
+    if beat is not None:
+        unit.beat = beat
+        unit.throughput.count(seen.taken_at, beat.generated_tokens_total)
+        unit.seen(seen.taken_at, is_ready=beat.state is State.READY, stage=beat.stage)
+    elif seen.redis is not None and not seen.redis.get("loading"):
+        unit.missed(seen.taken_at)

@@ -1,0 +1,56 @@
+"""`ew start --foreground`: the terminal holds everything, and Ctrl-C ends it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from types import FrameType
+
+from contract.messages import State
+from orchestrator import control
+from orchestrator.control import Answer, Follow, Start, Stop
+from orchestrator.environments.progress import Progress
+from orchestrator.errors import UserError
+from orchestrator.shutdown import shut_down
+from orchestrator.stages import Stages, explain_failures
+from orchestrator.startup import check_redis, start_and_wait
+from orchestrator.summon import has_unfinished_run, is_running, summon_supervisor
+from orchestrator.terminal import say
+
+
+def run_in_foreground(request: Start) -> bool:
+    """Start, show every change, and stop all of it at SIGINT or SIGTERM, or when this process
+    dies. False if something did not start; what did start is kept all the same.
+
+    Raises `UserError` if something runs in the background already.
+    """
+    if is_running() or has_unfinished_run():
+        raise UserError("ew runs in the background already", "`./ew stop` first")
+    check_redis(request)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with summon_supervisor() as lifeline:
+        events = lifeline.ask(Follow(stop_at_end=True))
+        next(events)
+        is_good = True
+        try:
+            outcomes = start_and_wait(request)
+            is_good = not explain_failures(outcomes)
+            if any(outcome.state is State.READY for outcome in outcomes):
+                _show(events)
+        except KeyboardInterrupt:
+            say("stopping; Ctrl-C again stops at once")
+        shut_down(Stop())
+    return is_good
+
+
+def _show(events: Iterable[Answer | None]) -> None:
+    """Show what happens until the supervisor leaves, stopped from elsewhere."""
+    say("Ctrl-C stops everything")
+    stages = Stages(Progress())
+    for event in events:
+        if isinstance(event, control.Progress):
+            stages.show(event)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,47 @@
+"""What is left of a status document when its supervisor is gone."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from contract.messages import State
+from orchestrator.process_table import read_entry
+from orchestrator.status import GatewayStatus, ModelStatus, RedisStatus, Status, WorkerStatus
+
+_Unit = TypeVar("_Unit", GatewayStatus, RedisStatus, WorkerStatus)
+
+
+def is_supervised(status: Status) -> bool:
+    """Whether the supervisor that wrote this still runs."""
+    supervisor = status.supervisor
+    if supervisor is None:
+        return False
+    entry = read_entry(supervisor.pid)
+    return entry is not None and entry.start_ticks == supervisor.start_ticks
+
+
+def without_the_dead(status: Status) -> Status:
+    """The same, with what has ended since marked as stopped."""
+    supervisor = status.supervisor
+    return replace(
+        status,
+        supervisor=replace(supervisor, alive=False) if supervisor else None,
+        gateway=_still(status.gateway) if status.gateway else None,
+        redis=_still(status.redis) if status.redis else None,
+        models=[_model(model) for model in status.models],
+    )
+
+
+def _model(model: ModelStatus) -> ModelStatus:
+    workers = [_still(worker) for worker in model.workers]
+    state = model.state if any(worker.pid for worker in workers) else State.STOPPED
+    return replace(model, workers=workers, state=state)
+
+
+def _still(unit: _Unit) -> _Unit:
+    entry = read_entry(unit.pid) if unit.pid is not None else None
+    if unit.pid is None or (entry is not None and not entry.is_zombie):
+        return unit
+    return replace(unit, state=State.STOPPED, stage="it has ended", pid=None)

@@ -1,0 +1,63 @@
+"""How each kind of child is started: its command line and its environment."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from contract.paths import ROOT
+from orchestrator.process import Command, clean_environment
+from orchestrator.valkey import server_command
+from orchestrator.wanted import WantedGateway, WantedValkey, WantedWorker
+
+_PLACES: Final = ("EW_CONFIG", "EW_STATE_DIR")
+
+
+class Launcher:
+    """Builds commands. `variables` are the EW_* settings that the children shall see."""
+
+    def __init__(self, redis_url: str, variables: dict[str, str]) -> None:
+        self.redis_url = redis_url
+        self.variables = variables
+
+    def command(self, wanted: WantedValkey | WantedGateway | WantedWorker, name: str) -> Command:
+        """Raises `UserError` if there is no Valkey to start."""
+        match wanted:
+            case WantedValkey():
+                return Command(server_command(), clean_environment(os.environ), ROOT)
+            case WantedGateway():
+                return self._gateway(wanted)
+            case WantedWorker():
+                return self._worker(wanted, name)
+
+    def _gateway(self, wanted: WantedGateway) -> Command:
+        environment = self._python_environment() | {
+            "EW_REDIS_URL": self.redis_url,
+            "EW_GATEWAY__HOST": wanted.host,
+            "EW_GATEWAY__PORT": str(wanted.port),
+        }
+        return Command([wanted.python, "-m", "gateway"], environment, ROOT)
+
+    def _worker(self, wanted: WantedWorker, name: str) -> Command:
+        spec = {**wanted.spec, "name": name, "redis_url": self.redis_url}
+        environment = self._python_environment() | {
+            "EW_WORKER": json.dumps(spec),
+            # Engines rename their processes; this keeps the mark in their environment legible.
+            "SPT_NOENV": "1",
+        }
+        programs = str(Path(wanted.python).parent)
+        environment["PATH"] = os.pathsep.join((programs, environment.get("PATH", os.defpath)))
+        return Command([wanted.python, "-m", "workers"], environment, ROOT)
+
+    def _python_environment(self) -> dict[str, str]:
+        places = {name: os.environ[name] for name in _PLACES if name in os.environ}
+        return {
+            **clean_environment(os.environ),
+            **places,
+            **self.variables,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONSAFEPATH": "1",
+            "PYTHONUNBUFFERED": "1",
+        }

@@ -1,0 +1,284 @@
+"""The account of this host's GPU memory: what was promised to whom, and what it really takes.
+
+A worker's memory is reserved before it starts, measured when it is ready, and given back only
+when the driver shows it free again. The account is kept in a file, for the next supervisor.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from orchestrator.memory.attribution import GpuUse, describe_holders
+from orchestrator.memory.demand import Need
+from orchestrator.memory.footprints import Footprint, Footprints
+from orchestrator.memory.placement import place
+from orchestrator.memory.places import Device, Holder, Placement
+from orchestrator.memory.reservation import (
+    Reservation,
+    is_back_at_baseline,
+    measure,
+    measured,
+    rest_of,
+)
+from orchestrator.memory.sizes import MIB, show
+from orchestrator.process_table import boot_id
+from orchestrator.status import write_atomically
+
+log = logging.getLogger(__name__)
+#: Kept free on each GPU, for what nobody plans.
+_HEADROOM_BYTES: Final = 256 * MIB
+#: So close to what was in use before counts as the same.
+_TOLERANCE_BYTES: Final = 128 * MIB
+#: After that, what a worker left behind is on the account of whoever holds it.
+RELEASE_WITHIN_S: Final = 30.0
+
+
+class LedgerFile(msgspec.Struct, frozen=True):
+    """What is on disk. After another boot none of it holds."""
+
+    boot_id: str
+    reservations: list[Reservation]
+
+
+class Ledger:
+    """One writer, the supervisor; every method takes the lock, none blocks for long. `uses` is
+    always the newest that is known of the GPUs, by UUID."""
+
+    def __init__(
+        self, path: Path, footprints: Footprints, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._path = path
+        self._footprints = footprints
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._held = {each.slot: each for each in read_reservations(path)}
+
+    @property
+    def reservations(self) -> list[Reservation]:
+        with self._lock:
+            return list(self._held.values())
+
+    def reserve(
+        self,
+        wanted: Iterable[tuple[Need, str]],
+        uses: Mapping[str, GpuUse],
+        keep_free: Mapping[str, int] | None = None,
+    ) -> Placement:
+        """Find places for these workers (a need and a slot each), and promise them. Those who
+        have one keep it. Nothing is promised to whom it refuses."""
+        with self._lock:
+            needs = {slot: need for need, slot in wanted if slot not in self._held}
+            placement = place(
+                [need.demand(slot) for slot, need in needs.items()],
+                self.devices(uses),
+                at_work=self._at_work(),
+                keep_free=keep_free,
+            )
+            for assignment in placement.assignments:
+                need = needs[assignment.slot]
+                self._held[assignment.slot] = Reservation(
+                    assignment,
+                    key=need.key,
+                    engine=need.engine,
+                    stage="planned",
+                    since_unix_s=self._clock(),
+                    unseen_bytes=need.estimate.unseen_at_rest_bytes,
+                )
+            self._write()
+            return placement
+
+    def obstacle(self, slot: str, uses: Mapping[str, GpuUse]) -> str:
+        """Why a worker that has a reservation cannot start yet; empty if it can. On one GPU
+        starts come one after the other, and after what ended there is gone: engines measure the
+        free memory while they start."""
+        with self._lock:
+            own = self._held[slot]
+            reasons = (self._obstacle_on(uuid, own, uses) for uuid in own.reserved_bytes)
+            return next(filter(None, reasons), "")
+
+    def start(self, slot: str, uses: Mapping[str, GpuUse]) -> None:
+        """A worker starts now: remember what was in use before."""
+        with self._lock:
+            own = self._held[slot]
+            rest = {
+                uuid: rest_of(uses[uuid], self._others_on(uuid, slot))
+                for uuid in own.reserved_bytes
+                if uuid in uses
+            }
+            self._enter(own, "starting", rest_bytes=rest, used_bytes={}, pids=frozenset())
+
+    def ready(
+        self, slot: str, uses: Mapping[str, GpuUse], *, version: str, load_s: float
+    ) -> Reservation:
+        """A worker is ready: measure it, and remember that for its next start."""
+        with self._lock:
+            own = measure(self._held[slot], uses, self._others(slot))
+            self._enter(own, "ready")
+            used = _beside_cache(own)
+            if used > 0:
+                measurement = Footprint(
+                    engine=own.engine,
+                    version=version,
+                    ready_bytes=used,
+                    peak_bytes=used,
+                    unseen_bytes=own.unseen_bytes,
+                    load_s=load_s,
+                )
+                self._footprints.learn(own.key, measurement)
+            return self._held[slot]
+
+    def end(self, slot: str, *, returns: bool = False) -> None:
+        """A worker has ended. Its memory stays on its account until it is free again; if it
+        `returns`, its place stays its own."""
+        with self._lock:
+            own = self._held.get(slot)
+            if own is None:
+                return
+            if own.stage != "planned":
+                self._enter(own, "releasing", returns=returns)
+            elif not returns:
+                self._drop(slot)
+
+    def observe(self, uses: Mapping[str, GpuUse]) -> list[str]:
+        """Take note of what is in use now. Answers what an operator should read."""
+        with self._lock:
+            notices = []
+            for own in self.reservations:
+                if own.stage == "planned":
+                    continue
+                own = self._held[own.slot] = measure(own, uses, self._others(own.slot))
+                if own.stage == "ready":
+                    self._footprints.saw(own.key, _beside_cache(own))
+                elif own.stage == "releasing":
+                    notices.append(self._settle(own, uses))
+            return [notice for notice in notices if notice]
+
+    def adopt(self, running: Collection[str]) -> None:
+        """Take the account over from a former supervisor: these workers still run."""
+        with self._lock:
+            for own in self.reservations:
+                if own.slot not in running and own.stage != "releasing":
+                    self.end(own.slot)
+
+    def devices(self, uses: Mapping[str, GpuUse]) -> list[Device]:
+        """The GPUs as places: what is free there and not promised to anybody."""
+        with self._lock:
+            return [self._device(use) for use in uses.values()]
+
+    def _device(self, use: GpuUse) -> Device:
+        gpu = use.gpu
+        here = self._others_on(gpu.uuid, "")
+        promised = sum(each.promised_bytes(gpu.uuid) for each in here)
+        return Device(
+            uuid=gpu.uuid,
+            index=gpu.index,
+            name=gpu.name,
+            total_bytes=use.total_bytes,
+            free_bytes=max(0, use.free_bytes - promised - _HEADROOM_BYTES),
+            holders=tuple(_holders(use, here)),
+            parent=gpu.parent,
+            problem=gpu.problem,
+        )
+
+    def _obstacle_on(self, uuid: str, own: Reservation, uses: Mapping[str, GpuUse]) -> str:
+        for other in self._others_on(uuid, own.slot):
+            if other.stage == "starting":
+                return f"`{other.slot}` is starting on the same GPU"
+            if other.stage == "releasing":
+                return f"the memory of `{other.slot}`, which has ended, is not free yet"
+        if own.stage == "releasing":
+            return "the memory of its last run is not free yet"
+        use = uses.get(uuid)
+        if use is None or use.gpu.problem:
+            return f"GPU {uuid} {use.gpu.problem if use else 'is not there any more'}"
+        lacking = own.reserved_bytes[uuid] - use.free_bytes
+        if lacking <= 0:
+            return ""
+        holders = ", ".join(f"{each.name} {show(each.size_bytes)}" for each in _holders(use, []))
+        return f"GPU {use.gpu.index} lacks {show(lacking)}: {holders or 'nobody visible'} has it"
+
+    def _settle(self, own: Reservation, uses: Mapping[str, GpuUse]) -> str:
+        """Give back what an ended worker had, if it is free. Answers what went wrong."""
+        is_back = is_back_at_baseline(own, uses, self._others(own.slot), _TOLERANCE_BYTES)
+        if not is_back and self._clock() - own.since_unix_s < RELEASE_WITHIN_S:
+            return ""
+        if own.returns:
+            self._enter(own, "planned", returns=False, used_bytes={}, pids=frozenset())
+        else:
+            self._drop(own.slot)
+        return "" if is_back else _explain_rest(own, uses)
+
+    def _enter(self, own: Reservation, stage: str, **changes: object) -> None:
+        changed = msgspec.structs.replace(own, stage=stage, since_unix_s=self._clock(), **changes)
+        self._held[own.slot] = changed
+        self._write()
+
+    def _drop(self, slot: str) -> None:
+        del self._held[slot]
+        self._write()
+
+    def _others(self, slot: str) -> list[Reservation]:
+        return [each for each in self._held.values() if each.slot != slot]
+
+    def _others_on(self, uuid: str, slot: str) -> list[Reservation]:
+        return [each for each in self._others(slot) if uuid in each.reserved_bytes]
+
+    def _at_work(self) -> dict[str, list[str]]:
+        models: dict[str, list[str]] = {}
+        for each in self._held.values():
+            models.setdefault(each.assignment.model, []).extend(each.reserved_bytes)
+        return models
+
+    def _write(self) -> None:
+        content = LedgerFile(boot_id(), list(self._held.values()))
+        write_atomically(self._path, msgspec.json.encode(content))
+
+
+def read_reservations(path: Path) -> list[Reservation]:
+    """What the account says; empty if there is none, or it is from before the last boot."""
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=LedgerFile)
+    except FileNotFoundError:
+        return []
+    except msgspec.MsgspecError as error:
+        log.warning("%s cannot be read, GPU memory is accounted for anew: %s", path, error)
+        return []
+    return content.reservations if content.boot_id == boot_id() else []
+
+
+def _beside_cache(own: Reservation) -> int:
+    """What a worker has on its fullest GPU beside its KV cache."""
+    return max(own.used_bytes.values(), default=0) - (own.assignment.kv_cache_bytes or 0)
+
+
+def _holders(use: GpuUse, reservations: Iterable[Reservation]) -> list[Holder]:
+    """Everybody with memory on a GPU, and with a promise of some."""
+    uuid = use.gpu.uuid
+    ours = [
+        Holder(each.slot, measured(each, use) + each.promised_bytes(uuid)) for each in reservations
+    ]
+    strangers = [Holder(str(each), each.used_bytes or 0) for each in use.foreign]
+    return [*ours, *strangers]
+
+
+def _explain_rest(own: Reservation, uses: Mapping[str, GpuUse]) -> str:
+    """Who still holds what an ended worker had."""
+    found = []
+    for uuid in own.reserved_bytes:
+        use = uses.get(uuid)
+        if use is None:
+            continue
+        ours = describe_holders(use, sorted(own.pids & use.pids))
+        strangers = describe_holders(use, [each.pid for each in use.foreign])
+        found.append(f"GPU {use.gpu.index}: {ours or strangers or 'no process that is visible'}")
+    return (
+        f"{RELEASE_WITHIN_S:.0f} s after the end of `{own.slot}` its GPU memory is not free: "
+        + "; ".join(found)
+    )

@@ -1,0 +1,179 @@
+"""What the supervisor learns from outside: heartbeats, queues, Redis, the gateway, the GPUs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from redis.exceptions import RedisError
+
+from contract.bus.client import RedisClient, connect
+from contract.bus.heartbeats import Heartbeats
+from contract.bus.queue import JobQueue
+from contract.messages import GatewayBeat, Heartbeat
+from orchestrator.gpu import gpus
+from orchestrator.process_table import Entry, read_table
+from orchestrator.status import Gpu
+
+log = logging.getLogger(__name__)
+_ANSWER_WITHIN_S: Final = 2.0
+_SURVEY_EVERY_S: Final = 2.0
+_heartbeats = msgspec.msgpack.Decoder(Heartbeat)
+_gateway_beats = msgspec.msgpack.Decoder(GatewayBeat)
+
+
+class Subject(NamedTuple):
+    """Whom to look at."""
+
+    redis_url: str
+    models: frozenset[str]
+    gateway: tuple[str, int] | None
+
+
+class Observation(NamedTuple):
+    """What was seen, looking from `taken_at` (monotonic seconds) on. `redis` is the server's
+    INFO, None if it did not answer; then nothing is known of beats and queues either."""
+
+    taken_at: float
+    redis: dict[str, Any] | None
+    redis_error: str
+    beats: dict[str, Heartbeat]
+    waiting: dict[str, int]
+    gateway_beats: list[GatewayBeat]
+    gateway_answers: bool
+
+
+class Survey(NamedTuple):
+    """The processes and cards of this host."""
+
+    table: dict[int, Entry]
+    gpus: list[Gpu]
+
+
+class Observer:
+    """Looks again and again, and tells; decides nothing."""
+
+    def __init__(
+        self, subject: Callable[[], Subject | None], tell: Callable[[Observation | Survey], None]
+    ) -> None:
+        self._subject = subject
+        self._tell = tell
+        self._wake = asyncio.Event()
+        self._db: RedisClient | None = None
+        self._url = ""
+        self._gone: set[tuple[str, str]] = set()
+        self.pace_s = 1.0
+
+    def look_now(self) -> None:
+        self._wake.set()
+
+    def forget_worker(self, model: str, name: str) -> None:
+        """End the lease of a dead worker, as soon as Redis answers: others may then take its
+        jobs over."""
+        self._gone.add((model, name))
+        self.look_now()
+
+    def is_forgotten(self) -> bool:
+        """Whether every lease that should end has ended."""
+        return not self._gone
+
+    async def run(self) -> None:
+        """Observe until cancelled."""
+        loop = asyncio.get_running_loop()
+        ended = threading.Event()
+        # A thread that nobody joins: a card in trouble may hang the driver for good.
+        threading.Thread(target=self._survey, args=(loop, ended), daemon=True).start()
+        try:
+            while True:
+                subject = self._subject()
+                if subject is not None:
+                    self._tell(await self._observe(subject))
+                await self._pause()
+        finally:
+            ended.set()
+            await self._disconnect()
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.pace_s):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _survey(self, loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
+        while not ended.is_set():
+            survey = Survey(read_table(), gpus())
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                loop.call_soon_threadsafe(self._tell, survey)
+            ended.wait(_SURVEY_EVERY_S)
+
+    async def _observe(self, subject: Subject) -> Observation:
+        taken_at = time.monotonic()
+        answers = await self._gateway_answers(subject.gateway)
+        seen = Observation(taken_at, None, "", {}, {}, [], answers)
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
+                return await self._ask_redis(
+                    await self._connected(subject.redis_url), subject, seen
+                )
+        except (RedisError, OSError, TimeoutError) as error:
+            await self._disconnect()
+            return seen._replace(redis_error=str(error) or "no answer")
+
+    async def _ask_redis(self, db: RedisClient, subject: Subject, seen: Observation) -> Observation:
+        info = await db.info()
+        if info.get("loading"):
+            return seen._replace(redis=info)
+        await self._end_leases(db)
+        beats: dict[str, Heartbeat] = {}
+        waiting: dict[str, int] = {}
+        for model in subject.models:
+            for body in await Heartbeats(db, model).alive():
+                beat = _heartbeats.decode(body)
+                beats[beat.name] = beat
+            waiting[model] = await JobQueue(db, model).waiting()
+        gateways = [
+            _gateway_beats.decode(each) for each in await Heartbeats(db, "gateways").alive()
+        ]
+        return seen._replace(redis=info, beats=beats, waiting=waiting, gateway_beats=gateways)
+
+    async def _end_leases(self, db: RedisClient) -> None:
+        for model, name in list(self._gone):
+            await Heartbeats(db, model).leave(name)
+            self._gone.discard((model, name))
+
+    async def _connected(self, url: str) -> RedisClient:
+        if self._db is not None and self._url != url:
+            await self._disconnect()
+        if self._db is None:
+            self._db, self._url = connect(url, connections=2), url
+        return self._db
+
+    async def _disconnect(self) -> None:
+        if self._db is not None:
+            db, self._db = self._db, None
+            await db.aclose()
+
+    async def _gateway_answers(self, address: tuple[str, int] | None) -> bool:
+        if address is None:
+            return False
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
+                return await _is_live(*address)
+        except (OSError, TimeoutError):
+            return False
+
+
+async def _is_live(host: str, port: int) -> bool:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        request = f"GET /health/live HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
+        writer.write(request.encode())
+        return b" 200 " in await reader.readline()
+    finally:
+        writer.close()

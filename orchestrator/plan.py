@@ -1,0 +1,157 @@
+"""From the configuration and the command line to what shall run."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from contract.config import Config, ConfigError, ModelConfig, is_repo_id, load_config
+from contract.paths import ROOT, config_path
+from orchestrator.control import Start
+from orchestrator.environments import default_env_name, find_environment, resolve_engine
+from orchestrator.errors import UserError
+from orchestrator.wanted import WantedGateway, WantedWorker
+
+#: These need nothing but ew's own environment.
+_OWN_ENGINES: Final = ("mock", "openai")
+OWN_ENVIRONMENT: Final = ".venv"
+#: EW_* variables that are no settings, and whose values are nobody else's business.
+_PRIVATE: Final = ("EW_API_KEY", "EW_WORKER", "EW_RUN_ID", "EW_RUN_ROOT", "EW_REDIS_URL")
+
+
+class Choice(NamedTuple):
+    """What the command line asks for; empty means everything that is configured."""
+
+    models: tuple[str, ...] = ()
+    engine: str | None = None
+    env: str | None = None
+    port: int | None = None
+
+
+def read_config() -> Config:
+    """The configuration. Raises `UserError`."""
+    try:
+        return load_config(config_path())
+    except ConfigError as error:
+        raise UserError(str(error), "`./ew config schema` lists every key") from None
+
+
+def plan(config: Config, choice: Choice) -> Start:
+    """Everything that the choice needs. Raises `UserError` if something is missing."""
+    gateway = WantedGateway(
+        python=sys.executable,
+        host=config.gateway.host,
+        port=config.gateway.port if choice.port is None else choice.port,
+        drain_timeout_s=config.gateway.drain_timeout_s,
+    )
+    workers = [
+        worker
+        for model_id in chosen_models(config, choice)
+        for worker in _workers(model_id, config.models[model_id], choice.env)
+    ]
+    return Start(
+        workers=workers, gateway=gateway, redis_url=config.redis.url, variables=_settings()
+    )
+
+
+def chosen_models(config: Config, choice: Choice) -> list[str]:
+    """The ids of the models that the choice means. Raises `UserError` if there are none."""
+    if not config.models:
+        raise UserError(
+            f"{config_path()} has no models",
+            "`./ew quickstart` adds one, or write it under `models`",
+        )
+    for model_id in choice.models:
+        _require_model(model_id, config.models)
+    chosen = [
+        model_id
+        for model_id, model in config.models.items()
+        if (not choice.models or model_id in choice.models) and _has_engine(model, choice.engine)
+    ]
+    if not chosen:
+        engines = ", ".join(sorted({f"`{model.engine}`" for model in config.models.values()}))
+        raise UserError(
+            f"no such model has the engine `{choice.engine}`", f"the models have {engines}"
+        )
+    return chosen
+
+
+def environment_of(model: ModelConfig, override: str | None = None) -> tuple[str, str]:
+    """The engine that really runs a model, and the name of its environment."""
+    engine = resolve_engine(model.engine)
+    if engine in _OWN_ENGINES:
+        return engine, OWN_ENVIRONMENT
+    return engine, override or model.env or default_env_name(engine)
+
+
+def _workers(model_id: str, model: ModelConfig, env: str | None) -> list[WantedWorker]:
+    engine, env_name = environment_of(model, env)
+    _require_files(model_id, model, engine)
+    python = _python(model_id, engine, env_name)
+    spec = {
+        "model_id": model_id,
+        "engine": engine,
+        "env": env_name,
+        "model": model.model_dump(mode="json", exclude_defaults=True),
+    }
+    return [
+        WantedWorker(
+            model=model_id,
+            replica=replica,
+            engine=engine,
+            env=env_name,
+            python=python,
+            start_timeout_s=model.start_timeout_s,
+            spec=spec,
+        )
+        for replica in range(model.replicas)
+    ]
+
+
+def _python(model_id: str, engine: str, env_name: str) -> str:
+    if env_name == OWN_ENVIRONMENT:
+        return sys.executable
+    environment = find_environment(env_name)
+    if environment is None:
+        option = "" if env_name == default_env_name(engine) else f" --env {env_name}"
+        raise UserError(
+            f"model `{model_id}` needs the environment `{env_name}`, which is not set up",
+            f"`./ew setup --engine {engine}{option}`",
+        )
+    return str(environment.python)
+
+
+def _require_model(model_id: str, known: Iterable[str]) -> None:
+    names = list(known)
+    if model_id in names:
+        return
+    near = difflib.get_close_matches(model_id, names, n=1)
+    listing = ", ".join(f"`{name}`" for name in names)
+    hint = f"did you mean `{near[0]}`?" if near else f"configured are {listing}"
+    raise UserError(f"no model `{model_id}` in {config_path()}", hint)
+
+
+def _has_engine(model: ModelConfig, engine: str | None) -> bool:
+    return engine is None or engine in (model.engine, resolve_engine(model.engine))
+
+
+def _require_files(model_id: str, model: ModelConfig, engine: str) -> None:
+    """A path that is nothing would otherwise show only when the engine has been loaded."""
+    if engine in _OWN_ENGINES or is_repo_id(model.model_path):
+        return
+    if not (ROOT / model.model_path).exists():
+        raise UserError(
+            f"`model_path` of model `{model_id}` does not exist: {model.model_path}",
+            "give a directory (relative to the project) or a Hugging Face repository id",
+        )
+
+
+def _settings() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("EW_") and name not in _PRIVATE
+    }

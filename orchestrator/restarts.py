@@ -1,0 +1,56 @@
+"""When a process that died is started again, and when that is given up."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+_WINDOW_S: Final = 600.0
+_MAX_DEATHS: Final = 5
+_MAX_FAILED_STARTS: Final = 3
+_LONGEST_WAIT_S: Final = 60.0
+
+
+class Restarts:
+    """The deaths of one process. Times are monotonic seconds.
+
+    Waits grow from up to one second to up to a minute, spread at random (full jitter), so that
+    workers that died together do not come back together. Ten good minutes wipe the slate.
+    """
+
+    def __init__(
+        self, *, at_once: bool = False, uniform: Callable[[float, float], float] = random.uniform
+    ) -> None:
+        self._at_once = at_once
+        self._uniform = uniform
+        self._deaths: deque[float] = deque()
+        self._failed_starts = 0
+        self._doublings = 0
+
+    def died(self, now: float, *, up_s: float | None) -> float | None:
+        """A death, `up_s` seconds after it had become ready (None: it never had). Answers how
+        long to wait for the next start, or None: no more."""
+        if up_s is not None and up_s >= _WINDOW_S:
+            self.forget()
+        self._failed_starts = 0 if up_s is not None else self._failed_starts + 1
+        self._deaths.append(now)
+        while self._deaths[0] <= now - _WINDOW_S:
+            self._deaths.popleft()
+        if len(self._deaths) >= _MAX_DEATHS or self._failed_starts >= _MAX_FAILED_STARTS:
+            return None
+        return self._next_wait_s()
+
+    def forget(self) -> None:
+        """Begin anew: somebody asked for a start, or all was well for long."""
+        self._deaths.clear()
+        self._failed_starts = 0
+        self._doublings = 0
+
+    def _next_wait_s(self) -> float:
+        ceiling_s = min(_LONGEST_WAIT_S, 2.0**self._doublings)
+        self._doublings += 1
+        if self._at_once and self._doublings == 1:
+            return 0.0
+        return self._uniform(0.0, ceiling_s)

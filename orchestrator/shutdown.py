@@ -1,0 +1,61 @@
+"""Stopping things and waiting until they are gone."""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import Final
+
+from orchestrator.control import Control, Stop
+from orchestrator.environments.progress import Progress
+from orchestrator.errors import UserError
+from orchestrator.stages import Stages, follow_to_the_end
+from orchestrator.summon import has_unfinished_run, reach_supervisor, summon_supervisor
+from orchestrator.terminal import say
+
+_SUPERVISOR_LEAVES_WITHIN_S: Final = 10.0
+
+
+def shut_down(request: Stop) -> bool:
+    """Stop what is asked, and wait. False if nothing ran. Ctrl-C while it waits stops at once."""
+    control = _reach()
+    if control is None:
+        return False
+    with control:
+        _stop(control, request)
+    return True
+
+
+def _reach() -> Control | None:
+    """The supervisor; one whose processes outlived it gets a successor, which can end them."""
+    control = reach_supervisor()
+    if control is None and has_unfinished_run():
+        control = summon_supervisor()
+    return control
+
+
+def _stop(control: Control, request: Stop) -> None:
+    supervisor = os.pidfd_open(control.peer())
+    try:
+        _ask(control, request)
+        if not request.models:
+            select.select([supervisor], [], [], _SUPERVISOR_LEAVES_WITHIN_S)
+    finally:
+        os.close(supervisor)
+
+
+def _ask(control: Control, request: Stop) -> None:
+    try:
+        outcomes = follow_to_the_end(control.ask(request), Stages(Progress()))
+    except KeyboardInterrupt:
+        if request.now:
+            raise
+        say("stopping at once")
+        stop_now = Stop(models=request.models, now=True)
+        again = reach_supervisor()
+        if again is not None:
+            with again:
+                _ask(again, stop_now)
+        return
+    if outcomes is None:
+        raise UserError("the supervisor has gone away", "see logs/supervisor.log; stop again")

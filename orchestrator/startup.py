@@ -1,0 +1,54 @@
+"""Starting things and waiting for them, as `ew start` and `ew quickstart` do."""
+
+from __future__ import annotations
+
+import asyncio
+
+from contract.messages import State
+from orchestrator.control import Outcome, Start
+from orchestrator.environments.progress import Progress
+from orchestrator.errors import UserError
+from orchestrator.stages import Stages, explain_failures, follow_to_the_end
+from orchestrator.status import read_status
+from orchestrator.summon import summon_supervisor
+from orchestrator.terminal import say, warn
+from orchestrator.valkey import check_external
+from orchestrator.wanted import VALKEY
+
+
+def bring_up(request: Start) -> bool:
+    """Start what does not run, in the background, and wait. False if something did not start;
+    why has been said then."""
+    check_redis(request)
+    try:
+        outcomes = start_and_wait(request)
+    except KeyboardInterrupt:
+        say("it goes on in the background: `./ew status` shows it, `./ew stop` ends it")
+        raise
+    return not explain_failures(outcomes)
+
+
+def check_redis(request: Start) -> None:
+    """See that an external server can be used. Raises `UserError`."""
+    if request.redis_url is not None:
+        for warning in asyncio.run(check_external(request.redis_url)):
+            warn(warning)
+
+
+def start_and_wait(request: Start) -> list[Outcome]:
+    """Ask for the start, show how it goes, and answer how it ended."""
+    with summon_supervisor() as control:
+        outcomes = follow_to_the_end(control.ask(request), Stages(Progress()))
+    if outcomes is None:
+        raise UserError("the supervisor has gone away", "see logs/supervisor.log; start again")
+    _say_what_ran_already(outcomes)
+    gateway = read_status().gateway
+    if gateway is not None and gateway.state is State.READY:
+        say(f"ew serves at {gateway.url}")
+    return outcomes
+
+
+def _say_what_ran_already(outcomes: list[Outcome]) -> None:
+    for outcome in outcomes:
+        if outcome.note and outcome.slot != VALKEY and outcome.state is State.READY:
+            say(f"{outcome.slot} {outcome.note}")

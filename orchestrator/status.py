@@ -1,0 +1,144 @@
+"""What `./ew status` shows: written by the supervisor about once a second, read by anybody.
+
+`<state>/status.json` is the JSON of `Status`, and so is what `./ew status --json` prints. Fields
+may be added. Names end in their units; times are Unix seconds; what is not known is null.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from contract.messages import State
+from contract.paths import state_dir
+from orchestrator.diagnosis import Problem
+
+VERSION: Final = 1
+
+
+class Gpu(msgspec.Struct, frozen=True):
+    """One card. What the driver does not tell is null."""
+
+    index: int
+    uuid: str
+    name: str
+    total_mib: int
+    used_mib: int
+    utilization_percent: int | None = None
+    temperature_c: int | None = None
+    #: Used MiB by pid; null where the driver does not say (as in a container's pid namespace).
+    used_mib_by_pid: dict[int, int | None] = {}
+
+
+class SupervisorStatus(msgspec.Struct, frozen=True):
+    """The process that starts, watches and stops the others."""
+
+    pid: int
+    since_unix_s: float
+    #: With the pid, tells this process from a later one with the same number.
+    start_ticks: int
+    #: False once `status` has found that it is gone; the figures are then its last ones.
+    alive: bool = True
+
+
+class GatewayStatus(msgspec.Struct, frozen=True):
+    """The HTTP server. `processes` are the pids that serve."""
+
+    state: State
+    url: str
+    since_unix_s: float
+    pid: int | None = None
+    processes: list[int] = []
+    open_streams: int = 0
+    rss_mib: int | None = None
+    restarts: int = 0
+    stage: str = ""
+    problem: Problem | None = None
+
+
+class RedisStatus(msgspec.Struct, frozen=True):
+    """The server for queues and token streams; `embedded` means that ew started it."""
+
+    state: State
+    embedded: bool
+    since_unix_s: float
+    server: str = ""
+    version: str = ""
+    pid: int | None = None
+    used_mib: float | None = None
+    operations_per_s: int | None = None
+    append_only_file: bool | None = None
+    restarts: int = 0
+    stage: str = ""
+    problem: Problem | None = None
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """One worker process, or one that shall come back. `name` changes with each start."""
+
+    slot: str
+    name: str
+    state: State
+    since_unix_s: float
+    engine: str
+    env: str
+    stage: str = ""
+    version: str = ""
+    pid: int | None = None
+    slots: int = 0
+    running: int = 0
+    tokens_per_s: float = 0.0
+    rss_mib: int | None = None
+    gpu_mib: int | None = None
+    restarts: int = 0
+    ready_after_s: float | None = None
+    problem: Problem | None = None
+
+
+class ModelStatus(msgspec.Struct, frozen=True):
+    """A model and its workers. `state` is the best of theirs; `waiting` jobs are unclaimed."""
+
+    id: str
+    state: State
+    waiting: int | None
+    running: int
+    tokens_per_s: float
+    workers: list[WorkerStatus]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Everything that runs on this host; without a supervisor, that is nothing."""
+
+    written_unix_s: float
+    supervisor: SupervisorStatus | None = None
+    gateway: GatewayStatus | None = None
+    redis: RedisStatus | None = None
+    models: list[ModelStatus] = []
+    gpus: list[Gpu] = []
+    v: int = VERSION
+
+
+def status_path() -> Path:
+    return state_dir() / "status.json"
+
+
+def read_status() -> Status:
+    """What the supervisor wrote last."""
+    try:
+        return msgspec.json.decode(status_path().read_bytes(), type=Status)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return Status(time.time())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a private file; readers see the old one or the new one."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor with its mode set
+        file.write(content)
+    scratch.replace(path)

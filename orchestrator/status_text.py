@@ -1,0 +1,159 @@
+"""The status document as text for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, TextIO
+
+from contract.messages import State
+from orchestrator.diagnosis import Problem
+from orchestrator.status import (
+    GatewayStatus,
+    Gpu,
+    ModelStatus,
+    RedisStatus,
+    Status,
+    SupervisorStatus,
+    WorkerStatus,
+)
+from orchestrator.terminal import duration, mebibytes, styled
+
+_STYLES: Final = {
+    State.READY: "green",
+    State.STARTING: "yellow",
+    State.STOPPING: "yellow",
+    State.FAILED: "red",
+    State.STOPPED: "dim",
+}
+_STALE_AFTER_S: Final = 10.0
+
+
+class StatusText:
+    """Writes lines for one stream, whose abilities decide about colour."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def lines(self, status: Status, now_unix_s: float) -> list[str]:
+        return [
+            *self._head(status, now_unix_s),
+            *self._models(status.models, now_unix_s),
+            *self._gpus(status.gpus),
+        ]
+
+    def _head(self, status: Status, now: float) -> Iterator[str]:
+        if status.supervisor is None:
+            yield "nothing runs; `./ew start` starts what is configured"
+        else:
+            yield from self._supervisor(status.supervisor, now - status.written_unix_s, now)
+        if status.gateway:
+            yield from self._gateway(status.gateway, now)
+        if status.redis:
+            yield from self._redis(status.redis, now)
+
+    def _supervisor(self, supervisor: SupervisorStatus, age_s: float, now: float) -> Iterator[str]:
+        if not supervisor.alive:
+            yield self._style("red", f"the supervisor (pid {supervisor.pid}) is gone; still there:")
+            return
+        up = duration(now - supervisor.since_unix_s)
+        yield f"supervisor  {self._state(State.READY)} pid {supervisor.pid}, up {up}"
+        if age_s > _STALE_AFTER_S:
+            yield self._style("red", f"it has not written for {duration(age_s)}: is it stuck?")
+
+    def _gateway(self, gateway: GatewayStatus, now: float) -> Iterator[str]:
+        facts = [
+            gateway.url,
+            f"{len(gateway.processes)} processes" if len(gateway.processes) > 1 else "",
+            f"{gateway.open_streams} streams" if gateway.open_streams else "",
+            _pid(gateway.pid),
+            f"up {duration(now - gateway.since_unix_s)}" if gateway.state is State.READY else "",
+            _restarts(gateway.restarts),
+        ]
+        yield f"gateway     {self._state(gateway.state)} {_joined([gateway.stage, *facts])}"
+        yield from self._problem(gateway.state, gateway.problem)
+
+    def _redis(self, redis: RedisStatus, now: float) -> Iterator[str]:
+        name = "valkey" if redis.embedded else "redis"
+        facts = [
+            f"{redis.server} {redis.version}" if redis.version else "",
+            mebibytes(redis.used_mib) if redis.used_mib is not None else "",
+            f"{redis.operations_per_s} ops/s" if redis.operations_per_s is not None else "",
+            "" if redis.append_only_file is None else _aof(redis.append_only_file),
+            _pid(redis.pid),
+            f"up {duration(now - redis.since_unix_s)}" if redis.state is State.READY else "",
+            _restarts(redis.restarts),
+        ]
+        yield f"{name:11} {self._state(redis.state)} {_joined([redis.stage, *facts])}"
+        yield from self._problem(redis.state, redis.problem)
+
+    def _models(self, models: Sequence[ModelStatus], now: float) -> Iterator[str]:
+        if not models:
+            return
+        yield ""
+        width = max(10, *(len(worker.slot) for model in models for worker in model.workers))
+        yield self._style(
+            "bold", f"{'WORKER':{width}}  STATE     QUEUE  RUN   TOK/S     MEMORY  UP"
+        )
+        for model in models:
+            for worker in model.workers:
+                yield from self._worker(model, worker, width, now)
+
+    def _worker(
+        self, model: ModelStatus, worker: WorkerStatus, width: int, now: float
+    ) -> Iterator[str]:
+        queue = "-" if model.waiting is None else str(model.waiting)
+        memory = "-" if worker.rss_mib is None else mebibytes(worker.rss_mib)
+        up = duration(now - worker.since_unix_s) if worker.pid else "-"
+        yield (
+            f"{worker.slot:{width}}  {self._state(worker.state)} {queue:>5} {worker.running:4}"
+            f" {worker.tokens_per_s:7.1f} {memory:>10}  {up}"
+        )
+        facts = [
+            f"{worker.engine} {worker.version}".strip(),
+            f"env {worker.env}",
+            _pid(worker.pid),
+            f"GPU {mebibytes(worker.gpu_mib)}" if worker.gpu_mib is not None else "",
+            _restarts(worker.restarts),
+            worker.stage,
+        ]
+        yield self._style("dim", f"  {_joined(facts)}")
+        yield from self._problem(worker.state, worker.problem)
+
+    def _gpus(self, gpus: Sequence[Gpu]) -> Iterator[str]:
+        if gpus:
+            yield ""
+            yield self._style("bold", "GPU                              USED        OF  BUSY  TEMP")
+        for gpu in gpus:
+            busy = "-" if gpu.utilization_percent is None else f"{gpu.utilization_percent}%"
+            heat = "-" if gpu.temperature_c is None else f"{gpu.temperature_c}°C"
+            used, total = mebibytes(gpu.used_mib), mebibytes(gpu.total_mib)
+            yield f"{gpu.index} {gpu.name[:24]:24} {used:>10} {total:>10} {busy:>5} {heat:>5}"
+
+    def _problem(self, state: State, problem: Problem | None) -> Iterator[str]:
+        if problem is None or state in (State.READY, State.STOPPED):
+            return
+        yield self._style("red", f"  {problem.message}")
+        if problem.hint:
+            yield f"  hint: {problem.hint}"
+
+    def _state(self, state: State) -> str:
+        return self._style(_STYLES[state], f"{state.value:8}")
+
+    def _style(self, style: str, text: str) -> str:
+        return styled(text, style, self._stream)
+
+
+def _joined(facts: Sequence[str]) -> str:
+    return ", ".join(fact for fact in facts if fact)
+
+
+def _pid(pid: int | None) -> str:
+    return "" if pid is None else f"pid {pid}"
+
+
+def _restarts(restarts: int) -> str:
+    return f"{restarts} restarts" if restarts > 1 else "1 restart" if restarts else ""
+
+
+def _aof(is_on: bool) -> str:
+    return "AOF on" if is_on else "AOF off"

@@ -1,0 +1,334 @@
+"""The supervisor: the only writer of process state on this host.
+
+Everything that happens is put into one queue and handled in one loop: a child ended, somebody
+asked for something, something was seen, a deadline passed. After each event the loop compares
+what should run with what runs, acts, and publishes what changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from typing import Final, NamedTuple, TypeAlias, assert_never
+
+import msgspec
+
+from contract.messages import State
+from orchestrator.control import (
+    Connection,
+    ControlServer,
+    Finished,
+    Follow,
+    Refused,
+    Request,
+    Start,
+    Stop,
+)
+from orchestrator.errors import UserError
+from orchestrator.fleet import Exited, Fleet
+from orchestrator.launch import Launcher
+from orchestrator.listeners import Listeners, Waiter, is_started_or_failed, is_stopped
+from orchestrator.observer import Observation, Observer, Subject, Survey
+from orchestrator.ports import free_port, require_free
+from orchestrator.process import Identity
+from orchestrator.report import Report
+from orchestrator.runfile import Run, read_run, remove_run, write_run
+from orchestrator.status import status_path, write_atomically
+from orchestrator.unit import Unit
+from orchestrator.valkey import embedded_url, socket_path
+from orchestrator.wanted import (
+    GATEWAY,
+    VALKEY,
+    Wanted,
+    WantedGateway,
+    WantedValkey,
+    WantedWorker,
+)
+
+log = logging.getLogger(__name__)
+_PUBLISH_EVERY_S: Final = 1.0
+_PACE_S: Final = 1.0
+#: While something starts, people wait for it.
+_PACE_WHILE_STARTING_S: Final = 0.2
+#: A supervisor that nobody gives anything to do leaves.
+_IDLE_FOR_S: Final = 10.0
+
+
+class Asked(NamedTuple):
+    connection: Connection
+    request: Request
+
+
+class Left(NamedTuple):
+    """Somebody who had asked is gone."""
+
+    connection: Connection
+
+
+class Signalled(NamedTuple):
+    number: int
+
+
+Event: TypeAlias = Exited | Asked | Left | Signalled | Observation | Survey
+
+
+class Supervisor:
+    """Runs until everything was stopped. One per state directory; the caller holds the lock."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._observer = Observer(self._subject, self._events.put_nowait)
+        self._launcher = Launcher(embedded_url(), {})
+        self._fleet = Fleet(self._launcher, self._events.put_nowait, self._observer.forget_worker)
+        self._listeners = Listeners()
+        self._report = Report(identity)
+        self._external_redis: str | None = None
+        self._is_stopping = False
+        self._stop_askers: list[Connection] = []
+        self._busy_at = time.monotonic()
+        self._published_at = 0.0
+        self._published_run: Run | None = None
+
+    async def run(self) -> None:
+        """Take over what a former supervisor left, then serve until told to stop."""
+        self._listen_for_signals()
+        self._take_over()
+        server = ControlServer(
+            lambda connection, request: self._events.put_nowait(Asked(connection, request)),
+            lambda connection: self._events.put_nowait(Left(connection)),
+        )
+        await server.open()
+        observing = asyncio.create_task(self._observer.run())
+        try:
+            await self._handle_events()
+        finally:
+            server.close()
+            observing.cancel()
+            await asyncio.gather(observing, return_exceptions=True)
+        self._leave_nothing()
+
+    async def _handle_events(self) -> None:
+        while not self._is_done():
+            event = await self._next_event()
+            if event is not None:
+                self._handle(event)
+            self._fleet.tend(time.monotonic())
+            self._publish()
+
+    async def _next_event(self) -> Event | None:
+        """The next event; None when it is time to look after something anyway."""
+        now = time.monotonic()
+        deadline = self._fleet.next_deadline()
+        wait_s = self._published_at + _PUBLISH_EVERY_S - now
+        if deadline is not None:
+            wait_s = min(wait_s, deadline - now)
+        try:
+            async with asyncio.timeout(max(wait_s, 0.0)):
+                return await self._events.get()
+        except TimeoutError:
+            return None
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Exited():
+                self._fleet.exited(event)
+            case Observation():
+                self._report.seen = event
+                self._fleet.observed(event)
+            case Survey():
+                self._report.survey = event
+                self._fleet.surveyed(event)
+            case Asked(connection=connection, request=request):
+                self._answer(connection, request)
+            case Left(connection=connection):
+                self._left(connection)
+            case Signalled(number=number):
+                log.info("%s: stopping everything", signal.Signals(number).name)
+                self._stop_everything(now=self._is_stopping)
+            case _:
+                assert_never(event)
+
+    def _answer(self, connection: Connection, request: Request) -> None:
+        try:
+            match request:
+                case Start():
+                    self._start(connection, request)
+                case Stop():
+                    self._stop(connection, request)
+                case Follow():
+                    self._listeners.follow(
+                        connection, self._fleet.units, stop_at_end=request.stop_at_end
+                    )
+        except UserError as error:
+            connection.finish(Refused(error.message, error.hint))
+
+    def _left(self, connection: Connection) -> None:
+        if self._listeners.leave(connection):
+            log.info("the terminal is gone: stopping everything")
+            self._stop_everything(now=False)
+
+    def _start(self, connection: Connection, request: Start) -> None:
+        if self._is_stopping:
+            raise UserError("ew is just stopping", "try again in a moment")
+        self._settle_redis(request)
+        wanted = self._wanted(request)
+        notes = {each.slot: note for each in wanted if (note := self._note(each))}
+        now = time.monotonic()
+        for each in wanted:
+            self._fleet.want(each, now)
+        slots = [each.slot for each in wanted]
+        waiter = Waiter(connection, slots, is_started_or_failed, notes)
+        self._listeners.wait(waiter, self._fleet.units)
+        self._observer.look_now()
+
+    def _settle_redis(self, request: Start) -> None:
+        """All processes of a run share one Redis; it is settled when the first starts."""
+        if self._fleet.is_idle:
+            self._external_redis = request.redis_url
+            self._launcher.redis_url = request.redis_url or embedded_url()
+            if request.redis_url is not None:
+                self._fleet.units.pop(VALKEY, None)
+        elif request.redis_url != self._external_redis:
+            raise UserError(
+                "what runs uses another Redis than `redis.url` names now", "`./ew stop` first"
+            )
+        self._launcher.variables = request.variables
+
+    def _wanted(self, request: Start) -> list[Wanted]:
+        wanted: list[Wanted] = [] if request.redis_url else [WantedValkey()]
+        if request.gateway is not None:
+            wanted.append(self._with_port(request.gateway))
+        return wanted + list(request.workers)
+
+    def _with_port(self, gateway: WantedGateway) -> WantedGateway:
+        """Raises `UserError` if the port is taken by somebody else."""
+        unit = self._fleet.units.get(GATEWAY)
+        if unit is not None and unit.process and isinstance(unit.wanted, WantedGateway):
+            return msgspec.structs.replace(gateway, port=gateway.port or unit.wanted.port)
+        if gateway.port == 0:
+            return msgspec.structs.replace(gateway, port=free_port(gateway.host))
+        require_free(gateway.host, gateway.port)
+        return gateway
+
+    def _note(self, wanted: Wanted) -> str:
+        """Why nothing has to be done for it; empty if something has."""
+        unit = self._fleet.units.get(wanted.slot)
+        if unit is None or unit.process is None or not unit.is_desired:
+            return ""
+        if unit.wanted != wanted:
+            return "runs already, with its former settings (stop it first to change them)"
+        return "runs already" if unit.state is State.READY else ""
+
+    def _stop(self, connection: Connection, request: Stop) -> None:
+        if not request.models:
+            self._stop_askers.append(connection)
+            self._stop_everything(now=request.now)
+            return
+        units = [unit for model in request.models for unit in self._workers(model)]
+        for unit in units:
+            unit.unwant()
+        if request.now:
+            self._fleet.kill(units)
+        waiter = Waiter(connection, [unit.slot for unit in units], is_stopped, {})
+        self._listeners.wait(waiter, self._fleet.units)
+
+    def _workers(self, model: str) -> list[Unit]:
+        """Raises `UserError` if there are none."""
+        workers = {
+            unit: unit.wanted.model
+            for unit in self._fleet.units.values()
+            if isinstance(unit.wanted, WantedWorker)
+        }
+        found = [unit for unit, name in workers.items() if name == model]
+        if not found:
+            names = ", ".join(f"`{name}`" for name in sorted(set(workers.values())))
+            raise UserError(f"no model `{model}` runs", f"these do: {names or 'none'}")
+        return found
+
+    def _stop_everything(self, *, now: bool) -> None:
+        self._is_stopping = True
+        self._fleet.stops_in_order = True
+        for unit in self._fleet.units.values():
+            unit.unwant()
+        if now:
+            self._fleet.kill(list(self._fleet.units.values()))
+
+    def _take_over(self) -> None:
+        run = read_run()
+        if run is None:
+            self._fleet.sweep_strays()
+            return
+        log.info("taking over from the supervisor with pid %d", run.supervisor.pid)
+        self._external_redis = run.redis_url
+        self._launcher.redis_url = run.redis_url or embedded_url()
+        self._launcher.variables = run.variables
+        self._fleet.take_over(run.units)
+        if run.is_stopping:
+            self._stop_everything(now=False)
+
+    def _subject(self) -> Subject | None:
+        """Whom the observer looks at."""
+        units = self._fleet.units.values()
+        is_starting = any(unit.state is State.STARTING for unit in units)
+        self._observer.pace_s = _PACE_WHILE_STARTING_S if is_starting else _PACE_S
+        gateway = self._fleet.units.get(GATEWAY)
+        address = None
+        if gateway is not None and isinstance(gateway.wanted, WantedGateway):
+            address = (gateway.wanted.host, gateway.wanted.port)
+        models = {each.wanted.model for each in units if isinstance(each.wanted, WantedWorker)}
+        return Subject(self._launcher.redis_url, frozenset(models), address) if units else None
+
+    def _publish(self) -> None:
+        """Tell everybody what has changed: listeners, the run file, the status file."""
+        units = self._fleet.units
+        has_changed = self._listeners.tell(units)
+        self._listeners.release(units)
+        if self._is_busy():
+            self._busy_at = time.monotonic()
+        run = Run(
+            supervisor=self._identity,
+            redis_url=self._external_redis,
+            variables=self._launcher.variables,
+            is_stopping=self._is_stopping,
+            units=[unit.record() for unit in units.values()],
+        )
+        if run != self._published_run and units:
+            write_run(run)
+            self._published_run = run
+        if has_changed or time.monotonic() - self._published_at >= _PUBLISH_EVERY_S:
+            self._publish_status()
+
+    def _publish_status(self) -> None:
+        status = self._report.status(
+            self._fleet.units, external_redis=self._external_redis is not None
+        )
+        write_atomically(status_path(), msgspec.json.encode(status))
+        self._published_at = time.monotonic()
+
+    def _is_busy(self) -> bool:
+        return bool(self._fleet.units) or not self._listeners.is_empty
+
+    def _is_done(self) -> bool:
+        if self._is_stopping:
+            return self._fleet.is_idle
+        return not self._is_busy() and time.monotonic() - self._busy_at > _IDLE_FOR_S
+
+    def _leave_nothing(self) -> None:
+        self._fleet.sweep_strays()
+        self._fleet.reaper.collect()
+        for path in (status_path(), socket_path()):
+            path.unlink(missing_ok=True)
+        remove_run()
+        for connection in self._stop_askers:
+            connection.finish(Finished([]))
+        log.info("everything is stopped")
+
+    def _listen_for_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._events.put_nowait, Signalled(number))
+        loop.add_signal_handler(signal.SIGHUP, log.info, "a terminal is gone; going on")
+        loop.add_signal_handler(signal.SIGCHLD, self._fleet.reaper.collect)

@@ -1,0 +1,52 @@
+"""How ew speaks at a terminal: plainly, with a little colour where it is wanted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final, TextIO
+
+_CODES: Final = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
+
+
+def styled(text: str, style: str, stream: TextIO) -> str:
+    """The text in a style, if the stream is a terminal and nobody minds (NO_COLOR)."""
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{_CODES[style]}m{text}\x1b[0m"
+
+
+def say(text: str) -> None:
+    """One line of talk, to stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def complain(message: str, hint: str = "") -> None:
+    """An error, and the next step."""
+    say(f"{styled('error:', 'red', sys.stderr)} {message}")
+    if hint:
+        say(f"{styled('hint:', 'yellow', sys.stderr)} {hint}")
+
+
+def warn(message: str) -> None:
+    say(f"{styled('warning:', 'yellow', sys.stderr)} {message}")
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3m 5s`, `2h 10m`, `4d 2h`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"
+
+
+def mebibytes(mib: float) -> str:
+    """`512 MiB`, `1.2 GiB`."""
+    if mib < 10:
+        return f"{mib:.1f} MiB"
+    return f"{mib:.0f} MiB" if mib < 1000 else f"{mib / 1024:.1f} GiB"

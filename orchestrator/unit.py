@@ -1,0 +1,215 @@
+"""One place in the supervisor's care: a process that shall run, and what became of it so far."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import msgspec
+
+from contract.messages import Heartbeat, State
+from orchestrator.diagnosis import Problem
+from orchestrator.process import Identity, Process
+from orchestrator.restarts import Restarts
+from orchestrator.throughput import Throughput
+from orchestrator.wanted import Wanted, WantedGateway, WantedValkey, WantedWorker
+
+#: A ready process that gives no sign of life for this long is killed and started again.
+SILENT_FOR_S: Final = 20.0
+#: What a worker needs at most to finish or give back its jobs, and to end its engine.
+_WORKER_STOP_S: Final = 40.0
+_VALKEY_STOP_S: Final = 20.0
+#: A process that is still starting has nothing to finish, and may not even hear.
+_UNREADY_STOP_S: Final = 5.0
+_SERVER_START_S: Final = 60.0
+#: Beyond what the gateway grants open answers.
+_GATEWAY_STOP_MARGIN_S: Final = 5.0
+
+
+class UnitRecord(msgspec.Struct, frozen=True):
+    """What the next supervisor has to know of a unit to take it over."""
+
+    wanted: Wanted
+    is_desired: bool
+    state: State
+    since_unix_s: float
+    restarts: int
+    name: str
+    log_start: int
+    started_unix_s: float
+    identity: Identity | None
+
+
+class Unit:
+    """Its methods keep the facts consistent; `Supervisor` decides and acts. Times without a
+    suffix are monotonic seconds."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.is_desired = True
+        self.state = State.STOPPED
+        self.stage = ""
+        self.since_unix_s = time.time()
+        self.process: Process | None = None
+        self.name = ""
+        self.log_start = 0
+        self.started_unix_s = 0.0
+        self.start_at = 0.0
+        self.ready_at: float | None = None
+        self.ready_after_s: float | None = None
+        #: Since when a ready process has given no sign of life.
+        self.silent_since: float | None = None
+        #: When patience with the present state ends: a start, or a stop, that takes too long.
+        self.deadline: float | None = None
+        #: Why the supervisor itself killed the process.
+        self.condemned = ""
+        self.has_exited = False
+        self.exit_code: int | None = None
+        self.problem: Problem | None = None
+        self.restarts = 0
+        self.history = Restarts(at_once=not isinstance(wanted, WantedWorker))
+        self.beat: Heartbeat | None = None
+        self.throughput = Throughput()
+
+    @property
+    def slot(self) -> str:
+        return self.wanted.slot
+
+    @property
+    def start_timeout_s(self) -> float:
+        if isinstance(self.wanted, WantedWorker):
+            return self.wanted.start_timeout_s
+        return _SERVER_START_S
+
+    @property
+    def stop_timeout_s(self) -> float:
+        if self.ready_at is None:
+            return _UNREADY_STOP_S
+        match self.wanted:
+            case WantedWorker():
+                return _WORKER_STOP_S
+            case WantedGateway(drain_timeout_s=drain_timeout_s):
+                return drain_timeout_s + _GATEWAY_STOP_MARGIN_S
+            case WantedValkey():
+                return _VALKEY_STOP_S
+
+    def want(self, wanted: Wanted, now: float) -> None:
+        """It shall run, as described; former failures do not count any more."""
+        self.wanted = wanted
+        self.is_desired = True
+        self.problem = None
+        self.history.forget()
+        if self.process is None:
+            self.start_at = now
+            self.enter(State.STARTING, "waiting")
+
+    def unwant(self) -> None:
+        """It shall not run. What runs is for the supervisor to stop."""
+        self.is_desired = False
+        if self.process is None:
+            self.enter(State.STOPPED)
+
+    def enter(self, state: State, stage: str = "") -> None:
+        if state is not self.state:
+            self.since_unix_s = time.time()
+        self.state = state
+        self.stage = stage
+
+    @property
+    def is_waiting(self) -> bool:
+        """It is to be started, now or a little later."""
+        return self.is_desired and self.process is None and self.state is State.STARTING
+
+    def is_due(self, now: float) -> bool:
+        return self.is_waiting and now >= self.start_at
+
+    def started(self, process: Process, name: str, log_start: int) -> None:
+        self.process = process
+        self.name = name
+        self.log_start = log_start
+        self.started_unix_s = time.time()
+        self.deadline = process.started + self.start_timeout_s
+        self._reset()
+        self.enter(State.STARTING, "starting")
+
+    def adopted(self, process: Process, record: UnitRecord) -> None:
+        """A process that a former supervisor had started goes on as it was."""
+        self.process = process
+        self.name = record.name
+        self.log_start = record.log_start
+        self.started_unix_s = record.started_unix_s
+        self._reset()
+        # A stop that was under way is asked for again, with fresh patience.
+        self.state = State.READY if record.state is State.STOPPING else record.state
+        self.since_unix_s = record.since_unix_s
+        if self.state is State.READY:
+            self.ready_at = time.monotonic()
+        else:
+            self.deadline = process.started + self.start_timeout_s
+
+    def seen(self, now: float, *, is_ready: bool, stage: str = "") -> None:
+        """A sign of life."""
+        self.silent_since = None
+        if self.state is State.STARTING and is_ready:
+            self.ready_at = now
+            self.ready_after_s = now - self.process.started if self.process else None
+            self.deadline = None
+            self.enter(State.READY)
+        elif self.state is not State.STOPPING:
+            self.stage = stage
+
+    def missed(self, now: float) -> None:
+        """There should have been a sign of life, and was none."""
+        if self.state is State.READY:
+            self.silent_since = now if self.silent_since is None else self.silent_since
+            self.stage = f"silent for {now - self.silent_since:.0f} s"
+
+    def stopping(self, now: float) -> None:
+        self.deadline = now + self.stop_timeout_s
+        self.enter(State.STOPPING, "draining" if self.state is State.READY else "")
+
+    def overdue(self, now: float) -> str:
+        """Why patience has ended; empty while it lasts."""
+        if self.process is None or self.condemned or self.has_exited:
+            return ""
+        if self.deadline is not None and now >= self.deadline:
+            if self.state is State.STOPPING:
+                return f"did not stop within {self.stop_timeout_s:.0f} s"
+            return f"was not ready after {self.start_timeout_s:.0f} s ({self.stage})"
+        if self.silent_since is not None and now - self.silent_since > SILENT_FOR_S:
+            return f"gave no sign of life for {SILENT_FOR_S:.0f} s"
+        return ""
+
+    def ended(self) -> None:
+        """The process and all that it started are gone."""
+        self.process = None
+        self.deadline = None
+        self.beat = None
+        self.throughput = Throughput()
+
+    def retry(self, now: float, wait_s: float) -> None:
+        self.restarts += 1
+        self.start_at = now + wait_s
+        self.enter(State.STARTING, f"again in {wait_s:.0f} s" if wait_s >= 1 else "again")
+
+    def record(self) -> UnitRecord:
+        return UnitRecord(
+            wanted=self.wanted,
+            is_desired=self.is_desired,
+            state=self.state,
+            since_unix_s=self.since_unix_s,
+            restarts=self.restarts,
+            name=self.name,
+            log_start=self.log_start,
+            started_unix_s=self.started_unix_s,
+            identity=self.process.identity if self.process else None,
+        )
+
+    def _reset(self) -> None:
+        self.has_exited = False
+        self.exit_code = None
+        self.condemned = ""
+        self.ready_at = None
+        self.ready_after_s = None
+        self.silent_since = None
+        self.beat = None

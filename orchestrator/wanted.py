@@ -1,0 +1,51 @@
+"""What shall run on this host. The command line works it out; the supervisor makes it so."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+VALKEY: Final = "valkey"
+GATEWAY: Final = "gateway"
+
+
+class WantedValkey(msgspec.Struct, frozen=True, tag="valkey"):
+    """The server for queues and token streams that ew starts itself."""
+
+    @property
+    def slot(self) -> str:
+        return VALKEY
+
+
+class WantedGateway(msgspec.Struct, frozen=True, tag="gateway"):
+    """The HTTP server. Port 0 picks a free one."""
+
+    python: str
+    host: str
+    port: int
+    drain_timeout_s: float
+
+    @property
+    def slot(self) -> str:
+        return GATEWAY
+
+
+class WantedWorker(msgspec.Struct, frozen=True, tag="worker"):
+    """One worker of a model. `spec` is a `contract.config.WorkerSpec` as JSON, without the
+    name and the Redis URL: the supervisor gives those at each start."""
+
+    model: str
+    replica: int
+    engine: str
+    env: str
+    python: str
+    start_timeout_s: float
+    spec: dict[str, Any]
+
+    @property
+    def slot(self) -> str:
+        return f"{self.model}-{self.replica}"
+
+
+Wanted: TypeAlias = WantedValkey | WantedGateway | WantedWorker
