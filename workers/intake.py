@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+import time
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
@@ -13,9 +16,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contract.bus.client import connect_reader
-from contract.bus.queue import Attempt, Claim, JobQueue, Refused
-from contract.bus.replies import scan_letters
-from contract.messages import ErrorCode, Job
+from contract.bus.queue import MAX_ATTEMPTS, Attempt, Claim, JobQueue, Refused
+from contract.bus.replies import scan_frames
+from contract.messages import ErrorCode, Job, Letter
 from workers.continuation import Published, can_continue, read_published
 from workers.engine import Engine, JobRejected
 from workers.outbox import Outbox
@@ -23,8 +26,11 @@ from workers.outbox import Outbox
 log = logging.getLogger(__name__)
 _CLAIM_AT_ONCE: Final = 64
 _CLAIM_BLOCK_MS: Final = 1_000
+_TAKE_OVER_EVERY_S: Final = 2.0
 _RECONNECT_S: Final = 0.25
-_ALL: Final = 100_000
+#: A job that lost so many workers may be what broke them.
+_SUSPECT_AFTER: Final = MAX_ATTEMPTS - 1
+_TRIAL_S: Final = 10.0
 
 _WHY_REFUSED: Final = {
     "expired": (ErrorCode.EXPIRED, "the job's time was up before a worker was free", True),
@@ -46,9 +52,13 @@ class Intake:
         self._outbox = outbox
         self._worker = worker
         self._redis_url = redis_url
+        #: Jobs whose attempts Redis is just asked to begin, and those of them cancelled meanwhile.
         self._beginning: set[str] = set()
+        self._unwanted: set[str] = set()
         #: Deliveries may have been lost on the way: after each reconnect, and at the start.
         self._missed = True
+        self._take_over_at = 0.0
+        self._suspects: deque[Claim] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def claim_until(self, stopping: asyncio.Event) -> None:
@@ -56,28 +66,25 @@ class Intake:
         have been delivered jobs already."""
         reader = connect_reader(self._redis_url)
         while not stopping.is_set():
-            room = min(self._room(), _CLAIM_AT_ONCE)
-            if room <= 0:
-                await self._freed_or(stopping)
-                continue
             try:
-                await self._begin(await self._next_claims(reader, room))
+                await self._claim(reader, stopping)
             except RedisError as error:
                 log.warning("claiming again in %s s: %s", _RECONNECT_S, error)
-                self._missed = True
+                self.look_again()
                 await asyncio.sleep(_RECONNECT_S)
         await reader.aclose()
 
-    async def take_over(self) -> None:
-        """Begin jobs of workers whose lease has ended. Raises `RedisError`."""
-        room = self._room()
-        if room <= 0:
-            return
-        try:
-            await self._begin(await self._queue.take_over(self._worker, room))
-        except RedisError:
-            self._missed = True
-            raise
+    def look_again(self) -> None:
+        """Jobs may be ours that we do not know of: look before claiming others."""
+        self._missed = True
+
+    async def cancel(self, job_id: str) -> None:
+        """Drop a job without a word, if it is here."""
+        if job_id in self._beginning:
+            self._unwanted.add(job_id)
+        elif job_id in self._outbox:
+            self._outbox.settle(job_id, "cancelled")
+            await self._engine.cancel(job_id)
 
     async def close(self) -> None:
         """Stop what is still being begun."""
@@ -85,67 +92,107 @@ class Intake:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _room(self) -> int:
-        return self.slots - len(self._outbox) - len(self._beginning)
-
-    async def _freed_or(self, stopping: asyncio.Event) -> None:
-        self._outbox.freed.clear()
-        waits = [asyncio.create_task(event.wait()) for event in (self._outbox.freed, stopping)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-
-    async def _next_claims(self, reader: Redis, room: int) -> list[Claim]:
-        if self._missed:
-            claims = await self._queue.claimed_before(reader, self._worker, _ALL)
-            self._missed = False
-            known = {attempt.entry for attempt in self._outbox.attempts()}
-            return [claim for claim in claims if claim.entry not in known]
-        return await self._queue.claim(reader, self._worker, room, _CLAIM_BLOCK_MS)
-
-    async def _begin(self, claims: Sequence[Claim]) -> None:
-        claims = [claim for claim in claims if claim.job_id not in self._beginning]
-        if not claims:
-            return
-        ids = {claim.job_id for claim in claims}
-        self._beginning |= ids
-        try:
-            for begun in await self._queue.begin(self._worker, claims):
-                await self._accept(begun)
-        finally:
-            self._beginning -= ids
-
-    async def _accept(self, begun: Attempt | Refused) -> None:
-        if isinstance(begun, Refused):
-            self._outbox.open(begun.attempt, owned=False)
-            self._spawn(self._refuse(begun))
-        elif begun.number == 1:
-            self._outbox.open(begun)
-            await self._submit(begun.job)
+    async def _claim(self, reader: Redis, stopping: asyncio.Event) -> None:
+        """Wait for room or for jobs, at most about a second for the latter."""
+        room = min(self.slots - len(self._outbox), _CLAIM_AT_ONCE)
+        if room <= 0:
+            self._outbox.freed.clear()
+            await _first_of(self._outbox.freed.wait(), stopping.wait())
+        elif self._suspects:
+            await self._try(self._suspects.popleft(), stopping)
+        elif self._missed:
+            await self._recover(await self._missed_claims(reader, room))
+        elif time.monotonic() >= self._take_over_at:
+            jitter = random.uniform(0.75, 1.25)  # noqa: S311
+            self._take_over_at = time.monotonic() + jitter * _TAKE_OVER_EVERY_S
+            await self._recover(await self._queue.take_over(self._worker, room))
         else:
-            self.taken_over_total += 1
-            self._outbox.open(begun)
-            self._spawn(self._go_on(begun))
+            await self._begin(await self._queue.claim(reader, self._worker, room, _CLAIM_BLOCK_MS))
+
+    async def _missed_claims(self, reader: Redis, room: int) -> list[Claim]:
+        self._missed = False
+        held = self._outbox.entries()
+        claims = await self._queue.claimed_before(reader, self._worker, room + len(held))
+        if len(claims) == room + len(held):
+            self.look_again()
+        held = self._outbox.entries()
+        return [claim for claim in claims if claim.entry not in held]
+
+    async def _recover(self, claims: Sequence[Claim]) -> None:
+        """Begin jobs that were claimed before, by this worker or another."""
+        for claim in claims:
+            # It was taken from us, and has come back: its attempt here has been fenced off.
+            if claim.job_id in self._outbox:
+                self._outbox.withdraw(claim.job_id)
+                await self._engine.cancel(claim.job_id)
+        lost = await self._queue.lost_attempts(claims)
+        self._suspects.extend(claim for claim in claims if lost[claim.entry] >= _SUSPECT_AFTER)
+        await self._begin([claim for claim in claims if lost[claim.entry] < _SUSPECT_AFTER])
+
+    async def _try(self, suspect: Claim, stopping: asyncio.Event) -> None:
+        """Begin a job that may be what broke its workers, and nothing else until it gets on: if
+        it breaks this one, too, no other job is blamed."""
+        for attempt in await self._begin([suspect]):
+            word = self._outbox.wait_for_word(attempt.job.id)
+            if await _first_of(word, stopping.wait(), timeout_s=_TRIAL_S) == 0:
+                await self._queue.forgive(self._worker, attempt)
+
+    async def _begin(self, claims: Sequence[Claim]) -> list[Attempt]:
+        """Begin attempts, and open an answer for each. Answers those that are to be run."""
+        if not claims:
+            return []
+        self._beginning = {claim.job_id for claim in claims}
+        try:
+            begun = await self._queue.begin(self._worker, claims)
+        finally:
+            unwanted, self._unwanted, self._beginning = self._unwanted, set(), set()
+        for each in begun:
+            self._outbox.open(_attempt_of(each))
+        for job_id in unwanted:
+            self._outbox.settle(job_id, "cancelled")
+        await self._hand_over(begun)
+        return [each for each in begun if isinstance(each, Attempt)]
+
+    async def _hand_over(self, begun: Sequence[Attempt | Refused]) -> None:
+        later = [each for each in begun if isinstance(each, Refused) or each.number > 1]
+        if later:
+            self._spawn(self._go_on_with(later))
+        for each in begun:
+            if isinstance(each, Attempt) and each.number == 1:
+                await self._submit(each.job)
 
     async def _submit(self, job: Job) -> None:
+        if job.id not in self._outbox:
+            return
         try:
             await self._engine.submit(job)
         except JobRejected as error:
             self._outbox.failed(job.id, error.code, str(error))
+        if job.id not in self._outbox:
+            await self._engine.cancel(job.id)
 
-    async def _refuse(self, refused: Refused) -> None:
-        code, message, retryable = _WHY_REFUSED[refused.reason]
-        await _persist(lambda: self._read_published(refused.attempt))
-        self._outbox.failed(refused.attempt.job.id, code, message, retryable=retryable)
+    async def _go_on_with(self, begun: Sequence[Attempt | Refused]) -> None:
+        """Continue, restart or end jobs that earlier attempts left open."""
+        attempts = [_attempt_of(each) for each in begun]
+        published = await _persist(lambda: self._read_published(attempts))
+        for each, attempt in zip(begun, attempts, strict=True):
+            said = published[attempt.job.id]
+            if not self._outbox.is_open(attempt):
+                continue
+            self._outbox.resume(attempt.job.id, said)
+            if said.ended:
+                self._outbox.settle(attempt.job.id, "done")
+            elif isinstance(each, Refused):
+                code, message, retryable = _WHY_REFUSED[each.reason]
+                self._outbox.failed(attempt.job.id, code, message, retryable=retryable)
+            else:
+                await self._go_on(attempt, said)
 
-    async def _go_on(self, attempt: Attempt) -> None:
-        """Continue, restart or end a job that an earlier attempt left open."""
+    async def _go_on(self, attempt: Attempt, published: Published) -> None:
         job = attempt.job
-        published = await _persist(lambda: self._read_published(attempt))
+        self.taken_over_total += 1
         log.info("job %s: attempt %d after %d events", job.id, attempt.number, published.next_seq)
-        if published.ended:
-            self._outbox.settle(job.id, "done")
-        elif published.next_seq == 0:
+        if published.next_seq == 0:
             await self._submit(job)
         elif self._engine.continues and can_continue(job):
             emitted, sent = published.tokens, published.text
@@ -157,13 +204,19 @@ class Intake:
             message = "the answer's worker was lost, and this kind of answer cannot be continued"
             self._outbox.failed(job.id, ErrorCode.ENGINE_LOST, message, retryable=True)
 
-    async def _read_published(self, attempt: Attempt) -> Published:
-        """What the client was sent before this attempt's fence, which goes out first."""
+    async def _read_published(self, attempts: Sequence[Attempt]) -> dict[str, Published]:
+        """By job, what its client was sent before the attempt's fence, which goes out first."""
         await self._outbox.flush()
-        scan = scan_letters(self._queue.db, attempt.reply, attempt.first, attempt.job.id)
-        published = read_published([letter async for _, letter in scan], attempt.number)
-        self._outbox.resume(attempt.job.id, published)
-        return published
+        letters: dict[str, list[Letter]] = {attempt.job.id: [] for attempt in attempts}
+        for reply, first in _earliest(attempts).items():
+            async for _, frame in scan_frames(self._queue.db, reply, first):
+                for letter in frame:
+                    if letter.job_id in letters:
+                        letters[letter.job_id].append(letter)
+        return {
+            attempt.job.id: read_published(letters[attempt.job.id], attempt.number)
+            for attempt in attempts
+        }
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -174,6 +227,34 @@ class Intake:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._outbox.engine_died(error)
+
+
+def _attempt_of(begun: Attempt | Refused) -> Attempt:
+    return begun.attempt if isinstance(begun, Refused) else begun
+
+
+def _earliest(attempts: Sequence[Attempt]) -> dict[str, str]:
+    """By reply stream, the first entry after which any of the attempts' answers may begin."""
+    firsts: defaultdict[str, list[str]] = defaultdict(list)
+    for attempt in attempts:
+        firsts[attempt.reply].append(attempt.first)
+    return {reply: min(found, key=_place) for reply, found in firsts.items()}
+
+
+def _place(entry: str) -> tuple[int, int]:
+    """An entry id's place in its stream."""
+    milliseconds, _, number = entry.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+async def _first_of(*waits: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> int | None:
+    """Which of several waits ended first; the others are cancelled. None if time was up."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    ended = [i for i, task in enumerate(tasks) if task.done()]
+    for task in tasks:
+        task.cancel()
+    return ended[0] if ended else None
 
 
 async def _persist(read: Callable[[], Awaitable[T]]) -> T:

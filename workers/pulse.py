@@ -60,16 +60,18 @@ class Pulse:
 
     async def _beat_until_stopped(self) -> None:
         db = connect(self._redis_url, connections=1)
-        first = True
+        first, unsure = True, False
         while not self._stopping:
             try:
                 lapsed = await self._beat(db)
             except RedisError as error:
+                # Its answer may have been that the lease had ended; the next one will not say so.
                 log.warning("no heartbeat: %s", error)
+                unsure = True
             else:
-                if lapsed and not first:
+                if (lapsed or unsure) and not first:
                     self._loop.call_soon_threadsafe(self._lapsed)
-                first = False
+                first = unsure = False
             await asyncio.to_thread(self._wake.wait, BEAT_EVERY_S)
             self._wake.clear()
         await self._leave(db)

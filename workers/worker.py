@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import connect, connect_reader, wait_for_server
 from contract.bus.heartbeats import Heartbeats
-from contract.bus.queue import Cancellations, JobQueue
+from contract.bus.queue import Attempt, Cancellations, JobQueue
 from contract.bus.replies import reply_key
 from contract.config import WorkerSpec
 from contract.messages import Heartbeat, State
@@ -27,17 +27,16 @@ from workers.pulse import Pulse
 log = logging.getLogger(__name__)
 _SWEEP_EVERY_S: Final = 2.0
 _RECONNECT_S: Final = 0.25
-#: Jobs of a gateway that is gone for this long are cancelled: nobody came back for them.
-_GATEWAY_GRACE_S: Final = 30.0
+#: What it may take to give jobs back; they are taken over later if it takes longer.
+_FAREWELL_S: Final = 5.0
 
 
 class Worker:
     """One process, one model, one engine."""
 
-    def __init__(self, spec: WorkerSpec, engine: Engine, drain_s: float = 20.0) -> None:
+    def __init__(self, spec: WorkerSpec, engine: Engine) -> None:
         self.spec = spec
         self.engine = engine
-        self.drain_s = drain_s
         self.state = State.STARTING
         self.stage = "connecting"
         self.report = EngineReport(version="", slots=0, max_model_len=0)
@@ -46,6 +45,7 @@ class Worker:
         self.ready_after_s: float | None = None
         self.db = connect(spec.redis_url)
         self.queue = JobQueue(self.db, spec.model_id)
+        self.cancellations = Cancellations(self.db, spec.model_id)
         self.outbox = Outbox(self.db, self.queue, spec.name)
         self.intake = Intake(self.queue, engine, self.outbox, spec.name, spec.redis_url)
         self.pulse = Pulse(spec.redis_url, self.heartbeat, self._lapsed)
@@ -107,6 +107,7 @@ class Worker:
     async def _start_engine(self) -> None:
         self.stage = "loading"
         await self.queue.open()
+        await self.cancellations.open()
         self.report = await self.engine.start(self.outbox)
         self.intake.slots = self.report.slots
         self.ready_after_s = time.monotonic() - self.started
@@ -147,7 +148,7 @@ class Worker:
         emptied = asyncio.create_task(self.outbox.wait_until_empty())
         await asyncio.wait(
             [emptied, self.outbox.died],
-            timeout=self.drain_s,
+            timeout=self.spec.drain_s,
             return_when=asyncio.FIRST_COMPLETED,
         )
         emptied.cancel()
@@ -155,34 +156,32 @@ class Worker:
         for attempt in unfinished:
             self.outbox.withdraw(attempt.job.id)
             await self.engine.cancel(attempt.job.id)
+        try:
+            await asyncio.wait_for(self._give_back(unfinished), _FAREWELL_S)
+        except (RedisError, asyncio.TimeoutError) as error:
+            log.warning("%d jobs are left to be taken over: %r", len(unfinished), error)
+
+    async def _give_back(self, unfinished: list[Attempt]) -> None:
         await self.outbox.flush()
         await self.queue.release(self.spec.name, unfinished)
         log.info("drained; %d jobs given back", len(unfinished))
 
     async def _listen_for_cancellations(self) -> None:
-        cancellations = Cancellations(self.db, self.spec.model_id)
         while True:
             reader = connect_reader(self.spec.redis_url)
             try:
-                async for job_id in cancellations.listen(reader):
-                    if job_id in self.outbox:
-                        await self._cancel(job_id)
+                async for job_id in self.cancellations.listen(reader):
+                    await self.intake.cancel(job_id)
             except RedisError as error:
                 log.warning("listening again in %s s: %s", _RECONNECT_S, error)
             await reader.aclose()
             await asyncio.sleep(_RECONNECT_S)
 
-    async def _cancel(self, job_id: str) -> None:
-        self.outbox.settle(job_id, "cancelled")
-        await self.engine.cancel(job_id)
-
     async def _sweep(self) -> None:
-        """Take over jobs of lost workers; drop jobs that are not ours, or that nobody wants."""
+        """Drop jobs that nobody wants."""
         while True:
             await asyncio.sleep(_SWEEP_EVERY_S * random.uniform(0.75, 1.25))  # noqa: S311
             try:
-                if not self._stopping.is_set():
-                    await self.intake.take_over()
                 await self._drop_abandoned()
                 await self._drop_unwanted()
             except RedisError as error:
@@ -200,8 +199,8 @@ class Worker:
         now, since = time.monotonic(), self._gone_since
         self._gone_since = {reply: since.get(reply, now) for reply in replies - alive}
         for attempt in self.outbox.attempts():
-            if now - self._gone_since.get(attempt.reply, now) > _GATEWAY_GRACE_S:
-                await self._cancel(attempt.job.id)
+            if now - self._gone_since.get(attempt.reply, now) > self.spec.gateway_grace_s:
+                await self.intake.cancel(attempt.job.id)
 
     async def _keep_turning(self) -> None:
         while True:
@@ -223,7 +222,9 @@ class Worker:
             return
         self._lapse_seen = False
         for attempt in attempts:
-            if owners.get(attempt.job.id) != attempt.number:
+            is_lost = owners.get(attempt.job.id) != attempt.number
+            if is_lost and self.outbox.is_open(attempt):
                 self.outbox.withdraw(attempt.job.id)
                 self.outbox.fenced_total += 1
                 await self.engine.cancel(attempt.job.id)
+        self.intake.look_again()

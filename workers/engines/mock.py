@@ -90,6 +90,9 @@ class MockEngine:
             keep, again = resume_point(_detokenize, job.emitted, job.sent)
             self._outbox.suppress(job.id, again, keep)
         wanted = job.sampling.max_tokens or int(script.default_tokens)
+        if keep >= min(wanted, room):
+            self._outbox.done(job.id, ("length",), prompt_tokens)
+            return
         self._running[job.id] = _Running(
             job,
             script,
@@ -120,6 +123,7 @@ class MockEngine:
         due = time.monotonic()
         while True:
             if not self._running:
+                self._outbox.report_load(EngineLoad(kv_cache_usage=0.0))
                 self._some.clear()
                 await self._some.wait()
                 due = time.monotonic()

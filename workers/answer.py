@@ -1,0 +1,97 @@
+"""One open answer: what it has said, and what of the engine's words the client has already."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from contract.bus.queue import Attempt
+from contract.messages import Delta, TokenLogprob
+from workers.continuation import Published
+
+
+class Diverged(Exception):
+    """The engine was to say again what the client has, and says something else."""
+
+
+class Answer:
+    """The answer of one attempt; `seq` is its next sequence number."""
+
+    __slots__ = (
+        "_known_text",
+        "_known_tokens",
+        "_pending",
+        "_published",
+        "attempt",
+        "has_spoken",
+        "seq",
+        "tokens",
+    )
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self.seq = 0
+        #: All tokens of the answer so far, also those of earlier attempts.
+        self.tokens = 0
+        self.has_spoken = False
+        #: By choice: tokens whose text has not come yet.
+        self._pending: dict[int, bytes] = {}
+        self._published: tuple[int, ...] = ()
+        self._known_text = ""
+        self._known_tokens: tuple[int, ...] = ()
+
+    @property
+    def owes_known_text(self) -> bool:
+        """Whether the engine has yet to say again what the client has."""
+        return bool(self._known_text)
+
+    def resume(self, published: Published) -> None:
+        """Go on after what earlier attempts published."""
+        self.seq = published.next_seq
+        self._published = published.tokens
+
+    def repeat(self, text: str, keep: int) -> None:
+        """Expect the engine to say `text` again, from token `keep` of those published on."""
+        self.tokens = keep
+        self._known_text = text
+        self._known_tokens = self._published[keep:]
+
+    def say(
+        self,
+        text: str,
+        token_ids: Sequence[int],
+        index: int,
+        logprobs: tuple[TokenLogprob, ...] | None,
+    ) -> Delta | None:
+        """What of this is new to the client, if anything. Tokens without text wait for the text
+        that they belong to. Raises `Diverged`."""
+        self.tokens += len(token_ids)
+        if self._known_tokens:
+            token_ids = self._new_tokens(token_ids)
+        packed = array("I", token_ids).tobytes()
+        if self._pending:
+            packed = self._pending.pop(index, b"") + packed
+        if self._known_text:
+            text = self._new_text(text)
+        if not text and not logprobs:
+            self._pending[index] = packed
+            return None
+        self.seq += 1
+        self.has_spoken = True
+        return Delta(text, packed, index, logprobs)
+
+    def _new_text(self, text: str) -> str:
+        known, self._known_text = self._known_text[: len(text)], self._known_text[len(text) :]
+        if not text.startswith(known):
+            raise Diverged
+        return text[len(known) :]
+
+    def _new_tokens(self, token_ids: Sequence[int]) -> Sequence[int]:
+        same = 0
+        for known, token_id in zip(self._known_tokens, token_ids, strict=False):
+            if known != token_id:
+                self._known_tokens = ()
+                return token_ids[same:]
+            same += 1
+        self._known_tokens = self._known_tokens[same:]
+        return token_ids[same:]

@@ -1,0 +1,256 @@
+"""Any server that speaks the OpenAI API (vLLM, trtllm-serve, NIM, SGLang, llama.cpp, ...), behind
+the same queue, keys, limits and streams as an engine of our own.
+
+Token ids stay unknown here, so an answer cannot go on from its tokens: one that loses its worker
+is asked for again, and what the client has already is not sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+import httpx
+import msgspec
+
+from contract.config import WorkerSpec
+from contract.messages import ErrorCode, FinishReason, Job
+from workers.engine import EngineReport, JobRejected
+from workers.engines.openai_wire import (
+    Chunk,
+    EventReader,
+    StreamBroken,
+    UpstreamFailed,
+    Usage,
+    read_chunk,
+    refusal,
+    request_body,
+    request_path,
+)
+from workers.engines.upstream import Settings, Upstream
+from workers.outbox import Outbox
+
+log = logging.getLogger(__name__)
+_SLOTS: Final = 256
+_RETRY_S: Final = 0.5
+_LOOK_FOR_OVERDUE_EVERY_S: Final = 0.25
+
+
+class _Stream:
+    """The answer to one job, as far as it has come."""
+
+    def __init__(self, job: Job, body: bytes, overdue_at: float) -> None:
+        self.job = job
+        self.body = body
+        self.overdue_at = overdue_at
+        self.arrived = False
+        self.spoke = False
+        self.pieces = 0
+        self.reasons: dict[int, FinishReason] = {}
+        self.usage = Usage()
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Every choice has said why it ended."""
+        return len(self.reasons) >= self.job.sampling.n
+
+
+class OpenAiEngine:
+    """A client of the server behind the model."""
+
+    continues = False
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        model = spec.model
+        if model.adapter_path:
+            raise ValueError(
+                "`adapter_path`: the openai engine loads no adapters; name those that the server "
+                "has in `adapters`"
+            )
+        self._config = model
+        self._settings = Settings.of(model)
+        self._upstream = Upstream(spec.model_id, model, self._settings)
+        self._streams: dict[str, _Stream] = {}
+        self._watches: list[asyncio.Task[None]] = []
+
+    async def start(self, outbox: Outbox) -> EngineReport:
+        # It has a line for every request.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        self._outbox = outbox
+        self._server = server = await self._upstream.open()
+        bounds = (self._config.context_len, server.max_model_len)
+        self._context_len = min((bound for bound in bounds if bound), default=None)
+        watches = (self._watch_server(), self._watch_streams())
+        self._watches = [asyncio.create_task(watch) for watch in watches]
+        version = f"{server.kind or 'openai'} {server.version}".strip()
+        slots = self._config.max_batch_size or _SLOTS
+        return EngineReport(version, slots, self._context_len or 0)
+
+    async def submit(self, job: Job) -> None:
+        overdue_at = time.monotonic() + self._settings.first_token_timeout_s
+        stream = _Stream(job, self._request(job), overdue_at)
+        self._streams[job.id] = stream
+        stream.task = asyncio.create_task(self._run(stream))
+        stream.task.add_done_callback(self._ran)
+
+    async def cancel(self, job_id: str) -> None:
+        stream = self._streams.pop(job_id, None)
+        if stream is not None and stream.task is not None:
+            stream.task.cancel()
+
+    async def stop(self) -> None:
+        running = [stream.task for stream in self._streams.values() if stream.task is not None]
+        for task in (*self._watches, *running):
+            task.cancel()
+        await asyncio.gather(*self._watches, *running, return_exceptions=True)
+        await self._upstream.close()
+
+    def _request(self, job: Job) -> bytes:
+        body = request_body(job, self._server, self._answer_limit(job))
+        if "max_tokens" in body:
+            body[self._settings.max_tokens_name] = body.pop("max_tokens")
+        if self._settings.include_usage:
+            body["stream_options"] = {"include_usage": True}
+        body["model"] = self._model_name(job)
+        return msgspec.json.encode(body | self._settings.extra_body)
+
+    def _answer_limit(self, job: Job) -> int | None:
+        """The most tokens to ask for; no more than fit, where the context is known: servers
+        refuse what is beyond it, and give a plain prompt only 16 tokens if not told."""
+        asked = (job.sampling.max_tokens, self._config.max_output_len)
+        if job.messages is not None and not any(asked):
+            return None
+        return min((bound for bound in (*asked, self._context_len) if bound), default=None)
+
+    def _model_name(self, job: Job) -> str:
+        adapters = self._config.adapters
+        if job.adapter is None:
+            return self._upstream.model
+        if not adapters:
+            return job.adapter
+        if job.adapter not in adapters:
+            known = ", ".join(f"`{name}`" for name in adapters)
+            message = f"no adapter `{job.adapter}`; this model has {known}"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+        return adapters[job.adapter]
+
+    async def _run(self, stream: _Stream) -> None:
+        job_id = stream.job.id
+        try:
+            await self._ask_until_answered(stream)
+        except UpstreamFailed as error:
+            log.warning("job %s: %s", job_id, error)
+            if isinstance(error, StreamBroken) and await self._upstream.is_gone():
+                # As with any engine that dies: the answer stays open for the next worker.
+                self._outbox.engine_died(error)
+                return
+            self._outbox.failed(job_id, error.code, str(error), retryable=error.retryable)
+        finally:
+            if self._streams.get(job_id) is stream:
+                del self._streams[job_id]
+
+    async def _ask_until_answered(self, stream: _Stream) -> None:
+        """Unless the server is lost for good, or the first token overdue, before."""
+        while True:
+            if await self._ask(stream):
+                return
+            await asyncio.sleep(_RETRY_S)
+
+    async def _ask(self, stream: _Stream) -> bool:
+        """Ask once. False if the request did not arrive, or (once) may not have arrived.
+        Raises `UpstreamFailed`."""
+        url = f"{self._upstream.url}{request_path(stream.job)}"
+        try:
+            async with self._upstream.client.stream("POST", url, content=stream.body) as response:
+                await self._relay(stream, response)
+            return True
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            return False
+        except httpx.TransportError as error:
+            if stream.arrived:
+                raise StreamBroken(str(error) or type(error).__name__) from error
+            stream.arrived = True
+            return False
+
+    async def _relay(self, stream: _Stream, response: httpx.Response) -> None:
+        stream.arrived = True
+        self._upstream.heard()
+        if response.status_code != 200:
+            adapter = stream.job.adapter is not None
+            raise refusal(response.status_code, await response.aread(), adapter=adapter)
+        reader = EventReader()
+        async for data in response.aiter_raw():
+            self._upstream.heard()
+            for event in reader.feed(data):
+                self._take(stream, event)
+        for event in reader.feed(b"\n"):
+            self._take(stream, event)
+        if not stream.ended:
+            raise StreamBroken("it ended without an end")
+        self._finish(stream)
+
+    def _take(self, stream: _Stream, event: bytes) -> None:
+        if event == b"[DONE]":
+            stream.reasons = {
+                index: stream.reasons.get(index, "stop") for index in range(stream.job.sampling.n)
+            }
+            self._finish(stream)
+            return
+        chunk = read_chunk(event)
+        stream.usage = chunk.usage or stream.usage
+        self._push(stream, chunk)
+
+    def _push(self, stream: _Stream, chunk: Chunk) -> None:
+        for choice in chunk.choices:
+            text, logprobs = choice.new_text, choice.token_logprobs()
+            if text or logprobs:
+                self._outbox.delta(stream.job.id, text, (), choice.index, logprobs)
+                stream.pieces += 1
+            if text or logprobs or choice.thinks:
+                stream.spoke = True
+                stream.overdue_at = time.monotonic() + self._settings.token_gap_timeout_s
+            reason = choice.reason()
+            if reason is not None:
+                stream.reasons[choice.index] = reason
+
+    def _finish(self, stream: _Stream) -> None:
+        """The second time nothing happens."""
+        usage = stream.usage
+        self._outbox.done(
+            stream.job.id,
+            tuple(stream.reasons[index] for index in sorted(stream.reasons)),
+            usage.prompt_tokens,
+            usage.cached_tokens,
+            completion_tokens=stream.pieces
+            if usage.completion_tokens is None
+            else usage.completion_tokens,
+        )
+
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._outbox.engine_died(error)
+
+    async def _watch_server(self) -> None:
+        """A server that is away for good is no engine: the worker leaves its jobs to others, and
+        the next one waits until the server is back."""
+        self._outbox.engine_died(await self._upstream.lost())
+
+    async def _watch_streams(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_FOR_OVERDUE_EVERY_S)
+            now = time.monotonic()
+            overdue = [each for each in self._streams.values() if now > each.overdue_at]
+            for stream in overdue:
+                self._give_up(stream)
+                await self.cancel(stream.job.id)
+
+    def _give_up(self, stream: _Stream) -> None:
+        if stream.spoke:
+            code, timeout_s = ErrorCode.TOKEN_GAP_TIMEOUT, self._settings.token_gap_timeout_s
+        else:
+            code, timeout_s = ErrorCode.FIRST_TOKEN_TIMEOUT, self._settings.first_token_timeout_s
+        message = f"the server behind this model said nothing for {timeout_s:g} s"
+        self._outbox.failed(stream.job.id, code, message, retryable=True)

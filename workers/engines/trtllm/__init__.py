@@ -1,0 +1,1 @@
+"""TensorRT-LLM behind the engine seam: `engine` is the adapter, the other files are its parts."""

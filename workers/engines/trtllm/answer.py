@@ -1,0 +1,174 @@
+"""What of TensorRT-LLM's outputs goes out. They grow in place, and their text may shrink again
+when a stop string is recognised, so each choice keeps its own account of what it has sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from contract.messages import FinishReason, TokenLogprob
+from workers.engines.trtllm.stop_strings import StopStrings
+from workers.outbox import Outbox
+
+Decode = Callable[[Sequence[int]], str]
+
+_FINISH: Final[dict[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "timeout": "length",
+    "cancelled": "cancelled",
+}
+#: How many tokens at a junction decide how it is decoded.
+_JUNCTION_TOKENS: Final = 8
+_PIECE_TOKENS: Final = 8
+
+
+class Piece(NamedTuple):
+    """New text and tokens of a choice."""
+
+    text: str
+    token_ids: Sequence[int]
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+class Choice:
+    """One choice of an answer to the tokens `before`, as far as it was sent. `reason` is set
+    when it has ended."""
+
+    def __init__(self, before: Sequence[int], stops: StopStrings, decode: Decode) -> None:
+        self.reason: FinishReason | None = None
+        self._before = before[-_JUNCTION_TOKENS:]
+        self._stops = stops
+        self._decode = decode
+        self._lead: str | None = None
+        self._sent_chars = 0
+        self._sent_tokens = 0
+
+    def advance(self, output: Any) -> Piece:
+        """What is new in an output, and may be sent."""
+        text = self._text(output)
+        cut = self._stops.cut(text, self._sent_chars)
+        end = cut.length
+        if cut.stopped:
+            self.reason = "stop"
+        elif output.finish_reason is not None:
+            self.reason = _FINISH.get(output.finish_reason, "stop")
+            end = len(text)
+        start, self._sent_chars = self._sent_chars, max(self._sent_chars, end)
+        first, self._sent_tokens = self._sent_tokens, max(self._sent_tokens, len(output.token_ids))
+        return Piece(
+            text[start:end], output.token_ids[first:], _logprobs(output, first, self._decode)
+        )
+
+    def _text(self, output: Any) -> str:
+        text: str = output.text
+        if len(output.token_ids) < self._sent_tokens:
+            # A stop string's tokens were taken back; what they had added to the text was not.
+            text = self._decode(output.token_ids)
+        if self._lead is None:
+            if not text:
+                return ""
+            self._lead = _lost_space(self._before, output.token_ids, self._decode)
+        return self._lead + text
+
+
+class Answer:
+    """The answer to one job: a request to TensorRT-LLM for each choice, or one for all."""
+
+    def __init__(
+        self, outbox: Outbox, job_id: str, prompt_tokens: int, choices: list[Choice]
+    ) -> None:
+        self.requests: list[Any] = []
+        self._outbox = outbox
+        self._job_id = job_id
+        self._prompt_tokens = prompt_tokens
+        self._choices = choices
+        self._cached_tokens = 0
+
+    @property
+    def is_complete(self) -> bool:
+        return all(choice.reason is not None for choice in self._choices)
+
+    def abort(self) -> None:
+        """Free what the requests hold. Those that have ended do not mind."""
+        for request in self.requests:
+            request.abort()
+
+    def take(self, index: int, request: Any) -> None:
+        """Send what is new in a request that streams one choice."""
+        choice = self._choices[index]
+        if choice.reason is not None:
+            return
+        self._cached_tokens = getattr(request, "cached_tokens", 0) or 0
+        self.send((index, choice.advance(request.outputs[0])))
+        if choice.reason is not None and not request.finished:
+            request.abort()
+        if self.is_complete:
+            self._done(pseudo_streamed=False)
+
+    async def in_pieces(self, request: Any, first_choice: int) -> AsyncIterator[tuple[int, Piece]]:
+        """Wait for all of a request; then its choices, for `send`, piece by piece."""
+        await request
+        self._cached_tokens = getattr(request, "cached_tokens", 0) or 0
+        for index, output in enumerate(request.outputs, first_choice):
+            for piece in _split(self._choices[index].advance(output)):
+                yield index, piece
+                await asyncio.sleep(0)
+        if self.is_complete:
+            self._done(pseudo_streamed=True)
+
+    def send(self, part: tuple[int, Piece]) -> None:
+        """Send a piece of a choice."""
+        index, piece = part
+        if piece.text or piece.token_ids:
+            self._outbox.delta(self._job_id, piece.text, piece.token_ids, index, piece.logprobs)
+
+    def _done(self, *, pseudo_streamed: bool) -> None:
+        reasons = tuple(choice.reason or "stop" for choice in self._choices)
+        self._outbox.done(
+            self._job_id,
+            reasons,
+            self._prompt_tokens,
+            self._cached_tokens,
+            pseudo_streamed=pseudo_streamed,
+        )
+
+
+def _split(whole: Piece) -> Iterator[Piece]:
+    """A finished choice in pieces of a few tokens, each with its share of the text."""
+    tokens, text = len(whole.token_ids), whole.text
+    begin = 0
+    for first in range(0, tokens, _PIECE_TOKENS):
+        last = min(first + _PIECE_TOKENS, tokens)
+        end = len(text) * last // tokens
+        logprobs = whole.logprobs[first:last] if whole.logprobs else None
+        yield Piece(text[begin:end], whole.token_ids[first:last], logprobs)
+        begin = end
+
+
+def _lost_space(before: Sequence[int], after: Sequence[int], decode: Decode) -> str:
+    """White space between two stretches of tokens, which decoding the second alone loses."""
+    after = after[:_JUNCTION_TOKENS]
+    joined = decode([*before, *after])[len(decode(before)) :]
+    lost = joined.removesuffix(decode(after))
+    return lost if lost.isspace() else ""
+
+
+def _logprobs(output: Any, first: int, decode: Decode) -> tuple[TokenLogprob, ...] | None:
+    """Of the tokens from `first` on, if log probabilities were asked for."""
+    if not output.logprobs:
+        return None
+    found = zip(output.token_ids[first:], output.logprobs[first:], strict=False)
+    return tuple(_logprob(token_id, chances, decode) for token_id, chances in found)
+
+
+def _logprob(token_id: int, chances: Any, decode: Decode) -> TokenLogprob:
+    """Releases give a number, or the likeliest tokens and the chosen one by their ids."""
+    if isinstance(chances, float):
+        return TokenLogprob(decode([token_id]), chances)
+    return TokenLogprob(
+        decode([token_id]),
+        chances[token_id].logprob,
+        tuple((decode([other]), chance.logprob) for other, chance in chances.items()),
+    )

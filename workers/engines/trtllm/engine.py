@@ -1,0 +1,217 @@
+"""TensorRT-LLM, in this process (on several GPUs its ranks run in children): plans where the
+release runs them, checkpoints with its PyTorch backend otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from contract.config import WorkerSpec, is_repo_id
+from contract.messages import ErrorCode, Job, Sampling
+from workers.continuation import resume_point
+from workers.engine import EngineReport, JobRejected
+from workers.engines.draining import Drains
+from workers.engines.prompts import Prompts
+from workers.engines.trtllm.answer import Answer, Choice
+from workers.engines.trtllm.engine_load import report_load
+from workers.engines.trtllm.library import is_dead, load_engine
+from workers.engines.trtllm.model_files import ModelFiles
+from workers.engines.trtllm.sampling import beam_settings, sampling_settings
+from workers.engines.trtllm.stop_strings import StopStrings
+from workers.outbox import Outbox
+
+log = logging.getLogger(__name__)
+_LOOK_FOR_DEATH_EVERY_S: Final = 0.5
+
+
+class TrtllmEngine:
+    """Each choice of an answer is a request of its own: TensorRT-LLM mixes up the text of
+    choices that are streamed by one."""
+
+    continues = True
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+        self._llm: Any = None
+        self._answers: dict[str, Answer] = {}
+        self._drains = Drains(self._ended)
+        self._watching: list[asyncio.Task[None]] = []
+        self._beam_width: int = spec.model.engine_args.get("beam_width", 1)
+        self._adapters = _adapters(spec)
+
+    async def start(self, outbox: Outbox) -> EngineReport:
+        self._outbox = outbox
+        self._files = files = ModelFiles(_local_directory(self._spec.model.model_path))
+        self._llm = llm = load_engine(self._spec, files, self._adapters)
+        from tensorrt_llm import __version__
+
+        model = self._spec.model
+        self._max_model_len = min(model.context_len or files.context_len, files.context_len)
+        longest_prompt = files.plan.longest_prompt if files.plan else self._max_model_len
+        self._prompts = Prompts(
+            _hugging_face(llm.tokenizer), model.max_input_len or longest_prompt, self._max_model_len
+        )
+        self._takes = frozenset(inspect.signature(llm.generate_async).parameters)
+        self._watching = [
+            asyncio.create_task(self._watch()),
+            asyncio.create_task(report_load(llm, outbox)),
+        ]
+        return EngineReport(
+            __version__, self._slots(), self._max_model_len, pseudo_streaming=not self._streams
+        )
+
+    async def submit(self, job: Job) -> None:
+        prompt_ids = await self._prompts.token_ids(job)
+        emitted = list(job.emitted)
+        if job.sent or emitted:
+            keep, again = resume_point(self._prompts.decode, emitted, job.sent)
+            self._outbox.suppress(job.id, again, keep)
+            emitted = emitted[:keep]
+        max_tokens = self._answer_limit(job.sampling, len(prompt_ids)) - len(emitted)
+        if max_tokens <= 0:
+            self._outbox.done(job.id, ("length",), len(prompt_ids))
+            return
+        inputs = prompt_ids + emitted
+        stops = StopStrings(job.sampling.stop)
+        choices = [Choice(inputs, stops, self._prompts.decode) for _ in range(job.sampling.n)]
+        answer = self._answers[job.id] = Answer(self._outbox, job.id, len(prompt_ids), choices)
+        try:
+            self._request(job, answer, inputs, max_tokens, len(emitted))
+        except JobRejected:
+            self._give_up(job.id)
+            raise
+        except RuntimeError as error:
+            self._outbox.engine_died(error)
+
+    async def cancel(self, job_id: str) -> None:
+        self._give_up(job_id)
+
+    async def stop(self) -> None:
+        for task in self._watching:
+            task.cancel()
+        await self._drains.close()
+        if self._llm is not None:
+            self._llm.shutdown()
+            self._llm = None
+
+    @property
+    def _streams(self) -> bool:
+        return "streaming" in self._takes and self._beam_width == 1
+
+    def _slots(self) -> int:
+        configured = self._spec.model.max_batch_size
+        if self._files.plan is not None:
+            return configured or self._files.plan.max_batch_size
+        return configured or int(self._llm.args.max_batch_size)
+
+    def _request(
+        self, job: Job, answer: Answer, inputs: list[int], max_tokens: int, emitted: int
+    ) -> None:
+        """Ask TensorRT-LLM for every choice, and drain what comes. Raises `JobRejected`."""
+        sampling = job.sampling
+        if self._beam_width > 1:
+            settings = sampling_settings(sampling, self._files, max_tokens, emitted, 0)
+            settings = beam_settings(settings, self._beam_width, sampling.n)
+            request = self._generate(job, inputs, settings)
+            answer.requests.append(request)
+            self._drains.start(job.id, answer.in_pieces(request, 0), answer.send)
+            return
+        for index in range(sampling.n):
+            settings = sampling_settings(sampling, self._files, max_tokens, emitted, index)
+            request = self._generate(job, inputs, settings)
+            answer.requests.append(request)
+            if self._streams:
+                self._drains.start(job.id, request, partial(answer.take, index))
+            else:
+                self._drains.start(job.id, answer.in_pieces(request, index), answer.send)
+
+    def _generate(self, job: Job, inputs: list[int], settings: dict[str, Any]) -> Any:
+        from tensorrt_llm import SamplingParams
+        from tensorrt_llm.llmapi import RequestError
+
+        options: dict[str, Any] = {"lora_request": self._lora_request(job)}
+        if "streaming" in self._takes:
+            options["streaming"] = self._streams
+        if "priority" in self._takes:
+            options["priority"] = _priority(job)
+        try:
+            params = SamplingParams(**settings)
+            return self._llm.generate_async({"prompt_token_ids": inputs}, params, **options)
+        except (ValueError, TypeError, RequestError) as error:
+            raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
+
+    def _lora_request(self, job: Job) -> Any:
+        from tensorrt_llm.executor import LoRARequest
+
+        name = job.adapter
+        if name is None:
+            if not self._spec.model.adapter_path:
+                return None
+            name = next(iter(self._adapters))
+        if name not in self._adapters:
+            known = ", ".join(f"`{each}`" for each in self._adapters) or "none"
+            message = f"no adapter `{name}`; this model has {known}"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+        return LoRARequest(name, list(self._adapters).index(name) + 1, self._adapters[name])
+
+    def _answer_limit(self, asked: Sampling, prompt_tokens: int) -> int:
+        """The most tokens that an answer may have, by the request, the model and its context."""
+        room = self._max_model_len - prompt_tokens
+        limit = min(room, self._spec.model.max_output_len or room)
+        return min(limit, asked.max_tokens or self._files.default_max_tokens or limit)
+
+    def _give_up(self, job_id: str) -> None:
+        self._drains.stop(job_id)
+        answer = self._answers.pop(job_id, None)
+        if answer is not None:
+            answer.abort()
+
+    def _ended(self, job_id: str, error: Exception | None) -> None:
+        """All requests of a job have ended, or one has failed."""
+        from tensorrt_llm.llmapi import RequestError
+
+        answer = self._answers.pop(job_id)
+        if error is None and answer.is_complete:
+            return
+        if error is None or isinstance(error, RequestError):
+            log.error("job %s: %s", job_id, error or "it ended without a reason")
+            answer.abort()
+            self._outbox.failed(job_id, ErrorCode.ENGINE_FAILED, "the engine failed on this job")
+        else:
+            self._outbox.engine_died(error)
+
+    async def _watch(self) -> None:
+        """An engine that dies while idle is noticed, too."""
+        while not is_dead(self._llm):  # noqa: ASYNC110 - TensorRT-LLM tells nobody
+            await asyncio.sleep(_LOOK_FOR_DEATH_EVERY_S)
+        self._outbox.engine_died(RuntimeError("TensorRT-LLM's executor has failed"))
+
+
+def _adapters(spec: WorkerSpec) -> dict[str, str]:
+    """The paths of LoRA adapters by their names; `default` is used if a request names none."""
+    model = spec.model
+    return ({"default": model.adapter_path} if model.adapter_path else {}) | model.adapters
+
+
+def _local_directory(model_path: str) -> Path:
+    """Where the model lies; downloads it if it is a repository's id and not here yet."""
+    path = Path(model_path)
+    if path.is_dir() or not is_repo_id(model_path):
+        return path
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model_path, ignore_patterns=["original/*", "*.pth"]))
+
+
+def _hugging_face(tokenizer: Any) -> Any:
+    """TensorRT-LLM wraps the tokenizer, and hides what it does not use itself."""
+    return getattr(tokenizer, "tokenizer", tokenizer)
+
+
+def _priority(job: Job) -> float:
+    """Ours: 0 is usual, lower comes first. Theirs: 0.5 is usual, higher comes first."""
+    return min(1.0, max(0.0, 0.5 - job.priority / 200))

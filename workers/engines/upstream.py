@@ -1,0 +1,261 @@
+"""The server behind an `openai` model: started here if the configuration says how, awaited,
+asked what it is, and watched."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import socket
+import time
+from typing import Any, Final, NamedTuple
+
+import httpx
+import msgspec
+
+from contract.config import ModelConfig
+
+log = logging.getLogger(__name__)
+_PROBE_EVERY_S: Final = 2.0
+_PROBE_TIMEOUT_S: Final = 5.0
+_TERMINATE_S: Final = 10.0
+#: Servers close idle connections, uvicorn after 5 s; a request on one just closed would be lost.
+_KEEPALIVE_S: Final = 2.0
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What `engine_args` may set for the `openai` engine."""
+
+    connect_timeout_s: float = 5.0
+    first_token_timeout_s: float = 120.0
+    token_gap_timeout_s: float = 60.0
+    #: The worker gives up its jobs once the server was unreachable for this long.
+    lost_after_s: float = 20.0
+    #: Ask for token counts in the stream; some old servers refuse to be asked.
+    include_usage: bool = True
+    #: OpenAI's own newer models want `max_completion_tokens`.
+    max_tokens_name: str = "max_tokens"
+    #: `vllm`, `tensorrt_llm`, `sglang`, `llamacpp`; what /models says if unset.
+    server: str | None = None
+    #: Added to every request.
+    extra_body: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: ModelConfig) -> Settings:
+        """Raises `ValueError` for a name that is none of these."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(model.engine_args.keys() - known)
+        if unknown:
+            names, options = ", ".join(unknown), ", ".join(sorted(known))
+            raise ValueError(f"engine_args: the openai engine knows no {names}; it has {options}")
+        return cls(**model.engine_args)
+
+
+class Server(NamedTuple):
+    """What a server says of itself; empty or None where it says nothing."""
+
+    kind: str = ""
+    version: str = ""
+    max_model_len: int | None = None
+
+
+class UpstreamLost(Exception):
+    """The server cannot be used (any more); the message says which, and why."""
+
+
+class _ModelCard(msgspec.Struct):
+    id: str = ""
+    owned_by: str = ""
+    max_model_len: int | None = None
+    meta: dict[str, Any] | None = None
+
+
+class _ModelList(msgspec.Struct):
+    data: list[_ModelCard] = []
+
+
+class Upstream:
+    """The server at `url`, which serves the model as `model`."""
+
+    def __init__(self, model_id: str, config: ModelConfig, settings: Settings) -> None:
+        if not config.base_url and not config.command:
+            raise ValueError(f"model {model_id}: the openai engine needs `base_url` or `command`")
+        port = str(_free_port()) if config.command else ""
+        self.url = _api_url((config.base_url or "http://127.0.0.1:{port}").replace("{port}", port))
+        self.model = config.upstream_model or model_id
+        self._command = [part.replace("{port}", port) for part in config.command or ()]
+        self._settings = settings
+        self._start_timeout_s = config.start_timeout_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._heard_at = 0.0
+        self._looking: asyncio.Task[bool] | None = None
+        self.client = httpx.AsyncClient(
+            headers=_headers(config.api_key_env),
+            timeout=httpx.Timeout(None, connect=settings.connect_timeout_s),
+            limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
+            trust_env=httpx.URL(self.url).host not in _LOOPBACK,
+        )
+
+    async def open(self) -> Server:
+        """Start the server if that is ours to do, and wait until it answers for the model.
+
+        Raises `UpstreamLost`, and `OSError` if the command cannot be run.
+        """
+        if self._command:
+            # It stays in the worker's process group, so that it never outlives the worker.
+            log.info("starting %s", " ".join(self._command))
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, env=_environment(), stdin=asyncio.subprocess.DEVNULL
+            )
+        cards = await self._first_answer()
+        mine = next((card for card in cards if card.id == self.model), None)
+        if mine is None:
+            await self._check_model(cards)
+        card = mine or (cards[0] if cards else _ModelCard())
+        kind = self._settings.server or card.owned_by
+        context = card.max_model_len or (card.meta or {}).get("n_ctx")
+        self.heard()
+        return Server(kind, await self._version(), context)
+
+    async def lost(self) -> UpstreamLost:
+        """Return, with the reason, once the server has ended or was silent for too long."""
+        while True:
+            await asyncio.sleep(_PROBE_EVERY_S)
+            if (end := self._ended()) is not None:
+                return end
+            if await self._answers():
+                self.heard()
+            elif time.monotonic() - self._heard_at > self._settings.lost_after_s:
+                return UpstreamLost(f"{self.url} is out of reach")
+
+    async def is_gone(self) -> bool:
+        """Whether nobody listens there any more. All who ask at once share one look."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._refuses())
+        return await asyncio.shield(self._looking)
+
+    def heard(self) -> None:
+        """The server gave a sign of life."""
+        self._heard_at = time.monotonic()
+
+    async def close(self) -> None:
+        """Let go of the server, and end it if it was started here."""
+        await self.client.aclose()
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), _TERMINATE_S)
+        except asyncio.TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    async def _first_answer(self) -> list[_ModelCard]:
+        deadline = time.monotonic() + self._start_timeout_s
+        told = ""
+        while True:
+            try:
+                return await self._models()
+            except httpx.TransportError as error:
+                reason = str(error) or type(error).__name__
+            if (end := self._ended()) is not None:
+                raise end
+            if time.monotonic() > deadline:
+                waited = f"{self._start_timeout_s:g} s"
+                raise UpstreamLost(f"{self.url} did not answer within {waited}: {reason}")
+            if reason != told:
+                log.info("waiting for %s: %s", self.url, reason)
+                told = reason
+            await asyncio.sleep(0.25)
+
+    async def _models(self) -> list[_ModelCard]:
+        """Raises `httpx.TransportError` while the server is not ready, `UpstreamLost` if it
+        refuses the key."""
+        response = await self.client.get(f"{self.url}/models", timeout=_PROBE_TIMEOUT_S)
+        if response.status_code in (401, 403):
+            said = f"{self.url} refused the API key (HTTP {response.status_code})"
+            raise UpstreamLost(f"{said}; check `api_key_env`")
+        if response.status_code >= 500:
+            raise httpx.TransportError(f"HTTP {response.status_code}")
+        try:
+            return msgspec.json.decode(response.content, type=_ModelList).data
+        except msgspec.MsgspecError:
+            return []
+
+    async def _check_model(self, cards: list[_ModelCard]) -> None:
+        """Not all servers list all names that they take; one token tells."""
+        body = {"model": self.model, "messages": [{"role": "user", "content": "."}]}
+        response = await self.client.post(
+            f"{self.url}/chat/completions", json={**body, self._settings.max_tokens_name: 1}
+        )
+        if response.status_code == 404:
+            listed = ", ".join(f"`{card.id}`" for card in cards) or "none"
+            raise UpstreamLost(
+                f"{self.url} has no model `{self.model}`; it lists {listed}: set `upstream_model`"
+            )
+
+    async def _version(self) -> str:
+        try:
+            root = self.url.removesuffix("/v1")
+            response = await self.client.get(f"{root}/version", timeout=_PROBE_TIMEOUT_S)
+            answer: Any = response.json()
+        except (httpx.TransportError, ValueError):
+            return ""
+        return str(answer.get("version", "")) if isinstance(answer, dict) else ""
+
+    async def _answers(self) -> bool:
+        try:
+            response = await self.client.get(f"{self.url}/models", timeout=_PROBE_TIMEOUT_S)
+        except httpx.TransportError:
+            return False
+        return response.status_code < 500
+
+    async def _refuses(self) -> bool:
+        try:
+            await self.client.get(f"{self.url}/models", timeout=_PROBE_TIMEOUT_S)
+        except httpx.ConnectError:
+            return True
+        except httpx.TransportError:
+            return False
+        return False
+
+    def _ended(self) -> UpstreamLost | None:
+        code = self._process.returncode if self._process is not None else None
+        if code is None:
+            return None
+        return UpstreamLost(f"`{self._command[0]}` ended with code {code}; the log has its words")
+
+
+def _api_url(base_url: str) -> str:
+    """With /v1 where only a host is given, and no slash at the end."""
+    url = httpx.URL(base_url)
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(f"`base_url`: {base_url} is no address like http://127.0.0.1:8000/v1")
+    path = url.path.rstrip("/") or "/v1"
+    return str(url.copy_with(path=path))
+
+
+def _headers(api_key_env: str | None) -> dict[str, str]:
+    # Compressed streams arrive in blocks, not in tokens.
+    headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
+    if api_key_env is None:
+        return headers
+    key = os.environ.get(api_key_env)
+    if not key:
+        raise ValueError(f"`api_key_env`: the variable {api_key_env} is not set")
+    return {**headers, "Authorization": f"Bearer {key}"}
+
+
+def _environment() -> dict[str, str]:
+    """The worker's, without the address of the queue, which holds a password."""
+    return {name: value for name, value in os.environ.items() if name != "EW_WORKER"}
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
