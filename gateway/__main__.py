@@ -20,6 +20,9 @@ from gateway.process import INSTANCE_VARIABLE, Settings
 log = logging.getLogger(__name__)
 _MOST_BY_DEFAULT: Final = 8
 _CORES_PER_PROCESS: Final = 4
+#: uvicorn kills a process that does not answer for so long, also while it still imports; its
+#: own 5 s are too short on a machine that is busy loading models.
+_SLOWEST_START_S: Final = 60
 #: What is cut at the end of draining gets so long to be told.
 _LAST_WORDS_S: Final = 7
 
@@ -66,6 +69,7 @@ def _server_config(gateway: GatewayConfig) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_worker_healthcheck=_SLOWEST_START_S,
         timeout_graceful_shutdown=int(gateway.drain_timeout_s) + _LAST_WORDS_S,
     )
 

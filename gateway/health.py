@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from contract.bus.heartbeats import Heartbeats
 from contract.messages import GatewayBeat
-from gateway.metrics import ModelsCollector, merge
+from gateway.metrics import StateCollector, merge
 from gateway.openapi import NATIVE_ERRORS, PROBE_ERRORS
 from gateway.process import GatewayProcess, process_of
 from gateway.schemas import LiveBody, ReadyBody
@@ -56,10 +56,8 @@ async def ready(request: Request) -> JSONResponse:
 )
 async def metrics(request: Request) -> Response:
     process = process_of(request)
-    for reply in process.dispatcher.replies:
-        reply.count_tokens()
-    texts = [process.metrics.text(), *await _siblings(process)]
-    texts.append(ModelsCollector(process.models).text())
+    texts = await _published(process)
+    texts.append(StateCollector(process.models, process.link).text())
     return Response(merge(texts), headers={"content-type": _TEXT})
 
 
@@ -86,15 +84,12 @@ def _reasons(process: GatewayProcess) -> list[str]:
     return [reason for reason, holds in checks.items() if holds]
 
 
-async def _siblings(process: GatewayProcess) -> list[str]:
-    """What the other processes of this gateway have counted, as of their last heartbeat."""
+async def _published(process: GatewayProcess) -> list[str]:
+    """What the processes of this gateway have counted, as of their last heartbeats: the same
+    from whichever process answers, so that no counter ever seems to go back."""
     try:
         beats = await Heartbeats(process.db, "gateways").alive()
     except (RedisError, OSError):
-        return []
+        return [process.housekeeping.published]
     gateways = [msgspec.msgpack.decode(beat, type=GatewayBeat) for beat in beats]
-    return [
-        gateway.metrics
-        for gateway in gateways
-        if gateway.name.startswith(f"{process.instance}-") and gateway.name != process.name
-    ]
+    return [each.metrics for each in gateways if each.name.startswith(f"{process.instance}-")]

@@ -82,6 +82,8 @@ class Housekeeping:
         self._metrics = metrics
         self._link = link
         self._heartbeats = Heartbeats(db, "gateways")
+        #: The metrics in the last heartbeat.
+        self.published = ""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -118,6 +120,7 @@ class Housekeeping:
             metrics=self._metrics.text(),
         )
         await self._heartbeats.beat(self._name, beat, ready=not self._dispatcher.draining)
+        self.published = beat.metrics
 
     async def _trim(self) -> None:
         before = self._dispatcher.needed_from(time.monotonic())

@@ -12,6 +12,7 @@ from prometheus_client.metrics import disable_created_metrics
 from prometheus_client.registry import Collector
 
 from contract.messages import Heartbeat, State
+from gateway.link import Link
 from gateway.models import Models, ModelStatus
 
 #: A label's values come from the configuration only, so that clients cannot make new series.
@@ -95,6 +96,14 @@ class Metrics:
             buckets=_TOKEN_SECONDS,
         )
 
+        started = Gauge(
+            "ew_gateway_started_timestamp_seconds",
+            "When the process started.",
+            ["process"],
+            registry=new,
+        )
+        started.labels(self._process).set_to_current_time()
+
     def of(self, model: str) -> ModelMetrics:
         """The figures of a model that is in the configuration."""
         found = self._models.get(model)
@@ -120,13 +129,15 @@ class Metrics:
         return generate_latest(self._registry).decode()
 
 
-class ModelsCollector(Collector):
-    """What the models' workers say of themselves: the same from every gateway process."""
+class StateCollector(Collector):
+    """How things are at the moment, seen alike by every gateway process."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, link: Link) -> None:
         self._models = models
+        self._link = link
 
     def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("ew_redis_up", "1 if Redis answers.", int(self._link.is_up))
         states = GaugeMetricFamily("ew_model_ready", "1 if it accepts jobs.", labels=["model"])
         waiting = GaugeMetricFamily("ew_queue_waiting", "Jobs unclaimed.", labels=["model"])
         statuses = {model: self._models.status(model) for model in self._models.configured}

@@ -90,7 +90,7 @@ class GatewayProcess:
             self.metrics,
         )
         self._timekeeper = Timekeeper(self.dispatcher, self.models, self.link, self.config.limits)
-        self._housekeeping = Housekeeping(
+        self.housekeeping = Housekeeping(
             self.db,
             self.name,
             settings.process_index,
@@ -112,7 +112,7 @@ class GatewayProcess:
         self._reading = asyncio.create_task(self.dispatcher.run())
         self._loops = [
             asyncio.create_task(loop)
-            for loop in (self.models.watch(), self._timekeeper.run(), self._housekeeping.run())
+            for loop in (self.models.watch(), self._timekeeper.run(), self.housekeeping.run())
         ]
         _leave_with_parent()
         gc.collect()
@@ -138,7 +138,7 @@ class GatewayProcess:
         await self._canceller.finish(_LAST_WORDS_S)
         try:
             async with asyncio.timeout(_LAST_WORDS_S):
-                await self._housekeeping.leave()
+                await self.housekeeping.leave()
         except (RedisError, OSError) as error:
             log.warning("the lease is left to end: %s", error)
         self.dispatcher.stop()

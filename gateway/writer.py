@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from typing import Any, Final, NamedTuple, cast
 
 from starlette.types import Message, Send
@@ -14,7 +14,6 @@ from starlette.types import Message, Send
 MAX_BUFFERED_BYTES: Final = 1 << 20
 #: How long a client that was cut may take to read why.
 _CUT_GRACE_S: Final = 5.0
-_DONE: Final = object()
 
 Sending = Coroutine[Any, Any, None]
 
@@ -95,38 +94,32 @@ class Writer:
             self._client.abort()
 
     def _advance(self, client: Client) -> None:
-        while (sending := self._next(client)) is not None:
-            waited_for = _run_until_it_waits(sending)
-            if waited_for is not _DONE:
-                self._rest = asyncio.create_task(self._finish(client, sending, waited_for))
-                return
-
-    def _next(self, client: Client) -> Sending | None:
-        """The next thing to send, if there is one."""
+        """Send all that may be sent without waiting."""
         if self._head is not None:
             head, self._head = self._head, None
-            return cast(Sending, client.send_head(head))
-        if not self._parts and (self._ended or not self._closed):
-            return None
-        parts, self._parts = self._parts, []
-        self._ended = self._closed
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        message = {"type": "http.response.body", "body": body, "more_body": not self._ended}
-        return cast(Sending, client.send(message))
+            self._run(client, client.send_head(head))
+        if self._rest is None and (self._parts or self._closed is not self._ended):
+            parts, self._parts = self._parts, []
+            self._ended = self._closed
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            more = not self._ended
+            message = {"type": "http.response.body", "body": body, "more_body": more}
+            self._run(client, client.send(message))
+
+    def _run(self, client: Client, sending: Awaitable[None]) -> None:
+        """Run a sending here and now; a task goes on with it only if it has to wait."""
+        coroutine = cast(Sending, sending)
+        try:
+            waited_for = coroutine.send(None)
+        except StopIteration:
+            return
+        self._rest = asyncio.create_task(self._finish(client, coroutine, waited_for))
 
     async def _finish(self, client: Client, sending: Sending, waited_for: Any) -> None:
         await _go_on(sending, waited_for)
         self._rest = None
         self._buffered = 0
         self._advance(client)
-
-
-def _run_until_it_waits(sending: Sending) -> Any:
-    """Run a coroutine here and now, without a task: what it waits for, or `_DONE`."""
-    try:
-        return sending.send(None)
-    except StopIteration:
-        return _DONE
 
 
 @types.coroutine

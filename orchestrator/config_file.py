@@ -8,14 +8,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from contract.config import Config
+from contract.config import Config, is_repo_id
 from contract.paths import ROOT
+from orchestrator.errors import UserError
 
 
 def add_model(path: Path, config: Config, model_path: str) -> tuple[str, bool]:
     """See that a model is configured. Answers its id, and whether it had to be added.
 
     `model_path` is a directory, a Hugging Face repository, or the id of a model that is there.
+    Raises `UserError` if it is none of them.
     """
     if model_path in config.models:
         return model_path, False
@@ -30,9 +32,15 @@ def add_model(path: Path, config: Config, model_path: str) -> tuple[str, bool]:
 
 def _location(model_path: str) -> str:
     """A directory as the configuration names it: relative to the project where that works."""
-    directory = Path(model_path).expanduser()
-    if not directory.is_dir():
-        return model_path
+    candidates = (Path(model_path).expanduser(), ROOT / model_path)
+    directory = next((path for path in candidates if path.is_dir()), None)
+    if directory is None:
+        if is_repo_id(model_path):
+            return model_path
+        raise UserError(
+            f"`{model_path}` is neither a directory nor a Hugging Face repository",
+            "a repository is named as in `Qwen/Qwen2.5-0.5B-Instruct`",
+        )
     absolute = directory.absolute()
     return str(absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute)
 

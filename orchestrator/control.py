@@ -192,6 +192,8 @@ class Control:
             except TimeoutError:
                 yield None
                 continue
+            except ConnectionResetError:
+                return
             if not received:
                 return
             *lines, unread = (unread + received).split(b"\n")

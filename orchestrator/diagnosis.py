@@ -73,6 +73,10 @@ _CAUSES: Final = (
         "`max_output_len`",
     ),
     _Cause(
+        r"unexpected keyword argument|unrecognized arguments",
+        "the engine does not know one of the model's `engine_args`",
+    ),
+    _Cause(
         r"driver version is insufficient|no kernel image is available|libcuda\.so",
         "the NVIDIA driver does not fit this engine: `./ew doctor` compares them",
     ),

@@ -171,8 +171,12 @@ class Fleet:
             return
         try:
             self._start(unit)
-        except (OSError, UserError) as error:
-            self._cannot_start(unit, error)
+        except UserError as error:
+            self._failed_to_start(unit, Problem(error.message, error.hint), is_lasting=True)
+        except OSError as error:
+            is_lasting = isinstance(error, FileNotFoundError | PermissionError)
+            problem = Problem(f"{unit.slot} cannot be started: {error}")
+            self._failed_to_start(unit, problem, is_lasting=is_lasting)
 
     def _has_what_it_needs(self, unit: Unit) -> bool:
         valkey = self.units.get(VALKEY)
@@ -187,13 +191,6 @@ class Fleet:
         unit.started(process, name, log_start)
         process.watch(partial(self._on_exit, Exited(unit, process)))
         log.info("%s starts as %s, pid %d", unit.slot, name, process.pid)
-
-    def _cannot_start(self, unit: Unit, error: OSError | UserError) -> None:
-        hint = error.hint if isinstance(error, UserError) else ""
-        message = f"{unit.slot} cannot be started: {error}"
-        unit.problem = Problem(message, hint)
-        unit.enter(State.FAILED)
-        log.error("%s", message)
 
     def _take_over_dead(self, unit: Unit, record: UnitRecord, now: float) -> None:
         if record.identity is not None:
@@ -232,16 +229,25 @@ class Fleet:
             self._died(unit, process, now)
 
     def _died(self, unit: Unit, process: Process, now: float) -> None:
-        diagnosis = _diagnose(unit, process)
-        unit.problem = diagnosis.problem
-        up_s = None if unit.ready_at is None else now - unit.ready_at
-        wait_s = unit.history.died(now, up_s=up_s)
-        if wait_s is None or (diagnosis.is_lasting and up_s is None):
-            unit.enter(State.FAILED)
-            log.error("%s; it is given up", unit.problem.message)
+        problem, is_lasting = _diagnose(unit, process)
+        if unit.ready_at is None:
+            self._failed_to_start(unit, problem, is_lasting=is_lasting)
         else:
-            unit.retry(now, wait_s)
-            log.warning("%s; again in %.1f s", unit.problem.message, wait_s)
+            wait_s = unit.history.died(now, up_s=now - unit.ready_at)
+            self._retry_or_give_up(unit, problem, wait_s)
+
+    def _failed_to_start(self, unit: Unit, problem: Problem, *, is_lasting: bool) -> None:
+        wait_s = None if is_lasting else unit.history.died(time.monotonic(), up_s=None)
+        self._retry_or_give_up(unit, problem, wait_s)
+
+    def _retry_or_give_up(self, unit: Unit, problem: Problem, wait_s: float | None) -> None:
+        unit.problem = problem
+        if wait_s is None:
+            unit.enter(State.FAILED)
+            log.error("%s; it is given up", problem.message)
+        else:
+            unit.retry(time.monotonic(), wait_s)
+            log.warning("%s; again in %.1f s", problem.message, wait_s)
 
 
 def _rank(unit: Unit) -> int:

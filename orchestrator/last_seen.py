@@ -7,7 +7,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from contract.messages import State
-from orchestrator.process_table import read_entry
+from orchestrator.process_table import Entry, read_entry
 from orchestrator.status import GatewayStatus, ModelStatus, RedisStatus, Status, WorkerStatus
 
 _Unit = TypeVar("_Unit", GatewayStatus, RedisStatus, WorkerStatus)
@@ -18,7 +18,7 @@ def is_supervised(status: Status) -> bool:
     supervisor = status.supervisor
     if supervisor is None:
         return False
-    entry = read_entry(supervisor.pid)
+    entry = _running(supervisor.pid)
     return entry is not None and entry.start_ticks == supervisor.start_ticks
 
 
@@ -41,7 +41,11 @@ def _model(model: ModelStatus) -> ModelStatus:
 
 
 def _still(unit: _Unit) -> _Unit:
-    entry = read_entry(unit.pid) if unit.pid is not None else None
-    if unit.pid is None or (entry is not None and not entry.is_zombie):
+    if unit.pid is None or _running(unit.pid):
         return unit
     return replace(unit, state=State.STOPPED, stage="it has ended", pid=None)
+
+
+def _running(pid: int) -> Entry | None:
+    entry = read_entry(pid)
+    return None if entry is None or entry.is_zombie else entry

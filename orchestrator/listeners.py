@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from contract.messages import State
 from orchestrator.control import Connection, Finished, Outcome, Progress
+from orchestrator.diagnosis import Problem
 from orchestrator.unit import Unit
 from orchestrator.wanted import VALKEY
 
@@ -52,7 +53,7 @@ class Waiter:
 class _Shown(NamedTuple):
     state: State
     stage: str
-    problem: int
+    problem: Problem | None
 
 
 class Listeners:
@@ -104,7 +105,7 @@ class Listeners:
             waiter.connection.finish(Finished(waiter.outcomes(units)))
 
     def _has_changed(self, unit: Unit) -> bool:
-        shown = _Shown(unit.state, unit.stage, id(unit.problem))
+        shown = _Shown(unit.state, unit.stage, unit.problem)
         if self._shown.get(unit.slot) == shown:
             return False
         self._shown[unit.slot] = shown

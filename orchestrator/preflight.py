@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes.util
+import ctypes
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -55,7 +55,17 @@ def preflight(
     if uv:
         yield _network(uv)
         yield from map(_index, release.indexes)
-    yield from (Check("security", warning, fix="read it") for warning in release.warnings)
+    yield from (Check("known", each.warning, each.advice) for each in release.warnings)
+
+
+def describe(checks: Collection[Check]) -> Iterator[str]:
+    """One line for each, and one for what is to be done."""
+    width = max((len(check.what) for check in checks), default=0)
+    for check in checks:
+        verdict = "mend" if check.is_fatal else "mind" if check.fix else "ok"
+        yield f"  {verdict:4}  {check.what:{width}}  {check.seen}"
+        if check.fix:
+            yield f"{'':{width + 10}}{check.fix}"
 
 
 def read_driver() -> Driver | None:
@@ -130,11 +140,19 @@ def _cuda_home(_release: Release, _python: Path | None) -> Iterator[Check]:
 
 
 def _openmpi(_release: Release, _python: Path | None) -> Iterator[Check]:
-    found = ctypes.util.find_library("mpi")
-    if found:
-        yield Check("Open MPI", found)
-    else:
-        yield Check("Open MPI", "no libmpi", "`apt install libopenmpi-dev`", is_fatal=True)
+    yield _library("Open MPI", "libmpi.so", "libopenmpi-dev")
+
+
+def _numa(_release: Release, _python: Path | None) -> Iterator[Check]:
+    yield _library("libnuma", "libnuma.so.1", "libnuma1")
+
+
+def _library(what: str, name: str, package: str) -> Check:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return Check(what, f"no {name}", f"`apt install {package}`", is_fatal=True)
+    return Check(what, name)
 
 
 def _compiler(_release: Release, _python: Path | None) -> Iterator[Check]:
@@ -170,7 +188,8 @@ def _network(uv: Uv) -> Check:
             "set PIP_INDEX_URL to a mirror that can be reached, or give a folder of wheels with "
             "`--wheelhouse`"
         )
-        return Check("package index", error.causes[-1], fix, is_fatal=True)
+        seen = f"{error.causes[0]}; {error.causes[-1]}"
+        return Check("package index", seen, fix, is_fatal=True)
     return Check("package index", "answers")
 
 
@@ -187,6 +206,7 @@ def _number(version: str) -> tuple[int, ...]:
 
 _NEEDS: Final[dict[str, Callable[[Release, Path | None], Iterator[Check]]]] = {
     "cuda-home": _cuda_home,
+    "libnuma": _numa,
     "openmpi": _openmpi,
     "compiler": _compiler,
     "python-headers": _headers,

@@ -26,6 +26,8 @@ _STYLES: Final = {
     State.STOPPED: "dim",
 }
 _STALE_AFTER_S: Final = 10.0
+_WIDTH: Final = 80
+_FACTS_FROM: Final = 21
 
 
 class StatusText:
@@ -69,7 +71,7 @@ class StatusText:
             f"up {duration(now - gateway.since_unix_s)}" if gateway.state is State.READY else "",
             _restarts(gateway.restarts),
         ]
-        yield f"gateway     {self._state(gateway.state)} {_joined([gateway.stage, *facts])}"
+        yield from self._server("gateway", gateway.state, [gateway.stage, *facts])
         yield from self._problem(gateway.state, gateway.problem)
 
     def _redis(self, redis: RedisStatus, now: float) -> Iterator[str]:
@@ -83,8 +85,14 @@ class StatusText:
             f"up {duration(now - redis.since_unix_s)}" if redis.state is State.READY else "",
             _restarts(redis.restarts),
         ]
-        yield f"{name:11} {self._state(redis.state)} {_joined([redis.stage, *facts])}"
+        yield from self._server(name, redis.state, [redis.stage, *facts])
         yield from self._problem(redis.state, redis.problem)
+
+    def _server(self, name: str, state: State, facts: Sequence[str]) -> Iterator[str]:
+        head = f"{name:11} {self._state(state)} "
+        for line in _lines(facts, _WIDTH - _FACTS_FROM):
+            yield f"{head}{line}".rstrip()
+            head = " " * _FACTS_FROM
 
     def _models(self, models: Sequence[ModelStatus], now: float) -> Iterator[str]:
         if not models:
@@ -116,7 +124,10 @@ class StatusText:
             _restarts(worker.restarts),
             worker.stage,
         ]
-        yield self._style("dim", f"  {_joined(facts)}")
+        for line in textwrap.wrap(
+            _joined(facts), _WIDTH, initial_indent="  ", subsequent_indent="  "
+        ):
+            yield self._style("dim", line)
         yield from self._problem(worker.state, worker.problem)
 
     def _gpus(self, gpus: Sequence[Gpu]) -> Iterator[str]:
@@ -143,8 +154,17 @@ class StatusText:
         return styled(text, style, self._stream)
 
 
-def _joined(facts: Sequence[str]) -> str:
-    return ", ".join(fact for fact in facts if fact)
+def _lines(facts: Sequence[str], width: int) -> list[str]:
+    """What is known, separated by commas, in lines that break only between two facts."""
+    lines = [""]
+    for fact in filter(None, facts):
+        joined = f"{lines[-1]}, {fact}" if lines[-1] else fact
+        if len(joined) < width or not lines[-1]:
+            lines[-1] = joined
+        else:
+            lines[-1] += ","
+            lines.append(fact)
+    return lines
 
 
 def _pid(pid: int | None) -> str:

@@ -33,9 +33,8 @@ from orchestrator.listeners import Listeners, Waiter, is_started_or_failed, is_s
 from orchestrator.observer import Observation, Observer, Subject, Survey
 from orchestrator.ports import free_port, require_free
 from orchestrator.process import Identity
-from orchestrator.report import Report
-from orchestrator.runfile import Run, read_run, remove_run, write_run
-from orchestrator.status import status_path, write_atomically
+from orchestrator.publisher import Publisher
+from orchestrator.runfile import read_run
 from orchestrator.unit import Unit
 from orchestrator.valkey import embedded_url, socket_path
 from orchestrator.wanted import (
@@ -48,7 +47,6 @@ from orchestrator.wanted import (
 )
 
 log = logging.getLogger(__name__)
-_PUBLISH_EVERY_S: Final = 1.0
 _PACE_S: Final = 1.0
 #: While something starts, people wait for it.
 _PACE_WHILE_STARTING_S: Final = 0.2
@@ -78,19 +76,16 @@ class Supervisor:
     """Runs until everything was stopped. One per state directory; the caller holds the lock."""
 
     def __init__(self, identity: Identity) -> None:
-        self._identity = identity
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._observer = Observer(self._subject, self._events.put_nowait)
         self._launcher = Launcher(embedded_url(), {})
         self._fleet = Fleet(self._launcher, self._events.put_nowait, self._observer.forget_worker)
         self._listeners = Listeners()
-        self._report = Report(identity)
+        self._publisher = Publisher(identity)
         self._external_redis: str | None = None
         self._is_stopping = False
         self._stop_askers: list[Connection] = []
         self._busy_at = time.monotonic()
-        self._published_at = 0.0
-        self._published_run: Run | None = None
 
     async def run(self) -> None:
         """Take over what a former supervisor left, then serve until told to stop."""
@@ -122,7 +117,7 @@ class Supervisor:
         """The next event; None when it is time to look after something anyway."""
         now = time.monotonic()
         deadline = self._fleet.next_deadline()
-        wait_s = self._published_at + _PUBLISH_EVERY_S - now
+        wait_s = self._publisher.next_at - now
         if deadline is not None:
             wait_s = min(wait_s, deadline - now)
         try:
@@ -136,10 +131,10 @@ class Supervisor:
             case Exited():
                 self._fleet.exited(event)
             case Observation():
-                self._report.seen = event
+                self._publisher.report.seen = event
                 self._fleet.observed(event)
             case Survey():
-                self._report.survey = event
+                self._publisher.report.survey = event
                 self._fleet.surveyed(event)
             case Asked(connection=connection, request=request):
                 self._answer(connection, request)
@@ -225,6 +220,7 @@ class Supervisor:
     def _stop(self, connection: Connection, request: Stop) -> None:
         if not request.models:
             self._stop_askers.append(connection)
+            self._listeners.follow(connection, self._fleet.units, stop_at_end=False)
             self._stop_everything(now=request.now)
             return
         units = [unit for model in request.models for unit in self._workers(model)]
@@ -284,29 +280,16 @@ class Supervisor:
     def _publish(self) -> None:
         """Tell everybody what has changed: listeners, the run file, the status file."""
         units = self._fleet.units
-        has_changed = self._listeners.tell(units)
-        self._listeners.release(units)
         if self._is_busy():
             self._busy_at = time.monotonic()
-        run = Run(
-            supervisor=self._identity,
+        self._publisher.publish(
+            units,
             redis_url=self._external_redis,
             variables=self._launcher.variables,
             is_stopping=self._is_stopping,
-            units=[unit.record() for unit in units.values()],
+            has_changed=self._listeners.tell(units),
         )
-        if run != self._published_run and units:
-            write_run(run)
-            self._published_run = run
-        if has_changed or time.monotonic() - self._published_at >= _PUBLISH_EVERY_S:
-            self._publish_status()
-
-    def _publish_status(self) -> None:
-        status = self._report.status(
-            self._fleet.units, external_redis=self._external_redis is not None
-        )
-        write_atomically(status_path(), msgspec.json.encode(status))
-        self._published_at = time.monotonic()
+        self._listeners.release(units)
 
     def _is_busy(self) -> bool:
         return bool(self._fleet.units) or not self._listeners.is_empty
@@ -319,9 +302,8 @@ class Supervisor:
     def _leave_nothing(self) -> None:
         self._fleet.sweep_strays()
         self._fleet.reaper.collect()
-        for path in (status_path(), socket_path()):
-            path.unlink(missing_ok=True)
-        remove_run()
+        socket_path().unlink(missing_ok=True)
+        self._publisher.withdraw()
         for connection in self._stop_askers:
             connection.finish(Finished([]))
         log.info("everything is stopped")

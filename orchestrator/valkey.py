@@ -110,14 +110,21 @@ async def check_external(url: str) -> list[str]:
     db = connect(url, connections=1)
     try:
         return await _check(db)
-    except AuthenticationError as error:
-        raise UserError(f"Redis refuses the login: {error}", "check `redis.url`") from None
-    except NoPermissionError as error:
-        raise UserError(f"Redis: {error}", "give the user of `redis.url` that right") from None
     except (RedisError, OSError) as error:
-        raise UserError(f"Redis does not answer: {error}", "check `redis.url`") from None
+        raise _unusable(error) from None
     finally:
         await db.aclose()
+
+
+def _unusable(error: Exception) -> UserError:
+    # What goes wrong while a connection is made comes wrapped in a ConnectionError.
+    match error.__cause__ or error:
+        case AuthenticationError() as cause:
+            return UserError(f"Redis refuses the login: {cause}", "check `redis.url`")
+        case NoPermissionError() as cause:
+            return UserError(f"Redis: {cause}", "give the user of `redis.url` that right")
+        case _:
+            return UserError(f"Redis does not answer: {error}", "check `redis.url`")
 
 
 async def _check(db: RedisClient) -> list[str]:

@@ -32,9 +32,9 @@ def versions(distribution: str) -> dict[str, str]:
 
 def device(library: str, kind: str) -> str:
     """What the engine will run on; empty if it sees no device of this kind."""
-    import torch
-
     if kind == "cuda":
+        import torch
+
         count = torch.cuda.device_count()
         return ", ".join(torch.cuda.get_device_name(index) for index in range(count))
     if library == "vllm":

@@ -9,6 +9,7 @@ import random
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -64,15 +65,14 @@ class Intake:
     async def claim_until(self, stopping: asyncio.Event) -> None:
         """Claim and begin jobs until told to stop. Never cancel it: its reader's command may
         have been delivered jobs already."""
-        reader = connect_reader(self._redis_url)
-        while not stopping.is_set():
-            try:
-                await self._claim(reader, stopping)
-            except RedisError as error:
-                log.warning("claiming again in %s s: %s", _RECONNECT_S, error)
-                self.look_again()
-                await asyncio.sleep(_RECONNECT_S)
-        await reader.aclose()
+        async with aclosing(connect_reader(self._redis_url)) as reader:
+            while not stopping.is_set():
+                try:
+                    await self._claim(reader, stopping)
+                except RedisError as error:
+                    log.warning("claiming again in %s s: %s", _RECONNECT_S, error)
+                    self.look_again()
+                    await asyncio.sleep(_RECONNECT_S)
 
     def look_again(self) -> None:
         """Jobs may be ours that we do not know of: look before claiming others."""

@@ -9,6 +9,7 @@ import random
 import socket
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -168,13 +169,12 @@ class Worker:
 
     async def _listen_for_cancellations(self) -> None:
         while True:
-            reader = connect_reader(self.spec.redis_url)
-            try:
-                async for job_id in self.cancellations.listen(reader):
-                    await self.intake.cancel(job_id)
-            except RedisError as error:
-                log.warning("listening again in %s s: %s", _RECONNECT_S, error)
-            await reader.aclose()
+            async with aclosing(connect_reader(self.spec.redis_url)) as reader:
+                try:
+                    async for job_id in self.cancellations.listen(reader):
+                        await self.intake.cancel(job_id)
+                except RedisError as error:
+                    log.warning("listening again in %s s: %s", _RECONNECT_S, error)
             await asyncio.sleep(_RECONNECT_S)
 
     async def _sweep(self) -> None:

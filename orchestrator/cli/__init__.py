@@ -14,14 +14,14 @@ from importlib import import_module
 from typing import Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from contract.paths import config_path, logs_dir, state_dir
 from orchestrator.errors import UserError
 from orchestrator.terminal import complain
 
-#: Each command is the function, or the `app`, of that name in the module of that name; what is
-#: said here is the first line of its docstring.
+#: Each command is the function, or the `app`, of that name in the module of that name (with `_`
+#: for `-`); what is said here is the first line of its docstring.
 COMMANDS: Final = {
     "quickstart": "From nothing to a streamed answer: set up, start, ask.",
     "setup": "Make the environment that an engine runs in.",
@@ -33,6 +33,8 @@ COMMANDS: Final = {
     "chat": "Talk with a model.",
     "keys": "Add, list, revoke and rotate API keys.",
     "config": "Check the configuration, or print its schema.",
+    "convert-trt": "Build a TensorRT-LLM plan of a checkpoint.",
+    "estimate": "Show what models need of the GPUs, and where they would go.",
     "env": "List and remove engine environments.",
     "doctor": "Look for what is wrong on this host.",
     "test": "Run the test suite.",
@@ -40,7 +42,22 @@ COMMANDS: Final = {
 _PLACES: Final = {"EW_STATE_DIR": state_dir, "EW_CONFIG": config_path}
 
 
-class Commands(TyperGroup):
+class QuickHelp:
+    """A help option that is false, rather than unset, when it is not given. For what is unset,
+    typer imports pydantic, which takes longer than all the rest of `ew status`."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.default = False
+        return option
+
+
+class QuickCommand(QuickHelp, TyperCommand):
+    """One command."""
+
+
+class Commands(QuickHelp, TyperGroup):
     """All commands by name; only the one that is called is imported."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -64,11 +81,12 @@ class Commands(TyperGroup):
 
 def load_command(name: str) -> Any:
     """Import one command. Its module has a function of that name, or an `app` of several."""
-    module = import_module(f"orchestrator.cli.{name}")
+    identifier = name.replace("-", "_")
+    module = import_module(f"orchestrator.cli.{identifier}")
     app = getattr(module, "app", None)
     if app is None:
         app = plain_app()
-        app.command(name)(getattr(module, name))
+        app.command(name, cls=QuickCommand)(getattr(module, identifier))
     command = typer.main.get_command(app)
     command.name = name
     return command

@@ -16,7 +16,9 @@ from orchestrator.answers import Gateway
 from orchestrator.cli.chat import gateway_url
 from orchestrator.cli.status import status as show_status
 from orchestrator.config_file import add_model
-from orchestrator.environments import find_environment, set_up
+from orchestrator.environments import find_environment
+from orchestrator.environments.progress import Progress
+from orchestrator.environments.setup import set_up
 from orchestrator.key_file import KeyFile
 from orchestrator.plan import OWN_ENVIRONMENT, Choice, environment_of, plan, read_config
 from orchestrator.startup import bring_up
@@ -26,6 +28,7 @@ from orchestrator.terminal import duration, say
 _QUESTION: Final = "What is ew?"
 _KEY_NAME: Final = "quickstart"
 _DEFAULT_MODEL: Final = "demo"
+_DEFAULT_MODEL_PATH: Final = "deploy/demo-model"
 
 
 def quickstart(
@@ -60,9 +63,9 @@ def quickstart(
 
 def _configured_model(wanted: str | None) -> str:
     config = read_config()
-    if wanted is None:
+    if wanted is None and config.models:
         return _DEFAULT_MODEL if _DEFAULT_MODEL in config.models else next(iter(config.models))
-    model_id, is_new = add_model(config_path(), config, wanted)
+    model_id, is_new = add_model(config_path(), config, wanted or _DEFAULT_MODEL_PATH)
     if is_new:
         say(f"{config_path()} has a new model: `{model_id}`")
     return model_id
@@ -73,7 +76,9 @@ def _set_up(config: Config, model_id: str) -> None:
     engine, env = environment_of(config.models[model_id])
     if env != OWN_ENVIRONMENT and find_environment(env) is None:
         say(f"setting up {engine} in the environment `{env}`; this is needed only once")
-        set_up(engine, env)
+        progress = Progress()
+        set_up(engine, env, say=progress.say, progress=progress.update)
+        progress.clear()
 
 
 def _key() -> str:

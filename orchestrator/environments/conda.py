@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from orchestrator.environments.progress import clock
 from orchestrator.errors import UserError
 
 PROGRAMS: Final = ("conda", "mamba", "micromamba")
 _LAST_LINES: Final = 8
+_TICK_S: Final = 0.5
 
 
 class Conda(NamedTuple):
@@ -26,9 +30,17 @@ class Conda(NamedTuple):
         options = ["--yes", "--quiet", "--name", env_name, *channel]
         return [self.program, "create", *options, f"python={python_version}"]
 
-    def create(self, env_name: str, python_version: str) -> Path:
-        """Answers where it is. Raises `UserError`."""
-        self._run(self.create_command(env_name, python_version))
+    def create(
+        self,
+        env_name: str,
+        python_version: str,
+        on_progress: Callable[[str], None],
+        descriptors: Sequence[int] = (),
+    ) -> Path:
+        """Answers where it is. Takes minutes; `descriptors` are for the program to inherit.
+        Raises `UserError`."""
+        command = self.create_command(env_name, python_version)
+        self._run(command, on_progress, descriptors)
         prefix = self.prefix(env_name)
         if prefix is None:
             raise UserError(
@@ -46,16 +58,39 @@ class Conda(NamedTuple):
     def remove(self, env_name: str) -> None:
         self._run([self.program, "env", "remove", "--yes", "--name", env_name])
 
-    def _run(self, command: list[str]) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip().splitlines()[-_LAST_LINES:]
+    def _run(
+        self,
+        command: list[str],
+        on_progress: Callable[[str], None] = lambda _: None,
+        descriptors: Sequence[int] = (),
+    ) -> str:
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=descriptors,
+            text=True,
+        ) as process:
+            stdout, stderr = self._await(process, on_progress)
+        if process.returncode != 0:
+            said = (stderr or stdout).strip().splitlines()[-_LAST_LINES:]
             causes = "".join(f"\n  | {line}" for line in said)
             raise UserError(
                 f"`{' '.join([self.name, *command[1:]])}` failed:{causes}",
                 "mend that, or do without conda: `--manager uv`",
             )
-        return done.stdout
+        return stdout
+
+    def _await(
+        self, process: subprocess.Popen[str], on_progress: Callable[[str], None]
+    ) -> tuple[str, str]:
+        started = time.monotonic()
+        while True:
+            try:
+                return process.communicate(timeout=_TICK_S)
+            except subprocess.TimeoutExpired:
+                on_progress(f"{self.name} is at work ({clock(time.monotonic() - started)})")
 
 
 def find_conda(name: str | None = None) -> Conda | None:

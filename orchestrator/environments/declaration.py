@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from contract.paths import ROOT
 from orchestrator.errors import UserError
@@ -14,6 +14,13 @@ from orchestrator.errors import UserError
 ENGINES_DIR: Final = ROOT / "deploy" / "engines"
 #: What a worker needs in every engine's environment.
 WORKER_REQUIREMENTS: Final = ENGINES_DIR / "worker.in"
+
+
+class Advice(NamedTuple):
+    """Something to know before using a release, and what to do about it."""
+
+    warning: str
+    advice: str
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Release:
     cuda: str = ""
     glibc: str = ""
     disk_gib: int = 0
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Advice, ...] = ()
 
     @property
     def lock_path(self) -> Path:
@@ -105,6 +112,9 @@ def _read(path: Path) -> Engine:
     return Engine(**data, releases=releases)
 
 
-def _release(version: str, data: dict[str, object]) -> Release:
+def _release(version: str, data: dict[str, Any]) -> Release:
     lists = {name: tuple(value) for name, value in data.items() if isinstance(value, list)}
-    return Release(**{**data, **lists, "version": version})  # type: ignore[arg-type]
+    indexes = {index: tuple(names) for index, names in data.get("indexes", {}).items()}
+    warnings = tuple(Advice(**each) for each in data.get("warnings", ()))
+    fields = {**data, **lists, "version": version, "indexes": indexes, "warnings": warnings}
+    return Release(**fields)

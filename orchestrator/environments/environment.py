@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from contract.paths import state_dir
 from orchestrator.environments.declaration import load_engines
+from orchestrator.environments.exclusive import exclusive
+from orchestrator.environments.progress import Say
 from orchestrator.errors import UserError
 from orchestrator.process_table import command_line, read_table
 
@@ -110,6 +114,14 @@ def list_unfinished() -> list[str]:
         return []
     names = sorted(path.name for path in envs_dir().iterdir() if not path.name.startswith("."))
     return [name for name in names if find_environment(name) is None]
+
+
+@contextmanager
+def holding(name: str, say: Say) -> Iterator[int]:
+    """Be the only one who changes the environment of this name; see `exclusive`."""
+    waiting = f"waiting for another process that changes `{name}`"
+    with exclusive(envs_dir() / f".{name}.lock", lambda: say(waiting)) as descriptor:
+        yield descriptor
 
 
 def write_stamp(environment: Environment) -> None:

@@ -88,7 +88,7 @@ class Uv:
 
     def __init__(self, program: str, descriptors: Sequence[int] = ()) -> None:
         self._program = program
-        self._descriptors = descriptors
+        self.descriptors = descriptors
         settings = uv_settings()
         self._environment = _without_python({**os.environ, **settings.variables})
         self.arguments = settings.arguments
@@ -133,7 +133,7 @@ class Uv:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=self._descriptors,
+            pass_fds=self.descriptors,
         )
         try:
             output = _follow(cast(IO[bytes], process.stdout), on_progress)

@@ -29,6 +29,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         self.clear()
+        self._shown = time.monotonic()
         print(text, file=self._stream, flush=True)
 
     def update(self, text: str) -> None:

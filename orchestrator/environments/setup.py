@@ -1,29 +1,21 @@
 """Makes engine environments: looks whether it can work, builds, proves, and only then declares
-the environment complete. Removes them, too."""
+the environment complete."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from contract.paths import ROOT
-from orchestrator.environments.conda import Conda, find_conda
-from orchestrator.environments.environment import (
-    Environment,
-    envs_dir,
-    find_environment,
-    require_name,
-    write_stamp,
-)
-from orchestrator.environments.exclusive import exclusive
+from orchestrator.environments.conda import Conda
+from orchestrator.environments.environment import Environment, holding, write_stamp
 from orchestrator.environments.installation import Installation, installations
 from orchestrator.environments.installer import InstallFailed, Uv, find_uv
 from orchestrator.environments.plan import SetupPlan, plan_set_up
 from orchestrator.environments.progress import Say, clock
 from orchestrator.environments.proof import Proof, prove
+from orchestrator.environments.removal import clear, conda_marker, refuse_if_used
 from orchestrator.errors import UserError
 from orchestrator.preflight import Check, preflight
 from orchestrator.terminal import say as say_plainly
@@ -58,7 +50,7 @@ def carry_out(
     made = plan.made()
     if made is not None:
         return made
-    with _holding(plan.name, say) as descriptor:
+    with holding(plan.name, say) as descriptor:
         return plan.made() or Builder(plan, require_uv(descriptor), say, progress).build(force)
 
 
@@ -66,24 +58,17 @@ def preflight_of(plan: SetupPlan, uv: Uv) -> Iterator[Check]:
     """What is looked at before anything is made."""
     interpreter = None if plan.conda else uv.find_python(plan.release.pythons)
     online = None if plan.wheelhouse or uv.is_offline else uv
-    return preflight(plan.engine, plan.release, python=interpreter, uv=online)
+    if plan.conda is None:
+        yield _interpreter_check(plan, interpreter, can_fetch=online is not None)
+    yield from preflight(plan.engine, plan.release, python=interpreter, uv=online)
 
 
-def remove(name: str, say: Say = say_plainly) -> None:
-    """Delete an environment, finished or not. Raises `UserError` if a process runs in it."""
-    path = envs_dir() / require_name(name)
-    if not path.is_dir() and not path.is_symlink():
-        raise UserError(f"there is no environment `{name}`", "`./ew env list` shows them")
-    with _holding(name, say):
-        _refuse_if_used(name)
-        _clear(path)
-
-
-def require_uv(descriptor: int) -> Uv:
+def require_uv(descriptor: int | None = None) -> Uv:
+    """The locked uv. `descriptor` is for whatever it runs to inherit."""
     program = find_uv()
     if program is None:
         raise UserError("uv is missing from .venv", "delete .venv and run `./ew` again")
-    return Uv(program, [descriptor])
+    return Uv(program, [] if descriptor is None else [descriptor])
 
 
 class Builder:
@@ -98,11 +83,11 @@ class Builder:
 
     def build(self, force: bool) -> Environment:
         plan = self._plan
-        _refuse_if_used(plan.name)
+        refuse_if_used(plan.name)
         _require_fit(list(preflight_of(plan, self._uv)), self._say, force)
         plan.log.parent.mkdir(parents=True, exist_ok=True)
         plan.log.write_text("")
-        _clear(plan.path)
+        clear(plan.path)
         if plan.conda:
             self._make_with_conda(plan.conda)
         else:
@@ -110,15 +95,12 @@ class Builder:
         for number, installation in enumerate(installations(plan.release, plan.wheelhouse), 1):
             self._install(installation, number)
         self._say(f"proving that {plan.engine.library} works")
-        python = plan.path.resolve() / "bin" / "python"
-        return self._complete(prove(plan.engine, python, plan.log))
+        return self._complete(prove(plan.engine, python_of(plan), plan.log))
 
     def _make(self) -> None:
-        pythons = self._plan.release.pythons
-        python = self._uv.find_python(pythons)
-        self._say(f"making {self._plan.path} with {python or f'Python {pythons[0]}, fetched'}")
-        choice = str(python or pythons[0])
-        self._run(["venv", "--no-project", "--python", choice, str(self._plan.path)])
+        interpreter = self._uv.find_python(self._plan.release.pythons)
+        self._say(f"making {self._plan.path} with {interpreter or 'a Python that uv fetches'}")
+        self._run(venv_command(self._plan, interpreter))
 
     def _make_with_conda(self, conda: Conda) -> None:
         name, version = self._plan.name, self._plan.release.pythons[0]
@@ -128,24 +110,23 @@ class Builder:
                 f"choose another `--env`, or `{conda.name} env remove -n {name}`",
             )
         self._say(f"making `{name}` with {conda.name} and Python {version}")
-        _marker(self._plan.path).write_text(conda.name)
-        self._plan.path.symlink_to(conda.create(name, version))
+        conda_marker(self._plan.path).write_text(conda.name)
+        self._plan.path.symlink_to(
+            conda.create(name, version, self._progress, self._uv.descriptors)
+        )
 
     def _install(self, installation: Installation, number: int) -> None:
         self._say(f"installing {installation.title}")
-        path = self._plan.path.resolve()
-        file = path / f"ew-requirements-{number}.txt"
+        file = requirements_file(self._plan, number)
         file.write_text(installation.requirements)
-        command = ["pip", "install", "--python", str(path / "bin" / "python"), *self._uv.arguments]
-        self._run(
-            [*command, *installation.arguments, "-r", str(file)],
-            self._uv.with_index(installation.index),
-        )
+        command = install_command(self._plan, self._uv, installation, file)
+        self._run(command, self._uv.with_index(installation.index))
 
     def _run(self, arguments: list[str], variables: dict[str, str] | None = None) -> None:
         try:
             output = self._uv.run(arguments, self._progress, variables)
         except InstallFailed as error:
+            self._say(f"uv {' '.join(arguments[:2])} failed")
             _append(self._plan.log, error.output)
             raise _failure(self._plan, error) from None
         _append(self._plan.log, output)
@@ -171,11 +152,35 @@ class Builder:
         return environment
 
 
-@contextmanager
-def _holding(name: str, say: Say) -> Iterator[int]:
-    lock = envs_dir() / f".{name}.lock"
-    with exclusive(lock, lambda: say(f"waiting for another process at `{name}`")) as descriptor:
-        yield descriptor
+def venv_command(plan: SetupPlan, interpreter: Path | None) -> list[str]:
+    """Without an interpreter uv fetches the preferred one."""
+    python = str(interpreter or plan.release.pythons[0])
+    return ["venv", "--no-project", "--python", python, str(plan.path)]
+
+
+def install_command(
+    plan: SetupPlan, uv: Uv, installation: Installation, requirements: Path
+) -> list[str]:
+    options = ["--python", str(python_of(plan)), *uv.arguments, *installation.arguments]
+    return ["pip", "install", *options, "-r", str(requirements)]
+
+
+def python_of(plan: SetupPlan) -> Path:
+    return plan.path.resolve() / "bin" / "python"
+
+
+def requirements_file(plan: SetupPlan, number: int) -> Path:
+    """What a call of uv installs; it stays in the environment, for who wants to know."""
+    return plan.path / f"ew-requirements-{number}.txt"
+
+
+def _interpreter_check(plan: SetupPlan, interpreter: Path | None, *, can_fetch: bool) -> Check:
+    wanted = " or ".join(plan.release.pythons)
+    if interpreter is not None:
+        return Check("Python", str(interpreter))
+    if can_fetch:
+        return Check("Python", f"no {wanted} here; uv fetches {plan.release.pythons[0]}")
+    return Check("Python", f"no {wanted} here", "install one of them", is_fatal=True)
 
 
 def _require_fit(checks: list[Check], say: Say, force: bool) -> None:
@@ -190,34 +195,6 @@ def _require_fit(checks: list[Check], say: Say, force: bool) -> None:
             f"the environment would not work here:{lines}",
             "mend that, or go on at your own risk with `--force`",
         )
-
-
-def _refuse_if_used(name: str) -> None:
-    environment = find_environment(name)
-    users = environment.users() if environment else []
-    if users:
-        pids = ", ".join(map(str, users))
-        raise UserError(f"processes run in `{name}`: {pids}", "stop them first: `./ew stop`")
-
-
-def _clear(path: Path) -> None:
-    """Delete whatever is there."""
-    marker = _marker(path)
-    if marker.exists():
-        conda = find_conda(marker.read_text())
-        if conda is None:
-            raise UserError(f"`{marker.read_text()}` made {path}, and is gone", f"delete {path}")
-        if conda.prefix(path.name) is not None:
-            conda.remove(path.name)
-        path.unlink(missing_ok=True)
-        marker.unlink()
-    elif path.is_dir():
-        shutil.rmtree(path)
-
-
-def _marker(path: Path) -> Path:
-    """Holds the name of the conda program that ew had make the environment."""
-    return path.with_name(f".{path.name}.conda")
 
 
 def _failure(plan: SetupPlan, error: InstallFailed) -> UserError:

@@ -109,7 +109,8 @@ def decide(
     waited too long, not even that: small models would otherwise keep a large one out for ever.
     """
     room = _Room(residents, devices, now_unix_s, policy or Policy())
-    return [room.decide(wish) for wish in sorted(wishes, key=lambda each: each.since_unix_s)]
+    in_turn = sorted(wishes, key=lambda each: (each.since_unix_s, each.model))
+    return [room.decide(wish) for wish in in_turn]
 
 
 def idle_too_long(residents: Iterable[Resident], now_unix_s: float) -> list[str]:
@@ -156,10 +157,7 @@ class _Room:
         if not placement.refusals and not self._is_first_starving:
             self._take(placement)
             return Load(wish.model)
-        decision = self._find_room(wish)
-        if not self._first and not isinstance(decision, CannotLoad):
-            self._first, self._is_first_starving = wish.model, self._is_starving(wish)
-        return decision
+        return self._find_room(wish)
 
     def _find_room(self, wish: Wish) -> Decision:
         movable = [each for each in self._residents if each.may_go]
@@ -169,25 +167,37 @@ class _Room:
             return CannotLoad(wish.model, best_case.refusals)
         if self._first:
             return Wait(wish.model, f"`{self._first}` has waited longer")
-        if not self._place(wish, leaving).refusals:
+        placement = self._place(wish, leaving)
+        if not placement.refusals:
+            self._take(placement)
             return Wait(wish.model, f"{_names(leaving)} makes room")
-        return self._evict(wish, movable, leaving)
+        chosen = self._whom_to_unload(wish, movable, leaving)
+        if chosen:
+            return self._make_room(wish, chosen, leaving)
+        self._first, self._is_first_starving = wish.model, self._is_starving(wish)
+        until = self._next_chance(wish, movable)
+        return Wait(wish.model, f"{_names(movable)} stays for now", until)
 
-    def _evict(
+    def _whom_to_unload(
         self, wish: Wish, movable: list[Resident], leaving: list[Resident]
-    ) -> MakeRoom | Wait:
+    ) -> list[Resident]:
         settled = [each for each in movable if self._stays_until(each) <= self._now]
         idle = [each for each in settled if each.is_idle]
-        for candidates in (idle, settled if self._is_starving(wish) else []):
-            chosen = self._cheapest(wish, candidates, leaving)
-            if chosen:
-                return MakeRoom(
-                    wish.model,
-                    unloaded=tuple(each.model for each in chosen if not each.running),
-                    drained=tuple(each.model for each in chosen if each.running),
-                )
-        return Wait(
-            wish.model, f"{_names(movable)} stays for now", self._next_chance(wish, movable)
+        chosen = self._cheapest(wish, idle, leaving)
+        if not chosen and self._is_starving(wish):
+            chosen = self._cheapest(wish, settled, leaving)
+        return chosen
+
+    def _make_room(self, wish: Wish, chosen: list[Resident], leaving: list[Resident]) -> MakeRoom:
+        self._take(self._place(wish, leaving + chosen))
+        self._residents = [
+            msgspec.structs.replace(each, is_leaving=True) if each in chosen else each
+            for each in self._residents
+        ]
+        return MakeRoom(
+            wish.model,
+            unloaded=tuple(each.model for each in chosen if not each.running),
+            drained=tuple(each.model for each in chosen if each.running),
         )
 
     def _cheapest(

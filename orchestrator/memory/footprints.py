@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from contract.config import ModelConfig
+from contract.paths import state_dir
 from orchestrator.memory.sizes import MIB
 from orchestrator.status import write_atomically
 
@@ -23,6 +24,10 @@ _NEWEST_WEIGHT: Final = 0.5
 _IRRELEVANT: Final = frozenset(
     {"env", "gpus", "idle_unload_s", "load", "pinned", "replicas", "start_timeout_s"}
 )
+
+
+def footprints_path() -> Path:
+    return state_dir() / "footprints.json"
 
 
 class Footprint(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from contract.paths import state_dir
 from orchestrator.memory.attribution import GpuUse, describe_holders
 from orchestrator.memory.demand import Need
 from orchestrator.memory.footprints import Footprint, Footprints
@@ -38,6 +39,10 @@ _HEADROOM_BYTES: Final = 256 * MIB
 _TOLERANCE_BYTES: Final = 128 * MIB
 #: After that, what a worker left behind is on the account of whoever holds it.
 RELEASE_WITHIN_S: Final = 30.0
+
+
+def ledger_path() -> Path:
+    return state_dir() / "ledger.json"
 
 
 class LedgerFile(msgspec.Struct, frozen=True):

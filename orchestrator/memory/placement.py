@@ -77,6 +77,17 @@ def place(
     )
 
 
+def room_to_keep(demands: Iterable[Demand], devices: Sequence[Device]) -> dict[str, int]:
+    """By UUID, what has to stay free so that each of these could be loaded, one at a time."""
+    kept: dict[str, int] = {}
+    for demand in demands:
+        least = msgspec.structs.replace(demand, wanted_kv_bytes=demand.least_kv_bytes)
+        for assignment in place([least], devices).assignments:
+            for uuid, size in assignment.bytes_by_gpu.items():
+                kept[uuid] = max(kept.get(uuid, 0), size)
+    return kept
+
+
 class _Room:
     """A plan in the making: what is free, and who has been placed."""
 

@@ -98,9 +98,7 @@ class Checkpoint:
 
     @property
     def is_quantised(self) -> bool:
-        return "quantization_config" in self.config or (
-            self.path / "hf_quant_config.json"
-        ).exists()
+        return "quantization_config" in self.config or (self.path / "hf_quant_config.json").exists()
 
     def companions(self, *, with_code: bool) -> Iterator[Path]:
         """Tokenizer, chat template and generation config. Never weights: a plan directory with

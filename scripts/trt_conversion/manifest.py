@@ -30,11 +30,12 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
 
 def inputs_of(manifest: dict[str, Any]) -> dict[str, Any]:
     """What a manifest says that its conversion depended on."""
-    gpu = manifest.get("gpu") or {}
+    if manifest["kind"] == "checkpoint":
+        return {name: manifest.get(name) for name in _INPUTS}
     facts = {
         **manifest,
         "tensorrt_llm": manifest["versions"]["tensorrt_llm"],
-        "compute_capability": gpu.get("compute_capability"),
+        "compute_capability": manifest["gpu"]["compute_capability"],
     }
     return {name: facts.get(name) for name in _INPUTS}
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
@@ -53,6 +53,11 @@ _CAUSES: Final = (
         "--trust-remote-code",
     ),
     _Cause(r"No space left on device", "the disk is full"),
+    _Cause(
+        r"No module named '?tensorrt_llm'?",
+        "this Python has no TensorRT-LLM: `./ew setup --engine cuda-trt` makes an environment "
+        "that has, and `./ew convert-trt` uses it",
+    ),
     _Cause(r"No module named '?modelopt", "pip install nvidia-modelopt into this environment"),
 )
 
@@ -121,8 +126,7 @@ class Stages:
             doing = _latest_stage(self._lines(begin)) or doing
             detail = f": {doing}" if doing else ""
             self._update(f"{title}{detail} ({clock(time.monotonic() - began)})")
-        assert child.stdout is not None
-        answer = child.stdout.read()
+        answer, _ = child.communicate()
         found: dict[str, Any] = json.loads(answer) if answer.strip() else {}
         return found
 
@@ -184,8 +188,6 @@ def _import_path() -> str:
 
 def _end(child: subprocess.Popen[str]) -> None:
     """The child and all that it has started, ranks included."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     child.wait()

@@ -31,6 +31,7 @@ from workers.outbox import EngineLoad, Outbox
 VERSION: Final = "1"
 _DIRECTIVE: Final = re.compile(r"\[\[(\w+)=(\d+(?:\.\d+)?)\]\]")
 _MAX_MODEL_LEN: Final = 1_000_000
+_MOST_BEHIND_S: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ class MockEngine:
                 self._some.clear()
                 await self._some.wait()
                 due = time.monotonic()
-            due += period_s
+            # After a standstill it goes on where it was, and does not catch up.
+            due = max(due, time.monotonic() - _MOST_BEHIND_S) + period_s
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             self.steps += 1
             now = time.monotonic()

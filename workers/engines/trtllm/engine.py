@@ -32,15 +32,15 @@ class TrtllmEngine:
     """Each choice of an answer is a request of its own: TensorRT-LLM mixes up the text of
     choices that are streamed by one."""
 
-    continues = True
-
     def __init__(self, spec: WorkerSpec) -> None:
+        self._beam_width: int = spec.model.engine_args.get("beam_width", 1)
+        #: Beams that were searched from the start would not be found again from the middle.
+        self.continues = self._beam_width == 1
         self._spec = spec
         self._llm: Any = None
         self._answers: dict[str, Answer] = {}
         self._drains = Drains(self._ended)
         self._watching: list[asyncio.Task[None]] = []
-        self._beam_width: int = spec.model.engine_args.get("beam_width", 1)
         self._adapters = _adapters(spec)
 
     async def start(self, outbox: Outbox) -> EngineReport:
@@ -60,8 +60,9 @@ class TrtllmEngine:
             asyncio.create_task(self._watch()),
             asyncio.create_task(report_load(llm, outbox)),
         ]
+        slots = int(llm.args.max_batch_size)
         return EngineReport(
-            __version__, self._slots(), self._max_model_len, pseudo_streaming=not self._streams
+            __version__, slots, self._max_model_len, pseudo_streaming=not self._streams
         )
 
     async def submit(self, job: Job) -> None:
@@ -101,12 +102,6 @@ class TrtllmEngine:
     @property
     def _streams(self) -> bool:
         return "streaming" in self._takes and self._beam_width == 1
-
-    def _slots(self) -> int:
-        configured = self._spec.model.max_batch_size
-        if self._files.plan is not None:
-            return configured or self._files.plan.max_batch_size
-        return configured or int(self._llm.args.max_batch_size)
 
     def _request(
         self, job: Job, answer: Answer, inputs: list[int], max_tokens: int, emitted: int

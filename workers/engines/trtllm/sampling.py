@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import Any, Final
 
-from contract.messages import Guided, Sampling
+from contract.messages import ErrorCode, Guided, Sampling
+from workers.engine import JobRejected
 from workers.engines.prompts import choices_of
 from workers.engines.trtllm.model_files import ModelFiles
 
@@ -56,7 +57,7 @@ def _randomness(asked: Sampling, defaults: dict[str, Any], choice: int) -> dict[
     top_p = _or_default(asked, defaults, "top_p")
     top_k = _or_default(asked, defaults, "top_k")
     if temperature == 0 or top_p == 0 or top_k == 1:
-        return {"top_k": 1}
+        return {"top_k": 1, "top_p": top_p or None, "temperature": temperature or None}
     seed = secrets.randbits(63) if asked.seed is None else asked.seed + choice
     return {
         "temperature": 1.0 if temperature is None else temperature,
@@ -72,15 +73,33 @@ def _or_default(asked: Sampling, defaults: dict[str, Any], name: str) -> Any:
 
 
 def _guided(guided: Guided) -> Any:
+    """Raises `JobRejected` if the constraint cannot be read: TensorRT-LLM would find out only
+    when the request runs."""
     from tensorrt_llm.llmapi import GuidedDecodingParams
 
+    if guided.kind == "json_object":
+        return GuidedDecodingParams(json_object=True)
+    if guided.kind == "choice":
+        guided = Guided("regex", alternation(choices_of(guided.value)))
+    try:
+        _read_constraint(guided)
+    except (RuntimeError, ValueError) as error:
+        message = f"the constraint cannot be read: {str(error).splitlines()[0]}"
+        raise JobRejected(ErrorCode.INVALID_REQUEST, message) from None
+    return GuidedDecodingParams(**{guided.kind: guided.value})
+
+
+def _read_constraint(guided: Guided) -> None:
+    """With the library that TensorRT-LLM itself uses."""
+    from xgrammar import Grammar
+
     match guided.kind:
-        case "json_object":
-            return GuidedDecodingParams(json_object=True)
-        case "choice":
-            return GuidedDecodingParams(regex=alternation(choices_of(guided.value)))
-        case _:
-            return GuidedDecodingParams(**{guided.kind: guided.value})
+        case "json":
+            Grammar.from_json_schema(guided.value)
+        case "regex":
+            Grammar.from_regex(guided.value)
+        case "grammar":
+            Grammar.from_ebnf(guided.value)
 
 
 def _escaped(text: str) -> str:

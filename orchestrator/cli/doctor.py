@@ -1,0 +1,35 @@
+"""`ew doctor`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from orchestrator.checkup import check_up
+from orchestrator.preflight import describe
+from orchestrator.terminal import say
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Look for what is wrong on this host.
+
+    Exit code 1 if something has to be mended; what to mind only is said, too.
+    """
+    findings = {}
+    for part, checks in check_up():
+        findings[part] = checks
+        if not as_json:
+            sys.stdout.writelines(f"{line}\n" for line in (part, *describe(checks)))
+    broken = sum(check.is_fatal for checks in findings.values() for check in checks)
+    if as_json:
+        rows = {part: [check._asdict() for check in checks] for part, checks in findings.items()}
+        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+    else:
+        say(f"\n{broken} to be mended" if broken else "\nnothing to be mended")
+    if broken:
+        raise typer.Exit(1)

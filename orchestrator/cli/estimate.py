@@ -1,0 +1,74 @@
+"""`ew estimate`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from contract.config import ModelConfig
+from orchestrator.memory.outlook import Outlook, imagined, outlook, this_host
+from orchestrator.memory.outlook_text import lines_of
+from orchestrator.plan import Choice, chosen_models, read_config
+from orchestrator.status import read_status
+from orchestrator.terminal import say
+
+
+def estimate(
+    model: Annotated[
+        str | None, typer.Argument(help="Only this model; every configured one if not given.")
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="NxGIB", help="On imagined GPUs: `2x80` is two, of 80 GiB each."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Show what models need of the GPUs, and where they would go.
+
+    Works without a GPU. Nothing is loaded or started.
+    """
+    config = read_config()
+    chosen = chosen_models(config, Choice(models=(model,) if model else ()))
+    where = imagined(on) if on else this_host(read_status())
+    found = outlook(config.models, chosen, where, _engine_of)
+    if as_json:
+        content = msgspec.json.encode({"gpus": where.devices, "models": [*map(_figures, found)]})
+        sys.stdout.write(msgspec.json.format(content).decode() + "\n")
+    else:
+        lines = (line for one in found for line in (*lines_of(one), ""))
+        sys.stdout.write("\n".join(lines))
+    if not where.devices:
+        say(f"no GPU to place them on: {where.problem}; `--on 1x80` imagines one of 80 GiB")
+    elif not all(one.is_good for one in found):
+        raise typer.Exit(1)
+
+
+def _engine_of(model: ModelConfig) -> str:
+    """`vllm` is looked at as it runs on a GPU, also where there is none."""
+    return "cuda-vllm" if model.engine == "vllm" else model.engine
+
+
+def _figures(one: Outlook) -> dict[str, object]:
+    """A model as programs read it: bytes on each of its GPUs, and its workers' places."""
+    need = one.need
+    figures: dict[str, object] = {"id": one.model_id, "engine": one.engine, "error": one.error}
+    if need is not None:
+        figures |= {
+            "gpus_per_worker": need.estimate.gpus,
+            "workers": need.model.replicas,
+            "parts": need.estimate.parts,
+            "kv_cache": need.estimate.kv_cache,
+            "least_bytes": need.estimate.least_bytes,
+            "wanted_bytes": need.estimate.wanted_bytes,
+            "fraction": need.estimate.fraction,
+            "notes": need.estimate.notes,
+            "measured": need.footprint,
+        }
+    return figures | {
+        "running": one.reservations,
+        "placed": one.assignments,
+        "refused": one.refusals,
+    }

@@ -1,0 +1,45 @@
+"""What a setup would do, exactly, without doing it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from orchestrator.environments.installation import installations
+from orchestrator.environments.installer import Uv
+from orchestrator.environments.lock_file import read_lock
+from orchestrator.environments.plan import SetupPlan
+from orchestrator.environments.setup import (
+    install_command,
+    preflight_of,
+    requirements_file,
+    venv_command,
+)
+from orchestrator.preflight import describe
+
+
+def rehearse(plan: SetupPlan, uv: Uv) -> Iterator[str]:
+    """The preflight's findings, then the commands, as lines of text."""
+    release = plan.release
+    yield f"{plan.engine.engine} {release.version} as `{plan.name}`, with {plan.manager}"
+    if plan.made():
+        yield "nothing to do: it is there, and current"
+        return
+    yield "\npreflight"
+    yield from describe(list(preflight_of(plan, uv)))
+    yield "\ncommands"
+    if plan.conda:
+        yield f"  {shlex.join(plan.conda.create_command(plan.name, release.pythons[0]))}"
+    else:
+        yield f"  uv {shlex.join(venv_command(plan, uv.find_python(release.pythons)))}"
+    for number, installation in enumerate(installations(release, plan.wheelhouse), 1):
+        command = install_command(plan, uv, installation, requirements_file(plan, number))
+        variables = uv.with_index(installation.index).items()
+        prefix = "".join(f"{name}={shlex.quote(value)} " for name, value in variables)
+        yield f"  {prefix}uv {shlex.join(command)}    # {installation.title}"
+    yield f"  import {plan.engine.library}, on {plan.engine.device}"
+    if release.lock:
+        count = len(read_lock(release.lock_path).entries)
+        yield f"\n{count} packages, each with its hashes in deploy/engines/{release.lock}"
+    else:
+        yield f"\nnot locked: {release.why_no_lock}"

@@ -1,0 +1,68 @@
+"""Writes down what the supervisor knows: for `status`, and for the next supervisor."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+import msgspec
+
+from orchestrator.process import Identity
+from orchestrator.report import Report
+from orchestrator.runfile import Run, remove_run, write_run
+from orchestrator.status import status_path, write_atomically
+from orchestrator.unit import Unit
+
+log = logging.getLogger(__name__)
+_EVERY_S: Final = 1.0
+
+
+class Publisher:
+    """Keeps the run file exact and the status file fresh."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.report = Report(identity)
+        self._identity = identity
+        self._written_at = 0.0
+        self._run: Run | None = None
+
+    @property
+    def next_at(self) -> float:
+        """When the status is to be written again, on the monotonic clock."""
+        return self._written_at + _EVERY_S
+
+    def publish(
+        self,
+        units: dict[str, Unit],
+        *,
+        redis_url: str | None,
+        variables: dict[str, str],
+        is_stopping: bool,
+        has_changed: bool,
+    ) -> None:
+        """Write what is due. A full disk is logged, and no reason to stop."""
+        run = Run(
+            supervisor=self._identity,
+            redis_url=redis_url,
+            variables=variables,
+            units=[unit.record() for unit in units.values()],
+            is_stopping=is_stopping,
+        )
+        is_due = has_changed or time.monotonic() >= self.next_at
+        try:
+            if run != self._run and units:
+                write_run(run)
+                self._run = run
+            if is_due:
+                status = self.report.status(units, external_redis=redis_url is not None)
+                write_atomically(status_path(), msgspec.json.encode(status))
+        except OSError as error:
+            log.error("cannot publish the state: %s", error)
+        if is_due:
+            self._written_at = time.monotonic()
+
+    def withdraw(self) -> None:
+        """Nothing runs any more."""
+        status_path().unlink(missing_ok=True)
+        remove_run()

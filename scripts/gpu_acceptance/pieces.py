@@ -1,0 +1,421 @@
+"""The pieces: each tries one promise and writes down what it saw."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from installation import ENV, Installation, wait_for
+from models import make_model
+from results import GIB, Failure, Piece
+from watch import MIB, Watch, bytes_of, family, look, used_bytes
+
+from contract.config import ModelConfig
+from orchestrator.memory.estimate import Estimate, estimate_model
+from orchestrator.memory.running import Card
+from orchestrator.memory.sizes import show
+
+_CARD_MIB = 143771
+#: Not among the results: their files look large, though they are all hole.
+_MODELS = Path(tempfile.gettempdir()) / "ew-acceptance-models"
+_FULL_ANSWER = {"max_tokens": 16, "temperature": 0.8, "top_p": 0.9, "ignore_eos": True}
+#: The promise of docs/memory.md.
+_ALLOWED_SHARE, _ALLOWED_BYTES = 0.10, GIB
+_NEEDS = re.compile(r"needs ([\d.]+) GiB")
+_FREE = re.compile(r"([\d.]+) GiB free of ([\d.]+) GiB")
+
+
+class Setting(NamedTuple):
+    """How the script was called."""
+
+    out: Path
+    is_mock: bool
+    only: tuple[str, ...]
+    deadline: float
+
+    def installation(self, name: str, gpus: int = 1) -> Installation:
+        cards = [
+            {"uuid": f"GPU-mock-{number}", "total_mib": _CARD_MIB, "driver_mib": 615}
+            for number in range(gpus)
+        ]
+        return Installation(self.out / f"logs-{name}", cards if self.is_mock else None)
+
+    def left_s(self) -> float:
+        return self.deadline - time.monotonic()
+
+
+class Combination(NamedTuple):
+    """A model of which the estimate is held against NVML."""
+
+    shape: str
+    dtype: str
+    max_model_len: int
+    batch: int
+    graphs: bool = True
+
+    @property
+    def name(self) -> str:
+        parts = (self.shape, self.dtype, self.max_model_len, self.batch)
+        return "-".join(map(str, parts)) + ("" if self.graphs else "-eager")
+
+
+COMBINATIONS = (
+    Combination("0.5B", "bfloat16", 2048, 16),
+    Combination("0.5B", "bfloat16", 8192, 64),
+    Combination("0.5B", "float16", 32768, 8, graphs=False),
+    Combination("0.5B", "bfloat16", 4096, 256),
+    Combination("7B", "bfloat16", 4096, 16),
+    Combination("7B", "bfloat16", 16384, 64),
+    Combination("7B", "float16", 8192, 128),
+    Combination("7B", "bfloat16", 8192, 32, graphs=False),
+)
+
+
+def card_of(gpu: Any) -> Card:
+    return Card(gpu.name, gpu.total_mib * MIB)
+
+
+def model_of(setting: Setting, shape: str, **settings: Any) -> dict[str, Any]:
+    """A model's entry in the configuration: vLLM with dummy weights; or the mock engine that
+    takes as much memory as vLLM is estimated to take."""
+    args = {"load_format": "dummy", **settings.pop("engine_args", {})}
+    path = make_model(_MODELS, shape)
+    real = {"engine": "cuda-vllm", "env": ENV, "model_path": str(path), **settings}
+    real["engine_args"] = args
+    if not setting.is_mock:
+        return real
+    need = estimate_of(real, Card("", _CARD_MIB * MIB))
+    kept = {key: settings[key] for key in ("load", "pinned", "replicas") if key in settings}
+    parallel = {"tensor_parallel_size": settings.get("tensor_parallel_size", 1)}
+    script = {"allocate_mib": need.wanted_bytes // MIB, "load_s": 0.3}
+    return {"engine": "mock", "model_path": "none", "engine_args": script, **kept, **parallel}
+
+
+def estimate_of(entry: dict[str, Any], card: Card) -> Estimate:
+    model = ModelConfig(**entry)
+    found = estimate_model(model, "cuda-vllm", card)
+    if found is None:
+        raise Failure("cuda-vllm takes no GPU memory?")
+    return found
+
+
+def cache_bytes(entry_bytes: int) -> dict[str, Any]:
+    return {"kv_cache_memory_bytes": entry_bytes}
+
+
+def check(setting: Setting, piece: Piece) -> None:
+    """What is on this host, so that the other pieces do not fail for want of it."""
+    with setting.installation("check") as ew:
+        snapshot = look()
+        piece.require("NVML answers", not snapshot.problem, snapshot.problem or None)
+        piece.note("driver", snapshot.driver_version)
+        for gpu in snapshot.gpus:
+            piece.note(f"GPU {gpu.index}", f"{gpu.name}, {gpu.total_mib} MiB, {gpu.used_mib} used")
+        for package in ("torch", "vllm", "fastapi", "redis", "nvidia-ml-py"):
+            piece.note(package, _version(package))
+        ew.configure({"small": model_of(setting, "0.5B", max_model_len=4096, max_batch_size=16)})
+        shown = ew.ew("estimate", "small", may_fail=True)
+        piece.note("estimate", (shown.stdout or shown.stderr).strip())
+        _check_imports(ew, piece, ["fastapi", "uvicorn", "redis", "msgspec", "typer", "psutil"])
+        if not setting.is_mock:
+            _check_imports(ew, piece, ["torch", "vllm"])
+
+
+def estimate(setting: Setting, piece: Piece) -> None:
+    """The estimate against NVML, at rest and under load, for one combination after the other."""
+    chosen = [each for each in COMBINATIONS if not setting.only or each.name in setting.only]
+    slowest_s = 75.0
+    for combination in chosen:
+        if setting.left_s() < slowest_s:
+            piece.note(f"not tried: {combination.name}", "no time left; run it with --only")
+            continue
+        began = time.monotonic()
+        try:
+            _measure(setting, piece, combination)
+        except Failure as error:
+            piece.check(f"{combination.name} runs", False, str(error))
+        slowest_s = max(slowest_s, time.monotonic() - began)
+
+
+def _measure(setting: Setting, piece: Piece, combination: Combination) -> None:
+    entry = _entry_of(combination)
+    need = estimate_of(entry, card_of(look().gpus[0]) if not setting.is_mock else _mock_card())
+    cache = min(need.kv_cache.wanted_bytes, 40 * GIB)
+    entry["engine_args"] |= cache_bytes(cache)
+    configured = entry if not setting.is_mock else _mock_entry(need, cache)
+    with setting.installation(f"estimate-{combination.name}") as ew:
+        ew.configure({"m": configured})
+        ew.ew("start", "--model", "m", timeout_s=240)
+        (worker,) = ew.workers("m")
+        rest = max(bytes_of(family(worker["pid"])).values(), default=0)
+        with Watch(family(worker["pid"])) as watch:
+            _load(ew, "m", combination)
+        peak = max(rest, watch.most_bytes)
+    row = {
+        "combination": combination.name,
+        **combination._asdict(),
+        "kv_cache_bytes": cache,
+        "parts": {part.name: part.size_bytes for part in need.parts},
+        "estimated_rest": need.fixed_bytes - need.unseen_at_rest_bytes + cache,
+        "measured_rest": rest,
+        "estimated_peak": need.fixed_bytes + cache,
+        "measured_peak": peak,
+        "ready_after_s": worker["ready_after_s"],
+    }
+    piece.rows.append(row)
+    error = row["estimated_peak"] - peak
+    piece.check(
+        f"{combination.name}: the estimate is within 10 % or 1 GiB",
+        peak > 0 and abs(error) <= max(_ALLOWED_BYTES, _ALLOWED_SHARE * peak),
+        f"{show(row['estimated_peak'])} estimated, {show(peak)} by NVML ({show(rest)} at rest)",
+    )
+
+
+def _entry_of(combination: Combination) -> dict[str, Any]:
+    args: dict[str, Any] = {"load_format": "dummy"}
+    if not combination.graphs:
+        args["enforce_eager"] = True
+    path = make_model(_MODELS, combination.shape)
+    return {
+        "engine": "cuda-vllm",
+        "env": ENV,
+        "model_path": str(path),
+        "dtype": combination.dtype,
+        "max_model_len": combination.max_model_len,
+        "max_batch_size": combination.batch,
+        "engine_args": args,
+    }
+
+
+def _mock_card() -> Card:
+    return Card("", _CARD_MIB * MIB)
+
+
+def _mock_entry(need: Estimate, cache: int) -> dict[str, Any]:
+    script = {"allocate_mib": (need.fixed_bytes + cache) // MIB}
+    return {"engine": "mock", "model_path": "none", "engine_args": script}
+
+
+def _load(ew: Installation, model: str, combination: Combination) -> None:
+    """Prompts that fill whole steps of the engine, and a full batch that is sampled. Every digit
+    is a token of its own."""
+    prompt_len = max(16, min(combination.max_model_len - 64, 4096))
+    prompts = [
+        "".join(str((turn + place) % 10) for place in range(prompt_len)) for turn in range(8)
+    ]
+    prompts += [str(turn) * 32 for turn in range(combination.batch)]
+    with ThreadPoolExecutor(min(len(prompts), 64)) as pool:
+        answers = [pool.submit(ew.ask, model, prompt=each, **_FULL_ANSWER) for each in prompts]
+        for answer in answers:
+            answer.result()
+
+
+def share(setting: Setting, piece: Piece) -> None:
+    """Two models on one GPU, without a fraction in the configuration, both asked at once."""
+    with setting.installation("share") as ew:
+        ew.configure(
+            {
+                "small": model_of(setting, "0.5B", max_model_len=4096, max_batch_size=16),
+                "large": model_of(setting, "7B", max_model_len=8192, max_batch_size=32),
+            }
+        )
+        before = used_bytes()
+        began = time.monotonic()
+        ew.ew("start", timeout_s=320)
+        piece.note("both ready after", f"{time.monotonic() - began:.0f} s")
+        _check_places(ew, piece, ["small", "large"])
+        with ThreadPoolExecutor(16) as pool:
+            names = [name for _ in range(8) for name in ("small", "large")]
+            answers = [pool.submit(ew.ask, name, **_FULL_ANSWER) for name in names]
+            texts = [answer.result()["choices"][0]["finish_reason"] for answer in answers]
+        piece.check("both answer at once", texts == ["length"] * 16, f"{len(texts)} answers")
+        after = look().gpus[0]
+        piece.note("used on the GPU", f"{show(before)} before, {show(after.used_mib * MIB)} after")
+
+
+def _check_places(ew: Installation, piece: Piece, models: list[str]) -> None:
+    """Each worker has no more than was reserved for it."""
+    reserved = _reserved(ew)
+    snapshot = look()
+    for model in models:
+        for worker in ew.workers(model):
+            slot, has = worker["slot"], bytes_of(family(worker["pid"]), snapshot)
+            promised = reserved.get(slot, {})
+            fits = bool(has) and all(used <= promised.get(uuid, 0) for uuid, used in has.items())
+            found = {
+                uuid: f"{show(used)} of {show(promised.get(uuid, 0))}" for uuid, used in has.items()
+            }
+            piece.check(f"{slot} has no more than its reservation", fits, found)
+
+
+def _reserved(ew: Installation) -> dict[str, dict[str, int]]:
+    from orchestrator.memory.ledger import read_reservations
+
+    held = read_reservations(ew.state / "ledger.json")
+    return {each.slot: each.reserved_bytes for each in held}
+
+
+def evict(setting: Setting, piece: Piece) -> None:
+    """A model that does not fit is refused in numbers; then an idle one on demand goes for it."""
+    with setting.installation("evict") as ew:
+        total = look().gpus[0].total_mib * MIB
+        keeper = _sized(setting, "7B", total * 34 // 100)
+        filler = _sized(setting, "0.5B", total * 40 // 100)
+        third = _sized(setting, "7B", total * 40 // 100)
+        ew.configure({"keeper": keeper, "filler": filler, "third": third})
+        ew.ew("start", "--model", "keeper", "--model", "filler", timeout_s=280)
+        free = look().gpus[0].free_mib * MIB
+        refused = ew.ew("start", "--model", "third", timeout_s=120, may_fail=True)
+        _check_refusal(piece, refused, free, setting)
+
+        ew.ew("stop", "filler", timeout_s=90)
+        ew.configure(
+            {
+                "keeper": keeper,
+                "filler": filler | {"load": "on-demand"},
+                "third": third | {"load": "on-demand"},
+            }
+        )
+        ew.ew("start", timeout_s=120)
+        piece.check("filler is loaded on demand", _answers(ew, "filler"))
+        began = time.monotonic()
+        piece.check("third is served", _answers(ew, "third"))
+        piece.note("third waited", f"{time.monotonic() - began:.0f} s")
+        gone = not any(worker["pid"] for worker in ew.workers("filler"))
+        piece.check("filler, idle and on demand, has made room", gone)
+        piece.check("keeper, which is always loaded, still serves", _answers(ew, "keeper"))
+
+
+def _sized(setting: Setting, shape: str, size_bytes: int) -> dict[str, Any]:
+    """A model whose KV cache makes it as large as that."""
+    entry = model_of(setting._replace(is_mock=False), shape, max_model_len=4096, max_batch_size=16)
+    card = _mock_card() if setting.is_mock else card_of(look().gpus[0])
+    need = estimate_of(entry, card)
+    cache = size_bytes - need.fixed_bytes
+    if setting.is_mock:
+        return _mock_entry(need, cache)
+    entry["engine_args"] |= cache_bytes(cache)
+    return entry
+
+
+def _check_refusal(
+    piece: Piece, refused: subprocess.CompletedProcess[str], free: int, setting: Setting
+) -> None:
+    text = refused.stderr + refused.stdout
+    piece.note("refusal", text.strip())
+    piece.check("what does not fit is refused", refused.returncode == 1)
+    needs, stated = _NEEDS.search(text), _FREE.search(text)
+    piece.check("the refusal says what is needed", needs is not None)
+    right = stated is not None and abs(float(stated[1]) * GIB - free) <= 1.5 * GIB
+    piece.check("the refusal says what is free, as NVML does", right, f"NVML: {show(free)}")
+    named = "keeper" in text and "filler" in text
+    piece.check("the refusal names who has the rest", named)
+
+
+def _answers(ew: Installation, model: str) -> bool:
+    return bool(ew.ask(model)["choices"])
+
+
+def kill(setting: Setting, piece: Piece) -> None:
+    """SIGKILL of an engine's parent: its memory is free within 5 s, and it serves again."""
+    with setting.installation("kill") as ew:
+        before = used_bytes()
+        ew.configure({"small": model_of(setting, "0.5B", max_model_len=4096, max_batch_size=16)})
+        ew.ew("start", timeout_s=240)
+        piece.require("it serves", _answers(ew, "small"))
+        (worker,) = ew.workers("small")
+        pids = family(worker["pid"])
+        has = sum(bytes_of(pids).values())
+        piece.note("before the kill", f"{len(pids)} processes with {show(has)}")
+        with Watch(every_s=0.02) as watch:
+            killed = time.monotonic()
+            os.kill(worker["pid"], signal.SIGKILL)
+            back = wait_for(
+                lambda: watch.first_below(before + 64 * MIB), 30, "memory at its baseline"
+            )
+        piece.check(
+            "memory is at its baseline within 5 s", back - killed <= 5, f"{back - killed:.2f} s"
+        )
+        left = [pid for pid in pids if Path(f"/proc/{pid}/stat").exists() and not _is_zombie(pid)]
+        piece.check("no process of it is left", not left, left or None)
+        wait_for(lambda: _serves_again(ew, worker["pid"]), 200, "it serves again", every_s=1)
+        piece.check("it serves again", True, f"{time.monotonic() - killed:.0f} s after the kill")
+
+
+def _serves_again(ew: Installation, former: int) -> bool:
+    workers = ew.workers("small")
+    if not workers or workers[0]["pid"] in (None, former) or workers[0]["state"] != "ready":
+        return False
+    return _answers(ew, "small")
+
+
+def two(setting: Setting, piece: Piece) -> None:
+    """On two GPUs: one model over both, and two workers of another on one each."""
+    with setting.installation("two", gpus=2) as ew:
+        gpus = look().gpus
+        piece.require("there are two GPUs", len(gpus) >= 2, len(gpus))
+        wide = {"max_model_len": 8192, "max_batch_size": 32, "tensor_parallel_size": 2}
+        ew.configure(
+            {
+                "wide": model_of(setting, "7B", **wide),
+                "twice": model_of(
+                    setting, "0.5B", max_model_len=4096, max_batch_size=16, replicas=2
+                ),
+            }
+        )
+        ew.ew("start", timeout_s=400)
+        _check_places(ew, piece, ["wide", "twice"])
+        (spread,) = (bytes_of(family(worker["pid"])) for worker in ew.workers("wide"))
+        piece.check(
+            "the wide model is on both GPUs",
+            len(spread) == 2,
+            {k: show(v) for k, v in spread.items()},
+        )
+        places = [tuple(bytes_of(family(worker["pid"]))) for worker in ew.workers("twice")]
+        apart = (
+            len(places) == 2 and len(set(places)) == 2 and all(len(each) == 1 for each in places)
+        )
+        piece.check("the workers of the other are on one GPU each", apart, places)
+        piece.check("both serve", _answers(ew, "wide") and _answers(ew, "twice"))
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not here"
+
+
+def _check_imports(ew: Installation, piece: Piece, names: list[str]) -> None:
+    """Whether ew's own processes will find these."""
+    command = [ew.python, "-P", "-c", f"import {', '.join(names)}"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1:] or None
+    piece.check(f"ew's processes can import {', '.join(names)}", done.returncode == 0, last)
+
+
+PIECES: dict[str, Callable[[Setting, Piece], None]] = {
+    "check": check,
+    "estimate": estimate,
+    "share": share,
+    "evict": evict,
+    "kill": kill,
+    "two": two,
+}

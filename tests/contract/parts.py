@@ -1,0 +1,80 @@
+"""Workers of one model as far as the queue can see them: a name, a lease, and a reader."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from redis.asyncio import Redis
+
+from contract.bus.client import RedisClient
+from contract.bus.heartbeats import Heartbeats
+from contract.bus.queue import Attempt, Claim, JobQueue, Refused, Ticket
+from contract.messages import Heartbeat, Job, Sampling, State
+
+REPLY = "ew:out:nobody"
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 5.0) -> None:
+    """Return once the condition holds; fail the test after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        assert time.monotonic() < deadline, f"{condition} did not come true in {timeout_s} s"
+        await asyncio.sleep(0.01)
+
+
+def a_job(queue: JobQueue, job_id: str, prompt: str = "hello") -> Job:
+    return Job(id=job_id, model=queue.model, sampling=Sampling(max_tokens=4), prompt=prompt)
+
+
+async def put(queue: JobQueue, job_id: str, *, deadline_ms: int = 60_000) -> Ticket:
+    return await queue.put(
+        a_job(queue, job_id),
+        REPLY,
+        "0",
+        max_waiting=1000,
+        deadline_ms=deadline_ms,
+        must_be_served=False,
+    )
+
+
+async def beat(db: RedisClient, model: str, worker: str, *, ready: bool = True) -> bool:
+    heartbeat = Heartbeat(worker, model, "mock", "here", 1, State.READY)
+    return await Heartbeats(db, model).beat(worker, heartbeat, ready=ready)
+
+
+async def end_lease(db: RedisClient, model: str, worker: str) -> None:
+    """What the passing of time does to a worker that does not beat."""
+    await db.zadd(f"ew:{{{model}}}:leases", {worker: 1})
+
+
+async def claim(queue: JobQueue, db: Redis, worker: str, count: int = 10) -> list[Claim]:
+    return await queue.claim(db, worker, count, block_ms=1)
+
+
+async def begin(queue: JobQueue, db: Redis, worker: str) -> list[Attempt | Refused]:
+    """Claim what waits, and begin it."""
+    return await queue.begin(worker, await claim(queue, db, worker))
+
+
+def attempts(begun: list[Attempt | Refused]) -> list[Attempt]:
+    """What was begun, all of which is to be run."""
+    assert all(isinstance(each, Attempt) for each in begun)
+    return [each for each in begun if isinstance(each, Attempt)]
+
+
+async def begin_one(queue: JobQueue, db: Redis, worker: str) -> Attempt:
+    (attempt,) = attempts(await begin(queue, db, worker))
+    return attempt
+
+
+async def lose(queue: JobQueue, worker: str, heir: str) -> list[Attempt | Refused]:
+    """A worker is lost, and another takes all that it held."""
+    await end_lease(queue.db, queue.model, worker)
+    return await queue.begin(heir, await queue.take_over(heir, 100))
+
+
+async def state_of(queue: JobQueue, job_id: str) -> str | None:
+    state = await queue.db.hget(queue.job_key(job_id), "state")
+    return state.decode() if state else None

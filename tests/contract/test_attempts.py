@@ -1,0 +1,250 @@
+"""An attempt's number fences: only the last attempt at a job can end it, and only once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from contract.bus.queue import MAX_ATTEMPTS, Attempt, Claim, JobQueue, Refused
+from contract.messages import encode_job
+from tests.contract.parts import (
+    a_job,
+    attempts,
+    beat,
+    begin,
+    begin_one,
+    claim,
+    end_lease,
+    lose,
+    put,
+    state_of,
+)
+
+
+async def test_attempts_are_numbered_from_one_and_grow(queue: JobQueue, db: Redis) -> None:
+    await put(queue, "a")
+    first = await begin_one(queue, db, "w0")
+    (second,) = attempts(await lose(queue, "w0", "w1"))
+    assert (first.number, second.number) == (1, 2)
+
+
+async def test_an_old_attempt_can_neither_end_nor_release_the_job(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    old = await begin_one(queue, db, "w0")
+    (new,) = attempts(await lose(queue, "w0", "w1"))
+    assert await queue.complete("w0", [(old, "failed")]) == 1
+    await queue.release("w0", [old])
+    assert await state_of(queue, "a") == "running"
+    assert await db.xlen(queue.key) == 1
+    (pending,) = await db.xpending_range(queue.key, "workers", "-", "+", 9)
+    assert pending["consumer"] == b"w1"
+    assert await queue.complete("w1", [(new, "done")]) == 0
+    assert await state_of(queue, "a") == "done"
+
+
+async def test_the_number_alone_is_not_enough_to_end_a_job(queue: JobQueue, db: Redis) -> None:
+    await put(queue, "a")
+    attempt = await begin_one(queue, db, "w0")
+    assert await queue.complete("impostor", [(attempt, "done")]) == 1
+    assert await state_of(queue, "a") == "running"
+
+
+async def test_completing_twice_is_safe_and_the_first_end_stays(queue: JobQueue, db: Redis) -> None:
+    await put(queue, "a")
+    attempt = await begin_one(queue, db, "w")
+    assert await queue.complete("w", [(attempt, "done")]) == 0
+    assert await queue.complete("w", [(attempt, "failed")]) == 0
+    assert await state_of(queue, "a") == "done"
+    assert await queue.waiting() == 0
+
+
+async def test_fenced_attempts_are_counted_among_those_that_end(queue: JobQueue, db: Redis) -> None:
+    for job_id in "ab":
+        await put(queue, job_id)
+    a, b = attempts(await begin(queue, db, "w0"))
+    fenced = await queue.complete("w0", [(a, "done"), (b._replace(number=7), "done")])
+    assert fenced == 1
+    assert [await state_of(queue, job_id) for job_id in "ab"] == ["done", "running"]
+
+
+async def test_a_job_past_its_deadline_is_refused_and_not_run(queue: JobQueue, db: Redis) -> None:
+    await put(queue, "a", deadline_ms=0)
+    (refused,) = await begin(queue, db, "w")
+    assert isinstance(refused, Refused)
+    assert refused.reason == "expired"
+    assert (refused.attempt.number, refused.attempt.reply) == (1, "ew:out:nobody")
+
+
+async def test_a_refusal_that_its_worker_never_told_is_told_by_the_next(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a", deadline_ms=0)
+    await begin(queue, db, "w0")
+    (refused,) = await lose(queue, "w0", "w1")
+    assert isinstance(refused, Refused)
+    assert await queue.complete("w1", [(refused.attempt, "failed")]) == 0
+    assert await lose(queue, "w1", "w2") == []
+    assert await state_of(queue, "a") == "failed"
+
+
+async def test_a_job_that_broke_every_worker_is_refused_with_one_dead_letter(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    await begin(queue, db, "w0")
+    for n in range(1, MAX_ATTEMPTS):
+        attempts(await lose(queue, f"w{n - 1}", f"w{n}"))
+    (refused,) = await lose(queue, f"w{MAX_ATTEMPTS - 1}", "x")
+    assert isinstance(refused, Refused)
+    assert (refused.reason, refused.attempt.number) == ("poison", MAX_ATTEMPTS + 1)
+    (again,) = await lose(queue, "x", "y")
+    assert isinstance(again, Refused)
+    ((_, letter),) = await db.xrange(queue.dead_key)
+    assert letter == {b"reason": b"poison", b"job": encode_job(a_job(queue, "a"))}
+
+
+async def test_released_attempts_use_up_their_number_but_do_not_count(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    attempt = await begin_one(queue, db, "w0")
+    for n in range(1, 3 * MAX_ATTEMPTS):
+        await queue.release("w0", [attempt])
+        (attempt,) = attempts(await queue.begin("w0", await queue.take_over("w0", 1)))
+        assert attempt.number == n + 1
+    for n in range(MAX_ATTEMPTS - 1):
+        attempts(await lose(queue, f"w{n}", f"w{n + 1}"))
+    (refused,) = await lose(queue, f"w{MAX_ATTEMPTS - 1}", "x")
+    assert isinstance(refused, Refused)
+
+
+async def test_a_released_job_is_there_for_others_at_once_and_fences_who_gave_it_back(
+    queue: JobQueue, db: Redis
+) -> None:
+    await beat(db, queue.model, "w0")
+    await put(queue, "a")
+    given = await begin_one(queue, db, "w0")
+    await queue.release("w0", [given])
+    assert await queue.complete("w0", [(given, "done")]) == 1
+    (claimed,) = await queue.take_over("w1", 1)
+    assert claimed.job_id == "a"
+
+
+async def test_a_forgiven_attempt_does_not_count_but_not_without_end(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    begun: Attempt | Refused = await begin_one(queue, db, "w0")
+    worker = 0
+    while isinstance(begun, Attempt):
+        assert worker < 4 * MAX_ATTEMPTS
+        await queue.forgive(f"w{worker}", begun)
+        (begun,) = await lose(queue, f"w{worker}", f"w{worker + 1}")
+        worker += 1
+    assert worker > MAX_ATTEMPTS
+    assert begun.reason == "poison"
+
+
+async def test_only_the_attempt_that_owns_a_job_can_be_forgiven(queue: JobQueue, db: Redis) -> None:
+    await put(queue, "a")
+    old = await begin_one(queue, db, "w0")
+    await end_lease(db, queue.model, "w0")
+    claims = await queue.take_over("w1", 9)
+    assert await queue.lost_attempts(claims) == {old.entry: 1}
+    await queue.begin("w1", claims)
+    await queue.forgive("w0", old)
+    assert await queue.lost_attempts(claims) == {old.entry: 2}
+
+
+async def test_what_another_worker_took_over_before_it_was_begun_is_left_to_it(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    late = await claim(queue, db, "w0")
+    await end_lease(db, queue.model, "w0")
+    taken = await queue.take_over("w1", 9)
+    assert await queue.begin("w0", late) == []
+    (begun,) = attempts(await queue.begin("w1", taken))
+    assert begun.number == 1
+    assert await queue.begin("w0", late) == []
+    assert await queue.complete("w1", [(begun, "done")]) == 0
+
+
+async def test_a_job_ended_by_its_late_worker_is_not_begun_by_its_heir(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    late = await begin_one(queue, db, "w0")
+    await end_lease(db, queue.model, "w0")
+    taken = await queue.take_over("w1", 9)
+    assert await queue.complete("w0", [(late, "done")]) == 0
+    assert await queue.begin("w1", taken) == []
+    assert await db.xpending_range(queue.key, "workers", "-", "+", 9) == []
+
+
+async def test_a_claimed_entry_whose_job_is_forgotten_is_cleared_away(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    await db.delete(queue.job_key("a"))
+    assert await begin(queue, db, "w") == []
+    assert await db.xlen(queue.key) == 0
+
+
+def _wire(**fields: object) -> bytes:
+    return msgspec.msgpack.encode({"id": "x", "model": "m", "sampling": {}, **fields})
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        b"\x81\xa2id\xa1\xff",
+        _wire()[:-1],
+        _wire(sampling={"n": "many"}),
+        _wire(v=2),
+        _wire(v=0),
+        msgspec.msgpack.encode(["not", "a", "job"]),
+    ],
+    ids=["empty", "no msgpack", "no UTF-8", "cut off", "wrong type", "v2", "v0", "array"],
+)
+async def test_an_entry_that_cannot_be_read_is_buried_and_holds_nobody_up(
+    queue: JobQueue, db: Redis, payload: bytes
+) -> None:
+    await db.xadd(queue.key, {"job": payload})
+    await db.xadd(queue.key, {"something": "else"})
+    await put(queue, "a")
+    assert [attempt.job.id for attempt in attempts(await begin(queue, db, "w"))] == ["a"]
+    letters = [fields for _, fields in await db.xrange(queue.dead_key)]
+    assert letters == [
+        {b"reason": b"unreadable", b"job": payload},
+        {b"reason": b"unreadable", b"something": b"else"},
+    ]
+    assert await db.xlen(queue.key) == 1
+
+
+async def test_unknown_fields_of_a_newer_gateway_do_no_harm(queue: JobQueue, db: Redis) -> None:
+    (entry,) = await _claims_of(queue, db, _wire(v=1, colour="red", sampling={"fun": 1}))
+    assert entry.job is not None
+    assert entry.job_id == "x"
+
+
+async def _claims_of(queue: JobQueue, db: Redis, payload: bytes) -> list[Claim]:
+    await db.xadd(queue.key, {"job": payload})
+    return await claim(queue, db, "w")
+
+
+async def test_workers_that_claim_at_once_never_get_the_same_job(
+    queue: JobQueue, db: Redis
+) -> None:
+    for n in range(60):
+        await put(queue, f"j{n}")
+    rounds = await asyncio.gather(*(begin(queue, db, f"w{n}") for n in range(8)))
+    ids = [attempt.job.id for begun in rounds for attempt in attempts(begun)]
+    assert sorted(ids) == sorted(f"j{n}" for n in range(60))

@@ -1,0 +1,128 @@
+"""The server may forget scripts, groups, or everything: the bus goes on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from contract.bus.client import Script, connect, connect_reader, wait_for_server
+from contract.bus.queue import JobQueue
+from tests.conftest import ValkeyServer
+from tests.contract.parts import attempts, beat, begin, begin_one, lose, put, state_of
+
+
+async def test_scripts_are_loaded_again_when_the_server_forgot_them(
+    queue: JobQueue, db: Redis
+) -> None:
+    for n in range(5):
+        await put(queue, f"j{n}")
+    await db.script_flush()
+    begun = attempts(await begin(queue, db, "w"))
+    assert len(begun) == 5
+    await db.script_flush()
+    assert await queue.complete("w", [(attempt, "done") for attempt in begun]) == 0
+    assert [await state_of(queue, f"j{n}") for n in range(5)] == ["done"] * 5
+
+
+async def test_a_script_answers_each_call_of_a_batch_in_order(db: Redis, unique_model: str) -> None:
+    cancel = Script("cancel")
+    keys = [f"{unique_model}:{n}" for n in range(4)]
+    for key in keys[::2]:
+        await db.hset(key, "state", "queued")
+    calls = [([key, f"{unique_model}:out"], [key]) for key in keys]
+    assert await cancel.map(db, calls) == [1, 0, 1, 0]
+    await db.script_flush()
+    assert await cancel.map(db, calls) == [1, 0, 1, 0]
+    assert await cancel.map(db, []) == []
+
+
+async def test_an_error_in_a_script_is_raised(db: Redis, unique_model: str) -> None:
+    await db.set(unique_model, "not a hash")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await Script("cancel")(db, [unique_model, "x"], ["a"])
+
+
+async def test_the_bus_survives_that_everything_was_flushed(own_valkey: ValkeyServer) -> None:
+    db = connect(own_valkey.url)
+    queue = JobQueue(db, "m")
+    await beat(db, "m", "w")
+    await put(queue, "a")
+    lost = await begin_one(queue, db, "w")
+    await db.flushall()
+    assert await queue.complete("w", [(lost, "done")]) == 1
+    assert await queue.owners(["a"]) == {}
+    assert await beat(db, "m", "w")
+    assert await begin(queue, db, "w") == []
+    await put(queue, "b")
+    attempt = await begin_one(queue, db, "w")
+    assert (attempt.job.id, attempt.number) == ("b", 1)
+    await db.aclose()
+
+
+async def test_a_reader_blocked_while_everything_is_flushed_serves_on(
+    own_valkey: ValkeyServer,
+) -> None:
+    db, reader = connect(own_valkey.url), connect_reader(own_valkey.url)
+    queue = JobQueue(db, "m")
+    await queue.open()
+    claiming = asyncio.create_task(queue.claim(reader, "w", 9, 5_000))
+    await asyncio.sleep(0.1)
+    await db.flushall()
+    async with asyncio.timeout(2):
+        assert await claiming == []
+    await put(queue, "a")
+    assert [claim.job_id for claim in await queue.claim(reader, "w", 9, 5_000)] == ["a"]
+    await reader.aclose()
+    await db.aclose()
+
+
+async def test_a_group_that_was_destroyed_is_made_again_and_running_jobs_are_fenced(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    old = await begin_one(queue, db, "w0")
+    await db.xgroup_destroy(queue.key, "workers")
+    assert await begin(queue, db, "w1") == []
+    new = await begin_one(queue, db, "w1")
+    assert new.number == 2
+    assert await queue.complete("w0", [(old, "done")]) == 1
+    assert await queue.complete("w1", [(new, "done")]) == 0
+
+
+async def test_jobs_outlive_a_server_that_is_killed(own_valkey: ValkeyServer) -> None:
+    db, reader = connect(own_valkey.url), connect_reader(own_valkey.url)
+    queue = JobQueue(db, "m")
+    await put(queue, "a")
+    await put(queue, "b")
+    held = attempts(await begin(queue, reader, "w0"))
+    own_valkey.kill()
+    with pytest.raises(RedisError):
+        await queue.waiting()
+    own_valkey.start()
+    await wait_for_server(db, 5)
+    assert [each.job.id for each in attempts(await lose(queue, "w0", "w1"))] == ["a", "b"]
+    assert await queue.complete("w0", [(held[0], "done")]) == 1
+    await reader.aclose()
+    await db.aclose()
+
+
+async def test_a_client_does_not_repeat_a_command_by_itself(own_valkey: ValkeyServer) -> None:
+    db = connect(own_valkey.url)
+    await db.xadd("s", {"n": 0})
+    own_valkey.kill()
+    with pytest.raises(RedisError):
+        await db.xadd("s", {"n": 1})
+    own_valkey.start()
+    await wait_for_server(db, 5)
+    assert await db.xlen("s") == 1
+    await db.aclose()
+
+
+async def test_waiting_for_a_server_that_does_not_come_ends_in_its_error() -> None:
+    db = connect("unix:///nowhere/v.sock")
+    with pytest.raises(RedisError):
+        await wait_for_server(db, 0.2)
+    await db.aclose()

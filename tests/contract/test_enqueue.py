@@ -1,0 +1,125 @@
+"""Jobs are put once, within bounds, and only where somebody serves."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from contract.bus.queue import Conflict, JobQueue, NotServed, QueueFull, Ticket
+from contract.messages import decode_job
+from tests.contract.parts import a_job, attempts, beat, begin, begin_one, claim, end_lease, put
+
+
+async def test_a_job_put_twice_is_queued_once_and_answered_alike(queue: JobQueue) -> None:
+    first = await put(queue, "a")
+    again = await queue.put(
+        a_job(queue, "a"), "ew:out:another", "7-7", max_waiting=1000, deadline_ms=1000
+    )
+    assert first == Ticket("ew:out:nobody", "0", waiting=0, known=False)
+    assert again == Ticket("ew:out:nobody", "0", waiting=0, known=True)
+    assert await queue.waiting() == 1
+
+
+async def test_many_who_put_the_same_job_at_once_queue_it_once(queue: JobQueue) -> None:
+    tickets = await asyncio.gather(*(put(queue, "a") for _ in range(20)))
+    assert sum(not ticket.known for ticket in tickets) == 1
+    assert await queue.waiting() == 1
+
+
+async def test_a_job_that_has_ended_is_answered_and_not_run_again(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    attempt = await begin_one(queue, db, "w")
+    await queue.complete("w", [(attempt, "done")])
+    assert (await put(queue, "a")).known
+    assert await queue.waiting() == 0
+
+
+async def test_the_same_id_for_another_request_is_a_conflict(queue: JobQueue) -> None:
+    bounds = {"max_waiting": 9, "deadline_ms": 1000, "must_be_served": False}
+    await queue.put(a_job(queue, "a"), "r", "0", digest="one", **bounds)
+    assert (await queue.put(a_job(queue, "a"), "r", "0", digest="one", **bounds)).known
+    with pytest.raises(Conflict):
+        await queue.put(a_job(queue, "a"), "r", "0", digest="two", **bounds)
+    assert await queue.waiting() == 1
+
+
+async def test_a_full_queue_refuses_and_says_how_many_wait(queue: JobQueue) -> None:
+    bounds = {"max_waiting": 2, "deadline_ms": 1000, "must_be_served": False}
+    for job_id in ("a", "b"):
+        await queue.put(a_job(queue, job_id), "r", "0", **bounds)
+    with pytest.raises(QueueFull) as refusal:
+        await queue.put(a_job(queue, "c"), "r", "0", **bounds)
+    assert refusal.value.waiting == 2
+    assert await queue.db.exists(queue.job_key("c")) == 0
+
+
+async def test_a_full_queue_still_answers_for_a_job_it_has(queue: JobQueue) -> None:
+    bounds = {"max_waiting": 1, "deadline_ms": 1000, "must_be_served": False}
+    await queue.put(a_job(queue, "a"), "r", "0", **bounds)
+    assert (await queue.put(a_job(queue, "a"), "r", "0", **bounds)).known
+
+
+async def test_jobs_that_are_claimed_do_not_count_as_waiting(queue: JobQueue, db: Redis) -> None:
+    for job_id in "abc":
+        await put(queue, job_id)
+    await claim(queue, db, "w", count=2)
+    assert await queue.waiting() == 1
+    ticket = await queue.put(
+        a_job(queue, "d"), "r", "0", max_waiting=2, deadline_ms=1000, must_be_served=False
+    )
+    assert ticket.waiting == 1
+
+
+async def test_a_model_without_a_ready_worker_refuses(queue: JobQueue, db: Redis) -> None:
+    async def ask(job_id: str) -> Ticket:
+        return await queue.put(a_job(queue, job_id), "r", "0", max_waiting=9, deadline_ms=1000)
+
+    with pytest.raises(NotServed):
+        await ask("a")
+    await beat(db, queue.model, "w", ready=False)
+    with pytest.raises(NotServed):
+        await ask("a")
+    await beat(db, queue.model, "w", ready=True)
+    assert not (await ask("a")).known
+    await db.zadd(f"ew:{{{queue.model}}}:ready", {"w": 1})
+    with pytest.raises(NotServed):
+        await ask("b")
+    await end_lease(db, queue.model, "w")
+
+
+async def test_a_queue_that_nobody_opened_keeps_jobs_for_its_first_worker(
+    db: Redis, unique_model: str
+) -> None:
+    queue = JobQueue(db, unique_model)
+    assert await queue.waiting() == 0
+    await put(queue, "a")
+    await queue.open()
+    assert await queue.waiting() == 1
+    assert [attempt.job.id for attempt in attempts(await begin(queue, db, "w"))] == ["a"]
+
+
+async def test_the_worker_gets_the_job_as_it_was_put(queue: JobQueue, db: Redis) -> None:
+    await put(queue, "a")
+    attempt = await begin_one(queue, db, "w")
+    assert attempt.job == a_job(queue, "a")
+    assert (attempt.reply, attempt.first) == ("ew:out:nobody", "0")
+    assert 59_000 < attempt.left_ms <= 60_000
+
+
+async def test_nothing_of_a_job_stays_in_redis_for_good(queue: JobQueue, db: Redis) -> None:
+    await put(queue, "a", deadline_ms=5_000)
+    assert 300_000 < await db.pttl(queue.job_key("a")) <= 305_000
+    attempt = await begin_one(queue, db, "w")
+    await queue.complete("w", [(attempt, "done")])
+    assert 295_000 < await db.pttl(queue.job_key("a")) <= 300_000
+    assert await db.xlen(queue.key) == 0
+
+
+async def test_the_payload_is_the_job_alone(queue: JobQueue, db: Redis) -> None:
+    await put(queue, "a")
+    ((_, fields),) = await db.xrange(queue.key)
+    assert decode_job(fields[b"job"]) == a_job(queue, "a")

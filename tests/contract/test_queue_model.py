@@ -1,0 +1,231 @@
+"""The queue against a model of it: any order of claims, lapses, takeovers and late words, on the
+real server, keeps every job until it ends, and lets only its last attempt end it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from contract.bus.client import connect
+from contract.bus.queue import MAX_ATTEMPTS, Attempt, Cancellations, Claim, JobQueue, Refused
+from tests.contract.parts import beat, claim, end_lease, put
+
+WORKERS: Final = ("w0", "w1", "w2")
+JOBS: Final = ("a", "b", "c")
+RELEASED: Final = "released"
+T = TypeVar("T")
+
+
+@dataclass
+class ModelJob:
+    """What must be true of a job."""
+
+    holder: str | None = None
+    owner: tuple[str, int] | None = None
+    number: int = 0
+    forgiven: int = 0
+    cancelled: bool = False
+    ended: str | None = None
+
+
+workers = st.sampled_from(WORKERS)
+jobs = st.sampled_from(JOBS)
+#: How far to look back: mostly the last, at times one that should have been forgotten long ago.
+ago = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
+ends = st.sampled_from(["done", "failed"])
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Workers never forget what they claimed and began, so every late word is tried, too."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.db = connect(url, connections=1)
+        self.queue = JobQueue(self.db, f"m-{uuid.uuid4().hex[:8]}")
+        self.cancellations = Cancellations(self.db, self.queue.model)
+        self.jobs: dict[str, ModelJob] = {}
+        self.leased: set[str] = set()
+        self.claims: list[tuple[str, Claim]] = []
+        self.attempts: list[tuple[str, Attempt]] = []
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    @initialize()
+    def open(self) -> None:
+        self.do(self.queue.open())
+        self.put("a")
+
+    @rule(job_id=jobs)
+    def put(self, job_id: str) -> None:
+        assert self.do(put(self.queue, job_id)).known == (job_id in self.jobs)
+        self.jobs.setdefault(job_id, ModelJob())
+
+    @precondition(lambda self: self.waiting())
+    @rule(name=workers, count=st.integers(1, 2))
+    def claim(self, name: str, count: int) -> None:
+        waiting = self.waiting()
+        claims = self.do(claim(self.queue, self.db, name, count))
+        assert [each.job_id for each in claims] == waiting[:count]
+        self.hold(name, claims)
+
+    @rule(name=workers, count=st.integers(1, 2))
+    def take_over(self, name: str, count: int) -> None:
+        keep = {None, name, *self.leased}
+        lost = {job_id for job_id, job in self.jobs.items() if job.holder not in keep}
+        claims = self.do(self.queue.take_over(name, count))
+        assert len(claims) == min(count, len(lost))
+        assert {each.job_id for each in claims} <= lost
+        self.hold(name, claims)
+
+    @rule(name=workers)
+    def look_for_missed(self, name: str) -> None:
+        held = [job_id for job_id, job in self.jobs.items() if job.holder == name]
+        claims = self.do(self.queue.claimed_before(self.db, name, 100))
+        assert {each.job_id for each in claims} == set(held)
+        self.claims += [(name, each) for each in claims]
+
+    @precondition(lambda self: self.claims)
+    @rule(ago=ago)
+    def begin(self, ago: int) -> None:
+        name, chosen = self.claims[-1 - ago % len(self.claims)]
+        begun = self.do(self.queue.begin(name, [chosen]))
+        job = self.jobs[chosen.job_id]
+        if job.holder != name:
+            assert begun == []
+        elif job.cancelled:
+            assert begun == []
+            job.holder, job.ended = None, "cancelled"
+        else:
+            self.check_begun(name, job, begun)
+
+    def check_begun(self, name: str, job: ModelJob, begun: list[Attempt | Refused]) -> None:
+        (each,) = begun
+        is_poison = job.number - job.forgiven >= MAX_ATTEMPTS
+        assert isinstance(each, Refused) == is_poison
+        attempt = each.attempt if isinstance(each, Refused) else each
+        assert attempt.number == job.number + 1
+        job.number, job.owner = attempt.number, (name, attempt.number)
+        self.attempts.append((name, attempt))
+
+    @precondition(lambda self: self.attempts)
+    @rule(ago=ago, state=ends)
+    def complete(self, ago: int, state: str) -> None:
+        name, attempt = self.attempts[-1 - ago % len(self.attempts)]
+        job = self.jobs[attempt.job.id]
+        is_owner = job.owner == (name, attempt.number)
+        assert self.do(self.queue.complete(name, [(attempt, state)])) == (not is_owner)
+        if is_owner and not job.ended:
+            job.ended, job.holder = state, None
+
+    @precondition(lambda self: self.attempts)
+    @rule(ago=ago)
+    def release(self, ago: int) -> None:
+        name, attempt = self.attempts[-1 - ago % len(self.attempts)]
+        job = self.jobs[attempt.job.id]
+        self.do(self.queue.release(name, [attempt]))
+        if job.owner == (name, attempt.number):
+            job.owner = None
+            job.forgiven += 1
+            job.holder = None if job.ended else RELEASED
+
+    @rule(job_id=jobs)
+    def cancel(self, job_id: str) -> None:
+        job = self.jobs.get(job_id)
+        is_open = job is not None and not job.ended
+        assert self.do(self.cancellations.announce(job_id)) == is_open
+        if job is not None and is_open:
+            job.cancelled = True
+
+    @rule(name=workers)
+    def beat(self, name: str) -> None:
+        assert self.do(beat(self.db, self.queue.model, name)) == (name not in self.leased)
+        self.leased.add(name)
+
+    @precondition(lambda self: self.leased)
+    @rule(name=workers)
+    def lapse(self, name: str) -> None:
+        self.do(end_lease(self.db, self.queue.model, name))
+        self.leased.discard(name)
+
+    @precondition(lambda self: any(job.holder for job in self.jobs.values()))
+    @rule(heir=workers)
+    def lose_all_others(self, heir: str) -> None:
+        """Everything moves to one worker, who begins it all: a whole life of jobs in one step."""
+        for name in WORKERS:
+            self.lapse(name)
+        self.take_over(heir, 100)
+        held = [job_id for job_id, job in self.jobs.items() if job.holder == heir]
+        for _ in held:
+            self.begin(len(held) - 1)
+
+    @invariant()
+    def redis_knows_what_the_model_knows(self) -> None:
+        entries, pending, *states = self.do(self._look())
+        assert len(entries) == sum(not job.ended for job in self.jobs.values())
+        held_by = sorted(each["consumer"].decode() for each in pending)
+        assert held_by == sorted(job.holder for job in self.jobs.values() if job.holder)
+        for job, state in zip(self.jobs.values(), states, strict=True):
+            assert state.decode() == job.ended if job.ended else state in (b"queued", b"running")
+
+    async def _look(self) -> list[Any]:
+        pipe = self.db.pipeline(transaction=False)
+        pipe.xrange(self.queue.key)
+        pipe.xpending_range(self.queue.key, "workers", "-", "+", 100)
+        for job_id in self.jobs:
+            pipe.hget(self.queue.job_key(job_id), "state")
+        return await pipe.execute()
+
+    def teardown(self) -> None:
+        try:
+            for name in WORKERS:
+                self.lapse(name)
+            self.do(self._end_all_that_is_open("last"))
+        finally:
+            self.do(self.db.aclose())
+            self.runner.close()
+
+    async def _end_all_that_is_open(self, worker: str) -> None:
+        """Whatever happened before: one good worker can."""
+        held = await self.queue.take_over(worker, 100)
+        if await self.queue.waiting():
+            held += await claim(self.queue, self.db, worker, 100)
+        begun = await self.queue.begin(worker, held)
+        attempts = [each.attempt if isinstance(each, Refused) else each for each in begun]
+        assert await self.queue.complete(worker, [(each, "done") for each in attempts]) == 0
+        assert await self.db.xlen(self.queue.key) == 0
+        assert (await self.db.xpending(self.queue.key, "workers"))["pending"] == 0
+
+    def waiting(self) -> list[str]:
+        return [j for j, job in self.jobs.items() if job.holder is None and not job.ended]
+
+    def hold(self, name: str, claims: list[Claim]) -> None:
+        self.claims += [(name, each) for each in claims]
+        for each in claims:
+            self.jobs[each.job_id].holder = name
+
+
+def test_no_order_of_events_loses_a_job_or_ends_it_twice(redis_url: str) -> None:
+    run_state_machine_as_test(
+        lambda: QueueMachine(redis_url),
+        settings=settings(
+            max_examples=100,
+            stateful_step_count=40,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

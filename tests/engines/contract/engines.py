@@ -1,0 +1,244 @@
+"""The engines that the contract holds for. To add one: an `EngineUnderTest`, put in ENGINES."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from contract.paths import ROOT
+
+MODEL_DIR: Final = Path(os.environ.get("EW_TEST_MODEL") or ROOT / "deploy" / "demo-model")
+QUESTIONS: Final = ROOT / "deploy" / "demo-model" / "questions.jsonl"
+#: Enough for every question and answer of the demo model; small enough to fill in a test.
+CONTEXT: Final = 640
+SLOTS: Final = 64
+#: vLLM does everything but the model in Python, on cores that it shares.
+_VLLM_START_S: Final = 240.0
+
+#: What an engine may be able to do; a test that needs something runs where it can be done.
+ALL: Final = frozenset(
+    {
+        "model",  # runs the demo model: it answers questions, and has a tokenizer
+        "tokens",  # knows the ids of its tokens
+        "n",
+        "seed",
+        "logprobs",
+        "json",
+        "regex",
+        "choice",
+        "grammar",
+        "adapters",  # has the adapter `other`, which changes what the model says
+        "script",  # takes the mock's directives in prompts
+        "quick start",  # a worker more costs next to nothing
+    }
+)
+
+
+@dataclass(frozen=True)
+class EngineUnderTest:
+    """How to start a worker with an engine, and what can be asked of it.
+
+    `model` answers the fields of `ModelConfig`; whatever it starts for them ends with the stack.
+    """
+
+    name: str
+    engine: str
+    can: frozenset[str]
+    model: Callable[[ExitStack, Path], dict[str, Any]]
+    python: Callable[[], str] = lambda: sys.executable
+    environment: Mapping[str, str] = field(default_factory=dict)
+    marks: tuple[pytest.MarkDecorator, ...] = ()
+    start_timeout_s: float = 30.0
+    max_model_len: int = CONTEXT
+
+
+def _mock_model(_: ExitStack, __: Path) -> dict[str, Any]:
+    script = {"tokens_per_s": 200, "default_tokens": 40}
+    return {"engine": "mock", "model_path": "none", **_limits(), "engine_args": script}
+
+
+def _vllm_model(_: ExitStack, directory: Path) -> dict[str, Any]:
+    return {
+        "engine": "cpu-vllm",
+        "model_path": str(MODEL_DIR),
+        "adapters": {"other": str(write_adapter(directory / "adapter"))},
+        "engine_args": VLLM_QUICK_START,
+        **_limits(),
+    }
+
+
+def _openai_model(stack: ExitStack, directory: Path) -> dict[str, Any]:
+    adapter = write_adapter(directory / "adapter")
+    url = stack.enter_context(vllm_server(directory, adapter))
+    return {
+        "engine": "openai",
+        "model_path": "none",
+        "base_url": url,
+        "upstream_model": "upstream",
+        "max_batch_size": SLOTS,
+    }
+
+
+def vllm_python() -> str:
+    """The python of the cpu-vllm environment; skips the test if there is none."""
+    python = os.environ.get("EW_TEST_VLLM_PYTHON")
+    if python is None:
+        from orchestrator.environments.environment import find_environment
+
+        environment = find_environment("ew-cpu-vllm")
+        python = str(environment.python) if environment else None
+    if python is None:
+        pytest.skip("no cpu-vllm environment: ./ew setup --engine cpu-vllm")
+    return python
+
+
+#: No compilation, and no third process: half of what a start costs otherwise.
+VLLM_QUICK_START: Final = {"enforce_eager": True, "distributed_executor_backend": "uni"}
+_VLLM_ENVIRONMENT: Final = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+ENGINES: Final = [
+    EngineUnderTest(
+        "mock", "mock", frozenset({"tokens", "n", "script", "quick start"}), _mock_model
+    ),
+    EngineUnderTest(
+        "vllm",
+        "cpu-vllm",
+        ALL - {"script", "quick start"},
+        _vllm_model,
+        python=vllm_python,
+        environment=_VLLM_ENVIRONMENT,
+        marks=(pytest.mark.vllm, pytest.mark.timeout(2 * _VLLM_START_S)),
+        start_timeout_s=_VLLM_START_S,
+    ),
+    EngineUnderTest(
+        "openai",
+        "openai",
+        ALL - {"script", "tokens"},
+        _openai_model,
+        marks=(pytest.mark.vllm, pytest.mark.timeout(2 * _VLLM_START_S)),
+    ),
+]
+
+
+def _limits() -> dict[str, Any]:
+    return {"max_batch_size": SLOTS, "max_model_len": CONTEXT}
+
+
+@contextmanager
+def vllm_server(directory: Path, adapter: Path) -> Iterator[str]:
+    """A real `vllm serve` (by its module: the CPU's package has no working command)."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    options = {
+        "model": MODEL_DIR,
+        "served-model-name": "upstream",
+        "port": port,
+        "host": "127.0.0.1",
+        "max-num-seqs": SLOTS,
+        "max-model-len": CONTEXT,
+        "distributed-executor-backend": "uni",
+        "lora-modules": f"other={adapter}",
+        # On a CPU, vLLM 0.32 applies the last of its adapters also to the jobs without one,
+        # if they run beside jobs with one: the last must be an empty place.
+        "max-loras": 2,
+    }
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    log = directory / "vllm-serve.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [
+                *(vllm_python(), "-m", "vllm.entrypoints.openai.api_server"),
+                *arguments,
+                *("--enforce-eager", "--enable-lora"),
+            ],
+            env={**os.environ, **_VLLM_ENVIRONMENT},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}/v1"
+        _wait_for(url, server, log)
+        yield url
+    finally:
+        os.killpg(server.pid, 9)
+        server.wait()
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _VLLM_START_S
+    while True:
+        assert server.poll() is None, log.read_text(errors="replace")[-4000:]
+        assert time.monotonic() < deadline, log.read_text(errors="replace")[-4000:]
+        try:
+            if httpx.get(f"{url}/models", trust_env=False).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.25)
+
+
+def write_adapter(directory: Path) -> Path:
+    """A LoRA adapter for the demo model that turns its answers upside down: large numbers in
+    the first layer's value projection. Written by hand, for want of torch here."""
+    config = json.loads((MODEL_DIR / "config.json").read_text())
+    width = config["hidden_size"]
+    values = width // config["num_attention_heads"] * config["num_key_value_heads"]
+    rank = 1
+    directory.mkdir()
+    (directory / "adapter_config.json").write_text(
+        json.dumps(
+            {
+                "peft_type": "LORA",
+                "r": rank,
+                "lora_alpha": rank,
+                "target_modules": ["v_proj"],
+                "base_model_name_or_path": str(MODEL_DIR),
+                "bias": "none",
+                "task_type": "CAUSAL_LM",
+            }
+        )
+    )
+    layer = "base_model.model.model.layers.0.self_attn.v_proj"
+    tensors = {
+        f"{layer}.lora_A.weight": [rank, width],
+        f"{layer}.lora_B.weight": [values, rank],
+    }
+    write_safetensors(directory / "adapter_model.safetensors", tensors, 8.0)
+    return directory
+
+
+def write_safetensors(path: Path, shapes: Mapping[str, list[int]], value: float) -> None:
+    """Float32 tensors, every number of which is `value`."""
+    import math
+    import struct
+
+    header: dict[str, Any] = {}
+    data = b""
+    for name, shape in shapes.items():
+        numbers = struct.pack("<f", value) * math.prod(shape)
+        header[name] = {
+            "dtype": "F32",
+            "shape": shape,
+            "data_offsets": [len(data), len(data) + len(numbers)],
+        }
+        data += numbers
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)

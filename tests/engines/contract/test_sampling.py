@@ -1,0 +1,96 @@
+"""Sampling: several choices, seeds, log probabilities, and constrained output."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from contract.messages import Guided
+from tests.engines.contract.harness import Client
+from tests.engines.contract.questions import ANSWERS, COUNT, HELLO
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"enum": ["ew", "we"]}, "good": {"type": "boolean"}},
+    "required": ["name", "good"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.needs("n")
+async def test_several_choices_are_told_apart(client: Client) -> None:
+    answer = await client.ask(COUNT, n=2, temperature=1.5, seed=11, max_tokens=20)
+    assert {delta.index for delta in answer.deltas} == {0, 1}
+    assert len(answer.done.finish_reasons) == 2
+    assert answer.done.completion_tokens > 20
+    assert all(answer.choice(index) for index in (0, 1))
+
+
+@pytest.mark.needs("seed")
+async def test_a_seed_makes_chance_repeatable(client: Client) -> None:
+    how = {"prompt": "x", "temperature": 2.0, "max_tokens": 16}
+    first = await client.ask(seed=1, **how)
+    again = await client.ask(seed=1, **how)
+    other = await client.ask(seed=2, **how)
+    assert first.text == again.text
+    assert first.text != other.text
+
+
+@pytest.mark.needs("logprobs")
+@pytest.mark.parametrize("plainly", [False, True])
+async def test_log_probabilities_come_with_every_token(client: Client, plainly: bool) -> None:
+    prompt = f"<|im_start|>user\n{HELLO}<|im_end|>\n<|im_start|>assistant\n"
+    answer = await client.ask(HELLO, prompt=prompt if plainly else None, logprobs=2, max_tokens=6)
+    assert len(answer.logprobs) == answer.done.completion_tokens == 6
+    assert "".join(each.token for each in answer.logprobs) == answer.text
+    for each in answer.logprobs:
+        assert each.logprob <= 0
+        assert len(each.alternatives) in (2, 3)
+        assert max(each.alternatives, key=lambda other: other[1])[0] == each.token
+
+
+@pytest.mark.needs("logprobs")
+async def test_log_probabilities_do_not_change_the_answer(client: Client) -> None:
+    answer = await client.ask(HELLO, logprobs=0)
+    assert answer.text == ANSWERS[HELLO]
+
+
+@pytest.mark.needs("json")
+async def test_a_json_schema_is_obeyed(client: Client) -> None:
+    guided = Guided("json", json.dumps(SCHEMA))
+    answer = await client.ask(HELLO, guided=guided, max_tokens=200)
+    data = json.loads(answer.text)
+    assert set(data) == {"name", "good"}
+    assert data["name"] in ("ew", "we")
+    assert isinstance(data["good"], bool)
+
+
+@pytest.mark.needs("regex")
+async def test_a_regex_is_obeyed(client: Client) -> None:
+    pattern = r"[0-9]{3}-[a-f]{2}"
+    answer = await client.ask(HELLO, guided=Guided("regex", pattern), max_tokens=40)
+    assert re.fullmatch(pattern, answer.text)
+
+
+@pytest.mark.needs("choice")
+async def test_one_of_the_choices_is_made(client: Client) -> None:
+    choices = ["Grüße", "maybe so", 'a "no"']
+    guided = Guided("choice", json.dumps(choices))
+    answer = await client.ask(HELLO, guided=guided, max_tokens=40)
+    assert answer.text in choices
+
+
+@pytest.mark.needs("grammar")
+async def test_a_grammar_is_obeyed(client: Client) -> None:
+    guided = Guided("grammar", 'root ::= "1" | "2" "3"')
+    answer = await client.ask(HELLO, guided=guided, max_tokens=40)
+    assert answer.text in ("1", "23")
+
+
+@pytest.mark.needs("regex")
+async def test_a_constraint_that_cannot_be_read_is_an_invalid_request(client: Client) -> None:
+    answer = await client.ask(HELLO, guided=Guided("regex", "[a"), max_tokens=10)
+    assert answer.failed.code == "invalid_request"
+    assert (await client.ask(HELLO, max_tokens=3)).done.completion_tokens == 3

@@ -1,0 +1,175 @@
+"""A real gateway (`python -m gateway`), its clients, and workers that follow a script."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from contract.keys import KeyRecord, NewKey, make_key
+from tests.gateway.scripted_worker import ScriptedWorker
+
+ROOT = Path(__file__).parents[2]
+
+
+class Gateway:
+    """A gateway and its state directory."""
+
+    def __init__(
+        self, directory: Path, redis_url: str, config: dict[str, Any], key: NewKey | None = None
+    ) -> None:
+        self.directory = directory
+        self.redis_url = redis_url
+        self.config = config
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.key = key or make_key("everything")
+        self.log = directory / "gateway.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.write_config()
+        self.write_keys(self.key)
+
+    def write_config(self) -> None:
+        path = self.directory / "config.json"
+        path.with_suffix(".new").write_text(json.dumps(self.config))
+        path.with_suffix(".new").rename(path)
+
+    def write_keys(self, *keys: NewKey | KeyRecord) -> None:
+        records = [key.record if isinstance(key, NewKey) else key for key in keys]
+        path = self.directory / "keys.json"
+        new = path.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(records))
+        new.chmod(0o600)
+        new.rename(path)
+
+    def start(self) -> None:
+        environment = {
+            **os.environ,
+            "EW_CONFIG": str(self.directory / "config.json"),
+            "EW_STATE_DIR": str(self.directory),
+            "EW_REDIS_URL": self.redis_url,
+            "EW_GATEWAY__PORT": str(self.port),
+            "EW_LOG_LEVEL": "DEBUG",
+        }
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway"], cwd=ROOT, env=environment, stderr=log
+            )
+        try:
+            self.wait_until(lambda: self._answers("/health/live"), 30)
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """SIGKILL, and gone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, timeout_s: float = 15) -> int:
+        """SIGTERM; answers the exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(timeout_s)
+
+    def wait_until_ready(self) -> None:
+        self.wait_until(lambda: self._answers("/health/ready"), 10)
+
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert self.process is not None
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()[-4000:]
+            time.sleep(0.02)
+
+    def _answers(self, path: str) -> bool:
+        try:
+            return httpx.get(self.url + path).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+MODELS = [f"m{number}" for number in range(120)]
+
+
+@pytest.fixture(scope="session")
+def gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One for all tests that neither stop it nor need other limits."""
+    config = {
+        "models": {model: {"engine": "mock", "model_path": "none"} for model in MODELS},
+        "gateway": {"processes": 1},
+        "limits": {"max_body_bytes": 65_536, "max_output_len": 1000, "max_choices": 3},
+    }
+    started = Gateway(tmp_path_factory.mktemp("gateway"), redis_url, config)
+    started.start()
+    yield started
+    assert started.stop() == 0, started.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def _models() -> Iterator[str]:
+    return iter(MODELS)
+
+
+@pytest.fixture
+def model(_models: Iterator[str]) -> str:
+    """A configured model that no other test uses."""
+    return next(_models)
+
+
+@pytest.fixture
+async def worker(redis_url: str, model: str) -> AsyncIterator[ScriptedWorker]:
+    """A ready worker of `model`."""
+    async with ScriptedWorker(redis_url, model) as ready:
+        yield ready
+
+
+@pytest.fixture
+async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
+    """With a key for everything."""
+    async with client_of(gateway) as connected:
+        yield connected
+
+
+def client_of(gateway: Gateway) -> httpx.AsyncClient:
+    headers = {"X-API-Key": gateway.key.text}
+    return httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30)
+
+
+@pytest.fixture
+def new_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
+    """Makes gateways of the test's own: `new_gateway(redis_url, limits={...})`."""
+    made: list[Gateway] = []
+
+    def make(redis_url: str, key: NewKey | None = None, **config: Any) -> Gateway:
+        directory = tmp_path / f"gateway-{len(made)}"
+        directory.mkdir()
+        models = {"m": {"engine": "mock", "model_path": "none"}}
+        whole = {"models": models, "gateway": {"processes": 1}, **config}
+        made.append(Gateway(directory, redis_url, whole, key))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for gateway in made:
+        if gateway.process is not None and gateway.process.poll() is None:
+            gateway.kill()

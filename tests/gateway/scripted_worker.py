@@ -1,0 +1,181 @@
+"""A worker that says exactly what a test tells it to, over the real bus."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from array import array
+
+from redis.exceptions import RedisError
+
+from contract.bus.client import connect, connect_reader
+from contract.bus.heartbeats import Heartbeats
+from contract.bus.queue import Attempt, Cancellations, JobQueue
+from contract.bus.replies import publish
+from contract.messages import (
+    Delta,
+    Done,
+    Event,
+    Heartbeat,
+    Letter,
+    Started,
+    State,
+    TokenLogprob,
+    encode_frame,
+)
+
+
+class ScriptedWorker:
+    """Beats, claims and begins by itself; events are published one frame per call."""
+
+    def __init__(self, redis_url: str, model: str, name: str = "w1") -> None:
+        self.redis_url = redis_url
+        self.model = model
+        self.name = name
+        self.state = State.READY
+        self.db = connect(redis_url)
+        self.queue = JobQueue(self.db, model)
+        self._cancellations = Cancellations(self.db, model)
+        self.attempts: asyncio.Queue[Attempt] = asyncio.Queue()
+        self.cancelled: dict[str, float] = {}
+        self.slots = 64
+        #: Whether it takes jobs; it is ready all the same.
+        self.takes = True
+        self._seqs: dict[str, int] = {}
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> ScriptedWorker:
+        await self.queue.open()
+        await self._beat_once()
+        await self._cancellations.open()
+        self._tasks = [
+            asyncio.create_task(loop) for loop in (self._beat(), self._claim(), self._listen())
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopping = True
+        await asyncio.wait_for(self._tasks[1], 5)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(RedisError, OSError):
+            await self.leave()
+        await self.db.aclose()
+
+    async def leave(self) -> None:
+        """Be gone, as a worker that stopped."""
+        await Heartbeats(self.db, self.model).leave(self.name)
+
+    async def next(self) -> Attempt:
+        """The next job, begun; its client has not been told."""
+        return await asyncio.wait_for(self.attempts.get(), 10)
+
+    async def start(self) -> Attempt:
+        """The next job, begun and announced."""
+        attempt = await self.next()
+        await self.say(attempt, Started())
+        return attempt
+
+    async def say(self, attempt: Attempt, *events: Event, times: int = 1) -> None:
+        """Publish events in one frame, numbered on, `times` times."""
+        letters = [self._letter(attempt, event) for event in events]
+        await self.send(attempt, *letters, times=times)
+
+    async def send(self, attempt: Attempt, *letters: Letter, times: int = 1) -> None:
+        """Publish letters as they are."""
+        for _ in range(times):
+            await publish(self.db, [(attempt.reply, encode_frame(list(letters)))])
+
+    async def delta(self, attempt: Attempt, *texts: str) -> None:
+        await self.say(attempt, *(delta(text) for text in texts))
+
+    async def done(self, attempt: Attempt, reason: str = "stop") -> None:
+        await self.say(attempt, done(attempt, self._seqs.get(attempt.job.id, 0), reason))
+        await self.queue.complete(self.name, [(attempt, "done")])
+
+    async def answer(self, *texts: str) -> Attempt:
+        """Answer the next job."""
+        attempt = await self.start()
+        await self.delta(attempt, *texts)
+        await self.done(attempt)
+        return attempt
+
+    async def wait_for_cancellation(self, job_id: str, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while job_id not in self.cancelled:
+            assert time.monotonic() < deadline, "no cancellation was announced"
+            await asyncio.sleep(0.01)
+
+    async def wait_for_waiting(self, count: int) -> None:
+        """Return once so many jobs wait unclaimed."""
+        deadline = time.monotonic() + 10
+        while (waiting := await self.queue.waiting()) < count:
+            assert time.monotonic() < deadline, f"{waiting} jobs wait"
+            await asyncio.sleep(0.01)
+
+    def _letter(self, attempt: Attempt, event: Event) -> Letter:
+        job_id = attempt.job.id
+        seq = self._seqs.setdefault(job_id, 0)
+        if isinstance(event, Delta | Done):
+            self._seqs[job_id] += 1
+        return Letter(job_id, attempt.number, seq, event)
+
+    async def _beat_once(self) -> None:
+        beat = Heartbeat(
+            name=self.name,
+            model=self.model,
+            engine="mock",
+            host="here",
+            pid=1,
+            state=self.state,
+            slots=self.slots,
+            max_model_len=4096,
+            running=len(self._seqs),
+        )
+        heartbeats = Heartbeats(self.db, self.model)
+        await heartbeats.beat(self.name, beat, ready=self.state is State.READY)
+
+    async def _beat(self) -> None:
+        while True:
+            with contextlib.suppress(RedisError, OSError):
+                await self._beat_once()
+            await asyncio.sleep(0.2)
+
+    async def _claim(self) -> None:
+        reader = connect_reader(self.redis_url)
+        while not self._stopping:
+            if not self.takes:
+                await asyncio.sleep(0.02)
+                continue
+            try:
+                claims = await self.queue.claim(reader, self.name, self.slots, 200)
+                for attempt in await self.queue.begin(self.name, claims):
+                    assert isinstance(attempt, Attempt)
+                    self.attempts.put_nowait(attempt)
+            except (RedisError, OSError):
+                await asyncio.sleep(0.05)
+        await reader.aclose()
+
+    async def _listen(self) -> None:
+        while True:
+            reader = connect_reader(self.redis_url)
+            try:
+                async for job_id in self._cancellations.listen(reader):
+                    self.cancelled[job_id] = time.monotonic()
+            except (RedisError, OSError):
+                await asyncio.sleep(0.05)
+            finally:
+                await reader.aclose()
+
+
+def delta(text: str, index: int = 0, logprobs: tuple[TokenLogprob, ...] | None = None) -> Delta:
+    """Text of one token."""
+    return Delta(text, array("I", [7]).tobytes(), index, logprobs)
+
+
+def done(attempt: Attempt, tokens: int, reason: str = "stop") -> Done:
+    reasons = (reason,) * attempt.job.sampling.n
+    return Done(reasons, prompt_tokens=5, completion_tokens=tokens, cached_tokens=2)  # type: ignore[arg-type]

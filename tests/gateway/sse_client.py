@@ -1,0 +1,62 @@
+"""Reads server-sent events as a browser would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import httpx
+
+
+class Event(NamedTuple):
+    """One event, or a comment (`name` is then `:`)."""
+
+    name: str
+    data: str
+    id: str | None = None
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.data)
+
+
+async def events_of(response: httpx.Response) -> AsyncIterator[Event]:
+    """The events of an answer, as they come."""
+    rest = b""
+    async for part in response.aiter_bytes():
+        rest += part
+        while b"\n\n" in rest:
+            block, rest = rest.split(b"\n\n", 1)
+            yield _event(block)
+    assert not rest, rest
+
+
+def _event(block: bytes) -> Event:
+    fields: dict[str, str] = {}
+    for line in block.decode().split("\n"):
+        name, _, value = line.partition(":")
+        fields[name or ":"] = value.removeprefix(" ")
+    if ":" in fields:
+        return Event(":", fields[":"])
+    return Event(fields.get("event", ""), fields["data"], fields.get("id"))
+
+
+@asynccontextmanager
+async def streaming(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], **headers: str
+) -> AsyncIterator[tuple[httpx.Response, AsyncIterator[Event]]]:
+    """An answer that is being read."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with client.stream("POST", path, json=body, headers=named) as response:
+        yield response, events_of(response)
+
+
+async def collect(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], **headers: str
+) -> list[Event]:
+    """All events of an answer."""
+    async with streaming(client, path, body, **headers) as (response, events):
+        assert response.status_code == 200, await response.aread()
+        return [event async for event in events]

@@ -1,0 +1,312 @@
+"""Answers that survive what breaks: connections, gateways, Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from contract.bus.heartbeats import Heartbeats
+from contract.bus.replies import reply_key
+from tests.gateway.conftest import Gateway, client_of
+from tests.gateway.scripted_worker import ScriptedWorker
+from tests.gateway.sse_client import Event, collect, streaming
+
+INFER = "/api/v1/inference"
+STREAM = "/api/v1/inference/stream"
+ASK = {"modelId": "m", "prompt": "x"}
+
+
+def texts_of(events: list[Event]) -> str:
+    return "".join(event.json["text"] for event in events if event.name == "")
+
+
+async def test_a_broken_connection_is_resumed_where_it_broke(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    ask = {"modelId": model, "prompt": "x"}
+
+    async def two_events() -> list[Event]:
+        async with streaming(client, STREAM, ask, idempotency_key="k1") as (_, events):
+            return [await anext(events), await anext(events)]
+
+    reading = asyncio.create_task(two_events())
+    attempt = await worker.start()
+    await worker.delta(attempt, "a", "b")
+    assert [event.id for event in await reading] == ["0", "1"]
+    await worker.delta(attempt, "c")
+    resuming = asyncio.create_task(
+        collect(client, STREAM, ask, idempotency_key="k1", last_event_id="1")
+    )
+    await asyncio.sleep(0.2)
+    await worker.delta(attempt, "d")
+    await worker.done(attempt)
+    rest = await resuming
+    assert [event.id for event in rest] == ["2", "3", "4"]
+    assert texts_of(rest) == "cd"
+    assert rest[-1].name == "done"
+    assert attempt.job.id not in worker.cancelled
+    assert worker.attempts.empty()
+
+
+async def test_the_same_request_again_gets_the_same_answer(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    ask = {"modelId": model, "prompt": "x"}
+    asking = asyncio.create_task(collect(client, STREAM, ask, idempotency_key="k2"))
+    await worker.answer("a", "b")
+    first = await asking
+    again = await collect(client, STREAM, ask, idempotency_key="k2")
+    assert texts_of(again) == texts_of(first) == "ab"
+    whole = await client.post(INFER, json=ask, headers={"Idempotency-Key": "k2"})
+    assert whole.json()["text"] == "ab"
+    assert worker.attempts.empty()
+
+
+async def test_two_clients_can_share_one_answer_while_it_comes(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    ask = {"modelId": model, "prompt": "x"}
+    first = asyncio.create_task(collect(client, STREAM, ask, idempotency_key="k3"))
+    attempt = await worker.start()
+    await worker.delta(attempt, "a")
+    second = asyncio.create_task(collect(client, STREAM, ask, idempotency_key="k3"))
+    await asyncio.sleep(0.2)
+    await worker.delta(attempt, "b")
+    await worker.done(attempt)
+    assert texts_of(await first) == texts_of(await second) == "ab"
+    assert worker.attempts.empty()
+
+
+async def test_an_idempotency_key_is_for_one_request(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    headers = {"Idempotency-Key": "k4"}
+    ask = {"modelId": model, "prompt": "x"}
+    asking = asyncio.create_task(client.post(INFER, json=ask, headers=headers))
+    await worker.answer("a")
+    await asking
+    other = await client.post(INFER, json={**ask, "prompt": "y"}, headers=headers)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_conflict")
+
+
+async def test_what_cannot_be_resumed_is_not_begun_anew(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    ask = {"modelId": model, "prompt": "x"}
+    resume = {"Idempotency-Key": "k5", "Last-Event-ID": "3"}
+    response = await client.post(STREAM, json=ask, headers=resume)
+    assert (response.status_code, response.json()["code"]) == (410, "answer_gone")
+    for headers in (
+        {"Last-Event-ID": "3"},
+        {"Idempotency-Key": "k5", "Last-Event-ID": "x"},
+        {"Idempotency-Key": "k 5"},
+        {"Idempotency-Key": "x" * 256},
+    ):
+        response = await client.post(STREAM, json=ask, headers=headers)
+        assert (response.status_code, response.json()["code"]) == (400, "invalid_header")
+    assert worker.attempts.empty()
+
+
+async def test_an_answer_outlives_the_gateway_that_asked_for_it(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    first = new_gateway(own_valkey.url)
+    second = new_gateway(own_valkey.url, first.key)
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(second) as client:
+        async with client_of(first) as doomed:
+            reading = asyncio.create_task(collect(doomed, STREAM, ASK, idempotency_key="k"))
+            attempt = await worker.start()
+            await worker.delta(attempt, "a")
+            await asyncio.sleep(0.2)
+            first.kill()
+            with pytest.raises(httpx.TransportError):
+                await reading
+        resuming = asyncio.create_task(
+            collect(client, STREAM, ASK, idempotency_key="k", last_event_id="0")
+        )
+        await asyncio.sleep(0.5)
+        await worker.delta(attempt, "b")
+        await worker.done(attempt)
+        assert texts_of(await resuming) == "b"
+
+
+async def test_who_follows_a_dead_gateways_answer_keeps_it_from_being_dropped(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    """Workers drop the jobs of gateways whose lease has ended."""
+    first = new_gateway(own_valkey.url)
+    second = new_gateway(own_valkey.url, first.key)
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(second) as client:
+        async with client_of(first) as doomed:
+            reading = asyncio.create_task(collect(doomed, STREAM, ASK, idempotency_key="k"))
+            attempt = await worker.start()
+            await worker.delta(attempt, "a")
+            await asyncio.sleep(0.2)
+            first.kill()
+            with pytest.raises(httpx.TransportError):
+                await reading
+        owner = attempt.reply.removeprefix(reply_key(""))
+        gateways = Heartbeats(worker.db, "gateways")
+        assert owner in await gateways.names()
+        await gateways.leave(owner)
+        resuming = asyncio.create_task(collect(client, STREAM, ASK, idempotency_key="k"))
+        deadline = time.monotonic() + 8
+        while owner not in await gateways.names():
+            assert time.monotonic() < deadline, "the dead gateway's lease was not taken over"
+            await asyncio.sleep(0.1)
+        await worker.done(attempt)
+        assert texts_of(await resuming) == "a"
+
+
+async def test_redis_may_be_killed_and_come_back_in_the_middle_of_a_stream(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    gateway = new_gateway(own_valkey.url)
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        attempt = await worker.start()
+        for number in range(10):
+            await worker.delta(attempt, f"{number} ")
+        own_valkey.kill()
+        await asyncio.sleep(0.5)
+        own_valkey.start()
+        for number in range(10, 20):
+            await worker.delta(attempt, f"{number} ")
+        await worker.done(attempt)
+        events = await reading
+        assert texts_of(events) == "".join(f"{number} " for number in range(20))
+        assert [event.id for event in events] == [str(number) for number in range(21)]
+        assert events[-1].name == "done"
+
+
+async def test_a_request_waits_out_a_restart_of_redis_but_not_its_absence(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    gateway = new_gateway(own_valkey.url)
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        own_valkey.kill()
+        asking = asyncio.create_task(client.post(INFER, json=ASK))
+        await asyncio.sleep(0.3)
+        own_valkey.start()
+        await worker.answer("a")
+        assert (await asking).json()["text"] == "a"
+
+        own_valkey.kill()
+        await asyncio.sleep(3)
+        began = time.monotonic()
+        response = await client.post(INFER, json=ASK)
+        assert time.monotonic() - began < 1
+        assert (response.status_code, response.json()["code"]) == (503, "backend_down")
+        assert "retry-after" in response.headers
+        assert (await client.get("/health/live")).status_code == 200
+        ready = await client.get("/health/ready")
+        assert ready.status_code == 503
+        assert "Redis does not answer" in ready.json()["reasons"]
+
+        own_valkey.start()
+        asking = asyncio.create_task(_ask_until_answered(client))
+        await worker.answer("b")
+        assert (await asking)["text"] == "b"
+
+
+async def _ask_until_answered(client: httpx.AsyncClient) -> Any:
+    deadline = time.monotonic() + 10
+    while True:
+        response = await client.post(INFER, json=ASK)
+        if response.status_code == 200:
+            return response.json()
+        assert time.monotonic() < deadline, response.text
+        await asyncio.sleep(0.1)
+
+
+async def test_a_frozen_redis_only_delays(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    gateway = new_gateway(own_valkey.url)
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        attempt = await worker.start()
+        await worker.delta(attempt, "a")
+        own_valkey.process.send_signal(signal.SIGSTOP)
+        saying = asyncio.create_task(worker.delta(attempt, "b"))
+        await asyncio.sleep(3)
+        assert not reading.done()
+        own_valkey.process.send_signal(signal.SIGCONT)
+        await saying
+        await worker.done(attempt)
+        events = await reading
+        assert texts_of(events) == "ab"
+        assert events[-1].name == "done"
+
+
+async def test_a_put_whose_fate_is_unknown_leaves_no_job_behind(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    gateway = new_gateway(own_valkey.url)
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        worker.takes = False
+        own_valkey.process.send_signal(signal.SIGSTOP)
+        response = await client.post(INFER, json=ASK)
+        assert response.json()["code"] == "backend_down"
+        own_valkey.process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(2)
+        worker.takes = True
+        await asyncio.sleep(1)
+        assert worker.attempts.empty()
+
+
+async def test_answers_that_redis_has_forgotten_fail_as_lost(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    gateway = new_gateway(own_valkey.url)
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        attempt = await worker.start()
+        await worker.delta(attempt, "a")
+        await asyncio.sleep(0.2)
+        await worker.db.flushall()
+        *_, end = await asyncio.wait_for(reading, 6)
+        assert (end.name, end.json["code"]) == ("error", "lost")
+        asking = asyncio.create_task(_ask_until_answered(client))
+        await worker.answer("b")
+        assert (await asking)["text"] == "b"
+
+
+async def test_the_gateway_starts_without_redis_and_serves_when_it_comes(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    own_valkey.kill()
+    gateway = new_gateway(own_valkey.url)
+    async with client_of(gateway) as client:
+        response = await client.post(INFER, json=ASK)
+        assert (response.status_code, response.json()["code"]) == (503, "backend_down")
+        own_valkey.start()
+        async with ScriptedWorker(own_valkey.url, "m") as worker:
+            asking = asyncio.create_task(_ask_until_answered(client))
+            await worker.answer("a")
+            assert (await asking)["text"] == "a"
+
+
+async def test_the_reply_stream_keeps_only_what_is_needed(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    gateway = new_gateway(own_valkey.url)
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        attempt = await worker.start()
+        for _ in range(1000):
+            await worker.delta(attempt, "x")
+        await asyncio.sleep(3)
+        assert await worker.db.xlen(attempt.reply) >= 1000
+        await worker.done(attempt)
+        assert len(await reading) == 1001
+        deadline = time.monotonic() + 6
+        while await worker.db.xlen(attempt.reply) > 200:
+            assert time.monotonic() < deadline, "the reply stream was not trimmed"
+            await asyncio.sleep(0.1)

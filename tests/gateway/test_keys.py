@@ -1,0 +1,173 @@
+"""Who is let in, and who is not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from contract.keys import make_key
+from tests.gateway.conftest import Gateway
+from tests.gateway.scripted_worker import ScriptedWorker
+
+MODELS_PATH = "/api/v1/models"
+
+
+@pytest.fixture(scope="module")
+def own(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A gateway whose key file these tests change."""
+    models = {name: {"engine": "mock", "model_path": "none"} for name in ("llama-1", "qwen-1")}
+    gateway = Gateway(tmp_path_factory.mktemp("keys"), redis_url, {"models": models})
+    gateway.start()
+    yield gateway
+    gateway.write_keys(gateway.key)
+    assert gateway.stop() == 0
+
+
+def ask(gateway: Gateway, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.get(gateway.url + MODELS_PATH, headers=named)
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_both_headers_are_understood(own: Gateway) -> None:
+    key = own.key.text
+    assert ask(own, X_API_Key=key).status_code == 200
+    assert ask(own, Authorization=f"Bearer {key}").status_code == 200
+    assert ask(own, Authorization=f"bearer {key}").status_code == 200
+    assert ask(own, X_API_Key=key, Authorization=f"Bearer {key}").status_code == 200
+
+
+def test_two_different_keys_are_refused(own: Gateway) -> None:
+    response = ask(own, X_API_Key=own.key.text, Authorization="Bearer ew_other")
+    assert (response.status_code, response.json()["code"]) == (400, "conflicting_api_keys")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eDp5"}, {"X_API_Key": ""}])
+def test_no_key_no_answer(own: Gateway, headers: dict[str, str]) -> None:
+    response = ask(own, **headers)
+    assert (response.status_code, response.json()["code"]) == (401, "missing_api_key")
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_unknown_expired_and_revoked_keys_look_the_same(own: Gateway) -> None:
+    unknown, expired, revoked = make_key(), make_key(expires_unix_s=time.time() - 1), make_key()
+    gone = msgspec.structs.replace(revoked.record, revoked_unix_s=time.time() - 1)
+    good = make_key("new")
+    own.write_keys(own.key, expired, gone, good)
+    assert within(2, lambda: ask(own, X_API_Key=good.text).status_code == 200)
+    bodies = []
+    for key in (unknown.text, expired.text, revoked.text, "nonsense", "ew_" + "x" * 5000):
+        response = ask(own, X_API_Key=key)
+        assert response.status_code == 401
+        bodies.append({**response.json(), "requestId": ""})
+    assert all(body == bodies[0] for body in bodies)
+
+
+def test_a_revoked_key_is_refused_within_five_seconds(own: Gateway) -> None:
+    key = make_key("soon gone")
+    own.write_keys(own.key, key)
+    assert within(5, lambda: ask(own, X_API_Key=key.text).status_code == 200)
+    own.write_keys(own.key, msgspec.structs.replace(key.record, revoked_unix_s=time.time()))
+    assert within(5, lambda: ask(own, X_API_Key=key.text).status_code == 401)
+    assert ask(own, X_API_Key=own.key.text).status_code == 200
+
+
+def test_an_unreadable_key_file_lets_nobody_in_and_says_so(own: Gateway) -> None:
+    path = own.directory / "keys.json"
+    for harm in (lambda: path.chmod(0o644), lambda: path.write_text("[{")):
+        harm()
+        assert within(5, lambda: ask(own, X_API_Key=own.key.text).status_code == 503)
+        response = ask(own, X_API_Key=own.key.text)
+        assert response.json()["code"] == "keys_unreadable"
+        assert str(path) not in response.text
+        assert "retry-after" in response.headers
+        ready = httpx.get(own.url + "/health/ready")
+        assert "the key file cannot be used" in ready.json()["reasons"]
+        own.write_keys(own.key)
+        assert within(5, lambda: ask(own, X_API_Key=own.key.text).status_code == 200)
+    log = own.log.read_text()
+    assert f"chmod 600 {path}" in log
+    assert f"{path} is damaged" in log
+
+
+def test_a_key_sees_only_its_models(own: Gateway) -> None:
+    llamas = make_key("llamas", models=("llama-*",))
+    own.write_keys(own.key, llamas)
+    assert within(5, lambda: ask(own, X_API_Key=llamas.text).status_code == 200)
+    headers = {"X-API-Key": llamas.text}
+    listed = ask(own, X_API_Key=llamas.text).json()["models"]
+    assert [model["id"] for model in listed] == ["llama-1"]
+    openai = httpx.get(own.url + "/v1/models", headers=headers).json()["data"]
+    assert [model["id"] for model in openai] == ["llama-1"]
+    assert httpx.get(own.url + "/v1/models/qwen-1", headers=headers).status_code == 404
+    forbidden, unknown = (
+        httpx.post(
+            own.url + "/api/v1/inference",
+            json={"modelId": model, "prompt": "x"},
+            headers={**headers, "X-Request-Id": "same"},
+        )
+        for model in ("qwen-1", "qwen-2")
+    )
+    assert forbidden.status_code == unknown.status_code == 404
+    assert forbidden.text.replace("qwen-1", "qwen-2") == unknown.text
+
+
+def test_guessing_keys_is_slowed_down_but_hurts_nobody_else(own: Gateway) -> None:
+    statuses = [ask(own, X_API_Key="ew_guess").status_code for _ in range(80)]
+    assert set(statuses) == {401, 429}
+    response = ask(own, X_API_Key="ew_guess")
+    if response.status_code == 429:
+        assert response.json()["code"] == "too_many_failures"
+        assert "retry-after" in response.headers
+    assert ask(own, X_API_Key=own.key.text).status_code == 200
+
+
+def test_every_route_but_the_probes_needs_a_key(gateway: Gateway) -> None:
+    document = httpx.get(gateway.url + "/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for method in methods:
+            url = gateway.url + path.replace("{model}", "m0")
+            proxied = {"X-Forwarded-For": "192.0.2.1"}
+            response = httpx.request(method, url, headers=proxied)
+            if path in ("/health/live", "/health/ready"):
+                assert response.status_code in (200, 503)
+            else:
+                assert response.status_code == 401, path
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json"])
+def test_local_pages_are_for_this_machine_or_for_keys_that_see_everything(
+    own: Gateway, path: str
+) -> None:
+    some = make_key("some", models=("llama-*",))
+    own.write_keys(own.key, some)
+    assert within(5, lambda: ask(own, X_API_Key=some.text).status_code == 200)
+    url, proxied = own.url + path, {"X-Forwarded-For": "192.0.2.1"}
+    assert httpx.get(url).status_code == 200
+    assert httpx.get(url, headers=proxied).status_code == 401
+    assert httpx.get(url, headers={**proxied, "X-API-Key": some.text}).status_code == 404
+    assert httpx.get(url, headers={**proxied, "X-API-Key": own.key.text}).status_code == 200
+
+
+async def test_a_job_carries_the_id_of_its_key(
+    client: httpx.AsyncClient, gateway: Gateway, worker: ScriptedWorker, model: str
+) -> None:
+    body = {"modelId": model, "prompt": "x"}
+    asking = asyncio.create_task(client.post("/api/v1/inference", json=body))
+    attempt = await worker.answer("a")
+    await asking
+    assert attempt.job.key_id == gateway.key.record.id

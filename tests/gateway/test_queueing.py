@@ -1,0 +1,160 @@
+"""Jobs that cannot be put, wait too long, or are no longer wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from contract.messages import State
+from tests.gateway.conftest import Gateway, client_of
+from tests.gateway.scripted_worker import ScriptedWorker
+from tests.gateway.sse_client import collect, streaming
+
+INFER = "/api/v1/inference"
+STREAM = "/api/v1/inference/stream"
+ASK = {"modelId": "m", "prompt": "x"}
+SHORT = {
+    "queue_timeout_s": 0.6,
+    "first_token_timeout_s": 0.6,
+    "token_gap_timeout_s": 0.6,
+    "total_timeout_s": 3.0,
+    "max_waiting": 3,
+}
+
+
+async def test_a_model_that_is_not_started_is_refused_with_the_command_that_starts_it(
+    client: httpx.AsyncClient, model: str
+) -> None:
+    response = await client.post(INFER, json={"modelId": model, "prompt": "x"})
+    assert response.status_code == 503
+    body = response.json()
+    assert (body["code"], body["retryable"]) == ("model_not_started", True)
+    assert f"./ew start --model {model}" in body["message"]
+    assert int(response.headers["retry-after"]) > 0
+
+
+async def test_a_model_that_is_starting_says_so(
+    client: httpx.AsyncClient, redis_url: str, model: str
+) -> None:
+    worker = ScriptedWorker(redis_url, model)
+    worker.state = State.STARTING
+    async with worker:
+        deadline = time.monotonic() + 5
+        while True:
+            response = await client.post(INFER, json={"modelId": model, "prompt": "x"})
+            assert response.status_code == 503
+            if response.json()["code"] == "model_starting":
+                break
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def impatient(new_gateway: Callable[..., Gateway], own_valkey: object) -> Gateway:
+    """A gateway with short timeouts and a short queue, and a Valkey of its own."""
+    return new_gateway(own_valkey.url, limits=SHORT)  # type: ignore[attr-defined]
+
+
+async def test_a_full_queue_refuses_at_once(impatient: Gateway) -> None:
+    async with ScriptedWorker(impatient.redis_url, "m") as worker, client_of(impatient) as client:
+        worker.takes = False
+        await asyncio.sleep(0.3)
+        asking = [asyncio.create_task(client.post(INFER, json=ASK)) for _ in range(3)]
+        await worker.wait_for_waiting(3)
+        took_s = []
+        for _ in range(5):
+            began = time.monotonic()
+            response = await client.post(INFER, json=ASK)
+            took_s.append(time.monotonic() - began)
+            assert (response.status_code, response.json()["code"]) == (503, "queue_full")
+            assert "retry-after" in response.headers
+        assert min(took_s) < 0.05
+        await asyncio.gather(*asking)
+
+
+async def test_each_wait_has_its_own_timeout_and_ends_the_job(impatient: Gateway) -> None:
+    async with ScriptedWorker(impatient.redis_url, "m") as worker, client_of(impatient) as client:
+        # In the queue: begun, but never said to be started.
+        asking = asyncio.create_task(client.post(INFER, json=ASK))
+        attempt = await worker.next()
+        response = await asking
+        assert (response.status_code, response.json()["code"]) == (504, "queue_timeout")
+        await worker.wait_for_cancellation(attempt.job.id, 2)
+
+        asking = asyncio.create_task(client.post(STREAM, json=ASK))
+        attempt = await worker.start()
+        response = await asking
+        assert (response.status_code, response.json()["code"]) == (504, "first_token_timeout")
+        await worker.wait_for_cancellation(attempt.job.id, 2)
+
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        attempt = await worker.start()
+        await worker.delta(attempt, "a")
+        *_, end = await reading
+        assert (end.name, end.json["code"]) == ("error", "token_gap_timeout")
+        await worker.wait_for_cancellation(attempt.job.id, 2)
+
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        attempt = await worker.start()
+        began = time.monotonic()
+        while not reading.done():
+            await worker.delta(attempt, "a")
+            await asyncio.sleep(0.1)
+        *_, end = await reading
+        assert end.json["code"] == "total_timeout"
+        assert 2.5 < time.monotonic() - began < 4.5
+        await worker.wait_for_cancellation(attempt.job.id, 2)
+
+
+async def test_while_no_worker_is_ready_its_silence_does_not_count(impatient: Gateway) -> None:
+    async with ScriptedWorker(impatient.redis_url, "m") as worker, client_of(impatient) as client:
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        attempt = await worker.start()
+        await worker.delta(attempt, "a")
+        worker.state = State.STARTING
+        await asyncio.sleep(2)
+        assert not reading.done()
+        worker.state = State.READY
+        await worker.delta(attempt, "b")
+        await worker.done(attempt)
+        assert [event.name for event in await reading] == ["", "", "done"]
+
+
+async def test_a_client_that_leaves_frees_its_job_within_two_seconds(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    body = {"modelId": model, "prompt": "x"}
+
+    # While it waits in the queue.
+    asking = asyncio.create_task(client.post(INFER, json=body))
+    attempt = await worker.next()
+    asking.cancel()
+    await worker.wait_for_cancellation(attempt.job.id, 2)
+
+    # In the middle of its stream.
+    async def first_only() -> None:
+        async with streaming(client, STREAM, body) as (_, events):
+            await anext(events)
+
+    reading = asyncio.create_task(first_only())
+    attempt = await worker.start()
+    await worker.delta(attempt, "a")
+    await reading
+    await worker.wait_for_cancellation(attempt.job.id, 2)
+
+
+async def test_a_finished_answer_cancels_nothing(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    asking = asyncio.create_task(client.post(INFER, json={"modelId": model, "prompt": "x"}))
+    attempt = await worker.answer("a")
+    await asking
+    reading = asyncio.create_task(collect(client, STREAM, {"modelId": model, "prompt": "x"}))
+    second = await worker.answer("a")
+    await reading
+    await asyncio.sleep(0.3)
+    assert not worker.cancelled.keys() & {attempt.job.id, second.job.id}

@@ -1,0 +1,142 @@
+"""A host of the test's own: a state directory, a real supervisor, fake workers."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.paths import run_dir
+from orchestrator.control import Answer, Finished, Outcome, Refused, Start, Stop
+from orchestrator.process import ROOT_VARIABLE, kill_strays
+from orchestrator.process_table import Entry, read_entry, read_environment, read_table
+from orchestrator.status import Status, WorkerStatus, read_status
+from orchestrator.summon import is_running, reach_supervisor, summon_supervisor
+from orchestrator.wanted import WantedGateway, WantedWorker
+from tests.orchestrator.terminal import Terminal
+
+FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
+
+
+def eventually(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
+    """The first true answer of `condition`; fails the test when none comes in time."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"still not true after {timeout_s} s"
+        time.sleep(0.02)
+    return answer
+
+
+class Host:
+    """What a test asks of ew, and what it can see of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._python = directory / "python"
+        self._python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE_WORKER}"\n')
+        self._python.chmod(0o755)
+
+    def worker(self, model: str, replica: int = 0, **wanted: Any) -> WantedWorker:
+        """A fake worker; what is not a field of `WantedWorker` tells it how to behave."""
+        python = wanted.pop("python", str(self._python))
+        start_timeout_s = wanted.pop("start_timeout_s", 30.0)
+        model_config = {"engine": "mock", "model_path": "none", "engine_args": wanted}
+        return WantedWorker(
+            model=model,
+            replica=replica,
+            engine="mock",
+            env="fake",
+            python=python,
+            start_timeout_s=start_timeout_s,
+            spec={"model_id": model, "engine": "mock", "env": "fake", "model": model_config},
+        )
+
+    def start(self, *workers: WantedWorker, gateway: WantedGateway | None = None) -> list[Outcome]:
+        answer = self.ask(Start(workers=list(workers), gateway=gateway))[-1]
+        assert isinstance(answer, Finished), answer
+        return answer.outcomes
+
+    def stop(self, *models: str, now: bool = False) -> Answer:
+        answer = self.ask(Stop(models=list(models), now=now))[-1]
+        if not models:
+            eventually(lambda: not is_running())
+        return answer
+
+    def ask(self, request: Start | Stop) -> list[Answer]:
+        with summon_supervisor() as control:
+            answers = [answer for answer in control.ask(request) if answer is not None]
+        assert isinstance(answers[-1], Finished | Refused)
+        return answers
+
+    def status(self) -> Status:
+        return read_status()
+
+    def find_worker(self, slot: str) -> WorkerStatus:
+        workers = [worker for model in self.status().models for worker in model.workers]
+        return next(worker for worker in workers if worker.slot == slot)
+
+    def supervisor_pid(self) -> int:
+        control = reach_supervisor()
+        assert control is not None
+        with control:
+            return control.peer()
+
+    def kill_supervisor(self) -> None:
+        pid = self.supervisor_pid()
+        pidfd = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        # Not its leader alone: the other threads keep the socket open for a moment.
+        assert select.select([pidfd], [], [], 10)[0]
+        os.close(pidfd)
+
+    def processes(self) -> list[Entry]:
+        """Everything that this host's supervisors have started and that still runs."""
+        mark = f"{ROOT_VARIABLE}={run_dir()}"
+        entries = read_table().values()
+        return [
+            each for each in entries if not each.is_zombie and mark in read_environment(each.pid)
+        ]
+
+    def clean_up(self) -> None:
+        control = reach_supervisor()
+        if control is not None:
+            with control:
+                os.kill(control.peer(), signal.SIGKILL)
+        while kill_strays([]):
+            time.sleep(0.02)
+        shutil.rmtree(self.directory)
+
+
+def is_alive(pid: int) -> bool:
+    entry = read_entry(pid)
+    return entry is not None and not entry.is_zombie
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    directory = Path(tempfile.mkdtemp(prefix="ew-"))
+    monkeypatch.setenv("EW_STATE_DIR", str(directory / "state"))
+    host = Host(directory)
+    yield host
+    host.clean_up()
+
+
+@pytest.fixture
+def model() -> str:
+    return f"m{uuid.uuid4().hex[:6]}"
+
+
+@pytest.fixture
+def terminal(host: Host) -> Terminal:
+    """The command line on the same state directory as `host`."""
+    return Terminal(host.directory)

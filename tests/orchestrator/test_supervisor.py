@@ -1,0 +1,312 @@
+"""The supervisor with real processes, real signals and a real Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from msgspec.structs import replace
+from redis.exceptions import RedisError
+
+from contract.bus.client import connect
+from contract.bus.heartbeats import Heartbeats
+from contract.messages import State
+from contract.paths import run_dir, state_dir
+from orchestrator import runfile
+from orchestrator.control import Finished, Follow, Progress, Refused, Start
+from orchestrator.process import ROOT_VARIABLE
+from orchestrator.process_table import read_table
+from orchestrator.status import status_path
+from orchestrator.summon import is_running, summon_supervisor
+from orchestrator.valkey import embedded_url
+from orchestrator.wanted import WantedGateway
+from tests.orchestrator.conftest import Host, eventually, is_alive
+
+
+def leases(model: str) -> set[str]:
+    async def read() -> set[str]:
+        db = connect(embedded_url(), connections=1)
+        try:
+            return await Heartbeats(db, model).names()
+        finally:
+            await db.aclose()
+
+    return asyncio.run(read())
+
+
+def test_a_start_tells_its_stages_and_ends_when_all_is_ready(host: Host, model: str) -> None:
+    answers = host.ask(Start(workers=[host.worker(model, ready_after_s=1.0)]))
+    stages = [
+        answer.stage
+        for answer in answers
+        if isinstance(answer, Progress) and answer.slot == f"{model}-0"
+    ]
+    assert stages == ["waiting", "waiting for valkey", "starting", "loading", ""]
+    assert {outcome.slot: outcome.state for outcome in answers[-1].outcomes} == {
+        "valkey": State.READY,
+        f"{model}-0": State.READY,
+    }
+
+
+def test_starting_what_runs_changes_nothing_and_says_so(host: Host, model: str) -> None:
+    host.start(host.worker(model))
+    before = host.find_worker(f"{model}-0").pid
+    outcomes = host.start(host.worker(model))
+    assert outcomes[1].note == "runs already"
+    assert host.find_worker(f"{model}-0").pid == before
+
+
+def test_two_starts_at_once_make_one_supervisor_and_one_worker(host: Host, model: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        starts = [pool.submit(host.start, host.worker(model)) for _ in range(4)]
+        outcomes = [start.result()[1] for start in starts]
+    assert {outcome.state for outcome in outcomes} == {State.READY}
+    assert len(host.processes()) == 2
+
+
+def test_a_killed_worker_loses_its_lease_and_is_replaced(host: Host, model: str) -> None:
+    host.start(host.worker(model))
+    killed = host.find_worker(f"{model}-0")
+    assert leases(model) == {killed.name}
+    os.kill(killed.pid or 0, signal.SIGKILL)
+    eventually(lambda: killed.name not in leases(model), 2)
+    now = eventually(
+        lambda: (
+            (worker := host.find_worker(f"{model}-0")).state is State.READY
+            and worker.pid != killed.pid
+            and worker
+        )
+    )
+    assert now.restarts == 1
+    assert "was killed by SIGKILL" in now.problem.message
+    assert leases(model) == {now.name}
+
+
+def test_nothing_that_a_worker_has_started_survives_it(host: Host, model: str) -> None:
+    host.start(host.worker(model, has_orphans=True))
+    worker = host.find_worker(f"{model}-0")
+    family = {entry.pid for entry in host.processes() if entry.pid != host.status().redis.pid}
+    bare = [entry.pid for entry in read_table().values() if entry.parent == worker.pid]
+    family.update(bare)
+    assert len(family) == 5
+    # One of them has no mark: the supervisor knows it only from having seen it there.
+    eventually(lambda: host.find_worker(f"{model}-0").rss_mib)
+    os.kill(worker.pid or 0, signal.SIGKILL)
+    eventually(lambda: not any(map(is_alive, family)), 3)
+
+
+def test_stop_leaves_no_process_and_no_file_of_the_run(host: Host, model: str) -> None:
+    host.start(host.worker(model, has_orphans=True), host.worker(model, replica=1))
+    supervisor = host.supervisor_pid()
+    host.stop()
+    eventually(lambda: not is_alive(supervisor))
+    assert host.processes() == []
+    assert list(run_dir().iterdir()) == []
+    assert not status_path().exists()
+    assert (state_dir() / "valkey" / "appendonlydir").is_dir()
+
+
+def test_stop_of_one_model_leaves_the_others(host: Host, model: str) -> None:
+    host.start(host.worker(model), host.worker("other"))
+    answer = host.stop(model)
+    assert isinstance(answer, Finished)
+    assert host.find_worker(f"{model}-0").state is State.STOPPED
+    assert host.find_worker("other-0").state is State.READY
+    assert host.start(host.worker(model))[1].state is State.READY
+
+
+def test_a_worker_that_does_not_hear_is_killed_when_it_must_be(host: Host, model: str) -> None:
+    host.start(host.worker(model, is_deaf=True))
+    pid = host.find_worker(f"{model}-0").pid or 0
+    host.stop(now=True)
+    assert not is_alive(pid)
+    assert host.processes() == []
+
+
+def test_when_the_supervisor_is_killed_the_rest_goes_on_and_is_adopted(
+    host: Host, model: str
+) -> None:
+    host.start(host.worker(model), host.worker(model, replica=1))
+    before = {entry.pid for entry in host.processes()}
+    host.kill_supervisor()
+    assert {entry.pid for entry in host.processes()} == before
+    outcomes = host.start(host.worker(model), host.worker(model, replica=1))
+    assert {outcome.note for outcome in outcomes} == {"runs already"}
+    assert {entry.pid for entry in host.processes()} == before
+    host.stop()
+    assert host.processes() == []
+
+
+def test_what_died_while_nobody_watched_is_started_again(host: Host, model: str) -> None:
+    host.start(host.worker(model, has_orphans=True))
+    dead = host.find_worker(f"{model}-0")
+    orphans = {each.pid for each in host.processes() if each.pid != host.status().redis.pid}
+    host.kill_supervisor()
+    os.kill(dead.pid or 0, signal.SIGKILL)
+    host.start(host.worker(model))
+    assert not any(map(is_alive, orphans))
+    assert leases(model) == {host.find_worker(f"{model}-0").name}
+
+
+def test_an_adopted_worker_that_dies_is_replaced(host: Host, model: str) -> None:
+    host.start(host.worker(model))
+    adopted = host.find_worker(f"{model}-0")
+    host.kill_supervisor()
+    host.start(host.worker(model))
+    os.kill(adopted.pid or 0, signal.SIGKILL)
+    eventually(lambda: host.find_worker(f"{model}-0").name != adopted.name)
+    eventually(lambda: leases(model) == {host.find_worker(f"{model}-0").name})
+
+
+def test_a_reused_pid_is_never_signalled(host: Host, model: str) -> None:
+    host.start(host.worker(model))
+    host.kill_supervisor()
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        run = runfile.read_run()
+        assert run is not None
+        for entry in host.processes():
+            os.kill(entry.pid, signal.SIGKILL)
+        units = [
+            replace(unit, identity=replace(unit.identity, pid=stranger.pid)) for unit in run.units
+        ]
+        runfile.write_run(replace(run, units=units))
+        assert host.start(host.worker(model))[1].state is State.READY
+        host.stop()
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_what_was_started_but_never_recorded_is_found_and_ended(host: Host, model: str) -> None:
+    marked = {**os.environ, ROOT_VARIABLE: str(run_dir())}
+    with subprocess.Popen(["sleep", "60"], env=marked) as stray:
+        host.start(host.worker(model))
+        eventually(lambda: stray.poll() == -signal.SIGKILL)
+
+
+def test_a_crash_loop_is_given_up_with_the_reason_and_harms_nobody_else(
+    host: Host, model: str
+) -> None:
+    says = ["loading weights", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate"]
+    outcomes = host.start(host.worker("good"), host.worker(model, says=says, exits=7))
+    good, bad = outcomes[1], outcomes[2]
+    assert good.state is State.READY
+    assert bad.state is State.FAILED
+    assert bad.problem is not None
+    assert bad.problem.message == f"{model}-0 exited with code 7"
+    assert bad.problem.log_tail == says
+    assert "`max_model_len`" in bad.problem.hint
+    assert host.find_worker(f"{model}-0").restarts == 2
+
+
+def test_a_start_that_cannot_succeed_is_not_tried_again(host: Host, model: str) -> None:
+    says = ["ModuleNotFoundError: No module named 'vllm'"]
+    outcome = host.start(host.worker(model, says=says, exits=1))[1]
+    assert outcome.state is State.FAILED
+    assert outcome.problem is not None
+    assert "./ew setup --engine mock" in outcome.problem.hint
+    assert host.find_worker(f"{model}-0").restarts == 0
+
+
+def test_a_missing_environment_is_named(host: Host, model: str) -> None:
+    outcome = host.start(host.worker(model, python="/nowhere/bin/python"))[1]
+    assert outcome.state is State.FAILED
+    assert outcome.problem is not None
+    assert "/nowhere/bin/python" in outcome.problem.message
+
+
+def test_a_start_that_never_ends_is_ended(host: Host, model: str) -> None:
+    outcome = host.start(host.worker(model, ready_after_s=1000, start_timeout_s=1.0))[1]
+    assert outcome.state is State.FAILED
+    assert outcome.problem is not None
+    assert "was not ready after 1 s (loading)" in outcome.problem.message
+    assert [entry.program for entry in host.processes()] == ["valkey-server"]
+
+
+def test_a_failed_model_starts_when_it_is_asked_for_again(host: Host, model: str) -> None:
+    says = ["No module named 'vllm'"]
+    assert host.start(host.worker(model, says=says, exits=1))[1].state is State.FAILED
+    assert host.start(host.worker(model))[1].state is State.READY
+
+
+def test_a_killed_valkey_is_back_within_two_seconds_with_its_data(host: Host, model: str) -> None:
+    host.start(host.worker(model))
+    valkey, worker = host.status().redis, host.find_worker(f"{model}-0")
+    asyncio.run(_put("ew:{m}:kept", "yes"))
+    os.kill(valkey.pid, signal.SIGKILL)
+    began = time.monotonic()
+    eventually(lambda: asyncio.run(_get("ew:{m}:kept")) == b"yes", 2)
+    assert time.monotonic() - began < 2
+    eventually(lambda: host.status().redis.state is State.READY)
+    assert host.status().redis.restarts == 1
+    assert host.find_worker(f"{model}-0").pid == worker.pid
+
+
+def test_only_their_owner_can_use_the_sockets(host: Host, model: str) -> None:
+    host.start(host.worker(model))
+    for name in ("control.sock", "valkey.sock", "processes.json"):
+        assert stat.S_IMODE((run_dir() / name).stat().st_mode) == 0o600
+    assert stat.S_IMODE(run_dir().stat().st_mode) == 0o700
+
+
+def test_a_taken_port_is_named_with_its_owner_and_nothing_is_started(
+    host: Host, model: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        gateway = WantedGateway(sys.executable, "127.0.0.1", port, 1.0)
+        answer = host.ask(Start(workers=[host.worker(model)], gateway=gateway))[-1]
+    assert isinstance(answer, Refused)
+    assert answer.message.startswith(f"port {port} is in use by ")
+    assert f"(pid {os.getpid()})" in answer.message
+    assert host.processes() == []
+
+
+def test_everything_stops_when_the_one_who_holds_it_goes(host: Host, model: str) -> None:
+    with summon_supervisor() as lifeline:
+        next(lifeline.ask(Follow(stop_at_end=True)))
+        host.start(host.worker(model))
+    eventually(lambda: not is_running())
+    assert host.processes() == []
+
+
+def test_a_signal_to_the_supervisor_stops_everything(host: Host, model: str) -> None:
+    host.start(host.worker(model))
+    os.kill(host.supervisor_pid(), signal.SIGTERM)
+    eventually(lambda: list(run_dir().iterdir()) == [])
+    assert host.processes() == []
+
+
+def test_the_status_counts_tokens_and_memory(host: Host, model: str) -> None:
+    host.start(host.worker(model, tokens_per_s=100, running=3))
+    worker = eventually(
+        lambda: (seen := host.find_worker(f"{model}-0")).tokens_per_s > 0 and seen.rss_mib and seen
+    )
+    eventually(lambda: 70 < host.find_worker(f"{model}-0").tokens_per_s < 130)
+    assert worker.running == 3
+    assert worker.version == "1.2.3"
+    redis = host.status().redis
+    assert redis.append_only_file
+    assert redis.version.count(".") == 2
+
+
+async def _put(key: str, value: str) -> None:
+    db = connect(embedded_url(), connections=1)
+    await db.set(key, value)
+    await db.aclose()
+
+
+async def _get(key: str) -> bytes | None:
+    db = connect(embedded_url(), connections=1)
+    try:
+        return await db.get(key)
+    except (RedisError, OSError):
+        return None
+    finally:
+        await db.aclose()

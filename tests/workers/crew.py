@@ -1,0 +1,136 @@
+"""Workers as real processes, with the mock engine."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from contract.bus.heartbeats import Heartbeats
+from contract.config import ModelConfig, WorkerSpec
+from contract.messages import Heartbeat, State
+from contract.paths import ROOT
+from tests.contract.parts import end_lease
+from tests.workers.desk import Desk
+
+
+def a_spec(desk: Desk, name: str, *, slots: int = 64, **given: Any) -> WorkerSpec:
+    """What a worker with the mock engine needs; `engine_args` are the mock's script."""
+    model = ModelConfig(
+        engine="mock",
+        model_path="-",
+        max_batch_size=slots,
+        engine_args=given.pop("engine_args", {}),
+    )
+    return WorkerSpec(
+        name=name,
+        model_id=desk.queue.model,
+        model=model,
+        engine="mock",
+        env="-",
+        redis_url=desk.url,
+        **given,
+    )
+
+
+class Member:
+    """One worker process."""
+
+    def __init__(self, spec: WorkerSpec, desk: Desk, directory: Path) -> None:
+        self.name = spec.name
+        self._desk = desk
+        self._log = directory / f"{uuid.uuid4().hex}.log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "workers"],
+                cwd=ROOT,
+                env={**os.environ, "EW_WORKER": spec.model_dump_json()},
+                stderr=log,
+            )
+
+    async def ready(self) -> Member:
+        await self._until_heartbeat(lambda beat: beat.state is State.READY)
+        return self
+
+    async def heartbeat(self) -> Heartbeat | None:
+        """The worker's last sign of life, if its lease holds."""
+        bodies = await Heartbeats(self._desk.db, self._desk.queue.model).alive()
+        beats = [msgspec.msgpack.decode(body, type=Heartbeat) for body in bodies]
+        return next((beat for beat in beats if beat.name == self.name), None)
+
+    async def says(self, condition: Any, timeout_s: float = 10) -> None:
+        """Return once a heartbeat meets the condition."""
+        await self._until_heartbeat(condition, timeout_s)
+
+    async def exits(self, timeout_s: float = 15) -> int:
+        """The exit code, once the process has ended."""
+        return await asyncio.to_thread(self.process.wait, timeout_s)
+
+    async def kill(self, *, lease_ends: bool = True) -> None:
+        """SIGKILL, and gone; its lease ends at once, as it would a little later."""
+        self.process.kill()
+        await self.exits()
+        if lease_ends:
+            await end_lease(self._desk.db, self._desk.queue.model, self.name)
+
+    async def freeze(self) -> None:
+        """SIGSTOP, and seen to stand still."""
+        self.process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 5
+        while self.kernel_state() != "T":
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def kernel_state(self) -> str:
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0]
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    async def _until_heartbeat(self, condition: Any, timeout_s: float = 15) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            beat = await self.heartbeat()
+            if beat is not None and condition(beat):
+                return
+            assert self.process.poll() is None, self.log()
+            assert time.monotonic() < deadline, (beat, self.log())
+            await asyncio.sleep(0.02)
+
+
+class Crew:
+    """All worker processes of a test."""
+
+    def __init__(self, desk: Desk, directory: Path) -> None:
+        self._desk = desk
+        self._directory = directory
+        self._members: list[Member] = []
+        self._names = (f"w-{n}" for n in itertools.count())
+
+    def hire(self, name: str | None = None, **given: Any) -> Member:
+        """Start a worker; await `ready` where it matters."""
+        spec = a_spec(self._desk, name or next(self._names), **given)
+        member = Member(spec, self._desk, self._directory)
+        self._members.append(member)
+        return member
+
+    def close(self) -> None:
+        for member in self._members:
+            member.close()

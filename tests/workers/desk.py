@@ -1,0 +1,134 @@
+"""The client's side: puts jobs as a gateway does, and folds what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Iterable
+
+from redis.exceptions import RedisError
+
+from contract.bus.client import connect, connect_reader
+from contract.bus.heartbeats import Heartbeats
+from contract.bus.queue import JobQueue, Ticket
+from contract.bus.replies import ReplyStream, read_frames
+from contract.messages import GatewayBeat, Job, Letter, Sampling
+from tests.workers.fold import Fold
+
+
+class Desk:
+    """One gateway process of one model."""
+
+    def __init__(self, url: str, model: str) -> None:
+        self.url = url
+        self.name = f"g-{uuid.uuid4().hex[:8]}"
+        self.db = connect(url)
+        self.queue = JobQueue(self.db, model)
+        self.stream = ReplyStream(self.db, self.name)
+        self.folds: dict[str, Fold] = {}
+        #: All letters of all jobs, in the order of the reply stream.
+        self.letters: list[Letter] = []
+        self.first = ""
+        self._ids = (f"j{n}" for n in itertools.count())
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        self.first = await self.stream.open()
+        await self._beat()
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._beat_on())]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.db.aclose()
+
+    async def leave(self) -> None:
+        """The gateway process is gone; its stream stays."""
+        self._tasks.pop().cancel()
+        await Heartbeats(self.db, "gateways").leave(self.name)
+
+    async def ask(self, tokens: int, prompt: str = "count", **sampling: object) -> str:
+        """Put a job; answers its id."""
+        job = self.job(tokens, prompt, **sampling)
+        await self.put(job)
+        return job.id
+
+    def job(self, tokens: int, prompt: str = "count", **sampling: object) -> Job:
+        chosen = Sampling(max_tokens=tokens, **sampling)  # type: ignore[arg-type]
+        return Job(id=next(self._ids), model=self.queue.model, sampling=chosen, prompt=prompt)
+
+    async def put(self, job: Job) -> Ticket:
+        self.folds.setdefault(job.id, Fold())
+        return await self.queue.put(
+            job,
+            self.stream.key,
+            self.first,
+            max_waiting=10_000,
+            deadline_ms=60_000,
+            must_be_served=False,
+        )
+
+    async def ended(self, job_ids: Iterable[str], timeout_s: float = 20) -> None:
+        """Return when the answers are complete."""
+        folds = [self.folds[job_id] for job_id in job_ids]
+        await self.see(lambda: all(fold.end is not None for fold in folds), timeout_s)
+
+    async def saw_tokens(self, job_ids: Iterable[str], count: int) -> None:
+        """Return when each of the answers has so many tokens."""
+        folds = [self.folds[job_id] for job_id in job_ids]
+        await self.see(lambda: all(len(fold.tokens) >= count for fold in folds))
+
+    async def see(self, condition: Callable[[], bool], timeout_s: float = 20) -> None:
+        """Return once the condition holds; fail the test after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come true in time"
+            if self._tasks[0].done():
+                self._tasks[0].result()
+            await asyncio.sleep(0.005)
+
+    async def state_of(self, job_id: str) -> str | None:
+        """What Redis says of a job: `done`, `failed`, `cancelled`, `running`, `queued`."""
+        state = await self.db.hget(self.queue.job_key(job_id), "state")
+        return state.decode() if state else None
+
+    async def is_settled(self) -> bool:
+        """Whether nothing waits in the queue, and nobody holds anything."""
+        pending = await self.db.xpending(self.queue.key, "workers")
+        return await self.db.xlen(self.queue.key) == 0 and pending["pending"] == 0
+
+    async def _read(self) -> None:
+        last = self.first
+        reader = connect_reader(self.url)
+        try:
+            while True:
+                try:
+                    frames = await read_frames(reader, self.stream.key, last, block_ms=500)
+                except RedisError:
+                    await asyncio.sleep(0.02)
+                    continue
+                for entry, letters in frames:
+                    last = entry
+                    self._take(letters)
+        finally:
+            await reader.aclose()
+
+    def _take(self, letters: list[Letter]) -> None:
+        self.letters += letters
+        for letter in letters:
+            self.folds[letter.job_id].take(letter)
+
+    async def _beat_on(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            try:
+                await self._beat()
+            except RedisError:
+                continue
+
+    async def _beat(self) -> None:
+        heartbeat = GatewayBeat(self.name, "here", 1)
+        await Heartbeats(self.db, "gateways").beat(self.name, heartbeat, ready=True)

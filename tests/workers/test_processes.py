@@ -1,0 +1,257 @@
+"""Workers as processes, over a real server, under real signals: a client sees every token once
+and in order, or an error that says why not."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+from contract.bus.queue import MAX_ATTEMPTS, Cancellations
+from contract.messages import Done, ErrorCode, Failed, Started
+from tests.conftest import ValkeyServer
+from tests.contract.parts import until
+from tests.workers.crew import Crew, Member
+from tests.workers.desk import Desk
+from tests.workers.fold import assert_counted
+
+
+async def test_many_answers_at_once_are_each_complete_and_in_order(desk: Desk, crew: Crew) -> None:
+    await crew.hire().ready()
+    lengths = [1 + n % 40 for n in range(64)]
+    ids = [await desk.ask(length) for length in lengths]
+    await desk.ended(ids)
+    for job_id, length in zip(ids, lengths, strict=True):
+        assert_counted(desk.folds[job_id], length)
+        assert desk.folds[job_id].attempt == 1
+    await until(desk.is_settled)
+    assert [await desk.state_of(job_id) for job_id in ids] == ["done"] * 64
+
+
+async def test_answers_of_a_killed_worker_are_finished_by_another(desk: Desk, crew: Crew) -> None:
+    first = await crew.hire().ready()
+    ids = [await desk.ask(120) for _ in range(12)]
+    await desk.saw_tokens(ids, 10)
+    await first.kill()
+    await crew.hire().ready()
+    await desk.ended(ids)
+    for job_id in ids:
+        assert_counted(desk.folds[job_id], 120)
+        assert desk.folds[job_id].attempt == 2
+    await until(desk.is_settled)
+
+
+async def test_a_restarted_worker_finds_its_jobs_before_its_lease_has_ended(
+    desk: Desk, crew: Crew
+) -> None:
+    first = await crew.hire("same").ready()
+    job_id = await desk.ask(120)
+    await desk.saw_tokens([job_id], 10)
+    await first.kill(lease_ends=False)
+    crew.hire("same")
+    await desk.ended([job_id], timeout_s=6)
+    assert_counted(desk.folds[job_id], 120)
+
+
+async def test_a_worker_that_stood_still_past_its_lease_is_fenced_and_drops_its_job(
+    desk: Desk, crew: Crew
+) -> None:
+    late, heir = crew.hire(slots=1, engine_args={"tokens_per_s": 100}), crew.hire("heir")
+    await late.ready()
+    await heir.freeze()
+    job_id = await desk.ask(700)
+    await desk.saw_tokens([job_id], 20)
+    await late.freeze()
+    heir.thaw()
+    fold = desk.folds[job_id]
+    await desk.see(lambda: fold.attempt == 2)
+    late.thaw()
+    assert late.kernel_state() != "T"
+    await late.says(lambda beat: beat.fenced_total == 1 and beat.running == 0)
+    await desk.ended([job_id])
+    assert_counted(fold, 700)
+    restarted = next(i for i, each in enumerate(fold.letters) if each.attempt == 2)
+    overtaken = [each for each in fold.letters[restarted:] if each.attempt == 1]
+    assert overtaken, "the late worker said nothing, so nothing was fenced"
+    assert not any(isinstance(each.event, Done) for each in overtaken)
+
+
+async def test_a_worker_told_to_stop_finishes_its_answers_and_takes_no_more(
+    desk: Desk, crew: Crew
+) -> None:
+    worker = await crew.hire().ready()
+    ids = [await desk.ask(200) for _ in range(4)]
+    await desk.saw_tokens(ids, 5)
+    worker.process.send_signal(signal.SIGTERM)
+    await until(lambda: _is_stopping(worker))
+    late = await desk.ask(5)
+    assert await worker.exits() == 0
+    await desk.ended(ids)
+    for job_id in ids:
+        assert_counted(desk.folds[job_id], 200)
+    assert await desk.state_of(late) == "queued"
+    assert await worker.heartbeat() is None
+
+
+async def _is_stopping(worker: Member) -> bool:
+    beat = await worker.heartbeat()
+    return beat is None or beat.state.value == "stopping"
+
+
+async def test_what_cannot_be_finished_in_time_is_given_back_and_not_held_against_the_job(
+    desk: Desk, crew: Crew
+) -> None:
+    worker = await crew.hire(drain_s=0.2).ready()
+    await crew.hire().ready()
+    ids = [await desk.ask(250) for _ in range(8)]
+    await desk.saw_tokens(ids, 5)
+    worker.process.send_signal(signal.SIGTERM)
+    assert await worker.exits() == 0
+    await desk.ended(ids)
+    for job_id in ids:
+        assert_counted(desk.folds[job_id], 250)
+    given = [job_id for job_id in ids if desk.folds[job_id].attempt == 2]
+    assert given, "the stopped worker had no job to give back"
+    for job_id in given:
+        assert await desk.db.hget(desk.queue.job_key(job_id), "forgiven") == b"1"
+
+
+async def test_a_worker_told_to_stop_while_redis_is_gone_ends_all_the_same(
+    own_valkey: ValkeyServer, own_desk: Desk, own_crew: Crew
+) -> None:
+    worker = await own_crew.hire(drain_s=0.1).ready()
+    job_id = await own_desk.ask(5000)
+    await own_desk.saw_tokens([job_id], 5)
+    own_valkey.kill()
+    worker.process.send_signal(signal.SIGTERM)
+    assert await worker.exits() == 0
+
+
+async def test_answers_go_on_after_the_server_was_killed_and_started_again(
+    own_valkey: ValkeyServer, own_desk: Desk, own_crew: Crew
+) -> None:
+    await own_crew.hire().ready()
+    ids = [await own_desk.ask(300) for _ in range(16)]
+    await own_desk.saw_tokens(ids, 10)
+    own_valkey.kill()
+    await asyncio.sleep(0.3)
+    own_valkey.start()
+    await own_desk.ended(ids)
+    for job_id in ids:
+        assert_counted(own_desk.folds[job_id], 300)
+    again = await own_desk.ask(3)
+    await own_desk.ended([again])
+    await until(own_desk.is_settled)
+
+
+async def test_connections_that_break_all_the_time_lose_and_repeat_nothing(
+    own_desk: Desk, own_crew: Crew
+) -> None:
+    for _ in range(2):
+        await own_crew.hire(slots=16).ready()
+    ids = [await own_desk.ask(150) for _ in range(24)]
+    await own_desk.saw_tokens(ids[:8], 3)
+    broken = 0
+    ends_at = time.monotonic() + 1.2
+    while time.monotonic() < ends_at:
+        broken += await own_desk.db.client_kill_filter(_type="normal", skipme=True)
+        await asyncio.sleep(0.15)
+    assert broken > 10
+    await own_desk.ended(ids)
+    for job_id in ids:
+        assert_counted(own_desk.folds[job_id], 150)
+    await until(own_desk.is_settled)
+
+
+async def test_a_request_that_kills_every_worker_ends_as_poison_and_takes_no_other_along(
+    desk: Desk, crew: Crew
+) -> None:
+    worker = await crew.hire("w").ready()
+    innocent = [await desk.ask(400) for _ in range(6)]
+    poison = await desk.ask(50, "die [[crash_at=2]]")
+    innocent += [await desk.ask(400) for _ in range(6)]
+    crashes = 0
+    while desk.folds[poison].end is None:
+        assert crashes <= MAX_ATTEMPTS, "the poisonous request goes on killing"
+        if worker.process.poll() is not None:
+            crashes += 1
+            worker = crew.hire("w")
+        await asyncio.sleep(0.02)
+    await desk.ended(innocent)
+    end = desk.folds[poison].end
+    assert isinstance(end, Failed)
+    assert (end.code, end.retryable) == (ErrorCode.POISON, False)
+    assert crashes == MAX_ATTEMPTS
+    assert await desk.db.xlen(desk.queue.dead_key) == 1
+    for job_id in innocent:
+        assert_counted(desk.folds[job_id], 400)
+    await until(desk.is_settled)
+
+
+async def test_cancelling_stops_that_answer_within_two_seconds_and_no_other(
+    desk: Desk, crew: Crew
+) -> None:
+    worker = await crew.hire(engine_args={"tokens_per_s": 50}).ready()
+    ids = [await desk.ask(100_000) for _ in range(3)]
+    await desk.saw_tokens(ids, 5)
+    assert await Cancellations(desk.db, desk.queue.model).announce(ids[0])
+    await asyncio.sleep(2)
+    tokens = [len(desk.folds[job_id].tokens) for job_id in ids]
+    await desk.saw_tokens(ids[1:], tokens[1] + 20)
+    assert len(desk.folds[ids[0]].tokens) == tokens[0] < tokens[1] - 50
+    assert await desk.state_of(ids[0]) == "cancelled"
+    await worker.says(lambda beat: beat.running == 2)
+
+
+async def test_cancelled_jobs_in_the_queue_are_dropped_and_hold_nobody_up(
+    desk: Desk, crew: Crew
+) -> None:
+    cancellations = Cancellations(desk.db, desk.queue.model)
+    unwanted = [await desk.ask(1000) for _ in range(150)]
+    wanted = await desk.ask(5)
+    for job_id in unwanted:
+        await cancellations.announce(job_id)
+    await crew.hire(slots=2).ready()
+    await desk.ended([wanted], timeout_s=5)
+    assert all(desk.folds[job_id].letters == [] for job_id in unwanted)
+    await until(desk.is_settled)
+
+
+async def test_jobs_of_a_gateway_that_does_not_come_back_are_cancelled_after_the_grace(
+    desk: Desk, crew: Crew
+) -> None:
+    await crew.hire(gateway_grace_s=0.5).ready()
+    job_id = await desk.ask(100_000)
+    await desk.saw_tokens([job_id], 5)
+    await desk.leave()
+    left_at = time.monotonic()
+    await until(desk.is_settled, timeout_s=10)
+    assert time.monotonic() - left_at > 0.5
+    assert await desk.state_of(job_id) == "cancelled"
+    said = len(desk.folds[job_id].tokens)
+    await asyncio.sleep(0.2)
+    assert len(desk.folds[job_id].tokens) <= said + 2
+
+
+async def test_no_more_answers_are_open_at_once_than_the_engine_has_slots(
+    desk: Desk, crew: Crew
+) -> None:
+    ids = [await desk.ask(4) for _ in range(30)]
+    await crew.hire(slots=3).ready()
+    await desk.ended(ids)
+    running = most = 0
+    for letter in desk.letters:
+        running += isinstance(letter.event, Started) - isinstance(letter.event, Done)
+        most = max(most, running)
+    assert most == 3
+
+
+async def test_a_worker_whose_engine_hangs_on_a_job_serves_the_others(
+    desk: Desk, crew: Crew
+) -> None:
+    await crew.hire().ready()
+    hung = await desk.ask(50, "[[hang_at=3]]")
+    await desk.saw_tokens([hung], 3)
+    others = [await desk.ask(10) for _ in range(5)]
+    await desk.ended(others)
+    assert len(desk.folds[hung].tokens) == 3
