@@ -124,10 +124,8 @@ class StatusText:
             _restarts(worker.restarts),
             worker.stage,
         ]
-        for line in textwrap.wrap(
-            _joined(facts), _WIDTH, initial_indent="  ", subsequent_indent="  "
-        ):
-            yield self._style("dim", line)
+        for line in _lines(facts, _WIDTH - 2):
+            yield self._style("dim", f"  {line}")
         yield from self._problem(worker.state, worker.problem)
 
     def _gpus(self, gpus: Sequence[Gpu]) -> Iterator[str]:

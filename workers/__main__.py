@@ -29,6 +29,14 @@ def create_engine(spec: WorkerSpec) -> Engine:
             from workers.engines.vllm import VllmEngine
 
             return VllmEngine(spec)
+        case "cuda-trt":
+            from workers.engines.trtllm.engine import TrtllmEngine
+
+            return TrtllmEngine(spec)
+        case "openai":
+            from workers.engines.openai import OpenAiEngine
+
+            return OpenAiEngine(spec)
         case "mock":
             from workers.engines.mock import MockEngine
 

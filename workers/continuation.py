@@ -10,6 +10,8 @@ from contract.messages import TERMINAL, Delta, Job, Letter, Started
 
 #: Text lags its tokens by part of a character, or by a stop string; never by more than this.
 _LONGEST_LAG_TOKENS: Final = 64
+#: What tokenizers decode bytes to that are not, or not yet, a character.
+_HALF_A_CHARACTER: Final = "\ufffd"
 
 
 class Published(NamedTuple):
@@ -67,6 +69,6 @@ def resume_point(
     """
     for keep in range(len(emitted), max(0, len(emitted) - _LONGEST_LAG_TOKENS), -1):
         text = decode(emitted[:keep])
-        if sent.startswith(text):
+        if sent.startswith(text) and not text.endswith(_HALF_A_CHARACTER):
             return ResumePoint(keep, sent[len(text) :])
     return ResumePoint(0, sent)

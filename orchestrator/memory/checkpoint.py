@@ -18,6 +18,10 @@ _ELEMENT_BYTES: Final = {"float32": 4, "float": 4, "float8_e4m3fn": 1, "int8": 1
 _GROWING: Final = ("full_attention", "sliding_attention", "chunked_attention", "attention")
 
 
+class ModelNotHere(UserError):
+    """A repository that has not been downloaded yet: its first start will do that."""
+
+
 class Shape(msgspec.Struct, frozen=True):
     """The figures of a decoder that decide its memory, for the whole model."""
 
@@ -76,7 +80,8 @@ def element_bytes(dtype: str) -> int:
 
 def locate(model_path: str) -> Path:
     """The directory of a model: a local one (relative to the project), or the snapshot of a
-    Hugging Face repository in the local cache. Raises `UserError`."""
+    Hugging Face repository in the local cache. Raises `UserError`; `ModelNotHere` if it can
+    still be downloaded."""
     local = ROOT / Path(model_path).expanduser()
     if local.is_dir():
         return local
@@ -87,7 +92,7 @@ def locate(model_path: str) -> Path:
         )
     snapshot = _cached_snapshot(model_path)
     if snapshot is None:
-        raise UserError(
+        raise ModelNotHere(
             f"`{model_path}` is not on this host, so its size is not known yet",
             f"`hf download {model_path}` fetches it; so does its first start",
         )

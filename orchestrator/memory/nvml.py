@@ -178,6 +178,24 @@ class NvmlReader:
         )
 
 
+def restricted(snapshot: Snapshot, visible_devices: str | None) -> Snapshot:
+    """The same, with the GPUs marked that CUDA_VISIBLE_DEVICES keeps from us: whoever started ew
+    may have been given only some of them. None means all."""
+    if visible_devices is None:
+        return snapshot
+    names = [name.strip() for name in visible_devices.split(",") if name.strip()]
+    gpus = tuple(_restricted(gpu, names) for gpu in snapshot.gpus)
+    return msgspec.structs.replace(snapshot, gpus=gpus)
+
+
+def _restricted(gpu: Gpu, names: list[str]) -> Gpu:
+    if any(gpu.uuid.startswith(name) or str(gpu.index) == name for name in names):
+        return gpu
+    slices = tuple(_restricted(each, [n for n in names if not n.isdigit()]) for each in gpu.slices)
+    problem = gpu.problem or "is not among the CUDA_VISIBLE_DEVICES that ew was given"
+    return msgspec.structs.replace(gpu, problem=problem, slices=slices)
+
+
 def _in_thread(read: Callable[[], Snapshot]) -> Future[Snapshot]:
     """Run it in a thread that nobody has to wait for, not even at exit."""
     future: Future[Snapshot] = Future()

@@ -3,6 +3,7 @@ changes nothing."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -15,7 +16,7 @@ from orchestrator.memory.attribution import attribute
 from orchestrator.memory.demand import Need, need_of
 from orchestrator.memory.footprints import Footprints, footprints_path
 from orchestrator.memory.ledger import Ledger, ledger_path
-from orchestrator.memory.nvml import Nvml
+from orchestrator.memory.nvml import Nvml, restricted
 from orchestrator.memory.placement import place, room_to_keep
 from orchestrator.memory.places import Assignment, Demand, Device, Refusal
 from orchestrator.memory.reservation import Reservation
@@ -63,7 +64,8 @@ class Outlook(msgspec.Struct, frozen=True):
 def this_host(status: Status) -> Place:
     """The GPUs of this host as they are now. Blocks for a moment; for seconds if the driver
     hangs."""
-    snapshot = Nvml().snapshot(_ANSWER_WITHIN_S)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    snapshot = restricted(Nvml().snapshot(_ANSWER_WITHIN_S), visible)
     uses = attribute(snapshot, _families(status))
     ledger = Ledger(ledger_path(), Footprints(footprints_path()))
     return Place(

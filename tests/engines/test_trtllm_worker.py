@@ -20,7 +20,7 @@ from contract.bus.heartbeats import Heartbeats
 from contract.config import ModelConfig, WorkerSpec
 from contract.messages import Heartbeat
 from tests.engines.contract.engines import MODEL_DIR, vllm_python, write_adapter
-from tests.engines.contract.harness import Client, WorkerProcess
+from tests.engines.contract.harness import Client, WorkerProcess, run_apart
 from tests.standins import trtllm
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(180)]
@@ -203,41 +203,52 @@ async def test_a_wider_beam_than_the_plan_has_is_an_invalid_request(
     assert "max_beam_width (3)" in answer.failed.message
 
 
+@pytest.fixture(scope="module")
+def serving(
+    plan: dict[str, Any], redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workers]:
+    """A worker for several tests."""
+    serving = Workers(redis_url, tmp_path_factory.mktemp("serving"))
+    run_apart(serving.ready(plan))
+    yield serving
+    serving.end()
+
+
 @pytest.fixture
-async def served(workers: Workers, plan: dict[str, Any]) -> WorkerProcess:
-    return await workers.ready(plan)
+async def asking(redis_url: str, serving: Workers) -> AsyncIterator[Client]:
+    client = Client(redis_url, serving.model_id, CONTEXT)
+    await client.open()
+    yield client
+    await client.close()
 
 
-async def test_a_request_that_fails_fails_alone(served: WorkerProcess, client: Client) -> None:
-    bystander = await client.put(QUESTION, max_tokens=40)
-    answer = await client.ask(f"{QUESTION} [[fail_at=3]]", max_tokens=40, ignore_eos=True)
+async def test_a_request_that_fails_fails_alone(asking: Client) -> None:
+    bystander = await asking.put(QUESTION, max_tokens=40)
+    answer = await asking.ask(f"{QUESTION} [[fail_at=3]]", max_tokens=40, ignore_eos=True)
     assert answer.failed.code == "engine_failed"
     assert (await bystander.ended()).done.completion_tokens == 40
 
 
-async def test_an_executor_that_dies_takes_the_worker_with_it_and_leaves_the_jobs(
-    served: WorkerProcess, client: Client
-) -> None:
-    bystander = await client.put(QUESTION, max_tokens=200, ignore_eos=True)
-    doomed = await client.put(f"{QUESTION} [[die_at=5]]", max_tokens=40, ignore_eos=True)
-    assert await served.exit_code(timeout_s=30) == 70
-    assert (bystander.end, doomed.end) == (None, None)
-
-
-async def test_log_probabilities_need_an_engine_that_keeps_its_logits(
-    served: WorkerProcess, client: Client
-) -> None:
-    answer = await client.ask(QUESTION, logprobs=1, max_tokens=3)
+async def test_log_probabilities_need_an_engine_that_keeps_its_logits(asking: Client) -> None:
+    answer = await asking.ask(QUESTION, logprobs=1, max_tokens=3)
     assert answer.failed.code == "invalid_request"
     assert "gather_generation_logits" in answer.failed.message
 
 
-async def test_a_busy_engine_tells_how_full_its_cache_is(
-    served: WorkerProcess, client: Client
-) -> None:
-    await client.put(f"{QUESTION} [[step_ms=20]]", max_tokens=300, ignore_eos=True)
-    beat = await heartbeat(client.db, client.model_id, lambda beat: bool(beat.kv_cache_usage))
+async def test_a_busy_engine_tells_how_full_its_cache_is(asking: Client) -> None:
+    await asking.put(f"{QUESTION} [[step_ms=20]]", max_tokens=300, ignore_eos=True)
+    beat = await heartbeat(asking.db, asking.model_id, lambda beat: bool(beat.kv_cache_usage))
     assert 0 < (beat.kv_cache_usage or 0) < 1
+
+
+async def test_an_executor_that_dies_takes_the_worker_with_it_and_leaves_the_jobs(
+    workers: Workers, client: Client, plan: dict[str, Any]
+) -> None:
+    worker = await workers.ready(plan)
+    bystander = await client.put(QUESTION, max_tokens=200, ignore_eos=True)
+    doomed = await client.put(f"{QUESTION} [[die_at=5]]", max_tokens=40, ignore_eos=True)
+    assert await worker.exit_code(timeout_s=30) == 70
+    assert (bystander.end, doomed.end) == (None, None)
 
 
 async def test_a_plan_serves_from_its_own_directory_alone(

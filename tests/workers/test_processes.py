@@ -56,10 +56,11 @@ async def test_a_restarted_worker_finds_its_jobs_before_its_lease_has_ended(
 async def test_a_worker_that_stood_still_past_its_lease_is_fenced_and_drops_its_job(
     desk: Desk, crew: Crew
 ) -> None:
-    late, heir = crew.hire(slots=1, engine_args={"tokens_per_s": 100}), crew.hire("heir")
+    late = crew.hire(engine_args={"tokens_per_s": 100})
+    heir = crew.hire(engine_args={"tokens_per_s": 1000})
     await late.ready()
     await heir.freeze()
-    job_id = await desk.ask(700)
+    job_id = await desk.ask(500)
     await desk.saw_tokens([job_id], 20)
     await late.freeze()
     heir.thaw()
@@ -69,7 +70,7 @@ async def test_a_worker_that_stood_still_past_its_lease_is_fenced_and_drops_its_
     assert late.kernel_state() != "T"
     await late.says(lambda beat: beat.fenced_total == 1 and beat.running == 0)
     await desk.ended([job_id])
-    assert_counted(fold, 700)
+    assert_counted(fold, 500)
     restarted = next(i for i, each in enumerate(fold.letters) if each.attempt == 2)
     overtaken = [each for each in fold.letters[restarted:] if each.attempt == 1]
     assert overtaken, "the late worker said nothing, so nothing was fenced"
@@ -167,9 +168,9 @@ async def test_a_request_that_kills_every_worker_ends_as_poison_and_takes_no_oth
     desk: Desk, crew: Crew
 ) -> None:
     worker = await crew.hire("w").ready()
-    innocent = [await desk.ask(400) for _ in range(6)]
+    innocent = [await desk.ask(250) for _ in range(6)]
     poison = await desk.ask(50, "die [[crash_at=2]]")
-    innocent += [await desk.ask(400) for _ in range(6)]
+    innocent += [await desk.ask(250) for _ in range(6)]
     crashes = 0
     while desk.folds[poison].end is None:
         assert crashes <= MAX_ATTEMPTS, "the poisonous request goes on killing"
@@ -184,7 +185,7 @@ async def test_a_request_that_kills_every_worker_ends_as_poison_and_takes_no_oth
     assert crashes == MAX_ATTEMPTS
     assert await desk.db.xlen(desk.queue.dead_key) == 1
     for job_id in innocent:
-        assert_counted(desk.folds[job_id], 400)
+        assert_counted(desk.folds[job_id], 250)
     await until(desk.is_settled)
 
 

@@ -195,3 +195,14 @@ def test_what_a_process_allocates_is_there_until_it_ends(scene: Scene) -> None:
     process.kill()
     process.wait()
     assert scene.snapshot().gpus[1].used_mib == 0
+
+
+def test_a_process_may_leave_out_when_it_was_started(scene: Scene) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    scene.show({"uuid": "GPU-a"})
+    allocations = scene.path.with_name(f"{scene.path.name}.allocations")
+    allocations.write_text(f'{{"pid": {process.pid}, "mib": 100}}\n')
+    assert scene.snapshot().gpus[0].used_mib == 100
+    process.kill()
+    process.wait()
+    assert scene.snapshot().gpus[0].used_mib == 0

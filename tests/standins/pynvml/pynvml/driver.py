@@ -236,7 +236,8 @@ class ScriptedDriver:
     def _holds(self, allocation: dict[str, Any], release_delay_s: float) -> bool:
         """Whether a process still has what it allocated: it lives, or has not been dead long."""
         key = (allocation["pid"], allocation["start_ticks"])
-        if _start_ticks(allocation["pid"]) == allocation["start_ticks"]:
+        now = _start_ticks(allocation["pid"])
+        if now is not None and now == allocation["start_ticks"]:
             return True
         died = self._died.setdefault(key, time.monotonic())
         return time.monotonic() - died < release_delay_s

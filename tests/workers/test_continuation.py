@@ -1,0 +1,207 @@
+"""Going on with another's answer: what was sent is not sent again, and the rest is not lost."""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import example, given
+
+from contract.bus.queue import Attempt
+from contract.messages import Delta, Done, ErrorCode, Failed, Guided, Job, Letter, Sampling, Started
+from workers.answer import Answer
+from workers.continuation import Published, can_continue, read_published, resume_point
+
+JOB = Job(id="a", model="m", sampling=Sampling(), prompt="x")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model with a byte-level vocabulary, sure of what it says: token k is its k-th piece."""
+
+    pieces: tuple[bytes, ...]
+
+    @property
+    def whole(self) -> str:
+        return b"".join(self.pieces).decode(errors="replace")
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return b"".join(self.pieces[k] for k in token_ids).decode(errors="replace")
+
+    def say(self, first: int, held_back: int) -> list[tuple[str, list[int]]]:
+        """Text and tokens of each step from token `first` on, as engines give them: no part of a
+        character, and the last `held_back` characters only when it is sure that no stop string
+        begins there."""
+        steps = []
+        said = len(self.decode(range(first)))
+        for k in range(first, len(self.pieces)):
+            text = self.decode(range(k + 1))
+            is_last = k == len(self.pieces) - 1
+            sure = len(text.rstrip("\ufffd")) if not is_last else len(text)
+            sure = max(said, sure if is_last else sure - held_back)
+            steps.append((text[said:sure], [k]))
+            said = sure
+        return steps
+
+
+@st.composite
+def models(draw: st.DrawFn) -> Model:
+    """Characters of one to four bytes, at times bytes that are none, cut into tokens anywhere."""
+    characters = [each.encode() for each in "ab \u00e9\u20ac\U0001f600\ufffd"]
+    chosen = st.sampled_from([*characters, *characters, b"\xc3", b"\xff"])
+    data = b"".join(draw(st.lists(chosen, min_size=1, max_size=24)))
+    cuts = draw(st.sets(st.integers(1, max(1, len(data) - 1))))
+    bounds = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
+    return Model(tuple(data[a:b] for a, b in itertools.pairwise(bounds)))
+
+
+def attempt_at(job: Job, number: int) -> Attempt:
+    return Attempt(job, "1-1", number, "r", "0")
+
+
+class Attempts:
+    """One job's attempts, one after the other, each cut off after some of its letters."""
+
+    def __init__(self, model: Model, held_back: int) -> None:
+        self.model = model
+        self.held_back = held_back
+        self.letters: list[Letter] = []
+        self.number = 0
+
+    def run(self, letters: int | None) -> None:
+        """One attempt; only its first so many letters are published, all if None."""
+        self.number += 1
+        answer = Answer(attempt_at(JOB, self.number))
+        published = read_published(self.letters, self.number)
+        answer.resume(published)
+        keep, again = resume_point(self.model.decode, published.tokens, published.text)
+        assert published.text == self.model.decode(published.tokens[:keep]) + again
+        answer.repeat(again, keep)
+        said: list[Delta | Done] = []
+        for text, tokens in self.model.say(keep, self.held_back):
+            delta = answer.say(text, tokens, 0, None)
+            said += [delta] if delta is not None else []
+        assert not answer.owes_known_text
+        assert answer.tokens == len(self.model.pieces)
+        said.append(Done(("stop",), 1, answer.tokens))
+        numbered = [
+            Letter("a", self.number, published.next_seq + n, event) for n, event in enumerate(said)
+        ]
+        self.letters.append(Letter("a", self.number, 0, Started()))
+        self.letters += numbered if letters is None else numbered[:letters]
+
+
+@given(models(), st.integers(0, 3), st.lists(st.integers(0, 12), max_size=4))
+@example(Model((b"ab", b"\xc3", b"\xa9", b"c")), 1, [1, 1])
+@example(Model((b"ab cd", b"e", b"f")), 2, [1, 0, 1])
+def test_an_answer_lost_any_number_of_times_at_any_place_comes_out_whole(
+    model: Model, held_back: int, cuts: list[int]
+) -> None:
+    attempts = Attempts(model, held_back)
+    for cut in cuts:
+        attempts.run(cut)
+        if read_published(attempts.letters, attempts.number + 1).ended:
+            break
+    else:
+        attempts.run(None)
+    result = read_published(attempts.letters, attempts.number + 1)
+    assert result.ended
+    assert result.text == model.whole
+    assert result.tokens == tuple(range(len(result.tokens)))
+
+
+@given(models(), st.data())
+def test_only_tokens_whose_text_the_client_has_are_kept(model: Model, data: st.DataObject) -> None:
+    emitted = range(data.draw(st.integers(0, len(model.pieces))))
+    have = model.decode(emitted).rstrip("\ufffd")
+    sent = have[: data.draw(st.integers(0, len(have)))]
+    keep, suppress = resume_point(model.decode, emitted, sent)
+    assert model.decode(range(keep)) + suppress == sent
+    texts = [model.decode(range(k)) for k in range(len(emitted) + 1)]
+    assert keep == max(
+        k for k, text in enumerate(texts) if sent.startswith(text) and not text.endswith("\ufffd")
+    )
+
+
+def test_half_a_character_is_never_taken_for_one_that_the_model_said() -> None:
+    model = Model((b"a", b"\xc3", b"x"))
+    assert resume_point(model.decode, range(3), "a\ufffd") == (1, "\ufffd")
+
+
+def test_a_restart_from_nothing_is_what_remains_where_no_tokens_fit() -> None:
+    assert resume_point(lambda ids: "?" * len(ids), [1, 2], "abc") == (0, "abc")
+    assert resume_point(lambda ids: "?" * len(ids), [], "") == (0, "")
+
+
+def test_the_search_for_a_place_to_go_on_is_bounded() -> None:
+    decoded = 0
+
+    def decode(ids: Sequence[int]) -> str:
+        nonlocal decoded
+        decoded += 1
+        return "no"
+
+    assert resume_point(decode, range(10_000), "yes") == (0, "yes")
+    assert decoded <= 64
+
+
+def letter(attempt: int, seq: int, text: str) -> Letter:
+    tokens = array("I", map(ord, text)).tobytes()
+    return Letter("a", attempt, seq, Delta(text, tokens))
+
+
+def started(attempt: int) -> Letter:
+    return Letter("a", attempt, 0, Started())
+
+
+DONE = Done(("stop",), 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("letters", "text", "next_seq", "ended"),
+    [
+        ([], "", 0, False),
+        ([started(1)], "", 0, False),
+        ([started(1), letter(1, 0, "a"), letter(1, 1, "b")], "ab", 2, False),
+        ([started(1), letter(1, 0, "a"), letter(1, 0, "a"), letter(1, 1, "b")], "ab", 2, False),
+        ([started(1), letter(1, 0, "a"), letter(1, 2, "c")], "a", 1, False),
+        ([started(1), letter(1, 0, "a"), started(2), letter(1, 1, "x")], "a", 1, False),
+        ([started(1), letter(1, 0, "a"), started(2), letter(2, 1, "b")], "ab", 2, False),
+        ([started(2), started(1), letter(1, 0, "x"), letter(2, 0, "b")], "b", 1, False),
+        ([started(1), letter(1, 0, "a"), started(3), letter(3, 1, "x")], "a", 1, False),
+        ([started(1), letter(1, 0, "a"), Letter("a", 1, 1, DONE)], "a", 2, True),
+        ([started(1), Letter("a", 1, 0, DONE), letter(1, 1, "x")], "", 1, True),
+        ([started(1), letter(1, 0, "a"), started(2), Letter("a", 1, 1, DONE)], "a", 1, False),
+        ([letter(1, 0, "a")], "", 0, False),
+    ],
+)
+def test_what_was_published_is_read_as_a_gateway_reads_it(
+    letters: list[Letter], text: str, next_seq: int, ended: bool
+) -> None:
+    published = read_published(letters, fence=3)
+    assert published == Published(text, tuple(map(ord, text)), next_seq, ended)
+
+
+def test_a_failure_is_an_end_too() -> None:
+    failed = Letter("a", 1, 0, Failed(ErrorCode.ENGINE_FAILED, "x"))
+    assert read_published([started(1), failed], 2).ended
+
+
+@pytest.mark.parametrize(
+    ("sampling", "can"),
+    [
+        (Sampling(), True),
+        (Sampling(temperature=1.0, seed=1, stop=("x",)), True),
+        (Sampling(guided=Guided("json_object")), False),
+        (Sampling(n=2), False),
+        (Sampling(logprobs=0), False),
+    ],
+)
+def test_answers_that_cannot_be_told_apart_afterwards_are_not_continued(
+    sampling: Sampling, can: bool
+) -> None:
+    assert can_continue(Job("a", "m", sampling)) == can

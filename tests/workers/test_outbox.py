@@ -1,0 +1,477 @@
+"""The outbox: what engines say goes out in order, once, and before anything is called ended."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+
+from contract.bus.client import connect
+from contract.bus.queue import Attempt, JobQueue
+from contract.bus.replies import ReplyStream, scan_frames
+from contract.messages import Delta, Done, ErrorCode, Failed, Job, Letter, Sampling, Started
+from tests.conftest import ValkeyServer
+from tests.contract.parts import until
+from tests.workers.fold import Fold
+from workers.continuation import Published
+from workers.outbox import EngineDied, Outbox
+
+
+class Office:
+    """An outbox, the queue that it completes in, and gateways that read."""
+
+    def __init__(self, db: Redis, model: str) -> None:
+        self.db = db
+        self.queue = JobQueue(db, model)
+        self.outbox = Outbox(db, self.queue, "w")
+        self.streams: dict[str, ReplyStream] = {}
+        self.firsts: dict[str, str] = {}
+
+    async def begin(self, job_id: str, gateway: str = "g") -> Attempt:
+        """A job, begun and open."""
+        if gateway not in self.streams:
+            self.streams[gateway] = ReplyStream(self.db, f"{self.queue.model}-{gateway}")
+            self.firsts[gateway] = await self.streams[gateway].open()
+        job = Job(id=job_id, model=self.queue.model, sampling=Sampling(), prompt="x")
+        await self.queue.put(
+            job,
+            self.streams[gateway].key,
+            "0",
+            max_waiting=99,
+            deadline_ms=60_000,
+            must_be_served=False,
+        )
+        (attempt,) = await self.queue.begin("w", await self.queue.claim(self.db, "w", 1, 1000))
+        assert isinstance(attempt, Attempt)
+        self.outbox.open(attempt)
+        return attempt
+
+    async def frames(self, gateway: str = "g") -> list[list[Letter]]:
+        stream = self.streams[gateway]
+        frames = scan_frames(self.db, stream.key, self.firsts[gateway])
+        return [letters async for _, letters in frames]
+
+    async def letters(self, gateway: str = "g") -> list[Letter]:
+        return [letter for frame in await self.frames(gateway) for letter in frame]
+
+    async def fold(self, job_id: str, gateway: str = "g") -> Fold:
+        fold = Fold()
+        for letter in await self.letters(gateway):
+            if letter.job_id == job_id:
+                fold.take(letter)
+        return fold
+
+    async def state_of(self, job_id: str) -> str:
+        return (await self.db.hget(self.queue.job_key(job_id), "state")).decode()
+
+
+@asynccontextmanager
+async def running(outbox: Outbox) -> AsyncIterator[None]:
+    task = asyncio.create_task(outbox.run())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def office(db: Redis, unique_model: str) -> Office:
+    made = Office(db, unique_model)
+    await made.queue.open()
+    return made
+
+
+@pytest.fixture
+async def own_office(own_valkey: ValkeyServer) -> AsyncIterator[Office]:
+    db = connect(own_valkey.url)
+    made = Office(db, "m")
+    await made.queue.open()
+    yield made
+    await db.aclose()
+
+
+def say(outbox: Outbox, job_id: str, first: int, last: int) -> None:
+    for token in range(first, last):
+        outbox.delta(job_id, f"{token} ", [token])
+
+
+def events(letters: list[Letter]) -> list[object]:
+    return [letter.event for letter in letters]
+
+
+async def test_events_of_an_answer_go_out_in_order_and_are_numbered(office: Office) -> None:
+    outbox = office.outbox
+    await office.begin("a")
+    async with running(outbox):
+        say(outbox, "a", 0, 2)
+        outbox.done("a", ("stop",), prompt_tokens=5, cached_tokens=3)
+        await outbox.flush()
+    letters = await office.letters()
+    assert [(each.job_id, each.attempt, each.seq) for each in letters[1:]] == [
+        ("a", 1, 0),
+        ("a", 1, 1),
+        ("a", 1, 2),
+    ]
+    assert events(letters) == [
+        Started(),
+        Delta("0 ", array("I", [0]).tobytes()),
+        Delta("1 ", array("I", [1]).tobytes()),
+        Done(("stop",), prompt_tokens=5, completion_tokens=2, cached_tokens=3),
+    ]
+    assert await office.state_of("a") == "done"
+    assert "a" not in outbox
+
+
+async def test_all_that_was_said_between_two_flushes_is_one_frame_for_each_gateway(
+    office: Office,
+) -> None:
+    for job_id, gateway in (("a", "g"), ("b", "g"), ("c", "h")):
+        await office.begin(job_id, gateway)
+    for job_id in "abc":
+        say(office.outbox, job_id, 0, 50)
+    async with running(office.outbox):
+        await office.outbox.flush()
+    assert [len(frame) for frame in await office.frames("g")] == [102]
+    assert [len(frame) for frame in await office.frames("h")] == [51]
+
+
+async def test_a_token_said_at_rest_leaves_at_once(office: Office) -> None:
+    await office.begin("a")
+    async with running(office.outbox):
+        await office.outbox.flush()
+        office.outbox.delta("a", "x", [1])
+        await asyncio.wait_for(office.outbox.flush(), 1)
+    assert [len(frame) for frame in await office.frames()] == [1, 1]
+
+
+async def test_frames_grow_while_a_flush_is_on_its_way(own_office: Office) -> None:
+    outbox = own_office.outbox
+    await own_office.begin("a")
+    async with running(outbox):
+        await outbox.flush()
+        await own_office.db.client_pause(300, all=False)
+        for token in range(40):
+            say(outbox, "a", token, token + 1)
+            await asyncio.sleep(0.002)
+        await outbox.flush()
+    sizes = [len(frame) for frame in await own_office.frames()]
+    assert sizes[0] == 1
+    assert sum(sizes) == 41
+    assert len(sizes) <= 4
+    assert (await own_office.fold("a")).tokens == array("I", range(40))
+
+
+async def test_a_batch_too_large_for_one_frame_is_split_in_order(office: Office) -> None:
+    await office.begin("a")
+    say(office.outbox, "a", 0, 10_000)
+    async with running(office.outbox):
+        await office.outbox.flush()
+    assert max(len(frame) for frame in await office.frames()) <= 4096
+    assert (await office.fold("a")).tokens == array("I", range(10_000))
+
+
+async def test_tokens_without_text_wait_for_the_text_they_belong_to(office: Office) -> None:
+    await office.begin("a")
+    outbox = office.outbox
+    outbox.delta("a", "", [1])
+    outbox.delta("a", "", [2, 3])
+    outbox.delta("a", "\u00e9", [4])
+    outbox.delta("a", "x", [5])
+    outbox.delta("a", "", [6])
+    outbox.done("a", ("stop",), 1)
+    async with running(outbox):
+        await outbox.flush()
+    said = [event for event in events(await office.letters()) if isinstance(event, Delta)]
+    assert [(delta.text, list(array("I", delta.tokens))) for delta in said] == [
+        ("\u00e9", [1, 2, 3, 4]),
+        ("x", [5]),
+    ]
+    fold = await office.fold("a")
+    assert isinstance(fold.end, Done)
+    assert fold.end.completion_tokens == 6
+
+
+async def test_tokens_that_wait_are_not_given_to_another_choice(office: Office) -> None:
+    await office.begin("a")
+    office.outbox.delta("a", "", [1], index=0)
+    office.outbox.delta("a", "x", [2], index=1)
+    office.outbox.delta("a", "y", [3], index=0)
+    async with running(office.outbox):
+        await office.outbox.flush()
+    said = [event for event in events(await office.letters()) if isinstance(event, Delta)]
+    assert [(delta.index, list(array("I", delta.tokens))) for delta in said] == [
+        (1, [2]),
+        (0, [1, 3]),
+    ]
+
+
+async def test_the_end_is_published_before_the_job_is_called_ended(office: Office) -> None:
+    seen: list[list[object]] = []
+    complete = office.queue.complete
+
+    async def look_first(*args: object) -> int:
+        seen.append(events(await office.letters()))
+        return await complete(*args)  # type: ignore[arg-type]
+
+    office.queue.complete = look_first  # type: ignore[method-assign, assignment]
+    await office.begin("a")
+    async with running(office.outbox):
+        office.outbox.done("a", ("stop",), 1)
+        await until(lambda: _is(office, "a", "done"))
+    assert isinstance(seen[0][-1], Done)
+
+
+async def _is(office: Office, job_id: str, state: str) -> bool:
+    return await office.state_of(job_id) == state
+
+
+@pytest.mark.parametrize(
+    ("end", "state"),
+    [
+        (lambda outbox: outbox.done("a", ("stop", "length"), 1), "done"),
+        (lambda outbox: outbox.done("a", ("cancelled",), 1), "cancelled"),
+        (lambda outbox: outbox.failed("a", ErrorCode.ENGINE_FAILED, "why"), "failed"),
+        (lambda outbox: outbox.settle("a", "cancelled"), "cancelled"),
+    ],
+)
+async def test_each_end_is_known_to_the_queue_by_its_state(
+    office: Office, end: Callable[[Outbox], None], state: str
+) -> None:
+    await office.begin("a")
+    async with running(office.outbox):
+        end(office.outbox)
+        await office.outbox.flush()
+    assert await office.state_of("a") == state
+    assert len(office.outbox) == 0
+    assert office.outbox.entries() == set()
+
+
+async def test_what_is_said_of_an_answer_that_is_not_open_is_dropped(office: Office) -> None:
+    await office.begin("a")
+    outbox = office.outbox
+    async with running(outbox):
+        outbox.settle("a", "cancelled")
+        say(outbox, "a", 0, 3)
+        outbox.done("a", ("stop",), 1)
+        outbox.failed("a", ErrorCode.ENGINE_FAILED, "late")
+        outbox.suppress("a", "x")
+        outbox.settle("a", "done")
+        await outbox.flush()
+    assert events(await office.letters()) == [Started()]
+    assert await office.state_of("a") == "cancelled"
+
+
+async def test_an_answer_that_is_withdrawn_ends_nothing(office: Office) -> None:
+    attempt = await office.begin("a")
+    async with running(office.outbox):
+        say(office.outbox, "a", 0, 1)
+        office.outbox.withdraw("a")
+        say(office.outbox, "a", 1, 2)
+        await office.outbox.flush()
+    assert len(await office.letters()) == 2
+    assert await office.state_of("a") == "running"
+    assert not office.outbox.is_open(attempt)
+
+
+async def test_entries_are_held_until_redis_knows_their_end(own_office: Office) -> None:
+    attempt = await own_office.begin("a")
+    outbox = own_office.outbox
+    async with running(outbox):
+        await outbox.flush()
+        await own_office.db.client_pause(300, all=False)
+        outbox.done("a", ("stop",), 1)
+        assert outbox.entries() == {attempt.entry}
+        await asyncio.sleep(0.05)
+        assert outbox.entries() == {attempt.entry}
+        await outbox.flush()
+        assert outbox.entries() == set()
+
+
+async def test_nothing_is_lost_or_doubled_while_the_server_is_away(
+    own_valkey: ValkeyServer, own_office: Office
+) -> None:
+    outbox = own_office.outbox
+    for job_id in "ab":
+        await own_office.begin(job_id)
+    async with running(outbox):
+        say(outbox, "a", 0, 10)
+        await outbox.flush()
+        own_valkey.kill()
+        for token in range(10, 60):
+            say(outbox, "a", token, token + 1)
+            say(outbox, "b", token - 10, token - 9)
+            await asyncio.sleep(0.005)
+        outbox.done("a", ("stop",), 1)
+        flushing = asyncio.create_task(outbox.flush())
+        await asyncio.sleep(0.1)
+        assert not flushing.done()
+        own_valkey.start()
+        say(outbox, "b", 50, 60)
+        async with asyncio.timeout(5):
+            await flushing
+            await outbox.flush()
+    a, b = [await own_office.fold(job_id) for job_id in "ab"]
+    assert list(a.tokens) == list(b.tokens) == list(range(60))
+    assert isinstance(a.end, Done)
+    assert await own_office.state_of("a") == "done"
+
+
+async def test_frames_whose_reply_was_lost_are_repeated_and_read_once(office: Office) -> None:
+    await office.begin("a")
+    say(office.outbox, "a", 0, 3)
+    async with running(office.outbox):
+        await office.outbox.flush()
+        ((_, fields),) = await office.db.xrevrange(office.streams["g"].key, count=1)
+        await office.db.xadd(office.streams["g"].key, fields)
+        say(office.outbox, "a", 3, 5)
+        await office.outbox.flush()
+    fold = await office.fold("a")
+    assert len(fold.letters) == 4 + 4 + 2
+    assert list(fold.tokens) == list(range(5))
+
+
+async def test_a_flush_returns_though_the_engine_never_pauses(office: Office) -> None:
+    await office.begin("a")
+    outbox = office.outbox
+    said = 0
+
+    async def talk() -> None:
+        nonlocal said
+        while True:
+            say(outbox, "a", said, said + 1)
+            said += 1
+            await asyncio.sleep(0)
+
+    talking = asyncio.create_task(talk())
+    async with running(outbox):
+        for _ in range(20):
+            await asyncio.sleep(0)
+            before = said
+            await asyncio.wait_for(outbox.flush(), 2)
+            assert len((await office.fold("a")).tokens) >= before
+    talking.cancel()
+
+
+async def test_a_flush_of_nothing_returns_at_once(office: Office) -> None:
+    await asyncio.wait_for(office.outbox.flush(), 0.5)
+    async with running(office.outbox):
+        await asyncio.wait_for(office.outbox.flush(), 0.5)
+
+
+async def test_fenced_ends_are_counted(office: Office) -> None:
+    await office.begin("a")
+    await office.db.hset(office.queue.job_key("a"), "attempt", 2)
+    async with running(office.outbox):
+        office.outbox.done("a", ("stop",), 1)
+        await office.outbox.flush()
+    assert office.outbox.fenced_total == 1
+    assert await office.state_of("a") == "running"
+
+
+async def resumed(office: Office, text: str, tokens: list[int]) -> Outbox:
+    """An outbox with an open answer of which a client has this much."""
+    await office.begin("a")
+    office.outbox.resume("a", Published(text, tuple(tokens), next_seq=len(tokens)))
+    return office.outbox
+
+
+async def test_what_the_client_has_is_not_sent_again_across_any_chunks(office: Office) -> None:
+    outbox = await resumed(office, "hello", [1, 2])
+    outbox.suppress("a", "lo", tokens=1)
+    outbox.delta("a", "l", [2])
+    outbox.delta("a", "", [3])
+    outbox.delta("a", "o wor", [4])
+    outbox.delta("a", "ld", [5])
+    outbox.done("a", ("stop",), 1)
+    async with running(outbox):
+        await outbox.flush()
+    letters = [each for each in await office.letters() if not isinstance(each.event, Started)]
+    assert [each.seq for each in letters] == [2, 3, 4]
+    deltas = [each.event for each in letters if isinstance(each.event, Delta)]
+    assert [(each.text, list(array("I", each.tokens))) for each in deltas] == [
+        (" wor", [3, 4]),
+        ("ld", [5]),
+    ]
+    assert isinstance(letters[-1].event, Done)
+    assert letters[-1].event.completion_tokens == 5
+
+
+@pytest.mark.parametrize("chunks", [["help"], ["hel", "p"], ["x"], ["hell", "a lot more"]])
+async def test_an_engine_that_says_something_else_ends_the_answer_and_is_stopped(
+    office: Office, chunks: list[str]
+) -> None:
+    outbox = await resumed(office, "hello", [1])
+    outbox.suppress("a", "hello")
+    for chunk in chunks:
+        outbox.delta("a", chunk, [9])
+    outbox.delta("a", "too late", [9])
+    async with running(outbox):
+        await outbox.flush()
+    last = (await office.letters())[-1]
+    assert isinstance(last.event, Failed)
+    assert (last.event.code, last.event.retryable, last.seq) == (ErrorCode.ENGINE_LOST, True, 1)
+    assert outbox.take_abandoned() == ["a"]
+    assert outbox.take_abandoned() == []
+    assert await office.state_of("a") == "failed"
+
+
+async def test_an_engine_that_ends_before_it_said_what_the_client_has_fails_the_answer(
+    office: Office,
+) -> None:
+    outbox = await resumed(office, "hello", [1])
+    outbox.suppress("a", "hello")
+    outbox.delta("a", "hell", [1])
+    outbox.done("a", ("stop",), 1)
+    async with running(outbox):
+        await outbox.flush()
+    assert isinstance((await office.letters())[-1].event, Failed)
+
+
+async def test_waiting_for_a_word_ends_when_something_new_was_published(office: Office) -> None:
+    outbox = await resumed(office, "hello", [1])
+    outbox.suppress("a", "hello")
+    async with running(outbox):
+        waiting = asyncio.create_task(outbox.wait_for_word("a"))
+        outbox.delta("a", "hello", [1])
+        await outbox.flush()
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        outbox.delta("a", "!", [2])
+        await asyncio.wait_for(waiting, 2)
+        assert (await office.letters())[-1].event == Delta("!", array("I", [2]).tobytes())
+
+
+@pytest.mark.parametrize("end", ["settle", "withdraw"])
+async def test_waiting_for_a_word_ends_with_the_answer(office: Office, end: str) -> None:
+    await office.begin("a")
+    outbox = office.outbox
+    async with running(outbox):
+        waiting = asyncio.create_task(outbox.wait_for_word("a"))
+        await outbox.flush()
+        if end == "settle":
+            outbox.settle("a", "cancelled")
+        else:
+            outbox.withdraw("a")
+        await asyncio.wait_for(waiting, 2)
+
+
+async def test_an_engine_that_died_is_told_once_and_its_answers_stay_open(office: Office) -> None:
+    await office.begin("a")
+    office.outbox.engine_died(RuntimeError("first"))
+    office.outbox.engine_died(RuntimeError("second"))
+    with pytest.raises(EngineDied, match="RuntimeError: first"):
+        await office.outbox.died
+    assert "a" in office.outbox
+
+
+async def test_totals_grow_with_each_answer(office: Office) -> None:
+    outbox = office.outbox
+    for job_id in "ab":
+        await office.begin(job_id)
+        say(outbox, job_id, 0, 3)
+        outbox.done(job_id, ("stop",), prompt_tokens=4)
+    totals = (outbox.jobs_total, outbox.prompt_tokens_total, outbox.generated_tokens_total)
+    assert totals == (2, 8, 6)

@@ -1,0 +1,508 @@
+"""A worker in the test's own loop, with an engine whose every move the test can see: the races
+that processes meet once in a thousand runs, each brought about on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from contract.bus.heartbeats import Heartbeats
+from contract.bus.queue import Attempt, Cancellations, Claim, Refused
+from contract.bus.replies import publish
+from contract.messages import (
+    Delta,
+    Done,
+    ErrorCode,
+    Event,
+    Failed,
+    Guided,
+    Heartbeat,
+    Job,
+    Letter,
+    Started,
+    encode_frame,
+)
+from tests.contract.parts import beat, end_lease, until
+from tests.workers.crew import a_spec
+from tests.workers.desk import Desk
+from tests.workers.fold import Fold, assert_counted, counted
+from workers import intake
+from workers.continuation import Published
+from workers.engine import EngineReport, JobRejected
+from workers.engines.mock import MockEngine
+from workers.outbox import EngineDied, Outbox
+from workers.worker import Worker
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "_CLAIM_BLOCK_MS", 50)
+    monkeypatch.setattr(intake, "_TAKE_OVER_EVERY_S", 0.1)
+
+
+class ByHand:
+    """An engine that does nothing by itself."""
+
+    continues = True
+
+    def __init__(self, slots: int = 8) -> None:
+        self.slots = slots
+        self.submitted: list[Job] = []
+        self.cancelled: list[str] = []
+        self.stopped = False
+        #: Submitting waits for it, as for a long prompt.
+        self.may_submit = asyncio.Event()
+        self.may_submit.set()
+        self.reject: JobRejected | None = None
+
+    async def start(self, outbox: Outbox) -> EngineReport:
+        self.outbox = outbox
+        return EngineReport("1", self.slots, 1000)
+
+    async def submit(self, job: Job) -> None:
+        self.submitted.append(job)
+        await self.may_submit.wait()
+        if self.reject is not None:
+            raise self.reject
+
+    async def cancel(self, job_id: str) -> None:
+        self.cancelled.append(job_id)
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    def say(self, job_id: str, first: int, last: int) -> None:
+        for token in range(first, last):
+            self.outbox.delta(job_id, f"{token} ", [token])
+
+
+@asynccontextmanager
+async def working(
+    desk: Desk, engine: ByHand | MockEngine | None = None, name: str = "w", slots: int = 8
+) -> AsyncIterator[Worker]:
+    """A worker that serves; stopped without patience at the end."""
+    spec = a_spec(desk, name, slots=slots, drain_s=0.0)
+    worker = Worker(spec, engine or MockEngine(spec))
+    task = asyncio.create_task(worker.run())
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        await task
+
+
+class Ghost:
+    """A worker that does what a crashed one did before it crashed."""
+
+    def __init__(self, desk: Desk, name: str = "ghost") -> None:
+        self.desk = desk
+        self.name = name
+
+    async def begin(self, *jobs: Job) -> list[Attempt]:
+        queue = self.desk.queue
+        await beat(self.desk.db, queue.model, self.name)
+        await queue.open()
+        for job in jobs:
+            await self.desk.put(job)
+        claims = await queue.claim(self.desk.db, self.name, len(jobs), 1000)
+        begun = await queue.begin(self.name, claims)
+        return [each for each in begun if isinstance(each, Attempt)]
+
+    async def publish(self, attempt: Attempt, *events: Event) -> None:
+        letters = [Letter(attempt.job.id, attempt.number, 0, Started())]
+        for seq, event in enumerate(events):
+            letters.append(Letter(attempt.job.id, attempt.number, seq, event))
+        await publish(self.desk.db, [(attempt.reply, encode_frame(letters))])
+
+    async def vanish(self) -> None:
+        await end_lease(self.desk.db, self.desk.queue.model, self.name)
+
+
+def deltas(first: int, last: int) -> list[Delta]:
+    return [Delta(f"{k} ", k.to_bytes(4, "little")) for k in range(first, last)]
+
+
+async def fold_of(desk: Desk, job_id: str) -> Fold:
+    await desk.ended([job_id])
+    return desk.folds[job_id]
+
+
+async def test_an_end_that_was_published_but_not_completed_is_not_said_again(desk: Desk) -> None:
+    ghost = Ghost(desk)
+    (attempt,) = await ghost.begin(desk.job(5))
+    await ghost.publish(attempt, *deltas(0, 5), Done(("length",), 1, 5))
+    await ghost.vanish()
+    engine = ByHand()
+    async with working(desk, engine):
+        await until(desk.is_settled)
+        assert await desk.state_of(attempt.job.id) == "done"
+    assert engine.submitted == []
+    assert_counted(desk.folds[attempt.job.id], 5)
+    assert [letter.event for letter in desk.folds[attempt.job.id].of_attempt(2)] == [Started()]
+
+
+async def test_an_answer_of_which_only_the_end_was_lost_gets_its_end(desk: Desk) -> None:
+    ghost = Ghost(desk)
+    (attempt,) = await ghost.begin(desk.job(5))
+    await ghost.publish(attempt, *deltas(0, 5))
+    await ghost.vanish()
+    async with working(desk):
+        assert_counted(await fold_of(desk, attempt.job.id), 5)
+
+
+async def test_a_refusal_is_not_said_after_an_end_that_was_published(desk: Desk) -> None:
+    ghost = Ghost(desk)
+    (attempt,) = await ghost.begin(desk.job(5))
+    await ghost.publish(attempt, *deltas(0, 5), Done(("length",), 1, 5))
+    await desk.db.hset(desk.queue.job_key(attempt.job.id), "attempt", 9)
+    await ghost.vanish()
+    async with working(desk):
+        await until(desk.is_settled)
+    assert isinstance(desk.folds[attempt.job.id].end, Done)
+    assert not any(isinstance(letter.event, Failed) for letter in desk.letters)
+
+
+async def test_a_job_that_nobody_had_time_for_fails_as_expired(desk: Desk) -> None:
+    job = desk.job(5)
+    desk.folds[job.id] = Fold()
+    await desk.queue.put(
+        job, desk.stream.key, desk.first, max_waiting=9, deadline_ms=0, must_be_served=False
+    )
+    async with working(desk):
+        end = (await fold_of(desk, job.id)).end
+    assert isinstance(end, Failed)
+    assert (end.code, end.retryable) == (ErrorCode.EXPIRED, True)
+    assert await desk.is_settled()
+
+
+async def test_an_answer_taken_over_from_a_published_beginning_goes_on(desk: Desk) -> None:
+    ghost = Ghost(desk)
+    attempts = await ghost.begin(*(desk.job(30) for _ in range(5)))
+    for n, attempt in enumerate(attempts):
+        await ghost.publish(attempt, *deltas(0, 5 * n))
+    await ghost.vanish()
+    async with working(desk) as worker:
+        for attempt in attempts:
+            assert_counted(await fold_of(desk, attempt.job.id), 30)
+        assert worker.intake.taken_over_total == 5
+
+
+@pytest.mark.parametrize("continues", [True, False])
+async def test_an_answer_that_cannot_go_on_from_tokens_starts_again_unseen(
+    desk: Desk, continues: bool
+) -> None:
+    ghost = Ghost(desk)
+    guided = {} if not continues else {"guided": Guided("json_object")}
+    (attempt,) = await ghost.begin(desk.job(9, **guided))
+    await ghost.publish(attempt, *deltas(0, 4))
+    await ghost.vanish()
+    engine = ByHand()
+    engine.continues = continues
+    async with working(desk, engine):
+        await desk.see(lambda: bool(engine.submitted))
+        assert engine.submitted == [attempt.job]
+        engine.say(attempt.job.id, 0, 9)
+        engine.outbox.done(attempt.job.id, ("length",), 1)
+        assert_counted(await fold_of(desk, attempt.job.id), 9)
+
+
+async def test_a_restart_that_says_something_else_fails_and_stops_the_engine(desk: Desk) -> None:
+    ghost = Ghost(desk)
+    (attempt,) = await ghost.begin(desk.job(9, guided=Guided("json_object")))
+    await ghost.publish(attempt, *deltas(0, 4))
+    await ghost.vanish()
+    engine = ByHand()
+    async with working(desk, engine):
+        await desk.see(lambda: bool(engine.submitted))
+        engine.say(attempt.job.id, 1, 3)
+        end = (await fold_of(desk, attempt.job.id)).end
+        assert isinstance(end, Failed)
+        assert (end.code, end.retryable) == (ErrorCode.ENGINE_LOST, True)
+        await desk.see(lambda: engine.cancelled == [attempt.job.id])
+
+
+@pytest.mark.parametrize("sampling", [{"n": 2}, {"logprobs": 1}])
+async def test_an_answer_that_can_neither_go_on_nor_start_again_says_so(
+    desk: Desk, sampling: dict[str, int]
+) -> None:
+    ghost = Ghost(desk)
+    begun = await ghost.begin(desk.job(9, **sampling), desk.job(9, **sampling))
+    await ghost.publish(begun[0], *deltas(0, 1))
+    await ghost.publish(begun[1])
+    await ghost.vanish()
+    async with working(desk):
+        lost, fresh = [await fold_of(desk, attempt.job.id) for attempt in begun]
+    assert isinstance(lost.end, Failed)
+    assert lost.end.code == ErrorCode.ENGINE_LOST
+    assert isinstance(fresh.end, Done)
+
+
+async def test_cancelling_stops_the_engines_work_within_two_seconds(desk: Desk) -> None:
+    spec = a_spec(desk, "w")
+    engine = MockEngine(spec)
+    async with working(desk, engine):
+        job_id = await desk.ask(100_000)
+        await desk.saw_tokens([job_id], 5)
+        assert await Cancellations(desk.db, desk.queue.model).announce(job_id)
+        await asyncio.sleep(2)
+        steps = engine.steps
+        await asyncio.sleep(0.2)
+        assert engine.steps == steps
+        assert await desk.is_settled()
+
+
+async def test_a_job_cancelled_while_its_beginning_is_on_the_way_is_not_run(desk: Desk) -> None:
+    engine = ByHand()
+    async with working(desk, engine) as worker:
+        begin = worker.queue.begin
+
+        async def cancelled_meanwhile(name: str, claims: list[Claim]) -> list[Attempt | Refused]:
+            begun = await begin(name, claims)
+            await Cancellations(desk.db, desk.queue.model).announce(claims[0].job_id)
+            await until(_reaches(worker, claims[0].job_id))
+            return begun
+
+        worker.queue.begin = cancelled_meanwhile  # type: ignore[method-assign, assignment]
+        job_id = await desk.ask(5)
+        await until(lambda: _has_state(desk, job_id, "cancelled"))
+        await until(desk.is_settled)
+        assert engine.submitted == []
+        assert len(worker.outbox) == 0
+
+
+def _reaches(worker: Worker, job_id: str):  # type: ignore[no-untyped-def]
+    async def reached() -> bool:
+        return job_id in worker.intake._unwanted
+
+    return reached
+
+
+async def _has_state(desk: Desk, job_id: str, state: str) -> bool:
+    return await desk.state_of(job_id) == state
+
+
+async def test_a_job_cancelled_while_the_engine_takes_it_is_cancelled_there_too(
+    desk: Desk,
+) -> None:
+    engine = ByHand()
+    engine.may_submit.clear()
+    async with working(desk, engine):
+        job_id = await desk.ask(5)
+        await desk.see(lambda: bool(engine.submitted))
+        await Cancellations(desk.db, desk.queue.model).announce(job_id)
+        await until(lambda: _has_state(desk, job_id, "cancelled"))
+        engine.cancelled.clear()
+        engine.may_submit.set()
+        await desk.see(lambda: engine.cancelled == [job_id])
+
+
+async def test_a_job_cancelled_while_it_is_taken_over_does_not_bring_the_worker_down(
+    desk: Desk,
+) -> None:
+    ghost = Ghost(desk)
+    first, second = await ghost.begin(desk.job(20), desk.job(20))
+    for attempt in (first, second):
+        await ghost.publish(attempt, *deltas(0, 3))
+    await ghost.vanish()
+    async with working(desk) as worker:
+        read = worker.intake._read_published
+
+        async def cancelled_meanwhile(attempts: list[Attempt]) -> dict[str, Published]:
+            published = await read(attempts)
+            await worker.intake.cancel(first.job.id)
+            return published
+
+        worker.intake._read_published = cancelled_meanwhile  # type: ignore[method-assign, assignment]
+        assert_counted(await fold_of(desk, second.job.id), 20)
+        assert await desk.state_of(first.job.id) == "cancelled"
+        assert not worker.outbox.died.done()
+
+
+async def test_a_job_that_the_engine_rejects_fails_with_its_reason(desk: Desk) -> None:
+    engine = ByHand()
+    engine.reject = JobRejected(ErrorCode.PROMPT_TOO_LONG, "9 tokens are too many")
+    async with working(desk, engine):
+        job_id = await desk.ask(5)
+        end = (await fold_of(desk, job_id)).end
+    assert end == Failed(ErrorCode.PROMPT_TOO_LONG, "9 tokens are too many")
+    assert await desk.state_of(job_id) == "failed"
+
+
+class Watched(MockEngine):
+    """Remembers how many jobs it ever had at once."""
+
+    most = 0
+
+    async def submit(self, job: Job) -> None:
+        await super().submit(job)
+        self.most = max(self.most, len(self._running))
+
+
+async def test_taking_over_and_claiming_together_keep_to_the_slots(desk: Desk) -> None:
+    ghosts = [Ghost(desk, f"ghost-{n}") for n in range(3)]
+    ids = []
+    for ghost in ghosts:
+        for attempt in await ghost.begin(*(desk.job(12) for _ in range(4))):
+            await ghost.publish(attempt, *deltas(0, 2))
+            ids.append(attempt.job.id)
+        await ghost.vanish()
+    ids += [await desk.ask(12) for _ in range(8)]
+    engine = Watched(a_spec(desk, "w", slots=3))
+    async with working(desk, engine, slots=3):
+        await desk.ended(ids)
+        await until(desk.is_settled)
+    assert engine.most == 3
+    for job_id in ids:
+        assert_counted(desk.folds[job_id], 12)
+
+
+async def test_a_full_worker_goes_on_when_what_it_took_over_turns_out_cancelled(
+    desk: Desk,
+) -> None:
+    ghost = Ghost(desk)
+    begun = await ghost.begin(*(desk.job(5) for _ in range(4)))
+    for attempt in begun:
+        await Cancellations(desk.db, desk.queue.model).announce(attempt.job.id)
+    await ghost.vanish()
+    async with working(desk, slots=1):
+        job_id = await desk.ask(5)
+        assert_counted(await fold_of(desk, job_id), 5)
+        await until(desk.is_settled)
+
+
+async def test_jobs_of_a_predecessor_beyond_the_slots_wait_their_turn(desk: Desk) -> None:
+    former = Ghost(desk, "w")
+    ids = [attempt.job.id for attempt in await former.begin(*(desk.job(8) for _ in range(7)))]
+    engine = Watched(a_spec(desk, "w", slots=2))
+    async with working(desk, engine, slots=2):
+        await desk.ended(ids)
+    assert engine.most == 2
+
+
+async def test_a_job_that_lost_every_worker_is_begun_alone_until_it_gets_on(desk: Desk) -> None:
+    ghost = Ghost(desk)
+    begun = await ghost.begin(*(desk.job(9) for _ in range(3)))
+    for attempt in begun:
+        await desk.db.hset(desk.queue.job_key(attempt.job.id), "attempt", 2)
+    await ghost.vanish()
+    fresh = await desk.ask(9)
+    engine = ByHand()
+    async with working(desk, engine):
+        for n in range(3):
+            await desk.see(lambda n=n: len(engine.submitted) == n + 1)
+            await asyncio.sleep(0.15)
+            assert len(engine.submitted) == n + 1
+            engine.say(engine.submitted[n].id, 0, 1)
+        await desk.see(lambda: len(engine.submitted) == 4)
+        assert engine.submitted[3].id == fresh
+        forgiven = await desk.db.hget(desk.queue.job_key(begun[0].job.id), "forgiven")
+        assert forgiven == b"1"
+
+
+async def test_a_worker_that_lost_jobs_to_others_drops_them_and_keeps_the_rest(
+    desk: Desk,
+) -> None:
+    engine = ByHand()
+    async with working(desk, engine) as worker:
+        ids = [await desk.ask(9) for _ in range(3)]
+        await desk.see(lambda: len(engine.submitted) == 3)
+        await desk.db.hincrby(desk.queue.job_key(ids[0]), "attempt", 1)
+        await desk.db.delete(desk.queue.job_key(ids[1]))
+        await end_lease(desk.db, desk.queue.model, "w")
+        worker.pulse.beat_now()
+        await desk.see(lambda: sorted(engine.cancelled) == ids[:2])
+        assert [attempt.job.id for attempt in worker.outbox.attempts()] == ids[2:]
+        assert worker.outbox.fenced_total == 2
+
+
+async def test_a_job_that_was_taken_away_and_came_back_is_begun_anew(desk: Desk) -> None:
+    engine = ByHand()
+    async with working(desk, engine) as worker:
+        job_id = await desk.ask(4)
+        await desk.see(lambda: len(engine.submitted) == 1)
+        engine.say(job_id, 0, 2)
+        await worker.outbox.flush()
+        await end_lease(desk.db, desk.queue.model, "w")
+        assert await desk.queue.take_over("thief", 9)
+        await desk.see(lambda: len(engine.submitted) == 2)
+        assert engine.cancelled == [job_id]
+        resumed = engine.submitted[1]
+        assert (resumed.sent, resumed.emitted) == (counted(0, 2), (0, 1))
+        engine.outbox.suppress(job_id, "", 2)
+        engine.say(job_id, 2, 4)
+        engine.outbox.done(job_id, ("length",), 1)
+        assert_counted(await fold_of(desk, job_id), 4)
+        await until(desk.is_settled)
+
+
+async def test_an_engine_that_dies_ends_the_worker_and_frees_its_jobs_at_once(desk: Desk) -> None:
+    engine = ByHand()
+    worker = Worker(a_spec(desk, "w"), engine)
+    running = asyncio.create_task(worker.run())
+    job_id = await desk.ask(9)
+    await desk.see(lambda: bool(engine.submitted))
+    engine.outbox.engine_died(RuntimeError("no more"))
+    with pytest.raises(EngineDied, match="no more"):
+        await asyncio.wait_for(running, 5)
+    assert engine.stopped
+    assert await Heartbeats(desk.db, desk.queue.model).names() == set()
+    async with working(desk, name="heir"):
+        assert_counted(await fold_of(desk, job_id), 9)
+
+
+async def test_an_engine_that_cannot_start_ends_the_worker_and_leaves_nothing(desk: Desk) -> None:
+    class Broken(ByHand):
+        async def start(self, outbox: Outbox) -> EngineReport:
+            raise RuntimeError("no such model")
+
+    engine = Broken()
+    with pytest.raises(RuntimeError, match="no such model"):
+        await asyncio.wait_for(Worker(a_spec(desk, "w"), engine).run(), 5)
+    assert engine.stopped
+    assert await Heartbeats(desk.db, desk.queue.model).names() == set()
+
+
+async def test_an_entry_that_cannot_be_read_does_not_stop_the_worker(desk: Desk) -> None:
+    await desk.queue.open()
+    await desk.db.xadd(desk.queue.key, {"job": b"\xff"})
+    job_id = await desk.ask(3)
+    async with working(desk):
+        assert_counted(await fold_of(desk, job_id), 3)
+        await until(desk.is_settled)
+    assert await desk.db.xlen(desk.queue.dead_key) == 1
+
+
+async def test_a_worker_survives_that_everything_in_redis_was_flushed(own_desk: Desk) -> None:
+    engine = ByHand()
+    async with working(own_desk, engine) as worker:
+        lost = await own_desk.ask(9)
+        await own_desk.see(lambda: len(engine.submitted) == 1)
+        await own_desk.db.flushall()
+        worker.pulse.beat_now()
+        await own_desk.see(lambda: engine.cancelled == [lost])
+        await own_desk.stream.open()
+        job_id = await own_desk.ask(2)
+        await own_desk.see(lambda: len(engine.submitted) == 2)
+        assert engine.submitted[1].id == job_id
+        assert len(worker.outbox) == 1
+
+
+async def test_the_heartbeat_says_how_it_is(desk: Desk) -> None:
+    async with working(desk, slots=5) as worker:
+        ids = [await desk.ask(3) for _ in range(2)]
+        await desk.ended(ids)
+        running = await desk.ask(100_000)
+        await desk.saw_tokens([running], 1)
+        worker.pulse.beat_now()
+        beat_seen: Heartbeat | None = None
+        while beat_seen is None or beat_seen.running != 1:
+            await asyncio.sleep(0.02)
+            (body,) = await Heartbeats(desk.db, desk.queue.model).alive()
+            beat_seen = msgspec.msgpack.decode(body, type=Heartbeat)
+        assert (beat_seen.slots, beat_seen.state.value, beat_seen.engine) == (5, "ready", "mock")
+        assert (beat_seen.jobs_total, beat_seen.generated_tokens_total) == (2, 6)
+        assert beat_seen.kv_cache_usage == 0.2
