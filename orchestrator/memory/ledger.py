@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -140,16 +141,19 @@ class Ledger:
             return self._held[slot]
 
     def end(self, slot: str, *, returns: bool = False) -> None:
-        """A worker has ended. Its memory stays on its account until it is free again; if it
+        """A worker has ended. Its memory stays on the account until it is free again; if it
         `returns`, its place stays its own."""
         with self._lock:
             own = self._held.get(slot)
             if own is None:
                 return
-            if own.stage != "planned":
-                self._enter(own, "releasing", returns=returns)
-            elif not returns:
-                self._drop(slot)
+            if own.stage == "planned":
+                if not returns:
+                    self._drop(slot)
+            elif returns:
+                self._enter(own, "releasing", returns=True)
+            else:
+                self._retire(own)
 
     def observe(self, uses: Mapping[str, GpuUse]) -> list[str]:
         """Take note of what is in use now. Answers what an operator should read."""
@@ -197,9 +201,9 @@ class Ledger:
             if other.stage == "starting":
                 return f"`{other.slot}` is starting on the same GPU"
             if other.stage == "releasing":
-                return f"the memory of `{other.slot}`, which has ended, is not free yet"
+                return f"the GPU memory of `{other.slot}` is not free yet"
         if own.stage == "releasing":
-            return "the memory of its last run is not free yet"
+            return "the GPU memory of its last run is not free yet"
         use = uses.get(uuid)
         if use is None or use.gpu.problem:
             return f"GPU {uuid} {use.gpu.problem if use else 'is not there any more'}"
@@ -222,8 +226,16 @@ class Ledger:
 
     def _enter(self, own: Reservation, stage: str, **changes: object) -> None:
         changed = msgspec.structs.replace(own, stage=stage, since_unix_s=self._clock(), **changes)
-        self._held[own.slot] = changed
+        self._held[changed.slot] = changed
         self._write()
+
+    def _retire(self, own: Reservation) -> None:
+        """Its slot may be given a new place while the memory of its former one becomes free."""
+        del self._held[own.slot]
+        names = (f"{own.slot} (ended{number or ''})" for number in count())
+        name = next(each for each in names if each not in self._held)
+        assignment = msgspec.structs.replace(own.assignment, slot=name)
+        self._enter(own, "releasing", assignment=assignment, returns=False)
 
     def _drop(self, slot: str) -> None:
         del self._held[slot]
@@ -237,7 +249,8 @@ class Ledger:
 
     def _at_work(self) -> dict[str, list[str]]:
         models: dict[str, list[str]] = {}
-        for each in self._held.values():
+        staying = (each for each in self._held.values() if each.stays)
+        for each in staying:
             models.setdefault(each.assignment.model, []).extend(each.reserved_bytes)
         return models
 
@@ -284,6 +297,6 @@ def _explain_rest(own: Reservation, uses: Mapping[str, GpuUse]) -> str:
         strangers = describe_holders(use, [each.pid for each in use.foreign])
         found.append(f"GPU {use.gpu.index}: {ours or strangers or 'no process that is visible'}")
     return (
-        f"{RELEASE_WITHIN_S:.0f} s after the end of `{own.slot}` its GPU memory is not free: "
+        f"the GPU memory of `{own.slot}` is not free after {RELEASE_WITHIN_S:.0f} s: "
         + "; ".join(found)
     )

@@ -43,9 +43,14 @@ class Reservation(msgspec.Struct, frozen=True):
     def reserved_bytes(self) -> dict[str, int]:
         return self.assignment.bytes_by_gpu
 
+    @property
+    def stays(self) -> bool:
+        """Whether its place is still its own."""
+        return self.stage != "releasing" or self.returns
+
     def promised_bytes(self, uuid: str) -> int:
         """What it has not taken yet of what was promised."""
-        if uuid not in self.reserved_bytes or (self.stage == "releasing" and not self.returns):
+        if uuid not in self.reserved_bytes or not self.stays:
             return 0
         return max(0, self.reserved_bytes[uuid] - self.used_bytes.get(uuid, 0))
 

@@ -23,6 +23,7 @@ from orchestrator.memory.footprints import Footprints, footprint_key, footprints
 from orchestrator.memory.ledger import Ledger, ledger_path
 from orchestrator.memory.nvml import Snapshot, restricted
 from orchestrator.memory.placement import room_to_keep
+from orchestrator.memory.reservation import Reservation
 from orchestrator.memory.running import Card
 from orchestrator.memory.sizes import MIB
 from orchestrator.wanted import WantedWorker
@@ -52,15 +53,17 @@ class Steward:
 
     @property
     def problem(self) -> str:
-        """Why GPU memory is not accounted for; empty if it is. Workers start all the same, and
-        their engines take what they take."""
+        """Why the account is not up to date; empty if it is. Where no GPU was ever seen, workers
+        start all the same and their engines take what they take; else they wait."""
         return self._problem
 
     def observed(self, snapshot: Snapshot, families: Mapping[str, Collection[int]]) -> None:
         """The GPUs as they are now, and the pids of each worker with all that it started."""
+        self._problem = snapshot.problem or ("" if snapshot.gpus else "the driver shows no GPU")
+        if self._problem and self._uses:
+            return
         visible = restricted(snapshot, os.environ.get("CUDA_VISIBLE_DEVICES"))
         self._uses = attribute(visible, families)
-        self._problem = snapshot.problem or ("" if self._uses else "the driver shows no GPU")
         for notice in self._ledger.observe(self._uses):
             log.warning("%s", notice)
 
@@ -68,7 +71,7 @@ class Steward:
         """Promise places to workers that shall be started, all at once, so that they share what
         there is. Those that are loaded on demand get none yet, but room is left for them.
         Answers why some cannot have a place."""
-        if self._problem:
+        if not self._uses:
             return {}
         refused: dict[str, UserError] = {}
         always: list[tuple[Need, str]] = []
@@ -92,9 +95,9 @@ class Steward:
 
     def obstacle(self, slot: str) -> str:
         """Why a worker has to wait before it starts; empty if it need not."""
-        if self._problem or slot not in self._slots():
+        if slot not in self._slots():
             return ""
-        return self._ledger.obstacle(slot, self._uses)
+        return self._problem or self._ledger.obstacle(slot, self._uses)
 
     def start(self, worker: WantedWorker, version: str = "") -> Grant:
         """A worker is started now. `version` is its engine's, if that is known."""
@@ -130,7 +133,7 @@ class Steward:
         """Every GPU, as `status` shows it."""
         return accounts(self._uses, self._ledger.reservations)
 
-    def _slots(self) -> dict[str, Any]:
+    def _slots(self) -> dict[str, Reservation]:
         return {each.slot: each for each in self._ledger.reservations}
 
     def _need(self, worker: WantedWorker) -> Need | None:

@@ -79,10 +79,8 @@ class Installation:
         self, *arguments: str, timeout_s: float = 300, may_fail: bool = False
     ) -> subprocess.CompletedProcess[str]:
         """Run a command. Raises `Failure` with what it said if it does not end well."""
-        if arguments[0] == "start":
-            self._address = ""
-            if self.scene is not None:
-                self._start_daemon()
+        if arguments[0] == "start" and self.scene is not None:
+            self._start_daemon()
         done = subprocess.run(
             [self.python, "-P", "-m", "orchestrator", *arguments],
             cwd=ROOT,
@@ -95,6 +93,8 @@ class Installation:
         if done.returncode and not may_fail:
             said = (done.stderr or done.stdout).strip()[-2000:]
             raise Failure(f"`ew {' '.join(arguments)}` exited with {done.returncode}: {said}")
+        if arguments[0] == "start":
+            self._address = urlsplit(self.status()["gateway"]["url"]).netloc
         return done
 
     def status(self) -> dict[str, Any]:
@@ -108,9 +108,7 @@ class Installation:
         return []
 
     def ask(self, model: str, timeout_s: float = 280, **body: Any) -> dict[str, Any]:
-        """One completion. Raises `Failure` with the error body."""
-        if not self._address:
-            self._address = urlsplit(self.status()["gateway"]["url"]).netloc
+        """One completion, after `start`. Raises `Failure` with the error body."""
         connection = http.client.HTTPConnection(self._address, timeout=timeout_s)
         content = {"model": model, "prompt": "1234", "max_tokens": 8} | body
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"}

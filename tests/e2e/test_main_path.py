@@ -106,7 +106,7 @@ def test_status_shows_gateway_valkey_and_worker(quickstarted: Quickstarted) -> N
     assert model["state"] == worker["state"] == "ready"
     assert (worker["engine"], worker["env"]) == ("cpu-vllm", "ew-cpu-vllm")
     assert worker["version"].startswith("0.")
-    assert status["gateway"]["state"] == status["valkey"]["state"] == "ready"
+    assert status["gateway"]["state"] == status["redis"]["state"] == "ready"
     text = quickstarted.ew.in_terminal("status")
     for word in ("gateway", "valkey", "demo", "ready", "cpu-vllm"):
         assert word in text.lower()
@@ -122,7 +122,7 @@ def test_a_client_that_leaves_stops_the_engine(quickstarted: Quickstarted) -> No
 def test_an_answer_survives_the_death_of_valkey(quickstarted: Quickstarted) -> None:
     events = ask(quickstarted, LONGEST)
     seen = [next(events)]
-    valkey = psutil.Process(quickstarted.ew.status()["valkey"]["pid"])
+    valkey = psutil.Process(quickstarted.ew.status()["redis"]["pid"])
     valkey.kill()
     seen += list(events)
     assert not valkey.is_running()

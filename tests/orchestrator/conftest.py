@@ -28,7 +28,7 @@ from tests.orchestrator.terminal import Terminal
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 
 
-def eventually(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
+def eventually(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
     """The first true answer of `condition`; fails the test when none comes in time."""
     deadline = time.monotonic() + timeout_s
     while not (answer := condition()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,14 +66,19 @@ def test_exit_codes_and_signals_are_told_apart(host: Host) -> None:
 
 def test_orphans_come_to_the_reaper_and_leave_no_zombies(host: Host) -> None:
     reaper = Reaper()
-    script = "import os, time; os.fork() or (os.fork() and os._exit(0)) or time.sleep(0.3)"
-    command = Command([sys.executable, "-c", script], dict(os.environ), Path("/"))
-    process = spawn(command, host.directory / "x.log", reaper)
-    family = eventually(lambda: len(found := tree(read_table(), [process.pid])) > 1 and found)
+    noted = host.directory / "orphan"
+    command = Command(["sh", "-c", f"sleep 60 & echo $! > {noted}"], dict(os.environ), Path("/"))
+    process = spawn(command, host.directory / "x.log", Reaper())
+    assert eventually(lambda: not is_alive(process.pid))
+    orphan = int(noted.read_text())
+    entry = read_entry(orphan)
+    assert entry is not None
+    assert entry.parent == os.getpid()
+    os.kill(orphan, signal.SIGKILL)
 
     def gone() -> bool:
         reaper.collect()
-        return all(read_entry(entry.pid) is None for entry in family)
+        return read_entry(orphan) is None and read_entry(process.pid) is None
 
     eventually(gone)
     process.close()

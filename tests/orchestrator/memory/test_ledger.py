@@ -182,6 +182,21 @@ def test_memory_is_given_back_only_when_the_driver_shows_it_free(host: Host) -> 
     assert host.free_gib() == pytest.approx(before)
 
 
+def test_a_slot_may_have_a_new_place_while_its_former_memory_becomes_free(host: Host) -> None:
+    host.ledger.reserve([(need("a", 20 * 1024), "a-0")], host.uses())
+    host.run("a-0", 20 * 1024)
+    former = host.workers["a-0"]
+    host.ledger.end("a-0")
+    host.ledger.reserve([(need("a", 30 * 1024), "a-0")], host.uses())
+    assert "`a-0 (ended)` is not free yet" in host.ledger.obstacle("a-0", host.uses())
+    former.kill()
+    former.wait()
+    host.ledger.observe(host.uses())
+    assert host.ledger.obstacle("a-0", host.uses()) == ""
+    (own,) = host.ledger.reservations
+    assert own.reserved_bytes == {"GPU-a": 30 * GIB}
+
+
 def test_an_orphan_keeps_its_memory_on_the_account_until_patience_ends(host: Host) -> None:
     host.ledger.reserve([(need("a", 20 * 1024), "a-0")], host.uses())
     host.run("a-0", 20 * 1024)
@@ -252,7 +267,7 @@ def test_a_new_supervisor_takes_the_account_over(host: Host) -> None:
     successor.adopt({"a-0"})
     assert {each.slot: each.stage for each in successor.reservations} == {
         "a-0": "ready",
-        "b-0": "releasing",
+        "b-0 (ended)": "releasing",
     }
     successor.observe(host.uses())
     (device,) = successor.devices(host.uses())

@@ -70,7 +70,8 @@ class ScriptedDriver:
     parameters are references, the result is a code."""
 
     def __init__(self) -> None:
-        self._is_initialised = False
+        #: As in the real one, whoever initialises it may rely on it until they shut it down.
+        self._users = 0
         self._died: dict[tuple[int, int], float] = {}
 
     def __getattr__(self, name: str) -> Callable[..., int]:
@@ -95,7 +96,7 @@ class ScriptedDriver:
             raise Fault(scene["driver"])
         if _is_too_new(name, scene.get("interface", 3)):
             raise Fault("FUNCTION_NOT_FOUND")
-        if not self._is_initialised and name != "nvmlInitWithFlags":
+        if not self._users and name != "nvmlInitWithFlags":
             raise Fault("UNINITIALIZED")
         getattr(self, method)(scene, *arguments)
         return SUCCESS
@@ -104,10 +105,10 @@ class ScriptedDriver:
         return dict(json.loads(Path(os.environ["PYNVML_SCENE"]).read_text()))
 
     def _init(self, _: Any, __: Any) -> None:
-        self._is_initialised = True
+        self._users += 1
 
     def _shutdown(self, _: Any) -> None:
-        self._is_initialised = False
+        self._users -= 1
 
     def _version(self, scene: Any, buffer: Any, _: Any) -> None:
         buffer.value = scene.get("driver_version", "580.95.05").encode()
