@@ -80,5 +80,11 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    os.environ.pop("EW_CONFIG", None)
+    # Nothing is fetched, and no kernel is compiled that the host has no compiler for.
+    for name, value in {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    }.items():
+        os.environ.setdefault(name, value)
     sys.exit(main())

@@ -183,8 +183,8 @@ class Installation:
         command = [sys.executable, "-m", "venv", "--without-pip", "--system-site-packages"]
         subprocess.run([*command, str(home)], check=True)
         site = next(home.glob("lib/python3*/site-packages"))
-        seen = [path for path in sys.path if path.endswith("-packages")]
-        seen += os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        seen = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        seen += [path for path in sys.path if path.endswith("-packages")]
         lines = dict.fromkeys(path for path in seen if path and Path(path) != ROOT)
         (site / "acceptance.pth").write_text("\n".join(lines) + "\n")
         return str(home / "bin" / "python")

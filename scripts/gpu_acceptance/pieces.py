@@ -94,7 +94,9 @@ def model_of(setting: Setting, shape: str, **settings: Any) -> dict[str, Any]:
     if not setting.is_mock:
         return real
     need = estimate_of(real, Card("", _CARD_MIB * MIB))
-    kept = {key: settings[key] for key in ("load", "pinned", "replicas") if key in settings}
+    kept: dict[str, Any] = {
+        key: settings[key] for key in ("load", "pinned", "replicas") if key in settings
+    }
     parallel = {"tensor_parallel_size": settings.get("tensor_parallel_size", 1)}
     script = {"allocate_mib": need.wanted_bytes // MIB, "load_s": 0.3}
     return {"engine": "mock", "model_path": "none", "engine_args": script, **kept, **parallel}
@@ -213,7 +215,7 @@ def _load(ew: Installation, model: str, combination: Combination) -> None:
         "".join(str((turn + place) % 10) for place in range(prompt_len)) for turn in range(8)
     ]
     prompts += [str(turn) * 32 for turn in range(combination.batch)]
-    with ThreadPoolExecutor(min(len(prompts), 64)) as pool:
+    with ThreadPoolExecutor(min(len(prompts), 320)) as pool:
         answers = [pool.submit(ew.ask, model, prompt=each, **_FULL_ANSWER) for each in prompts]
         for answer in answers:
             answer.result()

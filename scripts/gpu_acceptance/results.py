@@ -91,9 +91,16 @@ def _markdown(pieces: list[dict[str, Any]]) -> list[str]:
         for check in piece["checks"]:
             found = "" if check["found"] is None else f": {check['found']}"
             lines.append(f"- {'ok' if check['held'] else '**failed**'}: {check['what']}{found}")
-        lines += [f"- {name}: {value}" for name, value in piece["facts"].items() if name != "trace"]
+        for name, value in piece["facts"].items():
+            lines += _fact(name, str(value))
         lines.append("")
     return lines
+
+
+def _fact(name: str, value: str) -> list[str]:
+    if "\n" not in value:
+        return [f"- {name}: {value}"]
+    return [f"- {name}:", "", "```text", value, "```", ""]
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

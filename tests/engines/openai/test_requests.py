@@ -1,0 +1,121 @@
+"""What the openai engine asks of a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from contract.messages import Guided, Job, Sampling
+from tests.engines.openai.bench import Bench
+from workers.engine import JobRejected
+from workers.engines.openai_wire import request_body
+from workers.engines.upstream import Server
+
+
+async def test_a_chat_asks_for_what_the_job_asks_for_and_no_more(bench: Bench) -> None:
+    await bench.ready()
+    await bench.ask("hi", temperature=0.5, top_k=3, max_tokens=9, stop=("a", "b"), seed=4)
+    assert bench.upstream.exchanges[-1].path == "/v1/chat/completions"
+    assert bench.upstream.asked == {
+        "model": "up",
+        "messages": [{"role": "user", "content": "hi"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0.5,
+        "top_k": 3,
+        "max_tokens": 9,
+        "stop": ["a", "b"],
+        "seed": 4,
+    }
+
+
+async def test_a_plain_prompt_may_fill_the_context_that_the_server_names(bench: Bench) -> None:
+    bench.upstream.models = [{"id": "up", "owned_by": "vllm", "max_model_len": 500}]
+    worker = await bench.ready()
+    await bench.ask(prompt="hi")
+    assert bench.upstream.exchanges[-1].path == "/v1/completions"
+    assert bench.upstream.asked["prompt"] == "hi"
+    assert bench.upstream.asked["max_tokens"] == 500
+    assert worker.report.max_model_len == 500
+
+
+async def test_no_more_is_asked_for_than_the_configuration_allows(bench: Bench) -> None:
+    await bench.ready(max_output_len=64)
+    await bench.ask("hi", max_tokens=1000)
+    assert bench.upstream.asked["max_tokens"] == 64
+
+
+async def test_the_key_comes_from_the_variable_that_is_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPSTREAM_KEY", "sesame")
+    await bench.ready(api_key_env="UPSTREAM_KEY")
+    await bench.ask("hi")
+    assert bench.upstream.exchanges[-1].headers["authorization"] == "Bearer sesame"
+
+
+async def test_engine_args_bend_the_requests(bench: Bench) -> None:
+    await bench.ready(
+        engine_args={
+            "include_usage": False,
+            "max_tokens_name": "max_completion_tokens",
+            "extra_body": {"safe_prompt": True},
+        }
+    )
+    await bench.ask("hi", max_tokens=5)
+    asked = bench.upstream.asked
+    assert asked["max_completion_tokens"] == 5
+    assert asked["safe_prompt"] is True
+    assert not {"max_tokens", "stream_options"} & asked.keys()
+
+
+async def test_an_adapter_is_a_model_of_the_server(bench: Bench) -> None:
+    await bench.ready(adapters={"tone": "up-tone-v2"})
+    await bench.ask("hi", adapter="tone")
+    assert bench.upstream.asked["model"] == "up-tone-v2"
+    answer = await bench.ask("hi", adapter="other")
+    assert answer.failed.code == "invalid_request"
+    assert "`tone`" in answer.failed.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "guided", "words"),
+    [
+        ("vllm", ("regex", "a+"), {"structured_outputs": {"regex": "a+"}}),
+        ("vllm", ("choice", '["a","b"]'), {"structured_outputs": {"choice": ["a", "b"]}}),
+        ("tensorrt_llm", ("regex", "a+"), {"response_format": {"type": "regex", "regex": "a+"}}),
+        (
+            "tensorrt_llm",
+            ("choice", '["a","b"]'),
+            {"response_format": {"type": "ebnf", "ebnf": 'root ::= "a" | "b"'}},
+        ),
+        (
+            "tensorrt_llm",
+            ("json", '{"type":"null"}'),
+            {"response_format": {"type": "json", "schema": {"type": "null"}}},
+        ),
+        ("sglang", ("grammar", 'root ::= "a"'), {"ebnf": 'root ::= "a"'}),
+        ("llamacpp", ("choice", '["a"]'), {"grammar": 'root ::= "a"'}),
+        ("", ("json_object", ""), {"response_format": {"type": "json_object"}}),
+    ],
+)
+def test_a_constraint_is_put_in_the_words_of_the_server(
+    kind: str, guided: tuple[Any, str], words: dict[str, Any]
+) -> None:
+    assert _asked(Guided(*guided), Server(kind, "0.32.0")).items() >= words.items()
+
+
+def test_an_old_vllm_is_asked_in_its_old_words() -> None:
+    body = _asked(Guided("regex", "a+"), Server("vllm", "0.10.2"))
+    assert body["guided_regex"] == "a+"
+
+
+def test_a_constraint_that_the_server_cannot_hold_is_refused() -> None:
+    with pytest.raises(JobRejected, match="takes no regex"):
+        _asked(Guided("regex", "a+"), Server("llamacpp"))
+
+
+def _asked(guided: Guided, server: Server) -> dict[str, Any]:
+    job = Job("j", "m", Sampling(guided=guided), prompt="x")
+    return request_body(job, server, None)

@@ -1,0 +1,157 @@
+"""Servers that come and go, and servers that ew starts."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from contract.messages import State
+from tests.engines.openai.bench import Bench, eventually, never, says
+from workers.engines.upstream import UpstreamLost
+from workers.outbox import EngineDied
+
+
+async def test_a_worker_waits_until_its_server_answers(bench: Bench) -> None:
+    await bench.upstream.stop()
+    worker = bench.worker()
+    await asyncio.sleep(0.5)
+    assert worker.state is State.STARTING
+    await bench.upstream.start()
+    await eventually(lambda: worker.state is State.READY)
+    assert (await bench.ask("hi")).text == "Hello you."
+
+
+async def test_a_server_that_stays_away_ends_the_start(bench: Bench) -> None:
+    await bench.upstream.stop()
+    with pytest.raises(UpstreamLost, match=r"did not answer within 0\.3 s"):
+        await bench.ready(start_timeout_s=0.3)
+
+
+async def test_a_server_that_is_not_ready_yet_is_waited_for(bench: Bench) -> None:
+    bench.upstream.models_status = 503
+    worker = bench.worker()
+    await asyncio.sleep(0.5)
+    assert worker.state is State.STARTING
+    bench.upstream.models_status = 200
+    await eventually(lambda: worker.state is State.READY)
+
+
+async def test_a_refused_key_ends_the_start_at_once(bench: Bench) -> None:
+    bench.upstream.models_status = 401
+    with pytest.raises(UpstreamLost, match=r"refused the API key.*api_key_env"):
+        await bench.ready()
+
+
+async def test_a_model_that_the_server_lacks_ends_the_start(bench: Bench) -> None:
+    bench.upstream.answer = lambda exchange: exchange.refuse(404, "{}")
+    with pytest.raises(UpstreamLost, match="has no model `down`; it lists `up`"):
+        await bench.ready(upstream_model="down")
+
+
+async def test_a_model_that_is_served_unlisted_is_taken(bench: Bench) -> None:
+    bench.upstream.models = [{"id": "/models/weights.gguf", "owned_by": "llamacpp"}]
+    worker = await bench.ready(upstream_model="anything")
+    assert worker.report.version == "llamacpp 0.32.0"
+
+
+async def test_a_server_that_restarts_is_waited_for_by_the_jobs(bench: Bench) -> None:
+    await bench.ready()
+    await bench.upstream.stop()
+    answer = await bench.client.put("hi")
+    await asyncio.sleep(1.0)
+    await bench.upstream.start()
+    assert (await answer.ended()).text == "Hello you."
+
+
+async def test_a_worker_whose_server_is_gone_gives_up_and_leaves_its_jobs_open(
+    bench: Bench,
+) -> None:
+    await bench.ready(engine_args={"lost_after_s": 1.0})
+    await bench.upstream.stop()
+    answer = await bench.client.put("hi")
+    with pytest.raises(EngineDied, match="out of reach"):
+        await asyncio.wait_for(bench.runs[0], 20)
+    assert answer.end is None
+    await bench.upstream.start()
+    await bench.ready()
+    assert (await answer.ended()).text == "Hello you."
+    assert answer.attempts == [1, 2]
+
+
+async def test_a_server_that_dies_mid_answer_is_an_engine_that_died(bench: Bench) -> None:
+    bench.upstream.answer = says("Hel", then=never)
+    await bench.ready()
+    answer = await bench.client.put("hi")
+    await answer.speaks()
+    await bench.upstream.stop()
+    with pytest.raises(EngineDied, match="broke"):
+        await asyncio.wait_for(bench.runs[0], 20)
+    bench.upstream.answer = says("Hello", " you.")
+    await bench.upstream.start()
+    await bench.ready()
+    assert (await answer.ended()).text == "Hello you."
+
+
+async def test_an_answer_that_turns_out_differently_fails_and_is_given_up(bench: Bench) -> None:
+    bench.upstream.answer = says("Hello", then=never)
+    first = await bench.ready()
+    answer = await bench.client.put("hi")
+    await answer.speaks()
+    bench.upstream.answer = says("Good morning", then=never)
+    await bench.ready()
+    first.stop()
+    failed = (await answer.ended()).failed
+    assert (failed.code, failed.retryable) == ("engine_lost", True)
+    assert answer.text == "Hello"
+    await asyncio.wait_for(bench.upstream.exchanges[-1].left.wait(), 10)
+
+
+SERVER = """
+import http.server, json, os, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"data": [{"id": "up", "owned_by": str("EW_WORKER" in os.environ)}]})
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+    def log_message(self, *_):
+        pass
+open(sys.argv[2], "w").write(str(os.getpid()))
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def server_command(note: Path) -> list[str]:
+    return [sys.executable, "-c", SERVER, "{port}", str(note)]
+
+
+async def test_a_server_of_ours_starts_and_ends_with_the_worker(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EW_WORKER", "redis://:secret@host")
+    note = tmp_path / "pid"
+    worker = await bench.ready(base_url=None, command=server_command(note))
+    pid = int(note.read_text())
+    assert worker.report.version.startswith("False"), "it can see the address of the queue"
+    worker.stop()
+    await asyncio.wait_for(bench.runs[0], 10)
+    assert not psutil.pid_exists(pid)
+
+
+async def test_a_server_of_ours_that_dies_ends_the_worker(bench: Bench, tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    await bench.ready(base_url=None, command=server_command(note))
+    process = await asyncio.create_subprocess_exec("kill", "-9", note.read_text())
+    await process.wait()
+    with pytest.raises(EngineDied, match="ended with code -9"):
+        await asyncio.wait_for(bench.runs[0], 10)
+
+
+async def test_a_server_of_ours_that_cannot_start_ends_the_start(bench: Bench) -> None:
+    with pytest.raises(UpstreamLost, match="ended with code 3"):
+        await bench.ready(base_url=None, command=[sys.executable, "-c", "exit(3)", "{port}"])
