@@ -103,30 +103,28 @@ class Admission:
         Raises `ApiError`; the job is then not in the queue, or soon will not be.
         """
         first = self._first_entry()
-        metrics = self._metrics.of(job.model)
-        reply = Reply(job, answer, exchange, metrics, first, kept=resumption is not None)
+        metrics, kept = self._metrics.of(job.model), resumption is not None
+        reply = Reply(job.id, job.model, answer, exchange, metrics, first, kept=kept)
         if resumption is not None:
-            return await self._admit_once(reply, resumption)
-        self._dispatcher.open(reply)
-        await self._put_or_close(reply, "")
+            await self._admit_once(job, reply, resumption)
+        else:
+            self._dispatcher.open(reply)
+            await self._put_or_close(job, reply)
         return reply
 
-    async def _admit_once(self, reply: Reply, resumption: Resumption) -> Reply:
+    async def _admit_once(self, job: Job, reply: Reply, resumption: Resumption) -> None:
         """A job that may have been put before: then its answer is replayed."""
-        job = reply.job
         digest = hashlib.sha256(encode_job(job)).hexdigest()
         if resumption.after >= 0 and not await self._exists(job):
             raise ApiError("answer_gone", "the answer to resume is no longer kept")
         if job.id in self._dispatcher:
-            ticket = await self._put(reply, digest)
-            self._followers.follow(reply, ticket)
-            return reply
+            self._followers.follow(reply, await self._put(job, reply, digest))
+            return
         self._dispatcher.open(reply)
-        ticket = await self._put_or_close(reply, digest)
+        ticket = await self._put_or_close(job, reply, digest)
         if ticket.known:
             self._dispatcher.close(reply)
             self._followers.follow(reply, ticket)
-        return reply
 
     def _first_entry(self) -> str:
         if self._dispatcher.draining:
@@ -142,23 +140,23 @@ class Admission:
             self._link.failed(error)
             raise _backend_down() from None
 
-    async def _put_or_close(self, reply: Reply, digest: str) -> Ticket:
+    async def _put_or_close(self, job: Job, reply: Reply, digest: str = "") -> Ticket:
         try:
-            return await self._put(reply, digest)
+            return await self._put(job, reply, digest)
         except BaseException:
             reply.ended = True
             self._dispatcher.close(reply)
             raise
 
-    async def _put(self, reply: Reply, digest: str) -> Ticket:
+    async def _put(self, job: Job, reply: Reply, digest: str) -> Ticket:
         """Put a job, again and again while Redis does not answer: it is put only once."""
-        job, began = reply.job, time.monotonic()
+        began = time.monotonic()
         if self._link.down_for_s() >= _PATIENCE_S:
             raise _backend_down()
         while (left_s := began + _PATIENCE_S - time.monotonic()) > 0:
             try:
                 async with asyncio.timeout(left_s):
-                    return await self._put_once(reply, digest)
+                    return await self._put_once(job, reply, digest)
             except OutOfMemoryError:
                 raise ApiError("queue_full", "the queue's memory is full") from None
             except (RedisError, OSError) as error:
@@ -170,8 +168,7 @@ class Admission:
         self._canceller.cancel_doubtful(job.model, job.id)
         raise _backend_down()
 
-    async def _put_once(self, reply: Reply, digest: str) -> Ticket:
-        job = reply.job
+    async def _put_once(self, job: Job, reply: Reply, digest: str) -> Ticket:
         try:
             return await JobQueue(self._db, job.model).put(
                 job,

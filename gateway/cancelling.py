@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient
 from contract.bus.queue import Cancellations
+from gateway.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 _RETRY_S: Final = 0.25
@@ -39,8 +40,7 @@ class Canceller:
         """Wait for what is under way."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout_s)
-        for task in self._tasks:
-            task.cancel()
+        await cancel_and_wait(self._tasks)
 
     def _start(self, announcement: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(announcement)

@@ -74,13 +74,13 @@ class Dispatcher:
 
     def open(self, reply: Reply) -> None:
         """Hand events out to a reply. To be called before its job is put."""
-        self._replies[reply.job.id] = reply
-        self._metrics.of(reply.job.model).open.inc()
+        self._replies[reply.job_id] = reply
+        self._metrics.of(reply.model).open.inc()
 
     def follow(self, reply: Reply) -> None:
         """Look after a reply whose events come from a follower."""
         self._followed.add(reply)
-        self._metrics.of(reply.job.model).open.inc()
+        self._metrics.of(reply.model).open.inc()
 
     def leave(self, reply: Reply) -> None:
         """The client is gone: nobody wants the rest, unless it may come back for it."""
@@ -92,7 +92,7 @@ class Dispatcher:
             self.close(reply)
         elif not reply.kept:
             reply.ended = True
-            self._canceller.cancel(reply.job.model, reply.job.id)
+            self._canceller.cancel(reply.model, reply.job_id)
             self.close(reply)
 
     def fail(self, reply: Reply, error: ApiError, *, cancel: bool = True) -> None:
@@ -101,7 +101,7 @@ class Dispatcher:
             reply.fail(error)
             reply.flush()
             if cancel and reply not in self._followed:
-                self._canceller.cancel(reply.job.model, reply.job.id)
+                self._canceller.cancel(reply.model, reply.job_id)
         self.close(reply)
 
     def fail_all(self, error: ApiError) -> None:
@@ -111,18 +111,27 @@ class Dispatcher:
 
     def close(self, reply: Reply) -> None:
         """Forget a reply that has ended."""
-        if self._replies.get(reply.job.id) is reply:
-            del self._replies[reply.job.id]
-            if reply.kept:
+        if self._replies.get(reply.job_id) is reply:
+            del self._replies[reply.job_id]
+            if reply.kept and reply.attempt:
                 self._kept.append((time.monotonic(), reply.first))
         elif reply in self._followed:
             self._followed.remove(reply)
         else:
             return
         reply.count_tokens()
-        self._metrics.of(reply.job.model).open.dec()
+        self._metrics.of(reply.model).open.dec()
         if reply.failed_with:
-            self._metrics.count_failure(reply.job.model, reply.failed_with)
+            self._metrics.count_failure(reply.model, reply.failed_with)
+            log.warning(
+                "request %s, job %s of %s, attempt %d: %s after %d events",
+                reply.request_id,
+                reply.job_id,
+                reply.model,
+                reply.attempt,
+                reply.failed_with,
+                reply.next_seq,
+            )
 
     def hand_out(
         self, letters: Iterable[Letter], find: Callable[[str], Reply | None] | None = None
@@ -149,7 +158,7 @@ class Dispatcher:
         reply.flush()
         if reply.ended:
             if reply.failed_with in _OWN_FAILURES and not reply.kept:
-                self._canceller.cancel(reply.job.model, reply.job.id)
+                self._canceller.cancel(reply.model, reply.job_id)
             self.close(reply)
 
     def needed_from(self, now: float) -> str | None:

@@ -21,6 +21,7 @@ from contract.messages import ErrorCode, GatewayBeat
 from gateway.dispatcher import Dispatcher
 from gateway.errors import ApiError
 from gateway.reply import Reply
+from gateway.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 #: Each has a connection of its own, and reads all that its gateway process was sent.
@@ -76,9 +77,7 @@ class Followers:
 
     async def close(self) -> None:
         """Stop all of them."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(self._tasks)
 
     async def _follow(self, reply: Reply, ticket: Ticket) -> None:
         reader = connect_reader(self._redis_url)
@@ -90,7 +89,7 @@ class Followers:
                     last = await self._read(reader, reply, ticket.reply, last)
                     readable = await stream.exists()
                 except (RedisError, OSError) as error:
-                    log.debug("job %s: reading again: %s", reply.job.id, error)
+                    log.debug("job %s: reading again: %s", reply.job_id, error)
                     await asyncio.sleep(_RETRY_S)
                     continue
                 except msgspec.MsgspecError:
@@ -105,5 +104,5 @@ class Followers:
         """Hand on what comes after entry `last`; answers the entry that is last now."""
         frames = await read_frames(reader, key, last, block_ms=_BLOCK_MS)
         letters = [letter for _, letters in frames for letter in letters]
-        self._dispatcher.hand_out(letters, {reply.job.id: reply}.get)
+        self._dispatcher.hand_out(letters, {reply.job_id: reply}.get)
         return frames[-1][0] if frames else last

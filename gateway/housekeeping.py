@@ -51,7 +51,7 @@ class Timekeeper:
     def _scan(self, now: float, elapsed_s: float) -> None:
         for reply in self._dispatcher.replies:
             # While its worker is replaced, or Redis is, nobody could have sent a token.
-            if not (self._link.is_up and self._models.is_ready(reply.job.model)):
+            if not (self._link.is_up and self._models.is_ready(reply.model)):
                 reply.pause(elapsed_s)
             overdue = reply.overdue(self._limits, now)
             if overdue is not None:

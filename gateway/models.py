@@ -66,8 +66,7 @@ class Models:
         while True:
             self._reload_config()
             try:
-                async with asyncio.timeout(_LOOK_TIMEOUT_S):
-                    await self._look()
+                await self._look()
             except (RedisError, OSError) as error:
                 self._link.failed(error)
             else:
@@ -75,10 +74,12 @@ class Models:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _look(self) -> None:
-        await self._db.ping()
+        async with asyncio.timeout(_LOOK_TIMEOUT_S):
+            await self._db.ping()
         for model in self.configured:
-            beats = await Heartbeats(self._db, model).alive()
-            waiting = await JobQueue(self._db, model).waiting()
+            async with asyncio.timeout(_LOOK_TIMEOUT_S):
+                beats = await Heartbeats(self._db, model).alive()
+                waiting = await JobQueue(self._db, model).waiting()
             workers = tuple(_read(beats))
             self._statuses[model] = ModelStatus(_state_of(workers), workers, waiting)
 

@@ -86,13 +86,14 @@ class ChatWhole:
     openai = True
 
     def __init__(self, job: Job) -> None:
-        self._job = job
+        self._job_id = job.id
+        self._model = job.model
 
     def body(self, choices: list[Choice], done: Done, timings: Timings) -> bytes:
         completion = ChatCompletion(
-            id=f"chatcmpl-{self._job.id}",
+            id=f"chatcmpl-{self._job_id}",
             created=int(time.time()),
-            model=self._job.model,
+            model=self._model,
             choices=[
                 ChatChoice(
                     index=index,

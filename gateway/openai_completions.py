@@ -70,13 +70,14 @@ class TextWhole:
     openai = True
 
     def __init__(self, job: Job) -> None:
-        self._job = job
+        self._job_id = job.id
+        self._model = job.model
 
     def body(self, choices: list[Choice], done: Done, timings: Timings) -> bytes:
         completion = TextCompletion(
-            id=f"cmpl-{self._job.id}",
+            id=f"cmpl-{self._job_id}",
             created=int(time.time()),
-            model=self._job.model,
+            model=self._model,
             choices=[
                 _text_choice(index, choice, reason)
                 for index, (choice, reason) in enumerate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -86,7 +85,7 @@ def _model(process: GatewayProcess, model: str) -> OpenAIModel:
     status = process.models.status(model)
     return OpenAIModel(
         id=model,
-        created=int(time.time()),
+        created=process.started_unix_s,
         owned_by="ew",
         max_model_len=status.max_model_len,
         state=status.state.value,

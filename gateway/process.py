@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import secrets
 import signal
+import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -31,6 +32,7 @@ from gateway.housekeeping import Housekeeping, Timekeeper
 from gateway.link import Link
 from gateway.metrics import Metrics
 from gateway.models import Models
+from gateway.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 #: Shared by the processes of one gateway: their names begin with it.
@@ -67,6 +69,7 @@ class GatewayProcess:
     def __init__(self, settings: Settings) -> None:
         self.config = settings.config
         self.instance = settings.instance
+        self.started_unix_s = int(time.time())
         self.name = f"{settings.instance}-{secrets.token_hex(4)}"
         self.db = connect(settings.redis_url)
         self.link = Link()
@@ -114,6 +117,8 @@ class GatewayProcess:
             asyncio.create_task(loop)
             for loop in (self.models.watch(), self._timekeeper.run(), self.housekeeping.run())
         ]
+        for task in (self._reading, *self._loops):
+            task.add_done_callback(_leave_if_broken)
         _leave_with_parent()
         gc.collect()
         gc.freeze()
@@ -131,9 +136,7 @@ class GatewayProcess:
     async def stop(self) -> None:
         """End everything; what is still open fails as drained."""
         self._end_draining()
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await cancel_and_wait(self._loops)
         await self._followers.close()
         await self._canceller.finish(_LAST_WORDS_S)
         try:
@@ -143,7 +146,7 @@ class GatewayProcess:
             log.warning("the lease is left to end: %s", error)
         self.dispatcher.stop()
         if self._reading is not None:
-            await self._reading
+            await asyncio.wait([self._reading])
         await self._reader.aclose()
         await self.db.aclose()
 
@@ -163,6 +166,13 @@ def _process_index() -> int:
     """Which of the gateway's processes this is: 0, or uvicorn's count of those it started."""
     _, _, count = multiprocessing.current_process().name.rpartition("-")
     return int(count) - 1 if count.isdigit() else 0
+
+
+def _leave_if_broken(task: asyncio.Task[None]) -> None:
+    """Half a gateway is worse than none: leave, and be started anew as a whole."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("leaving: a defect has ended %s", task.get_coro(), exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _leave_with_parent() -> None:

@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Final
 
 from contract.config import LimitsConfig
-from contract.messages import Delta, Done, ErrorCode, Event, Failed, Job, Started, Status
+from contract.messages import Delta, Done, ErrorCode, Event, Failed, Started, Status
 from gateway.answers import Answer, Timings
 from gateway.errors import ApiError
 from gateway.headers import Exchange
@@ -42,7 +42,8 @@ class Reply:
 
     def __init__(
         self,
-        job: Job,
+        job_id: str,
+        model: str,
         answer: Answer,
         exchange: Exchange,
         metrics: ModelMetrics,
@@ -51,7 +52,8 @@ class Reply:
         kept: bool,
     ) -> None:
         now = time.monotonic()
-        self.job = job
+        self.job_id = job_id
+        self.model = model
         self.kept = kept
         #: The entry of the reply stream after which this answer begins.
         self.first = first
@@ -66,6 +68,10 @@ class Reply:
         self._answer: Answer | None = answer
         self._exchange = exchange
         self._metrics = metrics
+
+    @property
+    def request_id(self) -> str:
+        return self._exchange.request_id
 
     def take(self, attempt: int, seq: int, event: Event, now: float) -> None:
         """Accept an event, drop it (a repetition, or of an attempt that was fenced off), or

@@ -142,7 +142,8 @@ class ControlServer:
         try:
             request = _requests.decode(await reader.readline())
         except (msgspec.MsgspecError, ValueError) as error:
-            connection.finish(Refused(f"not a request: {error}", "is ew being updated?"))
+            hint = "after an update of ew: `./ew stop`, then `./ew start`"
+            connection.finish(Refused(f"the supervisor does not understand: {error}", hint))
             return
         self._on_request(connection, request)
         try:

@@ -121,6 +121,12 @@ def _python(model_id: str, engine: str, env_name: str) -> str:
             f"model `{model_id}` needs the environment `{env_name}`, which is not set up",
             f"`./ew setup --engine {engine}{option}`",
         )
+    if environment.engine != engine:
+        raise UserError(
+            f"the environment `{env_name}` is for {environment.engine}; model `{model_id}` "
+            f"runs in {engine}",
+            "`./ew env list` shows which there are",
+        )
     return str(environment.python)
 
 

@@ -54,6 +54,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser = Parser(
         description="Build a TensorRT-LLM plan of a Hugging Face checkpoint.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--model", required=True, help="a checkpoint's directory, or a Hugging Face id")

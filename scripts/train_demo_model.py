@@ -45,8 +45,8 @@ CONTEXT = 2048
 
 SEED = 20
 THREADS = 2
-STEPS = 800
-ROWS, ROW_LENGTH = 5, 512
+STEPS = 2000
+ROWS, ROW_LENGTH = 4, 640
 PEAK_RATE, WARMUP_STEPS = 3e-3, 50
 #: How much a token that is not part of an answer counts in the loss.
 PROMPT_WEIGHT = 0.02

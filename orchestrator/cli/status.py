@@ -14,7 +14,6 @@ from orchestrator.errors import UserError
 from orchestrator.last_seen import is_supervised, without_the_dead
 from orchestrator.status import Status, read_status
 from orchestrator.status_text import StatusText
-from orchestrator.terminal import say
 
 
 def status(
@@ -39,16 +38,11 @@ def _current() -> Status:
     if current.supervisor is None or is_supervised(current):
         return current
     if (run_dir() / "processes.json").exists():
-        _call_successor()
+        # Starting processes takes more imports than showing a status may wait for.
+        from orchestrator.summon import spawn_supervisor
+
+        spawn_supervisor()
     return without_the_dead(current)
-
-
-def _call_successor() -> None:
-    # Starting processes takes more imports than showing a status may wait for.
-    from orchestrator.summon import spawn_supervisor
-
-    spawn_supervisor()
-    say("a new supervisor takes over what still runs")
 
 
 def _watch() -> None:

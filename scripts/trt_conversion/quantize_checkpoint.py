@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,9 +32,13 @@ def main() -> None:
 
     options = {"trust_remote_code": settings["trust_remote_code"]}
     tokenizer = AutoTokenizer.from_pretrained(settings["model"], **options)
+    # accelerate spreads a model over several GPUs, and what is left over to the host.
+    spread = {"device_map": "auto"} if find_spec("accelerate") else {}
     model = AutoModelForCausalLM.from_pretrained(
-        settings["model"], torch_dtype="auto", device_map="auto", **options
+        settings["model"], torch_dtype="auto", **spread, **options
     )
+    if not spread and torch.cuda.is_available():
+        model.to("cuda")
 
     def calibrate(calibrated: Any) -> None:
         for text in _texts(settings["calib_data"]):

@@ -110,14 +110,17 @@ async def test_jobs_outlive_a_server_that_is_killed(own_valkey: ValkeyServer) ->
 
 
 async def test_a_client_does_not_repeat_a_command_by_itself(own_valkey: ValkeyServer) -> None:
-    db = connect(own_valkey.url)
-    await db.xadd("s", {"n": 0})
-    own_valkey.kill()
+    db, other = connect(own_valkey.url, connections=1), connect(own_valkey.url)
+    connection = await db.client_id()
+    await other.client_pause(300, all=False)
+    adding = asyncio.create_task(db.xadd("s", {"n": 1}))
+    await asyncio.sleep(0.05)
+    await other.client_kill_filter(_id=connection)
     with pytest.raises(RedisError):
-        await db.xadd("s", {"n": 1})
-    own_valkey.start()
-    await wait_for_server(db, 5)
-    assert await db.xlen("s") == 1
+        await adding
+    await other.set("the pause", "is over")
+    assert await other.xlen("s") == 0
+    await other.aclose()
     await db.aclose()
 
 

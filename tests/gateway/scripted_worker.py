@@ -24,6 +24,7 @@ from contract.messages import (
     TokenLogprob,
     encode_frame,
 )
+from gateway.tasks import cancel_and_wait
 
 
 class ScriptedWorker:
@@ -58,9 +59,7 @@ class ScriptedWorker:
     async def __aexit__(self, *_: object) -> None:
         self._stopping = True
         await asyncio.wait_for(self._tasks[1], 5)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(self._tasks)
         with contextlib.suppress(RedisError, OSError):
             await self.leave()
         await self.db.aclose()

@@ -310,3 +310,19 @@ async def test_the_reply_stream_keeps_only_what_is_needed(
         while await worker.db.xlen(attempt.reply) > 200:
             assert time.monotonic() < deadline, "the reply stream was not trimmed"
             await asyncio.sleep(0.1)
+
+
+async def test_a_frame_that_cannot_be_read_fails_what_it_may_have_been_for_and_nothing_else(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    gateway = new_gateway(own_valkey.url)
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        attempt = await worker.start()
+        await worker.delta(attempt, "a")
+        await worker.db.xadd(attempt.reply, {"f": b"\xc1 not a frame"})
+        *_, end = await reading
+        assert (end.name, end.json["code"]) == ("error", "lost")
+        asking = asyncio.create_task(client.post(INFER, json=ASK))
+        await worker.answer("b")
+        assert (await asking).json()["text"] == "b"

@@ -149,7 +149,8 @@ async def test_several_processes_serve_as_one(
         assert 'ew_worker_slots{engine="mock",model="m",worker="w1"} 64.0' in text
     children = psutil.Process(gateway.process.pid).children(recursive=True)
     assert await asyncio.to_thread(gateway.stop) == 0
-    assert not [child for child in children if child.is_running()]
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 10)
+    assert not alive
 
 
 async def _ask_in_parallel(gateway: Gateway, worker: ScriptedWorker, count: int) -> None:

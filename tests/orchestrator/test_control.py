@@ -23,7 +23,7 @@ def test_nonsense_is_refused_and_hurts_nobody(host: Host, model: str) -> None:
     for line in (b"\n", b"hello\n", b'{"type": "explode"}\n', b'{"type": "start"}\n', b"\xff\n"):
         answer = say(line)
         assert answer["type"] == "refused"
-        assert answer["message"].startswith("not a request")
+        assert answer["message"].startswith("the supervisor does not understand")
     assert host.start(host.worker(model))[1].note == "runs already"
 
 

@@ -61,7 +61,7 @@ def test_start_status_chat_stop(host: Host, terminal: Terminal) -> None:
 def test_a_start_shows_the_stages_with_their_time(host: Host, terminal: Terminal) -> None:
     terminal.configure(slow={"engine_args": {"load_s": 3}})
     start = terminal.spawn("start")
-    start.expect(r"slow-0: loading 1s")
+    start.expect(r"slow-0: loading \ds")
     start.expect(r"slow-0 is ready after \ds")
     start.expect(pexpect.EOF)
     assert start.wait() == 0

@@ -27,6 +27,7 @@ from orchestrator.status import status_path
 from orchestrator.summon import is_running, summon_supervisor
 from orchestrator.valkey import embedded_url
 from orchestrator.wanted import WantedGateway
+from tests.conftest import ValkeyServer
 from tests.orchestrator.conftest import Host, eventually, is_alive
 
 
@@ -294,6 +295,31 @@ def test_the_status_counts_tokens_and_memory(host: Host, model: str) -> None:
     redis = host.status().redis
     assert redis.append_only_file
     assert redis.version.count(".") == 2
+
+
+def test_an_external_redis_is_used_and_watched(
+    host: Host, model: str, own_valkey: ValkeyServer
+) -> None:
+    request = Start(workers=[host.worker(model)], redis_url=own_valkey.url)
+    answer = host.ask(request)[-1]
+    assert isinstance(answer, Finished)
+    assert [outcome.slot for outcome in answer.outcomes] == [f"{model}-0"]
+    redis = eventually(lambda: host.status().redis)
+    assert (redis.embedded, redis.state) == (False, State.READY)
+
+    other = host.ask(Start(workers=[host.worker("other")]))[-1]
+    assert isinstance(other, Refused)
+    assert "another Redis" in other.message
+
+    own_valkey.kill()
+    eventually(lambda: host.status().redis.state is State.FAILED)
+    assert host.find_worker(f"{model}-0").state is State.READY
+    own_valkey.start()
+    eventually(lambda: host.status().redis.state is State.READY)
+    host.stop()
+    assert host.processes() == []
+    assert own_valkey.process is not None
+    assert own_valkey.process.poll() is None
 
 
 async def _put(key: str, value: str) -> None:

@@ -74,6 +74,15 @@ async def test_a_server_that_forgets_is_warned_about_and_one_that_evicts_is_refu
             await check_external(own_valkey.url)
 
 
+async def test_a_server_that_is_too_old_is_refused() -> None:
+    class Old:
+        async def info(self) -> dict[str, object]:
+            return {"redis_version": "6.2.14", "aof_enabled": 1}
+
+    with pytest.raises(UserError, match=r"Redis 6\.2\.14 is too old"):
+        await valkey._check(Old())
+
+
 async def test_a_server_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Redis does not answer"):
         await check_external(f"unix://{tmp_path}/none.sock")

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -21,9 +22,13 @@ from tests.engines.contract.engines import MODEL_DIR, vllm_python, write_adapter
 from tests.standins import trtllm
 
 Convert = Callable[..., "subprocess.CompletedProcess[str]"]
-needs_engine = [pytest.mark.vllm, pytest.mark.timeout(180)]
 SMALL = ("--max-batch-size=4", "--max-input-len=256", "--max-output-len=64")
 SCRIPT = ROOT / "scripts" / "convert_trt.py"
+
+
+def needs_engine(test: Any) -> Any:
+    """Runs in the environment with torch, and takes its time on a busy machine."""
+    return pytest.mark.vllm(pytest.mark.timeout(240)(test))
 
 
 @pytest.fixture
@@ -104,7 +109,7 @@ def test_a_wrong_argument_is_the_users_to_fix(tmp_path: Path) -> None:
         assert "error: " in run.stderr
 
 
-@pytest.mark.vllm
+@needs_engine
 def test_a_repository_that_cannot_be_reached_says_what_to_do(tmp_path: Path) -> None:
     run = trtllm.convert(
         vllm_python(), "1.2.1", "--model=nobody/nothing", f"--output={tmp_path / 'plan'}"
@@ -114,108 +119,114 @@ def test_a_repository_that_cannot_be_reached_says_what_to_do(tmp_path: Path) -> 
     assert "HF_TOKEN" in run.stderr
 
 
-class TestPlan:
-    """A plan, built once and then looked at."""
+class Made(NamedTuple):
+    """A conversion that has succeeded."""
 
-    pytestmark = needs_engine
+    home: Path
+    plan: Path
+    said: str
 
-    @pytest.fixture(scope="class")
-    def home(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        return tmp_path_factory.mktemp("converted")
-
-    @pytest.fixture(scope="class")
-    def made(self, home: Path) -> subprocess.CompletedProcess[str]:
-        return trtllm.convert(
-            vllm_python(), "1.2.1", f"--model={MODEL_DIR}", f"--output={home / 'plan'}", *SMALL
-        )
-
-    def test_the_stages_are_told_with_their_times_after_an_estimate(
-        self, made: subprocess.CompletedProcess[str]
-    ) -> None:
-        assert made.returncode == 0, made.stderr
-        said = made.stderr
-        assert said.index("estimate: weights") < said.index("building the plan ...")
-        assert "building the plan: 0:" in said
-        assert "made the plan" in said
-
-    def test_the_directory_has_all_that_serving_needs(
-        self, made: subprocess.CompletedProcess[str], home: Path
-    ) -> None:
-        needed = {"config.json", "rank0.engine", "tokenizer.json", "tokenizer_config.json"}
-        assert needed | {"generation_config.json", "ew_manifest.json"} <= files_in(home / "plan")
-        assert not list((home / "plan").glob("*.safetensors"))
-
-    def test_the_manifest_tells_of_what_and_for_what_it_was_built(
-        self, made: subprocess.CompletedProcess[str], home: Path
-    ) -> None:
-        manifest = json.loads((home / "plan" / "ew_manifest.json").read_text())
-        assert manifest["source"]["model"] == str(MODEL_DIR)
-        assert manifest["gpu"] == {"name": "Stand-in GPU", "compute_capability": "9.0"}
-        assert manifest["versions"]["tensorrt_llm"] == "1.2.1"
-        assert manifest["versions"]["tensorrt"]
-        assert manifest["arguments"]["max_input_len"] == 256
-        assert manifest["arguments"]["dtype"] == "float16"
-        for name, facts in manifest["files"].items():
-            content = (home / "plan" / name).read_bytes()
-            assert facts["bytes"] == len(content)
-            assert facts["sha256"] == hashlib.sha256(content).hexdigest()
-
-    def test_the_log_is_kept_and_nothing_else(
-        self, made: subprocess.CompletedProcess[str], home: Path
-    ) -> None:
-        assert "Building TRT-LLM engine" in (home / "plan.log").read_text()
-        assert files_in(home) == {"plan", "plan.log"}
-
-    def test_the_same_again_does_nothing(
-        self, made: subprocess.CompletedProcess[str], home: Path, convert: Convert
-    ) -> None:
-        before = (home / "plan" / "rank0.engine").stat().st_mtime_ns
-        again = convert(f"--output={home / 'plan'}")
-        assert again.returncode == 0
-        assert "up to date" in again.stderr
-        assert (home / "plan" / "rank0.engine").stat().st_mtime_ns == before
-
-    def test_something_else_in_its_place_needs_force_and_says_what_differs(
-        self, made: subprocess.CompletedProcess[str], home: Path, convert: Convert
-    ) -> None:
-        other = convert(f"--output={home / 'plan'}", "--max-batch-size=8")
-        assert other.returncode == 1
-        assert "max-batch-size 4 -> 8" in other.stderr
-        assert "--force" in other.stderr
-
-    def test_another_gpu_makes_it_another_plan(
-        self, made: subprocess.CompletedProcess[str], home: Path, convert: Convert
-    ) -> None:
-        other = convert(f"--output={home / 'plan'}", PYNVML_STANDIN_CAPABILITY="8.6")
-        assert other.returncode == 1
-        assert "compute_capability 9.0 -> 8.6" in other.stderr
+    def manifest(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.plan / "ew_manifest.json").read_text())
+        return found
 
 
-@pytest.mark.vllm
-@pytest.mark.timeout(180)
-def test_force_replaces_a_plan_and_a_failure_leaves_the_old_one(
-    convert: Convert, tmp_path: Path
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A plan, built once and then only looked at."""
+    home = tmp_path_factory.mktemp("converted")
+    words = (f"--model={MODEL_DIR}", f"--output={home / 'plan'}", *SMALL)
+    run = trtllm.convert(vllm_python(), "1.2.1", *words)
+    assert run.returncode == 0, run.stderr
+    return Made(home, home / "plan", run.stderr)
+
+
+@needs_engine
+def test_the_stages_are_told_with_their_times_after_an_estimate(made: Made) -> None:
+    assert made.said.index("estimate: weights") < made.said.index("building the plan ...")
+    assert "building the plan: 0:" in made.said
+    assert "made the plan" in made.said
+
+
+@needs_engine
+def test_the_directory_has_all_that_serving_needs(made: Made) -> None:
+    needed = {"config.json", "rank0.engine", "tokenizer.json", "tokenizer_config.json"}
+    assert needed | {"generation_config.json", "ew_manifest.json"} <= files_in(made.plan)
+    assert not list(made.plan.glob("*.safetensors"))
+
+
+@needs_engine
+def test_the_manifest_tells_of_what_and_for_what_it_was_built(made: Made) -> None:
+    manifest = made.manifest()
+    assert manifest["source"]["model"] == str(MODEL_DIR)
+    assert manifest["gpu"] == {"name": "Stand-in GPU", "compute_capability": "9.0"}
+    assert manifest["versions"]["tensorrt_llm"] == "1.2.1"
+    assert manifest["versions"]["tensorrt"]
+    assert manifest["arguments"]["max_input_len"] == 256
+    assert manifest["arguments"]["dtype"] == "float16"
+    for name, facts in manifest["files"].items():
+        content = (made.plan / name).read_bytes()
+        assert facts["bytes"] == len(content)
+        assert facts["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@needs_engine
+def test_the_log_is_kept_and_nothing_else(made: Made) -> None:
+    assert "Building TRT-LLM engine" in (made.home / "plan.log").read_text()
+    assert files_in(made.home) == {"plan", "plan.log"}
+
+
+@pytest.fixture
+def plan(made: Made, tmp_path: Path) -> Path:
+    """A copy to convert over."""
+    shutil.copytree(made.plan, tmp_path / "plan")
+    return tmp_path / "plan"
+
+
+@needs_engine
+def test_the_same_again_does_nothing(convert: Convert, plan: Path) -> None:
+    before = (plan / "rank0.engine").stat().st_mtime_ns
+    again = convert(f"--output={plan}")
+    assert again.returncode == 0
+    assert "up to date" in again.stderr
+    assert (plan / "rank0.engine").stat().st_mtime_ns == before
+
+
+@needs_engine
+@pytest.mark.parametrize(
+    ("flag", "variables", "difference"),
+    [
+        ("--max-batch-size=8", {}, "max-batch-size 4 -> 8"),
+        ("--dtype=float16", {"PYNVML_STANDIN_CAPABILITY": "8.6"}, "compute_capability 9.0 -> 8.6"),
+    ],
+)
+def test_something_else_in_its_place_needs_force_and_says_what_differs(
+    convert: Convert, plan: Path, flag: str, variables: dict[str, str], difference: str
 ) -> None:
-    plan = tmp_path / "plan"
-    assert convert(f"--output={plan}").returncode == 0
+    other = convert(f"--output={plan}", flag, **variables)
+    assert other.returncode == 1
+    assert difference in other.stderr
+    assert "--force" in other.stderr
+
+
+@needs_engine
+def test_a_failure_leaves_the_old_plan_and_force_replaces_it(convert: Convert, plan: Path) -> None:
     old = (plan / "ew_manifest.json").read_text()
     failed = convert(f"--output={plan}", "--force", "--quantization=fp8")
     assert failed.returncode == 1
     assert "--calib-data" in failed.stderr
     assert (plan / "ew_manifest.json").read_text() == old
-    texts = tmp_path / "texts"
+    texts = plan.with_name("texts")
     texts.mkdir()
-    replaced = convert(
-        f"--output={plan}", "--force", "--quantization=fp8", "--kv-cache-dtype=fp8",
-        f"--calib-data={texts}",
-    )  # fmt: skip
+    quantised = ("--quantization=fp8", "--kv-cache-dtype=fp8", f"--calib-data={texts}")
+    replaced = convert(f"--output={plan}", "--force", *quantised)
     assert replaced.returncode == 0, replaced.stderr
     built = json.loads((plan / "config.json").read_text())["pretrained_config"]["quantization"]
     assert built == {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}
-    assert files_in(tmp_path) == {"plan", "plan.log", "texts"}
+    assert files_in(plan.parent) == {"plan", "plan.log", "texts"}
 
 
-@pytest.mark.vllm
+@needs_engine
 def test_a_directory_that_is_not_ours_is_never_replaced(convert: Convert, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
@@ -225,7 +236,7 @@ def test_a_directory_that_is_not_ours_is_never_replaced(convert: Convert, tmp_pa
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "all of it"
 
 
-@pytest.mark.vllm
+@needs_engine
 def test_a_dry_run_only_tells(convert: Convert, tmp_path: Path) -> None:
     run = convert(f"--output={tmp_path / 'plan'}", "--dry-run")
     assert run.returncode == 0, run.stderr
@@ -233,7 +244,7 @@ def test_a_dry_run_only_tells(convert: Convert, tmp_path: Path) -> None:
     assert files_in(tmp_path) == {"plan.log"}
 
 
-@pytest.mark.vllm
+@needs_engine
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
@@ -251,31 +262,28 @@ def test_what_cannot_fit_is_refused_before_it_is_begun(
     assert "building" not in run.stderr
 
 
-@pytest.mark.vllm
+@needs_engine
 def test_more_gpus_than_there_are_is_refused(convert: Convert, tmp_path: Path) -> None:
     run = convert(f"--output={tmp_path / 'plan'}", "--tp-size=2")
     assert run.returncode == 1
     assert "this host has 1 GPU" in run.stderr
 
 
-@pytest.mark.vllm
-@pytest.mark.timeout(180)
+@needs_engine
 def test_two_gpus_get_a_rank_each(convert: Convert, tmp_path: Path) -> None:
     run = convert(f"--output={tmp_path / 'plan'}", "--tp-size=2", PYNVML_STANDIN_GPUS="2")
     assert run.returncode == 0, run.stderr
     assert {"rank0.engine", "rank1.engine"} <= files_in(tmp_path / "plan")
 
 
-@pytest.mark.vllm
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("release", ["0.21.0", "1.0.0", "1.1.0"])
-def test_every_release_with_plans_builds_one_with_adapters_and_beams(
-    convert: Convert, tmp_path: Path, release: str
+@needs_engine
+def test_an_old_release_builds_a_plan_with_adapters_and_beams(
+    convert: Convert, tmp_path: Path
 ) -> None:
     adapter = write_adapter(tmp_path / "adapter")
     run = convert(
         f"--output={tmp_path / 'plan'}", f"--lora={adapter}", "--max-beam-width=2",
-        release=release,
+        release="0.21.0",
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     built = json.loads((tmp_path / "plan" / "config.json").read_text())["build_config"]
@@ -283,7 +291,7 @@ def test_every_release_with_plans_builds_one_with_adapters_and_beams(
     assert built["max_beam_width"] == 2
 
 
-@pytest.mark.vllm
+@needs_engine
 def test_an_architecture_that_the_release_does_not_know_is_refused(
     convert: Convert, tmp_path: Path, checkpoint: Path
 ) -> None:
@@ -294,12 +302,8 @@ def test_an_architecture_that_the_release_does_not_know_is_refused(
     assert "does not know the architecture `Mamba9ForCausalLM`" in run.stderr
 
 
-@pytest.mark.vllm
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_conversion_that_is_stopped_leaves_nothing(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+@needs_engine
+def test_a_conversion_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
     arguments = [f"--model={MODEL_DIR}", f"--output={tmp_path / 'plan'}", *SMALL]
     environment = trtllm.environment("1.2.1", TENSORRT_LLM_STANDIN_BUILD_S="60")
     run = subprocess.Popen(
@@ -313,15 +317,14 @@ def test_a_conversion_that_is_stopped_leaves_nothing(
     while not (log.exists() and "Building TRT-LLM engine" in log.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    run.send_signal(number)
+    run.send_signal(signal.SIGTERM)
     _, said = run.communicate(timeout=30)
     assert run.returncode == 130, said
     assert files_in(tmp_path) == {"plan.log"}
     assert not _running_with(str(tmp_path))
 
 
-@pytest.mark.vllm
-@pytest.mark.timeout(180)
+@needs_engine
 def test_a_repository_in_the_cache_needs_no_network_and_its_revision_is_kept(
     convert: Convert, tmp_path: Path
 ) -> None:
@@ -335,44 +338,41 @@ def test_a_repository_in_the_cache_needs_no_network_and_its_revision_is_kept(
     assert (source["model"], source["revision"]) == ("Qwen/Qwen2.5-7B-Instruct", revision)
 
 
-class TestReleaseWithoutPlans:
-    """Releases that cannot build plans prepare the checkpoint that they serve."""
+@needs_engine
+def test_a_release_without_plans_explains_and_takes_the_checkpoint_over(
+    convert: Convert, tmp_path: Path
+) -> None:
+    run = convert(f"--output={tmp_path / 'made'}", release="1.3.0rc29")
+    assert run.returncode == 0, run.stderr
+    assert "TensorRT-LLM 1.3.0rc29 cannot build plans" in run.stderr
+    assert "made the checkpoint" in run.stderr
+    weights = "model.safetensors"
+    assert (tmp_path / "made" / weights).read_bytes() == (MODEL_DIR / weights).read_bytes()
+    again = convert(f"--output={tmp_path / 'made'}", "--max-batch-size=8", release="1.3.0rc29")
+    assert "up to date" in again.stderr
 
-    pytestmark = needs_engine
 
-    @pytest.mark.parametrize("release", trtllm.CHECKPOINT_RELEASES)
-    def test_it_explains_and_takes_the_checkpoint_over(
-        self, convert: Convert, tmp_path: Path, release: str
-    ) -> None:
-        run = convert(f"--output={tmp_path / 'made'}", release=release)
-        assert run.returncode == 0, run.stderr
-        assert f"TensorRT-LLM {release} cannot build plans" in run.stderr
-        assert "made the checkpoint" in run.stderr
-        weights = "model.safetensors"
-        assert (tmp_path / "made" / weights).read_bytes() == (MODEL_DIR / weights).read_bytes()
-        again = convert(f"--output={tmp_path / 'made'}", "--max-batch-size=8", release=release)
-        assert "up to date" in again.stderr
+@needs_engine
+def test_a_release_without_plans_quantises_with_modelopt(convert: Convert, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("one text\n\nand another\n")
+    flags = ("--quantization=fp8", f"--calib-data={texts}")
+    run = convert(f"--output={tmp_path / 'made'}", *flags, release="1.4.0rc1")
+    assert run.returncode == 0, run.stderr
+    exported = json.loads((tmp_path / "made" / "hf_quant_config.json").read_text())
+    assert exported["quantization"]["quant_algo"] == "FP8"
+    assert exported["calibrated_on"] == 2
+    assert {"tokenizer.json", "generation_config.json"} <= files_in(tmp_path / "made")
 
-    def test_it_quantises_with_modelopt(self, convert: Convert, tmp_path: Path) -> None:
-        texts = tmp_path / "texts.txt"
-        texts.write_text("one text\n\nand another\n")
-        run = convert(
-            f"--output={tmp_path / 'made'}", "--quantization=fp8", f"--calib-data={texts}",
-            release="1.4.0rc1",
-        )  # fmt: skip
-        assert run.returncode == 0, run.stderr
-        exported = json.loads((tmp_path / "made" / "hf_quant_config.json").read_text())
-        assert exported["quantization"]["quant_algo"] == "FP8"
-        assert exported["calibrated_on"] == 2
-        assert {"tokenizer.json", "generation_config.json"} <= files_in(tmp_path / "made")
 
-    @pytest.mark.parametrize("flag", ["--quantization=int8_sq", "--kv-cache-dtype=int8"])
-    def test_what_only_plans_have_is_refused(
-        self, convert: Convert, tmp_path: Path, flag: str
-    ) -> None:
-        run = convert(f"--output={tmp_path / 'made'}", flag, release="1.4.0rc1")
-        assert run.returncode == 1
-        assert not (tmp_path / "made").exists()
+@needs_engine
+@pytest.mark.parametrize("flag", ["--quantization=int8_sq", "--kv-cache-dtype=int8"])
+def test_what_only_plans_have_is_refused_without_them(
+    convert: Convert, tmp_path: Path, flag: str
+) -> None:
+    run = convert(f"--output={tmp_path / 'made'}", flag, release="1.4.0rc1")
+    assert run.returncode == 1
+    assert not (tmp_path / "made").exists()
 
 
 def cache_model(home: Path, repository: str, checkpoint: Path) -> str:

@@ -399,6 +399,19 @@ async def test_what_the_client_has_is_not_sent_again_across_any_chunks(office: O
     assert letters[-1].event.completion_tokens == 5
 
 
+async def test_tokens_other_than_those_published_are_sent_from_the_first_of_them_on(
+    office: Office,
+) -> None:
+    outbox = await resumed(office, "hello", [1, 2, 3])
+    outbox.suppress("a", "lo", tokens=1)
+    outbox.delta("a", "lo w", [2, 9])
+    outbox.delta("a", "orld", [2])
+    async with running(outbox):
+        await outbox.flush()
+    deltas = [event for event in events(await office.letters()) if isinstance(event, Delta)]
+    assert [list(array("I", delta.tokens)) for delta in deltas] == [[9], [2]]
+
+
 @pytest.mark.parametrize("chunks", [["help"], ["hel", "p"], ["x"], ["hell", "a lot more"]])
 async def test_an_engine_that_says_something_else_ends_the_answer_and_is_stopped(
     office: Office, chunks: list[str]

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
+from redis.asyncio import Redis
 
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import Attempt, Cancellations, Claim, Refused
-from contract.bus.replies import publish
+from contract.bus.replies import publish, scan_frames
 from contract.messages import (
     Delta,
     Done,
@@ -191,6 +192,28 @@ async def test_an_answer_taken_over_from_a_published_beginning_goes_on(desk: Des
         assert worker.intake.taken_over_total == 5
 
 
+async def test_what_was_published_is_read_only_after_the_fence_is_up(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fences: list[bool] = []
+
+    async def look(db: Redis, reply: str, after: str) -> AsyncIterator[tuple[str, list[Letter]]]:
+        frames = [frame async for frame in scan_frames(db, reply, after)]
+        letters = [letter for _, frame in frames for letter in frame]
+        fences.append(any(letter.attempt == 2 for letter in letters))
+        for frame in frames:
+            yield frame
+
+    monkeypatch.setattr(intake, "scan_frames", look)
+    ghost = Ghost(desk)
+    (attempt,) = await ghost.begin(desk.job(9))
+    await ghost.publish(attempt, *deltas(0, 4))
+    await ghost.vanish()
+    async with working(desk):
+        assert_counted(await fold_of(desk, attempt.job.id), 9)
+    assert fences == [True]
+
+
 @pytest.mark.parametrize("continues", [True, False])
 async def test_an_answer_that_cannot_go_on_from_tokens_starts_again_unseen(
     desk: Desk, continues: bool
@@ -263,7 +286,7 @@ async def test_a_job_cancelled_while_its_beginning_is_on_the_way_is_not_run(desk
         async def cancelled_meanwhile(name: str, claims: list[Claim]) -> list[Attempt | Refused]:
             begun = await begin(name, claims)
             await Cancellations(desk.db, desk.queue.model).announce(claims[0].job_id)
-            await until(_reaches(worker, claims[0].job_id))
+            await desk.see(lambda: claims[0].job_id in worker.intake._unwanted)
             return begun
 
         worker.queue.begin = cancelled_meanwhile  # type: ignore[method-assign, assignment]
@@ -272,13 +295,6 @@ async def test_a_job_cancelled_while_its_beginning_is_on_the_way_is_not_run(desk
         await until(desk.is_settled)
         assert engine.submitted == []
         assert len(worker.outbox) == 0
-
-
-def _reaches(worker: Worker, job_id: str):  # type: ignore[no-untyped-def]
-    async def reached() -> bool:
-        return job_id in worker.intake._unwanted
-
-    return reached
 
 
 async def _has_state(desk: Desk, job_id: str, state: str) -> bool:

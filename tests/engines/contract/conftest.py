@@ -31,6 +31,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("served", engines, indirect=True, scope="session")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One engine after the other: pytest's own order would start some of them several times."""
+    places = {engine.name: place for place, engine in enumerate(ENGINES)}
+    items.sort(key=lambda item: places.get(_engine_name(item), -1))
+
+
+def _engine_name(item: pytest.Item) -> str:
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return params["served"].name if "served" in params else ""
+
+
 class Served:
     """A model of the test's own, served by workers with the engine under test."""
 

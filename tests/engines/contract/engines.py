@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from contract.paths import ROOT
+from tests.standins import trtllm
 
 MODEL_DIR: Final = Path(os.environ.get("EW_TEST_MODEL") or ROOT / "deploy" / "demo-model")
 QUESTIONS: Final = ROOT / "deploy" / "demo-model" / "questions.jsonl"
@@ -91,6 +92,36 @@ def _openai_model(stack: ExitStack, directory: Path) -> dict[str, Any]:
     }
 
 
+def _trt_model(release: str) -> Callable[[ExitStack, Path], dict[str, Any]]:
+    def model(_: ExitStack, directory: Path) -> dict[str, Any]:
+        adapter = write_adapter(directory / "adapter")
+        plan = release in trtllm.PLAN_RELEASES
+        return trtllm.trt_model(
+            vllm_python(),
+            release,
+            MODEL_DIR,
+            directory,
+            adapter=adapter,
+            engine_args={"gather_generation_logits": True} if plan else {},
+        )
+
+    return model
+
+
+def _trt(release: str) -> EngineUnderTest:
+    """TensorRT-LLM as the stand-in in tests/standins plays it."""
+    return EngineUnderTest(
+        f"trt-{release}",
+        "cuda-trt",
+        ALL - {"script", "quick start"},
+        _trt_model(release),
+        python=vllm_python,
+        environment=trtllm.environment(release),
+        marks=(pytest.mark.vllm, pytest.mark.timeout(2 * _VLLM_START_S)),
+        start_timeout_s=_VLLM_START_S,
+    )
+
+
 def vllm_python() -> str:
     """The python of the cpu-vllm environment; skips the test if there is none."""
     python = os.environ.get("EW_TEST_VLLM_PYTHON")
@@ -133,6 +164,7 @@ ENGINES: Final = [
         _openai_model,
         marks=(pytest.mark.vllm, pytest.mark.timeout(2 * _VLLM_START_S)),
     ),
+    *(_trt(release) for release in trtllm.TRTLLM_RELEASES),
 ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from contract.paths import ROOT
 from orchestrator.cli import plain_app
 from orchestrator.cli.estimate import estimate
 from orchestrator.errors import UserError
@@ -121,6 +122,13 @@ def test_engines_that_run_elsewhere_take_nothing(configure: Any, scene: Scene) -
     scene.show(CARD)
     configure(far={"model_path": "x", "engine": "openai", "base_url": "http://127.0.0.1:1"})
     assert "takes no GPU memory" in ew_estimate().stdout
+
+
+def test_the_documentation_shows_what_is_really_printed(configure: Any, scene: Scene) -> None:
+    limits = {"max_model_len": None, "max_input_len": 4096, "max_output_len": 2048}
+    configure(qwen={"model_path": "7b", "max_batch_size": 64, **limits})
+    shown = ew_estimate("qwen", "--on", "2x80").stdout
+    assert shown.strip() in (ROOT / "docs" / "memory.md").read_text()
 
 
 def test_memory_that_strangers_have_is_named(configure: Any, scene: Scene) -> None:
