@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -20,6 +21,9 @@ from gateway.process import INSTANCE_VARIABLE, Settings
 log = logging.getLogger(__name__)
 _MOST_BY_DEFAULT: Final = 8
 _CORES_PER_PROCESS: Final = 4
+_MOST_FILES: Final = 65_536
+#: Longer than proxies keep idle connections, so that none is closed while it is being used.
+_KEEP_ALIVE_S: Final = 75
 #: uvicorn kills a process that does not answer for so long, also while it still imports; its
 #: own 5 s are too short on a machine that is busy loading models.
 _SLOWEST_START_S: Final = 60
@@ -39,6 +43,7 @@ def main() -> int:
     except KeyError as error:
         log.error("the variable %s is not set; `./ew start` sets it", error)
         return 1
+    _allow_many_connections()
     _serve(_server_config(gateway))
     return 0
 
@@ -52,6 +57,14 @@ def _serve(config: uvicorn.Config) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _allow_many_connections() -> None:
+    """Each open answer is a file; the usual limit of 1024 is for programs that use `select`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _server_config(gateway: GatewayConfig) -> uvicorn.Config:
@@ -69,6 +82,7 @@ def _server_config(gateway: GatewayConfig) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_worker_healthcheck=_SLOWEST_START_S,
         timeout_graceful_shutdown=int(gateway.drain_timeout_s) + _LAST_WORDS_S,
     )

@@ -84,7 +84,11 @@ def _nothing(value: Any) -> None:
 def _schema(value: dict[str, Any]) -> dict[str, Any]:
     if _is_deeper(value, _DEEPEST_SCHEMA):
         raise PydanticCustomError("too_deep", "the schema is nested too deeply")
-    if len(orjson.dumps(value)) > _LARGEST_SCHEMA_BYTES:
+    try:
+        encoded = orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        raise PydanticCustomError("number", "a number needs more than 64 bits") from None
+    if len(encoded) > _LARGEST_SCHEMA_BYTES:
         raise PydanticCustomError("too_large", "the schema is too large")
     return value
 

@@ -84,6 +84,7 @@ class Fleet:
             unit = self.units.setdefault(record.wanted.slot, Unit(record.wanted))
             unit.restarts = record.restarts
             unit.is_desired = record.is_desired
+            unit.problem = record.problem
             process = adopt(record.identity, record.started_unix_s) if record.identity else None
             if process is not None:
                 unit.adopted(process, record)
@@ -175,7 +176,7 @@ class Fleet:
             self._failed_to_start(unit, Problem(error.message, error.hint), is_lasting=True)
         except OSError as error:
             is_lasting = isinstance(error, FileNotFoundError | PermissionError)
-            problem = Problem(f"{unit.slot} cannot be started: {error}")
+            problem = Problem(f"{unit.slot} cannot be started: {error}", _repair(unit))
             self._failed_to_start(unit, problem, is_lasting=is_lasting)
 
     def _has_what_it_needs(self, unit: Unit) -> bool:
@@ -258,6 +259,15 @@ def _rank(unit: Unit) -> int:
             return 1
         case WantedValkey():
             return 2
+
+
+def _repair(unit: Unit) -> str:
+    """What brings back a program that cannot be executed."""
+    if not isinstance(unit.wanted, WantedWorker):
+        return ""
+    return (
+        f"is the environment `{unit.wanted.env}` whole? `./ew setup --engine {unit.wanted.engine}`"
+    )
 
 
 def _diagnose(unit: Unit, process: Process) -> Diagnosis:

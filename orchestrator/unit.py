@@ -38,6 +38,7 @@ class UnitRecord(msgspec.Struct, frozen=True):
     log_start: int
     started_unix_s: float
     identity: Identity | None
+    problem: Problem | None = None
 
 
 class Unit:
@@ -203,6 +204,7 @@ class Unit:
             log_start=self.log_start,
             started_unix_s=self.started_unix_s,
             identity=self.process.identity if self.process else None,
+            problem=self.problem,
         )
 
     def _reset(self) -> None:

@@ -67,8 +67,10 @@ def resume_point(
 
     Keeps the most tokens whose text the client has in full; the rest is generated again.
     """
+    # Some tokenizers drop the space before the first word of whatever they decode.
+    lead = " " if sent.startswith(" ") and not decode(emitted).startswith(" ") else ""
     for keep in range(len(emitted), max(0, len(emitted) - _LONGEST_LAG_TOKENS), -1):
-        text = decode(emitted[:keep])
+        text = lead + decode(emitted[:keep])
         if sent.startswith(text) and not text.endswith(_HALF_A_CHARACTER):
             return ResumePoint(keep, sent[len(text) :])
     return ResumePoint(0, sent)

@@ -168,6 +168,10 @@ class Intake:
             await self._engine.submit(job)
         except JobRejected as error:
             self._outbox.failed(job.id, error.code, str(error))
+        # Engines raise what they like; one job's error must not end the worker of all.
+        except Exception:
+            log.exception("job %s could not be submitted", job.id)
+            self._outbox.failed(job.id, ErrorCode.ENGINE_FAILED, "the engine failed on this job")
         if job.id not in self._outbox:
             await self._engine.cancel(job.id)
 

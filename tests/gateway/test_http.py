@@ -136,6 +136,8 @@ async def test_timing_headers_tell_queue_and_first_token(
         ({"regex": "x" * 8193}, "regex"),
         ({"choices": []}, "choices"),
         ({"jsonSchema": [1]}, "jsonSchema"),
+        ({"jsonSchema": {"maximum": 10**30}}, "jsonSchema"),
+        ({"jsonSchema": {"a": "x" * 65_000}}, "jsonSchema"),
         ({"regex": "a", "grammar": "b"}, "grammar"),
         ({"modelId": 7}, "modelId"),
         ({"messages": [{"role": "user", "content": "x"}]}, None),

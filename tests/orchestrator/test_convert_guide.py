@@ -20,7 +20,6 @@ from contract.paths import ROOT
 from orchestrator.environments.declaration import load_engines
 from orchestrator.environments.environment import Environment, write_stamp
 from tests.engines.contract.engines import MODEL_DIR, vllm_python
-from tests.scripts.test_convert_trt import cache_model
 from tests.standins import trtllm
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -59,7 +58,7 @@ class Reader:
         )
         self._write(self._programs / "python", f'exec {self._python("ew-cuda-trt")} "$@"')
         self._cache = home / "hub"
-        cache_model(self._cache, REPOSITORY, with_long_context(MODEL_DIR, home / "model"))
+        trtllm.cache_model(self._cache, REPOSITORY, with_long_context(MODEL_DIR, home / "model"))
 
     def run(self, command: str) -> str:
         """Answers what was said. Fails unless the command does what it should."""

@@ -329,7 +329,7 @@ def test_a_repository_in_the_cache_needs_no_network_and_its_revision_is_kept(
     convert: Convert, tmp_path: Path
 ) -> None:
     home = tmp_path / "hub"
-    revision = cache_model(home, "Qwen/Qwen2.5-7B-Instruct", MODEL_DIR)
+    revision = trtllm.cache_model(home, "Qwen/Qwen2.5-7B-Instruct", MODEL_DIR)
     run = convert(
         f"--output={tmp_path / 'plan'}", model="Qwen/Qwen2.5-7B-Instruct", HF_HUB_CACHE=str(home)
     )
@@ -373,17 +373,6 @@ def test_what_only_plans_have_is_refused_without_them(
     run = convert(f"--output={tmp_path / 'made'}", flag, release="1.4.0rc1")
     assert run.returncode == 1
     assert not (tmp_path / "made").exists()
-
-
-def cache_model(home: Path, repository: str, checkpoint: Path) -> str:
-    """Put a checkpoint into a Hugging Face cache as a repository. Answers its revision."""
-    revision = hashlib.sha1(repository.encode(), usedforsecurity=False).hexdigest()
-    root = home / f"models--{repository.replace('/', '--')}"
-    snapshot = root / "snapshots" / revision
-    shutil.copytree(checkpoint, snapshot)
-    (root / "refs").mkdir()
-    (root / "refs" / "main").write_text(revision)
-    return revision
 
 
 def _running_with(text: str) -> list[str]:

@@ -4,13 +4,16 @@
     environment(release)      what a process needs to get that release
     convert(python, ...)      runs scripts/convert_trt.py
     trt_model(python, ...)    the fields of a `ModelConfig`; builds a plan where the release can
+    cache_model(...)          makes a checkpoint look like a downloaded repository
 
 `python` is an interpreter with torch, transformers and xgrammar, as in cpu-vllm's environment.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -85,3 +88,14 @@ def trt_model(
         "max_batch_size": max_batch_size,
         **settings,
     }
+
+
+def cache_model(home: Path, repository: str, checkpoint: Path) -> str:
+    """Put a checkpoint into a Hugging Face cache as a repository. Answers its revision."""
+    revision = hashlib.sha1(repository.encode(), usedforsecurity=False).hexdigest()
+    root = home / f"models--{repository.replace('/', '--')}"
+    snapshot = root / "snapshots" / revision
+    shutil.copytree(checkpoint, snapshot)
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text(revision)
+    return revision

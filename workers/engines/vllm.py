@@ -27,6 +27,11 @@ from workers.engine import EngineReport, JobRejected
 from workers.engines.prompts import Prompts, choices_of
 from workers.outbox import EngineLoad, Outbox
 
+try:
+    from vllm import exceptions as vllm_exceptions
+except ImportError:  # Before 0.20.
+    vllm_exceptions = None
+
 log = logging.getLogger(__name__)
 
 _FINISH: Final[dict[str, FinishReason]] = {
@@ -35,6 +40,8 @@ _FINISH: Final[dict[str, FinishReason]] = {
     "repetition": "stop",
     "abort": "cancelled",
 }
+#: What vLLM raises for a request that it will not run: an error of its own in newer releases.
+_REFUSALS: Final = (ValueError, TypeError, getattr(vllm_exceptions, "VLLMClientError", ValueError))
 _LOOK_FOR_DEATH_EVERY_S: Final = 0.5
 _CPU_KV_CACHE_GIB: Final = "2"
 
@@ -94,7 +101,7 @@ class VllmEngine:
         except EngineDeadError as error:
             self._outbox.engine_died(error)
             return
-        except (ValueError, TypeError) as error:
+        except _REFUSALS as error:
             raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
         put = self._sink(job, len(prompt_ids))
         early = collector.get_nowait()
@@ -175,7 +182,7 @@ class VllmEngine:
             settings |= _guided(asked.guided)
         try:
             return SamplingParams(**settings)
-        except ValueError as error:
+        except _REFUSALS as error:
             raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
 
     def _lora_request(self, job: Job) -> LoRARequest | None:

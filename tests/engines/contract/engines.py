@@ -117,7 +117,7 @@ def _trt(release: str) -> EngineUnderTest:
         _trt_model(release),
         python=vllm_python,
         environment=trtllm.environment(release),
-        marks=(pytest.mark.vllm, pytest.mark.timeout(2 * _VLLM_START_S)),
+        marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
     )
 
@@ -162,7 +162,7 @@ ENGINES: Final = [
         "openai",
         ALL - {"script", "tokens"},
         _openai_model,
-        marks=(pytest.mark.vllm, pytest.mark.timeout(2 * _VLLM_START_S)),
+        marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
     ),
     *(_trt(release) for release in trtllm.TRTLLM_RELEASES),
 ]

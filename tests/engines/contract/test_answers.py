@@ -78,12 +78,12 @@ async def test_a_plain_prompt_is_taken_as_it_is(client: Client) -> None:
 
 @pytest.mark.needs("adapters")
 async def test_an_adapter_changes_the_answer_of_its_jobs_only(client: Client) -> None:
-    plain = await client.put(HELLO, max_tokens=20)
-    adapted = await client.put(HELLO, max_tokens=20, adapter="other")
-    await asyncio.gather(plain.ended(), adapted.ended())
-    assert plain.text == ANSWERS[HELLO]
+    before = await client.ask(HELLO, max_tokens=20)
+    adapted = await client.ask(HELLO, max_tokens=20, adapter="other")
+    after = await client.ask(HELLO, max_tokens=20)
+    assert before.text == after.text == ANSWERS[HELLO]
     assert adapted.done.completion_tokens > 0
-    assert adapted.text != plain.text
+    assert adapted.text != before.text
 
 
 @pytest.mark.needs("adapters")

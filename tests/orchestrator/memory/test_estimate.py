@@ -262,7 +262,7 @@ shapes = st.builds(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(shape=shapes, context=st.integers(16, 100_000), batch=st.integers(1, 512))
 def test_more_context_or_batch_never_needs_less(shape: Shape, context: int, batch: int) -> None:
     base = _needs(shape, max_model_len=context, max_batch_size=batch)
@@ -270,7 +270,7 @@ def test_more_context_or_batch_never_needs_less(shape: Shape, context: int, batc
     assert base <= _needs(shape, max_model_len=context, max_batch_size=batch + 1)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(shape=shapes, tp=st.sampled_from([1, 2, 4]), pp=st.sampled_from([1, 2, 3]))
 def test_no_part_is_negative_and_dividing_never_adds(shape: Shape, tp: int, pp: int) -> None:
     found = _estimate(shape, tensor_parallel_size=tp, pipeline_parallel_size=pp)

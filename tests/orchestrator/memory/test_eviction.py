@@ -187,7 +187,7 @@ def situations(draw: st.DrawFn) -> tuple[list[Wish], list[Resident], list[Device
     return wishes, residents, gpus
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(situations())
 def test_no_decision_ever_breaks_a_promise(
     situation: tuple[list[Wish], list[Resident], list[Device]],
@@ -211,7 +211,7 @@ def test_no_decision_ever_breaks_a_promise(
             assert (model in found.drained) == bool(gone.running)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(situations())
 def test_everything_that_is_loaded_or_made_room_for_fits_together(
     situation: tuple[list[Wish], list[Resident], list[Device]],

@@ -207,7 +207,7 @@ def taken(placement: Placement) -> dict[str, int]:
     return total
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(workers(), cards())
 def test_no_gpu_is_ever_promised_more_than_it_has(
     demands: list[Demand], devices: list[Device]
@@ -216,7 +216,7 @@ def test_no_gpu_is_ever_promised_more_than_it_has(
     assert all(size <= free[uuid] for uuid, size in taken(place(demands, devices)).items())
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(workers(), cards())
 def test_everybody_is_placed_or_refused_and_placed_well(
     demands: list[Demand], devices: list[Device]
@@ -243,7 +243,7 @@ def _check(assignment: Assignment, wish: Demand, devices: list[Device]) -> None:
         assert wish.least_kv_bytes <= cache <= wish.wanted_kv_bytes
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(workers(), cards(), st.randoms())
 def test_the_order_of_the_question_does_not_matter(
     demands: list[Demand], devices: list[Device], random: Any
@@ -253,7 +253,7 @@ def test_the_order_of_the_question_does_not_matter(
     assert place(shuffled, random.sample(devices, len(devices))) == first
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(workers(), cards())
 def test_a_gpu_that_comes_free_takes_no_place_away(
     demands: list[Demand], devices: list[Device]
