@@ -80,6 +80,8 @@ class Project:
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(self.wheels),
             "LANG": "C.UTF-8",
+            # Wheels of the tests have one date and one size: cached bytecode would look current.
+            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
     def lock(self, alpha: str = "1.0") -> None:

@@ -323,6 +323,13 @@ async def test_a_frame_that_cannot_be_read_fails_what_it_may_have_been_for_and_n
         await worker.db.xadd(attempt.reply, {"f": b"\xc1 not a frame"})
         *_, end = await reading
         assert (end.name, end.json["code"]) == ("error", "lost")
-        asking = asyncio.create_task(client.post(INFER, json=ASK))
+        asking = asyncio.create_task(_ask_until_accepted(client))
         await worker.answer("b")
         assert (await asking).json()["text"] == "b"
+
+
+async def _ask_until_accepted(client: httpx.AsyncClient) -> httpx.Response:
+    """The answer, once the gateway has opened its reply stream again."""
+    while (response := await client.post(INFER, json=ASK)).status_code == 503:
+        await asyncio.sleep(0.05)
+    return response
