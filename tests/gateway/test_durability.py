@@ -330,6 +330,6 @@ async def test_a_frame_that_cannot_be_read_fails_what_it_may_have_been_for_and_n
 
 async def _ask_until_accepted(client: httpx.AsyncClient) -> httpx.Response:
     """The answer, once the gateway has opened its reply stream again."""
-    while (response := await client.post(INFER, json=ASK)).status_code == 503:
+    while (response := await client.post(INFER, json=ASK)).status_code == 503:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     return response
