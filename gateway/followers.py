@@ -18,10 +18,10 @@ from contract.bus.heartbeats import BEAT_EVERY_S, Heartbeats
 from contract.bus.queue import Ticket
 from contract.bus.replies import ReplyStream, read_frames, reply_key
 from contract.messages import ErrorCode, GatewayBeat
+from contract.tasks import cancel_and_wait
 from gateway.dispatcher import Dispatcher
 from gateway.errors import ApiError
 from gateway.reply import Reply
-from gateway.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 #: Each has a connection of its own, and reads all that its gateway process was sent.

@@ -22,6 +22,7 @@ from contract.config import Config, ModelConfig, load_config
 from contract.keys import KeyRecord
 from contract.messages import ErrorCode
 from contract.paths import config_path, keys_path
+from contract.tasks import cancel_and_wait
 from gateway.admission import Admission
 from gateway.auth import Doorkeeper, KeyRing
 from gateway.cancelling import Canceller
@@ -32,7 +33,6 @@ from gateway.housekeeping import Housekeeping, Timekeeper
 from gateway.link import Link
 from gateway.metrics import Metrics
 from gateway.models import Models
-from gateway.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 #: Shared by the processes of one gateway: their names begin with it.

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, TypeAlias, assert_never
 import msgspec
 
 from contract.messages import State
+from contract.tasks import cancel_and_wait
 from orchestrator.control import (
     Connection,
     ControlServer,
@@ -101,8 +102,7 @@ class Supervisor:
             await self._handle_events()
         finally:
             server.close()
-            observing.cancel()
-            await asyncio.gather(observing, return_exceptions=True)
+            await cancel_and_wait([observing])
         self._leave_nothing()
 
     async def _handle_events(self) -> None:

@@ -20,6 +20,7 @@ from contract.bus.client import connect_reader
 from contract.bus.queue import MAX_ATTEMPTS, Attempt, Claim, JobQueue, Refused
 from contract.bus.replies import scan_frames
 from contract.messages import ErrorCode, Job, Letter
+from contract.tasks import cancel_and_wait
 from workers.continuation import Published, can_continue, read_published
 from workers.engine import Engine, JobRejected
 from workers.outbox import Outbox
@@ -88,9 +89,7 @@ class Intake:
 
     async def close(self) -> None:
         """Stop what is still being begun."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(self._tasks)
 
     async def _claim(self, reader: Redis, stopping: asyncio.Event) -> None:
         """Wait for room or for jobs, at most about a second for the latter."""

@@ -20,6 +20,7 @@ from contract.bus.queue import Attempt, Cancellations, JobQueue
 from contract.bus.replies import reply_key
 from contract.config import WorkerSpec
 from contract.messages import Heartbeat, State
+from contract.tasks import cancel_and_wait
 from workers.engine import Engine, EngineReport
 from workers.intake import Intake
 from workers.outbox import Outbox
@@ -140,9 +141,8 @@ class Worker:
             await self._drain()
         finally:
             self._stopping.set()
-            for task in loops:
-                task.cancel()
-            await asyncio.gather(*loops, claiming, return_exceptions=True)
+            await cancel_and_wait(loops)
+            await asyncio.gather(claiming, return_exceptions=True)
             await self.intake.close()
 
     async def _drain(self) -> None:

@@ -24,7 +24,7 @@ from contract.messages import (
     TokenLogprob,
     encode_frame,
 )
-from gateway.tasks import cancel_and_wait
+from contract.tasks import cancel_and_wait
 
 
 class ScriptedWorker:

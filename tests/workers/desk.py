@@ -15,6 +15,7 @@ from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import JobQueue, Ticket
 from contract.bus.replies import ReplyStream, read_frames
 from contract.messages import GatewayBeat, Job, Letter, Sampling
+from contract.tasks import cancel_and_wait
 from tests.workers.fold import Fold
 
 
@@ -40,9 +41,7 @@ class Desk:
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._beat_on())]
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(self._tasks)
         await self.db.aclose()
 
     async def leave(self) -> None:

@@ -462,8 +462,9 @@ async def test_waiting_for_a_word_ends_with_the_answer(office: Office, end: str)
     await office.begin("a")
     outbox = office.outbox
     async with running(outbox):
-        waiting = asyncio.create_task(outbox.wait_for_word("a"))
         await outbox.flush()
+        waiting = asyncio.create_task(outbox.wait_for_word("a"))
+        await asyncio.sleep(0.02)
         if end == "settle":
             outbox.settle("a", "cancelled")
         else:

@@ -31,7 +31,7 @@ from tests.contract.parts import beat, end_lease, until
 from tests.workers.crew import a_spec
 from tests.workers.desk import Desk
 from tests.workers.fold import Fold, assert_counted, counted
-from workers import intake
+from workers import intake, outbox
 from workers.continuation import Published
 from workers.engine import EngineReport, JobRejected
 from workers.engines.mock import MockEngine
@@ -204,7 +204,12 @@ async def test_what_was_published_is_read_only_after_the_fence_is_up(
         for frame in frames:
             yield frame
 
+    async def publish_late(db: Redis, frames: list[tuple[str, bytes]]) -> None:
+        await asyncio.sleep(0.1)
+        await publish(db, frames)
+
     monkeypatch.setattr(intake, "scan_frames", look)
+    monkeypatch.setattr(outbox, "publish", publish_late)
     ghost = Ghost(desk)
     (attempt,) = await ghost.begin(desk.job(9))
     await ghost.publish(attempt, *deltas(0, 4))
@@ -299,6 +304,31 @@ async def test_a_job_cancelled_while_its_beginning_is_on_the_way_is_not_run(desk
 
 async def _has_state(desk: Desk, job_id: str, state: str) -> bool:
     return await desk.state_of(job_id) == state
+
+
+async def test_a_job_cancelled_before_the_worker_listens_is_heard_of_all_the_same(
+    desk: Desk,
+) -> None:
+    engine = ByHand()
+    announced = asyncio.Event()
+    spec = a_spec(desk, "w", drain_s=0.0)
+    worker = Worker(spec, engine)
+    listen = worker.cancellations.listen
+
+    async def listen_late(reader: Redis) -> AsyncIterator[str]:
+        await announced.wait()
+        async for job_id in listen(reader):
+            yield job_id
+
+    worker.cancellations.listen = listen_late  # type: ignore[method-assign]
+    running = asyncio.create_task(worker.run())
+    job_id = await desk.ask(5)
+    await desk.see(lambda: bool(engine.submitted))
+    await Cancellations(desk.db, desk.queue.model).announce(job_id)
+    announced.set()
+    await desk.see(lambda: engine.cancelled == [job_id])
+    worker.stop()
+    await running
 
 
 async def test_a_job_cancelled_while_the_engine_takes_it_is_cancelled_there_too(

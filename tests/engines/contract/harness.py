@@ -37,6 +37,7 @@ from contract.messages import (
     TokenLogprob,
 )
 from contract.paths import ROOT
+from contract.tasks import cancel_and_wait
 
 T = TypeVar("T")
 #: The longest that one answer of a small model takes, also on a busy machine.
@@ -230,7 +231,7 @@ class Client:
                 await self.cancel(answer)
         self._closing = True
         reading, beating = self._tasks
-        beating.cancel()
+        await cancel_and_wait([beating])
         await reading
         await self.reader.aclose()
         await self.db.aclose()

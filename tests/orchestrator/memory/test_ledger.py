@@ -210,6 +210,21 @@ def test_an_orphan_keeps_its_memory_on_the_account_until_patience_ends(host: Hos
     assert host.ledger.reservations == []
 
 
+def test_an_orphan_that_nobody_knows_as_ours_any_more_is_not_taken_for_a_stranger(
+    host: Host,
+) -> None:
+    host.ledger.reserve([(need("a", 20 * 1024), "a-0")], host.uses())
+    host.run("a-0", 20 * 1024)
+    host.ledger.end("a-0")
+    orphan = host.workers.pop("a-0")
+    host.ledger.observe(host.uses())
+    assert [each.stage for each in host.ledger.reservations] == ["releasing"]
+    orphan.kill()
+    orphan.wait()
+    host.ledger.observe(host.uses())
+    assert host.ledger.reservations == []
+
+
 def test_one_that_comes_back_keeps_its_place_and_waits_for_its_own_memory(host: Host) -> None:
     host.ledger.reserve([(need("a", 50 * 1024), "a-0")], host.uses())
     host.run("a-0", 50 * 1024)
