@@ -194,7 +194,7 @@ async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient, model
     assert_common_headers(response.headers)
 
     async def chunks() -> Any:
-        for _ in range(100):
+        for _ in range(101):
             yield b"x" * 1000
 
     response = await client.post(INFER, content=chunks())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from array import array
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,11 +13,13 @@ from redis.asyncio import Redis
 
 from contract.bus.client import connect
 from contract.bus.queue import Attempt, JobQueue
-from contract.bus.replies import ReplyStream, scan_frames
+from contract.bus.replies import ReplyStream, publish, scan_frames
 from contract.messages import Delta, Done, ErrorCode, Failed, Job, Letter, Sampling, Started
+from contract.tasks import cancel_and_wait
 from tests.conftest import ValkeyServer
 from tests.contract.parts import until
 from tests.workers.fold import Fold
+from workers import outbox as outbox_module
 from workers.continuation import Published
 from workers.outbox import EngineDied, Outbox
 
@@ -73,8 +76,7 @@ class Office:
 async def running(outbox: Outbox) -> AsyncIterator[None]:
     task = asyncio.create_task(outbox.run())
     yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await cancel_and_wait([task])
 
 
 @pytest.fixture
@@ -333,26 +335,29 @@ async def test_frames_whose_reply_was_lost_are_repeated_and_read_once(office: Of
     assert list(fold.tokens) == list(range(5))
 
 
-async def test_a_flush_returns_though_the_engine_never_pauses(office: Office) -> None:
+async def test_a_flush_returns_though_the_engine_never_pauses(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await office.begin("a")
     outbox = office.outbox
-    said = 0
+    tokens = itertools.count()
 
-    async def talk() -> None:
-        nonlocal said
-        while True:
-            say(outbox, "a", said, said + 1)
-            said += 1
-            await asyncio.sleep(0)
+    def talk() -> int:
+        said = next(tokens)
+        say(outbox, "a", said, said + 1)
+        return said
 
-    talking = asyncio.create_task(talk())
+    async def publish_while_it_talks(db: Redis, frames: list[tuple[str, bytes]]) -> None:
+        talk()
+        await publish(db, frames)
+        talk()
+
+    monkeypatch.setattr(outbox_module, "publish", publish_while_it_talks)
     async with running(outbox):
         for _ in range(20):
-            await asyncio.sleep(0)
-            before = said
+            said = talk()
             await asyncio.wait_for(outbox.flush(), 2)
-            assert len((await office.fold("a")).tokens) >= before
-    talking.cancel()
+            assert len((await office.fold("a")).tokens) > said
 
 
 async def test_a_flush_of_nothing_returns_at_once(office: Office) -> None:
