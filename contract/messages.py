@@ -211,6 +211,38 @@ class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     metrics: str = ""
 
 
+class GpuFigures(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A GPU, or a MIG slice of one, in bytes. `promised_bytes` are free, and reserved."""
+
+    index: int
+    uuid: str
+    name: str
+    total_bytes: int
+    used_bytes: int
+    promised_bytes: int = 0
+    foreign_bytes: int = 0
+    utilization_percent: int | None = None
+    temperature_c: int | None = None
+
+
+class WorkerMemory(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A worker's place on a GPU, in bytes."""
+
+    model: str
+    slot: str
+    uuid: str
+    reserved_bytes: int
+    used_bytes: int
+
+
+class HostBeat(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A supervisor's sign of life, with the account of its GPUs."""
+
+    host: str
+    gpus: tuple[GpuFigures, ...] = ()
+    workers: tuple[WorkerMemory, ...] = ()
+
+
 _job_encoder = msgspec.msgpack.Encoder()
 encode_job = _job_encoder.encode
 decode_job = msgspec.msgpack.Decoder(Job).decode

@@ -94,6 +94,9 @@ class Admission:
             raise ApiError("model_not_found", f"there is no model `{job.model}`")
         exchange.model = job.model
         check_limits(job, self._limits, model, names)
+        status = self._models.status(job.model)
+        if status.standby is not None and status.standby.problem and not status.is_served:
+            raise cannot_load(job.model, status.standby.problem)
 
     async def admit(
         self, job: Job, answer: Answer, exchange: Exchange, resumption: Resumption | None
@@ -109,7 +112,7 @@ class Admission:
             await self._admit_once(job, reply, resumption)
         else:
             self._dispatcher.open(reply)
-            await self._put_or_close(job, reply)
+            reply.position = (await self._put_or_close(job, reply)).waiting
         return reply
 
     async def _admit_once(self, job: Job, reply: Reply, resumption: Resumption) -> None:
@@ -191,6 +194,10 @@ class Admission:
             return ApiError("model_starting", f"model `{model}` is starting; ask again soon")
         message = f"model `{model}` is not started; run `./ew start --model {model}`"
         return ApiError("model_not_started", message)
+
+
+def cannot_load(model: str, problem: str) -> ApiError:
+    return ApiError("model_cannot_load", f"model `{model}` cannot be loaded: {problem}")
 
 
 def _backend_down() -> ApiError:

@@ -44,6 +44,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "keys_unreadable": Fault(503, True, 5),
     "model_not_started": Fault(503, True, 30),
     "model_starting": Fault(503, True, 5),
+    "model_cannot_load": Fault(503, True, 30),
     "queue_full": Fault(503, True, 2),
     "too_many_resumes": Fault(503, True, 2),
     ErrorCode.INVALID_REQUEST.value: Fault(422),

@@ -79,7 +79,7 @@ def _reasons(process: GatewayProcess) -> list[str]:
         "the gateway is stopping": process.dispatcher.draining,
         "Redis does not answer": not process.link.is_up or process.dispatcher.last is None,
         "the key file cannot be used": bool(process.keys.problem),
-        "no model is ready": not process.models.any_ready(),
+        "no model is ready": not process.models.any_served(),
     }
     return [reason for reason, holds in checks.items() if holds]
 

@@ -16,12 +16,14 @@ from contract.bus.client import RedisClient
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.replies import ReplyStream
 from contract.config import LimitsConfig
-from contract.messages import ErrorCode, GatewayBeat
+from contract.messages import ErrorCode, GatewayBeat, State
+from gateway.admission import cannot_load
 from gateway.dispatcher import Dispatcher
 from gateway.errors import ApiError
 from gateway.link import Link
 from gateway.metrics import Metrics
 from gateway.models import Models
+from gateway.reply import Phase, Reply
 
 log = logging.getLogger(__name__)
 _SCAN_EVERY_S: Final = 0.25
@@ -50,15 +52,32 @@ class Timekeeper:
 
     def _scan(self, now: float, elapsed_s: float) -> None:
         for reply in self._dispatcher.replies:
-            # While its worker is replaced, or Redis is, nobody could have sent a token.
-            if not (self._link.is_up and self._models.is_ready(reply.model)):
-                reply.pause(elapsed_s)
-            overdue = reply.overdue(self._limits, now)
-            if overdue is not None:
-                self._dispatcher.fail(reply, overdue)
+            self._excuse(reply, elapsed_s)
+            failure = reply.overdue(self._limits, now) or self._hear_of_the_model(reply, now)
+            if failure is not None:
+                self._dispatcher.fail(reply, failure)
             else:
                 reply.heartbeat_if_silent(now)
                 self._dispatcher.flush(reply)
+
+    def _excuse(self, reply: Reply, elapsed_s: float) -> None:
+        """While its worker is replaced, or Redis is, nobody could have sent a token; and who
+        waits for a model to be loaded does not wait for a place."""
+        status = self._models.status(reply.model)
+        is_loading = status.is_served and status.state is not State.READY
+        is_away = not self._link.is_up or status.state is not State.READY
+        if is_loading or (is_away and reply.phase is not Phase.QUEUE):
+            reply.pause(elapsed_s)
+
+    def _hear_of_the_model(self, reply: Reply, now: float) -> ApiError | None:
+        """Tell a client that waits how its model comes along, or why it does not come."""
+        status = self._models.status(reply.model)
+        if status.state is State.READY or status.standby is None:
+            return None
+        if status.standby.problem:
+            return cannot_load(reply.model, status.standby.problem)
+        reply.wait(status.standby.stage, status.standby.eta_s, now)
+        return None
 
 
 class Housekeeping:

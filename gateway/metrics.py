@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.metrics import disable_created_metrics
 from prometheus_client.registry import Collector
 
-from contract.messages import Heartbeat, State
+from contract.messages import GpuFigures, Heartbeat, HostBeat, State, WorkerMemory
 from gateway.link import Link
 from gateway.models import Models, ModelStatus
 
@@ -48,6 +48,36 @@ _COUNTERS: Final = (
         "prefix_cache_queries", "Tokens looked up.", lambda beat: beat.prefix_cache_queries_total
     ),
     _Figure("prefix_cache_hits", "Tokens found.", lambda beat: beat.prefix_cache_hits_total),
+)
+
+
+class _GpuFigure(NamedTuple):
+    """One figure of a GPU."""
+
+    name: str
+    text: str
+    read: Callable[[GpuFigures], float | None]
+
+
+class _ShareFigure(NamedTuple):
+    """One figure of a worker's place on a GPU."""
+
+    name: str
+    text: str
+    read: Callable[[WorkerMemory], float]
+
+
+_GPU: Final = (
+    _GpuFigure("memory_bytes", "All of its memory.", lambda gpu: gpu.total_bytes),
+    _GpuFigure("memory_used_bytes", "By anybody.", lambda gpu: gpu.used_bytes),
+    _GpuFigure("memory_promised_bytes", "Free, and reserved.", lambda gpu: gpu.promised_bytes),
+    _GpuFigure("memory_foreign_bytes", "By others than ew.", lambda gpu: gpu.foreign_bytes),
+    _GpuFigure("utilization_percent", "Time with a kernel on it.", lambda g: g.utilization_percent),
+    _GpuFigure("temperature_celsius", "Its temperature.", lambda gpu: gpu.temperature_c),
+)
+_SHARES: Final = (
+    _ShareFigure("reserved", "Promised to a worker.", lambda share: share.reserved_bytes),
+    _ShareFigure("used", "What a worker has.", lambda share: share.used_bytes),
 )
 
 
@@ -147,6 +177,7 @@ class StateCollector(Collector):
         yield states
         yield waiting
         yield from _worker_families(statuses.values())
+        yield from _gpu_families(self._models.hosts)
 
     def text(self) -> str:
         registry = CollectorRegistry(auto_describe=False)
@@ -169,6 +200,27 @@ def _worker_families(statuses: Iterable[ModelStatus]) -> Iterator[Metric]:
         for worker in workers:
             counter.add_metric(_labels(worker), figure.read(worker) or 0)
         yield counter
+
+
+def _gpu_families(hosts: Iterable[HostBeat]) -> Iterator[Metric]:
+    known = list(hosts)
+    for figure in _GPU:
+        labels = ["host", "gpu", "uuid", "name"]
+        gauge = GaugeMetricFamily(f"ew_gpu_{figure.name}", figure.text, labels=labels)
+        for host in known:
+            for gpu in host.gpus:
+                value = figure.read(gpu)
+                if value is not None:
+                    gauge.add_metric([host.host, str(gpu.index), gpu.uuid, gpu.name], value)
+        yield gauge
+    for each in _SHARES:
+        labels = ["host", "model", "slot", "uuid"]
+        name = f"ew_worker_gpu_memory_{each.name}_bytes"
+        gauge = GaugeMetricFamily(name, each.text, labels=labels)
+        for host in known:
+            for share in host.workers:
+                gauge.add_metric([host.host, share.model, share.slot, share.uuid], each.read(share))
+        yield gauge
 
 
 def _labels(worker: Heartbeat) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 from redis.exceptions import RedisError
@@ -14,8 +14,9 @@ from redis.exceptions import RedisError
 from contract.bus.client import RedisClient
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import JobQueue
+from contract.bus.standby import Standby, read_standby
 from contract.config import Config, ConfigError, ModelConfig, load_config
-from contract.messages import Heartbeat, State
+from contract.messages import Heartbeat, HostBeat, State
 from gateway.link import Link
 from gateway.watched_file import WatchedFile
 
@@ -23,14 +24,23 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 1.0
 _LOOK_TIMEOUT_S: Final = 1.0
 _decode_beat = msgspec.msgpack.Decoder(Heartbeat).decode
+_decode_host = msgspec.msgpack.Decoder(HostBeat).decode
+Beat = TypeVar("Beat", Heartbeat, HostBeat)
 
 
 class ModelStatus(NamedTuple):
-    """A model's state is that of its most advanced worker."""
+    """A model's state is that of its most advanced worker. `standby` is the supervisor's word on
+    one that is loaded on demand."""
 
     state: State
     workers: tuple[Heartbeat, ...] = ()
     waiting: int = 0
+    standby: Standby | None = None
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a job would be worked on, now or when the model has been loaded."""
+        return self.state is State.READY or (self.standby is not None and not self.standby.problem)
 
     @property
     def max_model_len(self) -> int | None:
@@ -50,6 +60,8 @@ class Models:
         self._file = WatchedFile(config_path)
         self._link = link
         self._statuses: dict[str, ModelStatus] = {}
+        #: The supervisors, with the accounts of their GPUs.
+        self.hosts: tuple[HostBeat, ...] = ()
 
     def status(self, model: str) -> ModelStatus:
         """As last seen."""
@@ -58,8 +70,8 @@ class Models:
     def is_ready(self, model: str) -> bool:
         return self.status(model).state is State.READY
 
-    def any_ready(self) -> bool:
-        return any(self.is_ready(model) for model in self.configured)
+    def any_served(self) -> bool:
+        return any(self.status(model).is_served for model in self.configured)
 
     async def watch(self) -> None:
         """Look again and again, until cancelled."""
@@ -75,13 +87,16 @@ class Models:
 
     async def _look(self) -> None:
         async with asyncio.timeout(_LOOK_TIMEOUT_S):
-            await self._db.ping()
-        for model in self.configured:
+            hosts = await Heartbeats(self._db, "hosts").alive()
+        self.hosts = tuple(_read(hosts, _decode_host))
+        for model, config in self.configured.items():
             async with asyncio.timeout(_LOOK_TIMEOUT_S):
                 beats = await Heartbeats(self._db, model).alive()
                 waiting = await JobQueue(self._db, model).waiting()
-            workers = tuple(_read(beats))
-            self._statuses[model] = ModelStatus(_state_of(workers), workers, waiting)
+                on_demand = config.load == "on-demand"
+                standby = await read_standby(self._db, model) if on_demand else None
+            workers = tuple(_read(beats, _decode_beat))
+            self._statuses[model] = ModelStatus(_state_of(workers), workers, waiting, standby)
 
     def _reload_config(self) -> None:
         """A file that cannot be used changes nothing."""
@@ -97,12 +112,12 @@ class Models:
             self.configured = models
 
 
-def _read(beats: Iterable[bytes]) -> Iterator[Heartbeat]:
+def _read(beats: Iterable[bytes], decode: Callable[[bytes], Beat]) -> Iterator[Beat]:
     for beat in beats:
         try:
-            yield _decode_beat(beat)
+            yield decode(beat)
         except msgspec.MsgspecError as error:
-            log.warning("a heartbeat cannot be read (is its worker of another version?): %s", error)
+            log.warning("a heartbeat cannot be read (is its sender of another version?): %s", error)
 
 
 def _state_of(workers: tuple[Heartbeat, ...]) -> State:

@@ -15,6 +15,8 @@ from gateway.metrics import ModelMetrics
 from gateway.sse import HEARTBEAT_EVERY_S
 from gateway.writer import SlowClient
 
+#: A client that waits for a model to be loaded hears at least so often how long it may take.
+_STATUS_EVERY_S: Final = 5.0
 #: Tokens are packed with 4 bytes each.
 _TOKEN_BYTES: Final = 4
 
@@ -57,6 +59,8 @@ class Reply:
         self.kept = kept
         #: The entry of the reply stream after which this answer begins.
         self.first = first
+        #: How many jobs were before it when it was put.
+        self.position = 0
         self.attempt = 0
         self.next_seq = 0
         self.ended = False
@@ -68,6 +72,8 @@ class Reply:
         self._answer: Answer | None = answer
         self._exchange = exchange
         self._metrics = metrics
+        self._told: Status | None = None
+        self._told_at = 0.0
 
     @property
     def request_id(self) -> str:
@@ -123,8 +129,15 @@ class Reply:
 
     def pause(self, seconds: float) -> None:
         """Nobody can work on the job at the moment: do not count this time against it."""
-        if self.phase is not Phase.QUEUE:
-            self.since += seconds
+        self.since += seconds
+
+    def wait(self, stage: str, eta_s: float | None, now: float) -> None:
+        """The job waits for its model: tell the client, when there is something new."""
+        status = Status(stage, self.position, eta_s)
+        is_new = self._told is None or self._told.stage != stage
+        if is_new or now - self._told_at >= _STATUS_EVERY_S:
+            self._told, self._told_at = status, now
+            self._take_status(status, now)
 
     def overdue(self, limits: LimitsConfig, now: float) -> ApiError | None:
         """The timeout that has passed, if one has."""

@@ -90,6 +90,8 @@ async def list_models(request: Request) -> ModelsBody:
             workers=len(status.workers),
             running=sum(worker.running for worker in status.workers),
             waiting=status.waiting,
+            on_demand=config.load == "on-demand",
+            stage=status.standby.stage if status.standby else None,
         )
         models.append(body)
     return ModelsBody(models=models)

@@ -44,6 +44,25 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     now: bool = False
 
 
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """Load a model that loads on demand, and answer when it is ready or has failed."""
+
+    model: str
+
+
+class Unload(msgspec.Struct, frozen=True, tag="unload"):
+    """Unload such a model until it is asked for again, and answer when it is gone."""
+
+    model: str
+
+
+class Pin(msgspec.Struct, frozen=True, tag="pin"):
+    """Never unload such a model for another, or (`is_pinned` false) do again."""
+
+    model: str
+    is_pinned: bool
+
+
 class Follow(msgspec.Struct, frozen=True, tag="follow"):
     """Tell every change of state. With `stop_at_end`, stop everything when the asker goes."""
 
@@ -82,7 +101,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     hint: str = ""
 
 
-Request: TypeAlias = Start | Stop | Follow
+Request: TypeAlias = Start | Stop | Load | Unload | Pin | Follow
 Answer: TypeAlias = Progress | Finished | Refused
 
 _requests = msgspec.json.Decoder(Request)

@@ -22,6 +22,7 @@ from orchestrator.diagnosis import (
 )
 from orchestrator.errors import UserError
 from orchestrator.launch import Launcher
+from orchestrator.memory.steward import Grant, Steward
 from orchestrator.observer import Observation, Survey
 from orchestrator.process import (
     Process,
@@ -56,14 +57,25 @@ class Fleet:
         launcher: Launcher,
         on_exit: Callable[[Exited], None],
         on_lost_worker: Callable[[str, str], None],
+        steward: Steward,
     ) -> None:
         self.units: dict[str, Unit] = {}
         self.launcher = launcher
+        self.steward = steward
         self.reaper = Reaper()
         #: Stop the gateway first, then workers, then Valkey, instead of each when asked.
         self.stops_in_order = False
         self._on_exit = on_exit
         self._on_lost_worker = on_lost_worker
+
+    @property
+    def workers(self) -> list[tuple[Unit, WantedWorker]]:
+        """All units that are workers, with what each shall be."""
+        return [
+            (unit, unit.wanted)
+            for unit in self.units.values()
+            if isinstance(unit.wanted, WantedWorker)
+        ]
 
     @property
     def is_idle(self) -> bool:
@@ -84,6 +96,7 @@ class Fleet:
             unit = self.units.setdefault(record.wanted.slot, Unit(record.wanted))
             unit.restarts = record.restarts
             unit.is_desired = record.is_desired
+            unit.is_parked = record.is_parked
             unit.problem = record.problem
             process = adopt(record.identity, record.started_unix_s) if record.identity else None
             if process is not None:
@@ -92,6 +105,7 @@ class Fleet:
                 log.info("%s goes on, pid %d", unit.slot, process.pid)
             else:
                 self._take_over_dead(unit, record, now)
+        self.steward.adopt([slot for slot, unit in self.units.items() if unit.process])
         self.sweep_strays()
 
     def exited(self, event: Exited) -> None:
@@ -112,9 +126,21 @@ class Fleet:
                 _take_note(unit, seen)
 
     def surveyed(self, survey: Survey) -> None:
-        for unit in self.units.values():
-            if unit.process is not None and not unit.has_exited:
-                unit.process.remember(survey.table)
+        """Take note of who belongs to whom, and of whose the GPUs' memory is."""
+        families = {
+            unit.slot: [entry.pid for entry in unit.process.remember(survey.table)]
+            for unit in self.units.values()
+            if unit.process is not None and not unit.has_exited
+        }
+        self.steward.observed(survey.gpus, families, survey.taken_at)
+        for unit, worker in self.workers:
+            if unit.state is State.READY and not unit.is_measured:
+                unit.is_measured = self.steward.ready(
+                    unit.slot,
+                    since=unit.ready_at or 0.0,
+                    version=worker.version,
+                    load_s=unit.ready_after_s or 0.0,
+                )
 
     def kill(self, units: list[Unit]) -> None:
         """End them at once, whatever they are about."""
@@ -154,12 +180,12 @@ class Fleet:
         if unit.has_exited:
             return [time.monotonic() + _SWEEP_AGAIN_S]
         times = [] if unit.deadline is None or unit.condemned else [unit.deadline]
-        if unit.is_waiting and self._has_what_it_needs(unit):
+        if unit.is_waiting and not unit.obstacle:
             times.append(unit.start_at)
         return times
 
     def _is_to_stop(self, unit: Unit) -> bool:
-        if unit.is_desired or unit.state is State.STOPPING:
+        if unit.shall_run or unit.state is State.STOPPING:
             return False
         return not self.stops_in_order or not any(
             other.process is not None and _rank(other) < _rank(unit)
@@ -167,8 +193,9 @@ class Fleet:
         )
 
     def _start_if_possible(self, unit: Unit) -> None:
-        if not self._has_what_it_needs(unit):
-            unit.enter(State.STARTING, "waiting for valkey")
+        obstacle = self._obstacle(unit)
+        if obstacle:
+            unit.hold_up(obstacle)
             return
         try:
             self._start(unit)
@@ -179,19 +206,33 @@ class Fleet:
             problem = Problem(f"{unit.slot} cannot be started: {error}", _repair(unit))
             self._failed_to_start(unit, problem, is_lasting=is_lasting)
 
-    def _has_what_it_needs(self, unit: Unit) -> bool:
+    def _obstacle(self, unit: Unit) -> str:
+        """Why a unit that is due cannot be started; empty if it can."""
         valkey = self.units.get(VALKEY)
-        return valkey is None or valkey is unit or valkey.state is State.READY
+        if valkey is not None and valkey is not unit and valkey.state is not State.READY:
+            return "waiting for valkey"
+        if not isinstance(unit.wanted, WantedWorker):
+            return ""
+        if not self.steward.has_looked:
+            return "looking at the GPUs"
+        return unit.no_place or self.steward.obstacle(unit.slot)
 
     def _start(self, unit: Unit) -> None:
         name = f"{unit.slot}-{secrets.token_hex(3)}"
         path = logs_dir() / f"{unit.slot}.log"
-        command = self.launcher.command(unit.wanted, name)
+        grant = self._grant(unit)
+        command = self.launcher.command(unit.wanted, name, grant)
         log_start = open_log(path)
         process = spawn(command, path, self.reaper)
         unit.started(process, name, log_start)
         process.watch(partial(self._on_exit, Exited(unit, process)))
         log.info("%s starts as %s, pid %d", unit.slot, name, process.pid)
+
+    def _grant(self, unit: Unit) -> Grant:
+        """Its place on the GPUs."""
+        if not isinstance(unit.wanted, WantedWorker):
+            return Grant({}, {})
+        return self.steward.start(unit.wanted)
 
     def _take_over_dead(self, unit: Unit, record: UnitRecord, now: float) -> None:
         if record.identity is not None:
@@ -221,9 +262,17 @@ class Fleet:
         process.close()
         unit.has_exited = False
         unit.ended()
+        self._settle(unit, process, now)
+        self.steward.ended(unit.slot, returns=unit.is_waiting)
+
+    def _settle(self, unit: Unit, process: Process, now: float) -> None:
+        """Decide what becomes of a unit whose process is gone."""
         if not unit.is_desired:
             unit.enter(State.STOPPED)
             log.info("%s has stopped", unit.slot)
+        elif unit.is_parked:
+            unit.park()
+            log.info("%s was unloaded", unit.slot)
         elif unit.state is State.STOPPING:
             unit.want(unit.wanted, now)
         else:
@@ -244,7 +293,7 @@ class Fleet:
     def _retry_or_give_up(self, unit: Unit, problem: Problem, wait_s: float | None) -> None:
         unit.problem = problem
         if wait_s is None:
-            unit.enter(State.FAILED)
+            unit.fail(problem)
             log.error("%s; it is given up", problem.message)
         else:
             unit.retry(time.monotonic(), wait_s)

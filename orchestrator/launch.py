@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from contract.paths import ROOT
+from orchestrator.memory.steward import Grant
 from orchestrator.process import Command, clean_environment
 from orchestrator.valkey import server_command
-from orchestrator.wanted import WantedGateway, WantedValkey, WantedWorker
+from orchestrator.wanted import Wanted, WantedGateway, WantedValkey, WantedWorker
 
 _PLACES: Final = ("EW_CONFIG", "EW_STATE_DIR")
 
@@ -22,15 +23,15 @@ class Launcher:
         self.redis_url = redis_url
         self.variables = variables
 
-    def command(self, wanted: WantedValkey | WantedGateway | WantedWorker, name: str) -> Command:
-        """Raises `UserError` if there is no Valkey to start."""
+    def command(self, wanted: Wanted, name: str, grant: Grant) -> Command:
+        """`grant` is a worker's place. Raises `UserError` if there is no Valkey to start."""
         match wanted:
             case WantedValkey():
                 return Command(server_command(), clean_environment(os.environ), ROOT)
             case WantedGateway():
                 return self._gateway(wanted)
             case WantedWorker():
-                return self._worker(wanted, name)
+                return self._worker(wanted, name, grant)
 
     def _gateway(self, wanted: WantedGateway) -> Command:
         environment = self._python_environment() | {
@@ -40,12 +41,13 @@ class Launcher:
         }
         return Command([wanted.python, "-m", "gateway"], environment, ROOT)
 
-    def _worker(self, wanted: WantedWorker, name: str) -> Command:
-        spec = {**wanted.spec, "name": name, "redis_url": self.redis_url}
+    def _worker(self, wanted: WantedWorker, name: str, grant: Grant) -> Command:
+        spec = {**wanted.spec, **grant.spec, "name": name, "redis_url": self.redis_url}
         environment = self._python_environment() | {
             "EW_WORKER": json.dumps(spec),
             # Engines rename their processes; this keeps the mark in their environment legible.
             "SPT_NOENV": "1",
+            **grant.environment,
         }
         programs = str(Path(wanted.python).parent)
         environment["PATH"] = os.pathsep.join((programs, environment.get("PATH", os.defpath)))

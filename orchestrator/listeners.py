@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from contract.messages import State
 from orchestrator.control import Connection, Finished, Outcome, Progress
 from orchestrator.diagnosis import Problem
 from orchestrator.unit import Unit
 from orchestrator.wanted import VALKEY
+
+#: Whether nothing more is to be waited for with a unit, among all units.
+IsSettled: TypeAlias = Callable[[Unit, Mapping[str, Unit]], bool]
 
 
 class Waiter:
@@ -20,7 +23,7 @@ class Waiter:
         self,
         connection: Connection,
         slots: list[str],
-        is_settled: Callable[[Unit, Mapping[str, Unit]], bool],
+        is_settled: IsSettled,
         notes: dict[str, str],
     ) -> None:
         self.connection = connection
@@ -120,9 +123,19 @@ def is_stopped(unit: Unit, units: Mapping[str, Unit]) -> bool:
     return unit.process is None
 
 
+def is_loaded_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
+    """Whether a model that somebody asked for is there, or will not come."""
+    is_over = unit.state in (State.READY, State.FAILED) or unit.is_resting or not unit.is_desired
+    return is_over or _is_valkey_lost(unit, units)
+
+
 def is_started_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
     """Whether a start has come to its end, good or bad."""
     if unit.state in (State.READY, State.FAILED, State.STOPPED):
         return True
+    return _is_valkey_lost(unit, units)
+
+
+def _is_valkey_lost(unit: Unit, units: Mapping[str, Unit]) -> bool:
     valkey = units.get(VALKEY)
     return unit.process is None and valkey is not None and valkey.state is State.FAILED

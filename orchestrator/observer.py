@@ -16,44 +16,49 @@ from redis.exceptions import RedisError
 from contract.bus.client import RedisClient, connect
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import JobQueue
-from contract.messages import GatewayBeat, Heartbeat
-from orchestrator.gpu import gpus
+from contract.bus.standby import Standby, end_standby, renew_standby
+from contract.messages import GatewayBeat, Heartbeat, HostBeat
+from orchestrator.memory.nvml import Nvml, Snapshot
 from orchestrator.process_table import Entry, read_table
-from orchestrator.status import Gpu
 
 log = logging.getLogger(__name__)
 _ANSWER_WITHIN_S: Final = 2.0
-_SURVEY_EVERY_S: Final = 2.0
 _heartbeats = msgspec.msgpack.Decoder(Heartbeat)
 _gateway_beats = msgspec.msgpack.Decoder(GatewayBeat)
 
 
 class Subject(NamedTuple):
-    """Whom to look at."""
+    """Whom to look at, and what to tell those who look at Redis."""
 
     redis_url: str
     models: frozenset[str]
     gateway: tuple[str, int] | None
+    standbys: dict[str, Standby]
+    host: HostBeat
 
 
 class Observation(NamedTuple):
     """What was seen, looking from `taken_at` (monotonic seconds) on. `redis` is the server's
-    INFO, None if it did not answer; then nothing is known of beats and queues either."""
+    INFO, None if it did not answer; then nothing is known of beats and queues either.
+
+    By model, `waiting` jobs are unclaimed, and `unfinished` ones are these and those that run."""
 
     taken_at: float
     redis: dict[str, Any] | None
     redis_error: str
     beats: dict[str, Heartbeat]
     waiting: dict[str, int]
+    unfinished: dict[str, int]
     gateway_beats: list[GatewayBeat]
     gateway_answers: bool
 
 
 class Survey(NamedTuple):
-    """The processes and cards of this host."""
+    """The processes and GPUs of this host, looking from `taken_at` (monotonic seconds) on."""
 
+    taken_at: float
     table: dict[int, Entry]
-    gpus: list[Gpu]
+    gpus: Snapshot
 
 
 class Observer:
@@ -68,10 +73,17 @@ class Observer:
         self._db: RedisClient | None = None
         self._url = ""
         self._gone: set[tuple[str, str]] = set()
+        #: The models on standby, as Redis knows them.
+        self._announced: set[str] = set()
+        self._survey_now = threading.Event()
         self.pace_s = 1.0
+        self.survey_pace_s = 2.0
 
     def look_now(self) -> None:
         self._wake.set()
+
+    def survey_now(self) -> None:
+        self._survey_now.set()
 
     def forget_worker(self, model: str, name: str) -> None:
         """End the lease of a dead worker, as soon as Redis answers: others may then take its
@@ -97,6 +109,7 @@ class Observer:
                 await self._pause()
         finally:
             ended.set()
+            self._survey_now.set()
             await self._disconnect()
 
     async def _pause(self) -> None:
@@ -106,16 +119,19 @@ class Observer:
         self._wake.clear()
 
     def _survey(self, loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
+        nvml = Nvml()
         while not ended.is_set():
-            survey = Survey(read_table(), gpus())
+            self._survey_now.clear()
+            taken_at = time.monotonic()
+            survey = Survey(taken_at, read_table(), nvml.snapshot())
             with contextlib.suppress(RuntimeError):  # the loop has just been closed
                 loop.call_soon_threadsafe(self._tell, survey)
-            ended.wait(_SURVEY_EVERY_S)
+            self._survey_now.wait(self.survey_pace_s)
 
     async def _observe(self, subject: Subject) -> Observation:
         taken_at = time.monotonic()
         answers = await self._gateway_answers(subject.gateway)
-        seen = Observation(taken_at, None, "", {}, {}, [], answers)
+        seen = Observation(taken_at, None, "", {}, {}, {}, [], answers)
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
                 return await self._ask_redis(
@@ -130,17 +146,36 @@ class Observer:
         if info.get("loading"):
             return seen._replace(redis=info)
         await self._end_leases(db)
+        await self._announce(db, subject)
         beats: dict[str, Heartbeat] = {}
         waiting: dict[str, int] = {}
+        unfinished: dict[str, int] = {}
         for model in subject.models:
             for body in await Heartbeats(db, model).alive():
                 beat = _heartbeats.decode(body)
                 beats[beat.name] = beat
-            waiting[model] = await JobQueue(db, model).waiting()
+            queue = JobQueue(db, model)
+            waiting[model] = await queue.waiting()
+            unfinished[model] = await queue.unfinished()
         gateways = [
             _gateway_beats.decode(each) for each in await Heartbeats(db, "gateways").alive()
         ]
-        return seen._replace(redis=info, beats=beats, waiting=waiting, gateway_beats=gateways)
+        return seen._replace(
+            redis=info,
+            beats=beats,
+            waiting=waiting,
+            unfinished=unfinished,
+            gateway_beats=gateways,
+        )
+
+    async def _announce(self, db: RedisClient, subject: Subject) -> None:
+        """Tell gateways which models may be waited for, and how the GPUs are."""
+        for model in self._announced - subject.standbys.keys():
+            await end_standby(db, model)
+        for model, standby in subject.standbys.items():
+            await renew_standby(db, model, standby)
+        self._announced = set(subject.standbys)
+        await Heartbeats(db, "hosts").beat(subject.host.host, subject.host, ready=True)
 
     async def _end_leases(self, db: RedisClient) -> None:
         for model, name in list(self._gone):

@@ -90,7 +90,7 @@ def environment_of(model: ModelConfig, override: str | None = None) -> tuple[str
 def _workers(model_id: str, model: ModelConfig, env: str | None) -> list[WantedWorker]:
     engine, env_name = environment_of(model, env)
     _require_files(model_id, model, engine)
-    python = _python(model_id, engine, env_name)
+    python, version = _python(model_id, engine, env_name)
     spec = {
         "model_id": model_id,
         "engine": engine,
@@ -106,14 +106,16 @@ def _workers(model_id: str, model: ModelConfig, env: str | None) -> list[WantedW
             python=python,
             start_timeout_s=model.start_timeout_s,
             spec=spec,
+            version=version,
         )
         for replica in range(model.replicas)
     ]
 
 
-def _python(model_id: str, engine: str, env_name: str) -> str:
+def _python(model_id: str, engine: str, env_name: str) -> tuple[str, str]:
+    """The interpreter of an environment, and the version of the engine in it."""
     if env_name == OWN_ENVIRONMENT:
-        return sys.executable
+        return sys.executable, ""
     environment = find_environment(env_name)
     if environment is None:
         option = "" if env_name == default_env_name(engine) else f" --env {env_name}"
@@ -127,7 +129,7 @@ def _python(model_id: str, engine: str, env_name: str) -> str:
             f"runs in {engine}",
             "`./ew env list` shows which there are",
         )
-    return str(environment.python)
+    return str(environment.python), environment.version
 
 
 def _require_model(model_id: str, known: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from contract.paths import state_dir
 from orchestrator.environments.declaration import Engine, Release
 from orchestrator.environments.installer import InstallFailed, Uv, is_reachable
+from orchestrator.memory.nvml import Nvml
 
 _GIB: Final = 2**30
 #: A small package that every environment gets.
@@ -29,14 +30,6 @@ class Check(NamedTuple):
     seen: str
     fix: str = ""
     is_fatal: bool = False
-
-
-class Driver(NamedTuple):
-    """The NVIDIA driver: its version, the newest CUDA version that it supports, the GPUs."""
-
-    version: str
-    cuda: str
-    gpus: list[str]
 
 
 def preflight(
@@ -68,26 +61,6 @@ def describe(checks: Collection[Check]) -> Iterator[str]:
             yield f"{'':{width + 10}}{check.fix}"
 
 
-def read_driver() -> Driver | None:
-    """What NVML says; None without a driver."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        cuda = pynvml.nvmlSystemGetCudaDriverVersion()
-        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
-        names = [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
-        version = str(pynvml.nvmlSystemGetDriverVersion())
-        return Driver(version, f"{cuda // 1000}.{cuda % 1000 // 10}", names)
-    except pynvml.NVMLError:
-        return None
-    finally:
-        pynvml.nvmlShutdown()
-
-
 def _machine(release: Release) -> Check:
     seen = f"{platform.system()} {platform.machine()}"
     if platform.system() == "Linux" and platform.machine() in release.machines:
@@ -114,12 +87,13 @@ def _disk(release: Release) -> Check:
 
 
 def _driver(release: Release) -> Check:
-    driver = read_driver()
-    if driver is None or not driver.gpus:
+    driver = Nvml().snapshot()
+    if not driver.gpus:
         fix = "install the NVIDIA driver; in a container, run it with `--gpus all`"
         return Check("NVIDIA driver", "no NVIDIA GPU is seen", fix, is_fatal=True)
-    seen = f"{driver.version} (CUDA {driver.cuda}), {', '.join(driver.gpus)}"
-    if release.cuda and _number(driver.cuda) < _number(release.cuda):
+    names = ", ".join(gpu.name for gpu in driver.gpus)
+    seen = f"{driver.driver_version} (CUDA {driver.cuda_version}), {names}"
+    if release.cuda and _number(driver.cuda_version) < _number(release.cuda):
         fix = f"{release.version} needs a driver for CUDA >= {release.cuda}: update the driver"
         return Check("NVIDIA driver", seen, fix, is_fatal=True)
     return Check("NVIDIA driver", seen)

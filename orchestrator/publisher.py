@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from orchestrator.process import Identity
-from orchestrator.report import Report
+from orchestrator.report import Memory, Report
 from orchestrator.runfile import Run, remove_run, write_run
 from orchestrator.status import status_path, write_atomically
 from orchestrator.unit import Unit
@@ -40,6 +40,8 @@ class Publisher:
         variables: dict[str, str],
         is_stopping: bool,
         has_changed: bool,
+        pins: dict[str, bool],
+        memory: Memory,
     ) -> None:
         """Write what is due. A full disk is logged, and no reason to stop."""
         run = Run(
@@ -48,6 +50,7 @@ class Publisher:
             variables=variables,
             units=[unit.record() for unit in units.values()],
             is_stopping=is_stopping,
+            pins=pins,
         )
         is_due = has_changed or time.monotonic() >= self.next_at
         try:
@@ -55,7 +58,8 @@ class Publisher:
                 write_run(run)
                 self._run = run
             if is_due:
-                status = self.report.status(units, external_redis=redis_url is not None)
+                is_external = redis_url is not None
+                status = self.report.status(units, memory, external_redis=is_external)
                 write_atomically(status_path(), msgspec.json.encode(status))
         except OSError as error:
             log.error("cannot publish the state: %s", error)

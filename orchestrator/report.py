@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from contract.messages import State
+from orchestrator.latency import FirstTokens
 from orchestrator.observer import Observation, Survey
 from orchestrator.process import Identity
 from orchestrator.process_table import Entry, tree
 from orchestrator.status import (
     GatewayStatus,
-    Gpu,
+    GpuStatus,
     ModelStatus,
     RedisStatus,
     Status,
@@ -26,24 +28,40 @@ _MIB = 1024 * 1024
 _BEST_FIRST = (State.READY, State.STARTING, State.STOPPING, State.FAILED, State.STOPPED)
 
 
+class Memory(NamedTuple):
+    """The GPUs, why their figures are not up to date, and the models that are pinned."""
+
+    gpus: tuple[GpuStatus, ...] = ()
+    problem: str = ""
+    pinned: frozenset[str] = frozenset()
+
+
 class Report:
     """Makes the document; holds the latest of what was seen."""
 
     def __init__(self, supervisor: Identity) -> None:
         self.seen: Observation | None = None
-        self.survey = Survey({}, [])
+        self.survey: Survey | None = None
+        self._first_tokens = FirstTokens()
         self._supervisor = SupervisorStatus(
             pid=supervisor.pid, since_unix_s=time.time(), start_ticks=supervisor.start_ticks
         )
 
-    def status(self, units: Mapping[str, Unit], *, external_redis: bool) -> Status:
+    def saw(self, seen: Observation) -> None:
+        self.seen = seen
+        if seen.gateway_beats:
+            self._first_tokens.count(seen.taken_at, (beat.metrics for beat in seen.gateway_beats))
+
+    def status(self, units: Mapping[str, Unit], memory: Memory, *, external_redis: bool) -> Status:
         return Status(
             written_unix_s=time.time(),
             supervisor=self._supervisor,
             gateway=self._gateway(units.get(GATEWAY)),
             redis=self._external() if external_redis else self._valkey(units.get(VALKEY)),
-            models=self._models(units),
-            gpus=self.survey.gpus,
+            models=self._models(units, memory),
+            gpus=list(memory.gpus),
+            gpu_problem=memory.problem,
+            host=socket.gethostname(),
         )
 
     def _gateway(self, unit: Unit | None) -> GatewayStatus | None:
@@ -107,11 +125,14 @@ class Report:
             "append_only_file": bool(info["aof_enabled"]),
         }
 
-    def _models(self, units: Mapping[str, Unit]) -> list[ModelStatus]:
+    def _models(self, units: Mapping[str, Unit], memory: Memory) -> list[ModelStatus]:
         by_model: dict[str, list[WorkerStatus]] = {}
+        on_demand: set[str] = set()
         for unit in units.values():
             if isinstance(unit.wanted, WantedWorker):
-                worker = self._worker(unit, unit.wanted)
+                worker = self._worker(unit, unit.wanted, memory)
+                if unit.wanted.loads_on_demand:
+                    on_demand.add(unit.wanted.model)
                 by_model.setdefault(unit.wanted.model, []).append(worker)
         waiting = self.seen.waiting if self.seen else {}
         return [
@@ -122,12 +143,22 @@ class Report:
                 running=sum(worker.running for worker in workers),
                 tokens_per_s=round(sum(worker.tokens_per_s for worker in workers), 1),
                 workers=workers,
+                load="on-demand" if model in on_demand else "always",
+                pinned=model in memory.pinned,
+                first_token_p50_s=_rounded(self._first_tokens.quantiles(model).p50_s),
+                first_token_p99_s=_rounded(self._first_tokens.quantiles(model).p99_s),
             )
             for model, workers in by_model.items()
         ]
 
-    def _worker(self, unit: Unit, wanted: WantedWorker) -> WorkerStatus:
+    def _worker(self, unit: Unit, wanted: WantedWorker, memory: Memory) -> WorkerStatus:
         beat = unit.beat
+        places = [
+            (gpu.index, share)
+            for gpu in memory.gpus
+            for share in gpu.workers
+            if share.slot == unit.slot
+        ]
         return WorkerStatus(
             slot=unit.slot,
             name=unit.name,
@@ -136,13 +167,15 @@ class Report:
             engine=wanted.engine,
             env=wanted.env,
             stage=unit.stage,
-            version=beat.version if beat else "",
+            version=beat.version if beat else wanted.version,
             pid=_pid(unit),
             slots=beat.slots if beat else 0,
             running=beat.running if beat else 0,
             tokens_per_s=round(unit.throughput.per_second(time.monotonic()), 1),
             rss_mib=self._rss_mib(unit),
-            gpu_mib=_gpu_mib(self.survey.gpus, (entry.pid for entry in self._family(unit))),
+            gpus=[index for index, _ in places],
+            gpu_reserved_mib=sum(share.reserved_mib for _, share in places) if places else None,
+            gpu_mib=sum(share.used_mib for _, share in places) if places else None,
             restarts=unit.restarts,
             ready_after_s=beat.ready_after_s if beat else None,
             problem=unit.problem,
@@ -150,7 +183,7 @@ class Report:
 
     def _family(self, unit: Unit) -> list[Entry]:
         pid = _pid(unit)
-        return [] if pid is None else tree(self.survey.table, [pid])
+        return [] if pid is None or self.survey is None else tree(self.survey.table, [pid])
 
     def _rss_mib(self, unit: Unit) -> int | None:
         family = self._family(unit)
@@ -161,10 +194,8 @@ def _pid(unit: Unit) -> int | None:
     return unit.process.pid if unit.process is not None and not unit.has_exited else None
 
 
-def _gpu_mib(gpus: list[Gpu], pids: Iterable[int]) -> int | None:
-    used = [gpu.used_mib_by_pid.get(pid) for pid in pids for gpu in gpus]
-    known = [mib for mib in used if mib is not None]
-    return sum(known) if known else None
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def _url(host: str, port: int) -> str:

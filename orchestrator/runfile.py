@@ -23,6 +23,8 @@ class Run(msgspec.Struct, frozen=True):
     variables: dict[str, str]
     units: list[UnitRecord]
     is_stopping: bool = False
+    #: By model, what the operator said of it (`./ew pin`).
+    pins: dict[str, bool] = {}
 
 
 def path() -> Path:

@@ -92,10 +92,16 @@ def follow_to_the_end(answers: Iterable[Answer | None], stages: Stages) -> list[
 
 def explain_failures(outcomes: list[Outcome]) -> bool:
     """Say why units do not run. Answers whether there was anything to say."""
-    failed = [outcome for outcome in outcomes if outcome.state is not State.READY]
+    failed = [outcome for outcome in outcomes if _has_failed(outcome)]
     for outcome in failed:
         explain(outcome.slot, outcome.problem or Problem(f"{outcome.slot} does not run"))
     return bool(failed)
+
+
+def _has_failed(outcome: Outcome) -> bool:
+    if outcome.state is State.FAILED:
+        return True
+    return outcome.state is not State.READY and not outcome.note
 
 
 def explain(slot: str, problem: Problem) -> None:

@@ -41,14 +41,15 @@ def start_and_wait(request: Start) -> list[Outcome]:
         outcomes = follow_to_the_end(control.ask(request), Stages(Progress()))
     if outcomes is None:
         raise UserError("the supervisor has gone away", "see logs/supervisor.log; start again")
-    _say_what_ran_already(outcomes)
+    _say_why_nothing_was_done(outcomes)
     gateway = read_status().gateway
     if gateway is not None and gateway.state is State.READY:
         say(f"ew serves at {gateway.url}")
     return outcomes
 
 
-def _say_what_ran_already(outcomes: list[Outcome]) -> None:
+def _say_why_nothing_was_done(outcomes: list[Outcome]) -> None:
     for outcome in outcomes:
-        if outcome.note and outcome.slot != VALKEY and outcome.state is State.READY:
+        is_news = outcome.state in (State.READY, State.STOPPED) and outcome.slot != VALKEY
+        if outcome.note and is_news:
             say(f"{outcome.slot} {outcome.note}")

@@ -20,18 +20,48 @@ from orchestrator.diagnosis import Problem
 VERSION: Final = 1
 
 
-class Gpu(msgspec.Struct, frozen=True):
-    """One card. What the driver does not tell is null."""
+class GpuWorker(msgspec.Struct, frozen=True):
+    """A worker of ours on a GPU. `stage`: `planned` (it is yet to start), `starting`, `ready`, or
+    `releasing` (it has ended, and its memory is not free yet). It may have more than was
+    reserved; then the estimate was wrong, and the next start knows better."""
+
+    slot: str
+    stage: str
+    reserved_mib: int
+    used_mib: int
+
+
+class ForeignProcess(msgspec.Struct, frozen=True):
+    """Somebody else's process on a GPU; what is not known of it is empty or null."""
+
+    pid: int
+    user: str
+    command: str
+    used_mib: int | None
+
+
+class GpuStatus(msgspec.Struct, frozen=True):
+    """A GPU, or a MIG slice (`parent` is its GPU's UUID). `free_mib` is what the driver calls
+    free, `promised_mib` the part of it that is reserved for workers which have not taken it."""
 
     index: int
     uuid: str
     name: str
     total_mib: int
     used_mib: int
+    free_mib: int
+    promised_mib: int = 0
     utilization_percent: int | None = None
     temperature_c: int | None = None
-    #: Used MiB by pid; null where the driver does not say (as in a container's pid namespace).
-    used_mib_by_pid: dict[int, int | None] = {}
+    parent: str = ""
+    problem: str = ""
+    workers: tuple[GpuWorker, ...] = ()
+    foreign: tuple[ForeignProcess, ...] = ()
+
+    @property
+    def foreign_mib(self) -> int:
+        """What is known of it."""
+        return sum(each.used_mib or 0 for each in self.foreign)
 
 
 class SupervisorStatus(msgspec.Struct, frozen=True):
@@ -93,6 +123,9 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     running: int = 0
     tokens_per_s: float = 0.0
     rss_mib: int | None = None
+    #: The GPUs that it has a place on, and the memory there: promised, and measured.
+    gpus: list[int] = []
+    gpu_reserved_mib: int | None = None
     gpu_mib: int | None = None
     restarts: int = 0
     ready_after_s: float | None = None
@@ -100,7 +133,11 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 
 
 class ModelStatus(msgspec.Struct, frozen=True):
-    """A model and its workers. `state` is the best of theirs; `waiting` jobs are unclaimed."""
+    """A model and its workers. `state` is the best of theirs; `waiting` jobs are unclaimed.
+
+    `load` is `always` or `on-demand`. The time to the first token is that of the last minutes,
+    as clients saw it: half of the answers were faster than `first_token_p50_s`.
+    """
 
     id: str
     state: State
@@ -108,6 +145,10 @@ class ModelStatus(msgspec.Struct, frozen=True):
     running: int
     tokens_per_s: float
     workers: list[WorkerStatus]
+    load: str = "always"
+    pinned: bool = False
+    first_token_p50_s: float | None = None
+    first_token_p99_s: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -118,7 +159,10 @@ class Status(msgspec.Struct, frozen=True):
     gateway: GatewayStatus | None = None
     redis: RedisStatus | None = None
     models: list[ModelStatus] = []
-    gpus: list[Gpu] = []
+    gpus: list[GpuStatus] = []
+    #: Why the figures of the GPUs are not known, or not up to date.
+    gpu_problem: str = ""
+    host: str = ""
     v: int = VERSION
 
 

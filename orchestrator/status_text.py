@@ -8,8 +8,9 @@ from typing import Final, TextIO
 from contract.messages import State
 from orchestrator.diagnosis import Problem
 from orchestrator.status import (
+    ForeignProcess,
     GatewayStatus,
-    Gpu,
+    GpuStatus,
     ModelStatus,
     RedisStatus,
     Status,
@@ -40,7 +41,7 @@ class StatusText:
         return [
             *self._head(status, now_unix_s),
             *self._models(status.models, now_unix_s),
-            *self._gpus(status.gpus),
+            *self._gpus(status),
         ]
 
     def _head(self, status: Status, now: float) -> Iterator[str]:
@@ -106,6 +107,9 @@ class StatusText:
         for model in models:
             for worker in model.workers:
                 yield from self._worker(model, worker, width, now)
+            if model.first_token_p50_s is not None and model.first_token_p99_s is not None:
+                half, most = _seconds(model.first_token_p50_s), _seconds(model.first_token_p99_s)
+                yield self._style("dim", f"  first token: half within {half}, 99% within {most}")
 
     def _worker(
         self, model: ModelStatus, worker: WorkerStatus, width: int, now: float
@@ -121,23 +125,39 @@ class StatusText:
             f"{worker.engine} {worker.version}".strip(),
             f"env {worker.env}",
             _pid(worker.pid),
-            f"GPU {mebibytes(worker.gpu_mib)}" if worker.gpu_mib is not None else "",
+            _place(worker),
             _restarts(worker.restarts),
+            "pinned" if model.pinned else "",
             worker.stage,
         ]
         for line in _lines(facts, _WIDTH - 2):
             yield self._style("dim", f"  {line}")
         yield from self._problem(worker.state, worker.problem)
 
-    def _gpus(self, gpus: Sequence[Gpu]) -> Iterator[str]:
-        if gpus:
-            yield ""
-            yield self._style("bold", "GPU                              USED        OF  BUSY  TEMP")
-        for gpu in gpus:
-            busy = "-" if gpu.utilization_percent is None else f"{gpu.utilization_percent}%"
-            heat = "-" if gpu.temperature_c is None else f"{gpu.temperature_c}°C"
-            used, total = mebibytes(gpu.used_mib), mebibytes(gpu.total_mib)
-            yield f"{gpu.index} {gpu.name[:24]:24} {used:>10} {total:>10} {busy:>5} {heat:>5}"
+    def _gpus(self, status: Status) -> Iterator[str]:
+        if not status.gpus:
+            return
+        yield ""
+        head = f"{'USED':>9} {'RESERVED':>9} {'FREE':>9} {'OF':>9} {'BUSY':>5} {'TEMP':>5}"
+        yield self._style("bold", f"{'GPU':24} {head}")
+        for gpu in status.gpus:
+            yield from self._gpu(gpu)
+        if status.gpu_problem:
+            yield self._style("red", f"  {status.gpu_problem}")
+
+    def _gpu(self, gpu: GpuStatus) -> Iterator[str]:
+        busy = "-" if gpu.utilization_percent is None else f"{gpu.utilization_percent}%"
+        heat = "-" if gpu.temperature_c is None else f"{gpu.temperature_c}°C"
+        reserved = sum(worker.reserved_mib for worker in gpu.workers)
+        sizes = " ".join(
+            f"{mebibytes(mib):>9}" for mib in (gpu.used_mib, reserved, gpu.free_mib, gpu.total_mib)
+        )
+        name = f"  slice {gpu.uuid}" if gpu.parent else f"{gpu.index} {gpu.name}"
+        yield f"{name[:24]:24} {sizes} {busy:>5} {heat:>5}"
+        if gpu.problem:
+            yield self._style("red", f"  {gpu.problem}")
+        for process in gpu.foreign:
+            yield self._style("dim", f"  not ours: {_describe(process)}"[:_WIDTH])
 
     def _problem(self, state: State, problem: Problem | None) -> Iterator[str]:
         if problem is None or state in (State.READY, State.STOPPED):
@@ -164,6 +184,24 @@ def _lines(facts: Sequence[str], width: int) -> list[str]:
             lines[-1] += ","
             lines.append(fact)
     return lines
+
+
+def _place(worker: WorkerStatus) -> str:
+    """Where a worker is, and how much of its reservation it has taken."""
+    if worker.gpu_mib is None or worker.gpu_reserved_mib is None:
+        return ""
+    where = "+".join(str(index) for index in worker.gpus)
+    return f"GPU {where}: {mebibytes(worker.gpu_mib)} of {mebibytes(worker.gpu_reserved_mib)}"
+
+
+def _describe(process: ForeignProcess) -> str:
+    size = "some" if process.used_mib is None else mebibytes(process.used_mib)
+    who = f"{process.command} ({process.user}, pid {process.pid})"
+    return f"{size}, {who}" if process.command else f"{size}, pid {process.pid}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _pid(pid: int | None) -> str:

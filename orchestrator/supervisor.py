@@ -22,19 +22,33 @@ from orchestrator.control import (
     ControlServer,
     Finished,
     Follow,
+    Load,
+    Pin,
     Refused,
     Request,
     Start,
     Stop,
+    Unload,
 )
 from orchestrator.errors import UserError
 from orchestrator.fleet import Exited, Fleet
 from orchestrator.launch import Launcher
-from orchestrator.listeners import Listeners, Waiter, is_started_or_failed, is_stopped
+from orchestrator.listeners import (
+    IsSettled,
+    Listeners,
+    Waiter,
+    is_loaded_or_failed,
+    is_started_or_failed,
+    is_stopped,
+)
+from orchestrator.loader import Loader
+from orchestrator.memory.account import host_beat
+from orchestrator.memory.steward import Steward
 from orchestrator.observer import Observation, Observer, Subject, Survey
 from orchestrator.ports import free_port, require_free
 from orchestrator.process import Identity
 from orchestrator.publisher import Publisher
+from orchestrator.report import Memory
 from orchestrator.runfile import read_run
 from orchestrator.unit import Unit
 from orchestrator.valkey import embedded_url, socket_path
@@ -51,6 +65,9 @@ log = logging.getLogger(__name__)
 _PACE_S: Final = 1.0
 #: While something starts, people wait for it.
 _PACE_WHILE_STARTING_S: Final = 0.2
+_SURVEY_S: Final = 2.0
+#: While memory is on its way to or from a worker, others wait for it.
+_SURVEY_WHILE_UNSETTLED_S: Final = 0.3
 #: A supervisor that nobody gives anything to do leaves.
 _IDLE_FOR_S: Final = 10.0
 
@@ -80,7 +97,11 @@ class Supervisor:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._observer = Observer(self._subject, self._events.put_nowait)
         self._launcher = Launcher(embedded_url(), {})
-        self._fleet = Fleet(self._launcher, self._events.put_nowait, self._observer.forget_worker)
+        self._steward = Steward()
+        self._fleet = Fleet(
+            self._launcher, self._events.put_nowait, self._observer.forget_worker, self._steward
+        )
+        self._loader = Loader(self._fleet, self._steward)
         self._listeners = Listeners()
         self._publisher = Publisher(identity)
         self._external_redis: str | None = None
@@ -110,6 +131,7 @@ class Supervisor:
             event = await self._next_event()
             if event is not None:
                 self._handle(event)
+            self._loader.tend()
             self._fleet.tend(time.monotonic())
             self._publish()
 
@@ -131,8 +153,9 @@ class Supervisor:
             case Exited():
                 self._fleet.exited(event)
             case Observation():
-                self._publisher.report.seen = event
+                self._publisher.report.saw(event)
                 self._fleet.observed(event)
+                self._loader.observed(event)
             case Survey():
                 self._publisher.report.survey = event
                 self._fleet.surveyed(event)
@@ -153,6 +176,15 @@ class Supervisor:
                     self._start(connection, request)
                 case Stop():
                     self._stop(connection, request)
+                case Load(model=model):
+                    units = self._loader.load(model)
+                    self._await(connection, units, is_loaded_or_failed)
+                case Unload(model=model):
+                    units = self._loader.unload(model)
+                    self._await(connection, units, is_stopped)
+                case Pin(model=model, is_pinned=is_pinned):
+                    self._loader.pin(model, is_pinned=is_pinned)
+                    connection.finish(Finished([]))
                 case Follow():
                     self._listeners.follow(
                         connection, self._fleet.units, stop_at_end=request.stop_at_end
@@ -174,10 +206,25 @@ class Supervisor:
         now = time.monotonic()
         for each in wanted:
             self._fleet.want(each, now)
-        slots = [each.slot for each in wanted]
-        waiter = Waiter(connection, slots, is_started_or_failed, notes)
-        self._listeners.wait(waiter, self._fleet.units)
+        self._loader.started(request.workers)
+        units = [self._fleet.units[each.slot] for each in wanted]
+        for unit in units:
+            if unit.is_parked:
+                notes[unit.slot] = "loads at its first request"
+        self._await(connection, units, is_started_or_failed, notes)
         self._observer.look_now()
+        self._observer.survey_now()
+
+    def _await(
+        self,
+        connection: Connection,
+        units: list[Unit],
+        is_settled: IsSettled,
+        notes: dict[str, str] | None = None,
+    ) -> None:
+        """Answer when all of these units are settled."""
+        waiter = Waiter(connection, [unit.slot for unit in units], is_settled, notes or {})
+        self._listeners.wait(waiter, self._fleet.units)
 
     def _settle_redis(self, request: Start) -> None:
         """All processes of a run share one Redis; it is settled when the first starts."""
@@ -228,8 +275,7 @@ class Supervisor:
             unit.unwant()
         if request.now:
             self._fleet.kill(units)
-        waiter = Waiter(connection, [unit.slot for unit in units], is_stopped, {})
-        self._listeners.wait(waiter, self._fleet.units)
+        self._await(connection, units, is_stopped)
 
     def _workers(self, model: str) -> list[Unit]:
         """Raises `UserError` if there are none."""
@@ -262,6 +308,7 @@ class Supervisor:
         self._launcher.redis_url = run.redis_url or embedded_url()
         self._launcher.variables = run.variables
         self._fleet.take_over(run.units)
+        self._loader.restore(run.pins)
         if run.is_stopping:
             self._stop_everything(now=False)
 
@@ -270,12 +317,22 @@ class Supervisor:
         units = self._fleet.units.values()
         is_starting = any(unit.state is State.STARTING for unit in units)
         self._observer.pace_s = _PACE_WHILE_STARTING_S if is_starting else _PACE_S
+        is_unsettled = is_starting or self._steward.is_unsettled
+        self._observer.survey_pace_s = _SURVEY_WHILE_UNSETTLED_S if is_unsettled else _SURVEY_S
         gateway = self._fleet.units.get(GATEWAY)
         address = None
         if gateway is not None and isinstance(gateway.wanted, WantedGateway):
             address = (gateway.wanted.host, gateway.wanted.port)
         models = {each.wanted.model for each in units if isinstance(each.wanted, WantedWorker)}
-        return Subject(self._launcher.redis_url, frozenset(models), address) if units else None
+        if not units:
+            return None
+        return Subject(
+            self._launcher.redis_url,
+            frozenset(models),
+            address,
+            self._loader.standbys() if not self._is_stopping else {},
+            host_beat(self._steward.accounts()),
+        )
 
     def _publish(self) -> None:
         """Tell everybody what has changed: listeners, the run file, the status file."""
@@ -288,6 +345,8 @@ class Supervisor:
             variables=self._launcher.variables,
             is_stopping=self._is_stopping,
             has_changed=self._listeners.tell(units),
+            pins=self._loader.pins,
+            memory=Memory(self._steward.accounts(), self._steward.problem, self._loader.pinned()),
         )
         self._listeners.release(units)
 

@@ -22,6 +22,7 @@ _VALKEY_STOP_S: Final = 20.0
 #: A process that is still starting has nothing to finish, and may not even hear.
 _UNREADY_STOP_S: Final = 5.0
 _SERVER_START_S: Final = 60.0
+_ON_DEMAND: Final = "loads on demand"
 #: Beyond what the gateway grants open answers.
 _GATEWAY_STOP_MARGIN_S: Final = 5.0
 
@@ -39,6 +40,7 @@ class UnitRecord(msgspec.Struct, frozen=True):
     started_unix_s: float
     identity: Identity | None
     problem: Problem | None = None
+    is_parked: bool = False
 
 
 class Unit:
@@ -48,6 +50,8 @@ class Unit:
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
         self.is_desired = True
+        #: It shall run only when somebody asks for its model.
+        self.is_parked = False
         self.state = State.STOPPED
         self.stage = ""
         self.since_unix_s = time.time()
@@ -56,8 +60,14 @@ class Unit:
         self.log_start = 0
         self.started_unix_s = 0.0
         self.start_at = 0.0
+        #: Why it cannot be started at the moment, though it is due.
+        self.obstacle = ""
+        #: Why it has no place on a GPU yet (`Loader` finds it one, if it needs any).
+        self.no_place = "waiting for a place"
         self.ready_at: float | None = None
         self.ready_after_s: float | None = None
+        #: Whether the account knows what it took since it was ready.
+        self.is_measured = False
         #: Since when a ready process has given no sign of life.
         self.silent_since: float | None = None
         #: When patience with the present state ends: a start, or a stop, that takes too long.
@@ -110,6 +120,38 @@ class Unit:
         if self.process is None:
             self.enter(State.STOPPED)
 
+    def park(self) -> None:
+        """It shall not run until somebody asks for its model."""
+        self.is_parked = True
+        if self.process is None:
+            self.problem = None
+            self.enter(State.STOPPED, _ON_DEMAND)
+
+    def unpark(self, now: float) -> None:
+        """Somebody has asked for its model."""
+        if self.is_parked:
+            self.is_parked = False
+            self.want(self.wanted, now)
+
+    @property
+    def is_resting(self) -> bool:
+        """Parked, and nobody has asked for it."""
+        return self.is_parked and self.process is None and self.stage == _ON_DEMAND
+
+    @property
+    def shall_run(self) -> bool:
+        return self.is_desired and not self.is_parked
+
+    def hold_up(self, obstacle: str) -> None:
+        """It cannot be started now."""
+        self.obstacle = obstacle
+        self.enter(State.STARTING, obstacle)
+
+    def fail(self, problem: Problem) -> None:
+        """It is given up."""
+        self.problem = problem
+        self.enter(State.FAILED)
+
     def enter(self, state: State, stage: str = "") -> None:
         if state is not self.state:
             self.since_unix_s = time.time()
@@ -119,7 +161,7 @@ class Unit:
     @property
     def is_waiting(self) -> bool:
         """It is to be started, now or a little later."""
-        return self.is_desired and self.process is None and self.state is State.STARTING
+        return self.shall_run and self.process is None and self.state is State.STARTING
 
     def is_due(self, now: float) -> bool:
         return self.is_waiting and now >= self.start_at
@@ -128,6 +170,7 @@ class Unit:
         self.process = process
         self.name = name
         self.log_start = log_start
+        self.obstacle = ""
         self.started_unix_s = time.time()
         self.deadline = process.started + self.start_timeout_s
         self._reset()
@@ -205,6 +248,7 @@ class Unit:
             started_unix_s=self.started_unix_s,
             identity=self.process.identity if self.process else None,
             problem=self.problem,
+            is_parked=self.is_parked,
         )
 
     def _reset(self) -> None:
@@ -213,5 +257,6 @@ class Unit:
         self.condemned = ""
         self.ready_at = None
         self.ready_after_s = None
+        self.is_measured = False
         self.silent_since = None
         self.beat = None

@@ -42,6 +42,13 @@ class WantedWorker(msgspec.Struct, frozen=True, tag="worker"):
     python: str
     start_timeout_s: float
     spec: dict[str, Any]
+    #: The engine's, as its environment says; empty if it is not known.
+    version: str = ""
+
+    @property
+    def loads_on_demand(self) -> bool:
+        """Whether it is started by the first request, and not before."""
+        return bool(self.spec["model"].get("load") == "on-demand")
 
     @property
     def slot(self) -> str:

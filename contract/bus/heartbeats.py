@@ -17,7 +17,8 @@ _alive = Script("alive")
 
 
 class Heartbeats:
-    """Who is alive: the workers of a model, or (`gateways`) the gateway processes."""
+    """Who is alive: the workers of a model, the gateway processes (`gateways`), or the supervisors
+    (`hosts`)."""
 
     def __init__(self, db: RedisClient, tag: str) -> None:
         self.db = db

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from contract.bus.client import BLOCK_MS, RedisClient, Script, entries_of, last_id
+from contract.bus.standby import standby_key
 from contract.messages import WIRE_VERSION, Job, decode_job, encode_job
 
 GROUP: Final = "workers"
@@ -35,7 +36,7 @@ class QueueFull(Exception):
 
 
 class NotServed(Exception):
-    """No worker of this model is ready."""
+    """No worker of this model is ready, and nobody would start one for it."""
 
 
 class Conflict(Exception):
@@ -113,7 +114,7 @@ class JobQueue:
         bounds = [max_waiting, deadline_ms, KEEP_MS, int(must_be_served)]
         answer = await _enqueue(
             self.db,
-            [self.key, self.job_key(job.id), self._ready_key],
+            [self.key, self.job_key(job.id), self._ready_key, standby_key(self.model)],
             [GROUP, encode_job(job), digest, reply, first, *bounds],
         )
         match answer:
@@ -127,6 +128,10 @@ class JobQueue:
                 raise QueueFull(waiting)
             case _:
                 raise NotServed(self.model)
+
+    async def unfinished(self) -> int:
+        """How many jobs are not over: those that wait, and those that somebody holds."""
+        return int(await self.db.xlen(self.key))
 
     async def waiting(self) -> int:
         """How many jobs wait unclaimed."""

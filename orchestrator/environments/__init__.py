@@ -24,9 +24,9 @@ __all__ = [
 
 def resolve_engine(name: str) -> str:
     """The engine that is meant: `vllm` is `cuda-vllm` where an NVIDIA GPU is seen, else
-    `cpu-vllm`. Blocks for milliseconds."""
+    `cpu-vllm`. Blocks for milliseconds; for seconds if the driver hangs."""
     if name != "vllm":
         return name
-    from orchestrator.gpu import gpus
+    from orchestrator.memory.nvml import Nvml
 
-    return "cuda-vllm" if gpus() else "cpu-vllm"
+    return "cuda-vllm" if Nvml().snapshot().gpus else "cpu-vllm"

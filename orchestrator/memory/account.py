@@ -2,65 +2,62 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
+from contract.messages import GpuFigures, HostBeat, WorkerMemory
 from orchestrator.memory.attribution import GpuUse
-from orchestrator.memory.reservation import Reservation, Stage, measured
+from orchestrator.memory.reservation import Reservation, measured
 from orchestrator.memory.sizes import MIB
-
-
-class WorkerShare(msgspec.Struct, frozen=True):
-    """A worker of ours on a GPU. It may have more than was reserved; then the estimate was
-    wrong, and the next start knows better."""
-
-    slot: str
-    stage: Stage
-    reserved_mib: int
-    used_mib: int
-
-
-class ForeignShare(msgspec.Struct, frozen=True):
-    """Somebody else's process on a GPU; what is not known of it is empty or null."""
-
-    pid: int
-    user: str
-    command: str
-    used_mib: int | None
-
-
-class GpuAccount(msgspec.Struct, frozen=True):
-    """A GPU, or a MIG slice (`parent` is its GPU's UUID). `free_mib` is what the driver calls
-    free, `promised_mib` the part of it that is reserved for workers which have not taken it."""
-
-    index: int
-    uuid: str
-    name: str
-    total_mib: int
-    used_mib: int
-    free_mib: int
-    promised_mib: int
-    utilization_percent: int | None = None
-    temperature_c: int | None = None
-    parent: str = ""
-    problem: str = ""
-    workers: tuple[WorkerShare, ...] = ()
-    foreign: tuple[ForeignShare, ...] = ()
+from orchestrator.status import ForeignProcess, GpuStatus, GpuWorker
 
 
 def accounts(
     uses: Mapping[str, GpuUse], reservations: Iterable[Reservation]
-) -> tuple[GpuAccount, ...]:
+) -> tuple[GpuStatus, ...]:
     """One for each GPU or slice, in the driver's order."""
     held = list(reservations)
     return tuple(_account(use, held) for use in uses.values())
 
 
-def _account(use: GpuUse, reservations: list[Reservation]) -> GpuAccount:
+def host_beat(gpus: Iterable[GpuStatus]) -> HostBeat:
+    """The same, for those who look at Redis."""
+    cards = list(gpus)
+    return HostBeat(
+        host=socket.gethostname(),
+        gpus=tuple(_figures(gpu) for gpu in cards),
+        workers=tuple(
+            WorkerMemory(
+                model=share.slot.rpartition("-")[0],
+                slot=share.slot,
+                uuid=gpu.uuid,
+                reserved_bytes=share.reserved_mib * MIB,
+                used_bytes=share.used_mib * MIB,
+            )
+            for gpu in cards
+            for share in gpu.workers
+        ),
+    )
+
+
+def _figures(gpu: GpuStatus) -> GpuFigures:
+    return GpuFigures(
+        index=gpu.index,
+        uuid=gpu.uuid,
+        name=gpu.name,
+        total_bytes=gpu.total_mib * MIB,
+        used_bytes=gpu.used_mib * MIB,
+        promised_bytes=gpu.promised_mib * MIB,
+        foreign_bytes=gpu.foreign_mib * MIB,
+        utilization_percent=gpu.utilization_percent,
+        temperature_c=gpu.temperature_c,
+    )
+
+
+def _account(use: GpuUse, reservations: list[Reservation]) -> GpuStatus:
     gpu = use.gpu
     here = [each for each in reservations if gpu.uuid in each.reserved_bytes]
-    return GpuAccount(
+    return GpuStatus(
         index=gpu.index,
         uuid=gpu.uuid,
         name=gpu.name,
@@ -74,7 +71,7 @@ def _account(use: GpuUse, reservations: list[Reservation]) -> GpuAccount:
         problem=gpu.problem,
         workers=tuple(_share(each, use) for each in here),
         foreign=tuple(
-            ForeignShare(
+            ForeignProcess(
                 each.pid,
                 each.user,
                 each.command,
@@ -85,8 +82,8 @@ def _account(use: GpuUse, reservations: list[Reservation]) -> GpuAccount:
     )
 
 
-def _share(own: Reservation, use: GpuUse) -> WorkerShare:
-    return WorkerShare(
+def _share(own: Reservation, use: GpuUse) -> GpuWorker:
+    return GpuWorker(
         slot=own.slot,
         stage=own.stage,
         reserved_mib=own.reserved_bytes[use.gpu.uuid] // MIB,

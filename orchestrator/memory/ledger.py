@@ -106,8 +106,21 @@ class Ledger:
         free memory while they start."""
         with self._lock:
             own = self._held[slot]
-            reasons = (self._obstacle_on(uuid, own, uses) for uuid in own.reserved_bytes)
-            return next(filter(None, reasons), "")
+            turns = (self._predecessor_on(uuid, own) for uuid in own.reserved_bytes)
+            faults = (self._fault_of(uuid, own, uses) for uuid in own.reserved_bytes)
+            return next(filter(None, (*turns, *faults)), "")
+
+    def lost(self, uses: Mapping[str, GpuUse]) -> list[str]:
+        """Whose place is not there any more, before they took it: the GPU is in trouble, or
+        somebody else has the memory. They should be given another."""
+        with self._lock:
+            planned = [each for each in self._held.values() if each.stage == "planned"]
+            return [
+                each.slot
+                for each in planned
+                if not any(self._predecessor_on(uuid, each) for uuid in each.reserved_bytes)
+                and any(self._fault_of(uuid, each, uses) for uuid in each.reserved_bytes)
+            ]
 
     def start(self, slot: str, uses: Mapping[str, GpuUse]) -> None:
         """A worker starts now: remember what was in use before."""
@@ -196,7 +209,8 @@ class Ledger:
             problem=gpu.problem,
         )
 
-    def _obstacle_on(self, uuid: str, own: Reservation, uses: Mapping[str, GpuUse]) -> str:
+    def _predecessor_on(self, uuid: str, own: Reservation) -> str:
+        """Whose start or end it has to wait for."""
         for other in self._others_on(uuid, own.slot):
             if other.stage == "starting":
                 return f"`{other.slot}` is starting on the same GPU"
@@ -204,6 +218,10 @@ class Ledger:
                 return f"the GPU memory of `{other.slot}` is not free yet"
         if own.stage == "releasing":
             return "the GPU memory of its last run is not free yet"
+        return ""
+
+    def _fault_of(self, uuid: str, own: Reservation, uses: Mapping[str, GpuUse]) -> str:
+        """Why its place cannot be had."""
         use = uses.get(uuid)
         if use is None or use.gpu.problem:
             return f"GPU {uuid} {use.gpu.problem if use else 'is not there any more'}"

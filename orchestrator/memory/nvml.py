@@ -86,6 +86,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     taken_unix_s: float
     gpus: tuple[Gpu, ...] = ()
     driver_version: str = ""
+    #: The newest version of CUDA that the driver supports, such as `12.8`.
+    cuda_version: str = ""
     problem: str = ""
 
     @property
@@ -131,12 +133,13 @@ class NvmlReader:
         try:
             self._open()
             version = _text(pynvml.nvmlSystemGetDriverVersion())
+            cuda = _ask(pynvml.nvmlSystemGetCudaDriverVersion) or 0
             count = pynvml.nvmlDeviceGetCount()
             gpus = tuple(self._card(index) for index in range(count))
         except pynvml.NVMLError as error:
             self._close()
             return Snapshot(now, tuple(self._known.values()), problem=_explain(error))
-        return Snapshot(now, gpus, version)
+        return Snapshot(now, gpus, version, f"{cuda // 1000}.{cuda % 1000 // 10}")
 
     def _open(self) -> None:
         if not self._is_open:

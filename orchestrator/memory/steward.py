@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from contract.config import ModelConfig
 from orchestrator.errors import UserError
-from orchestrator.memory.account import GpuAccount, accounts
+from orchestrator.memory.account import accounts
 from orchestrator.memory.attribution import GpuUse, attribute
 from orchestrator.memory.checkpoint import ModelNotHere
 from orchestrator.memory.demand import Need, need_of
@@ -23,9 +23,11 @@ from orchestrator.memory.footprints import Footprints, footprint_key, footprints
 from orchestrator.memory.ledger import Ledger, ledger_path
 from orchestrator.memory.nvml import Snapshot, restricted
 from orchestrator.memory.placement import room_to_keep
+from orchestrator.memory.places import Demand, Device, Refusal
 from orchestrator.memory.reservation import Reservation
 from orchestrator.memory.running import Card
 from orchestrator.memory.sizes import MIB
+from orchestrator.status import GpuStatus
 from orchestrator.wanted import WantedWorker
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,8 @@ class Steward:
         self._footprints = Footprints(footprints_path())
         self._ledger = Ledger(ledger_path(), self._footprints)
         self._uses: dict[str, GpuUse] = {}
+        #: When the GPUs were last looked at, on the monotonic clock.
+        self._seen_at: float | None = None
         self._problem = "the GPUs have not been looked at yet"
 
     @property
@@ -57,8 +61,23 @@ class Steward:
         start all the same and their engines take what they take; else they wait."""
         return self._problem
 
-    def observed(self, snapshot: Snapshot, families: Mapping[str, Collection[int]]) -> None:
-        """The GPUs as they are now, and the pids of each worker with all that it started."""
+    @property
+    def has_looked(self) -> bool:
+        """Whether it is known what GPUs there are; until then nothing should be started."""
+        return self._seen_at is not None
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether memory is on its way to or from a worker, so that a close look is worth it."""
+        stages = {each.stage for each in self._ledger.reservations}
+        return not stages.isdisjoint(("planned", "starting", "releasing"))
+
+    def observed(
+        self, snapshot: Snapshot, families: Mapping[str, Collection[int]], taken_at: float = 0.0
+    ) -> None:
+        """The GPUs as they were from `taken_at` (monotonic) on, and the pids of each worker with
+        all that it started."""
+        self._seen_at = taken_at
         self._problem = snapshot.problem or ("" if snapshot.gpus else "the driver shows no GPU")
         if self._problem and self._uses:
             return
@@ -67,41 +86,60 @@ class Steward:
         for notice in self._ledger.observe(self._uses):
             log.warning("%s", notice)
 
-    def reserve(self, workers: Iterable[WantedWorker]) -> dict[str, UserError]:
+    def reserve(
+        self, workers: Iterable[WantedWorker], later: Iterable[WantedWorker] = ()
+    ) -> dict[str, UserError]:
         """Promise places to workers that shall be started, all at once, so that they share what
-        there is. Those that are loaded on demand get none yet, but room is left for them.
-        Answers why some cannot have a place."""
+        there is. Room is left for those that may be loaded `later`. Answers why some cannot have
+        a place."""
         if not self._uses:
             return {}
         refused: dict[str, UserError] = {}
-        always: list[tuple[Need, str]] = []
-        later = []
-        for worker in workers:
-            try:
-                need = self._need(worker)
-            except UserError as error:
-                refused[worker.slot] = error
-                continue
-            if need is not None and need.model.load == "on-demand":
-                later.append(need.demand(worker.slot))
-            elif need is not None:
-                always.append((need, worker.slot))
-        kept = room_to_keep(later, self._ledger.devices(self._uses))
-        placement = self._ledger.reserve(always, self._uses, kept)
-        for refusal in placement.refusals:
-            hint = "`./ew estimate` shows every part; a smaller `max_model_len` needs less"
-            refused[refusal.slot] = UserError(str(refusal), hint)
+        needs = self._needs(workers, refused)
+        demands = [need.demand(slot) for need, slot in self._needs(later, {})]
+        kept = room_to_keep(demands, self.devices)
+        for refusal in self._ledger.reserve(needs, self._uses, kept).refusals:
+            refused[refusal.slot] = refused_for(refusal)
         return refused
+
+    def demands(self, workers: Iterable[WantedWorker]) -> tuple[Demand, ...]:
+        """What those of these workers demand that have no place yet. Raises `UserError` if a
+        model's files do not say."""
+        if not self._uses:
+            return ()
+        needs = ((self._need(each), each.slot) for each in workers if each.slot not in self._slots)
+        return tuple(need.demand(slot) for need, slot in needs if need is not None)
+
+    @property
+    def devices(self) -> list[Device]:
+        """The GPUs as places."""
+        return self._ledger.devices(self._uses)
+
+    @property
+    def reservations(self) -> list[Reservation]:
+        return self._ledger.reservations
+
+    def load_s(self, worker: WantedWorker) -> float | None:
+        """How long its model takes to load, if that was ever measured."""
+        try:
+            need = self._need(worker) if self._uses else None
+        except UserError:
+            return None
+        return need.footprint.load_s if need and need.footprint else None
+
+    def lost_places(self) -> list[str]:
+        """The workers that need another place before they start."""
+        return [] if self._problem else self._ledger.lost(self._uses)
 
     def obstacle(self, slot: str) -> str:
         """Why a worker has to wait before it starts; empty if it need not."""
-        if slot not in self._slots():
+        if slot not in self._slots:
             return ""
         return self._problem or self._ledger.obstacle(slot, self._uses)
 
-    def start(self, worker: WantedWorker, version: str = "") -> Grant:
-        """A worker is started now. `version` is its engine's, if that is known."""
-        reservation = self._slots().get(worker.slot)
+    def start(self, worker: WantedWorker) -> Grant:
+        """A worker is started now."""
+        reservation = self._slots.get(worker.slot)
         if reservation is None:
             return Grant({}, {})
         self._ledger.start(worker.slot, self._uses)
@@ -111,15 +149,21 @@ class Steward:
             "gpu_memory_fraction": assignment.gpu_memory_fraction,
         }
         has_slices = any(uuid.startswith("MIG-") for uuid in assignment.uuids)
-        by_uuid = has_slices or _takes_uuids(worker.engine, version)
+        by_uuid = has_slices or _takes_uuids(worker.engine, worker.version)
         return Grant(spec, assignment.environment(by_uuid=by_uuid))
 
-    def ready(self, slot: str, *, version: str, load_s: float) -> None:
-        """A worker is ready, and `observed` has been called since."""
-        if slot in self._slots():
-            own = self._ledger.ready(slot, self._uses, version=version, load_s=load_s)
-            used = {uuid: f"{size // MIB} MiB" for uuid, size in own.used_bytes.items()}
-            log.info("%s has %s of GPU memory", slot, used)
+    def ready(self, slot: str, *, since: float, version: str, load_s: float) -> bool:
+        """A worker is ready since then (monotonic). False if the GPUs have not been looked at
+        since, and it has to be said again."""
+        own = self._slots.get(slot)
+        if own is None or own.stage == "ready":
+            return True
+        if self._seen_at is None or self._seen_at < since:
+            return False
+        own = self._ledger.ready(slot, self._uses, version=version, load_s=load_s)
+        used = {uuid: f"{size // MIB} MiB" for uuid, size in own.used_bytes.items()}
+        log.info("%s has %s of GPU memory", slot, used)
+        return True
 
     def ended(self, slot: str, *, returns: bool) -> None:
         """A worker has ended. If it `returns`, its place is kept for it."""
@@ -129,18 +173,36 @@ class Steward:
         """These workers of a former supervisor still run."""
         self._ledger.adopt(running)
 
-    def accounts(self) -> tuple[GpuAccount, ...]:
+    def accounts(self) -> tuple[GpuStatus, ...]:
         """Every GPU, as `status` shows it."""
         return accounts(self._uses, self._ledger.reservations)
 
+    @property
     def _slots(self) -> dict[str, Reservation]:
         return {each.slot: each for each in self._ledger.reservations}
+
+    def _needs(
+        self, workers: Iterable[WantedWorker], refused: dict[str, UserError]
+    ) -> list[tuple[Need, str]]:
+        """The needs of those that need GPU memory, with their slots. Notes whose is not known."""
+        found = []
+        for worker in workers:
+            try:
+                need = self._need(worker)
+            except UserError as error:
+                refused[worker.slot] = error
+                continue
+            if need is not None:
+                found.append((need, worker.slot))
+        return found
 
     def _need(self, worker: WantedWorker) -> Need | None:
         model = ModelConfig.model_validate(worker.spec["model"])
         card = self._largest_card()
         try:
-            return need_of(worker.model, model, worker.engine, card, self._footprints)
+            return need_of(
+                worker.model, model, worker.engine, card, self._footprints, worker.version
+            )
         except ModelNotHere:
             return _blind_need(worker, model, card)
 
@@ -148,6 +210,12 @@ class Steward:
         """Engines reserve more for themselves on larger ones."""
         largest = max(self._uses.values(), key=lambda use: use.total_bytes)
         return Card(largest.gpu.name, largest.total_bytes)
+
+
+def refused_for(refusal: Refusal) -> UserError:
+    """A refusal with its next step."""
+    hint = "`./ew estimate` shows every part; a smaller `max_model_len` needs less"
+    return UserError(str(refusal), hint)
 
 
 def _blind_need(worker: WantedWorker, model: ModelConfig, card: Card) -> Need:

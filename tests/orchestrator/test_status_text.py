@@ -7,8 +7,10 @@ import io
 from contract.messages import State
 from orchestrator.diagnosis import Problem
 from orchestrator.status import (
+    ForeignProcess,
     GatewayStatus,
-    Gpu,
+    GpuStatus,
+    GpuWorker,
     ModelStatus,
     RedisStatus,
     Status,
@@ -63,7 +65,20 @@ def test_all_of_it_fits_in_80_columns() -> None:
             State.READY, True, NOW - 100_000, "Valkey", "9.1.2", 4194304, 1234.5, 54321, True
         ),
         models=[model(busy)],
-        gpus=[Gpu(0, "GPU-1", "NVIDIA H200", 143771, 120000, 98, 71)],
+        gpus=[
+            GpuStatus(
+                index=0,
+                uuid="GPU-1",
+                name="NVIDIA H200 NVL 141GB HBM3e",
+                total_mib=143771,
+                used_mib=120000,
+                free_mib=23771,
+                utilization_percent=98,
+                temperature_c=71,
+                workers=(GpuWorker("llama-8b-0", "ready", 130000, 119000),),
+                foreign=(ForeignProcess(99, "bob", "python " + "x" * 99, 512),),
+            )
+        ],
     )
     text = text_of(full)
     assert max(map(len, text.splitlines())) <= 80

@@ -6,6 +6,8 @@ step, as in a real engine. `engine_args` set the script for every job:
     tokens_per_s (200)       steps per second
     first_token_delay_s (0)  before the first token
     load_s (0)               the start takes this long
+    allocate_mib (0)         GPU memory that it pretends to take, where PYNVML_SCENE names the
+                             script of a driver that is not real
     fail_at, hang_at, crash_at   at this token the job fails, the engine hangs, the process dies
     default_tokens (64)      length of an answer when the request gives none
 
@@ -15,11 +17,13 @@ A prompt (its last message) may hold `[[fail_at=3]]` and the like, for that job 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from contract.config import WorkerSpec
@@ -41,6 +45,7 @@ class Script:
     tokens_per_s: float = 200.0
     first_token_delay_s: float = 0.0
     load_s: float = 0.0
+    allocate_mib: float = 0.0
     fail_at: float = -1
     hang_at: float = -1
     crash_at: float = -1
@@ -73,6 +78,7 @@ class MockEngine:
         self.steps = 0
 
     async def start(self, outbox: Outbox) -> EngineReport:
+        _allocate(int(self._script.allocate_mib))
         await asyncio.sleep(self._script.load_s)
         self._outbox = outbox
         self._stepping = asyncio.create_task(self._step_forever())
@@ -158,6 +164,17 @@ class MockEngine:
             del self._running[job_id]
             reasons: tuple[FinishReason, ...] = tuple("length" for _ in running.choices)
             self._outbox.done(job_id, reasons, running.prompt_tokens)
+
+
+def _allocate(mib: int) -> None:
+    """Tell a scripted driver that this process has memory on each of its GPUs."""
+    scene = os.environ.get("PYNVML_SCENE")
+    if not scene or not mib:
+        return
+    uuids = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    lines = [json.dumps({"pid": os.getpid(), "uuid": uuid, "mib": mib}) for uuid in uuids]
+    with Path(f"{scene}.allocations").open("a") as allocations:
+        allocations.write("".join(f"{line}\n" for line in lines))
 
 
 def _last_message(job: Job) -> str:

@@ -1,5 +1,5 @@
 -- Put a job on its model's queue, once: asking again for the same job answers what became of it.
--- KEYS: queue, job, ready workers
+-- KEYS: queue, job, ready workers, standby
 -- ARGV: group, payload, digest, reply stream, first reply id, max waiting, deadline ms, keep ms, must be served (1 or 0)
 -- Answers {'queued', waiting}, {'known', digest, reply, first, state}, {'full', waiting} or {'unserved'}.
 local known = redis.call('HMGET', KEYS[2], 'digest', 'reply', 'first', 'state')
@@ -8,7 +8,8 @@ if known[4] then
 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-if ARGV[9] == '1' and redis.call('ZCOUNT', KEYS[3], now, '+inf') == 0 then
+if ARGV[9] == '1' and redis.call('ZCOUNT', KEYS[3], now, '+inf') == 0
+    and redis.call('EXISTS', KEYS[4]) == 0 then
   return {'unserved'}
 end
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])

@@ -24,7 +24,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     needed = {name for mark in metafunc.definition.iter_markers("needs") for name in mark.args}
     engines = [
-        pytest.param(engine, id=engine.name, marks=engine.marks)
+        pytest.param(
+            engine, id=engine.name, marks=(*engine.marks, pytest.mark.xdist_group(engine.name))
+        )
         for engine in ENGINES
         if needed <= engine.can
     ]

@@ -10,7 +10,7 @@ from tests.engines.contract.conftest import Served
 from tests.engines.contract.harness import Client
 from tests.engines.contract.questions import COUNT
 
-LONG = {"ignore_eos": True, "max_tokens": 400}
+LONG = {"ignore_eos": True, "max_tokens": 1500}
 
 
 async def test_a_worker_killed_mid_answer_is_followed_by_another(

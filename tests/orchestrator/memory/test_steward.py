@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,20 @@ def steward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> St
 
 def worker(model: str, path: Path | str, replica: int = 0, **settings: Any) -> WantedWorker:
     engine = settings.pop("engine", "cuda-vllm")
+    version = settings.pop("version", "")
     config = {"engine": engine, "model_path": str(path), "max_model_len": 4096, **settings}
     spec = {"model_id": model, "engine": engine, "env": "e", "model": config}
-    return WantedWorker(model, replica, engine, "e", "python", 60.0, spec)
+    return WantedWorker(model, replica, engine, "e", "python", 60.0, spec, version)
 
 
 def test_a_grant_has_exact_numbers_and_names_the_gpu(
     steward: Steward, scene: Scene, make_model: MakeModel
 ) -> None:
     steward.observed(scene.snapshot(), {})
-    one = worker("a", make_model(QWEN2_7B), max_batch_size=16)
+    one = worker("a", make_model(QWEN2_7B), max_batch_size=16, version="0.26.0")
     assert steward.reserve([one]) == {}
     assert steward.obstacle("a-0") == ""
-    grant = steward.start(one, "0.26.0")
+    grant = steward.start(one)
     assert grant.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a"
     assert grant.spec["kv_cache_bytes"] == (16 * 4096 + 16) * 57_344
     assert 0.2 < grant.spec["gpu_memory_fraction"] < 0.3
@@ -51,9 +53,9 @@ def test_engines_that_do_not_know_uuids_get_indices(
     steward: Steward, scene: Scene, make_model: MakeModel, version: str, name: str
 ) -> None:
     steward.observed(scene.snapshot(), {})
-    one = worker("a", make_model(QWEN2_7B))
+    one = worker("a", make_model(QWEN2_7B), version=version)
     steward.reserve([one])
-    environment = steward.start(one, version).environment
+    environment = steward.start(one).environment
     assert environment == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": name}
 
 
@@ -94,7 +96,7 @@ def test_models_on_demand_get_no_place_but_leave_to_find_one(
     steward.observed(scene.snapshot(), {})
     path = make_model(QWEN2_7B)
     greedy = worker("a", path, max_batch_size=512, max_model_len=32768)
-    assert steward.reserve([greedy, worker("b", path, load="on-demand")]) == {}
+    assert steward.reserve([greedy], [worker("b", path, load="on-demand")]) == {}
     (account,) = steward.accounts()
     (only,) = account.workers
     assert only.slot == "a-0"
@@ -108,7 +110,7 @@ def test_without_nvml_workers_start_without_an_account(steward: Steward, scene: 
     assert steward.reserve([one]) == {}
     assert steward.obstacle("a-0") == ""
     assert steward.start(one) == ({}, {})
-    steward.ready("a-0", version="1", load_s=1.0)
+    assert steward.ready("a-0", since=0.0, version="1", load_s=1.0)
     steward.ended("a-0", returns=False)
     assert "no NVIDIA driver" in steward.problem
 
@@ -185,3 +187,16 @@ def test_a_successor_knows_the_places_of_its_predecessor(steward: Steward, scene
     successor.observed(scene.snapshot(), {})
     assert [each.slot for each in successor.accounts()[0].workers] == ["a-0"]
     assert successor.accounts()[0].workers[0].reserved_mib * 2**20 == 4 * GIB
+
+
+def test_a_worker_is_measured_only_by_a_look_at_it(steward: Steward, scene: Scene) -> None:
+    steward.observed(scene.snapshot(), {}, taken_at=1.0)
+    mock = worker("a", "none", engine="mock", engine_args={"allocate_mib": 4096})
+    steward.reserve([mock])
+    steward.start(mock)
+    assert not steward.ready("a-0", since=2.0, version="1", load_s=1.0)
+    scene.allocate(3000)
+    steward.observed(scene.snapshot(), {"a-0": {os.getpid()}}, taken_at=3.0)
+    assert steward.ready("a-0", since=2.0, version="1", load_s=1.0)
+    (share,) = steward.accounts()[0].workers
+    assert (share.stage, share.used_mib) == ("ready", 3000)

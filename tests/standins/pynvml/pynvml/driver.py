@@ -113,6 +113,9 @@ class ScriptedDriver:
     def _version(self, scene: Any, buffer: Any, _: Any) -> None:
         buffer.value = scene.get("driver_version", "580.95.05").encode()
 
+    def _cuda_version(self, scene: Any, out: Any) -> None:
+        out._obj.value = scene.get("cuda_version", 13000)
+
     def _count(self, scene: Any, out: Any) -> None:
         out._obj.value = len(scene.get("cards", []))
 
@@ -248,6 +251,7 @@ _METHODS = {
     "nvmlInitWithFlags": "_init",
     "nvmlShutdown": "_shutdown",
     "nvmlSystemGetDriverVersion": "_version",
+    "nvmlSystemGetCudaDriverVersion": "_cuda_version",
     "nvmlDeviceGetCount_v2": "_count",
     "nvmlDeviceGetHandleByIndex_v2": "_by_index",
     "nvmlDeviceGetHandleByUUID": "_by_uuid",

@@ -1,0 +1,22 @@
+"""`ew unload`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.control import Unload
+from orchestrator.residency import change_residency
+from orchestrator.terminal import say
+
+
+def unload(
+    model: Annotated[str, typer.Argument(help="A model that is loaded on demand.")],
+) -> None:
+    """Unload a model, until it is asked for again.
+
+    Its open answers may end first; jobs that wait for it load it again.
+    """
+    change_residency(Unload(model))
+    say(f"{model} is unloaded until it is asked for")

@@ -1,0 +1,79 @@
+"""How fast answers began in the last minutes, from the histograms that gateways publish."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple, TypeAlias
+
+_WINDOW_S: Final = 300.0
+_BUCKET: Final = re.compile(
+    r'^ew_first_token_seconds_bucket\{[^}]*?le="([^"]+)"[^}]*\} ([0-9.e+]+)$', re.MULTILINE
+)
+_MODEL: Final = re.compile(r'[{,]model="([^"]*)"')
+
+#: Answers that began within so many seconds (the key), by bucket and cumulative.
+Buckets: TypeAlias = dict[float, float]
+
+
+class Quantiles(NamedTuple):
+    """Seconds; None if nothing was answered."""
+
+    p50_s: float | None = None
+    p99_s: float | None = None
+
+
+class FirstTokens:
+    """By model, from the metrics of all gateway processes. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._readings: deque[tuple[float, dict[str, Buckets]]] = deque()
+
+    def count(self, now: float, texts: Iterable[str]) -> None:
+        """Take the counters as they stand, in Prometheus' text format."""
+        total: dict[str, Buckets] = {}
+        for text in texts:
+            for model, bound, count in _buckets(text):
+                buckets = total.setdefault(model, {})
+                buckets[bound] = buckets.get(bound, 0.0) + count
+        self._readings.append((now, total))
+        while len(self._readings) > 2 and self._readings[1][0] < now - _WINDOW_S:
+            self._readings.popleft()
+
+    def quantiles(self, model: str) -> Quantiles:
+        """Over the window, or since the gateways started if that is shorter."""
+        if not self._readings:
+            return Quantiles()
+        newest = self._readings[-1][1].get(model, {})
+        oldest = self._readings[0][1].get(model, {}) if len(self._readings) > 1 else {}
+        grown = {bound: count - oldest.get(bound, 0.0) for bound, count in newest.items()}
+        if any(count < 0 for count in grown.values()):
+            # A gateway has started anew; its counters have, too.
+            grown = newest
+        return Quantiles(quantile(0.5, grown), quantile(0.99, grown))
+
+
+def quantile(part: float, buckets: Mapping[float, float]) -> float | None:
+    """The value below which that part of the observations lies, with those of a bucket spread
+    evenly over it, as `histogram_quantile` of Prometheus has it; None without observations."""
+    bounds = sorted(buckets)
+    if not bounds or buckets[bounds[-1]] <= 0:
+        return None
+    rank = part * buckets[bounds[-1]]
+    lower, below = 0.0, 0.0
+    for bound in bounds:
+        if buckets[bound] >= rank:
+            if bound == float("inf"):
+                return lower
+            inside = buckets[bound] - below
+            return lower + (bound - lower) * ((rank - below) / inside if inside else 1.0)
+        lower, below = bound, buckets[bound]
+    return None
+
+
+def _buckets(text: str) -> Iterator[tuple[str, float, float]]:
+    for match in _BUCKET.finditer(text):
+        model = _MODEL.search(match[0])
+        if model is not None:
+            yield model[1], float(match[1]), float(match[2])

@@ -1,0 +1,389 @@
+"""Which models are loaded: those that always shall be, and the others while they are asked for.
+
+The loader finds places on the GPUs for workers that shall start, and parks and unparks the models
+that are loaded on demand. `orchestrator.memory.eviction` decides who goes for whom; the fleet
+starts and stops.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from contract.bus.standby import Standby
+from contract.config import ModelConfig
+from contract.messages import State
+from orchestrator.diagnosis import Problem
+from orchestrator.errors import UserError
+from orchestrator.fleet import Fleet
+from orchestrator.memory.eviction import (
+    CannotLoad,
+    Decision,
+    Load,
+    MakeRoom,
+    Policy,
+    Resident,
+    Wait,
+    Wish,
+    decide,
+    idle_too_long,
+)
+from orchestrator.memory.steward import Steward, refused_for
+from orchestrator.observer import Observation
+from orchestrator.unit import Unit
+from orchestrator.wanted import WantedWorker
+
+log = logging.getLogger(__name__)
+#: A model that could not be loaded may be asked for again after this long.
+_TRY_AGAIN_S: Final = 30.0
+
+
+class Model:
+    """A model with its workers, and when it was asked for. Times are Unix seconds."""
+
+    def __init__(self, worker: WantedWorker) -> None:
+        self.id = worker.model
+        self.config = ModelConfig.model_validate(worker.spec["model"])
+        self.units: list[Unit] = []
+        self.workers: list[WantedWorker] = []
+        #: The operator's word, which goes before the configuration's.
+        self.pin: bool | None = None
+        #: Since when somebody waits for it who has not got it yet.
+        self.wanted_since: float | None = None
+        #: Whether the operator is among them.
+        self.is_asked_for = False
+        self.last_used = time.time()
+        self.loaded_at: float | None = None
+        self.load_s: float | None = None
+        self.jobs_total = 0
+        self.unfinished = 0
+        #: What stands between it and its place.
+        self.waits_for = ""
+
+    @property
+    def is_on_demand(self) -> bool:
+        return self.config.load == "on-demand"
+
+    @property
+    def is_pinned(self) -> bool:
+        return self.config.pinned if self.pin is None else self.pin
+
+    @property
+    def is_ready(self) -> bool:
+        return all(unit.state is State.READY for unit in self.units)
+
+    @property
+    def is_parked(self) -> bool:
+        return all(unit.is_parked for unit in self.units)
+
+    @property
+    def is_leaving(self) -> bool:
+        return any(unit.process is not None and not unit.shall_run for unit in self.units)
+
+    @property
+    def running(self) -> int:
+        return sum(unit.beat.running for unit in self.units if unit.beat)
+
+    @property
+    def problem(self) -> Problem | None:
+        """Why it was given up."""
+        failed = (unit.problem for unit in self.units if unit.state is State.FAILED)
+        return next((problem for problem in failed if problem), None)
+
+    def park(self) -> None:
+        self.wanted_since, self.is_asked_for, self.waits_for = None, False, ""
+        for unit in self.units:
+            unit.park()
+
+    def want(self, now: float) -> None:
+        self.wanted_since = self.wanted_since or now
+
+
+class Loader:
+    """`tend` is to be called whenever something has been seen or asked."""
+
+    def __init__(self, fleet: Fleet, steward: Steward, policy: Policy | None = None) -> None:
+        self._fleet = fleet
+        self._steward = steward
+        self._policy = policy or Policy()
+        self._models: dict[str, Model] = {}
+
+    @property
+    def pins(self) -> dict[str, bool]:
+        """What the operator has pinned, or unpinned, against the configuration."""
+        return {model.id: model.pin for model in self._models.values() if model.pin is not None}
+
+    def pinned(self) -> frozenset[str]:
+        """The models that are never unloaded for another."""
+        return frozenset(model.id for model in self._models.values() if model.is_pinned)
+
+    def restore(self, pins: Mapping[str, bool]) -> None:
+        """Go on where a former supervisor ended."""
+        self._group()
+        for model_id in pins.keys() & self._models.keys():
+            self._models[model_id].pin = pins[model_id]
+
+    def started(self, workers: Iterable[WantedWorker]) -> None:
+        """These were asked to start: those that load on demand wait for their first request."""
+        self._group()
+        for worker in workers:
+            model = self._models[worker.model]
+            if worker.loads_on_demand and all(unit.process is None for unit in model.units):
+                model.config = ModelConfig.model_validate(worker.spec["model"])
+                model.park()
+
+    def load(self, model_id: str) -> list[Unit]:
+        """Load a model as if it were asked for. Raises `UserError`."""
+        model = self._on_demand(model_id)
+        if not model.is_ready:
+            if model.problem:
+                model.park()
+            model.want(time.time())
+            model.is_asked_for = True
+            self._wait(model, "asked for")
+        model.last_used = time.time()
+        return model.units
+
+    def unload(self, model_id: str) -> list[Unit]:
+        """Unload a model, until it is asked for again. Raises `UserError`."""
+        model = self._on_demand(model_id)
+        model.park()
+        return model.units
+
+    def pin(self, model_id: str, *, is_pinned: bool) -> None:
+        """Never unload a model for another, or do again. Raises `UserError`."""
+        self._on_demand(model_id).pin = is_pinned
+
+    def observed(self, seen: Observation) -> None:
+        """Take note of who asks for what."""
+        now = time.time()
+        self._group()
+        for model in self._models.values():
+            if model.id in seen.unfinished:
+                _note_use(model, seen.unfinished[model.id], now)
+
+    def tend(self) -> None:
+        """Find places, and let models come and go."""
+        self._group()
+        if not self._steward.has_looked:
+            return
+        now = time.time()
+        self._forget_failures(now)
+        self._give_places_back()
+        self._unload_idle(now)
+        self._place_the_waiting()
+        self._decide(now)
+
+    def standbys(self) -> dict[str, Standby]:
+        """What gateways shall know of the models that are loaded on demand."""
+        return {
+            model.id: self._standby(model)
+            for model in self._models.values()
+            if model.is_on_demand and all(unit.is_desired for unit in model.units)
+        }
+
+    def _group(self) -> None:
+        """Bring the models up to date with the fleet's units."""
+        for model in self._models.values():
+            model.units, model.workers = [], []
+        for unit, worker in self._fleet.workers:
+            model = self._models.setdefault(worker.model, Model(worker))
+            model.units.append(unit)
+            model.workers.append(worker)
+        self._models = {each.id: each for each in self._models.values() if each.units}
+
+    def _on_demand(self, model_id: str) -> Model:
+        self._group()
+        model = self._models.get(model_id)
+        if model is None or not any(unit.is_desired for unit in model.units):
+            hint = f"`./ew start --model {model_id}`"
+            raise UserError(f"model `{model_id}` is not started", hint)
+        if not model.is_on_demand:
+            hint = 'with `"load": "on-demand"` it would come and go; `./ew stop` ends it'
+            raise UserError(f"model `{model_id}` is always loaded", hint)
+        return model
+
+    def _forget_failures(self, now: float) -> None:
+        """Who asks for a model that failed a while ago may try again."""
+        for model in self._models.values():
+            if model.is_on_demand and model.problem and model.units[0].is_desired:
+                since = max(unit.since_unix_s for unit in model.units)
+                if now - since >= _TRY_AGAIN_S:
+                    model.park()
+
+    def _give_places_back(self) -> None:
+        """A place whose worker neither runs nor waits for it, or that cannot be had any more, is
+        nobody's."""
+        units = self._fleet.units
+        for reservation in self._steward.reservations:
+            unit = units.get(reservation.slot)
+            is_used = unit is not None and (unit.process is not None or unit.is_waiting)
+            if not is_used and reservation.stage != "releasing":
+                self._steward.ended(reservation.slot, returns=False)
+        for slot in self._steward.lost_places():
+            self._steward.ended(slot, returns=False)
+
+    def _unload_idle(self, now: float) -> None:
+        for model_id in idle_too_long(self._residents(), now):
+            log.info("%s was not asked for in a while", model_id)
+            self._models[model_id].park()
+
+    def _place_the_waiting(self) -> None:
+        """Workers that shall start and need no room made, all at once."""
+        waiting = {unit.slot: unit for unit, _ in self._fleet.workers if unit.is_waiting}
+        workers = [worker for unit, worker in self._fleet.workers if unit.slot in waiting]
+        refused = self._steward.reserve(workers, self._parked())
+        for slot, unit in waiting.items():
+            unit.no_place = "" if slot not in refused else unit.no_place or "waiting for a place"
+
+    def _parked(self, besides: str = "") -> list[WantedWorker]:
+        """The workers that may be loaded later."""
+        models = (each for each in self._models.values() if each.is_parked and each.id != besides)
+        return [worker for model in models for worker in model.workers]
+
+    def _decide(self, now: float) -> None:
+        wishes = [wish for model in self._models.values() if (wish := self._wish(model, now))]
+        if not wishes:
+            return
+        devices, residents = self._steward.devices, self._residents()
+        for decision in decide(wishes, residents, devices, now, self._policy):
+            self._act(self._models[decision.model], decision)
+
+    def _wish(self, model: Model, now: float) -> Wish | None:
+        """What a model needs that somebody waits for and that has no place."""
+        has_no_place = any(unit.is_waiting and unit.no_place for unit in model.units)
+        if has_no_place:
+            model.want(now)
+        elif not (model.is_parked and model.wanted_since) or model.problem:
+            return None
+        try:
+            demands = self._steward.demands(model.workers)
+        except UserError as error:
+            self._give_up(model, Problem(error.message, error.hint))
+            return None
+        if not demands:
+            self._load(model)
+            return None
+        return Wish(model.id, demands, model.wanted_since or now)
+
+    def _act(self, model: Model, decision: Decision) -> None:
+        match decision:
+            case Load():
+                self._load(model)
+            case MakeRoom(unloaded=unloaded, drained=drained):
+                names = ", ".join(f"`{name}`" for name in (*unloaded, *drained))
+                log.info("%s is unloaded for `%s`", names, model.id)
+                self._wait(model, f"{names} makes room")
+                for name in (*unloaded, *drained):
+                    self._models[name].park()
+            case Wait(reason=reason):
+                self._wait(model, reason)
+            case CannotLoad(refusals=refusals):
+                error = refused_for(refusals[0])
+                self._give_up(model, Problem(error.message, error.hint))
+
+    def _load(self, model: Model) -> None:
+        """There is room."""
+        refused = self._steward.reserve(model.workers, self._parked(besides=model.id))
+        if refused:
+            self._wait(model, "waiting for a place")
+            return
+        model.waits_for = ""
+        model.load_s = self._steward.load_s(model.workers[0]) or model.load_s
+        now = time.monotonic()
+        for unit in model.units:
+            unit.no_place = ""
+            unit.unpark(now)
+
+    def _wait(self, model: Model, reason: str) -> None:
+        model.waits_for = reason
+        for unit in model.units:
+            if unit.is_waiting:
+                unit.no_place = f"waiting: {reason}"
+            elif unit.is_parked and unit.process is None:
+                unit.enter(State.STOPPED, f"waiting: {reason}")
+
+    def _give_up(self, model: Model, problem: Problem) -> None:
+        log.error("%s", problem.message)
+        model.wanted_since, model.is_asked_for = None, False
+        for unit in model.units:
+            if unit.process is None:
+                unit.fail(problem)
+
+    def _residents(self) -> list[Resident]:
+        """Who has memory, or a process."""
+        held = {each.slot: each for each in self._steward.reservations}
+        residents = []
+        for model in self._models.values():
+            places = [held[unit.slot] for unit in model.units if unit.slot in held]
+            if places or any(unit.process for unit in model.units):
+                sizes = [
+                    {
+                        uuid: max(size, place.used_bytes.get(uuid, 0))
+                        for uuid, size in place.reserved_bytes.items()
+                    }
+                    for place in places
+                ]
+                residents.append(_resident(model, _sum(sizes)))
+        ended = [each for each in held.values() if each.stage == "releasing" and not each.returns]
+        return residents + [
+            Resident(each.slot, each.used_bytes, None, 0.0, 0.0, is_leaving=True) for each in ended
+        ]
+
+    def _standby(self, model: Model) -> Standby:
+        if model.problem:
+            return Standby(problem=model.problem.message)
+        if model.is_ready:
+            return Standby()
+        unit = next(each for each in model.units if each.state is not State.READY)
+        if unit.process is None or not unit.shall_run:
+            return Standby(model.waits_for or "waiting for its turn", model.load_s)
+        spent_s = time.monotonic() - unit.process.started
+        eta_s = None if model.load_s is None else max(0.0, round(model.load_s - spent_s, 1))
+        return Standby(f"loading: {unit.stage}" if unit.stage else "loading", eta_s)
+
+
+def _note_use(model: Model, unfinished: int, now: float) -> None:
+    jobs_total = sum(unit.beat.jobs_total for unit in model.units if unit.beat)
+    if unfinished or model.running or jobs_total != model.jobs_total:
+        model.last_used = now
+    model.jobs_total = jobs_total
+    model.unfinished = unfinished
+    if model.is_ready:
+        if model.loaded_at is None:
+            model.loaded_at = now
+            took = (unit.ready_after_s for unit in model.units)
+            model.load_s = max((each for each in took if each), default=model.load_s)
+        model.wanted_since, model.is_asked_for = None, False
+    else:
+        model.loaded_at = None
+        if model.is_on_demand and unfinished:
+            model.want(now)
+        elif model.is_on_demand and not model.is_asked_for:
+            model.wanted_since = None
+
+
+def _resident(model: Model, bytes_by_gpu: dict[str, int]) -> Resident:
+    return Resident(
+        model=model.id,
+        bytes_by_gpu=bytes_by_gpu,
+        loaded_unix_s=model.loaded_at,
+        last_used_unix_s=model.last_used,
+        load_s=model.load_s or 0.0,
+        running=model.running,
+        waiting=max(0, model.unfinished - model.running),
+        is_on_demand=model.is_on_demand,
+        is_pinned=model.is_pinned,
+        idle_unload_s=model.config.idle_unload_s,
+        is_leaving=model.is_leaving,
+    )
+
+
+def _sum(sizes: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for each in sizes:
+        for uuid, size in each.items():
+            total[uuid] = total.get(uuid, 0) + size
+    return total
