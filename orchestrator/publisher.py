@@ -52,9 +52,10 @@ class Publisher:
             is_stopping=is_stopping,
             pins=pins,
         )
-        is_due = has_changed or time.monotonic() >= self.next_at
+        is_new_run = run != self._run
+        is_due = has_changed or is_new_run or time.monotonic() >= self.next_at
         try:
-            if run != self._run and units:
+            if is_new_run and units:
                 write_run(run)
                 self._run = run
             if is_due:

@@ -184,7 +184,7 @@ class Supervisor:
                     self._await(connection, units, is_stopped)
                 case Pin(model=model, is_pinned=is_pinned):
                     self._loader.pin(model, is_pinned=is_pinned)
-                    connection.finish(Finished([]))
+                    self._await(connection, [], is_stopped)
                 case Follow():
                     self._listeners.follow(
                         connection, self._fleet.units, stop_at_end=request.stop_at_end

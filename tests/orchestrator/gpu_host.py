@@ -91,6 +91,11 @@ class GpuHost:
     def run(self, *arguments: str) -> Result:
         return self.terminal.run(*arguments)
 
+    def supervisor_pid(self) -> int | None:
+        """Of the one that wrote the status."""
+        supervisor = read_status().supervisor
+        return supervisor.pid if supervisor else None
+
     def model(self, name: str) -> ModelStatus:
         return next(each for each in read_status().models if each.id == name)
 

@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_refused_in_numbers_and_the_rest_runs(gpus: GpuHost
 
 
 def test_a_model_on_demand_loads_at_its_first_request_and_goes_when_idle(gpus: GpuHost) -> None:
-    gpus.configure(a=on_demand(load_s=1, idle_unload_s=2))
+    gpus.configure(a=on_demand(load_s=3, idle_unload_s=2))
     start = gpus.start()
     assert start.code == 0, start
     assert "a-0 loads at its first request" in start.err
@@ -199,10 +199,11 @@ def test_a_successor_keeps_the_account_and_the_pins(gpus: GpuHost, host: Host) -
     assert gpus.start().code == 0
     assert gpus.run("load", "a").code == 0
     assert gpus.run("pin", "a").code == 0
-    pid = gpus.worker("a").pid
+    pid, former = gpus.worker("a").pid, gpus.supervisor_pid()
     host.kill_supervisor()
     gpus.supervise()
-    eventually(lambda: read_status().gpus and gpus.gpu().workers)
+    eventually(lambda: gpus.supervisor_pid() != former and read_status().gpus)
+    eventually(lambda: gpus.gpu().workers)
     assert gpus.worker("a").pid == pid
     assert gpus.model("a").pinned
     assert gpus.ask("b").json()["code"] == "model_cannot_load"

@@ -223,9 +223,16 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
         "gpu_memory_utilization": spec.gpu_memory_fraction or model.gpu_memory_utilization,
         "kv_cache_memory_bytes": spec.kv_cache_bytes,
         "enable_lora": with_adapters or None,
-        "max_loras": max(1, len(model.adapters)) if with_adapters else None,
+        "max_loras": _adapter_places(spec) if with_adapters else None,
     }
     return {name: value for name, value in args.items() if value is not None} | model.engine_args
+
+
+def _adapter_places(spec: WorkerSpec) -> int:
+    """One for each adapter. On a CPU, vLLM 0.32 applies what is in the last place also to jobs
+    without an adapter that run beside others: there, the last place stays empty."""
+    adapters = max(1, len(spec.model.adapters))
+    return adapters + 1 if spec.engine == "cpu-vllm" else adapters
 
 
 def _known_args(args: dict[str, Any]) -> AsyncEngineArgs:

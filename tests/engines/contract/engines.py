@@ -22,8 +22,8 @@ from tests.standins import trtllm
 
 MODEL_DIR: Final = Path(os.environ.get("EW_TEST_MODEL") or ROOT / "deploy" / "demo-model")
 QUESTIONS: Final = ROOT / "deploy" / "demo-model" / "questions.jsonl"
-#: Enough for every question and answer of the demo model; small enough to fill in a test.
-CONTEXT: Final = 640
+#: Long enough for an answer that a worker is in the middle of; small enough to fill in a test.
+CONTEXT: Final = 1024
 SLOTS: Final = 64
 #: vLLM does everything but the model in Python, on cores that it shares.
 _VLLM_START_S: Final = 240.0
@@ -66,7 +66,7 @@ class EngineUnderTest:
 
 
 def _mock_model(_: ExitStack, __: Path) -> dict[str, Any]:
-    script = {"tokens_per_s": 200, "default_tokens": 40}
+    script = {"tokens_per_s": 300, "default_tokens": 40}
     return {"engine": "mock", "model_path": "none", **_limits(), "engine_args": script}
 
 
@@ -75,7 +75,7 @@ def _vllm_model(_: ExitStack, directory: Path) -> dict[str, Any]:
         "engine": "cpu-vllm",
         "model_path": str(MODEL_DIR),
         "adapters": {"other": str(write_adapter(directory / "adapter"))},
-        "engine_args": VLLM_QUICK_START,
+        "engine_args": VLLM_QUICK_START | {"structured_outputs_config": COMPACT_JSON},
         **_limits(),
     }
 
@@ -137,6 +137,8 @@ def vllm_python() -> str:
 
 #: No compilation, and no third process: half of what a start costs otherwise.
 VLLM_QUICK_START: Final = {"enforce_eager": True, "distributed_executor_backend": "uni"}
+#: Left to itself, the demo model fills JSON with spaces until it may say no more.
+COMPACT_JSON: Final = {"backend": "xgrammar", "disable_any_whitespace": True}
 _VLLM_ENVIRONMENT: Final = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -190,6 +192,7 @@ def vllm_server(directory: Path, adapter: Path) -> Iterator[str]:
         # On a CPU, vLLM 0.32 applies the last of its adapters also to the jobs without one,
         # if they run beside jobs with one: the last must be an empty place.
         "max-loras": 2,
+        "structured-outputs-config": json.dumps(COMPACT_JSON),
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
     log = directory / "vllm-serve.log"

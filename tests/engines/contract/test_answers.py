@@ -87,6 +87,18 @@ async def test_an_adapter_changes_the_answer_of_its_jobs_only(client: Client) ->
 
 
 @pytest.mark.needs("adapters")
+async def test_jobs_with_and_without_an_adapter_run_beside_each_other(client: Client) -> None:
+    alone = await client.ask(COUNT, adapter="other", max_tokens=40)
+    names = ["other", None] * 8
+    answers = [await client.put(COUNT, adapter=name, max_tokens=40) for name in names]
+    await asyncio.gather(*(answer.ended() for answer in answers))
+    plain = {answer.text for answer, name in zip(answers, names, strict=True) if name is None}
+    adapted = {answer.text for answer, name in zip(answers, names, strict=True) if name}
+    assert len(plain) == 1 and ANSWERS[COUNT].startswith(plain.pop())
+    assert adapted == {alone.text}
+
+
+@pytest.mark.needs("adapters")
 async def test_an_unknown_adapter_is_an_invalid_request(client: Client) -> None:
     answer = await client.ask(HELLO, adapter="nobody")
     assert answer.failed.code == "invalid_request"

@@ -58,8 +58,6 @@ async def test_log_probabilities_do_not_change_the_answer(client: Client) -> Non
 
 
 @pytest.mark.needs("json")
-# The demo model likes to fill the JSON with spaces until it may say no more.
-@pytest.mark.slow
 async def test_a_json_schema_is_obeyed(client: Client) -> None:
     guided = Guided("json", json.dumps(SCHEMA))
     answer = await client.ask(HELLO, guided=guided, max_tokens=200)
