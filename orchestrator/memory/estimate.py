@@ -15,17 +15,25 @@ from orchestrator.memory.checkpoint import Checkpoint, PlanLimits, Shape, locate
 from orchestrator.memory.running import Card, Running, running
 from orchestrator.memory.sizes import GIB, MIB, show
 
-#: A process's CUDA context with the libraries' kernels and workspaces: measured on an H200 with
-#: CUDA 13; NVML counts it as the process's.
-CONTEXT_BYTES: Final = 600 * MIB
+# The constants of vLLM are fitted to what NVML showed on an H200 (docs/memory.md).
+
+#: A process's CUDA context with the libraries' kernels and workspaces; NVML counts it as the
+#: process's.
+CONTEXT_BYTES: Final = 860 * MIB
 _TRT_CONTEXT_BYTES: Final = 800 * MIB
 #: NCCL's buffers, where several GPUs share a model.
 _COLLECTIVES_BYTES: Final = 768 * MIB
-#: The sampler's copies of a logit: as computed, in float32, its probability, and what is left of
-#: it in a cache of the allocator.
-_SAMPLER_BYTES_PER_LOGIT: Final = 12
-#: What the driver keeps for one layer of one recorded CUDA graph.
+#: What the allocator holds for a step, of what the step needs: blocks of other sizes are not
+#: used again.
+_ALLOCATED_OF_NEEDED: Final = 1.55
+#: The sampler's copies of a logit: as computed (2), in float32 (4), sorted with its index and
+#: with the sort's second buffers (24), its probability (4).
+_SAMPLER_BYTES_PER_LOGIT: Final = 34
+#: What the driver keeps for one layer of one recorded CUDA graph, and for all graphs together.
 _GRAPH_LAYER_BYTES: Final = MIB // 5
+_GRAPH_POOL_BYTES: Final = 80 * MIB
+#: Held free for it: an allocator does not take the same every time.
+SPARE_BYTES: Final = 256 * MIB
 #: Activations of a TensorRT plan per token and hidden element (engines.md A6).
 _PLAN_ACTIVATION_FACTOR: Final = 16
 #: Bytes per matrix element when the engine quantises while it loads.
@@ -39,6 +47,9 @@ class Part(msgspec.Struct, frozen=True):
     name: str
     size_bytes: int
     how: str
+
+
+_SPARE: Final = Part("spare", SPARE_BYTES, "for what differs from start to start")
 
 
 class KvCache(msgspec.Struct, frozen=True):
@@ -109,6 +120,7 @@ def estimate(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card
         Part("CUDA graphs", _graph_bytes(shape, run), f"{len(run.graph_sizes)} batch sizes"),
         Part("adapters", _lora_bytes(shape, run), f"{run.lora_slots} of rank {run.lora_rank}"),
         _context(engine, run),
+        _SPARE,
     ]
     return Estimate(
         gpus=run.gpus,
@@ -151,13 +163,13 @@ def _weights_how(checkpoint: Checkpoint, run: Running) -> str:
 
 
 def _activations(shape: Shape, run: Running) -> Part:
-    """What one step needs beside the weights: the widest layer of a step full of prompt tokens,
-    and the sampler's copies of the logits of a full batch. They are not needed at the same
-    time, but the allocator keeps the memory of both."""
-    forward = run.batched_tokens * _token_bytes(shape, run)
+    """What one step needs beside the weights: first the widest layer of a step full of prompt
+    tokens, then, in the same memory, the sampler's copies of the logits of a full batch."""
+    forward = run.batched_tokens * _token_bytes(shape, run) * _ALLOCATED_OF_NEEDED
     sampler = run.max_sequences * shape.vocab_size * _SAMPLER_BYTES_PER_LOGIT
-    how = f"{run.batched_tokens} tokens a step, {run.max_sequences} sequences"
-    return Part("activations", forward + sampler, how)
+    if forward >= sampler:
+        return Part("activations", math.ceil(forward), f"{run.batched_tokens} tokens a step")
+    return Part("activations", sampler, f"the logits of {run.max_sequences} sequences")
 
 
 def _token_bytes(shape: Shape, run: Running) -> int:
@@ -179,7 +191,7 @@ def _graph_bytes(shape: Shape, run: Running) -> int:
         return 0
     layers = math.ceil(shape.layers / run.pipeline_parallel)
     records = len(run.graph_sizes) * layers * _GRAPH_LAYER_BYTES
-    return records + run.graph_sizes[-1] * _token_bytes(shape, run)
+    return _GRAPH_POOL_BYTES + records + run.graph_sizes[-1] * _token_bytes(shape, run)
 
 
 def _lora_bytes(shape: Shape, run: Running) -> int:
@@ -260,6 +272,7 @@ def _of_plan(
         Part("activations", activations, f"{plan.max_num_tokens} tokens a step"),
         Part("buffers", logits, f"logits of {plan.max_batch_size} sequences"),
         _context("cuda-trt", fixed),
+        _SPARE,
     )
     return Estimate(fixed.gpus, parts, _kv_cache(model, shape, fixed), _fraction(model))
 

@@ -12,12 +12,10 @@ import msgspec
 
 from contract.config import ModelConfig
 from contract.paths import state_dir
-from orchestrator.memory.sizes import MIB
+from orchestrator.memory.estimate import SPARE_BYTES
 from orchestrator.status import write_atomically
 
 log = logging.getLogger(__name__)
-#: Added to what was measured: an allocator does not take the same every time.
-_MARGIN_BYTES: Final = 256 * MIB
 #: How much the newest load time counts, against those before it.
 _NEWEST_WEIGHT: Final = 0.5
 #: What changes neither a model's memory nor its load time.
@@ -47,7 +45,7 @@ class Footprint(msgspec.Struct, frozen=True):
     @property
     def fixed_bytes(self) -> int:
         """What to reserve for it beside its KV cache."""
-        return max(self.peak_bytes, self.ready_bytes + self.unseen_bytes) + _MARGIN_BYTES
+        return max(self.peak_bytes, self.ready_bytes + self.unseen_bytes) + SPARE_BYTES
 
 
 def footprint_key(model: ModelConfig, engine: str, card_name: str) -> str:

@@ -85,6 +85,8 @@ if __name__ == "__main__":
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_USE_FLASHINFER_SAMPLER": "0",
+        "VLLM_ALLREDUCE_USE_SYMM_MEM": "0",
+        "NCCL_NVLS_ENABLE": "0",
     }.items():
         os.environ.setdefault(name, value)
     sys.exit(main())

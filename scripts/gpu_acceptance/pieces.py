@@ -77,6 +77,8 @@ COMBINATIONS = (
     Combination("7B", "bfloat16", 16384, 64),
     Combination("7B", "float16", 8192, 128),
     Combination("7B", "bfloat16", 8192, 32, graphs=False),
+    Combination("0.5B", "bfloat16", 4096, 512),
+    Combination("7B", "bfloat16", 2048, 256),
 )
 
 
@@ -162,14 +164,15 @@ def _measure(setting: Setting, piece: Piece, combination: Combination) -> None:
         with Watch(family(worker["pid"])) as watch:
             _load(ew, "m", combination)
         peak = max(rest, watch.most_bytes)
+    taken = need.fixed_bytes - need.part_bytes("spare") + cache
     row = {
         "combination": combination.name,
         **combination._asdict(),
         "kv_cache_bytes": cache,
         "parts": {part.name: part.size_bytes for part in need.parts},
-        "estimated_rest": need.fixed_bytes - need.unseen_at_rest_bytes + cache,
+        "estimated_rest": taken - need.unseen_at_rest_bytes,
         "measured_rest": rest,
-        "estimated_peak": need.fixed_bytes + cache,
+        "estimated_peak": taken,
         "measured_peak": peak,
         "ready_after_s": worker["ready_after_s"],
     }
@@ -365,7 +368,11 @@ def two(setting: Setting, piece: Piece) -> None:
     with setting.installation("two", gpus=2) as ew:
         gpus = look().gpus
         piece.require("there are two GPUs", len(gpus) >= 2, len(gpus))
+        # Plain NCCL between the GPUs: faster ways may use NVLink multicast, which a host that
+        # others share does not forgive.
+        plain = {"enforce_eager": True, "disable_custom_all_reduce": True}
         wide = {"max_model_len": 8192, "max_batch_size": 32, "tensor_parallel_size": 2}
+        wide |= {"engine_args": plain}
         ew.configure(
             {
                 "wide": model_of(setting, "7B", **wide),
