@@ -88,6 +88,11 @@ class ModelConfig(Part):
     idle_unload_s: float | None = Field(
         None, gt=0, description="`on-demand`: unload after this long without a request."
     )
+    sleep: bool = Field(
+        False,
+        description="`on-demand`, vLLM on GPUs: instead of being unloaded, its weights wait in the "
+        "host's memory if they fit there; it is back in seconds.",
+    )
     pinned: bool = Field(False, description="Never unload it to make room for another.")
     gpus: list[int | str] | None = Field(
         None, description="Only on these GPUs, by index or UUID; any that fit if unset."

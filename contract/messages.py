@@ -167,6 +167,8 @@ class State(str, Enum):
     STOPPED = "stopped"
     STARTING = "starting"
     READY = "ready"
+    #: Its engine has handed the GPU's memory back, and takes it again when somebody asks.
+    SLEEPING = "sleeping"
     STOPPING = "stopping"
     FAILED = "failed"
 

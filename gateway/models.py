@@ -122,7 +122,7 @@ def _read(beats: Iterable[bytes], decode: Callable[[bytes], Beat]) -> Iterator[B
 
 def _state_of(workers: tuple[Heartbeat, ...]) -> State:
     states = {worker.state for worker in workers}
-    for state in (State.READY, State.STARTING, State.STOPPING):
+    for state in (State.READY, State.STARTING, State.SLEEPING, State.STOPPING):
         if state in states:
             return state
     return State.STOPPED

@@ -97,6 +97,7 @@ class Fleet:
             unit.restarts = record.restarts
             unit.is_desired = record.is_desired
             unit.is_parked = record.is_parked
+            unit.rests_asleep = record.rests_asleep
             unit.problem = record.problem
             process = adopt(record.identity, record.started_unix_s) if record.identity else None
             if process is not None:
@@ -141,6 +142,8 @@ class Fleet:
                     version=worker.version,
                     load_s=unit.ready_after_s or 0.0,
                 )
+            elif unit.is_asleep and unit.shall_sleep and not unit.is_measured:
+                unit.is_measured = self.steward.slept(unit.slot, since=unit.ready_at or 0.0)
 
     def kill(self, units: list[Unit]) -> None:
         """End them at once, whatever they are about."""
@@ -168,6 +171,12 @@ class Fleet:
                 log.info("%s is asked to stop", unit.slot)
                 unit.stopping(now)
                 unit.process.terminate()
+            elif unit.process is not None and unit.is_to_fall_asleep:
+                log.info("%s is put to sleep", unit.slot)
+                unit.falling_asleep(now)
+                unit.process.sleep()
+            elif unit.process is not None and unit.shall_run and unit.is_asleep:
+                self._wake_if_possible(unit, unit.process, now)
             elif unit.is_due(now):
                 self._start_if_possible(unit)
 
@@ -185,7 +194,7 @@ class Fleet:
         return times
 
     def _is_to_stop(self, unit: Unit) -> bool:
-        if unit.shall_run or unit.state is State.STOPPING:
+        if unit.shall_run or unit.shall_sleep or unit.state is State.STOPPING:
             return False
         return not self.stops_in_order or not any(
             other.process is not None and _rank(other) < _rank(unit)
@@ -206,8 +215,17 @@ class Fleet:
             problem = Problem(f"{unit.slot} cannot be started: {error}", _repair(unit))
             self._failed_to_start(unit, problem, is_lasting=is_lasting)
 
+    def _wake_if_possible(self, unit: Unit, process: Process, now: float) -> None:
+        obstacle = self._obstacle(unit)
+        if obstacle:
+            unit.enter(State.SLEEPING, obstacle)
+            return
+        log.info("%s is woken", unit.slot)
+        unit.waking(now)
+        process.wake()
+
     def _obstacle(self, unit: Unit) -> str:
-        """Why a unit that is due cannot be started; empty if it can."""
+        """Why a unit that is due cannot be started or woken; empty if it can."""
         valkey = self.units.get(VALKEY)
         if valkey is not None and valkey is not unit and valkey.state is not State.READY:
             return "waiting for valkey"
@@ -355,6 +373,9 @@ def _note_worker(unit: Unit, seen: Observation) -> None:
     if beat is not None:
         unit.beat = beat
         unit.throughput.count(seen.taken_at, beat.generated_tokens_total)
-        unit.seen(seen.taken_at, is_ready=beat.state is State.READY, stage=beat.stage)
+        if beat.state is State.SLEEPING:
+            unit.fell_asleep(seen.taken_at)
+        elif unit.state is not State.SLEEPING:
+            unit.seen(seen.taken_at, is_ready=beat.state is State.READY, stage=beat.stage)
     elif seen.redis is not None and not seen.redis.get("loading"):
         unit.missed(seen.taken_at)

@@ -123,6 +123,11 @@ def is_stopped(unit: Unit, units: Mapping[str, Unit]) -> bool:
     return unit.process is None
 
 
+def is_unloaded(unit: Unit, units: Mapping[str, Unit]) -> bool:
+    """Whether a model has given its GPU memory back: it has stopped, or sleeps."""
+    return unit.process is None or (unit.is_asleep and unit.shall_sleep)
+
+
 def is_loaded_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
     """Whether a model that somebody asked for is there, or will not come."""
     is_over = unit.state in (State.READY, State.FAILED) or unit.is_resting or not unit.is_desired
@@ -131,7 +136,7 @@ def is_loaded_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
 
 def is_started_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
     """Whether a start has come to its end, good or bad."""
-    if unit.state in (State.READY, State.FAILED, State.STOPPED):
+    if unit.state in (State.READY, State.SLEEPING, State.FAILED, State.STOPPED):
         return True
     return _is_valkey_lost(unit, units)
 

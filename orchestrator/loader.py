@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import psutil
+
 from contract.bus.standby import Standby
 from contract.config import ModelConfig
 from contract.messages import State
@@ -30,12 +32,15 @@ from orchestrator.memory.eviction import (
     decide,
     idle_too_long,
 )
+from orchestrator.memory.sizes import show
 from orchestrator.memory.steward import Steward, refused_for
 from orchestrator.observer import Observation
 from orchestrator.unit import Unit
 from orchestrator.wanted import WantedWorker
 
 log = logging.getLogger(__name__)
+#: Of the host's memory, what models that sleep leave free.
+_HOST_SPARE: Final = 0.1
 #: A model that could not be loaded may be asked for again after this long.
 _TRY_AGAIN_S: Final = 30.0
 
@@ -56,7 +61,9 @@ class Model:
         self.is_asked_for = False
         self.last_used = time.time()
         self.loaded_at: float | None = None
+        #: How long it took the last time: to load it, and to wake it.
         self.load_s: float | None = None
+        self.wake_s: float | None = None
         self.jobs_total = 0
         self.unfinished = 0
         #: What stands between it and its place.
@@ -79,8 +86,22 @@ class Model:
         return all(unit.is_parked for unit in self.units)
 
     @property
+    def is_asleep(self) -> bool:
+        return self.is_parked and any(unit.is_asleep for unit in self.units)
+
+    @property
     def is_leaving(self) -> bool:
-        return any(unit.process is not None and not unit.shall_run for unit in self.units)
+        """Whether memory of it will be free soon."""
+        return any(
+            unit.process is not None
+            and not unit.shall_run
+            and not (unit.shall_sleep and unit.is_asleep and unit.is_measured)
+            for unit in self.units
+        )
+
+    @property
+    def can_sleep(self) -> bool:
+        return self.is_ready and all(worker.can_sleep for worker in self.workers)
 
     @property
     def running(self) -> int:
@@ -92,10 +113,10 @@ class Model:
         failed = (unit.problem for unit in self.units if unit.state is State.FAILED)
         return next((problem for problem in failed if problem), None)
 
-    def park(self) -> None:
+    def park(self, *, asleep: bool = False) -> None:
         self.wanted_since, self.is_asked_for, self.waits_for = None, False, ""
         for unit in self.units:
-            unit.park()
+            unit.park(asleep=asleep)
 
     def want(self, now: float) -> None:
         self.wanted_since = self.wanted_since or now
@@ -139,7 +160,7 @@ class Loader:
         model = self._on_demand(model_id)
         if not model.is_ready:
             if model.problem:
-                model.park()
+                model.park(asleep=model.is_asleep)
             model.want(time.time())
             model.is_asked_for = True
             self._wait(model, "asked for")
@@ -147,9 +168,10 @@ class Loader:
         return model.units
 
     def unload(self, model_id: str) -> list[Unit]:
-        """Unload a model, until it is asked for again. Raises `UserError`."""
+        """Unload a model, until it is asked for again; one that sleeps leaves altogether. Raises
+        `UserError`."""
         model = self._on_demand(model_id)
-        model.park()
+        self._unload(model)
         return model.units
 
     def pin(self, model_id: str, *, is_pinned: bool) -> None:
@@ -211,7 +233,7 @@ class Loader:
             if model.is_on_demand and model.problem and model.units[0].is_desired:
                 since = max(unit.since_unix_s for unit in model.units)
                 if now - since >= _TRY_AGAIN_S:
-                    model.park()
+                    model.park(asleep=model.is_asleep)
 
     def _give_places_back(self) -> None:
         """A place whose worker neither runs nor waits for it, or that cannot be had any more, is
@@ -228,7 +250,17 @@ class Loader:
     def _unload_idle(self, now: float) -> None:
         for model_id in idle_too_long(self._residents(), now):
             log.info("%s was not asked for in a while", model_id)
-            self._models[model_id].park()
+            self._unload(self._models[model_id])
+
+    def _unload(self, model: Model) -> None:
+        """A model goes: to sleep if it can and the host has memory for its weights, else for
+        good."""
+        kept_bytes = self._steward.bytes_beside_cache([unit.slot for unit in model.units])
+        memory = psutil.virtual_memory()
+        fits = memory.available - kept_bytes >= memory.total * _HOST_SPARE
+        if model.can_sleep and not fits:
+            log.info("%s cannot sleep: the host lacks %s", model.id, show(kept_bytes))
+        model.park(asleep=model.can_sleep and fits)
 
     def _place_the_waiting(self) -> None:
         """Workers that shall start and need no room made, all at once."""
@@ -277,7 +309,7 @@ class Loader:
                 log.info("%s is unloaded for `%s`", names, model.id)
                 self._wait(model, f"{names} makes room")
                 for name in (*unloaded, *drained):
-                    self._models[name].park()
+                    self._unload(self._models[name])
             case Wait(reason=reason):
                 self._wait(model, reason)
             case CannotLoad(refusals=refusals):
@@ -295,6 +327,7 @@ class Loader:
         now = time.monotonic()
         for unit in model.units:
             unit.no_place = ""
+            self._steward.wake(unit.slot)
             unit.unpark(now)
 
     def _wait(self, model: Model, reason: str) -> None:
@@ -302,14 +335,14 @@ class Loader:
         for unit in model.units:
             if unit.is_waiting:
                 unit.no_place = f"waiting: {reason}"
-            elif unit.is_parked and unit.process is None:
-                unit.enter(State.STOPPED, f"waiting: {reason}")
+            elif unit.is_parked and (unit.process is None or unit.is_asleep):
+                unit.enter(unit.state, f"waiting: {reason}")
 
     def _give_up(self, model: Model, problem: Problem) -> None:
         log.error("%s", problem.message)
         model.wanted_since, model.is_asked_for = None, False
         for unit in model.units:
-            if unit.process is None:
+            if unit.process is None or unit.is_asleep:
                 unit.fail(problem)
 
     def _residents(self) -> list[Resident]:
@@ -338,10 +371,12 @@ class Loader:
         if model.is_ready:
             return Standby()
         unit = next(each for each in model.units if each.state is not State.READY)
-        if unit.process is None or not unit.shall_run:
-            return Standby(model.waits_for or "waiting for its turn", model.load_s)
-        spent_s = time.monotonic() - unit.process.started
-        eta_s = None if model.load_s is None else max(0.0, round(model.load_s - spent_s, 1))
+        is_woken = unit.is_asleep or unit.is_woken
+        takes_s = model.wake_s if is_woken else model.load_s
+        if unit.process is None or unit.is_asleep or not unit.shall_run:
+            return Standby(model.waits_for or "waiting for its turn", takes_s)
+        spent_s = time.monotonic() - unit.began_at
+        eta_s = None if takes_s is None else max(0.0, round(takes_s - spent_s, 1))
         return Standby(f"loading: {unit.stage}" if unit.stage else "loading", eta_s)
 
 
@@ -354,15 +389,23 @@ def _note_use(model: Model, unfinished: int, now: float) -> None:
     if model.is_ready:
         if model.loaded_at is None:
             model.loaded_at = now
-            took = (unit.ready_after_s for unit in model.units)
-            model.load_s = max((each for each in took if each), default=model.load_s)
+            _note_time(model)
         model.wanted_since, model.is_asked_for = None, False
     else:
-        model.loaded_at = None
+        model.loaded_at = model.loaded_at if model.is_parked else None
         if model.is_on_demand and unfinished:
             model.want(now)
         elif model.is_on_demand and not model.is_asked_for:
             model.wanted_since = None
+
+
+def _note_time(model: Model) -> None:
+    """How long it took until it was ready."""
+    took = max((unit.ready_after_s or 0.0 for unit in model.units), default=0.0)
+    if took and any(unit.is_woken for unit in model.units):
+        model.wake_s = took
+    elif took:
+        model.load_s = took
 
 
 def _resident(model: Model, bytes_by_gpu: dict[str, int]) -> Resident:
@@ -376,7 +419,7 @@ def _resident(model: Model, bytes_by_gpu: dict[str, int]) -> Resident:
         waiting=max(0, model.unfinished - model.running),
         is_on_demand=model.is_on_demand,
         is_pinned=model.is_pinned,
-        idle_unload_s=model.config.idle_unload_s,
+        idle_unload_s=None if model.is_asleep else model.config.idle_unload_s,
         is_leaving=model.is_leaving,
     )
 

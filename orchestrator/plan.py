@@ -13,7 +13,7 @@ from contract.paths import ROOT, config_path
 from orchestrator.control import Start
 from orchestrator.environments import default_env_name, find_environment, resolve_engine
 from orchestrator.errors import UserError
-from orchestrator.wanted import WantedGateway, WantedWorker
+from orchestrator.wanted import ENGINES_THAT_SLEEP, WantedGateway, WantedWorker
 
 #: These need nothing but ew's own environment.
 _OWN_ENGINES: Final = ("mock", "openai")
@@ -90,6 +90,7 @@ def environment_of(model: ModelConfig, override: str | None = None) -> tuple[str
 def _workers(model_id: str, model: ModelConfig, env: str | None) -> list[WantedWorker]:
     engine, env_name = environment_of(model, env)
     _require_files(model_id, model, engine)
+    _require_sleeper(model_id, model, engine)
     python, version = _python(model_id, engine, env_name)
     spec = {
         "model_id": model_id,
@@ -154,6 +155,19 @@ def _require_files(model_id: str, model: ModelConfig, engine: str) -> None:
         raise UserError(
             f"`model_path` of model `{model_id}` does not exist: {model.model_path}",
             "give a directory (relative to the project) or a Hugging Face repository id",
+        )
+
+
+def _require_sleeper(model_id: str, model: ModelConfig, engine: str) -> None:
+    # On a CPU there is nothing to give back: the same configuration serves there, too.
+    if model.sleep and engine not in (*ENGINES_THAT_SLEEP, "cpu-vllm"):
+        raise UserError(
+            f"model `{model_id}`: {engine} has no sleep mode", 'remove `"sleep"`; vLLM has one'
+        )
+    if model.sleep and model.load != "on-demand":
+        raise UserError(
+            f'model `{model_id}`: `"sleep"` is for models that come and go',
+            'add `"load": "on-demand"`',
         )
 
 

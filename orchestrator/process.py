@@ -127,6 +127,14 @@ class Process:
         that hears the signal too would break off the answers that the worker still drains."""
         self._signal(signal.SIGTERM)
 
+    def sleep(self) -> None:
+        """Ask a worker to hand its GPU memory back."""
+        self._signal(signal.SIGUSR1)
+
+    def wake(self) -> None:
+        """Ask a worker that sleeps to take its GPU memory again."""
+        self._signal(signal.SIGUSR2)
+
     def kill(self) -> None:
         """End the process and everything that it started, now."""
         self._signal(signal.SIGKILL)

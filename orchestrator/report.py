@@ -25,7 +25,14 @@ from orchestrator.unit import Unit
 from orchestrator.wanted import GATEWAY, VALKEY, WantedGateway, WantedWorker
 
 _MIB = 1024 * 1024
-_BEST_FIRST = (State.READY, State.STARTING, State.STOPPING, State.FAILED, State.STOPPED)
+_BEST_FIRST = (
+    State.READY,
+    State.STARTING,
+    State.SLEEPING,
+    State.STOPPING,
+    State.FAILED,
+    State.STOPPED,
+)
 
 
 class Memory(NamedTuple):

@@ -22,6 +22,7 @@ from orchestrator.terminal import duration, mebibytes, styled
 _STYLES: Final = {
     State.READY: "green",
     State.STARTING: "yellow",
+    State.SLEEPING: "cyan",
     State.STOPPING: "yellow",
     State.FAILED: "red",
     State.STOPPED: "dim",

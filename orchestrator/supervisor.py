@@ -40,6 +40,7 @@ from orchestrator.listeners import (
     is_loaded_or_failed,
     is_started_or_failed,
     is_stopped,
+    is_unloaded,
 )
 from orchestrator.loader import Loader
 from orchestrator.memory.account import host_beat
@@ -181,7 +182,7 @@ class Supervisor:
                     self._await(connection, units, is_loaded_or_failed)
                 case Unload(model=model):
                     units = self._loader.unload(model)
-                    self._await(connection, units, is_stopped)
+                    self._await(connection, units, is_unloaded)
                 case Pin(model=model, is_pinned=is_pinned):
                     self._loader.pin(model, is_pinned=is_pinned)
                     self._await(connection, [], is_stopped)

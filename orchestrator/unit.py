@@ -23,6 +23,7 @@ _VALKEY_STOP_S: Final = 20.0
 _UNREADY_STOP_S: Final = 5.0
 _SERVER_START_S: Final = 60.0
 _ON_DEMAND: Final = "loads on demand"
+_ASLEEP: Final = "wakes on demand"
 #: Beyond what the gateway grants open answers.
 _GATEWAY_STOP_MARGIN_S: Final = 5.0
 
@@ -41,6 +42,7 @@ class UnitRecord(msgspec.Struct, frozen=True):
     identity: Identity | None
     problem: Problem | None = None
     is_parked: bool = False
+    rests_asleep: bool = False
 
 
 class Unit:
@@ -52,6 +54,10 @@ class Unit:
         self.is_desired = True
         #: It shall run only when somebody asks for its model.
         self.is_parked = False
+        #: While it is parked it sleeps, and is not stopped.
+        self.rests_asleep = False
+        #: It has said that it sleeps.
+        self.is_asleep = False
         self.state = State.STOPPED
         self.stage = ""
         self.since_unix_s = time.time()
@@ -64,6 +70,9 @@ class Unit:
         self.obstacle = ""
         #: Why it has no place on a GPU yet (`Loader` finds it one, if it needs any).
         self.no_place = "waiting for a place"
+        #: When the start, or the waking, began that it is in or has behind it.
+        self.began_at = 0.0
+        self.is_woken = False
         self.ready_at: float | None = None
         self.ready_after_s: float | None = None
         #: Whether the account knows what it took since it was ready.
@@ -120,18 +129,24 @@ class Unit:
         if self.process is None:
             self.enter(State.STOPPED)
 
-    def park(self) -> None:
-        """It shall not run until somebody asks for its model."""
+    def park(self, *, asleep: bool = False) -> None:
+        """It shall not run until somebody asks for its model; if it is ready now, it may be
+        `asleep` until then."""
         self.is_parked = True
+        self.rests_asleep = asleep and (self.is_asleep or self.state is State.READY)
         if self.process is None:
             self.problem = None
             self.enter(State.STOPPED, _ON_DEMAND)
+        elif self.is_asleep:
+            self.problem = None
+            self.enter(State.SLEEPING, _ASLEEP)
 
     def unpark(self, now: float) -> None:
         """Somebody has asked for its model."""
         if self.is_parked:
-            self.is_parked = False
-            self.want(self.wanted, now)
+            self.is_parked = self.rests_asleep = False
+            if self.state is not State.SLEEPING:
+                self.want(self.wanted, now)
 
     @property
     def is_resting(self) -> bool:
@@ -141,6 +156,15 @@ class Unit:
     @property
     def shall_run(self) -> bool:
         return self.is_desired and not self.is_parked
+
+    @property
+    def shall_sleep(self) -> bool:
+        return self.is_desired and self.is_parked and self.rests_asleep
+
+    @property
+    def is_to_fall_asleep(self) -> bool:
+        """Only what it had awake tells what it needs when it wakes."""
+        return self.shall_sleep and self.state is State.READY and self.is_measured
 
     def hold_up(self, obstacle: str) -> None:
         """It cannot be started now."""
@@ -173,6 +197,7 @@ class Unit:
         self.obstacle = ""
         self.started_unix_s = time.time()
         self.deadline = process.started + self.start_timeout_s
+        self.began_at = process.started
         self._reset()
         self.enter(State.STARTING, "starting")
 
@@ -183,20 +208,22 @@ class Unit:
         self.log_start = record.log_start
         self.started_unix_s = record.started_unix_s
         self._reset()
-        # A stop that was under way is asked for again, with fresh patience.
-        self.state = State.READY if record.state is State.STOPPING else record.state
+        self.began_at = process.started
+        # A stop or a sleep that was under way is asked for again, with fresh patience.
+        is_to_ask_again = record.state in (State.STOPPING, State.SLEEPING)
+        self.state = State.READY if is_to_ask_again else record.state
         self.since_unix_s = record.since_unix_s
         if self.state is State.READY:
             self.ready_at = time.monotonic()
         else:
-            self.deadline = process.started + self.start_timeout_s
+            self.deadline = time.monotonic() + self.start_timeout_s
 
     def seen(self, now: float, *, is_ready: bool, stage: str = "") -> None:
         """A sign of life."""
         self.silent_since = None
         if self.state is State.STARTING and is_ready:
             self.ready_at = now
-            self.ready_after_s = now - self.process.started if self.process else None
+            self.ready_after_s = now - self.began_at
             self.deadline = None
             self.enter(State.READY)
         elif self.state is not State.STOPPING:
@@ -208,6 +235,26 @@ class Unit:
             self.silent_since = now if self.silent_since is None else self.silent_since
             self.stage = f"silent for {now - self.silent_since:.0f} s"
 
+    def falling_asleep(self, now: float) -> None:
+        self.deadline = now + self.stop_timeout_s
+        self.is_measured = False
+        self.enter(State.SLEEPING, "going to sleep")
+
+    def fell_asleep(self, now: float) -> None:
+        """It says that it sleeps."""
+        self.silent_since = None
+        if not self.is_asleep and self.state is not State.STOPPING:
+            self.is_asleep, self.deadline, self.ready_at = True, None, now
+            self.enter(State.SLEEPING, _ASLEEP)
+
+    def waking(self, now: float) -> None:
+        self.deadline = now + self.start_timeout_s
+        self.began_at = now
+        self.is_asleep = self.is_measured = False
+        self.is_woken = True
+        self.obstacle = ""
+        self.enter(State.STARTING, "waking")
+
     def stopping(self, now: float) -> None:
         self.deadline = now + self.stop_timeout_s
         self.enter(State.STOPPING, "draining" if self.state is State.READY else "")
@@ -217,8 +264,9 @@ class Unit:
         if self.process is None or self.condemned or self.has_exited:
             return ""
         if self.deadline is not None and now >= self.deadline:
-            if self.state is State.STOPPING:
-                return f"did not stop within {self.stop_timeout_s:.0f} s"
+            if self.state in (State.STOPPING, State.SLEEPING):
+                what = "stop" if self.state is State.STOPPING else "fall asleep"
+                return f"did not {what} within {self.stop_timeout_s:.0f} s"
             return f"was not ready after {self.start_timeout_s:.0f} s ({self.stage})"
         if self.silent_since is not None and now - self.silent_since > SILENT_FOR_S:
             return f"gave no sign of life for {SILENT_FOR_S:.0f} s"
@@ -249,6 +297,7 @@ class Unit:
             identity=self.process.identity if self.process else None,
             problem=self.problem,
             is_parked=self.is_parked,
+            rests_asleep=self.rests_asleep,
         )
 
     def _reset(self) -> None:
@@ -258,5 +307,6 @@ class Unit:
         self.ready_at = None
         self.ready_after_s = None
         self.is_measured = False
+        self.is_asleep = self.is_woken = False
         self.silent_since = None
         self.beat = None

@@ -8,6 +8,7 @@ import msgspec
 
 VALKEY: Final = "valkey"
 GATEWAY: Final = "gateway"
+ENGINES_THAT_SLEEP: Final = ("cuda-vllm", "mock")
 
 
 class WantedValkey(msgspec.Struct, frozen=True, tag="valkey"):
@@ -49,6 +50,11 @@ class WantedWorker(msgspec.Struct, frozen=True, tag="worker"):
     def loads_on_demand(self) -> bool:
         """Whether it is started by the first request, and not before."""
         return bool(self.spec["model"].get("load") == "on-demand")
+
+    @property
+    def can_sleep(self) -> bool:
+        """Whether it may be put to sleep instead of being stopped."""
+        return bool(self.spec["model"].get("sleep")) and self.engine in ENGINES_THAT_SLEEP
 
     @property
     def slot(self) -> str:

@@ -13,7 +13,7 @@ import uvloop
 
 from contract.config import WorkerSpec
 from contract.logs import configure_logging
-from workers.engine import Engine
+from workers.engine import Engine, Sleeper
 from workers.outbox import EngineDied
 from workers.worker import Worker
 
@@ -49,9 +49,17 @@ async def serve(spec: WorkerSpec) -> None:
     worker = Worker(spec, create_engine(spec))
     loop = asyncio.get_running_loop()
     # A busy loop cannot drain; while the engine loads, a signal simply ends the process.
-    worker.on_ready = lambda: loop.add_signal_handler(signal.SIGTERM, worker.stop)
+    worker.on_ready = lambda: _listen(loop, worker)
     gc.collect()
     await worker.run()
+
+
+def _listen(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+    """What the supervisor says, it says by signals."""
+    loop.add_signal_handler(signal.SIGTERM, worker.stop)
+    if isinstance(worker.engine, Sleeper):
+        loop.add_signal_handler(signal.SIGUSR1, worker.sleep)
+        loop.add_signal_handler(signal.SIGUSR2, worker.wake)
 
 
 def main() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from contract.messages import ErrorCode, Job
 from workers.outbox import Outbox
@@ -51,3 +51,15 @@ class Engine(Protocol):
 
     async def stop(self) -> None:
         """Release everything, also child processes. Safe to call twice."""
+
+
+@runtime_checkable
+class Sleeper(Protocol):
+    """An engine that can do without its GPU memory for a while. Neither is called while a job
+    runs, and `submit` never between the two."""
+
+    async def sleep(self) -> None:
+        """Hand the GPU's memory back, but for what a process cannot do without."""
+
+    async def wake(self) -> None:
+        """Take it again; afterwards `submit` must work as before."""

@@ -21,7 +21,7 @@ from contract.bus.replies import reply_key
 from contract.config import WorkerSpec
 from contract.messages import Heartbeat, State
 from contract.tasks import cancel_and_wait
-from workers.engine import Engine, EngineReport
+from workers.engine import Engine, EngineReport, Sleeper
 from workers.intake import Intake
 from workers.outbox import Outbox
 from workers.pulse import Pulse
@@ -54,12 +54,27 @@ class Worker:
         #: Called once the engine is ready and the loop turns.
         self.on_ready: Callable[[], None] = lambda: None
         self._stopping = asyncio.Event()
+        #: No more jobs are to be claimed: the worker is to sleep, or to leave.
+        self._pausing = asyncio.Event()
+        #: The sleep is over.
+        self._roused = asyncio.Event()
         self._lapse_seen = False
         self._gone_since: dict[str, float] = {}
 
     def stop(self) -> None:
         """Ask the worker to drain and leave. Safe to call from a signal handler of the loop."""
         self._stopping.set()
+        self._pausing.set()
+        self._roused.set()
+
+    def sleep(self) -> None:
+        """Ask the worker to drain and to hand the GPU's memory back, until `wake`."""
+        self._roused.clear()
+        self._pausing.set()
+
+    def wake(self) -> None:
+        """Ask the worker to take the GPU's memory, and jobs, again."""
+        self._roused.set()
 
     async def run(self) -> None:
         """Serve until stopped; then finish what can be finished and give back the rest.
@@ -129,7 +144,7 @@ class Worker:
                 self._keep_turning(),
             )
         ]
-        claiming = asyncio.create_task(self.intake.claim_until(self._stopping))
+        claiming = asyncio.create_task(self._claim())
         # Any of these ends only by an error, except claiming, which ends when asked to stop.
         running = [claiming, self.outbox.died, *loops]
         try:
@@ -140,10 +155,37 @@ class Worker:
             self.pulse.beat_now()
             await self._drain()
         finally:
-            self._stopping.set()
+            self.stop()
             await cancel_and_wait(loops)
             await asyncio.gather(claiming, return_exceptions=True)
             await self.intake.close()
+
+    async def _claim(self) -> None:
+        """Claim jobs, and sleep when told to, until told to leave."""
+        while not self._stopping.is_set():
+            await self.intake.claim_until(self._pausing)
+            if not self._stopping.is_set() and isinstance(self.engine, Sleeper):
+                await self._sleep(self.engine)
+
+    async def _sleep(self, engine: Sleeper) -> None:
+        self._enter(State.STOPPING, "going to sleep")
+        await self._drain()
+        await engine.sleep()
+        self._enter(State.SLEEPING)
+        log.info("sleeping")
+        await self._roused.wait()
+        if self._stopping.is_set():
+            return
+        self._pausing.clear()
+        self._enter(State.STARTING, "waking")
+        began = time.monotonic()
+        await engine.wake()
+        self._enter(State.READY)
+        log.info("awake after %.1f s", time.monotonic() - began)
+
+    def _enter(self, state: State, stage: str = "") -> None:
+        self.state, self.stage = state, stage
+        self.pulse.beat_now()
 
     async def _drain(self) -> None:
         emptied = asyncio.create_task(self.outbox.wait_until_empty())

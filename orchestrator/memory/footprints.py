@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _NEWEST_WEIGHT: Final = 0.5
 #: What changes neither a model's memory nor its load time.
 _IRRELEVANT: Final = frozenset(
-    {"env", "gpus", "idle_unload_s", "load", "pinned", "replicas", "start_timeout_s"}
+    {"env", "gpus", "idle_unload_s", "load", "pinned", "replicas", "sleep", "start_timeout_s"}
 )
 
 

@@ -138,10 +138,11 @@ class Ledger:
     ) -> Reservation:
         """A worker is ready: measure it, and remember that for its next start."""
         with self._lock:
+            is_new = self._held[slot].stage != "waking"
             own = measure(self._held[slot], uses, self._others(slot))
             self._enter(own, "ready")
             used = _beside_cache(own)
-            if used > 0:
+            if used > 0 and is_new:
                 measurement = Footprint(
                     engine=own.engine,
                     version=version,
@@ -152,6 +153,29 @@ class Ledger:
                 )
                 self._footprints.learn(own.key, measurement)
             return self._held[slot]
+
+    def sleep(self, slot: str, uses: Mapping[str, GpuUse]) -> Reservation:
+        """A worker sleeps: what it has kept is all that it still has, and is reserved."""
+        with self._lock:
+            own = self._held[slot]
+            if own.stage == "ready":
+                # Measured anew, as at a start, also where the driver does not list processes.
+                moving = msgspec.structs.replace(own, stage="waking")
+                asleep = measure(moving, uses, self._others(slot))
+                kept = {
+                    uuid: min(asleep.used_bytes.get(uuid, size), size)
+                    for uuid, size in own.reserved_bytes.items()
+                }
+                place = msgspec.structs.replace(own.assignment, bytes_by_gpu=kept)
+                self._enter(asleep, "asleep", assignment=place, awake=own.assignment)
+            return self._held[slot]
+
+    def wake(self, slot: str) -> None:
+        """A worker that sleeps is to have its whole place again."""
+        with self._lock:
+            own = self._held[slot]
+            if own.awake is not None:
+                self._enter(own, "waking", assignment=own.awake, awake=None)
 
     def end(self, slot: str, *, returns: bool = False) -> None:
         """A worker has ended. Its memory stays on the account until it is free again; if it
@@ -212,8 +236,8 @@ class Ledger:
     def _predecessor_on(self, uuid: str, own: Reservation) -> str:
         """Whose start or end it has to wait for."""
         for other in self._others_on(uuid, own.slot):
-            if other.stage == "starting":
-                return f"`{other.slot}` is starting on the same GPU"
+            if other.stage == "starting" or (other.stage == "waking" and own.stage != "waking"):
+                return f"`{other.slot}` is {other.stage} on the same GPU"
             if other.stage == "releasing":
                 return f"the GPU memory of `{other.slot}` is not free yet"
         if own.stage == "releasing":
@@ -225,7 +249,7 @@ class Ledger:
         use = uses.get(uuid)
         if use is None or use.gpu.problem:
             return f"GPU {uuid} {use.gpu.problem if use else 'is not there any more'}"
-        lacking = own.reserved_bytes[uuid] - use.free_bytes
+        lacking = own.promised_bytes(uuid) - use.free_bytes
         if lacking <= 0:
             return ""
         holders = ", ".join(f"{each.name} {show(each.size_bytes)}" for each in _holders(use, []))

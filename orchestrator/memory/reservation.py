@@ -10,14 +10,14 @@ import msgspec
 from orchestrator.memory.attribution import GpuUse
 from orchestrator.memory.places import Assignment
 
-Stage = Literal["planned", "starting", "ready", "releasing"]
+Stage = Literal["planned", "starting", "ready", "asleep", "waking", "releasing"]
 
 
 class Reservation(msgspec.Struct, frozen=True):
     """The place of one worker in the account. Bytes are by the UUID of the GPU.
 
-    `planned` until it is its turn to start; `releasing` from its end until the driver shows its
-    memory free again.
+    `planned` until it is its turn to start; while it is `asleep`, what it keeps is all that is
+    reserved; `releasing` from its end until the driver shows its memory free again.
     """
 
     assignment: Assignment
@@ -34,6 +34,8 @@ class Reservation(msgspec.Struct, frozen=True):
     unseen_bytes: int = 0
     #: After its end it will start again in the same place.
     returns: bool = False
+    #: While it is asleep, the place that it needs again when it wakes.
+    awake: Assignment | None = None
 
     @property
     def slot(self) -> str:
@@ -42,6 +44,18 @@ class Reservation(msgspec.Struct, frozen=True):
     @property
     def reserved_bytes(self) -> dict[str, int]:
         return self.assignment.bytes_by_gpu
+
+    @property
+    def bytes_beside_cache(self) -> int:
+        """What it has on all its GPUs but for the KV cache."""
+        cache = (self.assignment.kv_cache_bytes or 0) * len(self.reserved_bytes)
+        return max(0, sum(self.used_bytes.values()) - cache)
+
+    @property
+    def lacking_bytes(self) -> dict[str, int]:
+        """What it needs to wake beyond what it has kept."""
+        whole = self.awake.bytes_by_gpu if self.awake else {}
+        return {uuid: max(0, size - self.reserved_bytes[uuid]) for uuid, size in whole.items()}
 
     @property
     def stays(self) -> bool:
@@ -73,7 +87,7 @@ def measure(
 ) -> Reservation:
     """Measure a worker anew, by its processes.
 
-    Where the driver does not list them (as in a container), a worker that starts has whatever
+    Where the driver does not list them (as in a container), a worker that starts or wakes has what
     came on top of what was in use before: nothing else starts or ends on its GPUs meanwhile.
     From then on its figure stays.
     """
@@ -85,7 +99,7 @@ def measure(
             continue
         pids.update(use.worker_pids.get(reservation.slot, ()))
         listed = use.by_worker.get(reservation.slot)
-        if listed is None and reservation.stage != "ready":
+        if listed is None and reservation.stage not in ("ready", "asleep"):
             on_top = rest_of(use, _on(uuid, neighbours)) - reservation.rest_bytes.get(uuid, 0)
             listed = max(0, on_top)
         if listed is not None:

@@ -70,7 +70,7 @@ class Steward:
     def is_unsettled(self) -> bool:
         """Whether memory is on its way to or from a worker, so that a close look is worth it."""
         stages = {each.stage for each in self._ledger.reservations}
-        return not stages.isdisjoint(("planned", "starting", "releasing"))
+        return not stages.isdisjoint(("planned", "starting", "waking", "releasing"))
 
     def observed(
         self, snapshot: Snapshot, families: Mapping[str, Collection[int]], taken_at: float = 0.0
@@ -103,12 +103,19 @@ class Steward:
         return refused
 
     def demands(self, workers: Iterable[WantedWorker]) -> tuple[Demand, ...]:
-        """What those of these workers demand that have no place yet. Raises `UserError` if a
-        model's files do not say."""
+        """What those of these workers demand that have no place yet, or sleep and need more to
+        wake. Raises `UserError` if a model's files do not say."""
         if not self._uses:
             return ()
-        needs = ((self._need(each), each.slot) for each in workers if each.slot not in self._slots)
-        return tuple(need.demand(slot) for need, slot in needs if need is not None)
+        found = []
+        for worker in workers:
+            own = self._slots.get(worker.slot)
+            if own is None:
+                need = self._need(worker)
+                found += [need.demand(worker.slot)] if need is not None else []
+            elif own.stage == "asleep":
+                found.append(_waking(own))
+        return tuple(found)
 
     @property
     def devices(self) -> list[Device]:
@@ -126,6 +133,11 @@ class Steward:
         except UserError:
             return None
         return need.footprint.load_s if need and need.footprint else None
+
+    def bytes_beside_cache(self, slots: Iterable[str]) -> int:
+        """What these workers have on all their GPUs, but for their KV caches."""
+        held = (self._slots.get(slot) for slot in slots)
+        return sum(each.bytes_beside_cache for each in held if each is not None)
 
     def lost_places(self) -> list[str]:
         """The workers that need another place before they start."""
@@ -164,6 +176,22 @@ class Steward:
         used = {uuid: f"{size // MIB} MiB" for uuid, size in own.used_bytes.items()}
         log.info("%s has %s of GPU memory", slot, used)
         return True
+
+    def slept(self, slot: str, *, since: float) -> bool:
+        """A worker sleeps since then (monotonic). False as for `ready`."""
+        if slot not in self._slots:
+            return True
+        if self._seen_at is None or self._seen_at < since:
+            return False
+        own = self._ledger.sleep(slot, self._uses)
+        kept = {uuid: f"{size // MIB} MiB" for uuid, size in own.reserved_bytes.items()}
+        log.info("%s keeps %s of GPU memory while it sleeps", slot, kept)
+        return True
+
+    def wake(self, slot: str) -> None:
+        """A worker that sleeps is to wake: there is room for it."""
+        if slot in self._slots:
+            self._ledger.wake(slot)
 
     def ended(self, slot: str, *, returns: bool) -> None:
         """A worker has ended. If it `returns`, its place is kept for it."""
@@ -210,6 +238,18 @@ class Steward:
         """Engines reserve more for themselves on larger ones."""
         largest = max(self._uses.values(), key=lambda use: use.total_bytes)
         return Card(largest.gpu.name, largest.total_bytes)
+
+
+def _waking(own: Reservation) -> Demand:
+    """What a worker that sleeps needs to wake, where it is."""
+    lacking = own.lacking_bytes
+    return Demand(
+        slot=own.slot,
+        model=own.assignment.model,
+        gpus=len(lacking),
+        fixed_bytes=max(lacking.values(), default=0),
+        pins=own.assignment.uuids,
+    )
 
 
 def refused_for(refusal: Refusal) -> UserError:

@@ -3,7 +3,7 @@
     python3 scripts/gpu_acceptance PIECE... --out DIR [--only NAME,NAME] [--budget-s 330]
     python3 scripts/gpu_acceptance report --out DIR [--from DIR...]
 
-Pieces: check, estimate, share, evict, kill (one GPU) and two (two GPUs). Each takes some minutes,
+Pieces: check, estimate, share, evict, kill, sleep (one GPU) and two (two GPUs). Each takes some minutes,
 installs nothing, and adds DIR/PIECE.json and its logs to DIR; `report` (and the end of every run)
 makes DIR/results.json and DIR/results.md of all there is. With --from it takes other runs in.
 

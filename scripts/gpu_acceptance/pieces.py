@@ -97,10 +97,10 @@ def model_of(setting: Setting, shape: str, **settings: Any) -> dict[str, Any]:
         return real
     need = estimate_of(real, Card("", _CARD_MIB * MIB))
     kept: dict[str, Any] = {
-        key: settings[key] for key in ("load", "pinned", "replicas") if key in settings
+        key: settings[key] for key in ("load", "pinned", "replicas", "sleep") if key in settings
     }
     parallel = {"tensor_parallel_size": settings.get("tensor_parallel_size", 1)}
-    script = {"allocate_mib": need.wanted_bytes // MIB, "load_s": 0.3}
+    script = {"allocate_mib": need.wanted_bytes // MIB, "load_s": 0.3, "asleep_mib": 1000}
     return {"engine": "mock", "model_path": "none", "engine_args": script, **kept, **parallel}
 
 
@@ -356,6 +356,36 @@ def kill(setting: Setting, piece: Piece) -> None:
         piece.check("it serves again", True, f"{time.monotonic() - killed:.0f} s after the kill")
 
 
+def sleep(setting: Setting, piece: Piece) -> None:
+    """A model that sleeps gives its memory back, and wakes sooner than it loads, as it was."""
+    with setting.installation("sleep") as ew:
+        shape = "0.5B" if setting.is_mock else "7B"
+        limits = {"max_model_len": 8192, "max_batch_size": 32, "load": "on-demand", "sleep": True}
+        ew.configure({"sleeper": model_of(setting, shape, **limits)})
+        ew.ew("start")
+        load_s, first = _timed_answer(ew, "sleeper")
+        piece.note("first answer, with the load", f"{load_s:.1f} s")
+        (worker,) = ew.workers("sleeper")
+        wait_for(lambda: bytes_of(family(worker["pid"])), 10, "its memory shows")
+        awake = sum(bytes_of(family(worker["pid"])).values())
+        ew.ew("unload", "sleeper")
+        wait_for(lambda: ew.workers("sleeper")[0]["state"] == "sleeping", 60, "it sleeps")
+        kept = sum(bytes_of(family(worker["pid"])).values())
+        piece.check("asleep it keeps little", kept < awake / 4, f"{show(kept)} of {show(awake)}")
+        wake_s, second = _timed_answer(ew, "sleeper")
+        piece.note("first answer, with the waking", f"{wake_s:.1f} s")
+        piece.check("it wakes sooner than it loads", wake_s < load_s, f"{load_s / wake_s:.0f} x")
+        piece.check("it answers as before", second == first, second)
+        (again,) = ew.workers("sleeper")
+        piece.check("it is the same process", again["pid"] == worker["pid"])
+
+
+def _timed_answer(ew: Installation, model: str) -> tuple[float, str]:
+    began = time.monotonic()
+    answer = ew.ask(model, max_tokens=16, temperature=0, ignore_eos=True)
+    return time.monotonic() - began, str(answer["choices"][0]["text"])
+
+
 def _serves_again(ew: Installation, former: int) -> bool:
     workers = ew.workers("small")
     if not workers or workers[0]["pid"] in (None, former) or workers[0]["state"] != "ready":
@@ -426,5 +456,6 @@ PIECES: dict[str, Callable[[Setting, Piece], None]] = {
     "share": share,
     "evict": evict,
     "kill": kill,
+    "sleep": sleep,
     "two": two,
 }

@@ -150,7 +150,8 @@ def test_a_pinned_model_stays_and_who_does_not_fit_is_told_why(gpus: GpuHost) ->
     refused = gpus.ask("b")
     assert refused.status_code == 503
     assert refused.json()["code"] == "model_cannot_load"
-    assert "`b` needs 50.2 GiB on one GPU" in refused.json()["message"]
+    # A little more once `a`, which has the same settings, has been measured.
+    assert re.search(r"`b` needs 50\.[02] GiB on one GPU", refused.json()["message"])
     assert gpus.is_loaded("a")
     load = gpus.run("load", "b")
     assert load.code == 1

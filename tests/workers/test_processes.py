@@ -8,7 +8,7 @@ import signal
 import time
 
 from contract.bus.queue import MAX_ATTEMPTS, Cancellations
-from contract.messages import Done, ErrorCode, Failed, Started
+from contract.messages import Done, ErrorCode, Failed, Started, State
 from tests.conftest import ValkeyServer
 from tests.contract.parts import until
 from tests.workers.crew import Crew, Member
@@ -115,6 +115,43 @@ async def test_what_cannot_be_finished_in_time_is_given_back_and_not_held_agains
     assert given, "the stopped worker had no job to give back"
     for job_id in given:
         assert await desk.db.hget(desk.queue.job_key(job_id), "forgiven") == b"1"
+
+
+async def test_a_worker_sleeps_when_it_has_finished_and_serves_again_when_woken(
+    desk: Desk, crew: Crew
+) -> None:
+    worker = await crew.hire().ready()
+    running = await desk.ask(200)
+    await desk.saw_tokens([running], 5)
+    worker.process.send_signal(signal.SIGUSR1)
+    await worker.says(lambda beat: beat.state is State.SLEEPING)
+    await desk.ended([running])
+    assert_counted(desk.folds[running], 200)
+    waiting = await desk.ask(5)
+    worker.process.send_signal(signal.SIGUSR1)
+    # Longer than a worker that claims would have needed.
+    await asyncio.sleep(1.5)
+    assert await desk.state_of(waiting) == "queued"
+    worker.process.send_signal(signal.SIGUSR2)
+    await desk.ended([waiting])
+    assert_counted(desk.folds[waiting], 5)
+    worker.process.send_signal(signal.SIGUSR1)
+    await worker.says(lambda beat: beat.state is State.SLEEPING)
+    worker.process.send_signal(signal.SIGTERM)
+    assert await worker.exits() == 0
+
+
+async def test_a_worker_that_is_woken_before_it_sleeps_does_not_oversleep(
+    desk: Desk, crew: Crew
+) -> None:
+    worker = await crew.hire().ready()
+    running = await desk.ask(100)
+    await desk.saw_tokens([running], 5)
+    worker.process.send_signal(signal.SIGUSR1)
+    worker.process.send_signal(signal.SIGUSR2)
+    later = await desk.ask(5)
+    await desk.ended([running, later])
+    assert_counted(desk.folds[later], 5)
 
 
 async def test_a_worker_told_to_stop_while_redis_is_gone_ends_all_the_same(

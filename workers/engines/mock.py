@@ -8,6 +8,8 @@ step, as in a real engine. `engine_args` set the script for every job:
     load_s (0)               the start takes this long
     allocate_mib (0)         GPU memory that it pretends to take, where PYNVML_SCENE names the
                              script of a driver that is not real
+    asleep_mib (0)           what it keeps of it while it sleeps
+    wake_s (0)               waking takes this long
     fail_at, hang_at, crash_at   at this token the job fails, the engine hangs, the process dies
     default_tokens (64)      length of an answer when the request gives none
 
@@ -46,6 +48,8 @@ class Script:
     first_token_delay_s: float = 0.0
     load_s: float = 0.0
     allocate_mib: float = 0.0
+    asleep_mib: float = 0.0
+    wake_s: float = 0.0
     fail_at: float = -1
     hang_at: float = -1
     crash_at: float = -1
@@ -114,6 +118,13 @@ class MockEngine:
     async def cancel(self, job_id: str) -> None:
         self._running.pop(job_id, None)
 
+    async def sleep(self) -> None:
+        _allocate(int(self._script.asleep_mib - self._script.allocate_mib))
+
+    async def wake(self) -> None:
+        _allocate(int(self._script.allocate_mib - self._script.asleep_mib))
+        await asyncio.sleep(self._script.wake_s)
+
     async def stop(self) -> None:
         if self._stepping is not None:
             self._stepping.cancel()
@@ -167,7 +178,8 @@ class MockEngine:
 
 
 def _allocate(mib: int) -> None:
-    """Tell a scripted driver that this process has memory on each of its GPUs."""
+    """Tell a scripted driver that this process takes memory on each of its GPUs, or gives some
+    back."""
     scene = os.environ.get("PYNVML_SCENE")
     if not scene or not mib:
         return

@@ -115,6 +115,12 @@ class VllmEngine:
         except EngineDeadError as error:
             self._outbox.engine_died(error)
 
+    async def sleep(self) -> None:
+        await self._running().sleep(level=1)
+
+    async def wake(self) -> None:
+        await self._running().wake_up()
+
     async def stop(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
@@ -224,6 +230,7 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
         "kv_cache_memory_bytes": spec.kv_cache_bytes,
         "enable_lora": with_adapters or None,
         "max_loras": _adapter_places(spec) if with_adapters else None,
+        "enable_sleep_mode": (model.sleep and spec.engine == "cuda-vllm") or None,
     }
     return {name: value for name, value in args.items() if value is not None} | model.engine_args
 

@@ -271,6 +271,46 @@ def test_where_the_driver_hides_processes_the_difference_counts(host: Host, seen
     assert host.free_gib() == pytest.approx(before - 10)
 
 
+@pytest.mark.parametrize("seen", ["all", "none"])
+def test_who_sleeps_holds_what_it_keeps_and_wakes_in_its_own_place(host: Host, seen: str) -> None:
+    host.scene.show(CARD | {"processes_seen": seen})
+    before = host.free_gib()
+    host.ledger.reserve([(need("a", 50 * 1024), "a-0"), (need("b", 10 * 1024), "b-0")], host.uses())
+    host.run("b-0", 10 * 1024)
+    host.run("a-0", 50 * 1024)
+    known = host.footprints.get("a")
+    pid = host.workers["a-0"].pid
+    host.scene.allocate(-48 * 1024, "GPU-a", pid)
+    asleep = host.ledger.sleep("a-0", host.uses())
+    assert asleep.reserved_bytes == {"GPU-a": 2 * GIB}
+    assert asleep.lacking_bytes == {"GPU-a": 48 * GIB}
+    host.ledger.observe(host.uses())
+    assert host.used_mib("a-0") == 2 * 1024
+    assert host.free_gib() == pytest.approx(before - 12)
+    assert host.new_ledger().reservations == host.ledger.reservations
+    host.ledger.wake("a-0")
+    assert host.free_gib() == pytest.approx(before - 60)
+    assert host.ledger.obstacle("a-0", host.uses()) == ""
+    assert host.ledger.lost(host.uses()) == []
+    host.scene.allocate(48 * 1024, "GPU-a", pid)
+    host.ready("a-0")
+    assert host.used_mib("a-0") == 50 * 1024
+    assert host.footprints.get("a") == known, "waking says nothing of loading"
+
+
+def test_nobody_starts_beside_one_that_wakes_and_two_wake_at_once(host: Host) -> None:
+    wanted = [(need(name, 10 * 1024), f"{name}-0") for name in ("a", "b", "c")]
+    host.ledger.reserve(wanted, host.uses())
+    for slot in ("a-0", "b-0"):
+        host.run(slot, 10 * 1024)
+        host.scene.allocate(-9 * 1024, "GPU-a", host.workers[slot].pid)
+        host.ledger.sleep(slot, host.uses())
+        host.ledger.wake(slot)
+    assert "is waking on the same GPU" in host.ledger.obstacle("c-0", host.uses())
+    assert host.ledger.obstacle("a-0", host.uses()) == ""
+    assert host.ledger.obstacle("b-0", host.uses()) == ""
+
+
 def test_a_new_supervisor_takes_the_account_over(host: Host) -> None:
     host.ledger.reserve([(need("a", 20 * 1024), "a-0"), (need("b", 10 * 1024), "b-0")], host.uses())
     host.ledger.reserve([(need("c", 10 * 1024), "c-0")], host.uses())
