@@ -109,4 +109,6 @@ def explain(slot: str, problem: Problem) -> None:
     for line in problem.log_tail:
         say(f"  {slot} | {line}")
     complain(problem.message, problem.hint)
-    say(f"log: {logs_dir() / f'{slot}.log'}")
+    log = logs_dir() / f"{slot}.log"
+    if log.exists():
+        say(f"log: {log}")

@@ -236,7 +236,8 @@ class Unit:
             self.stage = f"silent for {now - self.silent_since:.0f} s"
 
     def falling_asleep(self, now: float) -> None:
-        self.deadline = now + self.stop_timeout_s
+        # Its weights are copied: that may take as long as to load them.
+        self.deadline = now + self.start_timeout_s
         self.is_measured = False
         self.enter(State.SLEEPING, "going to sleep")
 
@@ -264,9 +265,10 @@ class Unit:
         if self.process is None or self.condemned or self.has_exited:
             return ""
         if self.deadline is not None and now >= self.deadline:
-            if self.state in (State.STOPPING, State.SLEEPING):
-                what = "stop" if self.state is State.STOPPING else "fall asleep"
-                return f"did not {what} within {self.stop_timeout_s:.0f} s"
+            if self.state is State.STOPPING:
+                return f"did not stop within {self.stop_timeout_s:.0f} s"
+            if self.state is State.SLEEPING:
+                return f"did not fall asleep within {self.start_timeout_s:.0f} s"
             return f"was not ready after {self.start_timeout_s:.0f} s ({self.stage})"
         if self.silent_since is not None and now - self.silent_since > SILENT_FOR_S:
             return f"gave no sign of life for {SILENT_FOR_S:.0f} s"

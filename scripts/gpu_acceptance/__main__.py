@@ -3,9 +3,10 @@
     python3 scripts/gpu_acceptance PIECE... --out DIR [--only NAME,NAME] [--budget-s 330]
     python3 scripts/gpu_acceptance report --out DIR [--from DIR...]
 
-Pieces: check, estimate, share, evict, kill, sleep (one GPU) and two (two GPUs). Each takes some minutes,
-installs nothing, and adds DIR/PIECE.json and its logs to DIR; `report` (and the end of every run)
-makes DIR/results.json and DIR/results.md of all there is. With --from it takes other runs in.
+Pieces: check, estimate, share, evict, kill, sleep (one GPU) and two (two GPUs). Each takes some
+minutes, installs nothing, and adds DIR/PIECE.json and its logs to DIR; `report` (and the end of
+every run) makes DIR/results.json and DIR/results.md of all there is. With --from it takes other
+runs in.
 
 The host needs nothing but a Python with ew's dependencies and vLLM on its path (PYTHONPATH
 counts); the models are real shapes with dummy weights. --mock runs the same pieces anywhere, with
@@ -26,7 +27,7 @@ if "--mock" in sys.argv:
     # This process, too, shall see the scripted driver.
     sys.path.insert(0, str(ROOT / "tests" / "standins" / "pynvml"))
 
-from pieces import PIECES, Setting  # noqa: E402 - the path has to be complete first
+from pieces import PIECES, Setting, estimates_beside  # noqa: E402 - the path has to be complete first
 from results import Failure, Piece, write_report  # noqa: E402
 
 
@@ -40,7 +41,7 @@ def main() -> int:
         deadline=time.monotonic() + args.budget_s,
     )
     failed = [name for name in args.pieces if name != "report" and not _try(name, setting)]
-    write_report(args.out, [args.out, *args.include])
+    write_report(args.out, [args.out, *args.include], estimates_beside)
     if failed:
         print(f"FAILED: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from installation import ENV, Installation, wait_for
 from models import make_model
-from results import GIB, Failure, Piece
+from results import GIB, Failure, Piece, Row
 from watch import MIB, Watch, bytes_of, family, look, used_bytes
 
 from contract.config import ModelConfig
@@ -164,18 +164,15 @@ def _measure(setting: Setting, piece: Piece, combination: Combination) -> None:
         with Watch(family(worker["pid"])) as watch:
             _load(ew, "m", combination)
         peak = max(rest, watch.most_bytes)
-    taken = need.fixed_bytes - need.part_bytes("spare") + cache
     row = {
         "combination": combination.name,
         **combination._asdict(),
         "kv_cache_bytes": cache,
-        "parts": {part.name: part.size_bytes for part in need.parts},
-        "estimated_rest": taken - need.unseen_at_rest_bytes,
         "measured_rest": rest,
-        "estimated_peak": taken,
         "measured_peak": peak,
         "ready_after_s": worker["ready_after_s"],
     }
+    row |= estimates_beside(row)
     piece.rows.append(row)
     error = row["estimated_peak"] - peak
     piece.check(
@@ -183,6 +180,18 @@ def _measure(setting: Setting, piece: Piece, combination: Combination) -> None:
         peak > 0 and abs(error) <= max(_ALLOWED_BYTES, _ALLOWED_SHARE * peak),
         f"{show(row['estimated_peak'])} estimated, {show(peak)} by NVML ({show(rest)} at rest)",
     )
+
+
+def estimates_beside(row: Row) -> Row:
+    """The estimates for what was measured in that row: just after the start, and the most."""
+    combination = Combination(*(row[name] for name in Combination._fields))
+    need = estimate_of(_entry_of(combination), _mock_card())
+    taken = need.fixed_bytes - need.part_bytes("spare") + row["kv_cache_bytes"]
+    return {
+        "parts": {part.name: part.size_bytes for part in need.parts},
+        "estimated_rest": taken - need.unseen_at_rest_bytes,
+        "estimated_peak": taken,
+    }
 
 
 def _entry_of(combination: Combination) -> dict[str, Any]:
@@ -202,6 +211,7 @@ def _entry_of(combination: Combination) -> dict[str, Any]:
 
 
 def _mock_card() -> Card:
+    """As large as an H200: vLLM's own limits depend on that."""
     return Card("", _CARD_MIB * MIB)
 
 
