@@ -14,7 +14,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient, connect_reader
-from contract.bus.heartbeats import BEAT_EVERY_S, Heartbeats
+from contract.bus.heartbeats import BEAT_EVERY_S, GATEWAYS, Heartbeats
 from contract.bus.queue import Ticket
 from contract.bus.replies import ReplyStream, read_frames, reply_key
 from contract.messages import ErrorCode, GatewayBeat
@@ -48,7 +48,7 @@ class _Stream:
         self._looked = time.monotonic()
         if not await self._db.exists(self._key):
             return False
-        heartbeats = Heartbeats(self._db, "gateways")
+        heartbeats = Heartbeats(self._db, GATEWAYS)
         if self._adopted or self._name not in await heartbeats.names():
             self._adopted = True
             await ReplyStream(self._db, self._name).open()

@@ -10,7 +10,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from redis.exceptions import RedisError
 
-from contract.bus.heartbeats import Heartbeats
+from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.messages import GatewayBeat
 from gateway.metrics import StateCollector, merge
 from gateway.openapi import NATIVE_ERRORS, PROBE_ERRORS
@@ -88,7 +88,7 @@ async def _published(process: GatewayProcess) -> list[str]:
     """What the processes of this gateway have counted, as of their last heartbeats: the same
     from whichever process answers, so that no counter ever seems to go back."""
     try:
-        beats = await Heartbeats(process.db, "gateways").alive()
+        beats = await Heartbeats(process.db, GATEWAYS).alive()
     except (RedisError, OSError):
         return [process.housekeeping.published]
     gateways = [msgspec.msgpack.decode(beat, type=GatewayBeat) for beat in beats]

@@ -13,7 +13,7 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient
-from contract.bus.heartbeats import Heartbeats
+from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.replies import ReplyStream
 from contract.config import LimitsConfig
 from contract.messages import ErrorCode, GatewayBeat, State
@@ -100,7 +100,7 @@ class Housekeeping:
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._link = link
-        self._heartbeats = Heartbeats(db, "gateways")
+        self._heartbeats = Heartbeats(db, GATEWAYS)
         #: The metrics in the last heartbeat.
         self.published = ""
 

@@ -12,7 +12,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient
-from contract.bus.heartbeats import Heartbeats
+from contract.bus.heartbeats import HOSTS, Heartbeats
 from contract.bus.queue import JobQueue
 from contract.bus.standby import Standby, read_standby
 from contract.config import Config, ConfigError, ModelConfig, load_config
@@ -87,7 +87,7 @@ class Models:
 
     async def _look(self) -> None:
         async with asyncio.timeout(_LOOK_TIMEOUT_S):
-            hosts = await Heartbeats(self._db, "hosts").alive()
+            hosts = await Heartbeats(self._db, HOSTS).alive()
         self.hosts = tuple(_read(hosts, _decode_host))
         for model, config in self.configured.items():
             async with asyncio.timeout(_LOOK_TIMEOUT_S):

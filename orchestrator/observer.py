@@ -14,7 +14,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient, connect
-from contract.bus.heartbeats import Heartbeats
+from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.queue import JobQueue
 from contract.bus.standby import Standby, end_standby, renew_standby
 from contract.messages import GatewayBeat, Heartbeat, HostBeat
@@ -157,9 +157,7 @@ class Observer:
             queue = JobQueue(db, model)
             waiting[model] = await queue.waiting()
             unfinished[model] = await queue.unfinished()
-        gateways = [
-            _gateway_beats.decode(each) for each in await Heartbeats(db, "gateways").alive()
-        ]
+        gateways = [_gateway_beats.decode(each) for each in await Heartbeats(db, GATEWAYS).alive()]
         return seen._replace(
             redis=info,
             beats=beats,
@@ -175,7 +173,7 @@ class Observer:
         for model, standby in subject.standbys.items():
             await renew_standby(db, model, standby)
         self._announced = set(subject.standbys)
-        await Heartbeats(db, "hosts").beat(subject.host.host, subject.host, ready=True)
+        await Heartbeats(db, HOSTS).beat(subject.host.host, subject.host, ready=True)
 
     async def _end_leases(self, db: RedisClient) -> None:
         for model, name in list(self._gone):

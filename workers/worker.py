@@ -15,7 +15,7 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from contract.bus.client import connect, connect_reader, wait_for_server
-from contract.bus.heartbeats import Heartbeats
+from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.queue import Attempt, Cancellations, JobQueue
 from contract.bus.replies import reply_key
 from contract.config import WorkerSpec
@@ -237,7 +237,7 @@ class Worker:
         replies = {attempt.reply for attempt in self.outbox.attempts()}
         if not replies:
             return
-        alive = {reply_key(name) for name in await Heartbeats(self.db, "gateways").names()}
+        alive = {reply_key(name) for name in await Heartbeats(self.db, GATEWAYS).names()}
         now, since = time.monotonic(), self._gone_since
         self._gone_since = {reply: since.get(reply, now) for reply in replies - alive}
         for attempt in self.outbox.attempts():

@@ -11,14 +11,17 @@ from contract.bus.client import RedisClient, Script
 LEASE_MS: Final = 10_000
 BEAT_EVERY_S: Final = 2.5
 _FORGET_MS: Final = 60_000
+#: The gateway processes, and the supervisors. No model can be called so: ids begin with a letter
+#: or a digit.
+GATEWAYS: Final = "_gateways"
+HOSTS: Final = "_hosts"
 
 _beat = Script("beat")
 _alive = Script("alive")
 
 
 class Heartbeats:
-    """Who is alive: the workers of a model, the gateway processes (`gateways`), or the supervisors
-    (`hosts`)."""
+    """Who is alive: the workers of a model (`tag` is its id), or those of a tag above."""
 
     def __init__(self, db: RedisClient, tag: str) -> None:
         self.db = db

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
+from pydantic import ValidationError
 from redis.asyncio import Redis
 
-from contract.bus.heartbeats import LEASE_MS, Heartbeats
+from contract.bus.heartbeats import GATEWAYS, HOSTS, LEASE_MS, Heartbeats
+from contract.config import Config, ModelConfig
 from contract.messages import GatewayBeat, Heartbeat
 from tests.contract.parts import beat, end_lease
 
@@ -80,3 +83,9 @@ async def test_a_worker_that_is_not_ready_is_alive_but_does_not_serve(
     await beat(db, unique_model, "w", ready=False)
     assert await db.zcard(ready) == 0
     assert await Heartbeats(db, unique_model).names() == {"w"}
+
+
+@pytest.mark.parametrize("tag", [GATEWAYS, HOSTS])
+def test_no_model_can_have_the_leases_of_gateways_or_supervisors(tag: str) -> None:
+    with pytest.raises(ValidationError):
+        Config(models={tag: ModelConfig(engine="mock", model_path="none")})

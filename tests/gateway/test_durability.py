@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from contract.bus.heartbeats import Heartbeats
+from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.replies import reply_key
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker
@@ -152,7 +152,7 @@ async def test_who_follows_a_dead_gateways_answer_keeps_it_from_being_dropped(
             with pytest.raises(httpx.TransportError):
                 await reading
         owner = attempt.reply.removeprefix(reply_key(""))
-        gateways = Heartbeats(worker.db, "gateways")
+        gateways = Heartbeats(worker.db, GATEWAYS)
         assert owner in await gateways.names()
         await gateways.leave(owner)
         resuming = asyncio.create_task(collect(client, STREAM, ASK, idempotency_key="k"))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from redis.exceptions import RedisError
 
 from contract.bus.client import connect, connect_reader
-from contract.bus.heartbeats import Heartbeats
+from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.queue import JobQueue, Ticket
 from contract.bus.replies import ReplyStream, read_frames
 from contract.messages import GatewayBeat, Job, Letter, Sampling
@@ -47,7 +47,7 @@ class Desk:
     async def leave(self) -> None:
         """The gateway process is gone; its stream stays."""
         self._tasks.pop().cancel()
-        await Heartbeats(self.db, "gateways").leave(self.name)
+        await Heartbeats(self.db, GATEWAYS).leave(self.name)
 
     async def ask(self, tokens: int, prompt: str = "count", **sampling: object) -> str:
         """Put a job; answers its id."""
@@ -130,4 +130,4 @@ class Desk:
 
     async def _beat(self) -> None:
         heartbeat = GatewayBeat(self.name, "here", 1)
-        await Heartbeats(self.db, "gateways").beat(self.name, heartbeat, ready=True)
+        await Heartbeats(self.db, GATEWAYS).beat(self.name, heartbeat, ready=True)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from contract.bus.client import connect, connect_reader
-from contract.bus.heartbeats import Heartbeats
+from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.queue import Cancellations, JobQueue
 from contract.bus.replies import ReplyStream, read_frames
 from contract.config import WorkerSpec
@@ -301,7 +301,7 @@ class Client:
 
     async def _beat(self) -> None:
         beat = GatewayBeat(self.name, "test", os.getpid())
-        await Heartbeats(self.db, "gateways").beat(self.name, beat, ready=True)
+        await Heartbeats(self.db, GATEWAYS).beat(self.name, beat, ready=True)
 
 
 def run_apart(work: Coroutine[Any, Any, T]) -> T:
