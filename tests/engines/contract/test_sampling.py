@@ -58,6 +58,13 @@ async def test_log_probabilities_do_not_change_the_answer(client: Client) -> Non
 
 
 @pytest.mark.needs("json")
+async def test_a_value_of_a_json_schema_is_obeyed(client: Client) -> None:
+    guided = Guided("json", json.dumps({"enum": ["ew", "we"]}))
+    answer = await client.ask(HELLO, guided=guided, max_tokens=20)
+    assert json.loads(answer.text) in ("ew", "we")
+
+
+@pytest.mark.needs("json", "compact json")
 async def test_a_json_schema_is_obeyed(client: Client) -> None:
     guided = Guided("json", json.dumps(SCHEMA))
     answer = await client.ask(HELLO, guided=guided, max_tokens=200)
