@@ -96,6 +96,13 @@ class WorkerProcess:
         """As the supervisor does: the worker alone hears it."""
         self.process.terminate()
 
+    def freeze(self) -> None:
+        """Have all that belongs to the worker stand still."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.killpg(self.process.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """SIGKILL to all that belongs to the worker, and gone."""
         try:
@@ -280,6 +287,12 @@ class Client:
         """The name of the worker that runs a job."""
         worker = await self.db.hget(self.queue.job_key(answer.job.id), "worker")
         return worker.decode() if worker else ""
+
+    async def catch_up(self) -> None:
+        """Return once everything has been read that is there now."""
+        newest = await self.db.xrevrange(self.replies.key, count=1)
+        while newest and self._last != newest[0][0].decode():  # noqa: ASYNC110 - polls a test
+            await asyncio.sleep(0.01)
 
     async def forget_worker(self, name: str) -> None:
         """As the supervisor does when it has seen a worker end."""
