@@ -35,20 +35,25 @@ def run_in_foreground(request: Start) -> bool:
         try:
             outcomes = start_and_wait(request)
             is_good = not explain_failures(outcomes)
-            if any(outcome.state is State.READY for outcome in outcomes):
-                _show(events)
+            ready = {outcome.slot for outcome in outcomes if outcome.state is State.READY}
+            if ready:
+                _show(events, ready)
         except KeyboardInterrupt:
             say("stopping; Ctrl-C again stops at once")
         shut_down(Stop())
     return is_good
 
 
-def _show(events: Iterable[Answer | None]) -> None:
-    """Show what happens until the supervisor leaves, stopped from elsewhere."""
+def _show(events: Iterable[Answer | None], ready: set[str]) -> None:
+    """Show what happens until the supervisor leaves, stopped from elsewhere. How the `ready` ones
+    became so has been shown."""
     say("Ctrl-C stops everything")
     stages = Stages(Progress())
     for event in events:
-        if isinstance(event, control.Progress):
+        if isinstance(event, control.Progress) and event.slot not in ready:
+            stages.show(event)
+        elif isinstance(event, control.Progress) and event.state is State.READY:
+            ready.discard(event.slot)
             stages.show(event)
 
 

@@ -19,4 +19,4 @@ def unload(
     Its open answers may end first; jobs that wait for it load it again.
     """
     change_residency(Unload(model))
-    say(f"{model} is unloaded until it is asked for")
+    say(f"{model} has given its memory back until it is asked for")
