@@ -104,6 +104,12 @@ class Model:
         return self.is_ready and all(worker.can_sleep for worker in self.workers)
 
     @property
+    def return_s(self) -> float:
+        """How long it takes to have it back if it goes now, as far as known."""
+        after_sleep_s = self.wake_s if self.can_sleep else None
+        return after_sleep_s or self.load_s or 0.0
+
+    @property
     def running(self) -> int:
         return sum(unit.beat.running for unit in self.units if unit.beat)
 
@@ -414,7 +420,7 @@ def _resident(model: Model, bytes_by_gpu: dict[str, int]) -> Resident:
         bytes_by_gpu=bytes_by_gpu,
         loaded_unix_s=model.loaded_at,
         last_used_unix_s=model.last_used,
-        load_s=model.load_s or 0.0,
+        load_s=model.return_s,
         running=model.running,
         waiting=max(0, model.unfinished - model.running),
         is_on_demand=model.is_on_demand,

@@ -128,10 +128,9 @@ class Worker:
         self.report = await self.engine.start(self.outbox)
         self.intake.slots = self.report.slots
         self.ready_after_s = time.monotonic() - self.started
-        self.state, self.stage = State.READY, ""
-        self.pulse.turned()
-        self.pulse.beat_now()
         self.on_ready()
+        self.pulse.turned()
+        self._enter(State.READY)
         log.info("ready after %.1f s: %s", self.ready_after_s, self.report)
 
     async def _serve(self) -> None:

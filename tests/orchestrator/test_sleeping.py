@@ -126,6 +126,7 @@ def test_a_killed_sleeper_is_loaded_anew_and_a_stopped_one_leaves_nothing(gpus: 
     eventually(lambda: gpus.worker("a").pid is None)
     eventually(lambda: gpus.gpu().used_mib == 600 and not gpus.gpu().workers)
     assert gpus.ask("a").json()["text"] == "0 1 2 "
+    assert gpus.run("load", "a").code == 0
     assert gpus.run("unload", "a").code == 0
     eventually(lambda: sleeps(gpus, "a"))
     pid = gpus.worker("a").pid
