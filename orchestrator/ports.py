@@ -1,4 +1,4 @@
-"""TCP ports: which are free, and who holds those that are not."""
+"""Whether a TCP port can be had, and who holds it if not."""
 
 from __future__ import annotations
 
@@ -7,13 +7,6 @@ import socket
 import psutil
 
 from orchestrator.errors import UserError
-
-
-def free_port(host: str) -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server((host, 0), family=_family(host)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def require_free(host: str, port: int) -> None:

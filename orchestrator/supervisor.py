@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, TypeAlias, assert_never
 import msgspec
 
 from contract.messages import State
+from contract.ports import free_port
 from contract.tasks import cancel_and_wait
 from orchestrator.control import (
     Connection,
@@ -46,7 +47,7 @@ from orchestrator.loader import Loader
 from orchestrator.memory.account import host_beat
 from orchestrator.memory.steward import Steward
 from orchestrator.observer import Observation, Observer, Subject, Survey
-from orchestrator.ports import free_port, require_free
+from orchestrator.ports import require_free
 from orchestrator.process import Identity
 from orchestrator.publisher import Publisher
 from orchestrator.report import Memory
@@ -251,10 +252,14 @@ class Supervisor:
         unit = self._fleet.units.get(GATEWAY)
         if unit is not None and unit.process and isinstance(unit.wanted, WantedGateway):
             return msgspec.structs.replace(gateway, port=gateway.port or unit.wanted.port)
-        if gateway.port == 0:
+        if gateway.port != 0:
+            require_free(gateway.host, gateway.port)
+            return gateway
+        try:
             return msgspec.structs.replace(gateway, port=free_port(gateway.host))
-        require_free(gateway.host, gateway.port)
-        return gateway
+        except OSError as error:
+            message = f"cannot listen on {gateway.host}: {error.strerror}"
+            raise UserError(message, "check `gateway.host`") from None
 
     def _note(self, wanted: Wanted) -> str:
         """Why nothing has to be done for it; empty if something has."""

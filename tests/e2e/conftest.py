@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ import httpx
 import pexpect
 import psutil
 import pytest
+
+from contract.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL_DIR = ROOT / "deploy" / "demo-model"
@@ -96,13 +97,6 @@ def questions() -> list[Question]:
     lines = (MODEL_DIR / "questions.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
     return [Question(entry["question"], entry["answer"]) for entry in entries]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None:

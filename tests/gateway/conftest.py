@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import msgspec
 import pytest
 
 from contract.keys import KeyRecord, NewKey, make_key
+from contract.ports import free_port
 from tests.gateway.scripted_worker import ScriptedWorker
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ class Gateway:
         self.directory = directory
         self.redis_url = redis_url
         self.config = config
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.key = key or make_key("everything")
         self.log = directory / "gateway.log"
@@ -100,12 +100,6 @@ class Gateway:
             return httpx.get(self.url + path).status_code == 200
         except httpx.TransportError:
             return False
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 MODELS = [f"m{number}" for number in range(120)]

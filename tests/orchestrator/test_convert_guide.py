@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from contract.paths import ROOT
+from contract.ports import free_port
 from orchestrator.environments.declaration import load_engines
 from orchestrator.environments.environment import Environment, write_stamp
 from tests.engines.contract.engines import MODEL_DIR, vllm_python
@@ -150,10 +150,3 @@ def with_long_context(checkpoint: Path, copy: Path) -> Path:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 32768}))
     return copy
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -7,7 +7,6 @@ import asyncio
 import dataclasses
 import logging
 import os
-import socket
 import time
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +14,7 @@ import httpx
 import msgspec
 
 from contract.config import ModelConfig
+from contract.ports import free_port
 
 log = logging.getLogger(__name__)
 _PROBE_EVERY_S: Final = 2.0
@@ -83,7 +83,7 @@ class Upstream:
     def __init__(self, model_id: str, config: ModelConfig, settings: Settings) -> None:
         if not config.base_url and not config.command:
             raise ValueError(f"model {model_id}: the openai engine needs `base_url` or `command`")
-        port = str(_free_port()) if config.command else ""
+        port = str(free_port()) if config.command else ""
         self.url = _api_url((config.base_url or "http://127.0.0.1:{port}").replace("{port}", port))
         self.model = config.upstream_model or model_id
         self._command = [part.replace("{port}", port) for part in config.command or ()]
@@ -252,10 +252,3 @@ def _headers(api_key_env: str | None) -> dict[str, str]:
 def _environment() -> dict[str, str]:
     """The worker's, without the address of the queue, which holds a password."""
     return {name: value for name, value in os.environ.items() if name != "EW_WORKER"}
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import httpx
 import pytest
 
 from contract.paths import ROOT
+from contract.ports import free_port
 from tests.standins import trtllm
 
 MODEL_DIR: Final = Path(os.environ.get("EW_TEST_MODEL") or ROOT / "deploy" / "demo-model")
@@ -180,9 +180,7 @@ def _limits() -> dict[str, Any]:
 @contextmanager
 def vllm_server(directory: Path, adapter: Path) -> Iterator[str]:
     """A real `vllm serve` (by its module: the CPU's package has no working command)."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     options = {
         "model": MODEL_DIR,
         "served-model-name": "upstream",

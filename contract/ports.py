@@ -1,0 +1,24 @@
+"""A TCP port that nobody has."""
+
+from __future__ import annotations
+
+import random
+import socket
+from typing import Final
+
+#: Below those that Linux gives to outgoing connections: one of these could be gone again before
+#: it is listened on.
+_CANDIDATES: Final = range(20_000, 32_768)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on now. Raises `OSError` if the host is not one of ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in random.sample(_CANDIDATES, 100):
+        try:
+            socket.create_server((host, port), family=family).close()
+        except OSError:
+            continue
+        return port
+    with socket.create_server((host, 0), family=family) as server:
+        return int(server.getsockname()[1])
