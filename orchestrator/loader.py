@@ -16,7 +16,6 @@ import psutil
 
 from contract.bus.standby import Standby
 from contract.config import ModelConfig
-from contract.messages import State
 from orchestrator.diagnosis import Problem
 from orchestrator.errors import UserError
 from orchestrator.fleet import Fleet
@@ -34,6 +33,7 @@ from orchestrator.memory.eviction import (
 )
 from orchestrator.memory.sizes import show
 from orchestrator.memory.steward import Steward, refused_for
+from orchestrator.model import Model
 from orchestrator.observer import Observation
 from orchestrator.unit import Unit
 from orchestrator.wanted import WantedWorker
@@ -43,89 +43,6 @@ log = logging.getLogger(__name__)
 _HOST_SPARE: Final = 0.1
 #: A model that could not be loaded may be asked for again after this long.
 _TRY_AGAIN_S: Final = 30.0
-
-
-class Model:
-    """A model with its workers, and when it was asked for. Times are Unix seconds."""
-
-    def __init__(self, worker: WantedWorker) -> None:
-        self.id = worker.model
-        self.config = ModelConfig.model_validate(worker.spec["model"])
-        self.units: list[Unit] = []
-        self.workers: list[WantedWorker] = []
-        #: The operator's word, which goes before the configuration's.
-        self.pin: bool | None = None
-        #: Since when somebody waits for it who has not got it yet.
-        self.wanted_since: float | None = None
-        #: Whether the operator is among them.
-        self.is_asked_for = False
-        self.last_used = time.time()
-        self.loaded_at: float | None = None
-        #: How long it took the last time: to load it, and to wake it.
-        self.load_s: float | None = None
-        self.wake_s: float | None = None
-        self.jobs_total = 0
-        self.unfinished = 0
-        #: What stands between it and its place.
-        self.waits_for = ""
-
-    @property
-    def is_on_demand(self) -> bool:
-        return self.config.load == "on-demand"
-
-    @property
-    def is_pinned(self) -> bool:
-        return self.config.pinned if self.pin is None else self.pin
-
-    @property
-    def is_ready(self) -> bool:
-        return all(unit.state is State.READY for unit in self.units)
-
-    @property
-    def is_parked(self) -> bool:
-        return all(unit.is_parked for unit in self.units)
-
-    @property
-    def is_asleep(self) -> bool:
-        return self.is_parked and any(unit.is_asleep for unit in self.units)
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether memory of it will be free soon."""
-        return any(
-            unit.process is not None
-            and not unit.shall_run
-            and not (unit.shall_sleep and unit.is_asleep and unit.is_measured)
-            for unit in self.units
-        )
-
-    @property
-    def can_sleep(self) -> bool:
-        return self.is_ready and all(worker.can_sleep for worker in self.workers)
-
-    @property
-    def return_s(self) -> float:
-        """How long it takes to have it back if it goes now, as far as known."""
-        after_sleep_s = self.wake_s if self.can_sleep else None
-        return after_sleep_s or self.load_s or 0.0
-
-    @property
-    def running(self) -> int:
-        return sum(unit.beat.running for unit in self.units if unit.beat)
-
-    @property
-    def problem(self) -> Problem | None:
-        """Why it was given up."""
-        failed = (unit.problem for unit in self.units if unit.state is State.FAILED)
-        return next((problem for problem in failed if problem), None)
-
-    def park(self, *, asleep: bool = False) -> None:
-        self.wanted_since, self.is_asked_for, self.waits_for = None, False, ""
-        for unit in self.units:
-            unit.park(asleep=asleep)
-
-    def want(self, now: float) -> None:
-        self.wanted_since = self.wanted_since or now
 
 
 class Loader:
@@ -190,7 +107,7 @@ class Loader:
         self._group()
         for model in self._models.values():
             if model.id in seen.unfinished:
-                _note_use(model, seen.unfinished[model.id], now)
+                model.note_use(seen.unfinished[model.id], now)
 
     def tend(self) -> None:
         """Find places, and let models come and go."""
@@ -207,7 +124,7 @@ class Loader:
     def standbys(self) -> dict[str, Standby]:
         """What gateways shall know of the models that are loaded on demand."""
         return {
-            model.id: self._standby(model)
+            model.id: model.standby()
             for model in self._models.values()
             if model.is_on_demand and all(unit.is_desired for unit in model.units)
         }
@@ -365,69 +282,11 @@ class Loader:
                     }
                     for place in places
                 ]
-                residents.append(_resident(model, _sum(sizes)))
+                residents.append(model.resident(_sum(sizes)))
         ended = [each for each in held.values() if each.stage == "releasing" and not each.returns]
         return residents + [
             Resident(each.slot, each.used_bytes, None, 0.0, 0.0, is_leaving=True) for each in ended
         ]
-
-    def _standby(self, model: Model) -> Standby:
-        if model.problem:
-            return Standby(problem=model.problem.message)
-        if model.is_ready:
-            return Standby()
-        unit = next(each for each in model.units if each.state is not State.READY)
-        is_woken = unit.is_asleep or unit.is_woken
-        takes_s = model.wake_s if is_woken else model.load_s
-        if unit.process is None or unit.is_asleep or not unit.shall_run:
-            return Standby(model.waits_for or "waiting for its turn", takes_s)
-        spent_s = time.monotonic() - unit.began_at
-        eta_s = None if takes_s is None else max(0.0, round(takes_s - spent_s, 1))
-        return Standby(f"loading: {unit.stage}" if unit.stage else "loading", eta_s)
-
-
-def _note_use(model: Model, unfinished: int, now: float) -> None:
-    jobs_total = sum(unit.beat.jobs_total for unit in model.units if unit.beat)
-    if unfinished or model.running or jobs_total != model.jobs_total:
-        model.last_used = now
-    model.jobs_total = jobs_total
-    model.unfinished = unfinished
-    if model.is_ready:
-        if model.loaded_at is None:
-            model.loaded_at = now
-            _note_time(model)
-        model.wanted_since, model.is_asked_for = None, False
-    else:
-        model.loaded_at = model.loaded_at if model.is_parked else None
-        if model.is_on_demand and unfinished:
-            model.want(now)
-        elif model.is_on_demand and not model.is_asked_for:
-            model.wanted_since = None
-
-
-def _note_time(model: Model) -> None:
-    """How long it took until it was ready."""
-    took = max((unit.ready_after_s or 0.0 for unit in model.units), default=0.0)
-    if took and any(unit.is_woken for unit in model.units):
-        model.wake_s = took
-    elif took:
-        model.load_s = took
-
-
-def _resident(model: Model, bytes_by_gpu: dict[str, int]) -> Resident:
-    return Resident(
-        model=model.id,
-        bytes_by_gpu=bytes_by_gpu,
-        loaded_unix_s=model.loaded_at,
-        last_used_unix_s=model.last_used,
-        load_s=model.return_s,
-        running=model.running,
-        waiting=max(0, model.unfinished - model.running),
-        is_on_demand=model.is_on_demand,
-        is_pinned=model.is_pinned,
-        idle_unload_s=None if model.is_asleep else model.config.idle_unload_s,
-        is_leaving=model.is_leaving,
-    )
 
 
 def _sum(sizes: Iterable[Mapping[str, int]]) -> dict[str, int]:
