@@ -257,7 +257,9 @@ class Fleet:
             sweep_mark(record.identity)
             if isinstance(unit.wanted, WantedWorker):
                 self._on_lost_worker(unit.wanted.model, record.name)
-        if record.is_desired and record.state is not State.FAILED:
+        if record.is_desired and record.is_parked and record.state is not State.FAILED:
+            unit.park()
+        elif record.is_desired and record.state is not State.FAILED:
             unit.want(record.wanted, now)
         else:
             unit.enter(record.state if record.is_desired else State.STOPPED)

@@ -87,6 +87,9 @@ class Loader:
             model.want(time.time())
             model.is_asked_for = True
             self._wait(model, "asked for")
+            if model.is_leaving:
+                for unit in model.units:
+                    unit.unpark(time.monotonic())
         model.last_used = time.time()
         return model.units
 
@@ -208,6 +211,9 @@ class Loader:
 
     def _wish(self, model: Model, now: float) -> Wish | None:
         """What a model needs that somebody waits for and that has no place."""
+        if model.is_leaving:
+            # Its own last jobs do not call it back; what it leaves behind does, when it is gone.
+            return None
         has_no_place = any(unit.is_waiting and unit.no_place for unit in model.units)
         if has_no_place:
             model.want(now)

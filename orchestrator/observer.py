@@ -7,8 +7,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from redis.exceptions import RedisError
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _ANSWER_WITHIN_S: Final = 2.0
 _heartbeats = msgspec.msgpack.Decoder(Heartbeat)
 _gateway_beats = msgspec.msgpack.Decoder(GatewayBeat)
+Beat = TypeVar("Beat", Heartbeat, GatewayBeat)
 
 
 class Subject(NamedTuple):
@@ -151,13 +152,12 @@ class Observer:
         waiting: dict[str, int] = {}
         unfinished: dict[str, int] = {}
         for model in subject.models:
-            for body in await Heartbeats(db, model).alive():
-                beat = _heartbeats.decode(body)
+            for beat in _read(await Heartbeats(db, model).alive(), _heartbeats):
                 beats[beat.name] = beat
             queue = JobQueue(db, model)
             waiting[model] = await queue.waiting()
             unfinished[model] = await queue.unfinished()
-        gateways = [_gateway_beats.decode(each) for each in await Heartbeats(db, GATEWAYS).alive()]
+        gateways = _read(await Heartbeats(db, GATEWAYS).alive(), _gateway_beats)
         return seen._replace(
             redis=info,
             beats=beats,
@@ -200,6 +200,16 @@ class Observer:
                 return await _is_live(*address)
         except (OSError, TimeoutError):
             return False
+
+
+def _read(bodies: Iterable[bytes], decoder: msgspec.msgpack.Decoder[Beat]) -> list[Beat]:
+    found = []
+    for body in bodies:
+        try:
+            found.append(decoder.decode(body))
+        except msgspec.MsgspecError as error:
+            log.warning("a heartbeat cannot be read (is its sender of another version?): %s", error)
+    return found
 
 
 async def _is_live(host: str, port: int) -> bool:

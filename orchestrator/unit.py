@@ -204,6 +204,7 @@ class Unit:
     def adopted(self, process: Process, record: UnitRecord) -> None:
         """A process that a former supervisor had started goes on as it was."""
         self.process = process
+        self.no_place = ""
         self.name = record.name
         self.log_start = record.log_start
         self.started_unix_s = record.started_unix_s
@@ -277,6 +278,7 @@ class Unit:
     def ended(self) -> None:
         """The process and all that it started are gone."""
         self.process = None
+        self.is_asleep = False
         self.deadline = None
         self.beat = None
         self.throughput = Throughput()

@@ -160,7 +160,8 @@ class _Room:
         return self._find_room(wish)
 
     def _find_room(self, wish: Wish) -> Decision:
-        movable = [each for each in self._residents if each.may_go]
+        others = (each for each in self._residents if each.model != wish.model)
+        movable = [each for each in others if each.may_go]
         leaving = [each for each in self._residents if each.is_leaving]
         best_case = self._place(wish, leaving + movable)
         if best_case.refusals:

@@ -84,7 +84,10 @@ class Footprints:
             self._write()
 
     def _write(self) -> None:
-        write_atomically(self._path, msgspec.json.format(msgspec.json.encode(self._known)))
+        try:
+            write_atomically(self._path, msgspec.json.format(msgspec.json.encode(self._known)))
+        except OSError as error:
+            log.error("what was measured cannot be written down: %s", error)
 
 
 def _merged(former: Footprint, measured: Footprint) -> Footprint:

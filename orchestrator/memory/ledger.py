@@ -138,6 +138,9 @@ class Ledger:
     ) -> Reservation:
         """A worker is ready: measure it, and remember that for its next start."""
         with self._lock:
+            if self._held[slot].stage == "asleep":
+                # A new supervisor took it for awake, until it says that it sleeps.
+                return self._held[slot]
             is_new = self._held[slot].stage != "waking"
             own = measure(self._held[slot], uses, self._others(slot))
             self._enter(own, "ready")
@@ -298,7 +301,10 @@ class Ledger:
 
     def _write(self) -> None:
         content = LedgerFile(boot_id(), list(self._held.values()))
-        write_atomically(self._path, msgspec.json.encode(content))
+        try:
+            write_atomically(self._path, msgspec.json.encode(content))
+        except OSError as error:
+            log.error("the account of GPU memory cannot be written down: %s", error)
 
 
 def read_reservations(path: Path) -> list[Reservation]:

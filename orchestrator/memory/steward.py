@@ -233,6 +233,11 @@ class Steward:
             )
         except ModelNotHere:
             return _blind_need(worker, model, card)
+        except (TypeError, ValueError, LookupError, ArithmeticError, OSError) as error:
+            # One model's odd files or settings must not end the supervisor of all.
+            log.exception("the memory of `%s` cannot be estimated", worker.model)
+            message = f"what `{worker.model}` needs of a GPU cannot be worked out: {error!r}"
+            raise UserError(message, "are its `engine_args` and its config.json right?") from None
 
     def _largest_card(self) -> Card:
         """Engines reserve more for themselves on larger ones."""

@@ -87,7 +87,7 @@ def test_a_failed_start_shows_the_last_lines_and_a_hint_and_leaves_the_rest(
 
 
 def test_ctrl_c_during_a_start_leaves_it_going_on(host: Host, terminal: Terminal) -> None:
-    terminal.configure(slow={"engine_args": {"load_s": 2}})
+    terminal.configure(slow={"engine_args": {"load_s": 8}})
     start = terminal.spawn("start")
     start.expect("slow-0: loading")
     start.sendintr()

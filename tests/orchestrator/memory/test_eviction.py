@@ -57,6 +57,12 @@ def test_an_idle_model_makes_room() -> None:
     assert decision(wish("b", 50), [resident("a", 90)]) == MakeRoom("b", ("a",))
 
 
+def test_a_sleeper_does_not_go_for_itself() -> None:
+    asleep, idle = resident("a", 5, idle_unload_s=None), resident("b", 90)
+    assert decision(wish("a", 50), [asleep, idle], card(48)) == MakeRoom("a", ("b",))
+    assert isinstance(decision(wish("a", 50), [asleep], card(48)), CannotLoad)
+
+
 @pytest.mark.parametrize("fact", [{"is_pinned": True}, {"is_on_demand": False}])
 def test_pinned_and_always_loaded_models_never_go(fact: dict[str, bool]) -> None:
     found = decision(wish("b", 50, waited_s=9999), [resident("a", 90, **fact)])

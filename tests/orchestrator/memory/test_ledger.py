@@ -288,6 +288,10 @@ def test_who_sleeps_holds_what_it_keeps_and_wakes_in_its_own_place(host: Host, s
     assert host.used_mib("a-0") == 2 * 1024
     assert host.free_gib() == pytest.approx(before - 12)
     assert host.new_ledger().reservations == host.ledger.reservations
+    # A new supervisor may take it for awake until it says that it sleeps.
+    host.ready("a-0")
+    assert host.ledger.sleep("a-0", host.uses()).lacking_bytes == {"GPU-a": 48 * GIB}
+    assert host.footprints.get("a") == known
     host.ledger.wake("a-0")
     assert host.free_gib() == pytest.approx(before - 60)
     assert host.ledger.obstacle("a-0", host.uses()) == ""

@@ -79,6 +79,20 @@ def test_a_damaged_model_is_refused_and_the_others_are_not(
     assert [each.uuid for each in steward.accounts() if each.workers] == ["GPU-a"]
 
 
+@pytest.mark.parametrize(
+    "args", [{"gpu_memory_utilization": "auto"}, {"cudagraph_capture_sizes": 8}]
+)
+def test_odd_settings_of_one_model_are_its_own_problem(
+    steward: Steward, scene: Scene, make_model: MakeModel, args: dict[str, Any]
+) -> None:
+    steward.observed(scene.snapshot(), {})
+    path = make_model(QWEN2_7B)
+    odd = worker("odd", path, engine_args=args)
+    refused = steward.reserve([odd, worker("good", path, max_batch_size=4)])
+    assert set(refused) == {"odd-0"}
+    assert "what `odd` needs of a GPU cannot be worked out" in refused["odd-0"].message
+
+
 def test_a_model_that_must_be_downloaded_first_gets_a_gpu_to_itself(
     steward: Steward, scene: Scene, make_model: MakeModel
 ) -> None:
