@@ -59,7 +59,7 @@ def test_start_status_chat_stop(host: Host, terminal: Terminal) -> None:
 
 
 def test_a_start_shows_the_stages_with_their_time(host: Host, terminal: Terminal) -> None:
-    terminal.configure(slow={"engine_args": {"load_s": 3}})
+    terminal.configure(slow={"engine_args": {"load_s": 6}})
     start = terminal.spawn("start")
     start.expect(r"slow-0: loading \ds")
     start.expect(r"slow-0 is ready after \ds")
