@@ -1,9 +1,9 @@
 """Which models come and go when not all of them fit. Pure functions of what is loaded, what is
 asked for and the time: they decide, the supervisor acts, and asks again when something changed.
 
-A pinned or `always` model never goes for another, and no running answer is ever broken off. Two
+A pinned or `always` model never goes for another, and no running answer is lost. Two
 rules keep models from chasing each other away: one that has been loaded stays for a while, and a
-busy one goes only when somebody has waited too long, after it has finished what it runs.
+busy one goes only when somebody has waited too long, after it had time to finish.
 """
 
 from __future__ import annotations
