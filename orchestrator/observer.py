@@ -104,14 +104,20 @@ class Observer:
         threading.Thread(target=self._survey, args=(loop, ended), daemon=True).start()
         try:
             while True:
-                subject = self._subject()
-                if subject is not None:
-                    self._tell(await self._observe(subject))
+                try:
+                    await self._look()
+                except Exception:
+                    log.exception("what runs here could not be looked at")
                 await self._pause()
         finally:
             ended.set()
             self._survey_now.set()
             await self._disconnect()
+
+    async def _look(self) -> None:
+        subject = self._subject()
+        if subject is not None:
+            self._tell(await self._observe(subject))
 
     async def _pause(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -124,9 +130,13 @@ class Observer:
         while not ended.is_set():
             self._survey_now.clear()
             taken_at = time.monotonic()
-            survey = Survey(taken_at, read_table(), nvml.snapshot())
-            with contextlib.suppress(RuntimeError):  # the loop has just been closed
-                loop.call_soon_threadsafe(self._tell, survey)
+            try:
+                survey = Survey(taken_at, read_table(), nvml.snapshot())
+            except Exception:
+                log.exception("the processes and GPUs of this host could not be looked at")
+            else:
+                with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                    loop.call_soon_threadsafe(self._tell, survey)
             self._survey_now.wait(self.survey_pace_s)
 
     async def _observe(self, subject: Subject) -> Observation:
@@ -169,9 +179,9 @@ class Observer:
     async def _announce(self, db: RedisClient, subject: Subject) -> None:
         """Tell gateways which models may be waited for, and how the GPUs are."""
         for model in self._announced - subject.standbys.keys():
-            await end_standby(db, model)
+            await end_standby(db, model, subject.host.host)
         for model, standby in subject.standbys.items():
-            await renew_standby(db, model, standby)
+            await renew_standby(db, model, subject.host.host, standby)
         self._announced = set(subject.standbys)
         await Heartbeats(db, HOSTS).beat(subject.host.host, subject.host, ready=True)
 

@@ -52,11 +52,15 @@ def read_published(letters: Iterable[Letter], fence: int) -> Published:
     return Published("".join(text), tuple(tokens), next_seq)
 
 
+def can_hand_over(job: Job) -> bool:
+    """Whether another worker may go on with an answer, from its tokens or by saying it again.
+    Several choices and log probabilities cannot be told apart afterwards."""
+    return job.sampling.n == 1 and job.sampling.logprobs is None
+
+
 def can_continue(job: Job) -> bool:
-    """Whether an answer may go on from its tokens. A grammar would start again at its root;
-    several choices and log probabilities cannot be told apart afterwards."""
-    sampling = job.sampling
-    return sampling.guided is None and sampling.n == 1 and sampling.logprobs is None
+    """Whether an answer may go on from its tokens: a grammar would start again at its root."""
+    return can_hand_over(job) and job.sampling.guided is None
 
 
 def resume_point(

@@ -4,10 +4,11 @@
     ew:{MODEL}:job:ID     hash: state, attempt (the fencing token), worker, reply stream, deadline
     ew:{MODEL}:cancel     stream: ids of cancelled jobs
     ew:{MODEL}:dead       stream: jobs that broke every worker that tried them
-    ew:{MODEL}:standby    the supervisor's word that the model is loaded when somebody asks for it
     ew:{TAG}:leases       sorted set: name -> when its lease ends (ms, Redis' clock)
-    ew:{TAG}:ready        the same for those that accept work; TAG is a model, `gateways` or `hosts`
+    ew:{TAG}:ready        the same for those that accept work; TAG is a model (then these are its
+                          workers), `_gateways` or `_hosts`
     ew:{TAG}:beats        hash: name -> heartbeat
+    ew:{MODEL}:standby:*  the same three for hosts: they load the model when somebody asks for it
     ew:out:GATEWAY        reply stream of one gateway process: the frames, and so the durable log
 
 All keys of one model share a hash tag, so a script never crosses a cluster slot. Times inside

@@ -21,11 +21,18 @@ _alive = Script("alive")
 
 
 class Heartbeats:
-    """Who is alive: the workers of a model (`tag` is its id), or those of a tag above."""
+    """Who is alive: the workers of a model (`tag` is its id), others that have a `role` for it,
+    or those of a tag above."""
 
-    def __init__(self, db: RedisClient, tag: str) -> None:
+    def __init__(self, db: RedisClient, tag: str, role: str = "") -> None:
         self.db = db
-        self._keys = [f"ew:{{{tag}}}:{part}" for part in ("leases", "ready", "beats")]
+        prefix = f"ew:{{{tag}}}:{role}:" if role else f"ew:{{{tag}}}:"
+        self._keys = [prefix + part for part in ("leases", "ready", "beats")]
+
+    @property
+    def ready_key(self) -> str:
+        """The sorted set of those who accept work."""
+        return self._keys[1]
 
     async def beat(self, name: str, heartbeat: msgspec.Struct, *, ready: bool) -> bool:
         """Renew the lease. True if it had lapsed: others may have taken over what this one held."""

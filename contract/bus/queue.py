@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from contract.bus.client import BLOCK_MS, RedisClient, Script, entries_of, last_id
-from contract.bus.standby import standby_key
+from contract.bus.heartbeats import Heartbeats
+from contract.bus.standby import standbys
 from contract.messages import WIRE_VERSION, Job, decode_job, encode_job
 
 GROUP: Final = "workers"
@@ -90,7 +91,8 @@ class JobQueue:
         self.model = model
         self.key = f"ew:{{{model}}}:queue"
         self.dead_key = f"ew:{{{model}}}:dead"
-        self._ready_key = f"ew:{{{model}}}:ready"
+        #: Who would work on a job: workers now, hosts once they have loaded the model.
+        self._ready_keys = [Heartbeats(db, model).ready_key, standbys(db, model).ready_key]
         self._leases_key = f"ew:{{{model}}}:leases"
 
     def job_key(self, job_id: str) -> str:
@@ -114,7 +116,7 @@ class JobQueue:
         bounds = [max_waiting, deadline_ms, KEEP_MS, int(must_be_served)]
         answer = await _enqueue(
             self.db,
-            [self.key, self.job_key(job.id), self._ready_key, standby_key(self.model)],
+            [self.key, self.job_key(job.id), *self._ready_keys],
             [GROUP, encode_job(job), digest, reply, first, *bounds],
         )
         match answer:
@@ -291,9 +293,9 @@ class Cancellations:
         self._last = await last_id(self.db, self.key)
 
     async def announce(self, job_id: str) -> bool:
-        """Cancel a job wherever it is. False if it had ended already."""
-        keys = [self.queue.job_key(job_id), self.key]
-        return bool(await _cancel(self.db, keys, [job_id]))
+        """Cancel a job: out of the queue, or by its worker. False if it had ended already."""
+        keys = [self.queue.job_key(job_id), self.key, self.queue.key]
+        return bool(await _cancel(self.db, keys, [job_id, GROUP, KEEP_MS]))
 
     async def listen(self, reader: RedisClient) -> AsyncIterator[str]:
         """Job ids cancelled since `open`, or since it was last called (none is left out by a

@@ -1,11 +1,16 @@
-"""Models that are loaded on demand: the supervisor's word that jobs may wait for one."""
+"""Models that are loaded on demand: the word of each supervisor that jobs may wait for one."""
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
 
 import msgspec
 
 from contract.bus.client import RedisClient
-from contract.bus.heartbeats import LEASE_MS
+from contract.bus.heartbeats import Heartbeats
+
+log = logging.getLogger(__name__)
 
 
 class Standby(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -17,20 +22,37 @@ class Standby(msgspec.Struct, frozen=True, omit_defaults=True):
     problem: str = ""
 
 
-def standby_key(model: str) -> str:
-    return f"ew:{{{model}}}:standby"
+_decode = msgspec.msgpack.Decoder(Standby).decode
 
 
-async def renew_standby(db: RedisClient, model: str, standby: Standby) -> None:
+def standbys(db: RedisClient, model: str) -> Heartbeats:
+    """The hosts on which a model is on standby, each for as long as its lease lasts."""
+    return Heartbeats(db, model, role="standby")
+
+
+async def renew_standby(db: RedisClient, model: str, host: str, standby: Standby) -> None:
     """Jobs are welcome for as long as a lease lasts, though no worker may be ready."""
-    await db.set(standby_key(model), msgspec.msgpack.encode(standby), px=LEASE_MS)
+    await standbys(db, model).beat(host, standby, ready=True)
 
 
-async def end_standby(db: RedisClient, model: str) -> None:
-    await db.delete(standby_key(model))
+async def end_standby(db: RedisClient, model: str, host: str) -> None:
+    await standbys(db, model).leave(host)
 
 
 async def read_standby(db: RedisClient, model: str) -> Standby | None:
-    """None if nobody would load the model. Raises `msgspec.MsgspecError`."""
-    body = await db.get(standby_key(model))
-    return None if body is None else msgspec.msgpack.decode(body, type=Standby)
+    """The word of the host that will be first to have the model; None if nobody would load it.
+    There is a problem only if all hosts have one."""
+    words = list(_read(await standbys(db, model).alive()))
+    return min(words, key=_how_late, default=None)
+
+
+def _read(bodies: Iterable[bytes]) -> Iterable[Standby]:
+    for body in bodies:
+        try:
+            yield _decode(body)
+        except msgspec.MsgspecError as error:
+            log.warning("a standby cannot be read (is its host of another version?): %s", error)
+
+
+def _how_late(standby: Standby) -> tuple[bool, float]:
+    return bool(standby.problem), float("inf") if standby.eta_s is None else standby.eta_s

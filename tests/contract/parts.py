@@ -28,12 +28,14 @@ def a_job(queue: JobQueue, job_id: str, prompt: str = "hello") -> Job:
     return Job(id=job_id, model=queue.model, sampling=Sampling(max_tokens=4), prompt=prompt)
 
 
-async def put(queue: JobQueue, job_id: str, *, deadline_ms: int = 60_000) -> Ticket:
+async def put(
+    queue: JobQueue, job_id: str, *, deadline_ms: int = 60_000, max_waiting: int = 1000
+) -> Ticket:
     return await queue.put(
         a_job(queue, job_id),
         REPLY,
         "0",
-        max_waiting=1000,
+        max_waiting=max_waiting,
         deadline_ms=deadline_ms,
         must_be_served=False,
     )

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contract.bus.client import connect_reader
-from contract.bus.queue import Cancellations, JobQueue
+from contract.bus.queue import Cancellations, JobQueue, QueueFull
 from tests.contract.parts import begin_one, claim, lose, put, state_of, until
 
 
@@ -34,10 +34,32 @@ async def test_a_job_cancelled_while_it_waits_is_never_begun(
     await put(queue, "a")
     await put(queue, "b")
     assert await cancellations.announce("a")
-    assert (await begin_one(queue, db, "w")).job.id == "b"
     assert await state_of(queue, "a") == "cancelled"
-    assert await db.xlen(queue.key) == 1
+    assert (await queue.waiting(), await queue.unfinished()) == (1, 1)
     assert 0 < await db.pttl(queue.job_key("a")) <= 300_000
+    assert (await begin_one(queue, db, "w")).job.id == "b"
+
+
+async def test_a_cancelled_job_makes_room_though_no_worker_is_there(
+    queue: JobQueue, cancellations: Cancellations
+) -> None:
+    await put(queue, "a", max_waiting=1)
+    with pytest.raises(QueueFull):
+        await put(queue, "b", max_waiting=1)
+    await cancellations.announce("a")
+    await put(queue, "b", max_waiting=1)
+
+
+async def test_a_cancelled_job_that_was_given_back_leaves_the_queue(
+    queue: JobQueue, db: Redis, cancellations: Cancellations
+) -> None:
+    await put(queue, "a")
+    attempt = await begin_one(queue, db, "w")
+    await queue.release("w", [attempt])
+    assert await queue.unfinished() == 1
+    assert await cancellations.announce("a")
+    assert await queue.unfinished() == 0
+    assert await queue.take_over("w", 9) == []
 
 
 async def test_a_job_cancelled_between_claim_and_begin_is_dropped(
@@ -47,7 +69,7 @@ async def test_a_job_cancelled_between_claim_and_begin_is_dropped(
     claims = await claim(queue, db, "w")
     assert await cancellations.announce("a")
     assert await queue.begin("w", claims) == []
-    assert await db.xlen(queue.key) == 0
+    assert await queue.unfinished() == 0
 
 
 async def test_a_cancelled_job_whose_worker_is_lost_is_not_taken_up_again(
@@ -72,17 +94,22 @@ async def test_a_job_that_ended_or_never_was_cannot_be_cancelled(
     assert await db.xlen(cancellations.key) == 0
 
 
-async def test_cancelling_twice_is_safe(queue: JobQueue, cancellations: Cancellations) -> None:
+async def test_cancelling_twice_is_safe(
+    queue: JobQueue, db: Redis, cancellations: Cancellations
+) -> None:
     await put(queue, "a")
+    await begin_one(queue, db, "w")
     assert await cancellations.announce("a")
     assert await cancellations.announce("a")
 
 
-async def test_whoever_listens_hears_of_each_job_in_order(
-    queue: JobQueue, cancellations: Cancellations, reader: Redis
+async def test_whoever_listens_hears_of_each_running_job_in_order(
+    queue: JobQueue, db: Redis, cancellations: Cancellations, reader: Redis
 ) -> None:
     for job_id in "abc":
         await put(queue, job_id)
+        await begin_one(queue, db, "w")
+    for job_id in "abc":
         await cancellations.announce(job_id)
     assert await _hear(cancellations, reader, 3) == ["a", "b", "c"]
 
@@ -90,8 +117,9 @@ async def test_whoever_listens_hears_of_each_job_in_order(
 async def test_what_was_cancelled_before_opening_is_not_heard(
     queue: JobQueue, db: Redis, reader: Redis
 ) -> None:
-    await put(queue, "old")
-    await put(queue, "new")
+    for job_id in ("old", "new"):
+        await put(queue, job_id)
+        await begin_one(queue, db, "w")
     late = Cancellations(db, queue.model)
     await late.announce("old")
     await late.open()
@@ -104,6 +132,7 @@ async def test_what_was_cancelled_during_a_reconnect_is_heard_after_it(
 ) -> None:
     for job_id in "ab":
         await put(queue, job_id)
+        await begin_one(queue, db, "w")
     await cancellations.announce("a")
     connection = await reader.client_id()
     listening = asyncio.create_task(_hear(cancellations, reader, 2))

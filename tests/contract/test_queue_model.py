@@ -151,6 +151,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.do(self.cancellations.announce(job_id)) == is_open
         if job is not None and is_open:
             job.cancelled = True
+            if job.owner is None:
+                job.ended, job.holder = "cancelled", None
 
     @rule(name=workers)
     def beat(self, name: str) -> None:

@@ -42,9 +42,9 @@ async def supervising(redis_url: str) -> AsyncIterator[Supervisor]:
     async def announce() -> None:
         while True:
             if supervisor.word is None:
-                await end_standby(db, "m")
+                await end_standby(db, "m", "here")
             else:
-                await renew_standby(db, "m", supervisor.word)
+                await renew_standby(db, "m", "here", supervisor.word)
             await asyncio.sleep(0.1)
 
     announcing = asyncio.create_task(announce())

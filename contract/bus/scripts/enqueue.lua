@@ -1,5 +1,5 @@
 -- Put a job on its model's queue, once: asking again for the same job answers what became of it.
--- KEYS: queue, job, ready workers, standby
+-- KEYS: queue, job, ready workers, hosts that would load the model
 -- ARGV: group, payload, digest, reply stream, first reply id, max waiting, deadline ms, keep ms, must be served (1 or 0)
 -- Answers {'queued', waiting}, {'known', digest, reply, first, state}, {'full', waiting} or {'unserved'}.
 local known = redis.call('HMGET', KEYS[2], 'digest', 'reply', 'first', 'state')
@@ -9,7 +9,7 @@ end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 if ARGV[9] == '1' and redis.call('ZCOUNT', KEYS[3], now, '+inf') == 0
-    and redis.call('EXISTS', KEYS[4]) == 0 then
+    and redis.call('ZCOUNT', KEYS[4], now, '+inf') == 0 then
   return {'unserved'}
 end
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
@@ -21,8 +21,8 @@ local waiting = redis.call('XLEN', KEYS[1]) - pending[1]
 if waiting >= tonumber(ARGV[6]) then
   return {'full', waiting}
 end
-redis.call('XADD', KEYS[1], '*', 'job', ARGV[2])
-redis.call('HSET', KEYS[2], 'state', 'queued', 'attempt', 0, 'digest', ARGV[3], 'reply', ARGV[4],
+local entry = redis.call('XADD', KEYS[1], '*', 'job', ARGV[2])
+redis.call('HSET', KEYS[2], 'entry', entry, 'state', 'queued', 'attempt', 0, 'digest', ARGV[3], 'reply', ARGV[4],
   'first', ARGV[5], 'deadline', now + tonumber(ARGV[7]))
 redis.call('PEXPIRE', KEYS[2], tonumber(ARGV[7]) + tonumber(ARGV[8]))
 return {'queued', waiting}
