@@ -50,7 +50,7 @@ def plan(config: Config, choice: Choice) -> Start:
     workers = [
         worker
         for model_id in chosen_models(config, choice)
-        for worker in _workers(model_id, config.models[model_id], choice.env)
+        for worker in _workers(model_id, config, choice.env)
     ]
     return Start(
         workers=workers, gateway=gateway, redis_url=config.redis.url, variables=_settings()
@@ -87,7 +87,8 @@ def environment_of(model: ModelConfig, override: str | None = None) -> tuple[str
     return engine, override or model.env or default_env_name(engine)
 
 
-def _workers(model_id: str, model: ModelConfig, env: str | None) -> list[WantedWorker]:
+def _workers(model_id: str, config: Config, env: str | None) -> list[WantedWorker]:
+    model = config.models[model_id]
     engine, env_name = environment_of(model, env)
     _require_files(model_id, model, engine)
     _require_sleeper(model_id, model, engine)
@@ -108,6 +109,7 @@ def _workers(model_id: str, model: ModelConfig, env: str | None) -> list[WantedW
             start_timeout_s=model.start_timeout_s,
             spec=spec,
             version=version,
+            answer_timeout_s=config.limits.total_timeout_s,
         )
         for replica in range(model.replicas)
     ]

@@ -45,6 +45,8 @@ class WantedWorker(msgspec.Struct, frozen=True, tag="worker"):
     spec: dict[str, Any]
     #: The engine's, as its environment says; empty if it is not known.
     version: str = ""
+    #: How long an answer may take at most.
+    answer_timeout_s: float = 900.0
 
     @property
     def loads_on_demand(self) -> bool:

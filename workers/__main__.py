@@ -57,6 +57,7 @@ async def serve(spec: WorkerSpec) -> None:
 def _listen(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
     """What the supervisor says, it says by signals."""
     loop.add_signal_handler(signal.SIGTERM, worker.stop)
+    loop.add_signal_handler(signal.SIGQUIT, worker.retire)
     if isinstance(worker.engine, Sleeper):
         loop.add_signal_handler(signal.SIGUSR1, worker.sleep)
         loop.add_signal_handler(signal.SIGUSR2, worker.wake)

@@ -21,7 +21,7 @@ from contract.bus.queue import MAX_ATTEMPTS, Attempt, Claim, JobQueue, Refused
 from contract.bus.replies import scan_frames
 from contract.messages import ErrorCode, Job, Letter
 from contract.tasks import cancel_and_wait
-from workers.continuation import Published, can_continue, read_published
+from workers.continuation import Published, can_continue, can_hand_over, read_published
 from workers.engine import Engine, JobRejected
 from workers.outbox import Outbox
 
@@ -200,7 +200,7 @@ class Intake:
         elif self._engine.continues and can_continue(job):
             emitted, sent = published.tokens, published.text
             await self._submit(msgspec.structs.replace(job, emitted=emitted, sent=sent))
-        elif job.sampling.n == 1 and job.sampling.logprobs is None:
+        elif can_hand_over(job):
             self._outbox.suppress(job.id, published.text)
             await self._submit(job)
         else:

@@ -8,9 +8,9 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
-from typing import Final
+from typing import Any, Final
 
 from redis.exceptions import RedisError
 
@@ -21,6 +21,7 @@ from contract.bus.replies import reply_key
 from contract.config import WorkerSpec
 from contract.messages import Heartbeat, State
 from contract.tasks import cancel_and_wait
+from workers.continuation import can_hand_over
 from workers.engine import Engine, EngineReport, Sleeper
 from workers.intake import Intake
 from workers.outbox import Outbox
@@ -58,17 +59,27 @@ class Worker:
         self._pausing = asyncio.Event()
         #: The sleep is over.
         self._roused = asyncio.Event()
+        #: No answer is worth waiting for beyond `drain_s`.
+        self._hurried = asyncio.Event()
         self._lapse_seen = False
         self._gone_since: dict[str, float] = {}
 
     def stop(self) -> None:
-        """Ask the worker to drain and leave. Safe to call from a signal handler of the loop."""
+        """Ask the worker to drain for `drain_s` at most, and leave. Safe to call from a signal
+        handler of the loop, as are the next three."""
+        self._hurried.set()
+        self.retire()
+
+    def retire(self) -> None:
+        """Ask the worker to drain and leave, until another is started: it gives back what that
+        one can go on with, and ends what it cannot."""
         self._stopping.set()
         self._pausing.set()
         self._roused.set()
 
     def sleep(self) -> None:
-        """Ask the worker to drain and to hand the GPU's memory back, until `wake`."""
+        """Ask the worker to drain as for `retire`, and to hand the GPU's memory back, until
+        `wake`."""
         self._roused.clear()
         self._pausing.set()
 
@@ -169,7 +180,9 @@ class Worker:
     async def _sleep(self, engine: Sleeper) -> None:
         self._enter(State.STOPPING, "going to sleep")
         await self._drain()
-        await engine.sleep()
+        if self._stopping.is_set():
+            return
+        await self._unless_it_dies(engine.sleep())
         self._enter(State.SLEEPING)
         log.info("sleeping")
         await self._roused.wait()
@@ -178,32 +191,52 @@ class Worker:
         self._pausing.clear()
         self._enter(State.STARTING, "waking")
         began = time.monotonic()
-        await engine.wake()
+        await self._unless_it_dies(engine.wake())
         self._enter(State.READY)
         log.info("awake after %.1f s", time.monotonic() - began)
+
+    async def _unless_it_dies(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for the engine, which may be waiting for a process of its own that is gone.
+        Raises `EngineDied`."""
+        working = asyncio.create_task(work)
+        await asyncio.wait([working, self.outbox.died], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            await cancel_and_wait([working])
+            await self.outbox.died
+        await working
 
     def _enter(self, state: State, stage: str = "") -> None:
         self.state, self.stage = state, stage
         self.pulse.beat_now()
 
     async def _drain(self) -> None:
+        """Let answers come to their ends, for a while; then only those that no other worker
+        could go on with, unless there is a hurry."""
         emptied = asyncio.create_task(self.outbox.wait_until_empty())
-        await asyncio.wait(
-            [emptied, self.outbox.died],
-            timeout=self.spec.drain_s,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        emptied.cancel()
-        unfinished = self.outbox.attempts()
+        hurried = asyncio.create_task(self._hurried.wait())
+        either: list[asyncio.Future[Any]] = [emptied, self.outbox.died]
+        try:
+            await asyncio.wait(
+                either, timeout=self.spec.drain_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            await self._give_back(
+                [each for each in self.outbox.attempts() if can_hand_over(each.job)]
+            )
+            await asyncio.wait([*either, hurried], return_when=asyncio.FIRST_COMPLETED)
+            await self._give_back(self.outbox.attempts())
+        finally:
+            await cancel_and_wait([emptied, hurried])
+
+    async def _give_back(self, unfinished: list[Attempt]) -> None:
         for attempt in unfinished:
             self.outbox.withdraw(attempt.job.id)
             await self.engine.cancel(attempt.job.id)
         try:
-            await asyncio.wait_for(self._give_back(unfinished), _FAREWELL_S)
+            await asyncio.wait_for(self._release(unfinished), _FAREWELL_S)
         except (RedisError, asyncio.TimeoutError) as error:
             log.warning("%d jobs are left to be taken over: %r", len(unfinished), error)
 
-    async def _give_back(self, unfinished: list[Attempt]) -> None:
+    async def _release(self, unfinished: list[Attempt]) -> None:
         await self.outbox.flush()
         await self.queue.release(self.spec.name, unfinished)
         log.info("drained; %d jobs given back", len(unfinished))

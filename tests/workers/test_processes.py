@@ -117,6 +117,40 @@ async def test_what_cannot_be_finished_in_time_is_given_back_and_not_held_agains
         assert await desk.db.hget(desk.queue.job_key(job_id), "forgiven") == b"1"
 
 
+async def test_who_leaves_for_another_model_ends_what_nobody_could_go_on_with(
+    desk: Desk, crew: Crew
+) -> None:
+    worker = await crew.hire(drain_s=0.2).ready()
+    whole = await desk.ask(500, n=2)
+    ids = [await desk.ask(250) for _ in range(4)]
+    await desk.saw_tokens([whole, *ids], 5)
+    worker.process.send_signal(signal.SIGQUIT)
+    await until(lambda: _is_stopping(worker))
+    await crew.hire().ready()
+    await desk.ended([whole, *ids])
+    assert await worker.exits() == 0
+    assert [desk.folds[job_id].attempt for job_id in ids] == [2] * 4
+    for job_id in ids:
+        assert_counted(desk.folds[job_id], 250)
+    fold = desk.folds[whole]
+    assert (fold.attempt, type(fold.end), len(fold.tokens)) == (1, Done, 1000)
+
+
+async def test_who_leaves_can_be_hurried(desk: Desk, crew: Crew) -> None:
+    worker = await crew.hire(drain_s=0.2).ready()
+    whole = await desk.ask(100_000, n=2)
+    await desk.saw_tokens([whole], 5)
+    worker.process.send_signal(signal.SIGQUIT)
+    await until(lambda: _is_stopping(worker))
+    worker.process.send_signal(signal.SIGTERM)
+    assert await worker.exits() == 0
+    await crew.hire().ready()
+    await desk.ended([whole])
+    end = desk.folds[whole].end
+    assert isinstance(end, Failed)
+    assert (end.code, end.retryable) == (ErrorCode.ENGINE_LOST, True)
+
+
 async def test_a_worker_sleeps_when_it_has_finished_and_serves_again_when_woken(
     desk: Desk, crew: Crew
 ) -> None:

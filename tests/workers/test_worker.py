@@ -25,6 +25,7 @@ from contract.messages import (
     Job,
     Letter,
     Started,
+    State,
     encode_frame,
 )
 from tests.contract.parts import beat, end_lease, until
@@ -552,3 +553,47 @@ async def test_the_heartbeat_says_how_it_is(desk: Desk) -> None:
         assert (beat_seen.slots, beat_seen.state.value, beat_seen.engine) == (5, "ready", "mock")
         assert (beat_seen.jobs_total, beat_seen.generated_tokens_total) == (2, 6)
         assert beat_seen.kv_cache_usage == 0.2
+
+
+class DeadInItsSleep(ByHand):
+    """Its own process dies, and so whoever waits for that waits for ever."""
+
+    def __init__(self, *, dies: str) -> None:
+        super().__init__()
+        self.dies = dies
+        self.steps: list[str] = []
+
+    async def sleep(self) -> None:
+        await self._step("asleep")
+
+    async def wake(self) -> None:
+        await self._step("awake")
+
+    async def _step(self, step: str) -> None:
+        self.steps.append(step)
+        if step == self.dies:
+            self.outbox.engine_died(RuntimeError("the core is gone"))
+            await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("dies", ["asleep", "awake"])
+async def test_an_engine_that_dies_on_its_way_to_sleep_or_back_ends_the_worker(
+    desk: Desk, dies: str
+) -> None:
+    engine = DeadInItsSleep(dies=dies)
+    worker = Worker(a_spec(desk, "w"), engine)
+    running = asyncio.create_task(worker.run())
+    await until(lambda: _is(worker, State.READY))
+    worker.sleep()
+    if dies == "awake":
+        await until(lambda: _is(worker, State.SLEEPING))
+        worker.wake()
+    with pytest.raises(EngineDied, match="the core is gone"):
+        async with asyncio.timeout(10):
+            await running
+    assert engine.steps[-1] == dies
+    assert engine.stopped
+
+
+async def _is(worker: Worker, state: State) -> bool:
+    return worker.state is state
