@@ -65,6 +65,7 @@ class Fleet:
         self.reaper = Reaper()
         #: Stop the gateway first, then workers, then Valkey, instead of each when asked.
         self.stops_in_order = False
+        self._is_redis_away = False
         self._on_exit = on_exit
         self._on_lost_worker = on_lost_worker
 
@@ -121,6 +122,7 @@ class Fleet:
 
     def observed(self, seen: Observation) -> None:
         """Take note of signs of life."""
+        self._is_redis_away = seen.redis is None
         for unit in self.units.values():
             is_current = unit.process is not None and unit.process.started <= seen.taken_at
             if is_current and not unit.has_exited:
@@ -168,9 +170,7 @@ class Fleet:
             if unit.has_exited:
                 self._bury(unit, now)
             elif unit.process is not None and self._is_to_stop(unit):
-                log.info("%s is asked to stop", unit.slot)
-                unit.stopping(now)
-                unit.process.terminate()
+                self._stop(unit, unit.process, now)
             elif unit.process is not None and unit.is_to_fall_asleep:
                 log.info("%s is put to sleep", unit.slot)
                 unit.falling_asleep(now)
@@ -194,12 +194,20 @@ class Fleet:
         return times
 
     def _is_to_stop(self, unit: Unit) -> bool:
-        if unit.shall_run or unit.shall_sleep or unit.state is State.STOPPING:
+        if not unit.is_to_stop:
             return False
         return not self.stops_in_order or not any(
             other.process is not None and _rank(other) < _rank(unit)
             for other in self.units.values()
         )
+
+    def _stop(self, unit: Unit, process: Process, now: float) -> None:
+        unit.stopping(now)
+        log.info("%s is asked to %s", unit.slot, "leave" if unit.is_retiring else "stop")
+        if unit.is_retiring:
+            process.retire()
+        else:
+            process.terminate()
 
     def _start_if_possible(self, unit: Unit) -> None:
         obstacle = self._obstacle(unit)
@@ -231,6 +239,8 @@ class Fleet:
             return "waiting for valkey"
         if not isinstance(unit.wanted, WantedWorker):
             return ""
+        if valkey is None and self._is_redis_away:
+            return "waiting for Redis, which does not answer"
         if not self.steward.has_looked:
             return "looking at the GPUs"
         return unit.no_place or self.steward.obstacle(unit.slot)
@@ -363,8 +373,8 @@ def _take_note(unit: Unit, seen: Observation) -> None:
 
 def _note_valkey(unit: Unit, seen: Observation) -> None:
     if seen.redis is None:
-        return
-    if seen.redis.get("loading"):
+        unit.missed(seen.taken_at)
+    elif seen.redis.get("loading"):
         unit.seen(seen.taken_at, is_ready=False, stage="loading the queue's data")
     else:
         unit.seen(seen.taken_at, is_ready=True)

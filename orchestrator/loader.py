@@ -12,8 +12,6 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import psutil
-
 from contract.bus.standby import Standby
 from contract.config import ModelConfig
 from orchestrator.diagnosis import Problem
@@ -31,6 +29,7 @@ from orchestrator.memory.eviction import (
     decide,
     idle_too_long,
 )
+from orchestrator.memory.host import host_memory
 from orchestrator.memory.sizes import show
 from orchestrator.memory.steward import Steward, refused_for
 from orchestrator.model import Model
@@ -74,16 +73,16 @@ class Loader:
         self._group()
         for worker in workers:
             model = self._models[worker.model]
-            if worker.loads_on_demand and all(unit.process is None for unit in model.units):
+            if all(unit.process is None for unit in model.units):
                 model.config = ModelConfig.model_validate(worker.spec["model"])
-                model.park()
+            if worker.loads_on_demand:
+                model.join()
 
     def load(self, model_id: str) -> list[Unit]:
         """Load a model as if it were asked for. Raises `UserError`."""
         model = self._on_demand(model_id)
         if not model.is_ready:
-            if model.problem:
-                model.park(asleep=model.is_asleep)
+            model.park_failed()
             model.want(time.time())
             model.is_asked_for = True
             self._wait(model, "asked for")
@@ -129,7 +128,7 @@ class Loader:
         return {
             model.id: model.standby()
             for model in self._models.values()
-            if model.is_on_demand and all(unit.is_desired for unit in model.units)
+            if model.is_on_demand and model.is_desired
         }
 
     def _group(self) -> None:
@@ -137,9 +136,10 @@ class Loader:
         for model in self._models.values():
             model.units, model.workers = [], []
         for unit, worker in self._fleet.workers:
-            model = self._models.setdefault(worker.model, Model(worker))
-            model.units.append(unit)
-            model.workers.append(worker)
+            if worker.model not in self._models:
+                self._models[worker.model] = Model(worker)
+            self._models[worker.model].units.append(unit)
+            self._models[worker.model].workers.append(worker)
         self._models = {each.id: each for each in self._models.values() if each.units}
 
     def _on_demand(self, model_id: str) -> Model:
@@ -156,10 +156,10 @@ class Loader:
     def _forget_failures(self, now: float) -> None:
         """Who asks for a model that failed a while ago may try again."""
         for model in self._models.values():
-            if model.is_on_demand and model.problem and model.units[0].is_desired:
+            if model.is_on_demand and model.is_desired and model.problem:
                 since = max(unit.since_unix_s for unit in model.units)
                 if now - since >= _TRY_AGAIN_S:
-                    model.park(asleep=model.is_asleep)
+                    model.park_failed()
 
     def _give_places_back(self) -> None:
         """A place whose worker neither runs nor waits for it, or that cannot be had any more, is
@@ -171,7 +171,12 @@ class Loader:
             if not is_used and reservation.stage != "releasing":
                 self._steward.ended(reservation.slot, returns=False)
         for slot in self._steward.lost_places():
-            self._steward.ended(slot, returns=False)
+            unit = units.get(slot)
+            if unit is None or unit.process is None:
+                self._steward.ended(slot, returns=False)
+            elif unit.is_asleep:
+                self._steward.dozed(slot)
+                unit.park(asleep=True)
 
     def _unload_idle(self, now: float) -> None:
         for model_id in idle_too_long(self._residents(), now):
@@ -181,12 +186,20 @@ class Loader:
     def _unload(self, model: Model) -> None:
         """A model goes: to sleep if it can and the host has memory for its weights, else for
         good."""
+        fits = model.can_sleep and self._fits_the_host(model)
+        model.park(asleep=fits)
+
+    def _fits_the_host(self, model: Model) -> bool:
+        """Whether its weights do, and those of others that are just falling asleep."""
+        falling = [unit.slot for unit, _ in self._fleet.workers if unit.is_falling_asleep]
         kept_bytes = self._steward.bytes_beside_cache([unit.slot for unit in model.units])
-        memory = psutil.virtual_memory()
-        fits = memory.available - kept_bytes >= memory.total * _HOST_SPARE
-        if model.can_sleep and not fits:
-            log.info("%s cannot sleep: the host lacks %s", model.id, show(kept_bytes))
-        model.park(asleep=model.can_sleep and fits)
+        promised_bytes = self._steward.bytes_beside_cache(falling)
+        memory = host_memory()
+        left_bytes = memory.available - promised_bytes - kept_bytes
+        if left_bytes >= memory.total * _HOST_SPARE:
+            return True
+        log.info("%s cannot sleep: the host lacks %s", model.id, show(kept_bytes))
+        return False
 
     def _place_the_waiting(self) -> None:
         """Workers that shall start and need no room made, all at once."""
@@ -211,13 +224,13 @@ class Loader:
 
     def _wish(self, model: Model, now: float) -> Wish | None:
         """What a model needs that somebody waits for and that has no place."""
-        if model.is_leaving:
+        if model.is_leaving or not model.is_desired:
             # Its own last jobs do not call it back; what it leaves behind does, when it is gone.
             return None
         has_no_place = any(unit.is_waiting and unit.no_place for unit in model.units)
         if has_no_place:
             model.want(now)
-        elif not (model.is_parked and model.wanted_since) or model.problem:
+        elif model.problem or not model.wanted_since or not model.lacks_workers:
             return None
         try:
             demands = self._steward.demands(model.workers)

@@ -46,12 +46,28 @@ class Model:
         return self.config.pinned if self.pin is None else self.pin
 
     @property
+    def is_desired(self) -> bool:
+        """Whether the operator wants it, now or on demand."""
+        return all(unit.is_desired for unit in self.units)
+
+    @property
     def is_ready(self) -> bool:
         return all(unit.state is State.READY for unit in self.units)
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether it serves, and no more of it is on its way."""
+        at_rest = [unit for unit in self.units if unit.is_parked or unit.state is State.FAILED]
+        at_work = [unit for unit in self.units if unit not in at_rest]
+        return bool(at_work) and all(unit.state is State.READY for unit in at_work)
+
+    @property
     def is_parked(self) -> bool:
         return all(unit.is_parked for unit in self.units)
+
+    @property
+    def lacks_workers(self) -> bool:
+        return any(unit.is_parked for unit in self.units)
 
     @property
     def is_asleep(self) -> bool:
@@ -92,6 +108,23 @@ class Model:
         for unit in self.units:
             unit.park(asleep=asleep)
 
+    def park_failed(self) -> None:
+        """Its workers that were given up may be tried again, with the next load."""
+        failed = [unit for unit in self.units if unit.state is State.FAILED]
+        if len(failed) == len(self.units):
+            self.wanted_since, self.is_asked_for, self.waits_for = None, False, ""
+        for unit in failed:
+            unit.park(asleep=unit.is_asleep)
+
+    def join(self) -> None:
+        """Workers that are not there do as the others: they rest, or are to start."""
+        is_at_rest = all(unit.process is None or unit.is_parked for unit in self.units)
+        for unit in self.units:
+            if unit.process is None and is_at_rest:
+                unit.park()
+            elif unit.process is None:
+                unit.unpark(time.monotonic())
+
     def want(self, now: float) -> None:
         self.wanted_since = self.wanted_since or now
 
@@ -102,17 +135,17 @@ class Model:
             self.last_used = now
         self.jobs_total = jobs_total
         self.unfinished = unfinished
+        if self.is_loaded and self.loaded_at is None:
+            self.loaded_at = now
+            self._note_time()
+        elif not self.is_loaded and not self.is_parked:
+            self.loaded_at = None
         if self.is_ready:
-            if self.loaded_at is None:
-                self.loaded_at = now
-                self._note_time()
             self.wanted_since, self.is_asked_for = None, False
-        else:
-            self.loaded_at = self.loaded_at if self.is_parked else None
-            if self.is_on_demand and unfinished:
-                self.want(now)
-            elif self.is_on_demand and not self.is_asked_for:
-                self.wanted_since = None
+        elif self.is_on_demand and unfinished:
+            self.want(now)
+        elif self.is_on_demand and not self.is_asked_for:
+            self.wanted_since = None
 
     def resident(self, bytes_by_gpu: dict[str, int]) -> Resident:
         """It, as those see it who decide on who goes for whom."""
@@ -132,10 +165,10 @@ class Model:
 
     def standby(self) -> Standby:
         """What gateways shall know of it, if it is loaded on demand."""
+        if self.is_loaded:
+            return Standby()
         if self.problem:
             return Standby(problem=self.problem.message)
-        if self.is_ready:
-            return Standby()
         unit = next(each for each in self.units if each.state is not State.READY)
         is_woken = unit.is_asleep or unit.is_woken
         takes_s = self.wake_s if is_woken else self.load_s

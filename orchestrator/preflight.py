@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from contract.paths import state_dir
 from orchestrator.environments.declaration import Engine, Release
 from orchestrator.environments.installer import InstallFailed, Uv, is_reachable
-from orchestrator.memory.nvml import Nvml
+from orchestrator.memory.nvml import FIRST_ANSWER_S, Nvml
 
 _GIB: Final = 2**30
 #: A small package that every environment gets.
@@ -87,7 +87,7 @@ def _disk(release: Release) -> Check:
 
 
 def _driver(release: Release) -> Check:
-    driver = Nvml().snapshot()
+    driver = Nvml().snapshot(FIRST_ANSWER_S)
     if not driver.gpus:
         fix = "install the NVIDIA driver; in a container, run it with `--gpus all`"
         return Check("NVIDIA driver", "no NVIDIA GPU is seen", fix, is_fatal=True)

@@ -16,6 +16,8 @@ from orchestrator.wanted import Wanted, WantedGateway, WantedValkey, WantedWorke
 
 #: A ready process that gives no sign of life for this long is killed and started again.
 SILENT_FOR_S: Final = 20.0
+#: Valkey may be writing much to a slow disk, and everybody else waits for it.
+_VALKEY_SILENT_FOR_S: Final = 60.0
 #: What a worker needs at most to finish or give back its jobs, and to end its engine.
 _WORKER_STOP_S: Final = 40.0
 _VALKEY_STOP_S: Final = 20.0
@@ -58,6 +60,8 @@ class Unit:
         self.rests_asleep = False
         #: It has said that it sleeps.
         self.is_asleep = False
+        #: It stops until somebody asks for its model: no answer is to be lost by that.
+        self.is_retiring = False
         self.state = State.STOPPED
         self.stage = ""
         self.since_unix_s = time.time()
@@ -107,11 +111,19 @@ class Unit:
             return _UNREADY_STOP_S
         match self.wanted:
             case WantedWorker():
-                return _WORKER_STOP_S
+                return _WORKER_STOP_S + (self._answer_timeout_s if self.is_retiring else 0.0)
             case WantedGateway(drain_timeout_s=drain_timeout_s):
                 return drain_timeout_s + _GATEWAY_STOP_MARGIN_S
             case WantedValkey():
                 return _VALKEY_STOP_S
+
+    @property
+    def _silent_for_s(self) -> float:
+        return _VALKEY_SILENT_FOR_S if isinstance(self.wanted, WantedValkey) else SILENT_FOR_S
+
+    @property
+    def _answer_timeout_s(self) -> float:
+        return self.wanted.answer_timeout_s if isinstance(self.wanted, WantedWorker) else 0.0
 
     def want(self, wanted: Wanted, now: float) -> None:
         """It shall run, as described; former failures do not count any more."""
@@ -162,9 +174,22 @@ class Unit:
         return self.is_desired and self.is_parked and self.rests_asleep
 
     @property
+    def is_to_stop(self) -> bool:
+        """It has to be told; or again, if it was not told to hurry."""
+        if self.shall_run or self.shall_sleep:
+            return False
+        is_hurried = self.is_retiring and not self.is_desired
+        return self.state is not State.STOPPING or is_hurried
+
+    @property
     def is_to_fall_asleep(self) -> bool:
         """Only what it had awake tells what it needs when it wakes."""
         return self.shall_sleep and self.state is State.READY and self.is_measured
+
+    @property
+    def is_falling_asleep(self) -> bool:
+        """It will take the host's memory for its weights, and has not yet."""
+        return self.shall_sleep and self.process is not None and not self.is_asleep
 
     def hold_up(self, obstacle: str) -> None:
         """It cannot be started now."""
@@ -237,8 +262,8 @@ class Unit:
             self.stage = f"silent for {now - self.silent_since:.0f} s"
 
     def falling_asleep(self, now: float) -> None:
-        # Its weights are copied: that may take as long as to load them.
-        self.deadline = now + self.start_timeout_s
+        # It drains first; then its weights are copied, which may take as long as to load them.
+        self.deadline = now + self._answer_timeout_s + self.start_timeout_s
         self.is_measured = False
         self.enter(State.SLEEPING, "going to sleep")
 
@@ -258,6 +283,7 @@ class Unit:
         self.enter(State.STARTING, "waking")
 
     def stopping(self, now: float) -> None:
+        self.is_retiring = self.is_desired and self.state is State.READY
         self.deadline = now + self.stop_timeout_s
         self.enter(State.STOPPING, "draining" if self.state is State.READY else "")
 
@@ -269,10 +295,10 @@ class Unit:
             if self.state is State.STOPPING:
                 return f"did not stop within {self.stop_timeout_s:.0f} s"
             if self.state is State.SLEEPING:
-                return f"did not fall asleep within {self.start_timeout_s:.0f} s"
+                return "did not fall asleep in time"
             return f"was not ready after {self.start_timeout_s:.0f} s ({self.stage})"
-        if self.silent_since is not None and now - self.silent_since > SILENT_FOR_S:
-            return f"gave no sign of life for {SILENT_FOR_S:.0f} s"
+        if self.silent_since is not None and now - self.silent_since > self._silent_for_s:
+            return f"gave no sign of life for {self._silent_for_s:.0f} s"
         return ""
 
     def ended(self) -> None:
@@ -311,6 +337,6 @@ class Unit:
         self.ready_at = None
         self.ready_after_s = None
         self.is_measured = False
-        self.is_asleep = self.is_woken = False
+        self.is_asleep = self.is_woken = self.is_retiring = False
         self.silent_since = None
         self.beat = None

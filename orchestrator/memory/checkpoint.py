@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,7 +101,23 @@ def locate(model_path: str) -> Path:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read what decides a model's memory. Raises `UserError` if the files do not say."""
+    """Read what decides a model's memory; again only if a file has changed. Raises `UserError`
+    if the files do not say."""
+    return _read_checkpoint(path, _stamp(path))
+
+
+def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """What changes whenever one of a model's files does."""
+    found = []
+    for file in sorted(path.iterdir()):
+        # Links in the Hugging Face cache lead nowhere while their files are downloaded.
+        stat = file.stat() if file.exists() else file.lstat()
+        found.append((file.name, stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _read_checkpoint(path: Path, _: tuple[tuple[str, int, int], ...]) -> Checkpoint:
     config = read_json(path / "config.json")
     if "pretrained_config" in config and "build_config" in config:
         return _read_plan(path, config)

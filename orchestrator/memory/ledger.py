@@ -65,6 +65,8 @@ class Ledger:
         self._clock = clock
         self._lock = threading.RLock()
         self._held = {each.slot: each for each in read_reservations(path)}
+        #: What the file says, as far as this supervisor has written it.
+        self._written = b""
 
     @property
     def reservations(self) -> list[Reservation]:
@@ -112,12 +114,13 @@ class Ledger:
 
     def lost(self, uses: Mapping[str, GpuUse]) -> list[str]:
         """Whose place is not there any more, before they took it: the GPU is in trouble, or
-        somebody else has the memory. They should be given another."""
+        somebody else has the memory. Who starts should be given another; who wakes has to stay
+        where it is, asleep."""
         with self._lock:
-            planned = [each for each in self._held.values() if each.stage == "planned"]
+            waiting = [each for each in self._held.values() if each.stage in ("planned", "waking")]
             return [
                 each.slot
-                for each in planned
+                for each in waiting
                 if not any(self._predecessor_on(uuid, each) for uuid in each.reserved_bytes)
                 and any(self._fault_of(uuid, each, uses) for uuid in each.reserved_bytes)
             ]
@@ -164,14 +167,14 @@ class Ledger:
             if own.stage == "ready":
                 # Measured anew, as at a start, also where the driver does not list processes.
                 moving = msgspec.structs.replace(own, stage="waking")
-                asleep = measure(moving, uses, self._others(slot))
-                kept = {
-                    uuid: min(asleep.used_bytes.get(uuid, size), size)
-                    for uuid, size in own.reserved_bytes.items()
-                }
-                place = msgspec.structs.replace(own.assignment, bytes_by_gpu=kept)
-                self._enter(asleep, "asleep", assignment=place, awake=own.assignment)
+                self._lie_down(measure(moving, uses, self._others(slot)))
             return self._held[slot]
+
+    def doze(self, slot: str) -> None:
+        """A worker that was to wake, and has not taken anything yet, sleeps on."""
+        with self._lock:
+            if self._held[slot].stage == "waking":
+                self._lie_down(self._held[slot])
 
     def wake(self, slot: str) -> None:
         """A worker that sleeps is to have its whole place again."""
@@ -274,6 +277,14 @@ class Ledger:
         self._held[changed.slot] = changed
         self._write()
 
+    def _lie_down(self, own: Reservation) -> None:
+        kept = {
+            uuid: min(own.used_bytes.get(uuid, size), size)
+            for uuid, size in own.reserved_bytes.items()
+        }
+        place = msgspec.structs.replace(own.assignment, bytes_by_gpu=kept)
+        self._enter(own, "asleep", assignment=place, awake=own.assignment)
+
     def _retire(self, own: Reservation) -> None:
         """Its slot may be given a new place while the memory of its former one becomes free."""
         del self._held[own.slot]
@@ -300,9 +311,12 @@ class Ledger:
         return models
 
     def _write(self) -> None:
-        content = LedgerFile(boot_id(), list(self._held.values()))
+        content = msgspec.json.encode(LedgerFile(boot_id(), list(self._held.values())))
+        if content == self._written:
+            return
         try:
-            write_atomically(self._path, msgspec.json.encode(content))
+            write_atomically(self._path, content)
+            self._written = content
         except OSError as error:
             log.error("the account of GPU memory cannot be written down: %s", error)
 

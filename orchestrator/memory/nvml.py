@@ -32,6 +32,8 @@ _PROCESS_LISTS: Final = {
     ),
     "mps": ("nvmlDeviceGetMPSComputeRunningProcesses_v3",),
 }
+#: Drivers that load at the first question have taken half a minute; longer, and none is there.
+FIRST_ANSWER_S: Final = 60.0
 _BROKEN: Final = (pynvml.NVMLError_GpuIsLost, pynvml.NVMLError_ResetRequired)
 _PROBLEMS: Final = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "there is no NVIDIA driver (no libnvidia-ml.so.1)",
@@ -89,6 +91,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     #: The newest version of CUDA that the driver supports, such as `12.8`.
     cuda_version: str = ""
     problem: str = ""
+    #: The driver has never answered yet, and may still do so: it is not known what there is.
+    is_pending: bool = False
 
     @property
     def places(self) -> tuple[Gpu, ...]:
@@ -102,7 +106,8 @@ class Nvml:
     def __init__(self) -> None:
         self._reader = NvmlReader()
         self._pending: Future[Snapshot] | None = None
-        self._last = Snapshot(time.time())
+        self._last: Snapshot | None = None
+        self._began = time.monotonic()
 
     def snapshot(self, timeout_s: float = 5.0) -> Snapshot:
         """The GPUs as of now. If NVML does not answer in time: as they were last seen, and the
@@ -112,11 +117,18 @@ class Nvml:
         try:
             self._last = self._pending.result(timeout_s)
         except TimeoutError:
+            return self._without_answer()
+        self._pending = None
+        return self._last
+
+    def _without_answer(self) -> Snapshot:
+        if self._last is not None:
             age_s = time.time() - self._last.taken_unix_s
             problem = f"NVML does not answer: these figures are {age_s:.0f} s old"
             return msgspec.structs.replace(self._last, problem=problem)
-        self._pending = None
-        return self._last
+        waited_s = time.monotonic() - self._began
+        problem = f"NVML has not answered for {waited_s:.0f} s"
+        return Snapshot(time.time(), problem=problem, is_pending=waited_s < FIRST_ANSWER_S)
 
 
 class NvmlReader:

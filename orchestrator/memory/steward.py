@@ -77,8 +77,10 @@ class Steward:
     ) -> None:
         """The GPUs as they were from `taken_at` (monotonic) on, and the pids of each worker with
         all that it started."""
-        self._seen_at = taken_at
         self._problem = snapshot.problem or ("" if snapshot.gpus else "the driver shows no GPU")
+        if snapshot.is_pending:
+            return
+        self._seen_at = taken_at
         if self._problem and self._uses:
             return
         visible = restricted(snapshot, os.environ.get("CUDA_VISIBLE_DEVICES"))
@@ -92,10 +94,11 @@ class Steward:
         """Promise places to workers that shall be started, all at once, so that they share what
         there is. Room is left for those that may be loaded `later`. Answers why some cannot have
         a place."""
-        if not self._uses:
+        wanted = list(workers)
+        if not self._uses or not wanted:
             return {}
         refused: dict[str, UserError] = {}
-        needs = self._needs(workers, refused)
+        needs = self._needs(wanted, refused)
         demands = [need.demand(slot) for need, slot in self._needs(later, {})]
         kept = room_to_keep(demands, self.devices)
         for refusal in self._ledger.reserve(needs, self._uses, kept).refusals:
@@ -140,7 +143,7 @@ class Steward:
         return sum(each.bytes_beside_cache for each in held if each is not None)
 
     def lost_places(self) -> list[str]:
-        """The workers that need another place before they start."""
+        """The workers that cannot have their places, as planned, when they start or wake."""
         return [] if self._problem else self._ledger.lost(self._uses)
 
     def obstacle(self, slot: str) -> str:
@@ -187,6 +190,10 @@ class Steward:
         kept = {uuid: f"{size // MIB} MiB" for uuid, size in own.reserved_bytes.items()}
         log.info("%s keeps %s of GPU memory while it sleeps", slot, kept)
         return True
+
+    def dozed(self, slot: str) -> None:
+        """A worker that was to wake sleeps on."""
+        self._ledger.doze(slot)
 
     def wake(self, slot: str) -> None:
         """A worker that sleeps is to wake: there is room for it."""

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -113,33 +112,15 @@ def test_a_model_on_demand_loads_at_its_first_request_and_goes_when_idle(gpus: G
     assert any(eta is not None and 0 < eta < 10 for eta in etas), etas
 
 
-def test_an_idle_model_makes_room_and_comes_back(gpus: GpuHost) -> None:
+def test_an_idle_model_makes_room(gpus: GpuHost) -> None:
     gpus.configure(always={"mib": 10 * 1024}, a=on_demand(50 * 1024), b=on_demand(50 * 1024))
     assert gpus.start().code == 0
-    for name, other in (("a", "b"), ("b", "a"), ("a", "b")):
+    for name, other in (("a", "b"), ("b", "a")):
         assert gpus.ask(name).json()["text"] == "0 1 2 "
         eventually(lambda name=name: gpus.is_loaded(name))
         assert gpus.worker(other).pid is None
         assert gpus.is_loaded("always")
         assert gpus.gpu().used_mib <= gpus.gpu().total_mib
-
-
-def test_models_do_not_chase_each_other_away_at_each_request(gpus: GpuHost) -> None:
-    gpus.configure(a=on_demand(50 * 1024), b=on_demand(50 * 1024))
-    assert gpus.start().code == 0
-    assert gpus.ask("a").status_code == 200
-    began = time.monotonic()
-    waiting = threading.Thread(target=gpus.ask, args=["b"])
-    waiting.start()
-    served = 0
-    while not gpus.is_loaded("b"):
-        if gpus.is_loaded("a"):
-            served += gpus.ask("a").status_code == 200
-        time.sleep(0.2)
-        assert time.monotonic() - began < 60
-    waiting.join()
-    assert served > 3
-    assert time.monotonic() - began > 5
 
 
 def test_a_pinned_model_stays_and_who_does_not_fit_is_told_why(gpus: GpuHost) -> None:

@@ -58,32 +58,6 @@ def test_an_idle_model_sleeps_and_wakes_in_its_own_process(gpus: GpuHost) -> Non
     assert any(eta is not None and 0 < eta < 5 for eta in etas), etas
 
 
-def test_models_that_do_not_fit_together_take_turns_and_keep_their_processes(gpus: GpuHost) -> None:
-    gpus.configure(a=sleeper(), b=sleeper())
-    assert gpus.start().code == 0
-    pids: dict[str, set[int | None]] = {"a": set(), "b": set()}
-    for name, other in (("a", "b"), ("b", "a"), ("a", "b")):
-        assert gpus.ask(name).json()["text"] == "0 1 2 "
-        eventually(lambda name=name: gpus.is_loaded(name))
-        pids[name].add(gpus.worker(name).pid)
-        assert gpus.worker(other).state is not State.READY
-        eventually(lambda: gpus.gpu().used_mib <= 600 + BIG + KEPT)
-    assert [len(each) for each in pids.values()] == [1, 1]
-
-
-def test_who_keeps_too_much_while_it_sleeps_leaves_altogether(gpus: GpuHost) -> None:
-    gpus.configure(a=sleeper(kept=3000), b=sleeper(6000))
-    assert gpus.start().code == 0
-    assert gpus.ask("a").status_code == 200
-    eventually(lambda: gpus.worker("a").pid)
-    pid = gpus.worker("a").pid
-    assert pid is not None
-    assert gpus.ask("b").status_code == 200
-    assert not is_alive(pid)
-    assert gpus.worker("a").state is State.STOPPED
-    assert "a-0 keeps" in (gpus.terminal.state / "daemon.log").read_text()
-
-
 def test_what_the_host_has_no_memory_for_is_unloaded(gpus: GpuHost) -> None:
     host_mib = psutil.virtual_memory().total // 2**20
     gpus.show(CARD | {"total_mib": 2 * host_mib})
@@ -132,23 +106,6 @@ def test_a_killed_sleeper_is_loaded_anew_and_a_stopped_one_leaves_nothing(gpus: 
     pid = gpus.worker("a").pid
     assert gpus.run("stop").code == 0
     assert pid is not None and not is_alive(pid)
-
-
-def test_a_sleeper_that_cannot_wake_says_why(gpus: GpuHost) -> None:
-    gpus.configure(a=sleeper(), b={"mib": 7000, "load": "on-demand"})
-    assert gpus.start().code == 0
-    assert gpus.run("load", "a").code == 0
-    assert gpus.run("unload", "a").code == 0
-    eventually(lambda: sleeps(gpus, "a") and gpus.gpu().used_mib == 600 + KEPT)
-    assert gpus.run("load", "b").code == 0
-    assert gpus.run("pin", "b").code == 0
-    refused = gpus.ask("a")
-    assert refused.status_code == 503
-    assert refused.json()["code"] == "model_cannot_load"
-    assert "b-0 6.8 GiB" in refused.json()["message"]
-    assert gpus.run("pin", "b", "--off").code == 0
-    assert gpus.run("load", "a").code == 0
-    assert gpus.ask("a").json()["text"] == "0 1 2 "
 
 
 def test_a_successor_of_the_supervisor_lets_it_sleep_and_wakes_it(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import UserError
+from orchestrator.memory import checkpoint as checkpoint_module
 from orchestrator.memory.checkpoint import Checkpoint, locate, read_checkpoint
 from tests.orchestrator.memory.conftest import MakeModel
 from tests.orchestrator.memory.models_on_disk import (
@@ -92,6 +93,25 @@ def test_a_directory_that_is_no_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not describe a decoder") as error:
         read_checkpoint(tmp_path)
     assert "gpu_memory_utilization" in error.value.hint
+
+
+def test_files_are_read_again_when_they_have_changed_and_only_then(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    real = checkpoint_module.read_weights
+    monkeypatch.setattr(
+        checkpoint_module,
+        "read_weights",
+        lambda path, *a, **k: read.append(path) or real(path, *a, **k),
+    )
+    path = make_model(QWEN2_HALF_B)
+    first = read_checkpoint(path)
+    assert read_checkpoint(path) is first
+    assert read == [path]
+    write_safetensors(path / "model.safetensors", {"a.weight": [10, 10]}, "BF16")
+    assert parameters(read_checkpoint(path)) == 100
+    assert read == [path, path]
 
 
 def test_a_repository_is_found_in_the_local_cache(

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orchestrator.memory import nvml as nvml_module
 from orchestrator.memory.nvml import GpuProcess, Nvml
 from tests.orchestrator.memory.scenes import STANDIN, Scene
 
@@ -161,6 +162,20 @@ def test_a_driver_that_hangs_holds_nobody_up(scene: Scene) -> None:
     assert "does not answer" in stale.problem
     assert stale.gpus[0].uuid == "GPU-a"
     assert nvml.snapshot(timeout_s=30).gpus[0].uuid == "GPU-b"
+
+
+def test_a_driver_that_has_never_answered_is_waited_for_but_not_for_ever(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.show({"uuid": "GPU-a"}, hang_s=0.2)
+    nvml = Nvml()
+    early = nvml.snapshot(timeout_s=0.01)
+    assert early.is_pending
+    assert "NVML has not answered" in early.problem
+    monkeypatch.setattr(nvml_module, "FIRST_ANSWER_S", 0.0)
+    assert not nvml.snapshot(timeout_s=0.01).is_pending
+    answer = nvml.snapshot(timeout_s=30)
+    assert (answer.is_pending, answer.gpus[0].uuid) == (False, "GPU-a")
 
 
 def test_the_standin_is_the_real_bindings_over_a_scripted_driver(scene: Scene) -> None:

@@ -1,0 +1,284 @@
+"""A supervisor's real fleet, loader and account of memory over processes, GPUs and a clock that
+exist only here: what takes minutes on a host is a few turns of a loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from contract.bus.standby import Standby
+from contract.messages import Heartbeat, State
+from orchestrator import fleet as fleet_module
+from orchestrator.fleet import Fleet
+from orchestrator.loader import Loader
+from orchestrator.memory.eviction import Policy
+from orchestrator.memory.nvml import Gpu, GpuProcess, Snapshot
+from orchestrator.memory.sizes import MIB
+from orchestrator.memory.steward import Grant, Steward
+from orchestrator.observer import Observation, Survey
+from orchestrator.process import Identity
+from orchestrator.process_table import Entry
+from orchestrator.unit import Unit, UnitRecord
+from orchestrator.wanted import Wanted, WantedWorker
+
+DRIVER_MIB = 600
+KEPT_MIB = 50
+_STRANGER_PID = 1
+
+
+class SimulatedProcess:
+    """A worker's process, or Valkey's. It does at the next turn what it was told, unless it is
+    `busy` (then it drains) or `stuck`."""
+
+    def __init__(self, pid: int, wanted: Wanted, name: str, uuids: list[str]) -> None:
+        self.pid = pid
+        self.wanted = wanted
+        self.name = name
+        self.uuids = uuids
+        self.identity = Identity(pid, 1, "boot", str(pid))
+        self.started = time.monotonic()
+        self.state = State.STARTING
+        self.told: list[str] = []
+        self.busy = 0
+        self.stuck = False
+        self.jobs_total = 0
+        self.is_alive = True
+        self._on_exit: Callable[[], None] = lambda: None
+        self._is_asleep_as_to_memory = False
+
+    @property
+    def mib(self) -> int:
+        if not isinstance(self.wanted, WantedWorker):
+            return 0
+        args = self.wanted.spec["model"]["engine_args"]
+        return int(args["asleep_mib" if self._is_asleep_as_to_memory else "allocate_mib"])
+
+    def watch(self, on_exit: Callable[[], None]) -> None:
+        self._on_exit = on_exit
+
+    def turn(self) -> None:
+        if self.stuck or (self.busy and self.told):
+            return
+        last = self.told[-1] if self.told else "start"
+        self.told = []
+        match last:
+            case "terminate" | "retire":
+                self.end()
+            case "sleep":
+                self.state, self._is_asleep_as_to_memory = State.SLEEPING, True
+            case "wake":
+                self.state, self._is_asleep_as_to_memory = State.READY, False
+            case _ if self.state is State.STARTING:
+                self.state = State.READY
+
+    def end(self) -> None:
+        self.is_alive = False
+        self._on_exit()
+
+    def terminate(self) -> None:
+        self.told.append("terminate")
+
+    def retire(self) -> None:
+        self.told.append("retire")
+
+    def sleep(self) -> None:
+        self.told.append("sleep")
+
+    def wake(self) -> None:
+        self.told.append("wake")
+
+    def kill(self) -> None:
+        self.end()
+
+    def sweep(self) -> list[int]:
+        return []
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def remember(self, table: dict[int, Entry]) -> list[Entry]:
+        return [Entry(self.pid, 1, 1, 1, 0, False, "worker")]
+
+    def beat(self) -> Heartbeat:
+        assert isinstance(self.wanted, WantedWorker)
+        return Heartbeat(
+            self.name,
+            self.wanted.model,
+            "mock",
+            "here",
+            self.pid,
+            self.state,
+            running=self.busy,
+            jobs_total=self.jobs_total,
+        )
+
+
+class _Reaper:
+    def exit_code(self, pid: int) -> int | None:
+        return 1
+
+
+class _Launcher:
+    """Its commands are what is to be started."""
+
+    def command(self, *start: Any) -> tuple[Any, ...]:
+        return start
+
+
+class SimulatedHost:
+    """GPUs by their UUIDs, with their sizes in MiB."""
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, gpus: dict[str, int], policy: Policy | None = None
+    ) -> None:
+        self.gpus = gpus
+        self.now = 1_700_000_000.0
+        self.processes: list[SimulatedProcess] = []
+        #: By GPU, what a process has that is not ours.
+        self.strangers_mib: dict[str, int] = {}
+        #: By model, the jobs that are not over.
+        self.unfinished: dict[str, int] = {}
+        self.is_redis_away = False
+        self._policy = policy
+        patch.setattr(time, "time", lambda: self.now)
+        patch.setattr(time, "monotonic", lambda: self.now)
+        patch.setattr(fleet_module, "Reaper", _Reaper)
+        patch.setattr(fleet_module, "spawn", self._spawn)
+        patch.setattr(fleet_module, "open_log", lambda path: 0)
+        patch.setattr(fleet_module, "adopt", self._adopt)
+        patch.setattr(fleet_module, "sweep_mark", lambda identity: None)
+        patch.setattr(fleet_module, "kill_strays", lambda known: [])
+        self._summon_supervisor([])
+
+    def replace_supervisor(self) -> None:
+        """Another one takes over."""
+        self._summon_supervisor([unit.record() for unit in self.fleet.units.values()])
+
+    def _summon_supervisor(self, records: list[UnitRecord]) -> None:
+        self.steward = Steward()
+        self.steward._ledger._clock = lambda: self.now
+        self.fleet = Fleet(
+            _Launcher(),  # type: ignore[arg-type]
+            lambda event: self.fleet.exited(event),
+            lambda model, name: None,
+            self.steward,
+        )
+        self.loader = Loader(self.fleet, self.steward, self._policy)
+        self.fleet.take_over(records)
+        self.loader.restore({})
+
+    def start(
+        self, model: str, mib: int, replicas: int = 1, kept_mib: int = KEPT_MIB, **settings: Any
+    ) -> None:
+        """`./ew start` of one model, loaded on demand unless its settings say otherwise."""
+        config = {
+            "engine": "mock",
+            "model_path": "none",
+            "load": "on-demand",
+            "replicas": replicas,
+            "engine_args": {"allocate_mib": mib, "asleep_mib": kept_mib},
+            **settings,
+        }
+        spec = {"model_id": model, "engine": "mock", "env": "e", "model": config}
+        workers = [
+            WantedWorker(model, n, "mock", "e", "python", 60.0, spec) for n in range(replicas)
+        ]
+        for worker in workers:
+            self.fleet.want(worker, self.now)
+            self.unfinished.setdefault(model, 0)
+        self.loader.started(workers)
+
+    def turns(self, count: int = 12) -> None:
+        """So many seconds pass; what has to happen happens."""
+        for _ in range(count):
+            self.now += 1
+            for process in self.processes:
+                if process.is_alive:
+                    process.turn()
+            self._tend()
+            self.fleet.surveyed(Survey(self.now, {}, self._snapshot()))
+            self._tend()
+            seen = self._observation()
+            self.fleet.observed(seen)
+            self.loader.observed(seen)
+            self._tend()
+
+    def unit(self, slot: str) -> Unit:
+        return self.fleet.units[slot]
+
+    def worker(self, slot: str) -> SimulatedProcess:
+        process = self.unit(slot).process
+        assert isinstance(process, SimulatedProcess), f"{slot} has no process"
+        return process
+
+    def state(self, slot: str) -> State:
+        return self.unit(slot).state
+
+    def states(self) -> dict[str, State]:
+        return {slot: unit.state for slot, unit in self.fleet.units.items()}
+
+    def standby(self, model: str) -> Standby:
+        return self.loader.standbys()[model]
+
+    def used_mib(self, uuid: str) -> int:
+        ours = (p.mib for p in self.processes if p.is_alive and uuid in p.uuids)
+        return DRIVER_MIB + self.strangers_mib.get(uuid, 0) + sum(ours)
+
+    def _tend(self) -> None:
+        self.loader.tend()
+        self.fleet.tend(self.now)
+        for uuid, size in self.gpus.items():
+            assert self.used_mib(uuid) <= size, f"{uuid} is overfull"
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self.now, tuple(self._gpu(n, uuid) for n, uuid in enumerate(self.gpus)))
+
+    def _gpu(self, index: int, uuid: str) -> Gpu:
+        used, total = self.used_mib(uuid), self.gpus[uuid]
+        ours = [
+            GpuProcess(each.pid, each.mib)
+            for each in self.processes
+            if each.is_alive and uuid in each.uuids
+        ]
+        strangers = self.strangers_mib.get(uuid)
+        listed = [*ours, *([GpuProcess(_STRANGER_PID, strangers)] if strangers else [])]
+        return Gpu(index, uuid, "card", total, used, total - used, processes=tuple(listed))
+
+    def _observation(self) -> Observation:
+        if self.is_redis_away:
+            return Observation(self.now, None, "gone", {}, {}, {}, [], gateway_answers=True)
+        alive = [each for each in self.processes if each.is_alive]
+        workers = [each for each in alive if isinstance(each.wanted, WantedWorker)]
+        beats = {each.name: each.beat() for each in workers}
+        return Observation(
+            self.now, {}, "", beats, {}, dict(self.unfinished), [], gateway_answers=True
+        )
+
+    def _spawn(self, command: tuple[Wanted, str, Grant], *_: Any) -> SimulatedProcess:
+        wanted, name, grant = command
+        uuids = grant.environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        process = SimulatedProcess(1000 + len(self.processes), wanted, name, uuids)
+        self.processes.append(process)
+        return process
+
+    def _adopt(self, identity: Identity, started_unix_s: float) -> SimulatedProcess | None:
+        found = (each for each in self.processes if each.identity == identity and each.is_alive)
+        process = next(found, None)
+        if process is not None:
+            process.watch(partial(_forget, process))
+        return process
+
+
+def _forget(process: SimulatedProcess) -> None:
+    raise AssertionError(f"{process.name} ended and nobody watched")
+
+
+def reserved_mib(host: SimulatedHost) -> dict[str, int]:
+    """By slot, what is reserved on all GPUs."""
+    return {
+        each.slot: sum(each.reserved_bytes.values()) // MIB for each in host.steward.reservations
+    }
