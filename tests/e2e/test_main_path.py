@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.conftest import Question, Quickstarted, questions, wait_for
 
-pytestmark = [pytest.mark.vllm, pytest.mark.xdist_group("vllm"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 QUESTIONS = questions()
 LONGEST = max(QUESTIONS, key=lambda question: len(question.answer))

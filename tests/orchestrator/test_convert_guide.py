@@ -22,8 +22,7 @@ from orchestrator.environments.environment import Environment, write_stamp
 from tests.engines.contract.engines import MODEL_DIR, vllm_python
 from tests.standins import trtllm
 
-# In a large group, or it would begin when all others have ended.
-pytestmark = [pytest.mark.vllm, pytest.mark.xdist_group("vllm"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 PAGE = (ROOT / "docs" / "tensorrt-llm.md").read_text()
 REPOSITORY = "Qwen/Qwen2.5-7B-Instruct"

@@ -120,9 +120,9 @@ async def test_what_cannot_be_finished_in_time_is_given_back_and_not_held_agains
 async def test_who_leaves_for_another_model_ends_what_nobody_could_go_on_with(
     desk: Desk, crew: Crew
 ) -> None:
-    worker = await crew.hire(drain_s=0.2).ready()
-    whole = await desk.ask(500, n=2)
-    ids = [await desk.ask(250) for _ in range(4)]
+    worker = await crew.hire(drain_s=0.2, engine_args={"tokens_per_s": 100}).ready()
+    whole = await desk.ask(300, n=2)
+    ids = [await desk.ask(600) for _ in range(4)]
     await desk.saw_tokens([whole, *ids], 5)
     worker.process.send_signal(signal.SIGQUIT)
     await until(lambda: _is_stopping(worker))
@@ -131,9 +131,9 @@ async def test_who_leaves_for_another_model_ends_what_nobody_could_go_on_with(
     assert await worker.exits() == 0
     assert [desk.folds[job_id].attempt for job_id in ids] == [2] * 4
     for job_id in ids:
-        assert_counted(desk.folds[job_id], 250)
+        assert_counted(desk.folds[job_id], 600)
     fold = desk.folds[whole]
-    assert (fold.attempt, type(fold.end), len(fold.tokens)) == (1, Done, 1000)
+    assert (fold.attempt, type(fold.end), len(fold.tokens)) == (1, Done, 600)
 
 
 async def test_who_leaves_can_be_hurried(desk: Desk, crew: Crew) -> None:

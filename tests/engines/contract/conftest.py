@@ -24,16 +24,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     needed = {name for mark in metafunc.definition.iter_markers("needs") for name in mark.args}
     engines = [
-        pytest.param(engine, id=engine.name, marks=(*engine.marks, _group_of(engine)))
+        pytest.param(engine, id=engine.name, marks=engine.marks)
         for engine in ENGINES
         if needed <= engine.can
     ]
     metafunc.parametrize("served", engines, indirect=True, scope="session")
-
-
-def _group_of(engine: EngineUnderTest) -> pytest.MarkDecorator:
-    """Engines that compute take all cores: never two of them at once."""
-    return pytest.mark.xdist_group("vllm" if "model" in engine.can else engine.name)
 
 
 @pytest.hookimpl(trylast=True)
