@@ -12,7 +12,14 @@ from typing import Final, NamedTuple
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from contract.bus.client import RedisClient
-from contract.bus.queue import Conflict, JobQueue, NotServed, QueueFull, Ticket
+from contract.bus.queue import (
+    Conflict,
+    JobQueue,
+    NotServed,
+    QueueFull,
+    Ticket,
+    WasCancelled,
+)
 from contract.config import LimitsConfig
 from contract.messages import ErrorCode, Job, State, encode_job
 from gateway.answers import Answer
@@ -185,6 +192,9 @@ class Admission:
             raise ApiError("queue_full", f"{full} for `{job.model}` already") from None
         except NotServed:
             raise self._not_served(job.model) from None
+        except WasCancelled:
+            message = "the request with this `Idempotency-Key` was given up; use another key"
+            raise ApiError("answer_gone", message) from None
         except Conflict:
             message = "this `Idempotency-Key` was used for a different request"
             raise ApiError("idempotency_conflict", message) from None

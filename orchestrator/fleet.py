@@ -122,7 +122,7 @@ class Fleet:
 
     def observed(self, seen: Observation) -> None:
         """Take note of signs of life."""
-        self._is_redis_away = seen.redis is None
+        self._is_redis_away = not seen.redis_answers
         for unit in self.units.values():
             is_current = unit.process is not None and unit.process.started <= seen.taken_at
             if is_current and not unit.has_exited:
@@ -230,6 +230,7 @@ class Fleet:
             return
         log.info("%s is woken", unit.slot)
         unit.waking(now)
+        self.steward.wakes(unit.slot)
         process.wake()
 
     def _obstacle(self, unit: Unit) -> str:
@@ -243,7 +244,8 @@ class Fleet:
             return "waiting for Redis, which does not answer"
         if not self.steward.has_looked:
             return "looking at the GPUs"
-        return unit.no_place or self.steward.obstacle(unit.slot)
+        moving = {other.slot for other, _ in self.workers if other.is_moving_memory}
+        return unit.no_place or self.steward.obstacle(unit.slot, moving)
 
     def _start(self, unit: Unit) -> None:
         name = f"{unit.slot}-{secrets.token_hex(3)}"
@@ -372,8 +374,10 @@ def _take_note(unit: Unit, seen: Observation) -> None:
 
 
 def _note_valkey(unit: Unit, seen: Observation) -> None:
-    if seen.redis is None:
+    if not seen.redis_answers:
         unit.missed(seen.taken_at)
+    elif seen.redis is None:
+        unit.seen(seen.taken_at, is_ready=False)
     elif seen.redis.get("loading"):
         unit.seen(seen.taken_at, is_ready=False, stage="loading the queue's data")
     else:

@@ -75,8 +75,10 @@ class Loader:
             model = self._models[worker.model]
             if all(unit.process is None for unit in model.units):
                 model.config = ModelConfig.model_validate(worker.spec["model"])
-            if worker.loads_on_demand:
+            if model.is_on_demand:
                 model.join()
+            else:
+                model.unpark()
 
     def load(self, model_id: str) -> list[Unit]:
         """Load a model as if it were asked for. Raises `UserError`."""
@@ -87,8 +89,7 @@ class Loader:
             model.is_asked_for = True
             self._wait(model, "asked for")
             if model.is_leaving:
-                for unit in model.units:
-                    unit.unpark(time.monotonic())
+                model.unpark(besides=self._steward.asleep())
         model.last_used = time.time()
         return model.units
 
@@ -135,7 +136,11 @@ class Loader:
         """Bring the models up to date with the fleet's units."""
         for model in self._models.values():
             model.units, model.workers = [], []
+        wanted = {worker.model for unit, worker in self._fleet.workers if unit.is_desired}
         for unit, worker in self._fleet.workers:
+            is_left_over = not unit.is_desired and unit.process is None
+            if is_left_over and worker.model in wanted:
+                continue
             if worker.model not in self._models:
                 self._models[worker.model] = Model(worker)
             self._models[worker.model].units.append(unit)
@@ -174,7 +179,7 @@ class Loader:
             unit = units.get(slot)
             if unit is None or unit.process is None:
                 self._steward.ended(slot, returns=False)
-            elif unit.is_asleep:
+            else:
                 self._steward.dozed(slot)
                 unit.park(asleep=True)
 
@@ -225,12 +230,15 @@ class Loader:
     def _wish(self, model: Model, now: float) -> Wish | None:
         """What a model needs that somebody waits for and that has no place."""
         if model.is_leaving or not model.is_desired:
-            # Its own last jobs do not call it back; what it leaves behind does, when it is gone.
             return None
         has_no_place = any(unit.is_waiting and unit.no_place for unit in model.units)
         if has_no_place:
             model.want(now)
         elif model.problem or not model.wanted_since or not model.lacks_workers:
+            return None
+        if model.is_loaded:
+            # Some of its workers serve: for the others it takes what is free, and no more.
+            self._load(model)
             return None
         try:
             demands = self._steward.demands(model.workers)
@@ -244,7 +252,7 @@ class Loader:
 
     def _act(self, model: Model, decision: Decision) -> None:
         match decision:
-            case Load():
+            case Load() if not model.is_leaving:
                 self._load(model)
             case MakeRoom(unloaded=unloaded, drained=drained):
                 names = ", ".join(f"`{name}`" for name in (*unloaded, *drained))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from contract.bus.standby import Standby
 from contract.config import ModelConfig
@@ -116,6 +117,12 @@ class Model:
         for unit in failed:
             unit.park(asleep=unit.is_asleep)
 
+    def unpark(self, besides: Collection[str] = ()) -> None:
+        """Its workers are to run, but for these (by slot)."""
+        for unit in self.units:
+            if unit.slot not in besides:
+                unit.unpark(time.monotonic())
+
     def join(self) -> None:
         """Workers that are not there do as the others: they rest, or are to start."""
         is_at_rest = all(unit.process is None or unit.is_parked for unit in self.units)
@@ -138,11 +145,14 @@ class Model:
         if self.is_loaded and self.loaded_at is None:
             self.loaded_at = now
             self._note_time()
-        elif not self.is_loaded and not self.is_parked:
+        elif self.is_asleep and self.loaded_at is None:
+            self.loaded_at = now
+        elif not self.is_parked and not any(unit.state is State.READY for unit in self.units):
             self.loaded_at = None
-        if self.is_ready:
+        if self.is_ready or (self.is_loaded and self.problem):
             self.wanted_since, self.is_asked_for = None, False
-        elif self.is_on_demand and unfinished:
+        elif self.is_on_demand and unfinished and not self.is_leaving:
+            # Its own last jobs do not call it back; what it leaves behind does, when it is gone.
             self.want(now)
         elif self.is_on_demand and not self.is_asked_for:
             self.wanted_since = None
@@ -165,11 +175,11 @@ class Model:
 
     def standby(self) -> Standby:
         """What gateways shall know of it, if it is loaded on demand."""
-        if self.is_loaded:
+        unit = next((each for each in self.units if each.state is not State.READY), None)
+        if self.is_loaded or unit is None:
             return Standby()
         if self.problem:
             return Standby(problem=self.problem.message)
-        unit = next(each for each in self.units if each.state is not State.READY)
         is_woken = unit.is_asleep or unit.is_woken
         takes_s = self.wake_s if is_woken else self.load_s
         if unit.process is None or unit.is_asleep or not unit.shall_run:

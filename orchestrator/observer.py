@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from contract.bus.client import RedisClient, connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
@@ -40,7 +40,8 @@ class Subject(NamedTuple):
 
 class Observation(NamedTuple):
     """What was seen, looking from `taken_at` (monotonic seconds) on. `redis` is the server's
-    INFO, None if it did not answer; then nothing is known of beats and queues either.
+    INFO, None if nothing is known of it, nor of beats and queues; it may still have answered,
+    if only that it cannot do what it was asked for.
 
     By model, `waiting` jobs are unclaimed, and `unfinished` ones are these and those that run."""
 
@@ -52,6 +53,7 @@ class Observation(NamedTuple):
     unfinished: dict[str, int]
     gateway_beats: list[GatewayBeat]
     gateway_answers: bool
+    redis_answers: bool = True
 
 
 class Survey(NamedTuple):
@@ -76,6 +78,8 @@ class Observer:
         self._gone: set[tuple[str, str]] = set()
         #: The models on standby, as Redis knows them.
         self._announced: set[str] = set()
+        #: Whether Redis has, in the look that is under way.
+        self._has_answered = False
         self._survey_now = threading.Event()
         self.pace_s = 1.0
         self.survey_pace_s = 2.0
@@ -143,6 +147,7 @@ class Observer:
         taken_at = time.monotonic()
         answers = await self._gateway_answers(subject.gateway)
         seen = Observation(taken_at, None, "", {}, {}, {}, [], answers)
+        self._has_answered = False
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
                 return await self._ask_redis(
@@ -150,10 +155,12 @@ class Observer:
                 )
         except (RedisError, OSError, TimeoutError) as error:
             await self._disconnect()
-            return seen._replace(redis_error=str(error) or "no answer")
+            answers = self._has_answered or _is_an_answer(error)
+            return seen._replace(redis_error=str(error) or "no answer", redis_answers=answers)
 
     async def _ask_redis(self, db: RedisClient, subject: Subject, seen: Observation) -> Observation:
         info = await db.info()
+        self._has_answered = True
         if info.get("loading"):
             return seen._replace(redis=info)
         await self._end_leases(db)
@@ -220,6 +227,11 @@ def _read(bodies: Iterable[bytes], decoder: msgspec.msgpack.Decoder[Beat]) -> li
         except msgspec.MsgspecError as error:
             log.warning("a heartbeat cannot be read (is its sender of another version?): %s", error)
     return found
+
+
+def _is_an_answer(error: Exception) -> bool:
+    """Whether Redis itself refused, as on a full disk or with too many clients."""
+    return isinstance(error, ResponseError) or "max number of clients" in str(error)
 
 
 async def _is_live(host: str, port: int) -> bool:

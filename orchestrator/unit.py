@@ -45,6 +45,7 @@ class UnitRecord(msgspec.Struct, frozen=True):
     problem: Problem | None = None
     is_parked: bool = False
     rests_asleep: bool = False
+    is_woken: bool = False
 
 
 class Unit:
@@ -119,7 +120,10 @@ class Unit:
 
     @property
     def _silent_for_s(self) -> float:
-        return _VALKEY_SILENT_FOR_S if isinstance(self.wanted, WantedValkey) else SILENT_FOR_S
+        if isinstance(self.wanted, WantedValkey):
+            return _VALKEY_SILENT_FOR_S
+        # While it ends its engine it says nothing.
+        return _WORKER_STOP_S if self.state is State.STOPPING else SILENT_FOR_S
 
     @property
     def _answer_timeout_s(self) -> float:
@@ -188,8 +192,16 @@ class Unit:
 
     @property
     def is_falling_asleep(self) -> bool:
-        """It will take the host's memory for its weights, and has not yet."""
+        """It is to, or just does: its weights are not in the host's memory yet."""
         return self.shall_sleep and self.process is not None and not self.is_asleep
+
+    @property
+    def is_moving_memory(self) -> bool:
+        """What it has on its GPUs is about to change, or has and was not measured yet."""
+        is_settled = self.is_asleep and self.is_measured
+        return self.process is not None and (
+            self.state is State.STOPPING or (self.state is State.SLEEPING and not is_settled)
+        )
 
     def hold_up(self, obstacle: str) -> None:
         """It cannot be started now."""
@@ -234,7 +246,10 @@ class Unit:
         self.log_start = record.log_start
         self.started_unix_s = record.started_unix_s
         self._reset()
+        self.is_woken = record.is_woken
         self.began_at = process.started
+        if record.is_woken:
+            self.began_at = time.monotonic() - max(0.0, time.time() - record.since_unix_s)
         # A stop or a sleep that was under way is asked for again, with fresh patience.
         is_to_ask_again = record.state in (State.STOPPING, State.SLEEPING)
         self.state = State.READY if is_to_ask_again else record.state
@@ -257,8 +272,9 @@ class Unit:
 
     def missed(self, now: float) -> None:
         """There should have been a sign of life, and was none."""
-        if self.state is State.READY:
+        if self.state in (State.READY, State.SLEEPING) or self.is_retiring:
             self.silent_since = now if self.silent_since is None else self.silent_since
+        if self.state is State.READY and self.silent_since is not None:
             self.stage = f"silent for {now - self.silent_since:.0f} s"
 
     def falling_asleep(self, now: float) -> None:
@@ -283,7 +299,8 @@ class Unit:
         self.enter(State.STARTING, "waking")
 
     def stopping(self, now: float) -> None:
-        self.is_retiring = self.is_desired and self.state is State.READY
+        is_on_its_way = self.state is State.SLEEPING and not self.is_asleep
+        self.is_retiring = self.is_desired and (self.state is State.READY or is_on_its_way)
         self.deadline = now + self.stop_timeout_s
         self.enter(State.STOPPING, "draining" if self.state is State.READY else "")
 
@@ -328,6 +345,7 @@ class Unit:
             problem=self.problem,
             is_parked=self.is_parked,
             rests_asleep=self.rests_asleep,
+            is_woken=self.is_woken,
         )
 
     def _reset(self) -> None:

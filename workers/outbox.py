@@ -102,6 +102,10 @@ class Outbox:
         answer = self._answers.get(attempt.job.id)
         return answer is not None and answer.attempt is attempt
 
+    def is_untold(self, job_id: str) -> bool:
+        """Whether nothing of an open answer has been said yet, by any attempt."""
+        return job_id in self._answers and self._answers[job_id].seq == 0
+
     def resume(self, job_id: str, published: Published) -> None:
         """Go on in an open answer after what earlier attempts published."""
         self._answers[job_id].resume(published)

@@ -80,7 +80,7 @@ class Pulse:
     async def _beat(self, db: Redis) -> bool:
         heartbeat = self._heartbeat()
         stands_still = time.monotonic() - self._turned > HUNG_AFTER_S
-        if heartbeat.state is State.READY and stands_still:
+        if heartbeat.state in (State.READY, State.STOPPING) and stands_still:
             log.error("the event loop stands still; the lease is left to end")
             return False
         heartbeats = Heartbeats(db, heartbeat.model)

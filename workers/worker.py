@@ -21,7 +21,7 @@ from contract.bus.replies import reply_key
 from contract.config import WorkerSpec
 from contract.messages import Heartbeat, State
 from contract.tasks import cancel_and_wait
-from workers.continuation import can_hand_over
+from workers.continuation import can_continue, can_hand_over
 from workers.engine import Engine, EngineReport, Sleeper
 from workers.intake import Intake
 from workers.outbox import Outbox
@@ -188,6 +188,8 @@ class Worker:
         await self._roused.wait()
         if self._stopping.is_set():
             return
+        # What could not be given back may still be ours.
+        self.intake.look_again()
         self._pausing.clear()
         self._enter(State.STARTING, "waking")
         began = time.monotonic()
@@ -220,12 +222,20 @@ class Worker:
                 either, timeout=self.spec.drain_s, return_when=asyncio.FIRST_COMPLETED
             )
             await self._give_back(
-                [each for each in self.outbox.attempts() if can_hand_over(each.job)]
+                [each for each in self.outbox.attempts() if self._goes_on_elsewhere(each)]
             )
             await asyncio.wait([*either, hurried], return_when=asyncio.FIRST_COMPLETED)
             await self._give_back(self.outbox.attempts())
         finally:
             await cancel_and_wait([emptied, hurried])
+
+    def _goes_on_elsewhere(self, attempt: Attempt) -> bool:
+        """Whether another worker is sure to end an answer as this one would."""
+        job = attempt.job
+        if self.engine.continues and can_continue(job):
+            return True
+        is_greedy = can_hand_over(job) and job.sampling.temperature == 0
+        return is_greedy or self.outbox.is_untold(job.id)
 
     async def _give_back(self, unfinished: list[Attempt]) -> None:
         for attempt in unfinished:

@@ -44,6 +44,10 @@ class Conflict(Exception):
     """Another job has this id already (an idempotency key used for a different request)."""
 
 
+class WasCancelled(Exception):
+    """The job that is asked for again was cancelled: there will be no answer to it."""
+
+
 class Ticket(NamedTuple):
     """Where the answer to a job can be read: its reply stream, from after entry `first` on.
 
@@ -93,7 +97,7 @@ class JobQueue:
         self.dead_key = f"ew:{{{model}}}:dead"
         #: Who would work on a job: workers now, hosts once they have loaded the model.
         self._ready_keys = [Heartbeats(db, model).ready_key, standbys(db, model).ready_key]
-        self._leases_key = f"ew:{{{model}}}:leases"
+        self.leases_key = f"ew:{{{model}}}:leases"
 
     def job_key(self, job_id: str) -> str:
         return f"ew:{{{self.model}}}:job:{job_id}"
@@ -111,7 +115,8 @@ class JobQueue:
     ) -> Ticket:
         """Put a job, once: a job with this id that is there already is answered, not repeated.
 
-        Raises `QueueFull`, `NotServed` (with `must_be_served`), `Conflict`, `RedisError`.
+        Raises `QueueFull`, `NotServed` (with `must_be_served`), `Conflict`, `WasCancelled`,
+        `RedisError`.
         """
         bounds = [max_waiting, deadline_ms, KEEP_MS, int(must_be_served)]
         answer = await _enqueue(
@@ -122,9 +127,11 @@ class JobQueue:
         match answer:
             case [b"queued", waiting]:
                 return Ticket(reply, first, waiting)
-            case [b"known", known_digest, known_reply, known_first, _]:
+            case [b"known", known_digest, known_reply, known_first, state]:
                 if known_digest.decode() != digest:
                     raise Conflict(job.id)
+                if state == b"cancelled":
+                    raise WasCancelled(job.id)
                 return Ticket(known_reply.decode(), known_first.decode(), known=True)
             case [b"full", waiting]:
                 raise QueueFull(waiting)
@@ -177,7 +184,7 @@ class JobQueue:
 
     async def take_over(self, worker: str, count: int) -> list[Claim]:
         """Claim jobs of workers whose lease has ended."""
-        keys = [self.key, self._leases_key]
+        keys = [self.key, self.leases_key]
         answer = await _take_over(self.db, keys, [GROUP, worker, count])
         return _claims((entry.decode(), _mapping(flat)) for entry, flat in answer)
 
@@ -234,7 +241,7 @@ class JobQueue:
             [
                 (
                     [self.key, self.job_key(attempt.job.id)],
-                    [GROUP, attempt.entry, worker, attempt.number],
+                    [GROUP, attempt.entry, worker, attempt.number, KEEP_MS],
                 )
                 for attempt in attempts
             ],
@@ -294,7 +301,7 @@ class Cancellations:
 
     async def announce(self, job_id: str) -> bool:
         """Cancel a job: out of the queue, or by its worker. False if it had ended already."""
-        keys = [self.queue.job_key(job_id), self.key, self.queue.key]
+        keys = [self.queue.job_key(job_id), self.key, self.queue.key, self.queue.leases_key]
         return bool(await _cancel(self.db, keys, [job_id, GROUP, KEEP_MS]))
 
     async def listen(self, reader: RedisClient) -> AsyncIterator[str]:

@@ -144,6 +144,8 @@ class _Room:
     def __init__(
         self, residents: Sequence[Resident], devices: Sequence[Device], now: float, policy: Policy
     ) -> None:
+        #: As they are, and with what decisions of this round have taken.
+        self._untouched = list(devices)
         self._devices = list(devices)
         self._residents = list(residents)
         self._now = now
@@ -163,7 +165,7 @@ class _Room:
         others = (each for each in self._residents if each.model != wish.model)
         movable = [each for each in others if each.may_go]
         leaving = [each for each in self._residents if each.is_leaving]
-        best_case = self._place(wish, leaving + movable)
+        best_case = place(wish.demands, _freed(self._untouched, leaving + movable))
         if best_case.refusals:
             return CannotLoad(wish.model, best_case.refusals)
         if self._first:
@@ -177,7 +179,8 @@ class _Room:
             return self._make_room(wish, chosen, leaving)
         self._first, self._is_first_starving = wish.model, self._is_starving(wish)
         until = self._next_chance(wish, movable)
-        return Wait(wish.model, f"{_names(movable)} stays for now", until)
+        reason = f"{_names(movable)} stays for now" if movable else "another is loaded first"
+        return Wait(wish.model, reason, until)
 
     def _whom_to_unload(
         self, wish: Wish, movable: list[Resident], leaving: list[Resident]
@@ -223,15 +226,7 @@ class _Room:
 
     def _place(self, wish: Wish, gone: Iterable[Resident]) -> Placement:
         """The placement of a model if these were gone."""
-        gained: dict[str, int] = {}
-        for resident in gone:
-            for uuid, size in resident.bytes_by_gpu.items():
-                gained[uuid] = gained.get(uuid, 0) + size
-        freed = [
-            msgspec.structs.replace(each, free_bytes=each.free_bytes + gained.get(each.uuid, 0))
-            for each in self._devices
-        ]
-        return place(wish.demands, freed)
+        return place(wish.demands, _freed(self._devices, gone))
 
     def _take(self, placement: Placement) -> None:
         for assignment in placement.assignments:
@@ -256,6 +251,18 @@ class _Room:
         times = [self._stays_until(each) for each in movable]
         times.append(wish.since_unix_s + self._policy.max_wait_s)
         return min((at for at in times if self._now < at < float("inf")), default=None)
+
+
+def _freed(devices: Iterable[Device], gone: Iterable[Resident]) -> list[Device]:
+    """The GPUs if these models were gone."""
+    gained: dict[str, int] = {}
+    for resident in gone:
+        for uuid, size in resident.bytes_by_gpu.items():
+            gained[uuid] = gained.get(uuid, 0) + size
+    return [
+        msgspec.structs.replace(each, free_bytes=each.free_bytes + gained.get(each.uuid, 0))
+        for each in devices
+    ]
 
 
 def _names(residents: Iterable[Resident]) -> str:

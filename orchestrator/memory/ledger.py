@@ -102,22 +102,25 @@ class Ledger:
             self._write()
             return placement
 
-    def obstacle(self, slot: str, uses: Mapping[str, GpuUse]) -> str:
+    def obstacle(self, slot: str, uses: Mapping[str, GpuUse], moving: Collection[str] = ()) -> str:
         """Why a worker that has a reservation cannot start yet; empty if it can. On one GPU
         starts come one after the other, and after what ended there is gone: engines measure the
-        free memory while they start."""
+        free memory while they start. Where the driver does not list processes, it has to wait
+        also for those whose memory is `moving`: whose is what could not be told afterwards."""
         with self._lock:
             own = self._held[slot]
             turns = (self._predecessor_on(uuid, own) for uuid in own.reserved_bytes)
+            moves = (self._mover_on(uuid, own, uses, moving) for uuid in own.reserved_bytes)
             faults = (self._fault_of(uuid, own, uses) for uuid in own.reserved_bytes)
-            return next(filter(None, (*turns, *faults)), "")
+            return next(filter(None, (*turns, *moves, *faults)), "")
 
     def lost(self, uses: Mapping[str, GpuUse]) -> list[str]:
         """Whose place is not there any more, before they took it: the GPU is in trouble, or
         somebody else has the memory. Who starts should be given another; who wakes has to stay
         where it is, asleep."""
         with self._lock:
-            waiting = [each for each in self._held.values() if each.stage in ("planned", "waking")]
+            stages = ("planned", "to wake")
+            waiting = [each for each in self._held.values() if each.stage in stages]
             return [
                 each.slot
                 for each in waiting
@@ -141,7 +144,7 @@ class Ledger:
     ) -> Reservation:
         """A worker is ready: measure it, and remember that for its next start."""
         with self._lock:
-            if self._held[slot].stage == "asleep":
+            if self._held[slot].stage in ("asleep", "to wake"):
                 # A new supervisor took it for awake, until it says that it sleeps.
                 return self._held[slot]
             is_new = self._held[slot].stage != "waking"
@@ -171,17 +174,23 @@ class Ledger:
             return self._held[slot]
 
     def doze(self, slot: str) -> None:
-        """A worker that was to wake, and has not taken anything yet, sleeps on."""
+        """A worker that was to wake sleeps on."""
         with self._lock:
-            if self._held[slot].stage == "waking":
+            if self._held[slot].stage == "to wake":
                 self._lie_down(self._held[slot])
 
     def wake(self, slot: str) -> None:
-        """A worker that sleeps is to have its whole place again."""
+        """A worker that sleeps is to have its whole place again, when it is its turn."""
         with self._lock:
             own = self._held[slot]
             if own.awake is not None:
-                self._enter(own, "waking", assignment=own.awake, awake=None)
+                self._enter(own, "to wake", assignment=own.awake, awake=None)
+
+    def wakes(self, slot: str) -> None:
+        """It takes its place now."""
+        with self._lock:
+            if self._held[slot].stage == "to wake":
+                self._enter(self._held[slot], "waking")
 
     def end(self, slot: str, *, returns: bool = False) -> None:
         """A worker has ended. Its memory stays on the account until it is free again; if it
@@ -249,6 +258,18 @@ class Ledger:
         if own.stage == "releasing":
             return "the GPU memory of its last run is not free yet"
         return ""
+
+    def _mover_on(
+        self, uuid: str, own: Reservation, uses: Mapping[str, GpuUse], moving: Collection[str]
+    ) -> str:
+        """Whose memory is on its way from a GPU, as far as the driver does not tell."""
+        listed = uses[uuid].by_worker if uuid in uses else {}
+        movers = (
+            each.slot
+            for each in self._others_on(uuid, own.slot)
+            if each.slot in moving and each.slot not in listed
+        )
+        return next((f"the GPU memory of `{slot}` is on its way" for slot in movers), "")
 
     def _fault_of(self, uuid: str, own: Reservation, uses: Mapping[str, GpuUse]) -> str:
         """Why its place cannot be had."""

@@ -118,6 +118,9 @@ class Nvml:
             self._last = self._pending.result(timeout_s)
         except TimeoutError:
             return self._without_answer()
+        except BaseException:
+            self._pending = None
+            raise
         self._pending = None
         return self._last
 

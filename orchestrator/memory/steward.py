@@ -70,7 +70,7 @@ class Steward:
     def is_unsettled(self) -> bool:
         """Whether memory is on its way to or from a worker, so that a close look is worth it."""
         stages = {each.stage for each in self._ledger.reservations}
-        return not stages.isdisjoint(("planned", "starting", "waking", "releasing"))
+        return not stages.isdisjoint(("planned", "starting", "to wake", "waking", "releasing"))
 
     def observed(
         self, snapshot: Snapshot, families: Mapping[str, Collection[int]], taken_at: float = 0.0
@@ -146,11 +146,16 @@ class Steward:
         """The workers that cannot have their places, as planned, when they start or wake."""
         return [] if self._problem else self._ledger.lost(self._uses)
 
-    def obstacle(self, slot: str) -> str:
-        """Why a worker has to wait before it starts; empty if it need not."""
+    def obstacle(self, slot: str, moving: Collection[str] = ()) -> str:
+        """Why a worker has to wait before it starts or wakes; empty if it need not. `moving` are
+        those whose memory is about to change."""
         if slot not in self._slots:
             return ""
-        return self._problem or self._ledger.obstacle(slot, self._uses)
+        return self._problem or self._ledger.obstacle(slot, self._uses, moving)
+
+    def asleep(self) -> set[str]:
+        """The workers that have only what they keep while they sleep."""
+        return {each.slot for each in self._ledger.reservations if each.stage == "asleep"}
 
     def start(self, worker: WantedWorker) -> Grant:
         """A worker is started now."""
@@ -199,6 +204,11 @@ class Steward:
         """A worker that sleeps is to wake: there is room for it."""
         if slot in self._slots:
             self._ledger.wake(slot)
+
+    def wakes(self, slot: str) -> None:
+        """A worker wakes now."""
+        if slot in self._slots:
+            self._ledger.wakes(slot)
 
     def ended(self, slot: str, *, returns: bool) -> None:
         """A worker has ended. If it `returns`, its place is kept for it."""

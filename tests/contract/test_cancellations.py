@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contract.bus.client import connect_reader
-from contract.bus.queue import Cancellations, JobQueue, QueueFull
-from tests.contract.parts import begin_one, claim, lose, put, state_of, until
+from contract.bus.queue import Cancellations, JobQueue, QueueFull, WasCancelled
+from tests.contract.parts import beat, begin_one, claim, end_lease, lose, put, state_of, until
 
 
 @pytest.fixture
@@ -83,6 +83,41 @@ async def test_a_cancelled_job_whose_worker_is_lost_is_not_taken_up_again(
     assert await state_of(queue, "a") == "cancelled"
 
 
+async def test_a_cancelled_job_that_is_given_back_leaves_the_queue(
+    queue: JobQueue, db: Redis, cancellations: Cancellations
+) -> None:
+    await put(queue, "a")
+    attempt = await begin_one(queue, db, "w")
+    await beat(db, queue.model, "w")
+    assert await cancellations.announce("a")
+    assert await queue.unfinished() == 1
+    await queue.release("w", [attempt])
+    assert await queue.unfinished() == 0
+    assert await state_of(queue, "a") == "cancelled"
+
+
+async def test_a_cancelled_job_of_a_lost_worker_leaves_the_queue(
+    queue: JobQueue, db: Redis, cancellations: Cancellations
+) -> None:
+    await put(queue, "a")
+    await beat(db, queue.model, "w")
+    late = await begin_one(queue, db, "w")
+    await end_lease(db, queue.model, "w")
+    assert await cancellations.announce("a")
+    assert await queue.unfinished() == 0
+    await queue.complete("w", [(late, "done")])
+    assert await state_of(queue, "a") == "cancelled"
+
+
+async def test_who_asks_again_for_a_cancelled_job_is_told(
+    queue: JobQueue, cancellations: Cancellations
+) -> None:
+    await put(queue, "a")
+    await cancellations.announce("a")
+    with pytest.raises(WasCancelled):
+        await put(queue, "a")
+
+
 async def test_a_job_that_ended_or_never_was_cannot_be_cancelled(
     queue: JobQueue, db: Redis, cancellations: Cancellations
 ) -> None:
@@ -99,6 +134,7 @@ async def test_cancelling_twice_is_safe(
 ) -> None:
     await put(queue, "a")
     await begin_one(queue, db, "w")
+    await beat(db, queue.model, "w")
     assert await cancellations.announce("a")
     assert await cancellations.announce("a")
 

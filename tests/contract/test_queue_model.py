@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -21,7 +22,15 @@ from hypothesis.stateful import (
 )
 
 from contract.bus.client import connect
-from contract.bus.queue import MAX_ATTEMPTS, Attempt, Cancellations, Claim, JobQueue, Refused
+from contract.bus.queue import (
+    MAX_ATTEMPTS,
+    Attempt,
+    Cancellations,
+    Claim,
+    JobQueue,
+    Refused,
+    WasCancelled,
+)
 from tests.contract.parts import beat, claim, end_lease, put
 
 WORKERS: Final = ("w0", "w1", "w2")
@@ -73,6 +82,10 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(job_id=jobs)
     def put(self, job_id: str) -> None:
+        if (job := self.jobs.get(job_id)) is not None and job.ended == "cancelled":
+            with pytest.raises(WasCancelled):
+                self.do(put(self.queue, job_id))
+            return
         assert self.do(put(self.queue, job_id)).known == (job_id in self.jobs)
         self.jobs.setdefault(job_id, ModelJob())
 
@@ -139,7 +152,9 @@ class QueueMachine(RuleBasedStateMachine):
         name, attempt = self.attempts[-1 - ago % len(self.attempts)]
         job = self.jobs[attempt.job.id]
         self.do(self.queue.release(name, [attempt]))
-        if job.owner == (name, attempt.number):
+        if job.owner == (name, attempt.number) and job.cancelled and not job.ended:
+            job.ended, job.holder = "cancelled", None
+        elif job.owner == (name, attempt.number):
             job.owner = None
             job.forgiven += 1
             job.holder = None if job.ended else RELEASED
@@ -151,7 +166,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.do(self.cancellations.announce(job_id)) == is_open
         if job is not None and is_open:
             job.cancelled = True
-            if job.owner is None:
+            if job.owner is None or job.owner[0] not in self.leased:
                 job.ended, job.holder = "cancelled", None
 
     @rule(name=workers)

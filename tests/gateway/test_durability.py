@@ -317,9 +317,18 @@ async def test_a_frame_that_cannot_be_read_fails_what_it_may_have_been_for_and_n
 ) -> None:
     gateway = new_gateway(own_valkey.url)
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
-        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        has_begun = asyncio.Event()
+
+        async def read() -> list[Event]:
+            async with streaming(client, STREAM, ASK) as (_, events):
+                await anext(events)
+                has_begun.set()
+                return [event async for event in events]
+
+        reading = asyncio.create_task(read())
         attempt = await worker.start()
         await worker.delta(attempt, "a")
+        await has_begun.wait()
         await worker.db.xadd(attempt.reply, {"f": b"\xc1 not a frame"})
         *_, end = await reading
         assert (end.name, end.json["code"]) == ("error", "lost")

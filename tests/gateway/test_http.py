@@ -100,7 +100,8 @@ async def test_timing_headers_tell_queue_and_first_token(
     attempt = await worker.next()
     await asyncio.sleep(0.1)
     await worker.say(attempt, Started())
-    await asyncio.sleep(0.1)
+    # Much longer than the difference that it has to make: the gateway may read late.
+    await asyncio.sleep(0.6)
     await worker.delta(attempt, "a")
     await worker.done(attempt)
     headers = (await asking).headers

@@ -45,6 +45,8 @@ class SimulatedProcess:
         self.told: list[str] = []
         self.busy = 0
         self.stuck = False
+        #: It gives no sign of life.
+        self.mute = False
         self.jobs_total = 0
         self.is_alive = True
         self._on_exit: Callable[[], None] = lambda: None
@@ -143,6 +145,10 @@ class SimulatedHost:
         #: By model, the jobs that are not over.
         self.unfinished: dict[str, int] = {}
         self.is_redis_away = False
+        #: Redis answers only that it cannot do what it is asked for.
+        self.redis_refuses = False
+        #: Whether the driver lists processes; in a container it may not.
+        self.lists_processes = True
         self._policy = policy
         patch.setattr(time, "time", lambda: self.now)
         patch.setattr(time, "monotonic", lambda: self.now)
@@ -245,15 +251,18 @@ class SimulatedHost:
             if each.is_alive and uuid in each.uuids
         ]
         strangers = self.strangers_mib.get(uuid)
+        if not self.lists_processes:
+            return Gpu(index, uuid, "card", total, used, total - used)
         listed = [*ours, *([GpuProcess(_STRANGER_PID, strangers)] if strangers else [])]
         return Gpu(index, uuid, "card", total, used, total - used, processes=tuple(listed))
 
     def _observation(self) -> Observation:
-        if self.is_redis_away:
-            return Observation(self.now, None, "gone", {}, {}, {}, [], gateway_answers=True)
+        nothing = Observation(self.now, None, "gone", {}, {}, {}, [], gateway_answers=True)
+        if self.is_redis_away or self.redis_refuses:
+            return nothing._replace(redis_answers=self.redis_refuses)
         alive = [each for each in self.processes if each.is_alive]
         workers = [each for each in alive if isinstance(each.wanted, WantedWorker)]
-        beats = {each.name: each.beat() for each in workers}
+        beats = {each.name: each.beat() for each in workers if not each.mute}
         return Observation(
             self.now, {}, "", beats, {}, dict(self.unfinished), [], gateway_answers=True
         )

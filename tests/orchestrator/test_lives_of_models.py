@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.bus.standby import Standby
 from contract.messages import State
 from orchestrator import loader as loader_module
 from orchestrator.diagnosis import Problem
@@ -20,7 +21,12 @@ from orchestrator.memory.nvml import Snapshot
 from orchestrator.memory.sizes import MIB
 from orchestrator.unit import Unit
 from orchestrator.wanted import WantedValkey
-from tests.orchestrator.simulated_host import KEPT_MIB, SimulatedHost, reserved_mib
+from tests.orchestrator.simulated_host import (
+    KEPT_MIB,
+    SimulatedHost,
+    SimulatedProcess,
+    reserved_mib,
+)
 
 ROOMY = {"GPU-a": 10_000}
 
@@ -344,6 +350,239 @@ def test_a_valkey_that_hangs_is_started_again_in_the_end(host: Host) -> None:
     here.is_redis_away = False
     here.turns(5)
     assert here.unit("valkey").process is not before
+    assert here.state("valkey") is State.READY
+
+
+@pytest.mark.parametrize("first", ["nobody", "c"])
+def test_of_two_models_asked_for_at_once_one_waits_for_the_other(host: Host, first: str) -> None:
+    here = host(ROOMY)
+    for name in "abc":
+        here.start(name, 8000)
+    if first == "c":
+        loaded(here, "c")
+        here.turns(60)
+    here.unfinished.update(a=1, b=1)
+    here.turns(3)
+    assert [here.standby(name).problem for name in "ab"] == ["", ""]
+    here.turns(10)
+    here.unfinished["a"] = 0
+    here.turns(40)
+    assert here.state("b-0") is State.READY
+
+
+def test_gateways_always_hear_of_a_model_that_a_new_supervisor_found_asleep(host: Host) -> None:
+    here = host(ROOMY)
+    here.start("m", 1000, sleep=True)
+    asleep(here, "m")
+    here.replace_supervisor()
+    assert here.standby("m") == Standby()
+
+
+@pytest.mark.parametrize("sleep", [True, False])
+def test_where_processes_are_hidden_models_that_take_turns_keep_their_figures(
+    host: Host, sleep: bool
+) -> None:
+    here = host(ROOMY)
+    here.lists_processes = False
+    for name in "ab":
+        here.start(name, 6000, sleep=sleep)
+    for _ in range(3):
+        for name, other in ("ab", "ba"):
+            here.unfinished.update({name: 1, other: 0})
+            here.turns(60)
+            assert here.state(f"{name}-0") is State.READY
+            (own,) = (each for each in here.steward.reservations if each.slot == f"{name}-0")
+            assert own.used_bytes == {"GPU-a": 6000 * MIB}
+
+
+def test_where_processes_are_hidden_a_sleeper_does_not_take_a_strangers_memory_for_its_own(
+    host: Host,
+) -> None:
+    here = host({"GPU-a": 5000})
+    here.lists_processes = False
+    here.start("a", 2000, sleep=True)
+    asleep(here, "a")
+    here.start("slow", 1000, load="always")
+    here.turns(1)
+    here.worker("slow-0").stuck = True
+    here.loader.load("a")
+    here.turns(2)
+    here.strangers_mib["GPU-a"] = 2500
+    here.turns(2)
+    (own,) = (each for each in here.steward.reservations if each.slot == "a-0")
+    assert own.used_bytes == {"GPU-a": KEPT_MIB * MIB}
+
+
+def test_a_load_while_a_replica_still_drains_wakes_nobody_without_room(host: Host) -> None:
+    here = host({"GPU-a": 5000, "GPU-b": 5000})
+    here.start("m", 4000, replicas=2, sleep=True)
+    loaded(here, "m")
+    here.worker("m-1").busy = 1
+    here.loader.unload("m")
+    here.turns(5)
+    assert here.unit("m-0").is_asleep
+    here.start("b", 3900)
+    loaded(here, "b")
+    here.worker("b-0").busy = here.unfinished["b"] = 1
+    here.loader.load("m")
+    here.turns(20)
+    assert here.unit("m-0").is_asleep
+    here.worker("b-0").busy = here.unfinished["b"] = 0
+    here.worker("m-1").busy = 0
+    here.unfinished["m"] = 1
+    here.turns(60)
+    assert (here.state("m-0"), here.state("m-1")) == (State.READY, State.READY)
+
+
+def test_a_load_before_a_new_supervisor_knows_who_sleeps_wakes_nobody_without_room(
+    host: Host,
+) -> None:
+    here = host({"GPU-a": 8000})
+    here.start("a", 5000, sleep=True)
+    asleep(here, "a")
+    here.start("b", 7000)
+    loaded(here, "b")
+    here.is_redis_away = True
+    here.turns(1)
+    here.replace_supervisor()
+    here.turns(1)
+    here.is_redis_away = False
+    here.loader.load("a")
+    here.turns(90)
+    assert here.states() == {"a-0": State.READY, "b-0": State.STOPPED}
+
+
+def test_a_sleeper_that_a_new_supervisor_found_may_be_made_to_leave(host: Host) -> None:
+    here = host({"GPU-a": 8000})
+    here.start("a", 5000, kept_mib=3000, sleep=True)
+    asleep(here, "a")
+    here.replace_supervisor()
+    here.turns(5)
+    here.start("b", 6000)
+    here.unfinished["b"] = 1
+    here.turns(60)
+    assert here.state("b-0") is State.READY
+
+
+def test_a_new_supervisor_does_not_take_a_processs_age_for_its_load_time(host: Host) -> None:
+    here = host(ROOMY)
+    here.start("m", 6000, sleep=True)
+    asleep(here, "m")
+    here.now += 36_000
+    here.loader.load("m")
+    here.loader.tend()
+    here.fleet.tend(here.now)
+    assert here.worker("m-0").told == ["wake"]
+    here.replace_supervisor()
+    here.turns()
+    assert here.state("m-0") is State.READY
+    here.start("b", 6000)
+    here.unfinished["b"] = 1
+    here.turns(60)
+    assert here.state("b-0") is State.READY
+
+
+def test_a_model_may_be_started_again_with_fewer_replicas(host: Host) -> None:
+    here = host(ROOMY)
+    here.start("m", 1000, replicas=2)
+    loaded(here, "m")
+    for slot in ("m-0", "m-1"):
+        here.unit(slot).unwant()
+    here.turns()
+    here.start("m", 1000, replicas=1)
+    here.turns()
+    assert here.standby("m").problem == ""
+    here.unfinished["m"] = 1
+    here.turns()
+    assert here.states() == {"m-0": State.READY, "m-1": State.STOPPED}
+
+
+def test_a_resting_model_that_is_to_be_loaded_always_is(host: Host) -> None:
+    here = host(ROOMY)
+    here.start("m", 1000)
+    here.turns()
+    here.start("m", 1000, load="always")
+    here.turns()
+    assert here.state("m-0") is State.READY
+
+
+def test_a_second_unload_hurries_nobody_who_still_answers(host: Host) -> None:
+    here = host(ROOMY)
+    here.start("m", 1000, sleep=True)
+    loaded(here, "m")
+    worker = here.worker("m-0")
+    worker.busy = here.unfinished["m"] = 1
+    here.loader.unload("m")
+    here.turns(3)
+    here.loader.unload("m")
+    here.turns(3)
+    assert worker.told == ["sleep", "retire"]
+    worker.busy = here.unfinished["m"] = 0
+    here.turns()
+    assert here.state("m-0") is State.STOPPED
+
+
+def test_a_worker_that_hangs_while_it_leaves_is_killed(host: Host) -> None:
+    here = host(ROOMY)
+    here.start("m", 1000)
+    loaded(here, "m")
+    worker = here.worker("m-0")
+    worker.stuck = worker.mute = True
+    here.loader.unload("m")
+    here.turns(60)
+    assert not worker.is_alive
+
+
+def test_a_worker_that_hangs_while_it_falls_asleep_is_killed(host: Host) -> None:
+    here = host(ROOMY)
+    here.start("m", 1000, sleep=True)
+    loaded(here, "m")
+    worker = here.worker("m-0")
+    worker.stuck = worker.mute = True
+    here.loader.unload("m")
+    here.turns(30)
+    assert not worker.is_alive
+
+
+def test_a_replica_that_never_starts_keeps_nobody_awake_and_nobody_out(host: Host) -> None:
+    here = host(ROOMY)
+    here.start("m", 4000, replicas=2, idle_unload_s=60)
+    here.start("x", 8000)
+    here.turns()
+    here.loader.load("m")
+
+    def pass_time(seconds: int) -> None:
+        for _ in range(seconds):
+            broken = here.unit("m-1").process
+            if isinstance(broken, SimulatedProcess):
+                broken.stuck = True
+                if here.now - broken.started >= 5:
+                    broken.end()
+            here.turns(1)
+
+    pass_time(300)
+    assert here.state("m-0") is State.STOPPED
+    assert len(here.processes) < 10
+    here.unfinished["m"] = 1
+    pass_time(60)
+    here.unfinished["m"] = 0
+    assert here.state("m-0") is State.READY
+    here.unfinished["x"] = 1
+    pass_time(60)
+    assert here.state("x-0") is State.READY
+
+
+def test_a_valkey_that_refuses_is_not_taken_for_one_that_hangs(host: Host) -> None:
+    here = host(ROOMY)
+    valkey = Unit(WantedValkey())
+    here.fleet.units["valkey"] = valkey
+    valkey.want(WantedValkey(), here.now)
+    here.turns()
+    assert here.state("valkey") is State.READY
+    process = valkey.process
+    here.redis_refuses = True
+    here.turns(300)
+    assert valkey.process is process
     assert here.state("valkey") is State.READY
 
 

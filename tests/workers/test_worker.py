@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import Attempt, Cancellations, Claim, Refused
@@ -597,3 +598,52 @@ async def test_an_engine_that_dies_on_its_way_to_sleep_or_back_ends_the_worker(
 
 async def _is(worker: Worker, state: State) -> bool:
     return worker.state is state
+
+
+async def test_who_leaves_gives_back_only_what_goes_on_elsewhere_as_it_would_here(
+    desk: Desk,
+) -> None:
+    engine = ByHand()
+    engine.continues = False
+    worker = Worker(a_spec(desk, "w", drain_s=0.1), engine)
+    running = asyncio.create_task(worker.run())
+    by_chance = await desk.ask(9, temperature=0.7)
+    greedy = await desk.ask(9, temperature=0.0)
+    untold = await desk.ask(9, temperature=0.7)
+    await desk.see(lambda: len(engine.submitted) == 3)
+    for job_id in (by_chance, greedy):
+        engine.say(job_id, 0, 2)
+    await desk.saw_tokens([by_chance, greedy], 2)
+    worker.retire()
+    await desk.see(lambda: sorted(engine.cancelled) == sorted([greedy, untold]))
+    assert [attempt.job.id for attempt in worker.outbox.attempts()] == [by_chance]
+    engine.say(by_chance, 2, 9)
+    engine.outbox.done(by_chance, ("length",), 1)
+    await running
+    assert_counted(await fold_of(desk, by_chance), 9)
+    given_back = await desk.queue.take_over("another", 9)
+    assert {claim.job_id for claim in given_back} == {greedy, untold}
+
+
+async def test_what_a_sleeper_could_not_give_back_it_takes_up_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = DeadInItsSleep(dies="never")
+    worker = Worker(a_spec(desk, "w", drain_s=0.0), engine)
+    running = asyncio.create_task(worker.run())
+    job_id = await desk.ask(4)
+    await desk.see(lambda: len(engine.submitted) == 1)
+
+    async def release(*_: object) -> None:
+        raise RedisError("away")
+
+    monkeypatch.setattr(worker.queue, "release", release)
+    worker.sleep()
+    await until(lambda: _is(worker, State.SLEEPING))
+    assert engine.cancelled == [job_id]
+    worker.wake()
+    await desk.see(lambda: len(engine.submitted) == 2)
+    assert engine.submitted[1].id == job_id
+    monkeypatch.undo()
+    worker.stop()
+    await running

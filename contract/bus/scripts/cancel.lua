@@ -1,5 +1,5 @@
--- Cancel a job. While nobody runs it, it leaves the queue at once; else whoever runs it is told.
--- KEYS: job, cancellations, queue
+-- Cancel a job. While nobody runs it, it leaves the queue at once; whoever may run it is told.
+-- KEYS: job, cancellations, queue, leases
 -- ARGV: job id, group, keep ms
 -- Answers 1 if the job was still open.
 local job = redis.call('HMGET', KEYS[1], 'state', 'worker', 'entry')
@@ -7,13 +7,17 @@ if job[1] ~= 'queued' and job[1] ~= 'running' then
   return 0
 end
 redis.call('HSET', KEYS[1], 'cancelled', 1)
-local was_released = job[1] == 'running' and job[2] == ''
-if job[3] and (job[1] == 'queued' or was_released) then
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local lease = job[2] and redis.call('ZSCORE', KEYS[4], job[2])
+local is_held = lease and tonumber(lease) >= now
+if job[3] and not is_held then
   redis.pcall('XACK', KEYS[3], ARGV[2], job[3])
   redis.call('XDEL', KEYS[3], job[3])
   redis.call('HSET', KEYS[1], 'state', 'cancelled')
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
-else
+end
+if job[2] and job[2] ~= '' then
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'job', ARGV[1])
 end
 return 1

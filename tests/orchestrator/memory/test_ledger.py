@@ -296,6 +296,7 @@ def test_who_sleeps_holds_what_it_keeps_and_wakes_in_its_own_place(host: Host, s
     assert host.free_gib() == pytest.approx(before - 60)
     assert host.ledger.obstacle("a-0", host.uses()) == ""
     assert host.ledger.lost(host.uses()) == []
+    host.ledger.wakes("a-0")
     host.scene.allocate(48 * 1024, "GPU-a", pid)
     host.ready("a-0")
     assert host.used_mib("a-0") == 50 * 1024
@@ -310,6 +311,7 @@ def test_nobody_starts_beside_one_that_wakes_and_two_wake_at_once(host: Host) ->
         host.scene.allocate(-9 * 1024, "GPU-a", host.workers[slot].pid)
         host.ledger.sleep(slot, host.uses())
         host.ledger.wake(slot)
+        host.ledger.wakes(slot)
     assert "is waking on the same GPU" in host.ledger.obstacle("c-0", host.uses())
     assert host.ledger.obstacle("a-0", host.uses()) == ""
     assert host.ledger.obstacle("b-0", host.uses()) == ""

@@ -178,6 +178,18 @@ def test_a_driver_that_has_never_answered_is_waited_for_but_not_for_ever(
     assert (answer.is_pending, answer.gpus[0].uuid) == (False, "GPU-a")
 
 
+def test_what_no_driver_should_say_does_not_end_all_looking(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.show({"uuid": "GPU-a"})
+    nvml = Nvml()
+    with monkeypatch.context() as patch:
+        patch.setattr(nvml_module, "_text", lambda value: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            nvml.snapshot()
+    assert nvml.snapshot().gpus[0].uuid == "GPU-a"
+
+
 def test_the_standin_is_the_real_bindings_over_a_scripted_driver(scene: Scene) -> None:
     """In a process of its own, as under a real supervisor."""
     scene.show({"uuid": "GPU-a", "driver_mib": 10}, {"uuid": "GPU-b", "fault": "GPU_IS_LOST"})
