@@ -22,7 +22,7 @@ VERSION: Final = 1
 
 class GpuWorker(msgspec.Struct, frozen=True):
     """A worker of ours on a GPU. `stage`: `planned` (it is yet to start), `starting`, `ready`,
-    `asleep`, `to wake`, `waking`, or `releasing` (it has ended, and its memory is not free yet).
+    `asleep`, `called`, `waking`, or `releasing` (it has ended, and its memory is not free yet).
     It may have more than was reserved; then the estimate was wrong, and the next start knows
     better."""
 

@@ -119,7 +119,7 @@ class Ledger:
         somebody else has the memory. Who starts should be given another; who wakes has to stay
         where it is, asleep."""
         with self._lock:
-            stages = ("planned", "to wake")
+            stages = ("planned", "called")
             waiting = [each for each in self._held.values() if each.stage in stages]
             return [
                 each.slot
@@ -144,7 +144,7 @@ class Ledger:
     ) -> Reservation:
         """A worker is ready: measure it, and remember that for its next start."""
         with self._lock:
-            if self._held[slot].stage in ("asleep", "to wake"):
+            if self._held[slot].stage in ("asleep", "called"):
                 # A new supervisor took it for awake, until it says that it sleeps.
                 return self._held[slot]
             is_new = self._held[slot].stage != "waking"
@@ -176,7 +176,7 @@ class Ledger:
     def doze(self, slot: str) -> None:
         """A worker that was to wake sleeps on."""
         with self._lock:
-            if self._held[slot].stage == "to wake":
+            if self._held[slot].stage == "called":
                 self._lie_down(self._held[slot])
 
     def wake(self, slot: str) -> None:
@@ -184,12 +184,12 @@ class Ledger:
         with self._lock:
             own = self._held[slot]
             if own.awake is not None:
-                self._enter(own, "to wake", assignment=own.awake, awake=None)
+                self._enter(own, "called", assignment=own.awake, awake=None)
 
     def wakes(self, slot: str) -> None:
         """It takes its place now."""
         with self._lock:
-            if self._held[slot].stage == "to wake":
+            if self._held[slot].stage == "called":
                 self._enter(self._held[slot], "waking")
 
     def end(self, slot: str, *, returns: bool = False) -> None:

@@ -70,7 +70,7 @@ class Steward:
     def is_unsettled(self) -> bool:
         """Whether memory is on its way to or from a worker, so that a close look is worth it."""
         stages = {each.stage for each in self._ledger.reservations}
-        return not stages.isdisjoint(("planned", "starting", "to wake", "waking", "releasing"))
+        return not stages.isdisjoint(("planned", "starting", "called", "waking", "releasing"))
 
     def observed(
         self, snapshot: Snapshot, families: Mapping[str, Collection[int]], taken_at: float = 0.0
