@@ -34,8 +34,9 @@ from gateway.metrics import Metrics
 from gateway.models import Models
 from gateway.reply import Reply
 
-#: Redis is back within a second when it restarts; that long a request waits for it.
-_PATIENCE_S: Final = 2.0
+#: Redis is back within a second when it restarts, later with much data or on a busy host; that long
+#: a request waits for it.
+_PATIENCE_S: Final = 5.0
 _RETRY_S: Final = 0.05
 _IDEMPOTENCY_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 
