@@ -173,11 +173,16 @@ class Admission:
             except (RedisError, OSError) as error:
                 self._link.failed(error)
             except asyncio.CancelledError:
-                self._canceller.cancel_doubtful(job.model, job.id)
+                self._cancel_doubtful(job, reply)
                 raise
             await asyncio.sleep(_RETRY_S)
-        self._canceller.cancel_doubtful(job.model, job.id)
+        self._cancel_doubtful(job, reply)
         raise _backend_down()
+
+    def _cancel_doubtful(self, job: Job, reply: Reply) -> None:
+        """Nobody waits for a job that may have been put, unless its client may ask again."""
+        if not reply.kept:
+            self._canceller.cancel_doubtful(job.model, job.id)
 
     async def _put_once(self, job: Job, reply: Reply, digest: str) -> Ticket:
         try:

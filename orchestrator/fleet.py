@@ -171,7 +171,7 @@ class Fleet:
                 self._bury(unit, now)
             elif unit.process is not None and self._is_to_stop(unit):
                 self._stop(unit, unit.process, now)
-            elif unit.process is not None and unit.is_to_fall_asleep:
+            elif unit.process is not None and unit.is_to_fall_asleep and self._may_move(unit):
                 log.info("%s is put to sleep", unit.slot)
                 unit.falling_asleep(now)
                 unit.process.sleep()
@@ -194,12 +194,19 @@ class Fleet:
         return times
 
     def _is_to_stop(self, unit: Unit) -> bool:
-        if not unit.is_to_stop:
+        if not unit.is_to_stop or (unit.is_desired and not self._may_move(unit)):
             return False
         return not self.stops_in_order or not any(
             other.process is not None and _rank(other) < _rank(unit)
             for other in self.units.values()
         )
+
+    def _may_move(self, unit: Unit) -> bool:
+        """Whether its memory may leave its GPUs now, so that all can be measured afterwards."""
+        return not self.steward.unclear(unit.slot, self._moving())
+
+    def _moving(self) -> set[str]:
+        return {unit.slot for unit, _ in self.workers if unit.is_moving_memory}
 
     def _stop(self, unit: Unit, process: Process, now: float) -> None:
         unit.stopping(now)
@@ -244,8 +251,7 @@ class Fleet:
             return "waiting for Redis, which does not answer"
         if not self.steward.has_looked:
             return "looking at the GPUs"
-        moving = {other.slot for other, _ in self.workers if other.is_moving_memory}
-        return unit.no_place or self.steward.obstacle(unit.slot, moving)
+        return unit.no_place or self.steward.obstacle(unit.slot, self._moving())
 
     def _start(self, unit: Unit) -> None:
         name = f"{unit.slot}-{secrets.token_hex(3)}"
@@ -387,6 +393,7 @@ def _note_valkey(unit: Unit, seen: Observation) -> None:
 def _note_worker(unit: Unit, seen: Observation) -> None:
     beat = seen.beats.get(unit.name)
     if beat is not None:
+        unit.silent_since = None
         unit.beat = beat
         unit.throughput.count(seen.taken_at, beat.generated_tokens_total)
         if beat.state is State.SLEEPING:

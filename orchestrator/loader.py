@@ -14,6 +14,7 @@ from typing import Final
 
 from contract.bus.standby import Standby
 from contract.config import ModelConfig
+from contract.messages import State
 from orchestrator.diagnosis import Problem
 from orchestrator.errors import UserError
 from orchestrator.fleet import Fleet
@@ -30,6 +31,7 @@ from orchestrator.memory.eviction import (
     idle_too_long,
 )
 from orchestrator.memory.host import host_memory
+from orchestrator.memory.placement import place
 from orchestrator.memory.sizes import show
 from orchestrator.memory.steward import Steward, refused_for
 from orchestrator.model import Model
@@ -89,7 +91,9 @@ class Loader:
             model.is_asked_for = True
             self._wait(model, "asked for")
             if model.is_leaving:
-                model.unpark(besides=self._steward.asleep())
+                # Who sleeps, or is about to, needs room to wake.
+                falling = {unit.slot for unit in model.units if unit.state is State.SLEEPING}
+                model.unpark(besides=self._steward.asleep() | falling)
         model.last_used = time.time()
         return model.units
 
@@ -236,14 +240,15 @@ class Loader:
             model.want(now)
         elif model.problem or not model.wanted_since or not model.lacks_workers:
             return None
-        if model.is_loaded:
-            # Some of its workers serve: for the others it takes what is free, and no more.
-            self._load(model)
-            return None
         try:
             demands = self._steward.demands(model.workers)
         except UserError as error:
             self._give_up(model, Problem(error.message, error.hint))
+            return None
+        if model.is_loaded:
+            # Some of its workers serve: for the others it takes what is free, and no more.
+            if not place(demands, self._steward.devices).refusals:
+                self._load(model)
             return None
         if not demands:
             self._load(model)

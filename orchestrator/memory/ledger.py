@@ -110,9 +110,18 @@ class Ledger:
         with self._lock:
             own = self._held[slot]
             turns = (self._predecessor_on(uuid, own) for uuid in own.reserved_bytes)
-            moves = (self._mover_on(uuid, own, uses, moving) for uuid in own.reserved_bytes)
+            moves = (self.unclear(slot, uses, moving),)
             faults = (self._fault_of(uuid, own, uses) for uuid in own.reserved_bytes)
             return next(filter(None, (*turns, *moves, *faults)), "")
+
+    def unclear(self, slot: str, uses: Mapping[str, GpuUse], moving: Collection[str]) -> str:
+        """Whose memory is on its way on the GPUs of a worker, where the driver does not list
+        processes; empty if there is nobody. If its own moved meanwhile, whose is what could not
+        be told."""
+        with self._lock:
+            own = self._held.get(slot)
+            uuids = own.reserved_bytes if own is not None else {}
+            return next(filter(None, (self._mover_on(u, slot, uses, moving) for u in uuids)), "")
 
     def lost(self, uses: Mapping[str, GpuUse]) -> list[str]:
         """Whose place is not there any more, before they took it: the GPU is in trouble, or
@@ -260,14 +269,15 @@ class Ledger:
         return ""
 
     def _mover_on(
-        self, uuid: str, own: Reservation, uses: Mapping[str, GpuUse], moving: Collection[str]
+        self, uuid: str, slot: str, uses: Mapping[str, GpuUse], moving: Collection[str]
     ) -> str:
-        """Whose memory is on its way from a GPU, as far as the driver does not tell."""
+        """Whose memory is on its way on a GPU, as far as the driver does not tell."""
         listed = uses[uuid].by_worker if uuid in uses else {}
         movers = (
             each.slot
-            for each in self._others_on(uuid, own.slot)
-            if each.slot in moving and each.slot not in listed
+            for each in self._others_on(uuid, slot)
+            if (each.slot in moving or each.stage in ("starting", "waking", "releasing"))
+            and listed.get(each.slot) is None
         )
         return next((f"the GPU memory of `{slot}` is on its way" for slot in movers), "")
 

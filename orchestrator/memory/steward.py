@@ -153,6 +153,10 @@ class Steward:
             return ""
         return self._problem or self._ledger.obstacle(slot, self._uses, moving)
 
+    def unclear(self, slot: str, moving: Collection[str]) -> str:
+        """Whose memory has to come to rest before that of a worker may move; empty if nobody's."""
+        return self._ledger.unclear(slot, self._uses, moving)
+
     def asleep(self) -> set[str]:
         """The workers that have only what they keep while they sleep."""
         return {each.slot for each in self._ledger.reservations if each.stage == "asleep"}

@@ -118,6 +118,18 @@ async def test_who_asks_again_for_a_cancelled_job_is_told(
         await put(queue, "a")
 
 
+async def test_who_asks_again_for_a_job_that_is_being_cancelled_is_told(
+    queue: JobQueue, db: Redis, cancellations: Cancellations
+) -> None:
+    await put(queue, "a")
+    await begin_one(queue, db, "w")
+    await beat(db, queue.model, "w")
+    await cancellations.announce("a")
+    assert await state_of(queue, "a") == "running"
+    with pytest.raises(WasCancelled):
+        await put(queue, "a")
+
+
 async def test_a_job_that_ended_or_never_was_cannot_be_cancelled(
     queue: JobQueue, db: Redis, cancellations: Cancellations
 ) -> None:

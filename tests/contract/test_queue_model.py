@@ -82,7 +82,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(job_id=jobs)
     def put(self, job_id: str) -> None:
-        if (job := self.jobs.get(job_id)) is not None and job.ended == "cancelled":
+        job = self.jobs.get(job_id)
+        is_cancelled = job is not None and job.cancelled and job.ended in (None, "cancelled")
+        if is_cancelled:
             with pytest.raises(WasCancelled):
                 self.do(put(self.queue, job_id))
             return

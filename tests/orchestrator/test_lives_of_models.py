@@ -413,6 +413,107 @@ def test_where_processes_are_hidden_a_sleeper_does_not_take_a_strangers_memory_f
     assert own.used_bytes == {"GPU-a": KEPT_MIB * MIB}
 
 
+def test_where_processes_are_hidden_two_that_fall_asleep_do_so_one_after_the_other(
+    host: Host,
+) -> None:
+    here = host(ROOMY)
+    here.lists_processes = False
+    here.start("m", 3000, replicas=2, kept_mib=1500, sleep=True)
+    for _ in range(3):
+        loaded(here, "m")
+        here.loader.unload("m")
+        here.turns(30)
+        assert reserved_mib(here) == {"m-0": 1500, "m-1": 1500}
+    here.loader.load("m")
+    here.turns(30)
+    here.loader.unload("m")
+    here.turns(30)
+    here.loader.unload("m")
+    here.turns(30)
+    loaded(here, "m")
+
+
+def test_where_processes_are_hidden_a_load_while_they_fall_asleep_is_served(host: Host) -> None:
+    here = host(ROOMY)
+    here.lists_processes = False
+    here.start("m", 3000, replicas=2, sleep=True)
+    loaded(here, "m")
+    here.loader.unload("m")
+    here.turns(1)
+    here.loader.load("m")
+    here.turns(60)
+    assert here.states() == {"m-0": State.READY, "m-1": State.READY}
+
+
+@pytest.mark.parametrize("sleep", [True, False])
+def test_where_processes_are_hidden_nobody_leaves_while_another_starts(
+    host: Host, sleep: bool
+) -> None:
+    here = host(ROOMY)
+    here.lists_processes = False
+    here.start("a", 3000, sleep=sleep)
+    here.start("c", 4000)
+    loaded(here, "a")
+    here.loader.load("c")
+    here.turns(1)
+    slow = here.worker("c-0")
+    slow.stuck = True
+    here.loader.unload("a")
+    here.turns(10)
+    assert here.state("a-0") is State.READY
+    slow.stuck = False
+    here.turns(20)
+    assert here.state("a-0") is (State.SLEEPING if sleep else State.STOPPED)
+    (own,) = (each for each in here.steward.reservations if each.slot == "c-0")
+    assert own.used_bytes == {"GPU-a": 4000 * MIB}
+
+
+def test_one_missed_beat_does_not_end_who_drains_before_it_sleeps(host: Host) -> None:
+    here = host(ROOMY)
+    here.start("m", 1000, sleep=True)
+    loaded(here, "m")
+    worker = here.worker("m-0")
+    worker.busy = here.unfinished["m"] = 1
+    here.loader.unload("m")
+    here.turns(3)
+    worker.mute = True
+    here.turns(1)
+    worker.mute = False
+    here.turns(60)
+    assert worker.is_alive
+    worker.busy = here.unfinished["m"] = 0
+    here.turns()
+    assert here.unit("m-0").is_asleep
+
+
+def test_a_sleeping_replica_is_promised_nothing_that_others_have(host: Host) -> None:
+    here = host({"GPU-a": 5500, "GPU-b": 5500})
+    here.start("m", 3000, replicas=2, sleep=True)
+    loaded(here, "m")
+    slots = {here.worker(slot).uuids[0]: slot for slot in ("m-0", "m-1")}
+    here.loader.unload("m")
+    here.turns()
+    here.start("slow", 1000, load="always", gpus=["GPU-a"])
+    here.turns(1)
+    here.worker("slow-0").stuck = True
+    here.loader.load("m")
+    here.turns(3)
+    here.strangers_mib["GPU-a"] = 2500
+    here.turns(2)
+    here.worker("slow-0").stuck = False
+    here.unfinished["m"] = 1
+    here.turns(5)
+    for _ in range(20):
+        here.turns(1)
+        assert reserved_mib(here)[slots["GPU-a"]] == KEPT_MIB
+    assert here.state(slots["GPU-b"]) is State.READY
+    here.start("c", 500, gpus=["GPU-a"])
+    loaded(here, "c")
+    here.strangers_mib.clear()
+    here.turns()
+    assert here.state(slots["GPU-a"]) is State.READY
+
+
 def test_a_load_while_a_replica_still_drains_wakes_nobody_without_room(host: Host) -> None:
     here = host({"GPU-a": 5000, "GPU-b": 5000})
     here.start("m", 4000, replicas=2, sleep=True)

@@ -2,9 +2,10 @@
 -- KEYS: queue, job, ready workers, hosts that would load the model
 -- ARGV: group, payload, digest, reply stream, first reply id, max waiting, deadline ms, keep ms, must be served (1 or 0)
 -- Answers {'queued', waiting}, {'known', digest, reply, first, state}, {'full', waiting} or {'unserved'}.
-local known = redis.call('HMGET', KEYS[2], 'digest', 'reply', 'first', 'state')
+local known = redis.call('HMGET', KEYS[2], 'digest', 'reply', 'first', 'state', 'cancelled')
 if known[4] then
-  return {'known', known[1], known[2], known[3], known[4]}
+  local state = known[5] and known[4] == 'running' and 'cancelled' or known[4]
+  return {'known', known[1], known[2], known[3], state}
 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
