@@ -221,11 +221,12 @@ class Worker:
             await asyncio.wait(
                 either, timeout=self.spec.drain_s, return_when=asyncio.FIRST_COMPLETED
             )
-            await self._give_back(
-                [each for each in self.outbox.attempts() if self._goes_on_elsewhere(each)]
-            )
-            await asyncio.wait([*either, hurried], return_when=asyncio.FIRST_COMPLETED)
-            await self._give_back(self.outbox.attempts())
+            movable = [each for each in self.outbox.attempts() if self._goes_on_elsewhere(each)]
+            if movable:
+                await self._give_back(movable)
+            if not movable or self.outbox.attempts():
+                await asyncio.wait([*either, hurried], return_when=asyncio.FIRST_COMPLETED)
+                await self._give_back(self.outbox.attempts())
         finally:
             await cancel_and_wait([emptied, hurried])
 

@@ -71,7 +71,7 @@ class Member:
         """Return once a heartbeat meets the condition."""
         await self._until_heartbeat(condition, timeout_s)
 
-    async def exits(self, timeout_s: float = 15) -> int:
+    async def exits(self, timeout_s: float = 30) -> int:
         """The exit code, once the process has ended."""
         return await asyncio.to_thread(self.process.wait, timeout_s)
 
