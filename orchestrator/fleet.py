@@ -33,6 +33,7 @@ from orchestrator.process import (
     spawn,
     sweep_mark,
 )
+from orchestrator.signs import take_note
 from orchestrator.unit import Unit, UnitRecord
 from orchestrator.wanted import VALKEY, Wanted, WantedGateway, WantedValkey, WantedWorker
 
@@ -126,7 +127,7 @@ class Fleet:
         for unit in self.units.values():
             is_current = unit.process is not None and unit.process.started <= seen.taken_at
             if is_current and not unit.has_exited:
-                _take_note(unit, seen)
+                take_note(unit, seen)
 
     def surveyed(self, survey: Survey) -> None:
         """Take note of who belongs to whom, and of whose the GPUs' memory is."""
@@ -364,41 +365,3 @@ def _diagnose(unit: Unit, process: Process) -> Diagnosis:
     tail = read_tail(logs_dir() / f"{unit.slot}.log", unit.log_start)
     engine = unit.wanted.engine if isinstance(unit.wanted, WantedWorker) else "ENGINE"
     return diagnose(f"{unit.slot} {what}", tail, engine=engine)
-
-
-def _take_note(unit: Unit, seen: Observation) -> None:
-    match unit.wanted:
-        case WantedValkey():
-            _note_valkey(unit, seen)
-        case WantedGateway():
-            if seen.gateway_answers:
-                unit.seen(seen.taken_at, is_ready=True)
-            else:
-                unit.missed(seen.taken_at)
-        case WantedWorker():
-            _note_worker(unit, seen)
-
-
-def _note_valkey(unit: Unit, seen: Observation) -> None:
-    if not seen.redis_answers:
-        unit.missed(seen.taken_at)
-    elif seen.redis is None:
-        unit.seen(seen.taken_at, is_ready=False)
-    elif seen.redis.get("loading"):
-        unit.seen(seen.taken_at, is_ready=False, stage="loading the queue's data")
-    else:
-        unit.seen(seen.taken_at, is_ready=True)
-
-
-def _note_worker(unit: Unit, seen: Observation) -> None:
-    beat = seen.beats.get(unit.name)
-    if beat is not None:
-        unit.silent_since = None
-        unit.beat = beat
-        unit.throughput.count(seen.taken_at, beat.generated_tokens_total)
-        if beat.state is State.SLEEPING:
-            unit.fell_asleep(seen.taken_at)
-        elif unit.state is not State.SLEEPING:
-            unit.seen(seen.taken_at, is_ready=beat.state is State.READY, stage=beat.stage)
-    elif seen.redis is not None and not seen.redis.get("loading"):
-        unit.missed(seen.taken_at)
