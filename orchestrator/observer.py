@@ -96,10 +96,6 @@ class Observer:
         self._gone.add((model, name))
         self.look_now()
 
-    def is_forgotten(self) -> bool:
-        """Whether every lease that should end has ended."""
-        return not self._gone
-
     async def run(self) -> None:
         """Observe until cancelled."""
         loop = asyncio.get_running_loop()

@@ -47,6 +47,10 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, int]], Simulate
 Host = Callable[[dict[str, int]], SimulatedHost]
 
 
+def started_valkey(host: SimulatedHost) -> Unit:
+    return host.fleet.want(WantedValkey(), host.now)
+
+
 def give_up(host: SimulatedHost, slot: str) -> None:
     """Its process ends, and there is no point in another."""
     host.worker(slot).end()
@@ -336,20 +340,18 @@ def test_a_worker_that_died_is_not_started_while_redis_is_away(host: Host) -> No
 
 def test_a_valkey_that_hangs_is_started_again_in_the_end(host: Host) -> None:
     here = host(ROOMY)
-    valkey = Unit(WantedValkey())
-    here.fleet.units["valkey"] = valkey
-    valkey.want(WantedValkey(), here.now)
+    valkey = started_valkey(here)
     here.start("a", 1000)
     loaded(here, "a")
     here.is_redis_away = True
-    before = here.unit("valkey").process
+    before = valkey.process
     assert before is not None
     here.turns(50)
-    assert here.unit("valkey").process is before
+    assert valkey.process is before
     here.turns(20)
     here.is_redis_away = False
     here.turns(5)
-    assert here.unit("valkey").process is not before
+    assert valkey.process is not before
     assert here.state("valkey") is State.READY
 
 
@@ -623,25 +625,17 @@ def test_a_second_unload_hurries_nobody_who_still_answers(host: Host) -> None:
     assert here.state("m-0") is State.STOPPED
 
 
-def test_a_worker_that_hangs_while_it_leaves_is_killed(host: Host) -> None:
+@pytest.mark.parametrize(("sleep", "within_s"), [(True, 30), (False, 60)])
+def test_a_worker_that_hangs_while_it_falls_asleep_or_leaves_is_killed(
+    host: Host, sleep: bool, within_s: int
+) -> None:
     here = host(ROOMY)
-    here.start("m", 1000)
+    here.start("m", 1000, sleep=sleep)
     loaded(here, "m")
     worker = here.worker("m-0")
     worker.stuck = worker.mute = True
     here.loader.unload("m")
-    here.turns(60)
-    assert not worker.is_alive
-
-
-def test_a_worker_that_hangs_while_it_falls_asleep_is_killed(host: Host) -> None:
-    here = host(ROOMY)
-    here.start("m", 1000, sleep=True)
-    loaded(here, "m")
-    worker = here.worker("m-0")
-    worker.stuck = worker.mute = True
-    here.loader.unload("m")
-    here.turns(30)
+    here.turns(within_s)
     assert not worker.is_alive
 
 
@@ -675,9 +669,7 @@ def test_a_replica_that_never_starts_keeps_nobody_awake_and_nobody_out(host: Hos
 
 def test_a_valkey_that_refuses_is_not_taken_for_one_that_hangs(host: Host) -> None:
     here = host(ROOMY)
-    valkey = Unit(WantedValkey())
-    here.fleet.units["valkey"] = valkey
-    valkey.want(WantedValkey(), here.now)
+    valkey = started_valkey(here)
     here.turns()
     assert here.state("valkey") is State.READY
     process = valkey.process
