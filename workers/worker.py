@@ -222,9 +222,9 @@ class Worker:
                 either, timeout=self.spec.drain_s, return_when=asyncio.FIRST_COMPLETED
             )
             movable = [each for each in self.outbox.attempts() if self._goes_on_elsewhere(each)]
-            if movable:
-                await self._give_back(movable)
-            if not movable or self.outbox.attempts():
+            answers = not movable or await self._give_back(movable)
+            # While Redis is gone, nothing is worth another try but answers that are still open.
+            if answers or self.outbox.attempts():
                 await asyncio.wait([*either, hurried], return_when=asyncio.FIRST_COMPLETED)
                 await self._give_back(self.outbox.attempts())
         finally:
@@ -238,7 +238,8 @@ class Worker:
         is_greedy = can_hand_over(job) and job.sampling.temperature == 0
         return is_greedy or self.outbox.is_untold(job.id)
 
-    async def _give_back(self, unfinished: list[Attempt]) -> None:
+    async def _give_back(self, unfinished: list[Attempt]) -> bool:
+        """Publish what was said, and release these attempts. False if Redis did not answer."""
         for attempt in unfinished:
             self.outbox.withdraw(attempt.job.id)
             await self.engine.cancel(attempt.job.id)
@@ -246,6 +247,8 @@ class Worker:
             await asyncio.wait_for(self._release(unfinished), _FAREWELL_S)
         except (RedisError, asyncio.TimeoutError) as error:
             log.warning("%d jobs are left to be taken over: %r", len(unfinished), error)
+            return False
+        return True
 
     async def _release(self, unfinished: list[Attempt]) -> None:
         await self.outbox.flush()
