@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
@@ -64,6 +65,8 @@ def _listen(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
 
 
 def main() -> int:
+    # A crash inside an engine's library leaves the stacks in the log; so does SIGABRT.
+    faulthandler.enable()
     spec = WorkerSpec.model_validate_json(os.environ["EW_WORKER"])
     configure_logging(spec.name)
     try:

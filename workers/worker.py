@@ -80,8 +80,9 @@ class Worker:
     def sleep(self) -> None:
         """Ask the worker to drain as for `retire`, and to hand the GPU's memory back, until
         `wake`."""
-        self._roused.clear()
-        self._pausing.set()
+        if not self._stopping.is_set():
+            self._roused.clear()
+            self._pausing.set()
 
     def wake(self) -> None:
         """Ask the worker to take the GPU's memory, and jobs, again."""

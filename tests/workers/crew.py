@@ -73,7 +73,12 @@ class Member:
 
     async def exits(self, timeout_s: float = 30) -> int:
         """The exit code, once the process has ended."""
-        return await asyncio.to_thread(self.process.wait, timeout_s)
+        try:
+            return await asyncio.to_thread(self.process.wait, timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait()
+            raise AssertionError(f"it does not end:\n{self.log()}") from None
 
     async def kill(self, *, lease_ends: bool = True) -> None:
         """SIGKILL, and gone; its lease ends at once, as it would a little later."""

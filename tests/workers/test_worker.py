@@ -600,6 +600,36 @@ async def _is(worker: Worker, state: State) -> bool:
     return worker.state is state
 
 
+class LongAsleep(ByHand):
+    """Falls asleep when the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.falling, self.may_fall = asyncio.Event(), asyncio.Event()
+
+    async def sleep(self) -> None:
+        self.falling.set()
+        await self.may_fall.wait()
+
+    async def wake(self) -> None:
+        raise AssertionError("it was told to leave")
+
+
+async def test_who_was_told_to_leave_does_not_hear_that_it_should_sleep(desk: Desk) -> None:
+    engine = LongAsleep()
+    worker = Worker(a_spec(desk, "w"), engine)
+    running = asyncio.create_task(worker.run())
+    await until(lambda: _is(worker, State.READY))
+    worker.sleep()
+    await engine.falling.wait()
+    worker.stop()
+    worker.sleep()
+    engine.may_fall.set()
+    async with asyncio.timeout(10):
+        await running
+    assert engine.stopped
+
+
 async def test_who_leaves_gives_back_only_what_goes_on_elsewhere_as_it_would_here(
     desk: Desk,
 ) -> None:
