@@ -112,6 +112,15 @@ def test_status_shows_gateway_valkey_and_worker(quickstarted: Quickstarted) -> N
         assert word in text.lower()
 
 
+def test_the_demo_model_runs_in_no_more_processes_than_it_asks_for(
+    quickstarted: Quickstarted,
+) -> None:
+    """`"distributed_executor_backend": "uni"`: the engine core is the one that computes."""
+    names = [child.name() for child in worker_of(quickstarted).children(recursive=True)]
+    assert any("Engine" in name for name in names), names
+    assert not any("Worker" in name for name in names), names
+
+
 def test_a_client_that_leaves_stops_the_engine(quickstarted: Quickstarted) -> None:
     events = ask(quickstarted, LONGEST)
     next(events)

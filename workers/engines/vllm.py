@@ -44,6 +44,9 @@ _FINISH: Final[dict[str, FinishReason]] = {
 _REFUSALS: Final = (ValueError, TypeError, getattr(vllm_exceptions, "VLLMClientError", ValueError))
 _LOOK_FOR_DEATH_EVERY_S: Final = 0.5
 _CPU_KV_CACHE_GIB: Final = "2"
+#: On the CPU, vLLM 0.32 takes the name `uni` for `mp`, which costs a process, its start, and the
+#: waiting for it at each step. The class it takes as it is.
+_IN_ONE_PROCESS: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
 class VllmEngine:
@@ -60,11 +63,12 @@ class VllmEngine:
 
     async def start(self, outbox: Outbox) -> EngineReport:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        args = engine_args(self._spec, bool(self._adapters))
         if self._spec.engine == "cpu-vllm":
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GIB)
+            _set_cpu_defaults(args)
         self._outbox = outbox
         self._engine = engine = AsyncLLM.from_engine_args(
-            _known_args(engine_args(self._spec, bool(self._adapters))),
+            _known_args(args),
             usage_context=UsageContext.OPENAI_API_SERVER,
             stat_loggers=[_load_reporter(outbox)],
         )
@@ -232,7 +236,19 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
         "max_loras": _adapter_places(spec) if with_adapters else None,
         "enable_sleep_mode": (model.sleep and spec.engine == "cuda-vllm") or None,
     }
-    return {name: value for name, value in args.items() if value is not None} | model.engine_args
+    args = {name: value for name, value in args.items() if value is not None} | model.engine_args
+    if spec.engine == "cpu-vllm" and args.get("distributed_executor_backend") == "uni":
+        args["distributed_executor_backend"] = _IN_ONE_PROCESS
+    return args
+
+
+def _set_cpu_defaults(args: dict[str, Any]) -> None:
+    """What vLLM takes from the environment, where nobody has set it."""
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GIB)
+    if args.get("distributed_executor_backend") == _IN_ONE_PROCESS:
+        # As vLLM itself does for a process that only computes: one core is for all the rest.
+        cores = len(os.sched_getaffinity(0))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1)))
 
 
 def _adapter_places(spec: WorkerSpec) -> int:

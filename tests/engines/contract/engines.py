@@ -138,7 +138,7 @@ def vllm_python() -> str:
     return python
 
 
-#: No compilation, and no third process: half of what a start costs otherwise.
+#: No compilation, and no third process: much less than a start costs otherwise.
 VLLM_QUICK_START: Final = {"enforce_eager": True, "distributed_executor_backend": "uni"}
 #: Left to itself, the demo model fills JSON with spaces until it may say no more.
 COMPACT_JSON: Final = {"backend": "xgrammar", "disable_any_whitespace": True}
