@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, NamedTuple, TypeVar
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
@@ -38,6 +38,7 @@ from gateway.reply import Reply
 #: a request waits for it.
 _PATIENCE_S: Final = 5.0
 _RETRY_S: Final = 0.05
+T = TypeVar("T")
 _IDEMPOTENCY_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 
 
@@ -113,7 +114,7 @@ class Admission:
 
         Raises `ApiError`; the job is then not in the queue, or soon will not be.
         """
-        first = self._first_entry()
+        first = await self._first_entry()
         metrics, kept = self._metrics.of(job.model), resumption is not None
         reply = Reply(job.id, job.model, answer, exchange, metrics, first, kept=kept)
         if resumption is not None:
@@ -137,19 +138,23 @@ class Admission:
             self._dispatcher.close(reply)
             self._followers.follow(reply, ticket)
 
-    def _first_entry(self) -> str:
+    async def _first_entry(self) -> str:
+        """The last entry that was read of the reply stream: all of an answer comes after it."""
         if self._dispatcher.draining:
             raise ApiError(ErrorCode.DRAINING.value, "this gateway is stopping")
-        if self._dispatcher.last is None:
-            raise _backend_down()
+        if self._link.down_for_s() >= _PATIENCE_S:
+            raise _BackendDown
+        deadline = time.monotonic() + _PATIENCE_S
+        # It opens just after the start of this process, and then stays.
+        while self._dispatcher.last is None:
+            if time.monotonic() > deadline:
+                raise _BackendDown
+            await asyncio.sleep(_RETRY_S)
         return self._dispatcher.last
 
     async def _exists(self, job: Job) -> bool:
-        try:
-            return job.id in await JobQueue(self._db, job.model).owners([job.id])
-        except (RedisError, OSError) as error:
-            self._link.failed(error)
-            raise _backend_down() from None
+        queue = JobQueue(self._db, job.model)
+        return job.id in await self._patiently(lambda: queue.owners([job.id]))
 
     async def _put_or_close(self, job: Job, reply: Reply, digest: str = "") -> Ticket:
         try:
@@ -161,23 +166,23 @@ class Admission:
 
     async def _put(self, job: Job, reply: Reply, digest: str) -> Ticket:
         """Put a job, again and again while Redis does not answer: it is put only once."""
-        began = time.monotonic()
-        if self._link.down_for_s() >= _PATIENCE_S:
-            raise _backend_down()
-        while (left_s := began + _PATIENCE_S - time.monotonic()) > 0:
+        try:
+            return await self._patiently(lambda: self._put_once(job, reply, digest))
+        except (_BackendDown, asyncio.CancelledError):
+            self._cancel_doubtful(job, reply)
+            raise
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask Redis, again and again for a while if it does not answer."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while (left_s := deadline - time.monotonic()) > 0:
             try:
                 async with asyncio.timeout(left_s):
-                    return await self._put_once(job, reply, digest)
-            except OutOfMemoryError:
-                raise ApiError("queue_full", "the queue's memory is full") from None
+                    return await ask()
             except (RedisError, OSError) as error:
                 self._link.failed(error)
-            except asyncio.CancelledError:
-                self._cancel_doubtful(job, reply)
-                raise
             await asyncio.sleep(_RETRY_S)
-        self._cancel_doubtful(job, reply)
-        raise _backend_down()
+        raise _BackendDown
 
     def _cancel_doubtful(self, job: Job, reply: Reply) -> None:
         """Nobody waits for a job that may have been put, unless its client may ask again."""
@@ -194,6 +199,8 @@ class Admission:
                 deadline_ms=int(self._limits.total_timeout_s * 1000),
                 digest=digest,
             )
+        except OutOfMemoryError:
+            raise ApiError("queue_full", "the queue's memory is full") from None
         except QueueFull as full:
             raise ApiError("queue_full", f"{full} for `{job.model}` already") from None
         except NotServed:
@@ -216,5 +223,6 @@ def cannot_load(model: str, problem: str) -> ApiError:
     return ApiError("model_cannot_load", f"model `{model}` cannot be loaded: {problem}")
 
 
-def _backend_down() -> ApiError:
-    return ApiError("backend_down", "the queue does not answer")
+class _BackendDown(ApiError):
+    def __init__(self) -> None:
+        super().__init__("backend_down", "the queue does not answer")

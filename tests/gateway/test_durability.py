@@ -216,6 +216,20 @@ async def test_a_request_waits_out_a_restart_of_redis_but_not_its_absence(
         assert (await asking)["text"] == "b"
 
 
+async def test_a_request_waits_until_a_new_gateway_has_found_redis(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    async with ScriptedWorker(own_valkey.url, "m") as worker:
+        own_valkey.kill()
+        async with client_of(new_gateway(own_valkey.url)) as client:
+            asking = asyncio.create_task(client.post(INFER, json=ASK))
+            done, _ = await asyncio.wait([asking], timeout=0.5)
+            assert not done, asking.result().text
+            own_valkey.start()
+            await worker.answer("a")
+            assert (await asking).json()["text"] == "a"
+
+
 async def _ask_until_answered(client: httpx.AsyncClient) -> Any:
     deadline = time.monotonic() + 10
     while True:
