@@ -12,6 +12,7 @@ from typing import Any
 import openai
 import psutil
 import pytest
+import redis
 
 from tests.e2e.conftest import Question, Quickstarted, questions, wait_for
 
@@ -62,6 +63,15 @@ def worker_of(run: Quickstarted) -> psutil.Process:
 def running_jobs(run: Quickstarted) -> int:
     (model,) = [model for model in run.ew.status()["models"] if model["id"] == "demo"]
     return int(model["running"])
+
+
+def states_of_jobs(run: Quickstarted) -> set[str]:
+    """What has become of the jobs that Valkey still knows."""
+    valkey = psutil.Process(run.ew.status()["redis"]["pid"])
+    socket = next(each.laddr for each in valkey.net_connections("unix") if each.laddr)
+    with redis.Redis(unix_socket_path=socket, decode_responses=True) as client:
+        keys = client.scan_iter("ew:{demo}:job:*")
+        return {client.hget(key, "state") or "" for key in keys}
 
 
 def test_quickstart_streams_the_answer_into_the_terminal(quickstarted: Quickstarted) -> None:
@@ -122,10 +132,12 @@ def test_the_demo_model_runs_in_no_more_processes_than_it_asks_for(
 
 
 def test_a_client_that_leaves_stops_the_engine(quickstarted: Quickstarted) -> None:
+    assert "cancelled" not in states_of_jobs(quickstarted)
     events = ask(quickstarted, LONGEST)
     next(events)
     events.close()  # type: ignore[attr-defined]
-    wait_for(lambda: running_jobs(quickstarted) == 0, 4, "the engine to be free again")
+    wait_for(lambda: "cancelled" in states_of_jobs(quickstarted), 10, "the job to be cancelled")
+    wait_for(lambda: running_jobs(quickstarted) == 0, 10, "the engine to be free again")
 
 
 def test_an_answer_survives_the_death_of_valkey(quickstarted: Quickstarted) -> None:

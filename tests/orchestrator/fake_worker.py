@@ -40,7 +40,8 @@ def main() -> None:
 
 async def _serve(spec: dict[str, Any], args: dict[str, Any]) -> None:
     if not args.get("is_deaf"):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sys.exit, 0)
+        # Not `sys.exit`: it cancels what runs, and redis-py may lose that (see contract.tasks).
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os._exit, 0)
     db = connect(spec["redis_url"], connections=2)
     await wait_for_server(db, 10)
     heartbeats = Heartbeats(db, spec["model_id"])

@@ -458,6 +458,9 @@ async def test_a_worker_that_lost_jobs_to_others_drops_them_and_keeps_the_rest(
     async with working(desk, engine) as worker:
         ids = [await desk.ask(9) for _ in range(3)]
         await desk.see(lambda: len(engine.submitted) == 3)
+        await beat(desk.db, desk.queue.model, "another")
+        entries = {each.job.id: each.entry for each in worker.outbox.attempts()}
+        await desk.db.xclaim(desk.queue.key, "workers", "another", 0, [entries[ids[0]]])
         await desk.db.hincrby(desk.queue.job_key(ids[0]), "attempt", 1)
         await desk.db.delete(desk.queue.job_key(ids[1]))
         await end_lease(desk.db, desk.queue.model, "w")
