@@ -149,10 +149,14 @@ def test_what_died_while_nobody_watched_is_started_again(host: Host, model: str)
     host.start(host.worker(model, has_orphans=True))
     dead = host.find_worker(f"{model}-0")
     orphans = {each.pid for each in host.processes() if each.pid != host.status().redis.pid}
+    children = {each.pid for each in read_table().values() if each.parent == dead.pid}
     host.kill_supervisor()
     os.kill(dead.pid or 0, signal.SIGKILL)
     host.start(host.worker(model))
     assert not any(map(is_alive, orphans))
+    # It has no mark, and nobody watched: this one cannot be found.
+    (unmarked,) = children - orphans
+    os.kill(unmarked, signal.SIGKILL)
     assert leases(model) == {host.find_worker(f"{model}-0").name}
 
 
