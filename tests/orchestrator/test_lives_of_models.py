@@ -51,6 +51,17 @@ def started_valkey(host: SimulatedHost) -> Unit:
     return host.fleet.want(WantedValkey(), host.now)
 
 
+def draining_before_it_sleeps(here: SimulatedHost) -> SimulatedProcess:
+    """Model `m`, told to fall asleep while it still answers."""
+    here.start("m", 1000, sleep=True)
+    loaded(here, "m")
+    worker = here.worker("m-0")
+    worker.busy = here.unfinished["m"] = 1
+    here.loader.unload("m")
+    here.turns(3)
+    return worker
+
+
 def give_up(host: SimulatedHost, slot: str) -> None:
     """Its process ends, and there is no point in another."""
     host.worker(slot).end()
@@ -472,12 +483,7 @@ def test_where_processes_are_hidden_nobody_leaves_while_another_starts(
 
 def test_one_missed_beat_does_not_end_who_drains_before_it_sleeps(host: Host) -> None:
     here = host(ROOMY)
-    here.start("m", 1000, sleep=True)
-    loaded(here, "m")
-    worker = here.worker("m-0")
-    worker.busy = here.unfinished["m"] = 1
-    here.loader.unload("m")
-    here.turns(3)
+    worker = draining_before_it_sleeps(here)
     worker.mute = True
     here.turns(1)
     worker.mute = False
@@ -611,12 +617,7 @@ def test_a_resting_model_that_is_to_be_loaded_always_is(host: Host) -> None:
 
 def test_a_second_unload_hurries_nobody_who_still_answers(host: Host) -> None:
     here = host(ROOMY)
-    here.start("m", 1000, sleep=True)
-    loaded(here, "m")
-    worker = here.worker("m-0")
-    worker.busy = here.unfinished["m"] = 1
-    here.loader.unload("m")
-    here.turns(3)
+    worker = draining_before_it_sleeps(here)
     here.loader.unload("m")
     here.turns(3)
     assert worker.told == ["sleep", "retire"]

@@ -77,7 +77,7 @@ class Member:
             return await asyncio.to_thread(self.process.wait, timeout_s)
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGABRT)
-            self.process.wait()
+            self.process.wait(5)
             raise AssertionError(f"it does not end:\n{self.log()}") from None
 
     async def kill(self, *, lease_ends: bool = True) -> None:

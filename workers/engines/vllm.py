@@ -237,7 +237,10 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
         "enable_sleep_mode": (model.sleep and spec.engine == "cuda-vllm") or None,
     }
     args = {name: value for name, value in args.items() if value is not None} | model.engine_args
-    if spec.engine == "cpu-vllm" and args.get("distributed_executor_backend") == "uni":
+    is_whole = model.tensor_parallel_size == model.pipeline_parallel_size == 1
+    wants_one = args.get("distributed_executor_backend") == "uni"
+    # A model in parts would wait for ever for the processes that compute its other parts.
+    if spec.engine == "cpu-vllm" and is_whole and wants_one:
         args["distributed_executor_backend"] = _IN_ONE_PROCESS
     return args
 
