@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from contract.messages import UNREADABLE
+
 _FORM = re.compile(r"ew_([a-z0-9]{8})_([A-Za-z0-9]{43})_([0-9a-f]{8})")
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -90,7 +92,7 @@ def read_keys(path: Path) -> dict[str, KeyRecord]:
         raise KeyFileError(f"{path} can be read by others; run `chmod 600 {path}`")
     try:
         records = msgspec.json.decode(text, type=list[KeyRecord])
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise KeyFileError(f"{path} is damaged: {error}") from None
     return {record.id: record for record in records}
 

@@ -7,11 +7,14 @@ On the wire a `Job` is a msgpack map (it may gain fields), and a frame is a msgp
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 WIRE_VERSION = 1
+#: What decoding raises. Text that is not UTF-8 is a `UnicodeDecodeError`, which is no
+#: `MsgspecError` (msgspec 0.22).
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError)
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Role = Literal["system", "user", "assistant", "tool", "developer"]
@@ -249,4 +252,28 @@ _job_encoder = msgspec.msgpack.Encoder()
 encode_job = _job_encoder.encode
 decode_job = msgspec.msgpack.Decoder(Job).decode
 encode_frame = msgspec.msgpack.Encoder().encode
-decode_frame = msgspec.msgpack.Decoder(list[Letter]).decode
+_decode_letters = msgspec.msgpack.Decoder(list[Letter]).decode
+_decode_parts = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_decode_letter = msgspec.msgpack.Decoder(Letter).decode
+_decode_envelope = msgspec.msgpack.Decoder(tuple[str, int, int, msgspec.Raw]).decode
+
+
+def decode_frame(frame: bytes) -> list[Letter]:
+    """The letters of a frame. A letter whose event cannot be read becomes a `Failed` of the same
+    job and attempt, so that the others in its frame are not harmed.
+
+    Raises `UNREADABLE` if it cannot be told whose letters they are.
+    """
+    try:
+        return _decode_letters(frame)
+    except UNREADABLE:
+        return [_decode_alone(part) for part in _decode_parts(frame)]
+
+
+def _decode_alone(part: msgspec.Raw) -> Letter:
+    try:
+        return _decode_letter(part)
+    except UNREADABLE:
+        job_id, attempt, seq, _ = _decode_envelope(part)
+        message = "a part of the answer cannot be read"
+        return Letter(job_id, attempt, seq, Failed(ErrorCode.LOST, message))

@@ -10,7 +10,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from redis.exceptions import RedisError
 
-from contract.bus.heartbeats import GATEWAYS, Heartbeats
+from contract.bus.heartbeats import GATEWAYS, Heartbeats, read_beats
 from contract.messages import GatewayBeat
 from gateway.metrics import StateCollector, merge
 from gateway.openapi import NATIVE_ERRORS, PROBE_ERRORS
@@ -19,6 +19,7 @@ from gateway.schemas import LiveBody, ReadyBody
 
 router = APIRouter(tags=["operation"])
 _NO_KEY: Final[dict[str, Any]] = {"security": []}
+_decode_gateway = msgspec.msgpack.Decoder(GatewayBeat).decode
 _TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -91,5 +92,5 @@ async def _published(process: GatewayProcess) -> list[str]:
         beats = await Heartbeats(process.db, GATEWAYS).alive()
     except (RedisError, OSError):
         return [process.housekeeping.published]
-    gateways = [msgspec.msgpack.decode(beat, type=GatewayBeat) for beat in beats]
+    gateways = read_beats(beats, _decode_gateway)
     return [each.metrics for each in gateways if each.name.startswith(f"{process.instance}-")]

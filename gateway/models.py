@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import msgspec
 from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient
-from contract.bus.heartbeats import HOSTS, Heartbeats
+from contract.bus.heartbeats import HOSTS, Heartbeats, read_beats
 from contract.bus.queue import JobQueue
 from contract.bus.standby import Standby, read_standby
 from contract.config import Config, ConfigError, ModelConfig, load_config
@@ -25,7 +25,6 @@ _LOOK_EVERY_S: Final = 1.0
 _LOOK_TIMEOUT_S: Final = 1.0
 _decode_beat = msgspec.msgpack.Decoder(Heartbeat).decode
 _decode_host = msgspec.msgpack.Decoder(HostBeat).decode
-Beat = TypeVar("Beat", Heartbeat, HostBeat)
 
 
 class ModelStatus(NamedTuple):
@@ -88,14 +87,14 @@ class Models:
     async def _look(self) -> None:
         async with asyncio.timeout(_LOOK_TIMEOUT_S):
             hosts = await Heartbeats(self._db, HOSTS).alive()
-        self.hosts = tuple(_read(hosts, _decode_host))
+        self.hosts = tuple(read_beats(hosts, _decode_host))
         for model, config in self.configured.items():
             async with asyncio.timeout(_LOOK_TIMEOUT_S):
                 beats = await Heartbeats(self._db, model).alive()
                 waiting = await JobQueue(self._db, model).waiting()
                 on_demand = config.load == "on-demand"
                 standby = await read_standby(self._db, model) if on_demand else None
-            workers = tuple(_read(beats, _decode_beat))
+            workers = tuple(read_beats(beats, _decode_beat))
             self._statuses[model] = ModelStatus(_state_of(workers), workers, waiting, standby)
 
     def _reload_config(self) -> None:
@@ -110,14 +109,6 @@ class Models:
         if models != self.configured:
             log.info("models are now: %s", ", ".join(models) or "none")
             self.configured = models
-
-
-def _read(beats: Iterable[bytes], decode: Callable[[bytes], Beat]) -> Iterator[Beat]:
-    for beat in beats:
-        try:
-            yield decode(beat)
-        except msgspec.MsgspecError as error:
-            log.warning("a heartbeat cannot be read (is its sender of another version?): %s", error)
 
 
 def _state_of(workers: tuple[Heartbeat, ...]) -> State:

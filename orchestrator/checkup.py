@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import connect
 from contract.config import Config
+from contract.messages import UNREADABLE
 from contract.paths import config_path, keys_path, run_dir, state_dir
 from orchestrator.environments import Environment, find_environment, list_environments
 from orchestrator.environments.declaration import find_engine
@@ -223,5 +224,5 @@ def _age_s(entry: Entry) -> float:
 def _read_run(root: Path) -> Run | None:
     try:
         return msgspec.json.decode((root / "processes.json").read_bytes(), type=Run)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNREADABLE):
         return None

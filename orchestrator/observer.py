@@ -7,14 +7,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from contract.bus.client import RedisClient, connect
-from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
+from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats, read_beats
 from contract.bus.queue import JobQueue
 from contract.bus.standby import Standby, end_standby, renew_standby
 from contract.messages import GatewayBeat, Heartbeat, HostBeat
@@ -23,9 +23,8 @@ from orchestrator.process_table import Entry, read_table
 
 log = logging.getLogger(__name__)
 _ANSWER_WITHIN_S: Final = 2.0
-_heartbeats = msgspec.msgpack.Decoder(Heartbeat)
-_gateway_beats = msgspec.msgpack.Decoder(GatewayBeat)
-Beat = TypeVar("Beat", Heartbeat, GatewayBeat)
+_decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
+_decode_gateway_beat = msgspec.msgpack.Decoder(GatewayBeat).decode
 
 
 class Subject(NamedTuple):
@@ -165,12 +164,12 @@ class Observer:
         waiting: dict[str, int] = {}
         unfinished: dict[str, int] = {}
         for model in subject.models:
-            for beat in _read(await Heartbeats(db, model).alive(), _heartbeats):
+            for beat in read_beats(await Heartbeats(db, model).alive(), _decode_heartbeat):
                 beats[beat.name] = beat
             queue = JobQueue(db, model)
             waiting[model] = await queue.waiting()
             unfinished[model] = await queue.unfinished()
-        gateways = _read(await Heartbeats(db, GATEWAYS).alive(), _gateway_beats)
+        gateways = read_beats(await Heartbeats(db, GATEWAYS).alive(), _decode_gateway_beat)
         return seen._replace(
             redis=info,
             beats=beats,
@@ -213,16 +212,6 @@ class Observer:
                 return await _is_live(*address)
         except (OSError, TimeoutError):
             return False
-
-
-def _read(bodies: Iterable[bytes], decoder: msgspec.msgpack.Decoder[Beat]) -> list[Beat]:
-    found = []
-    for body in bodies:
-        try:
-            found.append(decoder.decode(body))
-        except msgspec.MsgspecError as error:
-            log.warning("a heartbeat cannot be read (is its sender of another version?): %s", error)
-    return found
 
 
 def _is_an_answer(error: Exception) -> bool:

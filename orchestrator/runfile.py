@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from contract.messages import UNREADABLE
 from contract.paths import run_dir
 from orchestrator.process import Identity
 from orchestrator.status import write_atomically
@@ -41,7 +42,7 @@ def read_run() -> Run | None:
         return msgspec.json.decode(path().read_bytes(), type=Run)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         aside = path().with_suffix(".unreadable")
         path().replace(aside)
         log.error("%s cannot be read (%s); kept as %s", path(), error, aside)

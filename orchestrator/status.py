@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from contract.messages import State
+from contract.messages import UNREADABLE, State
 from contract.paths import state_dir
 from orchestrator.diagnosis import Problem
 
@@ -175,7 +175,7 @@ def read_status() -> Status:
     """What the supervisor wrote last."""
     try:
         return msgspec.json.decode(status_path().read_bytes(), type=Status)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (FileNotFoundError, *UNREADABLE):
         return Status(time.time())
 
 

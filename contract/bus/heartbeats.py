@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
 
 import msgspec
 
 from contract.bus.client import RedisClient, Script
+from contract.messages import UNREADABLE
+
+log = logging.getLogger(__name__)
+Beat = TypeVar("Beat", bound=msgspec.Struct)
 
 LEASE_MS: Final = 10_000
 BEAT_EVERY_S: Final = 2.5
@@ -58,3 +64,14 @@ class Heartbeats:
         pipe.zrem(self._keys[1], name)
         pipe.hdel(self._keys[2], name)
         await pipe.execute()
+
+
+def read_beats(bodies: Iterable[bytes], decode: Callable[[bytes], Beat]) -> list[Beat]:
+    """The heartbeats that can be read; the others are logged."""
+    found = []
+    for body in bodies:
+        try:
+            found.append(decode(body))
+        except UNREADABLE as error:
+            log.warning("a heartbeat cannot be read (is its sender of another version?): %s", error)
+    return found

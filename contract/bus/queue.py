@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from contract.bus.client import BLOCK_MS, RedisClient, Script, entries_of, last_id
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.standby import standbys
-from contract.messages import WIRE_VERSION, Job, decode_job, encode_job
+from contract.messages import UNREADABLE, WIRE_VERSION, Job, decode_job, encode_job
 
 GROUP: Final = "workers"
 #: How long a finished job's state can still be read.
@@ -180,13 +180,13 @@ class JobQueue:
                 raise
             await self.open()
             return []
-        return _claims(entries_of(answer))
+        return self._claims(entries_of(answer))
 
     async def take_over(self, worker: str, count: int) -> list[Claim]:
         """Claim jobs of workers whose lease has ended."""
         keys = [self.key, self.leases_key]
         answer = await _take_over(self.db, keys, [GROUP, worker, count])
-        return _claims((entry.decode(), _mapping(flat)) for entry, flat in answer)
+        return self._claims((entry.decode(), _mapping(flat)) for entry, flat in answer)
 
     async def begin(
         self, worker: str, claims: Sequence[Claim], max_attempts: int = MAX_ATTEMPTS
@@ -276,6 +276,16 @@ class JobQueue:
             if number is not None
         }
 
+    def _claims(self, entries: Iterable[tuple[str, Mapping[bytes, bytes]]]) -> list[Claim]:
+        return [self._claim(entry, _read_job(fields)) for entry, fields in entries]
+
+    def _claim(self, entry: str, job: Job | None) -> Claim:
+        """A job of another model counts as unreadable: whoever asked for it reads no answer of
+        this model's workers."""
+        if job is None or job.model != self.model:
+            return Claim(entry, None, "")
+        return Claim(entry, job, job.id)
+
     async def _bury(self, entry: str, reason: str) -> None:
         entries = await self.db.xrange(self.key, entry, entry)
         pipe = self.db.pipeline(transaction=True)
@@ -284,6 +294,20 @@ class JobQueue:
         pipe.xack(self.key, GROUP, entry)
         pipe.xdel(self.key, entry)
         await pipe.execute()
+
+
+class KnownRequests:
+    """What each idempotency key was first used for, whichever model that asked for: the jobs of
+    two models may lie on two servers of a cluster, and no script sees both."""
+
+    def __init__(self, db: RedisClient) -> None:
+        self._db = db
+
+    async def claim(self, name: str, digest: str, keep_ms: int) -> bool:
+        """Whether a key is new, or was used for this very request. Safe to repeat."""
+        key = f"ew:request:{name}"
+        first = await self._db.set(key, digest, nx=True, get=True, px=keep_ms)
+        return first is None or first.decode() == digest
 
 
 class Cancellations:
@@ -318,16 +342,12 @@ class Cancellations:
                 yield fields[b"job"].decode()
 
 
-def _claims(entries: Iterable[tuple[str, Mapping[bytes, bytes]]]) -> list[Claim]:
-    return [_claim(entry, fields) for entry, fields in entries]
-
-
-def _claim(entry: str, fields: Mapping[bytes, bytes]) -> Claim:
+def _read_job(fields: Mapping[bytes, bytes]) -> Job | None:
     try:
         job = decode_job(fields[b"job"])
-    except (KeyError, ValueError):
-        return Claim(entry, None, "")
-    return Claim(entry, job, job.id) if job.v == WIRE_VERSION else Claim(entry, None, "")
+    except (KeyError, *UNREADABLE):
+        return None
+    return job if job.v == WIRE_VERSION else None
 
 
 def _mapping(flat: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Final
 
 from contract.bus.client import BLOCK_MS, RedisClient, entries_of, last_id
-from contract.messages import Letter, decode_frame, encode_frame
+from contract.messages import UNREADABLE, Letter, decode_frame, encode_frame
+
+log = logging.getLogger(__name__)
 
 #: How long a dead gateway's replies can still be read.
 KEEP_MS: Final = 300_000
@@ -50,13 +53,26 @@ async def publish(db: RedisClient, frames: Iterable[tuple[str, bytes]]) -> None:
 
 
 async def read_frames(
-    reader: RedisClient, reply: str, last: str, *, block_ms: int = BLOCK_MS
+    reader: RedisClient,
+    reply: str,
+    last: str,
+    *,
+    block_ms: int = BLOCK_MS,
+    on_unreadable: Callable[[], None] = lambda: None,
 ) -> list[tuple[str, list[Letter]]]:
-    """Wait for the frames after entry `last`; each with its entry id. Never cancel this call."""
+    """Wait for the frames after entry `last`; each with its entry id. Never cancel this call.
+
+    A frame that cannot be read is logged and has no letters: the answers that it belonged to
+    end with their next letter, whose sequence number shows the gap, or by their timeouts.
+    `on_unreadable` is called for each.
+    """
     answer = await reader.execute_command(
         "XREAD", "COUNT", 64, "BLOCK", block_ms, "STREAMS", reply, last
     )
-    return [(entry, decode_frame(fields[b"f"])) for entry, fields in entries_of(answer)]
+    return [
+        (entry, _letters(reply, entry, fields, on_unreadable))
+        for entry, fields in entries_of(answer)
+    ]
 
 
 async def scan_letters(
@@ -77,6 +93,20 @@ async def scan_frames(
         entries = await db.xrange(reply, f"({after}", count=_SCAN_AT_ONCE)
         for entry, fields in entries:
             after = entry.decode()
-            yield after, decode_frame(fields[b"f"])
+            yield after, _letters(reply, after, fields)
         if len(entries) < _SCAN_AT_ONCE:
             return
+
+
+def _letters(
+    reply: str,
+    entry: str,
+    fields: Mapping[bytes, bytes],
+    on_unreadable: Callable[[], None] = lambda: None,
+) -> list[Letter]:
+    try:
+        return decode_frame(fields[b"f"])
+    except (KeyError, *UNREADABLE) as error:
+        log.error("skipping frame %s of %s, which cannot be read: %r", entry, reply, error)
+        on_unreadable()
+        return []

@@ -9,6 +9,7 @@ import msgspec
 
 from contract.bus.client import RedisClient
 from contract.bus.heartbeats import Heartbeats
+from contract.messages import UNREADABLE
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def _read(bodies: Iterable[bytes]) -> Iterable[Standby]:
     for body in bodies:
         try:
             yield _decode(body)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             log.warning("a standby cannot be read (is its host of another version?): %s", error)
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from contract.config import ModelConfig
+from contract.messages import UNREADABLE
 from contract.paths import state_dir
 from orchestrator.memory.estimate import SPARE_BYTES
 from orchestrator.status import write_atomically
@@ -109,6 +110,6 @@ def _read(path: Path) -> dict[str, Footprint]:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Footprint])
     except FileNotFoundError:
         return {}
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         log.warning("%s cannot be read, models are measured anew: %s", path, error)
         return {}

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from contract.messages import UNREADABLE
 from contract.paths import state_dir
 from orchestrator.memory.attribution import GpuUse, describe_holders
 from orchestrator.memory.demand import Need
@@ -358,7 +359,7 @@ def read_reservations(path: Path) -> list[Reservation]:
         content = msgspec.json.decode(path.read_bytes(), type=LedgerFile)
     except FileNotFoundError:
         return []
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         log.warning("%s cannot be read, GPU memory is accounted for anew: %s", path, error)
         return []
     return content.reservations if content.boot_id == boot_id() else []

@@ -230,9 +230,16 @@ async def test_an_entry_that_cannot_be_read_is_buried_and_holds_nobody_up(
 
 
 async def test_unknown_fields_of_a_newer_gateway_do_no_harm(queue: JobQueue, db: Redis) -> None:
-    (entry,) = await _claims_of(queue, db, _wire(v=1, colour="red", sampling={"fun": 1}))
+    (entry,) = await _claims_of(
+        queue, db, _wire(v=1, model=queue.model, colour="red", sampling={"fun": 1})
+    )
     assert entry.job is not None
     assert entry.job_id == "x"
+
+
+async def test_a_job_of_another_model_is_not_run(queue: JobQueue, db: Redis) -> None:
+    (entry,) = await _claims_of(queue, db, _wire(v=1, model=f"not-{queue.model}"))
+    assert entry.job is None
 
 
 async def _claims_of(queue: JobQueue, db: Redis, payload: bytes) -> list[Claim]:
