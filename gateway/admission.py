@@ -13,15 +13,17 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from contract.bus.client import RedisClient
 from contract.bus.queue import (
+    KEEP_MS,
     Conflict,
     JobQueue,
+    KnownRequests,
     NotServed,
     QueueFull,
     Ticket,
     WasCancelled,
 )
 from contract.config import LimitsConfig
-from contract.messages import ErrorCode, Job, State, encode_job
+from contract.messages import ErrorCode, Job, State
 from gateway.answers import Answer
 from gateway.cancelling import Canceller
 from gateway.dispatcher import Dispatcher
@@ -44,15 +46,20 @@ _IDEMPOTENCY_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 
 class Resumption(NamedTuple):
     """A request that may be sent again, for the same answer: its `Idempotency-Key`, and the
-    last event that its client has (-1: none)."""
+    last event that its client has (-1: none). `digest` tells one request from another."""
 
     idempotency_key: bytes
     after: int = -1
+    digest: str = ""
 
-    def job_id(self, key_id: str) -> str:
-        """The same for every repetition by the same API key."""
-        digest = hashlib.sha256(key_id.encode() + b"\0" + self.idempotency_key)
-        return digest.hexdigest()[:32]
+    def job_id(self, key_id: str, model: str) -> str:
+        """The same for every repetition by the same API key. Of another model it is another one,
+        so that answers cannot be mixed up, whatever goes wrong."""
+        return _digest(key_id, self.idempotency_key, model)[:32]
+
+    def name(self, key_id: str) -> str:
+        """What `KnownRequests` knows this request by."""
+        return _digest(key_id, self.idempotency_key)[:32]
 
 
 def resumption_of(idempotency_key: bytes | None, last_event_id: bytes | None) -> Resumption | None:
@@ -126,10 +133,11 @@ class Admission:
 
     async def _admit_once(self, job: Job, reply: Reply, resumption: Resumption) -> None:
         """A job that may have been put before: then its answer is replayed."""
-        digest = hashlib.sha256(encode_job(job)).hexdigest()
+        await self._claim_key(job, resumption)
+        digest = resumption.digest
         if resumption.after >= 0 and not await self._exists(job):
             raise ApiError("answer_gone", "the answer to resume is no longer kept")
-        if job.id in self._dispatcher:
+        if self._dispatcher.has_job(job.id):
             self._followers.follow(reply, await self._put(job, reply, digest))
             return
         self._dispatcher.open(reply)
@@ -137,6 +145,14 @@ class Admission:
         if ticket.known:
             self._dispatcher.close(reply)
             self._followers.follow(reply, ticket)
+
+    async def _claim_key(self, job: Job, resumption: Resumption) -> None:
+        """See that an `Idempotency-Key` names one request. Raises `ApiError`."""
+        keep_ms = int(self._limits.total_timeout_s * 1000) + KEEP_MS
+        name, digest = resumption.name(job.key_id), resumption.digest
+        known = KnownRequests(self._db)
+        if not await self._patiently(lambda: known.claim(name, digest, keep_ms)):
+            raise _conflict()
 
     async def _first_entry(self) -> str:
         """The last entry that was read of the reply stream: all of an answer comes after it."""
@@ -160,8 +176,9 @@ class Admission:
         try:
             return await self._put(job, reply, digest)
         except BaseException:
-            reply.ended = True
-            self._dispatcher.close(reply)
+            if not reply.left:
+                reply.ended = True
+                self._dispatcher.close(reply)
             raise
 
     async def _put(self, job: Job, reply: Reply, digest: str) -> Ticket:
@@ -169,7 +186,7 @@ class Admission:
         try:
             return await self._patiently(lambda: self._put_once(job, reply, digest))
         except (_BackendDown, asyncio.CancelledError):
-            self._cancel_doubtful(job, reply)
+            self._doubt(job, reply)
             raise
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
@@ -184,9 +201,12 @@ class Admission:
             await asyncio.sleep(_RETRY_S)
         raise _BackendDown
 
-    def _cancel_doubtful(self, job: Job, reply: Reply) -> None:
-        """Nobody waits for a job that may have been put, unless its client may ask again."""
-        if not reply.kept:
+    def _doubt(self, job: Job, reply: Reply) -> None:
+        """A job may have been put or not. It is cancelled, unless its client may ask for it
+        again: then its answer is read on, and kept, without a client."""
+        if reply.kept:
+            self._dispatcher.leave(reply)
+        else:
             self._canceller.cancel_doubtful(job.model, job.id)
 
     async def _put_once(self, job: Job, reply: Reply, digest: str) -> Ticket:
@@ -209,14 +229,23 @@ class Admission:
             message = "the request with this `Idempotency-Key` was given up; use another key"
             raise ApiError("answer_gone", message) from None
         except Conflict:
-            message = "this `Idempotency-Key` was used for a different request"
-            raise ApiError("idempotency_conflict", message) from None
+            raise _conflict() from None
 
     def _not_served(self, model: str) -> ApiError:
         if self._models.status(model).state in (State.STARTING, State.READY):
             return ApiError("model_starting", f"model `{model}` is starting; ask again soon")
         message = f"model `{model}` is not started; run `./ew start --model {model}`"
         return ApiError("model_not_started", message)
+
+
+def _conflict() -> ApiError:
+    message = "this `Idempotency-Key` was used for a different request"
+    return ApiError("idempotency_conflict", message)
+
+
+def _digest(*parts: str | bytes) -> str:
+    encoded = [part.encode() if isinstance(part, str) else part for part in parts]
+    return hashlib.sha256(b"\0".join(encoded)).hexdigest()
 
 
 def cannot_load(model: str, problem: str) -> ApiError:

@@ -90,10 +90,11 @@ class StreamAnswer:
         self._after = after
 
     def delta(self, seq: int, delta: Delta) -> None:
+        part = self._dialect.delta(seq, delta)
         if seq > self._after:
             if not self.writer.opened:
                 self._open()
-            self.writer.write(self._dialect.delta(seq, delta))
+            self.writer.write(part)
 
     def status(self, status: Status) -> None:
         self._open()
@@ -122,7 +123,8 @@ class StreamAnswer:
     def _open(self) -> None:
         if not self.writer.opened:
             self.writer.open(200, sse.HEADERS)
-            self.writer.write(self._dialect.opening())
+            if self._after < 0:
+                self.writer.write(self._dialect.opening())
 
 
 class WholeAnswer:

@@ -8,10 +8,10 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
-import msgspec
 from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient
@@ -60,7 +60,12 @@ class Dispatcher:
         self._kept: deque[tuple[float, str]] = deque()
         self._stopping = False
 
-    def __contains__(self, job_id: str) -> bool:
+    def __contains__(self, reply: Reply) -> bool:
+        """Whether a reply is open."""
+        return self._replies.get(reply.job_id) is reply or reply in self._followed
+
+    def has_job(self, job_id: str) -> bool:
+        """Whether a request of this process has put a job, and its answer is open."""
         return job_id in self._replies
 
     @property
@@ -98,8 +103,9 @@ class Dispatcher:
     def fail(self, reply: Reply, error: ApiError, *, cancel: bool = True) -> None:
         """End a reply with an error, and its job unless that is to go on."""
         if not reply.ended:
-            reply.fail(error)
-            reply.flush()
+            with self.guard(reply):
+                reply.fail(error)
+                reply.flush()
             if cancel and reply not in self._followed:
                 self._canceller.cancel(reply.model, reply.job_id)
         self.close(reply)
@@ -144,19 +150,32 @@ class Dispatcher:
             reply = find(job_id)
             if reply is not None:
                 touched[job_id] = reply
-                try:
+                with self.guard(reply):
                     reply.take(attempt, seq, event, now)
-                except Exception:
-                    log.exception("job %s: an event that cannot be answered", job_id)
-                    reply.fail(ApiError("internal_error", "the answer could not be written"))
         for reply in touched.values():
             self.flush(reply)
 
+    @contextmanager
+    def guard(self, reply: Reply) -> Iterator[None]:
+        """Keep a defect in the handling of one reply from all others: it is logged, and ends
+        this reply and its connection."""
+        try:
+            yield
+        except Exception:
+            log.exception("job %s: its answer is given up", reply.job_id)
+            reply.abandon()
+            self._settle(reply)
+
     def flush(self, reply: Reply) -> None:
-        """Send what a reply has got, and forget it if that was all. If it ended by our own
-        doing, its job is not over and must be."""
-        reply.flush()
-        if reply.ended:
+        """Send what a reply has got, and forget it if that was all."""
+        with self.guard(reply):
+            reply.flush()
+            self._settle(reply)
+
+    def _settle(self, reply: Reply) -> None:
+        """Forget a reply that has ended. If it ended by our own doing, its job is not over and
+        must be."""
+        if reply.ended and reply in self:
             if reply.failed_with in _OWN_FAILURES and not reply.kept:
                 self._canceller.cancel(reply.model, reply.job_id)
             self.close(reply)
@@ -184,10 +203,6 @@ class Dispatcher:
                 self._link.failed(error)
                 wait_s = min(_SLOWEST_RECONNECT_S, wait_s * 2 + 0.02)
                 await asyncio.sleep(wait_s * random.uniform(0.5, 1))  # noqa: S311
-            except msgspec.MsgspecError as error:
-                log.error("skipping replies that cannot be read: %s", error)
-                self.last = None
-                self.fail_all(ApiError(ErrorCode.LOST.value, "the answer could not be read"))
             else:
                 self._link.worked()
                 wait_s = 0.0
@@ -195,7 +210,13 @@ class Dispatcher:
     async def _read(self) -> None:
         if self.last is None:
             self.last = await self._stream.open()
-        frames = await read_frames(self._reader, self._stream.key, self.last, block_ms=_BLOCK_MS)
+        frames = await read_frames(
+            self._reader,
+            self._stream.key,
+            self.last,
+            block_ms=_BLOCK_MS,
+            on_unreadable=self._metrics.unreadable_frames.inc,
+        )
         if frames:
             self.hand_out([letter for _, letters in frames for letter in letters])
             self.last = frames[-1][0]

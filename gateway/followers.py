@@ -10,7 +10,6 @@ import socket
 import time
 from typing import Final
 
-import msgspec
 from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient, connect_reader
@@ -92,8 +91,6 @@ class Followers:
                     log.debug("job %s: reading again: %s", reply.job_id, error)
                     await asyncio.sleep(_RETRY_S)
                     continue
-                except msgspec.MsgspecError:
-                    readable = False
                 if not readable and not reply.ended:
                     error_ = ApiError(ErrorCode.LOST.value, "the answer is no longer kept")
                     self._dispatcher.fail(reply, error_)

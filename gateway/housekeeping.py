@@ -52,13 +52,17 @@ class Timekeeper:
 
     def _scan(self, now: float, elapsed_s: float) -> None:
         for reply in self._dispatcher.replies:
-            self._excuse(reply, elapsed_s)
-            failure = reply.overdue(self._limits, now) or self._hear_of_the_model(reply, now)
-            if failure is not None:
-                self._dispatcher.fail(reply, failure)
-            else:
-                reply.heartbeat_if_silent(now)
-                self._dispatcher.flush(reply)
+            with self._dispatcher.guard(reply):
+                self._look_at(reply, now, elapsed_s)
+
+    def _look_at(self, reply: Reply, now: float, elapsed_s: float) -> None:
+        self._excuse(reply, elapsed_s)
+        failure = reply.overdue(self._limits, now) or self._hear_of_the_model(reply, now)
+        if failure is not None:
+            self._dispatcher.fail(reply, failure)
+        else:
+            reply.heartbeat_if_silent(now)
+            self._dispatcher.flush(reply)
 
     def _excuse(self, reply: Reply, elapsed_s: float) -> None:
         """While its worker is replaced, or Redis is, nobody could have sent a token; and who

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import TypeVar
 
+import msgspec
 from fastapi import Request, Response
 
 from contract.messages import Job
@@ -18,8 +20,8 @@ from gateway.live import LiveResponse
 from gateway.process import process_of
 
 Asked = TypeVar("Asked", bound=GenerationBody)
-#: Makes the answer to what was asked, from after the event that the client has already.
-AnswerMaker = Callable[[Asked, Job, Exchange, int], Answer]
+#: Makes the answer to what was asked; a resumed one leaves out what the client has already.
+AnswerMaker = Callable[[Asked, Job, Exchange, Resumption | None], Answer]
 
 
 async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) -> Response:
@@ -28,15 +30,21 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
     if exchange.key is None:
         raise ApiError("missing_api_key", "send an API key")
     asked = parse(form, await read_body(request, process.config.limits.max_body_bytes))
-    resumption = _resumption(request)
-    job_id = resumption.job_id(exchange.key.id) if resumption else exchange.job_id
-    job = asked.job(job_id, exchange.key.id)
+    job = asked.job(exchange.job_id, exchange.key.id)
     process.admission.check(job, exchange, asked.own_names)
-    made = make(asked, job, exchange, resumption.after if resumption else -1)
+    resumption = _resumption(request, asked)
+    if resumption is not None:
+        job = msgspec.structs.replace(job, id=resumption.job_id(job.key_id, job.model))
+    made = make(asked, job, exchange, resumption)
     reply = await process.admission.admit(job, made, exchange, resumption)
     return LiveResponse(process.dispatcher, reply, made.writer)
 
 
-def _resumption(request: Request) -> Resumption | None:
+def _resumption(request: Request, asked: GenerationBody) -> Resumption | None:
     headers = request.scope["headers"]
-    return resumption_of(header(headers, b"idempotency-key"), header(headers, b"last-event-id"))
+    key, last = header(headers, b"idempotency-key"), header(headers, b"last-event-id")
+    resumption = resumption_of(key, last)
+    if resumption is None:
+        return None
+    what = f"{request.url.path}\0{asked.model_dump_json()}"
+    return resumption._replace(digest=hashlib.sha256(what.encode()).hexdigest())

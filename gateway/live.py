@@ -28,8 +28,8 @@ class LiveResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         abort: Callable[[], None] = scope.get("extensions", {}).get(ABORT_EXTENSION, _cannot_abort)
-        self._writer.attach(Client(send, exchange_of(scope).send, abort))
         try:
+            self._writer.attach(Client(send, exchange_of(scope).send, abort))
             # The server says `disconnect` also when the answer has been sent.
             while (await receive())["type"] != "http.disconnect":
                 pass

@@ -110,6 +110,9 @@ class Metrics:
         self._failures = Counter(
             "ew_failures", "Answers that ended with an error.", [*labels, "code"], registry=new
         )
+        self.unreadable_frames = Counter(
+            "ew_unreadable_frames", "Frames that could not be read.", ["process"], registry=new
+        ).labels(self._process)
         self._open = Gauge("ew_answers_open", "Answers under way.", labels, registry=new)
         self._tokens = Counter("ew_tokens_out", "Tokens sent to clients.", labels, registry=new)
         self._queue = Histogram(

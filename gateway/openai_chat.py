@@ -28,12 +28,14 @@ DONE: Final = b"data: [DONE]\n\n"
 
 
 class ChatStream:
-    """Chunks: the role first, then text, then why it ended, then `[DONE]`."""
+    """Chunks: the role first, then text, then why it ended, then `[DONE]`. `numbered` chunks of
+    text, and `[DONE]`, have ids, so that a client can resume after the last it has in full."""
 
     openai = True
 
-    def __init__(self, job: Job, *, include_usage: bool) -> None:
+    def __init__(self, job: Job, *, include_usage: bool, numbered: bool = False) -> None:
         self._include_usage = include_usage
+        self._numbered = numbered
         self._chunk: dict[str, Any] = {
             "id": f"chatcmpl-{job.id}",
             "object": "chat.completion.chunk",
@@ -54,6 +56,8 @@ class ChatStream:
 
     def delta(self, seq: int, delta: Delta) -> bytes:
         before, text = self._befores[delta.index], sse.json_text(delta.text)
+        if self._numbered:
+            before = sse.with_id(seq, before)
         if delta.logprobs is None:
             return before + text + self._after
         logprobs = chat_logprobs(delta.logprobs).model_dump_json().encode()
@@ -67,7 +71,7 @@ class ChatStream:
         if self._include_usage:
             usage = usage_of(done).model_dump()
             chunks.append(sse.event(orjson.dumps({**self._chunk, "choices": [], "usage": usage})))
-        return b"".join([*chunks, DONE])
+        return b"".join([*chunks, sse.with_id(seq, DONE) if self._numbered else DONE])
 
     def error(self, error: ApiError) -> bytes:
         return sse.event(orjson.dumps(openai_body(error)))

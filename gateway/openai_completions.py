@@ -16,12 +16,13 @@ from gateway.openai_chat import DONE, finish_reason_of, usage_of
 
 
 class TextStream:
-    """Chunks of text, then why it ended, then `[DONE]`."""
+    """Chunks of text, then why it ended, then `[DONE]`; `numbered` ones with ids."""
 
     openai = True
 
-    def __init__(self, job: Job, *, include_usage: bool) -> None:
+    def __init__(self, job: Job, *, include_usage: bool, numbered: bool = False) -> None:
         self._include_usage = include_usage
+        self._numbered = numbered
         self._completion = TextCompletion(
             id=f"cmpl-{job.id}", created=int(time.time()), model=job.model, choices=[]
         )
@@ -39,6 +40,8 @@ class TextStream:
 
     def delta(self, seq: int, delta: Delta) -> bytes:
         before, text = self._befores[delta.index], sse.json_text(delta.text)
+        if self._numbered:
+            before = sse.with_id(seq, before)
         if delta.logprobs is None:
             return before + text + self._after
         logprobs = text_logprobs(delta.logprobs, self._offsets[delta.index])
@@ -54,7 +57,7 @@ class TextStream:
         if self._include_usage:
             last = self._completion.model_copy(update={"usage": usage_of(done)})
             chunks.append(sse.event(last.model_dump_json().encode()))
-        return b"".join([*chunks, DONE])
+        return b"".join([*chunks, sse.with_id(seq, DONE) if self._numbered else DONE])
 
     def error(self, error: ApiError) -> bytes:
         return sse.event(orjson.dumps(openai_body(error)))

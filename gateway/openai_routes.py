@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from contract.messages import Job
+from gateway.admission import Resumption
 from gateway.answers import Answer, StreamAnswer, WholeAnswer
 from gateway.errors import ApiError
 from gateway.headers import Exchange, exchange_of
@@ -22,20 +23,23 @@ from gateway.openai_chat import ChatStream, ChatWhole
 from gateway.openai_completions import TextStream, TextWhole
 from gateway.openai_schemas import ChatCompletionRequest, CompletionRequest
 from gateway.openapi import (
-    IDEMPOTENCY_PARAMETER,
     OPENAI_ERRORS,
     OPENAI_GENERATION_ERRORS,
+    RESUME_PARAMETERS,
     event_stream,
     json_request,
 )
 from gateway.process import GatewayProcess, process_of
 
 router = APIRouter(prefix="/v1", tags=["openai"])
-_ENDING: Final = "With `stream`: chunks, and `[DONE]` unless the answer fails."
+_ENDING: Final = (
+    "With `stream`: chunks, and `[DONE]` unless the answer fails. With an `Idempotency-Key` "
+    "they have ids; send the request again, with `Last-Event-ID`, for the rest."
+)
 
 
 def _described(form: type[ChatCompletionRequest | CompletionRequest]) -> dict[str, Any]:
-    return {**json_request(form), "parameters": [IDEMPOTENCY_PARAMETER]}
+    return {**json_request(form), "parameters": RESUME_PARAMETERS}
 
 
 @router.post(
@@ -92,15 +96,19 @@ def _model(process: GatewayProcess, model: str) -> OpenAIModel:
     )
 
 
-def _chat(asked: ChatCompletionRequest, job: Job, exchange: Exchange, after: int) -> Answer:
+def _chat(
+    asked: ChatCompletionRequest, job: Job, exchange: Exchange, resumption: Resumption | None
+) -> Answer:
     if asked.stream:
-        dialect = ChatStream(job, include_usage=asked.include_usage)
-        return StreamAnswer(dialect, exchange.request_id)
+        dialect = ChatStream(job, include_usage=asked.include_usage, numbered=bool(resumption))
+        return StreamAnswer(dialect, exchange.request_id, resumption.after if resumption else -1)
     return WholeAnswer(ChatWhole(job), exchange.request_id, job.sampling.n)
 
 
-def _text(asked: CompletionRequest, job: Job, exchange: Exchange, after: int) -> Answer:
+def _text(
+    asked: CompletionRequest, job: Job, exchange: Exchange, resumption: Resumption | None
+) -> Answer:
     if asked.stream:
-        dialect = TextStream(job, include_usage=asked.include_usage)
-        return StreamAnswer(dialect, exchange.request_id)
+        dialect = TextStream(job, include_usage=asked.include_usage, numbered=bool(resumption))
+        return StreamAnswer(dialect, exchange.request_id, resumption.after if resumption else -1)
     return WholeAnswer(TextWhole(job), exchange.request_id, job.sampling.n)

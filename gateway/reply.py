@@ -64,6 +64,8 @@ class Reply:
         self.attempt = 0
         self.next_seq = 0
         self.ended = False
+        #: The client is gone, and the reply is read on for when it comes back.
+        self.left = False
         self.failed_with = ""
         self.tokens = 0
         self.phase = Phase.QUEUE
@@ -117,9 +119,18 @@ class Reply:
             self.failed_with = error.code
             self._answer.cut(error)
 
+    def abandon(self) -> None:
+        """End after a defect, with the connection cut: what can be written is not known."""
+        self.ended = True
+        self.failed_with = "internal_error"
+        if self._answer is not None:
+            self._answer.writer.abort()
+            self._answer = None
+
     def leave(self) -> None:
         """The client is gone."""
         self._answer = None
+        self.left = True
 
     def heartbeat_if_silent(self, now: float) -> None:
         """Have something to send when nothing was for long."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 
 from contract.messages import Job
+from gateway.admission import Resumption
 from gateway.answers import StreamAnswer, WholeAnswer
 from gateway.headers import Exchange, exchange_of
 from gateway.inference import answer
@@ -97,10 +98,15 @@ async def list_models(request: Request) -> ModelsBody:
     return ModelsBody(models=models)
 
 
-def _stream(asked: InferenceRequest, job: Job, exchange: Exchange, after: int) -> StreamAnswer:
+def _stream(
+    asked: InferenceRequest, job: Job, exchange: Exchange, resumption: Resumption | None
+) -> StreamAnswer:
     request_id = exchange.request_id
+    after = resumption.after if resumption else -1
     return StreamAnswer(NativeStream(job, request_id), request_id, after)
 
 
-def _whole(asked: InferenceRequest, job: Job, exchange: Exchange, after: int) -> WholeAnswer:
+def _whole(
+    asked: InferenceRequest, job: Job, exchange: Exchange, resumption: Resumption | None
+) -> WholeAnswer:
     return WholeAnswer(NativeWhole(job, exchange.request_id), exchange.request_id)

@@ -29,6 +29,11 @@ def json_text(text: str) -> bytes:
     return encoded
 
 
+def with_id(seq: int, event: bytes) -> bytes:
+    """One event, with its place in the answer, which a client sends back as `Last-Event-ID`."""
+    return b"id: %d\n%b" % (seq, event)
+
+
 def event(data: bytes, *, name: str = "", seq: int | None = None) -> bytes:
     """One event; `data` is a single line."""
     head = f"id: {seq}\n" if seq is not None else ""

@@ -4,12 +4,14 @@ task that serves all of them."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from typing import Any, Final, NamedTuple, cast
 
 from starlette.types import Message, Send
 
+log = logging.getLogger(__name__)
 #: What may wait for a client that does not read, beside the operating system's buffers.
 MAX_BUFFERED_BYTES: Final = 1 << 20
 #: How long a client that was cut may take to read why.
@@ -89,9 +91,16 @@ class Writer:
         self._closed = True
         asyncio.get_running_loop().call_later(_CUT_GRACE_S, self._abort_if_blocked)
 
-    def _abort_if_blocked(self) -> None:
-        if self._rest is not None and self._client is not None:
+    def abort(self) -> None:
+        """Drop the connection, and whatever was not sent."""
+        self._parts = []
+        self._closed = self._ended = True
+        if self._client is not None:
             self._client.abort()
+
+    def _abort_if_blocked(self) -> None:
+        if self._rest is not None:
+            self.abort()
 
     def _advance(self, client: Client) -> None:
         """Send all that may be sent without waiting."""
@@ -116,10 +125,14 @@ class Writer:
         self._rest = asyncio.create_task(self._finish(client, coroutine, waited_for))
 
     async def _finish(self, client: Client, sending: Sending, waited_for: Any) -> None:
-        await _go_on(sending, waited_for)
-        self._rest = None
-        self._buffered = 0
-        self._advance(client)
+        try:
+            await _go_on(sending, waited_for)
+            self._rest = None
+            self._buffered = 0
+            self._advance(client)
+        except Exception:
+            log.exception("an answer could not be sent")
+            self.abort()
 
 
 @types.coroutine

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.replies import reply_key
+from contract.messages import GatewayBeat, Letter, encode_frame
 from tests.gateway.conftest import Gateway, client_of
-from tests.gateway.scripted_worker import ScriptedWorker
+from tests.gateway.scripted_worker import ScriptedWorker, delta, done
 from tests.gateway.sse_client import Event, collect, streaming
 
 INFER = "/api/v1/inference"
@@ -63,8 +65,6 @@ async def test_the_same_request_again_gets_the_same_answer(
     first = await asking
     again = await collect(client, STREAM, ask, idempotency_key="k2")
     assert texts_of(again) == texts_of(first) == "ab"
-    whole = await client.post(INFER, json=ask, headers={"Idempotency-Key": "k2"})
-    assert whole.json()["text"] == "ab"
     assert worker.attempts.empty()
 
 
@@ -327,33 +327,138 @@ async def test_the_reply_stream_keeps_only_what_is_needed(
             await asyncio.sleep(0.1)
 
 
-async def test_a_frame_that_cannot_be_read_fails_what_it_may_have_been_for_and_nothing_else(
+async def test_a_frame_that_cannot_be_read_harms_no_answer_but_its_own(
+    gateway: Gateway, client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    ask = {"modelId": model, "prompt": "x"}
+    process = gateway.process
+    readings = [asyncio.create_task(collect(client, STREAM, ask)) for _ in range(3)]
+    first, second, third = [await worker.start() for _ in readings]
+    for attempt in (first, second, third):
+        await worker.delta(attempt, "a")
+    bad_text = Letter(first.job.id, 1, 1, delta("xyz"))
+    frame = encode_frame([bad_text, Letter(second.job.id, 1, 1, delta("b"))])
+    for fields in (
+        {"f": b"\xc1 not a frame"},
+        {"g": b"no field of a frame"},
+        {"f": frame.replace(b"xyz", b"\xff\xfe\xfd")},
+    ):
+        await worker.db.xadd(first.reply, fields)
+    lost = Letter(third.job.id, 1, 2, delta("c"))
+    await worker.send(third, lost)
+    await worker.send(second, Letter(second.job.id, 1, 2, done(second, 2)))
+    by_job = [await reading for reading in readings]
+    ends = sorted((events[-1].name, texts_of(events)) for events in by_job)
+    assert ends == [("done", "ab"), ("error", "a"), ("error", "a")]
+    codes = [events[-1].json["code"] for events in by_job if events[-1].name == "error"]
+    assert codes == ["lost", "lost"]
+    assert process is not None
+    assert process.poll() is None
+
+
+async def test_a_heartbeat_that_cannot_be_read_is_left_out(
+    client: httpx.AsyncClient, worker: ScriptedWorker
+) -> None:
+    beat = msgspec.msgpack.encode(GatewayBeat("xyz", "h", 1)).replace(b"xyz", b"\xff\xfe\xfd")
+    for tag in (GATEWAYS, worker.model):
+        await Heartbeats(worker.db, tag).beat("odd", msgspec.Raw(beat), ready=True)  # type: ignore[arg-type]
+    try:
+        response = await client.get("/metrics")
+        assert response.status_code == 200
+        assert "ew_requests_total" in response.text
+    finally:
+        for tag in (GATEWAYS, worker.model):
+            await Heartbeats(worker.db, tag).leave("odd")
+
+
+async def test_a_key_names_one_request_of_one_model_and_one_route(
+    redis_url: str, client: httpx.AsyncClient, worker: ScriptedWorker, _models: Any
+) -> None:
+    other_model = next(_models)
+    async with ScriptedWorker(redis_url, other_model, "w2") as other_worker:
+        key = {"Idempotency-Key": "one-for-two"}
+        asks = [{"modelId": model, "prompt": "x"} for model in (worker.model, other_model)]
+        asking = [asyncio.create_task(client.post(INFER, json=ask, headers=key)) for ask in asks]
+        answered, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        assert [response.result().status_code for response in answered] == [422]
+        mine = worker if asking[1] in answered else other_worker
+        await mine.answer("a")
+        bodies = [(await response).json() for response in asking]
+        assert sorted(body.get("text", body.get("code")) for body in bodies) == [
+            "a",
+            "idempotency_conflict",
+        ]
+        assert worker.attempts.empty()
+        assert other_worker.attempts.empty()
+        asked = asks[0] if mine is worker else asks[1]
+        other_route = await client.post(STREAM, json=asked, headers=key)
+        assert (other_route.status_code, other_route.json()["code"]) == (
+            422,
+            "idempotency_conflict",
+        )
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_an_openai_stream_is_resumed_after_the_last_event_id(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str, path: str
+) -> None:
+    ask: dict[str, Any] = {"model": model, "stream": True}
+    ask |= {"prompt": "x"} if path == "/v1/completions" else {"messages": [_SAY_X]}
+    asking = asyncio.create_task(collect(client, path, ask, idempotency_key=f"o-{path}"))
+    await worker.answer("a", "b", "c")
+    whole = await asking
+    numbered = [event for event in whole if event.id is not None]
+    assert [event.id for event in numbered] == ["0", "1", "2", "3"]
+    assert whole[-1] is numbered[-1]
+    assert whole[-1].data == "[DONE]"
+    rest = await collect(client, path, ask, idempotency_key=f"o-{path}", last_event_id="1")
+    first = whole.index(numbered[2])
+    assert [(event.id, _without_time(event)) for event in rest] == [
+        (event.id, _without_time(event)) for event in whole[first:]
+    ]
+    assert worker.attempts.empty()
+    asking = asyncio.create_task(collect(client, path, ask))
+    await worker.answer("a")
+    assert [event.id for event in await asking if event.id is not None] == []
+
+
+_SAY_X = {"role": "user", "content": "x"}
+
+
+def _without_time(event: Event) -> Any:
+    return event.data if event.data == "[DONE]" else {**event.json, "created": 0}
+
+
+async def test_an_answer_whose_put_was_in_doubt_can_be_resumed(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
+    """Redis takes the job, and the gateway does not hear of it in time."""
     gateway = new_gateway(own_valkey.url)
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
-        has_begun = asyncio.Event()
-
-        async def read() -> list[Event]:
-            async with streaming(client, STREAM, ASK) as (_, events):
-                await anext(events)
-                has_begun.set()
-                return [event async for event in events]
-
-        reading = asyncio.create_task(read())
+        own_valkey.process.send_signal(signal.SIGSTOP)
+        try:
+            asked = await client.post(STREAM, json=ASK, headers={"Idempotency-Key": "k"})
+        finally:
+            own_valkey.process.send_signal(signal.SIGCONT)
+        assert (asked.status_code, asked.json()["code"]) == (503, "backend_down")
+        again = asyncio.create_task(collect(client, STREAM, ASK, idempotency_key="k"))
         attempt = await worker.start()
-        await worker.delta(attempt, "a")
-        await has_begun.wait()
-        await worker.db.xadd(attempt.reply, {"f": b"\xc1 not a frame"})
-        *_, end = await reading
-        assert (end.name, end.json["code"]) == ("error", "lost")
-        asking = asyncio.create_task(_ask_until_accepted(client))
-        await worker.answer("b")
-        assert (await asking).json()["text"] == "b"
+        # Enough for a trim to remove something.
+        for _ in range(300):
+            await worker.delta(attempt, "a")
+        await worker.done(attempt)
+        assert texts_of(await again) == "a" * 300
+        await _two_beats(worker.db)
+        rest = await collect(client, STREAM, ASK, idempotency_key="k", last_event_id="1")
+        assert texts_of(rest) == "a" * 298
+        assert worker.attempts.empty()
 
 
-async def _ask_until_accepted(client: httpx.AsyncClient) -> httpx.Response:
-    """The answer, once the gateway has opened its reply stream again."""
-    while (response := await client.post(INFER, json=ASK)).status_code == 503:  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
-    return response
+async def _two_beats(db: Any) -> None:
+    """Return once every gateway has looked after its reply stream twice."""
+    for _ in range(2):
+        before = dict(await db.zrange(f"ew:{{{GATEWAYS}}}:leases", 0, -1, withscores=True))
+        deadline = time.monotonic() + 10
+        while dict(await db.zrange(f"ew:{{{GATEWAYS}}}:leases", 0, -1, withscores=True)) == before:
+            assert time.monotonic() < deadline, "no gateway beats"
+            await asyncio.sleep(0.05)
