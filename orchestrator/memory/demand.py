@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 
 from contract.config import ModelConfig
-from orchestrator.memory.estimate import Estimate, estimate_model
+from orchestrator.errors import UserError
+from orchestrator.memory.checkpoint import ModelNotHere
+from orchestrator.memory.estimate import Estimate, blind_estimate, estimate_model, fraction_of
 from orchestrator.memory.footprints import Footprint, Footprints, footprint_key
 from orchestrator.memory.places import Demand
 from orchestrator.memory.running import Card
+
+log = logging.getLogger(__name__)
 
 
 class Need(msgspec.Struct, frozen=True):
@@ -55,9 +61,31 @@ def need_of(
     version: str = "",
 ) -> Need | None:
     """What a model needs; None if its engine takes no GPU memory. Reads the model's files.
-    Raises `UserError` if they are not there or do not say enough."""
-    estimate = estimate_model(model, engine, card)
+    Raises `UserError`, and nothing else, if they are not there or do not say enough, unless the
+    configuration says which part of a GPU the model has: one model's odd files or settings must
+    not end the process that looks after all."""
+    try:
+        estimate = _estimate(model, engine, card)
+    except UserError:
+        raise
+    except Exception as error:
+        log.exception("the memory of `%s` cannot be estimated", model_id)
+        message = f"what `{model_id}` needs of a GPU cannot be worked out: {error!r}"
+        hint = "are its `engine_args` and the files at its `model_path` right?"
+        raise UserError(message, hint) from None
     if estimate is None:
         return None
     key = footprint_key(model, engine, card.name)
     return Need(model_id, model, engine, key, estimate, footprints.get(key, version))
+
+
+def _estimate(model: ModelConfig, engine: str, card: Card) -> Estimate | None:
+    try:
+        return estimate_model(model, engine, card)
+    except ModelNotHere:
+        raise
+    except UserError as error:
+        fraction = fraction_of(model)
+        if fraction is None:
+            raise
+        return blind_estimate(model, fraction, error.message)

@@ -12,7 +12,7 @@ from contract.config import ModelConfig
 from orchestrator.errors import UserError
 from orchestrator.memory import kv_cache
 from orchestrator.memory.checkpoint import Checkpoint, PlanLimits, Shape, locate, read_checkpoint
-from orchestrator.memory.running import Card, Running, running
+from orchestrator.memory.running import Card, Running, running, whole
 from orchestrator.memory.sizes import GIB, MIB, show
 
 # The constants of vLLM are fitted to what NVML showed on an H200 (docs/memory.md).
@@ -107,6 +107,17 @@ def estimate_model(model: ModelConfig, engine: str, card: Card) -> Estimate | No
     return estimate(model, engine, read_checkpoint(locate(model.model_path)), card)
 
 
+def blind_estimate(model: ModelConfig, fraction: float, note: str) -> Estimate:
+    """The estimate for a model whose files do not say what it needs: that part of each GPU."""
+    return Estimate(
+        gpus=model.tensor_parallel_size * model.pipeline_parallel_size,
+        parts=(Part("context", CONTEXT_BYTES, "CUDA context and libraries"),),
+        kv_cache=KvCache(0, 0, 0, 0, 0),
+        fraction=fraction,
+        notes=(note,),
+    )
+
+
 def estimate(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card) -> Estimate:
     """The estimate for a model whose files have been read. Raises `UserError` if the files and
     the configuration contradict each other."""
@@ -126,7 +137,7 @@ def estimate(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card
         gpus=run.gpus,
         parts=tuple(part for part in parts if part.size_bytes),
         kv_cache=_kv_cache(model, shape, run),
-        fraction=_fraction(model),
+        fraction=fraction_of(model),
         notes=tuple(_notes(model, shape)),
     )
 
@@ -138,7 +149,7 @@ def _scripted(model: ModelConfig) -> Estimate | None:
         return None
     part = Part("weights", size_bytes, "`allocate_mib` of the mock engine")
     gpus = model.tensor_parallel_size * model.pipeline_parallel_size
-    return Estimate(gpus, (part,), KvCache(0, model.context_len or 0, 0, 0, 0), _fraction(model))
+    return Estimate(gpus, (part,), KvCache(0, model.context_len or 0, 0, 0, 0), fraction_of(model))
 
 
 def _weight_bytes(model: ModelConfig, checkpoint: Checkpoint, run: Running) -> int:
@@ -215,8 +226,8 @@ def _context(engine: str, run: Running) -> Part:
 def _kv_cache(model: ModelConfig, shape: Shape, run: Running) -> KvCache:
     least = kv_cache.bytes_for(1, shape, run)
     wanted = kv_cache.bytes_for(run.wanted_sequences, shape, run)
-    given = model.engine_args.get("kv_cache_memory_bytes")
-    if isinstance(given, int):
+    given = whole(model.engine_args, "kv_cache_memory_bytes")
+    if given:
         least = wanted = given
     return KvCache(
         bytes_per_token=kv_cache.bytes_per_token(shape, run),
@@ -227,9 +238,16 @@ def _kv_cache(model: ModelConfig, shape: Shape, run: Running) -> KvCache:
     )
 
 
-def _fraction(model: ModelConfig) -> float | None:
+def fraction_of(model: ModelConfig) -> float | None:
+    """The part of each GPU that the user has given it, if any. Raises `UserError`."""
     given = model.engine_args.get("gpu_memory_utilization", model.gpu_memory_utilization)
-    return None if given is None else float(given)
+    if given is None:
+        return None
+    if isinstance(given, int | float) and 0 < given <= 1:
+        return float(given)
+    raise UserError(
+        f"`engine_args`: `gpu_memory_utilization` is {given!r}", "it is a part of the GPU: 0.5"
+    )
 
 
 def _notes(model: ModelConfig, shape: Shape) -> list[str]:
@@ -274,7 +292,7 @@ def _of_plan(
         _context("cuda-trt", fixed),
         _SPARE,
     )
-    return Estimate(fixed.gpus, parts, _kv_cache(model, shape, fixed), _fraction(model))
+    return Estimate(fixed.gpus, parts, _kv_cache(model, shape, fixed), fraction_of(model))
 
 
 def describe(estimate: Estimate) -> str:

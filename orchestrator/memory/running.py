@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from contract.config import ModelConfig
+from orchestrator.errors import UserError
 from orchestrator.memory.checkpoint import Checkpoint, element_bytes
 from orchestrator.memory.sizes import GIB
 
@@ -17,6 +18,10 @@ USUAL_SEQUENCES: Final = 16
 _TRT_BATCHED_TOKENS: Final = 8192
 _TRT_SEQUENCES: Final = 2048
 _DEFAULT_LORA_RANK: Final = 16
+#: Above any sensible argument, and low enough that arithmetic on it stays exact.
+_LARGEST: Final = 2**48
+#: In sequences, above what any engine records.
+_LARGEST_GRAPH: Final = 8192
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -54,25 +59,25 @@ def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card)
     """Work out how the worker will run. `engine_args` win over the keys of the configuration,
     as they do in the worker."""
     args = model.engine_args
-    size = _weight_element_bytes(args.get("dtype", model.dtype), checkpoint.dtype)
-    context_len = _whole(args, "max_model_len") or model.context_len or checkpoint.shape.context_len
-    given_sequences = _whole(args, "max_num_seqs") or model.max_batch_size
+    size = _weight_element_bytes(str(args.get("dtype", model.dtype)), checkpoint.dtype)
+    context_len = whole(args, "max_model_len") or model.context_len or checkpoint.shape.context_len
+    given_sequences = whole(args, "max_num_seqs") or model.max_batch_size
     sequences, tokens = _defaults(engine, card)
     sequences = given_sequences or sequences
     adapters = len(model.adapters) + bool(model.adapter_path)
     return Running(
-        tensor_parallel=_whole(args, "tensor_parallel_size") or model.tensor_parallel_size,
-        pipeline_parallel=_whole(args, "pipeline_parallel_size") or model.pipeline_parallel_size,
+        tensor_parallel=whole(args, "tensor_parallel_size") or model.tensor_parallel_size,
+        pipeline_parallel=whole(args, "pipeline_parallel_size") or model.pipeline_parallel_size,
         element_bytes=size,
         kv_element_bytes=_kv_element_bytes(str(args.get("kv_cache_dtype", "auto")), size),
         context_len=context_len,
         max_sequences=sequences,
         wanted_sequences=given_sequences or USUAL_SEQUENCES,
-        batched_tokens=_whole(args, "max_num_batched_tokens")
+        batched_tokens=whole(args, "max_num_batched_tokens")
         or min(tokens, context_len * sequences),
         graph_sizes=_graph_sizes(args, sequences),
-        lora_slots=max(_whole(args, "max_loras") or 0, adapters) if adapters else 0,
-        lora_rank=_whole(args, "max_lora_rank") or _DEFAULT_LORA_RANK,
+        lora_slots=max(whole(args, "max_loras") or 0, adapters) if adapters else 0,
+        lora_rank=whole(args, "max_lora_rank") or _DEFAULT_LORA_RANK,
     )
 
 
@@ -113,14 +118,26 @@ def _graph_sizes(args: dict[str, Any], sequences: int) -> tuple[int, ...]:
     if str(given.get("cudagraph_mode", "")).upper() == "NONE":
         return ()
     listed = args.get("cudagraph_capture_sizes") or given.get("cudagraph_capture_sizes")
-    if listed:
-        return tuple(sorted(listed))
-    asked = _whole(args, "max_cudagraph_capture_size") or min(2 * sequences, 512)
+    if listed is not None:
+        return _sizes(listed)
+    largest = whole(args, "max_cudagraph_capture_size") or min(2 * sequences, 512)
+    asked = min(largest, _LARGEST_GRAPH)
     sizes = [1, 2, 4, *range(8, min(asked + 1, 256), 8), *range(256, asked + 1, 16)]
     return tuple(size for size in sizes if size <= asked)
 
 
-def _whole(args: dict[str, Any], name: str) -> int | None:
-    """A positive whole number among the engine's arguments; vLLM also takes words there."""
+def _sizes(listed: Any) -> tuple[int, ...]:
+    if isinstance(listed, list) and all(isinstance(size, int) and size > 0 for size in listed):
+        return tuple(sorted(min(size, _LARGEST_GRAPH) for size in listed))
+    raise UserError("`engine_args`: `cudagraph_capture_sizes` is no list of numbers", "[1, 8, 64]")
+
+
+def whole(args: dict[str, Any], name: str) -> int | None:
+    """A positive whole number among the engine's arguments; vLLM also takes words there. Raises
+    `UserError` for one that is beyond all machines."""
     value = args.get(name)
-    return value if isinstance(value, int) and value > 0 else None
+    if not isinstance(value, int) or value <= 0:
+        return None
+    if value > _LARGEST:
+        raise UserError(f"`engine_args`: `{name}` is far too large", "what should it be?")
+    return value

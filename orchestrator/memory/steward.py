@@ -18,7 +18,7 @@ from orchestrator.memory.account import accounts
 from orchestrator.memory.attribution import GpuUse, attribute
 from orchestrator.memory.checkpoint import ModelNotHere
 from orchestrator.memory.demand import Need, need_of
-from orchestrator.memory.estimate import CONTEXT_BYTES, Estimate, KvCache, Part
+from orchestrator.memory.estimate import blind_estimate, fraction_of
 from orchestrator.memory.footprints import Footprints, footprint_key, footprints_path
 from orchestrator.memory.ledger import Ledger, ledger_path
 from orchestrator.memory.nvml import Snapshot, restricted
@@ -254,11 +254,6 @@ class Steward:
             )
         except ModelNotHere:
             return _blind_need(worker, model, card)
-        except (TypeError, ValueError, LookupError, ArithmeticError, OSError) as error:
-            # One model's odd files or settings must not end the supervisor of all.
-            log.exception("the memory of `%s` cannot be estimated", worker.model)
-            message = f"what `{worker.model}` needs of a GPU cannot be worked out: {error!r}"
-            raise UserError(message, "are its `engine_args` and its config.json right?") from None
 
     def _largest_card(self) -> Card:
         """Engines reserve more for themselves on larger ones."""
@@ -291,11 +286,8 @@ def _blind_need(worker: WantedWorker, model: ModelConfig, card: Card) -> Need:
         model=model,
         engine=worker.engine,
         key=footprint_key(model, worker.engine, card.name),
-        estimate=Estimate(
-            gpus=model.tensor_parallel_size * model.pipeline_parallel_size,
-            parts=(Part("context", CONTEXT_BYTES, "CUDA context and libraries"),),
-            kv_cache=KvCache(0, 0, 0, 0, 0),
-            fraction=model.gpu_memory_utilization or _BLIND_FRACTION,
+        estimate=blind_estimate(
+            model, fraction_of(model) or _BLIND_FRACTION, "the model is yet to be downloaded"
         ),
         footprint=None,
     )

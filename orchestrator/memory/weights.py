@@ -3,20 +3,22 @@ Nothing is loaded, and neither torch nor a GPU is needed."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import struct
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from orchestrator.errors import UserError
+from orchestrator.memory.model_json import (
+    FLOATING_BYTES,
+    IndexJson,
+    TensorJson,
+    read_index,
+    read_tensors,
+)
 
-#: A safetensors file starts with the length of its JSON header; the format allows no more.
-_LARGEST_HEADER: Final = 100_000_000
-_FLOATING: Final = frozenset({"F64", "F32", "F16", "BF16"})
 _EMBEDDING: Final = re.compile(r"(embed_tokens|wte|word_embeddings|tok_embeddings)\.weight$")
 _HEAD: Final = re.compile(r"(^|\.)(lm_head|embed_out|output)\.weight$")
 _INDEXES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -63,50 +65,49 @@ def read_weights(path: Path, stored_element_bytes: int, *, is_tied: bool) -> Wei
     """
     index = _read_index(path)
     files = sorted(path.glob("*.safetensors"))
-    if files and _is_complete(index, files):
+    missing = _missing(index, path)
+    if files and not missing:
         return _from_headers(files, is_tied=is_tied)
-    indexed_bytes = index.get("metadata", {}).get("total_size")
-    total_bytes = int(indexed_bytes or _file_bytes(path))
+    if missing and not index.total_bytes:
+        raise UserError(
+            f"{path} is not complete: it lacks {missing[0]}", "download the rest of the model"
+        )
+    total_bytes = index.total_bytes or _file_bytes(path)
     if not total_bytes:
         raise UserError(
             f"{path} has no weights", "download the model completely, or correct `model_path`"
         )
     elements = total_bytes // stored_element_bytes
-    source = "the index's total size" if indexed_bytes else "file sizes"
+    source = "the index's total size" if index.total_bytes else "file sizes"
     return Weights(source, layers=Bulk(floating=elements, linear=elements))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises `UserError`."""
+def size_of(file: Path) -> int:
+    """The size of a file in bytes. Raises `UserError`."""
     try:
-        data = json.loads(path.read_bytes())
+        return file.stat().st_size
     except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}", "`model_path` must name a complete model"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON: {error}", "download the model again") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: expected an object", "download the model again")
-    return data
+        raise UserError(f"{file}: {error.strerror}", "download it again") from None
 
 
-def _read_index(path: Path) -> dict[str, Any]:
-    """What a checkpoint in several files says of them; empty if it is in one."""
+def _read_index(path: Path) -> IndexJson:
+    """What a checkpoint in several files says of them; nothing if it is in one."""
     for name in _INDEXES:
         if (path / name).is_file():
-            return read_json(path / name)
-    return {}
+            return read_index(path / name)
+    return IndexJson()
 
 
-def _is_complete(index: dict[str, Any], files: list[Path]) -> bool:
-    return set(index.get("weight_map", {}).values()) <= {file.name for file in files}
+def _missing(index: IndexJson, path: Path) -> list[str]:
+    """The files that the index names and that are not there."""
+    named = set((index.weight_map or {}).values())
+    return sorted(named - {file.name for file in path.iterdir()})
 
 
 def _file_bytes(path: Path) -> int:
     """The size of the first format that is there; some checkpoints come in several."""
     for pattern in _OTHER_FORMATS:
-        total_bytes = sum(file.stat().st_size for file in path.glob(pattern))
+        total_bytes = sum(size_of(file) for file in path.glob(pattern))
         if total_bytes:
             return total_bytes
     return 0
@@ -115,7 +116,7 @@ def _file_bytes(path: Path) -> int:
 def _from_headers(files: list[Path], *, is_tied: bool) -> Weights:
     layers = embedding = head = Bulk()
     for file in files:
-        for name, tensor in _read_header(file).items():
+        for name, tensor in read_tensors(file).items():
             bulk = _bulk(tensor)
             if _EMBEDDING.search(name):
                 embedding += bulk
@@ -127,25 +128,9 @@ def _from_headers(files: list[Path], *, is_tied: bool) -> Weights:
     return Weights("safetensors headers", layers, embedding, head)
 
 
-def _read_header(file: Path) -> dict[str, dict[str, Any]]:
-    """The tensors of a safetensors file by name."""
-    try:
-        with file.open("rb") as content:
-            (length,) = struct.unpack("<Q", content.read(8))
-            if length > _LARGEST_HEADER:
-                raise ValueError("the header is too long")
-            tensors = json.loads(content.read(length))
-    except (struct.error, ValueError) as error:
-        raise UserError(f"{file}: not a safetensors file: {error}", "download it again") from None
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}", "download it again") from None
-    tensors.pop("__metadata__", None)
-    return dict(tensors)
-
-
-def _bulk(tensor: dict[str, Any]) -> Bulk:
-    start, end = tensor["data_offsets"]
-    if tensor["dtype"] not in _FLOATING:
+def _bulk(tensor: TensorJson) -> Bulk:
+    start, end = tensor.data_offsets
+    if tensor.dtype not in FLOATING_BYTES:
         return Bulk(fixed_bytes=end - start)
-    elements = math.prod(tensor["shape"])
-    return Bulk(floating=elements, linear=elements if len(tensor["shape"]) >= 2 else 0)
+    is_matrix = len(tensor.shape) >= 2
+    return Bulk(floating=tensor.elements, linear=tensor.elements if is_matrix else 0)

@@ -90,7 +90,7 @@ def test_odd_settings_of_one_model_are_its_own_problem(
     odd = worker("odd", path, engine_args=args)
     refused = steward.reserve([odd, worker("good", path, max_batch_size=4)])
     assert set(refused) == {"odd-0"}
-    assert "what `odd` needs of a GPU cannot be worked out" in refused["odd-0"].message
+    assert f"`engine_args`: `{next(iter(args))}` is" in refused["odd-0"].message
 
 
 def test_a_model_that_must_be_downloaded_first_gets_a_gpu_to_itself(

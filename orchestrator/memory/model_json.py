@@ -1,0 +1,240 @@
+"""The JSON in a model's files as frozen types. All that is used of it is checked when it is read:
+what cannot be used is an error that names the file and the key."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+
+from orchestrator.errors import UserError
+
+#: Above any model's figures, and low enough that arithmetic on them stays exact.
+_LARGEST: Final = 2**48
+#: The index of the largest checkpoints takes some 25 MB.
+_LARGEST_FILE: Final = 128 * 2**20
+#: A safetensors file starts with the length of its JSON header; the format allows no more.
+_LARGEST_HEADER: Final = 100_000_000
+#: What engines convert to the type that they run in.
+FLOATING_BYTES: Final = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+Whole = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
+#: Some families give a figure for each layer.
+PerLayer = Whole | list[Whole] | None
+Form = TypeVar("Form")
+
+
+class QuantizationJson(msgspec.Struct, frozen=True):
+    quant_method: str | None = None
+    quant_algo: str | None = None
+    kv_cache_quant_algo: str | None = None
+
+
+class ModelJson(msgspec.Struct, frozen=True):
+    """config.json of a checkpoint. Families spell the same figure differently; models that also
+    see or hear keep those of their language model in a section of its own."""
+
+    text_config: ModelJson | None = None
+    llm_config: ModelJson | None = None
+    num_hidden_layers: Whole | None = None
+    n_layer: Whole | None = None
+    num_layers: Whole | None = None
+    n_layers: Whole | None = None
+    hidden_size: Whole | None = None
+    n_embd: Whole | None = None
+    d_model: Whole | None = None
+    num_attention_heads: PerLayer = None
+    n_head: PerLayer = None
+    num_heads: PerLayer = None
+    n_heads: PerLayer = None
+    num_key_value_heads: PerLayer = None
+    n_head_kv: PerLayer = None
+    num_kv_heads: PerLayer = None
+    multi_query: bool | None = None
+    multi_query_attention: bool | None = None
+    multi_query_group_num: Whole | None = None
+    head_dim: PerLayer = None
+    kv_channels: PerLayer = None
+    intermediate_size: PerLayer = None
+    ffn_hidden_size: PerLayer = None
+    n_inner: PerLayer = None
+    vocab_size: Whole | None = None
+    padded_vocab_size: Whole | None = None
+    max_position_embeddings: Whole | None = None
+    n_positions: Whole | None = None
+    seq_length: Whole | None = None
+    model_max_length: Whole | None = None
+    layer_types: list[str] | None = None
+    layers_block_type: list[str] | None = None
+    sliding_window: PerLayer = None
+    use_sliding_window: bool | None = None
+    sliding_window_pattern: Whole | None = None
+    max_window_layers: Whole | None = None
+    kv_lora_rank: Whole | None = None
+    qk_rope_head_dim: Whole | None = None
+    num_experts_per_tok: PerLayer = None
+    moe_topk: PerLayer = None
+    moe_intermediate_size: PerLayer = None
+    torch_dtype: str | None = None
+    dtype: str | None = None
+    tie_word_embeddings: bool | None = None
+    quantization_config: QuantizationJson | None = None
+    compression_config: QuantizationJson | None = None
+
+    def first(self, *names: str) -> Any:
+        """The first of these keys that is set, the language model's before the whole's."""
+        inner = self.text_config or self.llm_config
+        for name in names:
+            for section in (inner, self):
+                value = getattr(section, name, None)
+                if value is not None:
+                    return value
+        return None
+
+    def figure(self, *names: str) -> int | None:
+        """The same for a number; the largest where each layer has its own."""
+        value = self.first(*names)
+        return max(value, default=None) if isinstance(value, list) else value
+
+
+class MappingJson(msgspec.Struct, frozen=True):
+    pp_size: Whole | None = None
+
+
+class PlanModelJson(msgspec.Struct, frozen=True):
+    """`pretrained_config` of a compiled TensorRT engine."""
+
+    num_hidden_layers: Positive
+    hidden_size: Positive
+    num_attention_heads: Positive
+    vocab_size: Positive
+    num_key_value_heads: Whole | None = None
+    head_size: Whole | None = None
+    intermediate_size: Whole | None = None
+    max_position_embeddings: Whole | None = None
+    dtype: str | None = None
+    quantization: QuantizationJson | None = None
+    mapping: MappingJson | None = None
+
+
+class PlanBuildJson(msgspec.Struct, frozen=True):
+    """`build_config` of a compiled TensorRT engine."""
+
+    max_batch_size: Whole | None = None
+    max_num_tokens: Whole | None = None
+    max_beam_width: Whole | None = None
+    max_seq_len: Whole | None = None
+
+
+class PlanJson(msgspec.Struct, frozen=True):
+    """config.json of a compiled TensorRT engine."""
+
+    pretrained_config: PlanModelJson
+    build_config: PlanBuildJson
+
+
+class IndexMetadataJson(msgspec.Struct, frozen=True):
+    total_size: Whole | None = None
+
+
+class IndexJson(msgspec.Struct, frozen=True):
+    """What a checkpoint in several files says of them."""
+
+    metadata: IndexMetadataJson | None = None
+    weight_map: dict[str, str] | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        """0 if it does not say."""
+        return (self.metadata.total_size or 0) if self.metadata else 0
+
+
+class TensorJson(msgspec.Struct, frozen=True):
+    """A tensor in the header of a safetensors file."""
+
+    dtype: str
+    shape: list[Whole]
+    data_offsets: tuple[Whole, Whole]
+
+    def __post_init__(self) -> None:
+        start, end = self.data_offsets
+        element_bytes = FLOATING_BYTES.get(self.dtype)
+        if start > end or (element_bytes and end - start != self.elements * element_bytes):
+            raise ValueError("`shape` and `data_offsets` contradict each other")
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+
+def read_config(path: Path) -> ModelJson | PlanJson:
+    """config.json in a model's directory. Raises `UserError`."""
+    file = path / "config.json"
+    data = _load(file)
+    if "pretrained_config" in data and "build_config" in data:
+        return _checked(file, data, PlanJson)
+    return _checked(file, data, ModelJson)
+
+
+def read_index(file: Path) -> IndexJson:
+    """Raises `UserError`."""
+    return _checked(file, _load(file), IndexJson)
+
+
+def read_tensors(file: Path) -> dict[str, TensorJson]:
+    """The tensors of a safetensors file by name, from its header. Raises `UserError`."""
+    try:
+        with file.open("rb") as content:
+            (length,) = struct.unpack("<Q", content.read(8))
+            if length > _LARGEST_HEADER:
+                raise ValueError("the header is too long")
+            header = msgspec.json.decode(content.read(length), type=dict[str, msgspec.Raw])
+        header.pop("__metadata__", None)
+        return {name: _tensor(name, raw) for name, raw in header.items()}
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}", "download it again") from None
+    except (struct.error, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not a safetensors file: {error}", "download it again") from None
+
+
+def _tensor(name: str, raw: msgspec.Raw) -> TensorJson:
+    try:
+        return msgspec.json.decode(raw, type=TensorJson)
+    except ValueError as error:
+        raise ValueError(f"`{name}`: {error}") from None
+
+
+def _load(file: Path) -> dict[str, Any]:
+    """A JSON object, as Python reads it: models' files have its `NaN` and `Infinity` in them.
+    Raises `UserError`."""
+    try:
+        if file.stat().st_size > _LARGEST_FILE:
+            raise UserError(f"{file}: too large for what it should be", "is it the right file?")
+        data = json.loads(file.read_bytes())
+    except OSError as error:
+        hint = "`model_path` must name a complete model"
+        raise UserError(f"{file}: {error.strerror}", hint) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not valid JSON: {error}", "download the model again") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{file}: expected an object", "download the model again")
+    return data
+
+
+def _checked(file: Path, data: dict[str, Any], form: type[Form]) -> Form:
+    """Numbers may be written as 4096.0 or "4096"."""
+    try:
+        return msgspec.convert(data, form, strict=False)
+    except (ValueError, RecursionError) as error:
+        # Such as: Expected `int`, got `str` - at `$.text_config.hidden_size`.
+        said = str(error).replace("`$.", "`")
+        hint = (
+            "download the model again; `gpu_memory_utilization` of the model reserves a part of "
+            "the GPU without asking its files"
+        )
+        raise UserError(f"{file}: {said}", hint) from None
