@@ -6,19 +6,20 @@ Data goes to stdout, everything said about it to stderr.
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import os
 import sys
 import traceback
 from importlib import import_module
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from contract.paths import config_path, logs_dir, state_dir
+from orchestrator import os_errors
+from orchestrator.cli.grammar import App, Group
 from orchestrator.errors import UserError
-from orchestrator.terminal import complain
+from orchestrator.terminal import complain, say
 
 #: Each command is the function, or the `app`, of that name in the module of that name (with `_`
 #: for `-`); what is said here is the first line of its docstring.
@@ -45,22 +46,7 @@ COMMANDS: Final = {
 _PLACES: Final = {"EW_STATE_DIR": state_dir, "EW_CONFIG": config_path}
 
 
-class QuickHelp:
-    """A help option that is false, rather than unset, when it is not given. For what is unset,
-    typer imports pydantic, which takes longer than all the rest of `ew status`."""
-
-    def get_help_option(self, ctx: Any) -> Any:
-        option = super().get_help_option(ctx)  # type: ignore[misc]
-        if option is not None:
-            option.default = False
-        return option
-
-
-class QuickCommand(QuickHelp, TyperCommand):
-    """One command."""
-
-
-class Commands(QuickHelp, TyperGroup):
+class Commands(Group):
     """All commands by name; only the one that is called is imported."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -69,17 +55,8 @@ class Commands(QuickHelp, TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return load_command(cmd_name) if cmd_name in COMMANDS else None
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name = args[0]
-        if name in COMMANDS or name.startswith("-"):
-            return super().resolve_command(ctx, args)
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else "`./ew --help` lists the commands"
-        raise UserError(f"no command `{name}`", hint)
+    def summaries(self) -> dict[str, str]:
+        return COMMANDS
 
 
 def load_command(name: str) -> Any:
@@ -89,57 +66,141 @@ def load_command(name: str) -> Any:
     app = getattr(module, "app", None)
     if app is None:
         app = plain_app()
-        app.command(name, cls=QuickCommand)(getattr(module, identifier))
+        app.command(name)(getattr(module, identifier))
     command = typer.main.get_command(app)
     command.name = name
     return command
 
 
-def plain_app(**options: Any) -> typer.Typer:
-    """A Typer app whose help is plain text, which also keeps rich from being imported."""
-    return typer.Typer(add_completion=False, rich_markup_mode=None, **options)
+def plain_app(**options: Any) -> App:
+    """A command, or a group of several, in words of our own."""
+    return App(**options)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that the arguments name. Answers the exit code."""
-    for name, place in _PLACES.items():
-        if name in os.environ:
-            # Children run in other directories.
-            os.environ[name] = str(place().absolute())
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        return _run(arguments or ["--help"])
+        _settle_places()
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         complain(error.message, error.hint)
         return 1
     except typer.TyperException as error:
-        context = getattr(error, "ctx", None)
-        complain(error.format_message(), f"see `{context.command_path} --help`" if context else "")
+        complain(error.format_message(), "`./ew --help` lists the commands")
         return 1
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except BrokenPipeError:
+        return _leave_unread()
+    except OSError as error:
+        mishap = os_errors.explain(error)
+        if mishap is None:
+            return _own_up(error, arguments)
+        complain(mishap.message, mishap.hint)
+        return 1
     except Exception as error:
-        complain(
-            f"a defect of ew: {type(error).__name__}: {error}", f"see {_keep_trace(arguments)}"
-        )
-        return 2
+        return _own_up(error, arguments)
+
+
+def _settle_places() -> None:
+    """Children run in other directories."""
+    for name, place in _PLACES.items():
+        if name in os.environ:
+            os.environ[name] = str(place().absolute())
 
 
 def _run(arguments: list[str]) -> int:
-    app = plain_app(cls=Commands, no_args_is_help=True)
+    app = plain_app(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
     # Typer makes a group only of apps with a callback, or with several commands of their own.
     app.callback()(_ew)
-    code = typer.main.get_command(app).main(arguments, prog_name="./ew", standalone_mode=False)
+    command = typer.main.get_command(app)
+    if "_EW_COMPLETE" in os.environ:
+        return _complete(command, arguments)
+    code = command.main(arguments, prog_name="./ew", standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 
-def _ew() -> None:
+def _complete(command: Any, arguments: list[str]) -> int:
+    from orchestrator.cli import completion
+
+    # Whatever is wrong, a shell must not be told in the middle of a line.
+    with contextlib.suppress(Exception):
+        return completion.complete(command, arguments)
+    return 1
+
+
+def _print_version(ctx: typer.Context, is_asked: bool) -> None:
+    if is_asked and not ctx.resilient_parsing:
+        from orchestrator.version import version
+
+        typer.echo(f"ew {version()}")
+        raise typer.Exit
+
+
+def _show_completion(ctx: typer.Context, is_asked: bool) -> None:
+    if is_asked and not ctx.resilient_parsing:
+        from orchestrator.cli import completion
+
+        completion.show()
+        raise typer.Exit
+
+
+def _install_completion(ctx: typer.Context, is_asked: bool) -> None:
+    if is_asked and not ctx.resilient_parsing:
+        from orchestrator.cli import completion
+
+        say(completion.install())
+        raise typer.Exit
+
+
+def _ew(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Say which ew."),
+    ] = False,
+    show_completion: Annotated[
+        bool,
+        typer.Option(
+            "--show-completion",
+            callback=_show_completion,
+            is_eager=True,
+            help="Print what makes bash, zsh or fish complete ew's commands.",
+        ),
+    ] = False,
+    install_completion: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            callback=_install_completion,
+            is_eager=True,
+            help="Make the shell that this is called from complete them.",
+        ),
+    ] = False,
+) -> None:
     """One gateway in front of several LLM engines, with a durable queue and token stream."""
 
 
+def _own_up(error: Exception, arguments: list[str]) -> int:
+    complain(f"a defect of ew: {type(error).__name__}: {error}", _keep_trace(arguments))
+    return 2
+
+
 def _keep_trace(arguments: list[str]) -> str:
+    """Answers where the trace is."""
     path = logs_dir() / "ew.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as log:
-        log.write(f"./ew {' '.join(arguments[:1])}\n{traceback.format_exc()}\n")
-    return str(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as log:
+            log.write(f"./ew {' '.join(arguments[:1])}\n{traceback.format_exc()}\n")
+    except OSError as error:
+        return f"its trace could not be kept: {error}"
+    return f"see {path}"
+
+
+def _leave_unread() -> int:
+    """The reader of our output is gone. What is left of it must not fail once more at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
