@@ -20,6 +20,7 @@ from pathlib import Path
 from orchestrator.environments.exclusive import exclusive
 from orchestrator.environments.installer import InstallFailed, Uv, find_uv
 from orchestrator.environments.lock_file import LockFile, read_lock
+from orchestrator.environments.pip_settings import further_places, uv_settings
 from orchestrator.environments.progress import Progress
 from orchestrator.errors import UserError
 
@@ -65,7 +66,7 @@ class Bootstrap:
         try:
             uv = Uv(find_uv(PYTHON) or self._fetch_uv(lock), [self._descriptor])
             command = ["pip", "install", "--python", str(PYTHON), *uv.arguments]
-            uv.run([*command, "--require-hashes", "-r", str(lock.path)], self._progress.update)
+            uv.install([*command, "--require-hashes", "-r", str(lock.path)], self._progress.update)
         except InstallFailed as error:
             # It fails before it changes anything: what is there can stay, for the next try.
             INCOMPLETE.unlink()
@@ -119,7 +120,9 @@ def stamp_as(name: str) -> None:
 
 
 def failure(lock: LockFile, error: InstallFailed) -> UserError:
-    name = lock.path.relative_to(ROOT)
+    name = str(lock.path.relative_to(ROOT))
+    if error.mismatch:
+        return error.mismatch.error(name, further_places({**os.environ, **uv_settings().variables}))
     causes = "".join(f"\n  | {line}" for line in error.causes)
     return UserError(
         f"the {len(lock.entries)} packages of {name} could not be installed into .venv{causes}",

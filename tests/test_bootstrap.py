@@ -6,6 +6,7 @@ only says how it was called; the installers are real.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.environments.lock_file import read_lock
 from tests.tiny_wheels import make_wheel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -248,8 +250,32 @@ def test_an_update_that_fails_leaves_what_is_there_for_the_next_try(project: Pro
 def test_a_wheel_with_another_hash_is_refused(project: Project) -> None:
     make_wheel(project.wheels, "alpha", "1.0", {"alpha.py": 'VERSION = "forged"\n'})
     said = project.fail()
-    assert "hash" in said.lower()
+    assert_explains_the_hash(project, said)
     assert not list(project.venv.glob("lib/*/site-packages/alpha.py"))
+
+
+def test_also_pip_says_which_hash_is_wrong(project: Project) -> None:
+    """Where there is no uv yet, pip fetches it."""
+    _only_basic_tools(project)
+    project.environment["EW_PYTHON"] = sys.executable
+    entry = make_wheel(project.wheels, "uv", "9.9")
+    make_wheel(project.wheels, "uv", "9.9", {"uv.py": 'VERSION = "forged"\n'})
+    (project.root / "deploy/ew.lock").write_text(entry)
+    said = project.fail()
+    assert "a file came for uv==9.9 that is not the one in deploy/ew.lock" in said
+    assert "network" not in said
+
+
+def assert_explains_the_hash(project: Project, said: str) -> None:
+    (forged,) = project.wheels.glob("alpha-1.0-*")
+    got = hashlib.sha256(forged.read_bytes()).hexdigest()
+    (pin,) = read_lock(project.root / "deploy/ew.lock").pins()
+    (expected,) = pin.files
+    assert "a file came for alpha==1.0 that is not the one in deploy/ew.lock" in said
+    assert f"expected sha256:{expected}" in said
+    assert f"got      sha256:{got}" in said
+    assert str(project.wheels) in said
+    assert "network" not in said
 
 
 def test_an_environment_whose_python_is_gone_is_made_anew(project: Project) -> None:
@@ -307,7 +333,7 @@ def test_a_shim_that_fails_is_passed_over(project: Project) -> None:
 def test_without_python_it_names_what_to_install(project: Project) -> None:
     _only_basic_tools(project)
     said = project.fail()
-    assert "Python 3.11 or newer" in said
+    assert "Python 3.11 to 3.14" in said
     assert "apt install python3" in said
 
 

@@ -11,25 +11,21 @@ import selectors
 import shutil
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, cast
 
-from orchestrator.environments.pip_settings import uv_settings
-from orchestrator.environments.progress import clock
+from orchestrator.environments.download import Download
+from orchestrator.environments.mismatch import Mismatch, find_mismatch
+from orchestrator.environments.pip_settings import further_places, registry_alone, uv_settings
+from orchestrator.errors import UserError
 
 _OLDEST_UV: Final = (0, 5)
 _TICK_S: Final = 0.5
 _STOP_S: Final = 5.0
 _PROBE_S: Final = 4.0
-_MIB_BY_UNIT: Final = {"B": 1 / 2**20, "KiB": 1 / 2**10, "MiB": 1.0, "GiB": 1024.0}
-_COUNT = re.compile(r"^(?:Resolved|Audited) (\d+) package")
-_ANNOUNCED = re.compile(r"^Downloading (\S+) \(([\d.]+) ?([KMG]?i?B)\)")
-_ARRIVED = re.compile(r"^ *Downloaded (\S+)")
-_PREPARED = re.compile(r"^Prepared \d+ package")
 
 
 class InstallFailed(Exception):
@@ -45,39 +41,10 @@ class InstallFailed(Exception):
         first = next((at for at, line in enumerate(lines) if line.startswith("error")), -8)
         return lines[first:][:8]
 
-
-class Download:
-    """What uv has said so far, as one line of progress."""
-
-    def __init__(self) -> None:
-        self.packages = 0
-        self.is_unpacked = False
-        self._started = time.monotonic()
-        self._announced_mib: dict[str, float] = {}
-        self._arrived: set[str] = set()
-
-    def read(self, line: str) -> None:
-        if found := _COUNT.match(line):
-            self.packages = int(found[1])
-        elif found := _ANNOUNCED.match(line):
-            self._announced_mib[found[1]] = float(found[2]) * _MIB_BY_UNIT[found[3]]
-        elif found := _ARRIVED.match(line):
-            self._arrived.add(found[1])
-        elif _PREPARED.match(line):
-            self.is_unpacked = True
-
-    def __str__(self) -> str:
-        elapsed = clock(time.monotonic() - self._started)
-        if not self.packages:
-            return f"looking for the packages ({elapsed})"
-        if self.is_unpacked or not self._announced_mib:
-            return f"installing {self.packages} packages ({elapsed})"
-        all_mib = sum(self._announced_mib.values())
-        done_mib = sum(self._announced_mib.get(name, 0.0) for name in self._arrived)
-        return (
-            f"fetching {self.packages} packages: {done_mib:.0f} of {all_mib:.0f} MiB, "
-            f"{len(self._arrived)} of {len(self._announced_mib)} large files ({elapsed})"
-        )
+    @property
+    def mismatch(self) -> Mismatch | None:
+        """The file whose hash was wrong, if that is why."""
+        return find_mismatch(self.output)
 
 
 class Uv:
@@ -86,11 +53,17 @@ class Uv:
     `arguments` belong into each of its installing commands.
     """
 
-    def __init__(self, program: str, descriptors: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        program: str,
+        descriptors: Sequence[int] = (),
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
         self._program = program
         self.descriptors = descriptors
-        settings = uv_settings()
-        self._environment = _without_python({**os.environ, **settings.variables})
+        self._environ = environ
+        settings = uv_settings(environ)
+        self._environment = _without_python({**environ, **settings.variables})
         self.arguments = settings.arguments
         if not _can_cache(self._environment):
             self.arguments = [*self.arguments, "--no-cache"]
@@ -98,7 +71,8 @@ class Uv:
     @property
     def is_offline(self) -> bool:
         """Whether the user wants no package index to be asked."""
-        return "--no-index" in self.arguments or self._environment.get("UV_OFFLINE", "") == "1"
+        switches = (self._environment.get(name, "") for name in ("UV_OFFLINE", "UV_NO_INDEX"))
+        return "--no-index" in self.arguments or any(each in ("1", "true") for each in switches)
 
     def with_index(self, index: str | None) -> dict[str, str]:
         """The variables that make it ask one more index. The best version of all wins, as in
@@ -118,6 +92,32 @@ class Uv:
             if found.returncode == 0:
                 return Path(found.stdout.strip())
         return None
+
+    @property
+    def places(self) -> list[str]:
+        """Where it looks for packages besides the one index."""
+        return further_places(self._environment)
+
+    def install(
+        self,
+        arguments: Sequence[str],
+        on_progress: Callable[[str], None],
+        index: str | None = None,
+    ) -> str:
+        """As `run`, for `pip install`, which may ask one more `index`. Among the user's folders
+        and further indexes there may be another build of a locked version, and uv takes the
+        first that it finds: then it is run again, with the registry alone."""
+        try:
+            return self.run(arguments, on_progress, self.with_index(index))
+        except InstallFailed as error:
+            can_retry = self.places and not self.is_offline and "--no-index" not in arguments
+            if error.mismatch is None or not can_retry:
+                raise
+            try:
+                uv = Uv(self._program, self.descriptors, registry_alone(self._environ))
+                return uv.run(arguments, on_progress, uv.with_index(index))
+            except (InstallFailed, UserError):
+                raise error from None
 
     def run(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ from orchestrator.errors import UserError
 #: Later ones win, as in pip.
 _SECTIONS: Final = ("global", "install")
 _NO_CONFIGURATION: Final = os.devnull
+#: uv's settings for where packages come from besides the one index.
+_FURTHER_PLACES: Final = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
+_INDEXES: Final = ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
 
 
 class UvSettings(NamedTuple):
@@ -39,6 +43,35 @@ def uv_settings(environ: Mapping[str, str] = os.environ) -> UvSettings:
     return UvSettings(
         {name: value for name, value in variables.items() if name not in environ}, arguments
     )
+
+
+def registry_alone(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """An environment in which uv asks one index only: the registry, or the mirror that the user
+    has set for it. Folders of wheels, further indexes and configuration files are left out.
+    Raises `UserError` if the index is a folder itself."""
+    variables = {**environ, **uv_settings(environ).variables}
+    for name in (*_FURTHER_PLACES, "UV_CONFIG_FILE", "UV_NO_INDEX"):
+        variables.pop(name, None)
+    for name in _INDEXES:
+        if not variables.get(name, "https:").startswith(("https:", "http:")):
+            raise UserError(
+                f"the package index is a folder: {variables[name]}",
+                "unset PIP_INDEX_URL, UV_DEFAULT_INDEX and UV_INDEX_URL, or name a mirror",
+            )
+    pip = {name for name in variables if name.startswith("PIP_")}
+    kept = {name: value for name, value in variables.items() if name not in pip}
+    return {**kept, "PIP_CONFIG_FILE": _NO_CONFIGURATION, "UV_NO_CONFIG": "1"}
+
+
+def further_places(environ: Mapping[str, str]) -> list[str]:
+    """Where uv looks besides the one index, in an environment that is meant for uv; without
+    the passwords of addresses."""
+    places = [place for name in _FURTHER_PLACES for place in _split(environ.get(name, ""))]
+    return [re.sub(r"//[^/@]*@", "//", place) for place in places]
+
+
+def _split(places: str) -> list[str]:
+    return places.replace(",", " ").split()
 
 
 def pip_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -100,7 +100,8 @@ class Builder:
     def _make(self) -> None:
         interpreter = self._uv.find_python(self._plan.release.pythons)
         self._say(f"making {self._plan.path} with {interpreter or 'a Python that uv fetches'}")
-        self._run(venv_command(self._plan, interpreter))
+        command = venv_command(self._plan, interpreter)
+        self._log(command, lambda: self._uv.run(command, self._progress))
 
     def _make_with_conda(self, conda: Conda) -> None:
         name, version = self._plan.name, self._plan.release.pythons[0]
@@ -120,15 +121,16 @@ class Builder:
         file = requirements_file(self._plan, number)
         file.write_text(installation.requirements)
         command = install_command(self._plan, self._uv, installation, file)
-        self._run(command, self._uv.with_index(installation.index))
+        self._log(command, lambda: self._uv.install(command, self._progress, installation.index))
 
-    def _run(self, arguments: list[str], variables: dict[str, str] | None = None) -> None:
+    def _log(self, command: list[str], run: Callable[[], str]) -> None:
+        """Run uv, and write down what it says. Raises `UserError`."""
         try:
-            output = self._uv.run(arguments, self._progress, variables)
+            output = run()
         except InstallFailed as error:
-            self._say(f"uv {' '.join(arguments[:2])} failed")
+            self._say(f"uv {' '.join(command[:2])} failed")
             _append(self._plan.log, error.output)
-            raise _failure(self._plan, error) from None
+            raise _failure(self._plan, self._uv, error) from None
         _append(self._plan.log, output)
 
     def _complete(self, proof: Proof) -> Environment:
@@ -161,7 +163,9 @@ def venv_command(plan: SetupPlan, interpreter: Path | None) -> list[str]:
 def install_command(
     plan: SetupPlan, uv: Uv, installation: Installation, requirements: Path
 ) -> list[str]:
-    options = ["--python", str(python_of(plan)), *uv.arguments, *installation.arguments]
+    # uv takes no flag twice, and who installs from a wheelhouse may have set PIP_NO_INDEX too.
+    arguments = [each for each in installation.arguments if each not in uv.arguments]
+    options = ["--python", str(python_of(plan)), *uv.arguments, *arguments]
     return ["pip", "install", *options, "-r", str(requirements)]
 
 
@@ -197,9 +201,12 @@ def _require_fit(checks: list[Check], say: Say, force: bool) -> None:
         )
 
 
-def _failure(plan: SetupPlan, error: InstallFailed) -> UserError:
+def _failure(plan: SetupPlan, uv: Uv, error: InstallFailed) -> UserError:
+    name = str(plan.release.lock_path.relative_to(ROOT)) if plan.release.lock else "REQUIREMENTS"
+    if error.mismatch:
+        places = [str(plan.wheelhouse)] if plan.wheelhouse else uv.places
+        return error.mismatch.error(name, places)
     causes = "".join(f"\n  | {line}" for line in error.causes)
-    name = plan.release.lock_path.relative_to(ROOT) if plan.release.lock else "REQUIREMENTS"
     return UserError(
         f"`{plan.name}` could not be made:{causes}",
         "without a network, set PIP_INDEX_URL to a mirror or give `--wheelhouse DIR`; where there "

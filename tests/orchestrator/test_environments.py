@@ -134,7 +134,11 @@ def test_warnings_of_the_declaration_are_said(ew: Installation) -> None:
 
 def test_a_forged_wheel_is_refused(ew: Installation) -> None:
     make_wheel(ew.wheels, "tiny", "1.0", {"tiny.py": "VERSION = 'forged'"})
-    assert "hash" in ew.fail("setup", "--engine", "tiny").lower()
+    for options in ([], ["--wheelhouse", str(ew.wheels)]):
+        said = ew.fail("setup", "--engine", "tiny", *options)
+        assert "a file came for tiny==1.0 that is not the one in deploy/engines/tiny-1.0.l" in said
+        assert f"look for a build of your own in {ew.wheels}" in said
+        assert "network" not in said
 
 
 def test_without_a_network_it_says_what_to_do(ew: Installation) -> None:

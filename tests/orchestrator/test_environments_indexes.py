@@ -11,27 +11,32 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.environments.pip_settings import uv_settings
+from orchestrator.environments.lock_file import normalised, read_lock
+from orchestrator.environments.pip_settings import further_places, registry_alone, uv_settings
 from orchestrator.errors import UserError
 from tests.orchestrator.installation import Installation
 from tests.tiny_wheels import make_wheel
 
 
 class Index:
-    """A package index on loopback; `asked` are the paths that were asked for."""
+    """A package index on loopback, or only its files; `asked` are the paths that were asked for."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, serve: bool = True) -> None:
         self.directory = directory
         self.asked: list[str] = []
+        if serve:
+            self._serve()
+
+    def _serve(self) -> None:
         handler = functools.partial(_Handler, self)
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/simple"
         threading.Thread(target=self.server.serve_forever).start()
 
-    def add(self, name: str, version: str) -> str:
+    def add(self, name: str, version: str, files: dict[str, str] | None = None) -> str:
         """Put a package there. Answers its entry in a lock."""
-        project = self.directory / "simple" / name
-        entry = make_wheel(project, name, version)
+        project = self.directory / "simple" / normalised(name)
+        entry = make_wheel(project, name, version, files)
         wheel = f"{name}-{version}-py3-none-any.whl"
         (project / "index.html").write_text(f'<a href="{wheel}">{wheel}</a>')
         return entry
@@ -81,6 +86,64 @@ def test_an_index_that_does_not_answer_is_done_without(ew: Installation) -> None
     lock.write_text(lock.read_text() + make_wheel(ew.wheels, "special", "1.0"))
     ew.run("setup", "--engine", "tiny")
     assert list(ew.env("ew-tiny").glob("lib/*/site-packages/special.py"))
+
+
+@pytest.mark.parametrize("place", ["PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"])
+def test_a_build_of_ones_own_does_not_stand_in_the_way(
+    ew: Installation, index: Index, tmp_path: Path, place: str
+) -> None:
+    """uv takes it for the locked file, and would give up at its hash."""
+    ew.declare()
+    lock = ew.root / "deploy/engines/tiny-1.0.lock"
+    for pin in read_lock(lock).pins():
+        index.add(pin.name, pin.version)
+    own = Index(tmp_path / "own", serve=False)
+    own.add("tiny", "1.0", {"tiny.py": "VERSION = 'our own'"})
+    del ew.environment["PIP_NO_INDEX"], ew.environment["PIP_FIND_LINKS"]
+    ew.environment["PIP_INDEX_URL"] = index.url
+    links = own.directory / "simple"
+    ew.environment[place] = str(links / "tiny") if place == "PIP_FIND_LINKS" else links.as_uri()
+    ew.run("setup", "--engine", "tiny")
+    (module,) = ew.env("ew-tiny").glob("lib/*/site-packages/tiny.py")
+    assert "our own" not in module.read_text()
+
+
+def test_locks_are_made_from_one_registry_alone(tmp_path: Path) -> None:
+    file = tmp_path / ".config/pip/pip.conf"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "[global]\nindex-url = https://mirror.test\nextra-index-url = file:///own\n"
+        "find-links = /wheels\ncert = /ca.pem\n"
+    )
+    environ = {
+        "HOME": str(tmp_path),
+        "PIP_FIND_LINKS": "/more",
+        "UV_FIND_LINKS": "/yet/more",
+        "UV_INDEX": "file:///uv",
+        "UV_EXTRA_INDEX_URL": "file:///old",
+        "UV_CONFIG_FILE": "/uv.toml",
+    }
+    alone = registry_alone(environ)
+    assert further_places(alone | uv_settings(alone).variables) == []
+    assert alone == {
+        "HOME": str(tmp_path),
+        "PIP_CONFIG_FILE": os.devnull,
+        "SSL_CERT_FILE": "/ca.pem",
+        "UV_DEFAULT_INDEX": "https://mirror.test",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_NO_CONFIG": "1",
+    }
+
+
+@pytest.mark.parametrize("index", ["file:///own", "/own"])
+def test_a_folder_is_no_registry(index: str) -> None:
+    with pytest.raises(UserError, match=f"the package index is a folder: {index}"):
+        registry_alone({"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": index})
+
+
+def test_a_place_is_named_without_its_password() -> None:
+    environ = {"UV_INDEX": "https://user:secret@one.test/simple", "UV_FIND_LINKS": "/a,/b"}
+    assert further_places(environ) == ["https://one.test/simple", "/a", "/b"]
 
 
 def test_pips_variables_are_passed_on() -> None:
