@@ -39,8 +39,10 @@ class Release:
     why_no_lock: str = ""
     #: Packages that come from an index of their own.
     indexes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    #: SHA-256 of the wheels of such a package, by Python and machine.
+    #: SHA-256 of the wheels of such a package, by the tags of their file names.
     hashes: dict[str, dict[str, str]] = field(default_factory=dict)
+    #: Packages of which a lock may have a pre-release, each with the reason.
+    prereleases: dict[str, str] = field(default_factory=dict)
     #: Checks of `orchestrator.preflight` beyond those that every engine needs.
     needs: tuple[str, ...] = ()
     #: The oldest CUDA version that the driver must support.
