@@ -15,7 +15,7 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient
-from contract.bus.replies import KEEP_MS, ReplyStream, read_frames
+from contract.bus.replies import KEEP_MS, ReplyStream, entry_order, read_frames
 from contract.messages import ErrorCode, Letter
 from gateway.cancelling import Canceller
 from gateway.errors import ApiError
@@ -187,7 +187,7 @@ class Dispatcher:
             self._kept.popleft()
         firsts = [reply.first for reply in self._replies.values()]
         firsts += [first for _, first in self._kept]
-        return min(firsts, key=_order, default=self.last)
+        return min(firsts, key=entry_order, default=self.last)
 
     def stop(self) -> None:
         """Ask the reader to end, within a second or so."""
@@ -220,9 +220,3 @@ class Dispatcher:
         if frames:
             self.hand_out([letter for _, letters in frames for letter in letters])
             self.last = frames[-1][0]
-
-
-def _order(entry: str) -> tuple[int, int]:
-    """Entry ids are milliseconds and a number."""
-    ms, _, number = entry.partition("-")
-    return int(ms), int(number or 0)

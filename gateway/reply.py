@@ -78,6 +78,11 @@ class Reply:
         self._told_at = 0.0
 
     @property
+    def key_id(self) -> str:
+        """The API key of whoever asks."""
+        return self._exchange.key.id if self._exchange.key else ""
+
+    @property
     def request_id(self) -> str:
         return self._exchange.request_id
 

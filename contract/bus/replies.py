@@ -21,6 +21,12 @@ def reply_key(gateway: str) -> str:
     return f"ew:out:{gateway}"
 
 
+def entry_order(entry: str) -> tuple[int, int]:
+    """Entry ids are milliseconds and a number."""
+    ms, _, number = entry.partition("-")
+    return int(ms), int(number or 0)
+
+
 class ReplyStream:
     """The frames for one gateway process."""
 

@@ -144,9 +144,10 @@ async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
         yield connected
 
 
-def client_of(gateway: Gateway) -> httpx.AsyncClient:
+def client_of(gateway: Gateway, connections: int = 100) -> httpx.AsyncClient:
     headers = {"X-API-Key": gateway.key.text}
-    return httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30)
+    limits = httpx.Limits(max_connections=connections + 1)
+    return httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30, limits=limits)
 
 
 @pytest.fixture

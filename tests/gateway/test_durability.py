@@ -462,3 +462,48 @@ async def _two_beats(db: Any) -> None:
         while dict(await db.zrange(f"ew:{{{GATEWAYS}}}:leases", 0, -1, withscores=True)) == before:
             assert time.monotonic() < deadline, "no gateway beats"
             await asyncio.sleep(0.05)
+
+
+async def test_one_reader_serves_all_who_come_back_for_a_dead_gateways_answers(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    first = new_gateway(own_valkey.url)
+    second = new_gateway(own_valkey.url, first.key)
+    keys = [f"k{number}" for number in range(100)]
+    asks = {key: {**ASK, "prompt": key} for key in keys}
+    async with ScriptedWorker(own_valkey.url, "m") as worker:
+        worker.slots = len(keys)
+        async with client_of(first, connections=len(keys)) as doomed:
+            lost = [
+                asyncio.create_task(collect(doomed, STREAM, asks[key], idempotency_key=key))
+                for key in keys
+            ]
+            attempts = [await worker.start() for _ in keys]
+            for attempt in attempts:
+                await worker.delta(attempt, "a", "b")
+            first.kill()
+            for reading in lost:
+                with pytest.raises(httpx.TransportError):
+                    await reading
+        before = await _blocked_clients(worker.db)
+        async with client_of(second, connections=len(keys)) as client:
+            back = [
+                asyncio.create_task(
+                    collect(client, STREAM, asks[key], idempotency_key=key, last_event_id="0")
+                )
+                for key in keys
+            ]
+            again = asyncio.create_task(collect(client, STREAM, asks["k7"], idempotency_key="k7"))
+            for attempt in attempts:
+                await worker.delta(attempt, "c")
+            assert await _blocked_clients(worker.db) <= before + 1
+            for attempt in attempts:
+                await worker.done(attempt)
+            assert [texts_of(await reading) for reading in back] == ["bc"] * len(keys)
+            assert texts_of(await again) == "abc"
+
+
+async def _blocked_clients(db: Any) -> int:
+    """How many connections read from streams."""
+    clients = await db.client_list()
+    return sum(each["cmd"] == "xread" for each in clients)
