@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Final, TextIO
 
-_CODES: Final = {"red": "31", "green": "32", "yellow": "33", "dim": "2", "bold": "1"}
+_CODES: Final = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
 
 
 def styled(text: str, style: str, stream: TextIO) -> str:

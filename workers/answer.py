@@ -24,6 +24,9 @@ class Answer:
         "_published",
         "attempt",
         "has_spoken",
+        "pieces",
+        "prompt_counted",
+        "prompt_tokens",
         "seq",
         "tokens",
     )
@@ -34,6 +37,10 @@ class Answer:
         #: All tokens of the answer so far, also those of earlier attempts.
         self.tokens = 0
         self.has_spoken = False
+        #: How long its prompt is, as far as known, and how much of that has been counted.
+        self.prompt_tokens = self.prompt_counted = 0
+        #: Pieces of text that were counted as a token each.
+        self.pieces = 0
         #: By choice: tokens whose text has not come yet.
         self._pending: dict[int, bytes] = {}
         self._published: tuple[int, ...] = ()

@@ -59,6 +59,8 @@ class Outbox:
         self.worker = worker
         self.load = EngineLoad()
         self.jobs_total = 0
+        #: Tokens count when the engine has read or generated them, not when an answer ends: a
+        #: rate is seen while it runs, and what fails or is cancelled counts, too.
         self.prompt_tokens_total = 0
         self.generated_tokens_total = 0
         self.fenced_total = 0
@@ -131,6 +133,9 @@ class Outbox:
         answer = self._answers.get(job_id)
         if answer is None:
             return
+        self.generated_tokens_total += len(token_ids)
+        if not answer.prompt_counted:
+            self._count_prompt(answer)
         seq = answer.seq
         try:
             said = answer.say(text, token_ids, index, logprobs)
@@ -160,9 +165,25 @@ class Outbox:
             return
         if completion_tokens is not None:
             answer.tokens = completion_tokens
-        self.prompt_tokens_total += prompt_tokens
+            self.generated_tokens_total += max(0, completion_tokens - answer.pieces)
+        answer.prompt_tokens = prompt_tokens
+        self._count_prompt(answer)
         event = Done(finish_reasons, prompt_tokens, answer.tokens, cached_tokens, pseudo_streamed)
         self._end(answer, event, "cancelled" if "cancelled" in finish_reasons else "done")
+
+    def expect(self, job_id: str, prompt_tokens: int) -> None:
+        """How long the prompt is that the engine will have read with its first token."""
+        answer = self._answers.get(job_id)
+        if answer is not None:
+            answer.prompt_tokens = prompt_tokens
+
+    def count_piece(self, job_id: str) -> None:
+        """A piece of text came from an engine that knows no token ids: it counts as a token until
+        the answer's end says how many there were."""
+        answer = self._answers.get(job_id)
+        if answer is not None:
+            answer.pieces += 1
+            self.generated_tokens_total += 1
 
     def failed(
         self, job_id: str, code: ErrorCode, message: str, *, retryable: bool = False
@@ -273,8 +294,11 @@ class Outbox:
         del self._answers[answer.attempt.job.id]
         self._ended.append((answer.attempt, state))
         self.jobs_total += 1
-        self.generated_tokens_total += answer.tokens
         self.freed.set()
+
+    def _count_prompt(self, answer: Answer) -> None:
+        self.prompt_tokens_total += answer.prompt_tokens - answer.prompt_counted
+        answer.prompt_counted = answer.prompt_tokens
 
     def _diverged(self, job_id: str) -> None:
         message = "the answer's worker was lost and the answer could not be continued"

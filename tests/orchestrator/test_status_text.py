@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+import pytest
+
 from contract.messages import State
 from orchestrator.diagnosis import Problem
 from orchestrator.status import (
@@ -111,3 +113,25 @@ def test_old_figures_are_called_old() -> None:
 def test_redis_that_does_not_answer_says_so() -> None:
     silent = RedisStatus(State.FAILED, False, NOW, stage="Connection refused")
     assert "redis       failed   Connection refused" in text_of(status(redis=silent))
+
+
+class Terminal(io.StringIO):
+    """A stream that takes colours."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_has_its_colour(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    everything = status(
+        gateway=GatewayStatus(state, "http://127.0.0.1:8080", NOW - 60),
+        redis=RedisStatus(state, True, NOW - 60),
+        models=[ModelStatus("m", state, 0, 0, 0.0, [worker(state=state)])],
+    )
+    text = "\n".join(StatusText(Terminal()).lines(everything, NOW))
+    coloured = [line for line in text.splitlines() if f"m{state.value}" in line]
+    # The supervisor's own state is always ready.
+    assert len(coloured) == 3 + (state is State.READY)

@@ -494,3 +494,43 @@ async def test_totals_grow_with_each_answer(office: Office) -> None:
         outbox.done(job_id, ("stop",), prompt_tokens=4)
     totals = (outbox.jobs_total, outbox.prompt_tokens_total, outbox.generated_tokens_total)
     assert totals == (2, 8, 6)
+
+
+async def test_tokens_count_while_their_answer_runs(office: Office) -> None:
+    outbox = office.outbox
+    await office.begin("a")
+    outbox.expect("a", 4)
+    assert (outbox.prompt_tokens_total, outbox.generated_tokens_total) == (0, 0)
+    say(outbox, "a", 0, 3)
+    assert (outbox.prompt_tokens_total, outbox.generated_tokens_total) == (4, 3)
+    say(outbox, "a", 3, 5)
+    outbox.done("a", ("stop",), prompt_tokens=4)
+    assert (outbox.prompt_tokens_total, outbox.generated_tokens_total) == (4, 5)
+
+
+async def test_what_fails_or_is_cancelled_counts_as_far_as_it_came(office: Office) -> None:
+    outbox = office.outbox
+    for job_id in "abc":
+        await office.begin(job_id)
+        outbox.expect(job_id, 10)
+    say(outbox, "a", 0, 3)
+    outbox.failed("a", ErrorCode.ENGINE_FAILED, "scripted")
+    say(outbox, "b", 0, 2)
+    outbox.settle("b", "cancelled")
+    outbox.failed("c", ErrorCode.ENGINE_FAILED, "before its first token")
+    assert (outbox.prompt_tokens_total, outbox.generated_tokens_total) == (20, 5)
+
+
+@pytest.mark.parametrize(("pieces", "tokens", "counted"), [(3, 7, 7), (3, 3, 3), (3, 2, 3)])
+async def test_pieces_stand_for_tokens_until_their_number_is_known(
+    office: Office, pieces: int, tokens: int, counted: int
+) -> None:
+    """A counter never goes back, even where one token came in two pieces."""
+    outbox = office.outbox
+    await office.begin("a")
+    for _ in range(pieces):
+        outbox.delta("a", "x", ())
+        outbox.count_piece("a")
+    assert outbox.generated_tokens_total == pieces
+    outbox.done("a", ("stop",), prompt_tokens=4, completion_tokens=tokens)
+    assert (outbox.prompt_tokens_total, outbox.generated_tokens_total) == (4, counted)

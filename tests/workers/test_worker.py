@@ -548,14 +548,15 @@ async def test_the_heartbeat_says_how_it_is(desk: Desk) -> None:
         await desk.ended(ids)
         running = await desk.ask(100_000)
         await desk.saw_tokens([running], 1)
-        worker.pulse.beat_now()
         beat_seen: Heartbeat | None = None
-        while beat_seen is None or beat_seen.running != 1:
+        # Three tokens each of two answers, and those of the one that runs.
+        while beat_seen is None or beat_seen.running != 1 or beat_seen.generated_tokens_total <= 6:
+            worker.pulse.beat_now()
             await asyncio.sleep(0.02)
             (body,) = await Heartbeats(desk.db, desk.queue.model).alive()
             beat_seen = msgspec.msgpack.decode(body, type=Heartbeat)
         assert (beat_seen.slots, beat_seen.state.value, beat_seen.engine) == (5, "ready", "mock")
-        assert (beat_seen.jobs_total, beat_seen.generated_tokens_total) == (2, 6)
+        assert beat_seen.jobs_total == 2
         assert beat_seen.kv_cache_usage == 0.2
 
 

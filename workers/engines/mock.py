@@ -104,6 +104,7 @@ class MockEngine:
         if keep >= min(wanted, room):
             self._outbox.done(job.id, ("length",), prompt_tokens)
             return
+        self._outbox.expect(job.id, prompt_tokens)
         self._running[job.id] = _Running(
             job,
             script,

@@ -209,6 +209,7 @@ class OpenAiEngine:
             if text or logprobs:
                 self._outbox.delta(stream.job.id, text, (), choice.index, logprobs)
                 stream.pieces += 1
+                self._outbox.count_piece(stream.job.id)
             if text or logprobs or choice.thinks:
                 stream.spoke = True
                 stream.overdue_at = time.monotonic() + self._settings.token_gap_timeout_s

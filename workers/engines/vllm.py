@@ -93,6 +93,7 @@ class VllmEngine:
         if max_tokens <= 0:
             self._outbox.done(job.id, ("length",), len(prompt_ids))
             return
+        self._outbox.expect(job.id, len(prompt_ids))
         params = self._sampling_params(job.sampling, max_tokens, len(emitted))
         try:
             collector = await self._running().add_request(

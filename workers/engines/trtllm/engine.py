@@ -76,6 +76,7 @@ class TrtllmEngine:
         if max_tokens <= 0:
             self._outbox.done(job.id, ("length",), len(prompt_ids))
             return
+        self._outbox.expect(job.id, len(prompt_ids))
         inputs = prompt_ids + emitted
         stops = StopStrings(job.sampling.stop)
         choices = [Choice(inputs, stops, self._prompts.decode) for _ in range(job.sampling.n)]
