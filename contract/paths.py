@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -32,19 +34,30 @@ def keys_path() -> Path:
 
 
 def run_dir() -> Path:
-    """A private directory (0700) for sockets, made if missing: in the state directory, or in
-    the system's runtime directory where that path would be too long for a socket.
+    """The private directory for sockets: in the state directory, or in the system's runtime
+    directory where that path would be too long for a socket. There may be none yet.
 
-    Raises `PermissionError` if somebody else owns it.
+    Raises `PermissionError` if somebody else owns it, `OSError`.
     """
     path = state_dir() / "run"
     if len(os.fsencode(path)) > _LONGEST_SOCKET_DIR:
         digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
         parent = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108 - ownership is checked
         path = Path(parent) / f"ew-{os.getuid()}-{digest}"
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return path
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
+        reason = "belongs to somebody else; set EW_STATE_DIR elsewhere"
+        raise PermissionError(errno.EPERM, reason, str(path))
+    return path
+
+
+def make_run_dir() -> Path:
+    """The same, made if missing, and closed (0700) to everybody else. Raises `OSError`."""
+    path = run_dir()
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = path.lstat()
-    if status.st_uid != os.getuid() or not path.is_dir() or path.is_symlink():
-        raise PermissionError(f"{path} belongs to somebody else; set EW_STATE_DIR elsewhere")
-    path.chmod(0o700)
+    # Whoever made it first may have had time to make it theirs.
+    run_dir().chmod(0o700)
     return path

@@ -8,7 +8,7 @@ import os
 import sys
 
 from contract.logs import configure_logging
-from contract.paths import run_dir
+from contract.paths import make_run_dir
 from orchestrator.lock import Lock
 from orchestrator.process import Identity
 from orchestrator.process_table import boot_id, read_entry
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def main() -> int:
     """Supervise until everything is stopped. Leaves at once if another supervisor is there."""
     configure_logging("supervisor")
-    lock = Lock(run_dir() / "supervisor.lock")
+    lock = Lock(make_run_dir() / "supervisor.lock")
     if not lock.acquire():
         log.info("another supervisor is there")
         return 0

@@ -11,10 +11,11 @@ from orchestrator import control
 from orchestrator.control import Answer, Follow, Start, Stop
 from orchestrator.environments.progress import Progress
 from orchestrator.errors import UserError
+from orchestrator.reach import has_unfinished_run, is_running
 from orchestrator.shutdown import shut_down
 from orchestrator.stages import Stages, explain_failures
 from orchestrator.startup import check_redis, start_and_wait
-from orchestrator.summon import has_unfinished_run, is_running, summon_supervisor
+from orchestrator.summon import summon_supervisor
 from orchestrator.terminal import say
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from contract.messages import State
-from orchestrator.control import Connection, Finished, Outcome, Progress
+from orchestrator.control import Finished, Outcome, Progress
+from orchestrator.control_server import Connection
 from orchestrator.diagnosis import Problem
 from orchestrator.unit import Unit
 from orchestrator.wanted import VALKEY

@@ -6,8 +6,8 @@ from contract.messages import State
 from orchestrator.control import Load, Pin, Unload
 from orchestrator.environments.progress import Progress
 from orchestrator.errors import UserError
+from orchestrator.reach import reach_supervisor
 from orchestrator.stages import Stages, explain_failures, follow_to_the_end
-from orchestrator.summon import reach_supervisor
 
 
 def change_residency(request: Load | Unload | Pin) -> bool:

@@ -9,8 +9,8 @@ from typing import Final
 from orchestrator.control import Control, Stop
 from orchestrator.environments.progress import Progress
 from orchestrator.errors import UserError
+from orchestrator.reach import has_unfinished_run, reach_supervisor
 from orchestrator.stages import Stages, follow_to_the_end
-from orchestrator.summon import has_unfinished_run, reach_supervisor, summon_supervisor
 from orchestrator.terminal import say
 
 _SUPERVISOR_LEAVES_WITHIN_S: Final = 10.0
@@ -30,6 +30,9 @@ def _reach() -> Control | None:
     """The supervisor; one whose processes outlived it gets a successor, which can end them."""
     control = reach_supervisor()
     if control is None and has_unfinished_run():
+        # Starting processes takes more imports than a stop needs otherwise.
+        from orchestrator.summon import summon_supervisor
+
         control = summon_supervisor()
     return control
 

@@ -58,7 +58,7 @@ class StatusText:
     def _supervisor(self, supervisor: SupervisorStatus, age_s: float, now: float) -> Iterator[str]:
         if not supervisor.alive:
             gone = f"the supervisor (pid {supervisor.pid}) is gone"
-            yield self._style("red", f"{gone}; a new one takes over what is left:")
+            yield self._style("red", f"{gone}; `./ew start` takes over what is left:")
             return
         up = duration(now - supervisor.since_unix_s)
         yield f"supervisor  {self._state(State.READY)} pid {supervisor.pid}, up {up}"

@@ -1,4 +1,4 @@
-"""Reaching the supervisor from the command line, and bringing one to life."""
+"""Bringing a supervisor to life."""
 
 from __future__ import annotations
 
@@ -7,27 +7,14 @@ import sys
 import time
 from typing import Final
 
-from contract.paths import ROOT, logs_dir, run_dir, state_dir
+from contract.paths import ROOT, logs_dir, state_dir
 from orchestrator.control import Control
 from orchestrator.diagnosis import read_tail
 from orchestrator.errors import UserError
 from orchestrator.process import Command, detach, open_log
+from orchestrator.reach import reach_supervisor
 
 _APPEARS_WITHIN_S: Final = 20.0
-
-
-def reach_supervisor() -> Control | None:
-    """A connection to the supervisor that runs, if one does."""
-    control = Control()
-    return control if control.connect() else None
-
-
-def is_running() -> bool:
-    control = reach_supervisor()
-    if control is None:
-        return False
-    with control:
-        return True
 
 
 def summon_supervisor() -> Control:
@@ -75,11 +62,6 @@ def _has_failed(pid: int) -> bool:
     except ChildProcessError:
         return False
     return ended == pid and status != 0
-
-
-def has_unfinished_run() -> bool:
-    """Whether a supervisor has left processes to take over."""
-    return (run_dir() / "processes.json").exists()
 
 
 def _absence(log_start: int) -> UserError:

@@ -19,8 +19,6 @@ from contract.messages import State
 from contract.ports import free_port
 from contract.tasks import cancel_and_wait
 from orchestrator.control import (
-    Connection,
-    ControlServer,
     Finished,
     Follow,
     Load,
@@ -31,6 +29,7 @@ from orchestrator.control import (
     Stop,
     Unload,
 )
+from orchestrator.control_server import Connection, ControlServer
 from orchestrator.errors import UserError
 from orchestrator.fleet import Exited, Fleet
 from orchestrator.launch import Launcher

@@ -36,8 +36,9 @@ def chat(
     """
     options = {"modelId": model, "maxTokens": max_tokens, "temperature": temperature}
     given = {name: value for name, value in options.items() if value is not None}
+    url = gateway_url()
     with _api_key(model) as key:
-        conversation = _Conversation(Gateway(gateway_url(), key), given, system)
+        conversation = _Conversation(Gateway(url, key), given, system)
         if sys.stdin.isatty():
             _converse(conversation)
         else:

@@ -9,7 +9,6 @@ from typing import Annotated
 import msgspec
 import typer
 
-from contract.paths import run_dir
 from orchestrator.errors import UserError
 from orchestrator.last_seen import is_supervised, without_the_dead
 from orchestrator.status import Status, read_status
@@ -33,15 +32,10 @@ def status(
 
 
 def _current() -> Status:
-    """What the supervisor wrote last. If it is gone, a successor is called for what it left."""
+    """What the supervisor wrote last, as far as it still is so."""
     current = read_status()
     if current.supervisor is None or is_supervised(current):
         return current
-    if (run_dir() / "processes.json").exists():
-        # Starting processes takes more imports than showing a status may wait for.
-        from orchestrator.summon import spawn_supervisor
-
-        spawn_supervisor()
     return without_the_dead(current)
 
 

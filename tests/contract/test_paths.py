@@ -50,7 +50,7 @@ def test_variables_say_where_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_the_directory_for_sockets_is_private_whatever_the_umask(state: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        assert stat.S_IMODE(paths.run_dir().stat().st_mode) == 0o700
+        assert stat.S_IMODE(paths.make_run_dir().stat().st_mode) == 0o700
     finally:
         os.umask(before)
 
@@ -58,7 +58,7 @@ def test_the_directory_for_sockets_is_private_whatever_the_umask(state: Path, um
 def test_a_directory_for_sockets_that_others_may_enter_is_closed(state: Path) -> None:
     (state / "run").mkdir(parents=True)
     (state / "run").chmod(0o755)
-    assert stat.S_IMODE(paths.run_dir().stat().st_mode) == 0o700
+    assert stat.S_IMODE(paths.make_run_dir().stat().st_mode) == 0o700
 
 
 def test_sockets_of_a_state_directory_with_a_long_path_lie_elsewhere(
@@ -69,7 +69,7 @@ def test_sockets_of_a_state_directory_with_a_long_path_lie_elsewhere(
     found = []
     for name in ("x" * 100, "y" * 100):
         monkeypatch.setenv("EW_STATE_DIR", str(tmp_path / name))
-        found.append(paths.run_dir())
+        found.append(paths.make_run_dir())
     assert found[0] != found[1]
     assert {path.parent for path in found} == {Path(runtime)}
     with socket.socket(socket.AF_UNIX) as server:
@@ -78,10 +78,10 @@ def test_sockets_of_a_state_directory_with_a_long_path_lie_elsewhere(
 
 
 def test_somebody_elses_directory_is_refused(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths.run_dir()
+    paths.make_run_dir()
     monkeypatch.setattr(os, "getuid", lambda: (state / "run").stat().st_uid + 1)
     with pytest.raises(PermissionError, match="belongs to somebody else; set EW_STATE_DIR"):
-        paths.run_dir()
+        paths.make_run_dir()
 
 
 def test_a_link_in_place_of_the_directory_is_refused(state: Path) -> None:
@@ -90,5 +90,10 @@ def test_a_link_in_place_of_the_directory_is_refused(state: Path) -> None:
     elsewhere.chmod(0o755)
     (state / "run").symlink_to(elsewhere)
     with pytest.raises(PermissionError):
-        paths.run_dir()
+        paths.make_run_dir()
     assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o755
+
+
+def test_looking_for_the_directory_makes_nothing(state: Path) -> None:
+    assert paths.run_dir() == state / "run"
+    assert not state.exists()

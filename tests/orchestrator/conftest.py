@@ -20,8 +20,9 @@ from contract.paths import run_dir
 from orchestrator.control import Answer, Finished, Outcome, Refused, Start, Stop
 from orchestrator.process import ROOT_VARIABLE, kill_strays
 from orchestrator.process_table import Entry, read_entry, read_environment, read_table
+from orchestrator.reach import is_running, reach_supervisor
 from orchestrator.status import Status, WorkerStatus, read_status
-from orchestrator.summon import is_running, reach_supervisor, summon_supervisor
+from orchestrator.summon import summon_supervisor
 from orchestrator.wanted import WantedGateway, WantedWorker
 from tests.orchestrator.terminal import Terminal
 

@@ -20,7 +20,7 @@ from contract.messages import State
 from contract.paths import ROOT
 from orchestrator.process_table import read_environment
 from orchestrator.status import GpuStatus, ModelStatus, WorkerStatus, read_status
-from orchestrator.summon import is_running
+from orchestrator.reach import is_running
 from tests.conftest import wait_until
 from tests.orchestrator.terminal import Result, Terminal
 

@@ -33,7 +33,20 @@ def test_the_table_of_commands_says_what_their_docstrings_say(name: str) -> None
     assert text.splitlines()[0] == COMMANDS[name]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["status"], ["status", "--json"], ["stauts"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["status"],
+        ["status", "--json"],
+        ["stauts"],
+        ["keys", "list"],
+        ["keys", "add", "--name", "alice", "--expires", "30d"],
+        ["logs", "-n", "3"],
+        ["stop"],
+        ["stop", "demo", "--now"],
+    ],
+)
 def test_what_must_feel_instant_imports_nothing_heavy(
     arguments: list[str], host: Host, terminal: Terminal
 ) -> None:

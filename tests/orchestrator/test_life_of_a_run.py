@@ -16,7 +16,7 @@ import pexpect
 import pytest
 
 from contract.paths import run_dir
-from orchestrator.summon import is_running
+from orchestrator.reach import is_running
 from tests.orchestrator.conftest import Host, eventually, is_alive
 from tests.orchestrator.terminal import Terminal
 
@@ -183,7 +183,7 @@ def test_a_taken_port_is_one_line_with_its_owner(host: Host, terminal: Terminal)
     assert host.processes() == []
 
 
-def test_status_says_that_the_supervisor_is_gone_and_calls_another(
+def test_status_says_that_the_supervisor_is_gone_and_changes_nothing(
     host: Host, terminal: Terminal
 ) -> None:
     terminal.configure(demo={})
@@ -192,10 +192,12 @@ def test_status_says_that_the_supervisor_is_gone_and_calls_another(
     gone = host.supervisor_pid()
     host.kill_supervisor()
     status = terminal.run("status")
-    assert f"the supervisor (pid {gone}) is gone" in status.out
+    assert f"the supervisor (pid {gone}) is gone; `./ew start` takes over" in status.out
     assert "demo-0      ready" in status.out
-    eventually(lambda: f"pid {gone}" not in terminal.run("status").out)
+    assert not is_running()
+    assert terminal.run("start").code == 0
     assert host.find_worker("demo-0").pid == worker.pid
+    assert host.supervisor_pid() != gone
 
 
 def test_status_is_right_when_a_worker_died_with_nobody_watching(
