@@ -19,8 +19,8 @@ from contract.keys import make_key
 from contract.messages import State
 from contract.paths import ROOT
 from orchestrator.process_table import read_environment
-from orchestrator.status import GpuStatus, ModelStatus, WorkerStatus, read_status
 from orchestrator.reach import is_running
+from orchestrator.status import GpuStatus, ModelStatus, WorkerStatus, read_status
 from tests.conftest import wait_until
 from tests.orchestrator.terminal import Result, Terminal
 

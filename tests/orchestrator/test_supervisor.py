@@ -23,8 +23,8 @@ from orchestrator import runfile
 from orchestrator.control import Finished, Follow, Progress, Refused, Start
 from orchestrator.process import ROOT_VARIABLE
 from orchestrator.process_table import read_table
-from orchestrator.status import status_path
 from orchestrator.reach import is_running
+from orchestrator.status import status_path
 from orchestrator.summon import summon_supervisor
 from orchestrator.valkey import embedded_url
 from orchestrator.wanted import WantedGateway
