@@ -97,14 +97,20 @@ def read_keys(path: Path) -> dict[str, KeyRecord]:
     return {record.id: record for record in records}
 
 
+def is_well_formed(text: str) -> bool:
+    """Whether a text can be a key at all: it has the form, and its checksum is right."""
+    match = _FORM.fullmatch(text)
+    return match is not None and _checksum(text[: match.start(3) - 1]) == match[3]
+
+
 def find_key(records: dict[str, KeyRecord], text: str, now_unix_s: float) -> KeyRecord | None:
     """The live record of a presented key, or None; the secret is compared in constant time."""
-    match = _FORM.fullmatch(text)
-    if match is None or _checksum(text[: match.start(3) - 1]) != match[3]:
+    if not is_well_formed(text):
         return None
-    record = records.get(match[1])
+    _, key_id, secret, _ = text.split("_")
+    record = records.get(key_id)
     wanted = record.sha256 if record else _digest("")
-    same = hmac.compare_digest(wanted, _digest(match[2]))
+    same = hmac.compare_digest(wanted, _digest(secret))
     return record if record and same and record.is_live(now_unix_s) else None
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import Scope
 
-from contract.keys import KeyFileError, KeyRecord, find_key, read_keys
+from contract.keys import KeyFileError, KeyRecord, find_key, is_well_formed, read_keys
 from gateway.errors import ApiError
 from gateway.headers import exchange_of, header
 from gateway.watched_file import WatchedFile
@@ -30,7 +30,8 @@ _REMEMBERED_CLIENTS: Final = 10_000
 
 
 class KeyRing:
-    """The keys of the key file, never older than half a second."""
+    """The keys of the key file: a new one opens at once, a revoked one no longer than
+    `_LOOK_EVERY_S`."""
 
     def __init__(self, path: Path) -> None:
         #: Why nobody can be let in, if the file cannot be used.
@@ -43,9 +44,13 @@ class KeyRing:
     def find(self, text: str) -> KeyRecord | None:
         """The live record of a key. Raises `ApiError` while the key file cannot be used."""
         self.refresh()
-        if self.problem:
-            raise ApiError("keys_unreadable", "API keys cannot be checked at the moment")
-        return find_key(self._records, text, time.time())
+        record = self._find(text)
+        # It may just have been made. What is no key at all costs no look; what is none of ours
+        # costs one `stat`.
+        if record is None and is_well_formed(text) and self._file.has_changed():
+            self._read()
+            record = self._find(text)
+        return record
 
     def refresh(self) -> None:
         """Read the file again if it has changed."""
@@ -55,6 +60,11 @@ class KeyRing:
         self._looked = now
         if self._file.has_changed() or self.problem:
             self._read()
+
+    def _find(self, text: str) -> KeyRecord | None:
+        if self.problem:
+            raise ApiError("keys_unreadable", "API keys cannot be checked at the moment")
+        return find_key(self._records, text, time.time())
 
     def _read(self) -> None:
         try:

@@ -18,6 +18,7 @@ from orchestrator.status import write_atomically
 
 #: Keys that ew makes for a conversation of its own.
 CHAT_NAME: Final = "ew chat"
+_LONGEST_NAME: Final = 64
 
 
 class KeyFile:
@@ -37,6 +38,9 @@ class KeyFile:
         self, name: str, models: tuple[str, ...] = ("*",), expires_unix_s: float | None = None
     ) -> NewKey:
         """A new key. Its text is in the answer and nowhere else."""
+        _require_line("a key's name", name)
+        for pattern in models:
+            _require_line("a model's glob", pattern)
         new = make_key(name, models, expires_unix_s)
         with self._changing() as records:
             records[new.record.id] = new.record
@@ -76,6 +80,14 @@ class KeyFile:
             records = self.records()
             yield records
             write_atomically(self._path, msgspec.json.encode(list(records.values())))
+
+
+def _require_line(what: str, text: str) -> None:
+    """Names are shown in tables and logs."""
+    if not text.isprintable():
+        raise UserError(f"{what} is one line of printable characters; this is {text!a}")
+    if len(text) > _LONGEST_NAME:
+        raise UserError(f"{what} has {len(text)} characters", f"{_LONGEST_NAME} are the most")
 
 
 def _find(records: dict[str, KeyRecord], key: str) -> KeyRecord:

@@ -9,6 +9,23 @@ from typing import Final, TextIO
 _CODES: Final = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
 
 
+#: C0 and DEL as the signs that Unicode has for them, C1 by number: a terminal takes both as orders.
+_VISIBLE: Final[dict[int, int | str]] = {
+    **{code: 0x2400 + code for code in range(0x20)},
+    0x7F: 0x2421,
+    **{code: f"\\x{code:02x}" for code in range(0x80, 0xA0)},
+    ord("\n"): "\n",
+    ord("\t"): "\t",
+    ord("\r"): "",
+}
+
+
+def printable(text: str) -> str:
+    """The text of somebody else, which must not move the cursor, set colours or titles, or
+    answer for the user: what a terminal would obey is shown instead."""
+    return text.translate(_VISIBLE)
+
+
 def styled(text: str, style: str, stream: TextIO) -> str:
     """The text in a style, if the stream is a terminal and nobody minds (NO_COLOR)."""
     if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
@@ -24,13 +41,13 @@ def say(text: str) -> None:
 
 def complain(message: str, hint: str = "") -> None:
     """An error, and the next step."""
-    say(f"{styled('error:', 'red', sys.stderr)} {message}")
+    say(f"{styled('error:', 'red', sys.stderr)} {printable(message)}")
     if hint:
-        say(f"{styled('hint:', 'yellow', sys.stderr)} {hint}")
+        say(f"{styled('hint:', 'yellow', sys.stderr)} {printable(hint)}")
 
 
 def warn(message: str) -> None:
-    say(f"{styled('warning:', 'yellow', sys.stderr)} {message}")
+    say(f"{styled('warning:', 'yellow', sys.stderr)} {printable(message)}")
 
 
 def duration(seconds: float) -> str:

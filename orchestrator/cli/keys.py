@@ -14,8 +14,9 @@ import typer
 from contract.keys import KeyRecord, NewKey
 from orchestrator.cli import plain_app
 from orchestrator.durations import seconds_of
+from orchestrator.errors import UserError
 from orchestrator.key_file import KeyFile
-from orchestrator.terminal import say
+from orchestrator.terminal import printable, say
 
 app = plain_app(help="Add, list, revoke and rotate API keys.", no_args_is_help=True)
 
@@ -32,7 +33,7 @@ def add(
     ] = None,
 ) -> None:
     """Make a key and print it, once."""
-    ends = time.time() + seconds_of(expires) if expires else None
+    ends = None if expires is None else time.time() + _lifetime_s(expires)
     _print_new(KeyFile().add(name, tuple(model or ["*"]), ends))
 
 
@@ -52,7 +53,7 @@ def list_keys(
 
 @app.command()
 def revoke(key: Annotated[str, typer.Argument(help="Its id or its name.")]) -> None:
-    """End a key, within five seconds everywhere."""
+    """End a key, within a second everywhere."""
     record = KeyFile().revoke(key)
     say(f"key {record.id} is revoked")
 
@@ -67,6 +68,13 @@ def rotate(
     """Make a new key with the same rights; the old one ends a little later."""
     _print_new(KeyFile().rotate(key, seconds_of(overlap)))
     say(f"the old key works for another {overlap}")
+
+
+def _lifetime_s(expires: str) -> float:
+    seconds = seconds_of(expires)
+    if not seconds:
+        raise UserError(f"a key that expires after {expires} opens nothing", "give it some time")
+    return seconds
 
 
 def _print_new(new: NewKey) -> None:
@@ -84,7 +92,7 @@ def _table(records: list[KeyRecord]) -> list[str]:
     now = time.time()
     head = f"{'ID':8}  {'NAME':{width}}  {'STATE':8}  {'EXPIRES':16}  MODELS"
     rows = [
-        f"{record.id:8}  {record.name:{width}}  {_state(record, now):8}  "
+        f"{record.id:8}  {printable(record.name):{width}}  {_state(record, now):8}  "
         f"{_date(record.expires_unix_s):16}  {' '.join(record.models)}"
         for record in records
     ]
@@ -98,4 +106,10 @@ def _state(record: KeyRecord, now_unix_s: float) -> str:
 
 
 def _date(unix_s: float | None) -> str:
-    return "never" if unix_s is None else f"{datetime.fromtimestamp(unix_s):%Y-%m-%d %H:%M}"
+    if unix_s is None:
+        return "never"
+    try:
+        return f"{datetime.fromtimestamp(unix_s):%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError):
+        # Written by hand, or by an earlier ew.
+        return "not a date"

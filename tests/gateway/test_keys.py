@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
-from contract.keys import make_key
+from contract.keys import KeyRecord, make_key, read_keys
+from gateway import auth
+from gateway.auth import KeyRing
+from orchestrator.key_file import KeyFile
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker
 
@@ -77,12 +81,40 @@ def test_unknown_expired_and_revoked_keys_look_the_same(own: Gateway) -> None:
     assert all(body == bodies[0] for body in bodies)
 
 
-def test_a_revoked_key_is_refused_within_five_seconds(own: Gateway) -> None:
+def test_a_new_key_opens_at_once(own: Gateway) -> None:
+    known = [own.key]
+    for number in range(20):
+        known.append(make_key(f"new {number}"))
+        own.write_keys(*known)
+        assert ask(own, X_API_Key=known[-1].text).status_code == 200
+
+
+def test_a_wrong_key_costs_a_look_at_the_file_and_no_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys.json"
+    ring = KeyRing(path)
+    reads = []
+
+    def read(path: Path) -> dict[str, KeyRecord]:
+        reads.append(path)
+        return read_keys(path)
+
+    monkeypatch.setattr(auth, "read_keys", read)
+    assert not any(ring.find(make_key().text) for _ in range(100))
+    assert reads == []
+    KeyFile(path).add("bob")
+    assert not any(ring.find("no key at all") for _ in range(100))
+    assert not any(ring.find(make_key().text) for _ in range(100))
+    assert reads == [path]
+
+
+def test_a_revoked_key_is_refused_within_a_second(own: Gateway) -> None:
     key = make_key("soon gone")
     own.write_keys(own.key, key)
     assert within(5, lambda: ask(own, X_API_Key=key.text).status_code == 200)
     own.write_keys(own.key, msgspec.structs.replace(key.record, revoked_unix_s=time.time()))
-    assert within(5, lambda: ask(own, X_API_Key=key.text).status_code == 401)
+    assert within(1, lambda: ask(own, X_API_Key=key.text).status_code == 401)
     assert ask(own, X_API_Key=own.key.text).status_code == 200
 
 

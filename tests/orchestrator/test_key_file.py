@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from contract.keys import find_key
+from orchestrator.durations import seconds_of
 from orchestrator.errors import UserError
 from orchestrator.key_file import KeyFile
 
@@ -54,3 +55,23 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no live key"):
         keys.revoke("eve")
     assert keys.records() == before
+
+
+@pytest.mark.parametrize(
+    "name", ["two\nlines", "\x1b[2Jgone", "a\tb", "x" * 65, "\u2028", "\x85", "\udcff"]
+)
+def test_a_name_is_one_printable_line(name: str, tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "keys.json")
+    with pytest.raises(UserError, match="a key's name"):
+        keys.add(name)
+    with pytest.raises(UserError, match="a model's glob"):
+        keys.add("bob", (name,))
+    assert keys.records() == {}
+    keys.add("Zoë, für die Prüfung", ("*",))
+
+
+@pytest.mark.parametrize("text", ["999999999d", "9" * 400 + "s", "5300w"])
+def test_a_time_beyond_all_dates_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="too long a time"):
+        seconds_of(text)
+    assert seconds_of("5200w") == 5200 * 7 * 86_400
