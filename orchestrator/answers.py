@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -11,18 +10,11 @@ import httpx
 
 from orchestrator.errors import UserError
 
-#: The gateway looks at its key file every half second.
-_NEW_KEY_ATTEMPTS: Final = 6
-_NEW_KEY_PAUSE_S: Final = 0.5
 _SILENCE_S: Final = 120.0
 
 
-class _Refusal(Exception):
-    """The gateway answered with an error."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+class KeyRefused(UserError):
+    """The gateway does not know the key, or no longer."""
 
 
 class ServerSentEvent(NamedTuple):
@@ -40,20 +32,13 @@ class Gateway:
     def stream(self, body: dict[str, Any]) -> Generator[str, None, None]:
         """The text of an answer, piece by piece. Closing the generator cancels the job.
 
-        Raises `UserError`.
+        Raises `UserError`, `KeyRefused`.
         """
-        for attempt in range(_NEW_KEY_ATTEMPTS):
-            try:
-                yield from self._stream(body)
-                return
-            except _Refusal as refusal:
-                is_last = attempt == _NEW_KEY_ATTEMPTS - 1
-                if refusal.status != httpx.codes.UNAUTHORIZED or is_last:
-                    raise UserError(f"the gateway says: {refusal}") from None
-            except httpx.HTTPError as error:
-                hint = "`./ew status` shows what runs"
-                raise UserError(f"the gateway at {self._url}: {error}", hint) from None
-            time.sleep(_NEW_KEY_PAUSE_S)
+        try:
+            yield from self._stream(body)
+        except httpx.HTTPError as error:
+            hint = "`./ew status` shows what runs"
+            raise UserError(f"the gateway at {self._url}: {error}", hint) from None
 
     def _stream(self, body: dict[str, Any]) -> Iterator[str]:
         timeout = httpx.Timeout(10.0, read=_SILENCE_S)
@@ -69,7 +54,8 @@ class Gateway:
         ):
             if answer.status_code != httpx.codes.OK:
                 answer.read()
-                raise _Refusal(answer.status_code, _message(answer.text))
+                kind = KeyRefused if answer.status_code == httpx.codes.UNAUTHORIZED else UserError
+                raise kind(f"the gateway says: {_message(answer.text)}")
             yield from _texts(read_events(answer.iter_lines()))
 
 

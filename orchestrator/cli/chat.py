@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
+from contract.keys import is_well_formed
 from contract.messages import State
-from orchestrator.answers import Gateway
+from orchestrator.answers import Gateway, KeyRefused
+from orchestrator.dialogue import Conversation, Dialogue
 from orchestrator.errors import UserError
 from orchestrator.key_file import CHAT_NAME, KeyFile
 from orchestrator.last_seen import is_supervised
 from orchestrator.status import read_status
-from orchestrator.terminal import complain, say
 
+_VARIABLE: Final = "EW_API_KEY"
 _KEY_LASTS_S: Final = 86_400.0
 
 
 def chat(
     model: Annotated[str, typer.Argument(help="The model's name.")],
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer.")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0.0, max=2.0)] = None,
-    system: Annotated[str | None, typer.Option(help="What the model is told beforehand.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.0, max=2.0, help="0 is the likeliest answer.")
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What the model is told beforehand.")
+    ] = None,
 ) -> None:
     """Talk with a model.
 
@@ -38,11 +43,22 @@ def chat(
     given = {name: value for name, value in options.items() if value is not None}
     url = gateway_url()
     with _api_key(model) as key:
-        conversation = _Conversation(Gateway(url, key), given, system)
+        conversation = Conversation(Gateway(url, key), given, system)
         if sys.stdin.isatty():
-            _converse(conversation)
+            Dialogue(conversation).run()
         else:
-            conversation.ask(sys.stdin.read().strip())
+            conversation.ask(_question())
+
+
+def _question() -> str:
+    """What stands in stdin. Raises `UserError`."""
+    try:
+        question = sys.stdin.buffer.read().decode().strip()
+    except UnicodeDecodeError:
+        raise UserError("the question on stdin is not UTF-8 text", "convert it first") from None
+    if not question:
+        raise UserError("nothing is asked", "`echo hi | ./ew chat MODEL` asks something")
+    return question
 
 
 def gateway_url() -> str:
@@ -55,60 +71,13 @@ def gateway_url() -> str:
     return gateway.url
 
 
-class _Conversation:
-    """Turns that the model remembers."""
-
-    def __init__(self, gateway: Gateway, options: dict[str, Any], system: str | None) -> None:
-        self._gateway = gateway
-        self._options = options
-        self._messages = [{"role": "system", "content": system}] if system else []
-
-    def ask(self, question: str) -> None:
-        """Print the answer as it comes. An answer that breaks off leaves no trace in the
-        conversation."""
-        messages = [*self._messages, {"role": "user", "content": question}]
-        pieces = []
-        with contextlib.closing(
-            self._gateway.stream({**self._options, "messages": messages})
-        ) as stream:
-            for piece in stream:
-                pieces.append(piece)
-                sys.stdout.write(piece)
-                sys.stdout.flush()
-        sys.stdout.write("\n")
-        self._messages = [*messages, {"role": "assistant", "content": "".join(pieces)}]
-
-
-def _converse(conversation: _Conversation) -> None:
-    # Line editing, where this Python has it.
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401
-    say("Ctrl-C breaks an answer off, Ctrl-D ends")
-    while True:
-        try:
-            question = input("> ").strip()
-        except (EOFError, KeyboardInterrupt):
-            sys.stdout.write("\n")
-            return
-        if question:
-            _answer(conversation, question)
-
-
-def _answer(conversation: _Conversation, question: str) -> None:
-    try:
-        conversation.ask(question)
-    except KeyboardInterrupt:
-        sys.stdout.write("\n")
-    except UserError as error:
-        complain(error.message, error.hint)
-
-
 @contextmanager
 def _api_key(model: str) -> Iterator[str]:
     """The user's key, or one for this conversation that is removed after it."""
-    given = os.environ.get("EW_API_KEY")
+    given = os.environ.get(_VARIABLE)
     if given:
-        yield given
+        with _named(given):
+            yield given
         return
     keys = KeyFile()
     now = time.time()
@@ -118,3 +87,16 @@ def _api_key(model: str) -> Iterator[str]:
         yield own.text
     finally:
         keys.forget(lambda record: record.id == own.record.id)
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Blame the variable for a key that does not open."""
+    hint = f"`unset {_VARIABLE}` and chat makes a key of its own; `./ew keys list` shows the others"
+    if not is_well_formed(key):
+        raise UserError(f"{_VARIABLE} holds no key of ew: it is mistyped, or cut off", hint)
+    try:
+        yield
+    except KeyRefused:
+        message = f"the gateway refuses the key in {_VARIABLE}: it is unknown, expired or revoked"
+        raise KeyRefused(message, hint) from None

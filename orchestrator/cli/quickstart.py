@@ -23,7 +23,7 @@ from orchestrator.key_file import KeyFile
 from orchestrator.plan import OWN_ENVIRONMENT, Choice, environment_of, plan, read_config
 from orchestrator.startup import bring_up
 from orchestrator.status import write_atomically
-from orchestrator.terminal import duration, say
+from orchestrator.terminal import duration, printable, say
 
 _QUESTION: Final = "What is ew?"
 _KEY_NAME: Final = "quickstart"
@@ -98,7 +98,7 @@ def _key() -> str:
 def _ask(gateway: Gateway, model_id: str) -> None:
     say(f"\n> {_QUESTION}")
     for piece in gateway.stream({"modelId": model_id, "prompt": _QUESTION}):
-        sys.stdout.write(piece)
+        sys.stdout.write(printable(piece))
         sys.stdout.flush()
     sys.stdout.write("\n")
 

@@ -46,6 +46,7 @@ class Terminal:
             input=stdin,
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             timeout=60,
             cwd=self.config.parent,
             env=self.environment | environment,

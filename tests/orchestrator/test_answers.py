@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from orchestrator.answers import Gateway, read_events
+from orchestrator.answers import Gateway, KeyRefused, read_events
 from orchestrator.errors import UserError
 
 
@@ -54,9 +54,10 @@ def test_the_text_comes_piece_by_piece(server: HTTPServer) -> None:
     assert ask(server) == ["hi ", "you"]
 
 
-def test_a_key_that_the_gateway_has_not_read_yet_is_shown_again(server: HTTPServer) -> None:
-    server.answers = [(401, b'{"message":"unknown key"}'), (200, GOOD)]
-    assert ask(server) == ["hi ", "you"]
+def test_a_key_that_is_refused_is_told_from_other_errors(server: HTTPServer) -> None:
+    server.answers = [(401, b'{"message":"unknown key"}')]
+    with pytest.raises(KeyRefused, match="the gateway says: unknown key"):
+        ask(server)
 
 
 def test_what_the_gateway_says_reaches_the_user(server: HTTPServer) -> None:
