@@ -777,3 +777,14 @@ def test_a_new_supervisor_goes_on_from_every_state(
     here.unfinished["m"] = 0
     asleep(here, "m")
     assert reserved_mib(here) == {"m-0": KEPT_MIB}
+
+
+def test_a_model_that_nobody_asked_for_waits_for_no_turn(host: Host) -> None:
+    """Clients and the operator read the same."""
+    here = host(ROOMY)
+    here.start("m", 1000)
+    here.turns()
+    assert here.states() == {"m-0": State.STOPPED}
+    assert here.standby("m").stage == here.unit("m-0").stage == "loads on demand"
+    loaded(here, "m")
+    assert here.standby("m") == Standby()
