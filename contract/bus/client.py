@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from redis.asyncio import BlockingConnectionPool, Redis, from_url
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import NoScriptError, RedisError
 
 #: The longest that a reader waits in one command; half-open connections show after it.
@@ -18,6 +25,55 @@ _SOCKET_TIMEOUT_S: Final = BLOCK_MS / 1000 + 2
 #: A `Redis`: its own types give every reply as the union of all protocols' shapes.
 RedisClient: TypeAlias = Any
 _SCRIPTS: Final = Path(__file__).parent / "scripts"
+
+
+class _Honest(AbstractConnection):
+    """A connection that fails by `RedisError` alone. redis-py passes a `RuntimeError` of the event
+    loop on: uvloop raises one when a peer that had accepted has reset the connection meanwhile.
+    This is the one place that says which errors mean that the connection failed."""
+
+    async def connect(self) -> None:
+        try:
+            await super().connect()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise LostConnection(str(error)) from error
+
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            await super().send_packed_command(*args, **kwargs)
+        except RuntimeError as error:
+            raise LostConnection(str(error)) from error
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().read_response(*args, **kwargs)
+        except RuntimeError as error:
+            raise LostConnection(str(error)) from error
+
+    async def can_read(self) -> bool:
+        try:
+            return bool(await super().can_read())
+        except RuntimeError as error:
+            raise LostConnection(str(error)) from error
+
+
+class _Tcp(_Honest, Connection):
+    pass
+
+
+class _Tls(_Honest, SSLConnection):
+    pass
+
+
+class _Unix(_Honest, UnixDomainSocketConnection):
+    pass
+
+
+_HONEST: Final = {
+    Connection: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
 
 
 def connect(url: str, *, connections: int = 16) -> Redis:
@@ -34,13 +90,14 @@ def connect(url: str, *, connections: int = 16) -> Redis:
         socket_connect_timeout=2,
         retry=Retry(NoBackoff(), 0),
     )
+    pool.connection_class = _HONEST[pool.connection_class]
     return Redis.from_pool(pool)
 
 
 def connect_reader(url: str) -> Redis:
     """A client for one blocking reader. Its commands must never be cancelled: what the server
     had already delivered would be lost."""
-    return from_url(
+    client = from_url(
         url,
         single_connection_client=True,
         protocol=2,
@@ -48,6 +105,9 @@ def connect_reader(url: str) -> Redis:
         socket_connect_timeout=2,
         retry=Retry(NoBackoff(), 0),
     )
+    pool = client.connection_pool
+    pool.connection_class = _HONEST[pool.connection_class]
+    return client
 
 
 class Script:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
@@ -12,6 +13,7 @@ from contract.bus.client import Script, connect, connect_reader, wait_for_server
 from contract.bus.queue import JobQueue
 from tests.conftest import ValkeyServer
 from tests.contract.parts import attempts, beat, begin, begin_one, lose, put, state_of
+from tests.redis_proxy import RedisProxy
 
 
 async def test_scripts_are_loaded_again_when_the_server_forgot_them(
@@ -129,3 +131,39 @@ async def test_waiting_for_a_server_that_does_not_come_ends_in_its_error() -> No
     with pytest.raises(RedisError):
         await wait_for_server(db, 0.2)
     await db.aclose()
+
+
+def test_a_server_that_accepts_and_resets_raises_nothing_but_redis_errors(
+    own_valkey: ValkeyServer,
+) -> None:
+    async def ask_in_vain() -> None:
+        async with RedisProxy(str(own_valkey.socket)) as proxy:
+            db, reader = connect(proxy.url), connect_reader(proxy.url)
+            assert await db.ping()
+            assert await reader.ping()
+            proxy.reset()
+            for _ in range(60):
+                for client in (db, reader):
+                    with pytest.raises(RedisError):
+                        await client.ping()
+            assert proxy.resets >= 60
+            proxy.heal()
+            assert await db.ping()
+            assert await reader.ping()
+            await reader.aclose()
+            await db.aclose()
+
+    uvloop.run(ask_in_vain())
+
+
+async def test_a_transport_that_the_event_loop_has_closed_is_a_lost_connection(
+    db: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def closed(*_: object) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>")
+
+    await db.ping()
+    connection = db.connection_pool._available_connections[0]
+    monkeypatch.setattr(connection, "_send_packed_command", closed)
+    with pytest.raises(RedisError, match="TCPTransport"):
+        await db.ping()

@@ -18,6 +18,7 @@ from contract.messages import GatewayBeat, Letter, encode_frame
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker, delta, done
 from tests.gateway.sse_client import Event, collect, streaming
+from tests.redis_proxy import RedisProxy
 
 INFER = "/api/v1/inference"
 STREAM = "/api/v1/inference/stream"
@@ -507,3 +508,26 @@ async def _blocked_clients(db: Any) -> int:
     """How many connections read from streams."""
     clients = await db.client_list()
     return sum(each["cmd"] == "xread" for each in clients)
+
+
+async def test_a_redis_that_accepts_and_resets_ends_no_gateway(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    async with RedisProxy(str(own_valkey.socket)) as proxy:
+        gateway = await asyncio.to_thread(new_gateway, proxy.url)
+        async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+            await asyncio.to_thread(gateway.wait_until_ready)
+            asking = asyncio.create_task(client.post(INFER, json=ASK))
+            attempt = await worker.start()
+            proxy.reset()
+            cut, deadline = proxy.resets, time.monotonic() + 20
+            while proxy.resets < cut + 20:
+                assert time.monotonic() < deadline, "the gateway does not try again"
+                await asyncio.sleep(0.02)
+            assert gateway.process is not None
+            assert gateway.process.poll() is None
+            proxy.heal()
+            await worker.delta(attempt, "a")
+            await worker.done(attempt)
+            assert (await asking).json()["text"] == "a"
+            assert gateway.process.poll() is None

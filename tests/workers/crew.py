@@ -37,7 +37,7 @@ def a_spec(desk: Desk, name: str, *, slots: int = 64, **given: Any) -> WorkerSpe
         model=model,
         engine="mock",
         env="-",
-        redis_url=desk.url,
+        redis_url=given.pop("redis_url", desk.url),
         **given,
     )
 

@@ -11,6 +11,7 @@ from contract.bus.queue import MAX_ATTEMPTS, Cancellations
 from contract.messages import Done, ErrorCode, Failed, Started, State
 from tests.conftest import ValkeyServer
 from tests.contract.parts import until
+from tests.redis_proxy import RedisProxy
 from tests.workers.crew import Crew, Member
 from tests.workers.desk import Desk
 from tests.workers.fold import assert_counted
@@ -325,3 +326,22 @@ async def test_a_worker_whose_engine_hangs_on_a_job_serves_the_others(
     others = [await desk.ask(10) for _ in range(5)]
     await desk.ended(others)
     assert len(desk.folds[hung].tokens) == 3
+
+
+async def test_a_redis_that_accepts_and_resets_ends_no_worker(
+    own_desk: Desk, own_crew: Crew, own_valkey: ValkeyServer
+) -> None:
+    async with RedisProxy(str(own_valkey.socket)) as proxy:
+        worker = await own_crew.hire(redis_url=proxy.url).ready()
+        job_id = await own_desk.ask(400)
+        await own_desk.saw_tokens([job_id], 5)
+        proxy.reset()
+        cut = proxy.resets
+        await own_desk.see(lambda: proxy.resets >= cut + 20)
+        assert worker.process.poll() is None, worker.log()
+        proxy.heal()
+        await own_desk.ended([job_id])
+        assert_counted(own_desk.folds[job_id], 400)
+        later = await own_desk.ask(5)
+        await own_desk.ended([later])
+        assert worker.process.poll() is None, worker.log()
