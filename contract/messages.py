@@ -80,9 +80,10 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     guided: Guided | None = None
 
 
-class Job(msgspec.Struct, frozen=True, omit_defaults=True):
+class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WIRE_VERSION):
     """One generation asked of a model: a `prompt` taken as it is, or `messages` for the model's
-    chat template. Exactly one of the two is set."""
+    chat template. Exactly one of the two is set. The version is the tag, as no default is ever
+    written; a job of another one cannot be decoded."""
 
     id: str
     model: str
@@ -92,7 +93,6 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     adapter: str | None = None
     priority: int = 0
     key_id: str = ""
-    v: int = WIRE_VERSION
     #: Token ids and text that earlier attempts have already sent. Set by the worker that takes
     #: a job over, never by a client.
     emitted: tuple[int, ...] = ()

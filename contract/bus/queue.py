@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from contract.bus.client import BLOCK_MS, RedisClient, Script, entries_of, last_id
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.standby import standbys
-from contract.messages import UNREADABLE, WIRE_VERSION, Job, decode_job, encode_job
+from contract.messages import UNREADABLE, Job, decode_job, encode_job
 
 GROUP: Final = "workers"
 #: How long a finished job's state can still be read.
@@ -344,10 +344,9 @@ class Cancellations:
 
 def _read_job(fields: Mapping[bytes, bytes]) -> Job | None:
     try:
-        job = decode_job(fields[b"job"])
+        return decode_job(fields[b"job"])
     except (KeyError, *UNREADABLE):
         return None
-    return job if job.v == WIRE_VERSION else None
 
 
 def _mapping(flat: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -147,3 +147,11 @@ def test_a_heartbeat_of_a_newer_worker_can_be_read() -> None:
     newer = {"name": "w", "model": "m", "engine": "e", "host": "h", "pid": 1, "state": "ready"}
     beat = msgspec.msgpack.decode(msgspec.msgpack.encode({**newer, "mood": 1}), type=Heartbeat)
     assert beat.name == "w"
+
+
+def test_a_job_says_its_version_on_the_wire() -> None:
+    job = Job(id="x", model="m", sampling=Sampling())
+    fields = msgspec.msgpack.decode(encode_job(job))
+    assert fields["v"] == 1
+    with pytest.raises(msgspec.ValidationError):
+        decode_job(msgspec.msgpack.encode({**fields, "v": 2}))
