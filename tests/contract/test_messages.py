@@ -126,7 +126,7 @@ def test_a_damaged_job_raises_nothing_but_value_errors(job: Job, data: st.DataOb
 def test_a_job_gains_fields_without_breaking_older_readers() -> None:
     job = Job("a", "m", Sampling(), prompt="x")
     wire = msgspec.msgpack.decode(encode_job(job))
-    assert wire == {"id": "a", "model": "m", "sampling": {}, "prompt": "x"}
+    assert wire == {"v": 1, "id": "a", "model": "m", "sampling": {}, "prompt": "x"}
     newer = msgspec.msgpack.encode({**wire, "colour": "red"})
     assert decode_job(newer) == job
 
