@@ -93,6 +93,8 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     adapter: str | None = None
     priority: int = 0
     key_id: str = ""
+    #: It goes on when its client leaves, or its gateway dies: the answer may be asked for again.
+    kept: bool = False
     #: Token ids and text that earlier attempts have already sent. Set by the worker that takes
     #: a job over, never by a client.
     emitted: tuple[int, ...] = ()

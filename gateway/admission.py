@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
+import msgspec
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from contract.bus.client import RedisClient
@@ -40,6 +41,8 @@ from gateway.reply import Reply
 #: a request waits for it.
 _PATIENCE_S: Final = 5.0
 _RETRY_S: Final = 0.05
+#: A request that fails again and again is not made anew under the same key for ever.
+_MOST_TRIES: Final = 16
 T = TypeVar("T")
 _IDEMPOTENCY_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 
@@ -60,6 +63,15 @@ class Resumption(NamedTuple):
     def name(self, key_id: str) -> str:
         """What `KnownRequests` knows this request by."""
         return _digest(key_id, self.idempotency_key)[:32]
+
+
+def _tries(job: Job) -> list[Job]:
+    """The jobs that a request with an `Idempotency-Key` may become, one after the other: a new one
+    when the last has ended without an answer. Each has an id of its own, as a worker may still
+    hold the one before."""
+    ids = (hashlib.sha256(f"{job.id} {number}".encode()) for number in range(1, _MOST_TRIES))
+    others = (msgspec.structs.replace(job, id=each.hexdigest()[:32]) for each in ids)
+    return [job, *others]
 
 
 def resumption_of(idempotency_key: bytes | None, last_event_id: bytes | None) -> Resumption | None:
@@ -123,28 +135,83 @@ class Admission:
         """
         first = await self._first_entry()
         metrics, kept = self._metrics.of(job.model), resumption is not None
-        reply = Reply(job.id, job.model, answer, exchange, metrics, first, kept=kept)
+
+        def reply_to(each: Job) -> Reply:
+            return Reply(each.id, each.model, answer, exchange, metrics, first, kept=kept)
+
         if resumption is not None:
-            await self._admit_once(job, reply, resumption)
-        else:
-            self._dispatcher.open(reply)
-            reply.position = (await self._put_or_close(job, reply)).waiting
+            return await self._admit_once(_tries(job), reply_to, resumption)
+        reply = reply_to(job)
+        self._dispatcher.open(reply)
+        reply.position = (await self._put_or_close(job, reply)).waiting
         return reply
 
-    async def _admit_once(self, job: Job, reply: Reply, resumption: Resumption) -> None:
-        """A job that may have been put before: then its answer is replayed."""
-        await self._claim_key(job, resumption)
+    async def _admit_once(
+        self, tries: list[Job], reply_to: Callable[[Job], Reply], resumption: Resumption
+    ) -> Reply:
+        """A request that may have been made before: its answer is replayed. One that ended without
+        an answer is made anew, unless its client wants the rest of what it has."""
+        await self._claim_key(tries[0], resumption)
         digest = resumption.digest
-        if resumption.after >= 0 and not await self._exists(job):
-            raise ApiError("answer_gone", "the answer to resume is no longer kept")
-        if self._dispatcher.has_job(job.id):
-            self._followers.follow(reply, await self._put(job, reply, digest))
-            return
-        self._dispatcher.open(reply)
-        ticket = await self._put_or_close(job, reply, digest)
+        if resumption.after >= 0:
+            job = await self._last_of(tries)
+            return await self._join(job, reply_to(job), digest, may_retry=False)
+        for number, job in enumerate(tries):
+            try:
+                is_last = job is tries[-1]
+                reply = await self._join(job, reply_to(job), digest, may_retry=not is_last)
+            except _Over:
+                continue
+            if number:
+                await self._remember(tries[:number])
+            return reply
+        raise AssertionError("the last try is never over")
+
+    async def _join(self, job: Job, reply: Reply, digest: str, *, may_retry: bool) -> Reply:
+        """Put a job, or follow the answer of one that was put before. Raises `_Over` if that one
+        has ended without an answer, and `may_retry`."""
+        await self._canceller.told(job.id)
+        if not self._dispatcher.has_job(job.id):
+            self._dispatcher.open(reply)
+        try:
+            ticket = await self._put(job, reply, digest)
+            if may_retry and ticket.may_retry:
+                raise _Over
+        except WasCancelled:
+            self._forget(reply)
+            if may_retry:
+                raise _Over from None
+            message = "the request with this `Idempotency-Key` was given up; use another key"
+            raise ApiError("answer_gone", message) from None
+        except BaseException:
+            self._forget(reply)
+            raise
         if ticket.known:
             self._dispatcher.close(reply)
             self._followers.follow(reply, ticket)
+        return reply
+
+    def _forget(self, reply: Reply) -> None:
+        """End a reply that was not put, unless its answer is read on without a client."""
+        if not reply.left:
+            reply.ended = True
+            self._dispatcher.close(reply)
+
+    async def _last_of(self, tries: list[Job]) -> Job:
+        """The one whose answer can be resumed. Raises `ApiError` if there is none."""
+        queue = JobQueue(self._db, tries[0].model)
+        ids = [job.id for job in tries]
+        known = await self._patiently(lambda: queue.owners(ids))
+        found = [job for job in tries if job.id in known]
+        if not found:
+            raise ApiError("answer_gone", "the answer to resume is no longer kept")
+        return found[-1]
+
+    async def _remember(self, former: list[Job]) -> None:
+        """What came before the job that runs now leads to it, for as long as that one is kept."""
+        for_ms = int(self._limits.total_timeout_s * 1000) + KEEP_MS
+        queue = JobQueue(self._db, former[0].model)
+        await self._patiently(lambda: queue.keep([job.id for job in former], for_ms))
 
     async def _claim_key(self, job: Job, resumption: Resumption) -> None:
         """See that an `Idempotency-Key` names one request. Raises `ApiError`."""
@@ -168,17 +235,11 @@ class Admission:
             await asyncio.sleep(_RETRY_S)
         return self._dispatcher.last
 
-    async def _exists(self, job: Job) -> bool:
-        queue = JobQueue(self._db, job.model)
-        return job.id in await self._patiently(lambda: queue.owners([job.id]))
-
-    async def _put_or_close(self, job: Job, reply: Reply, digest: str = "") -> Ticket:
+    async def _put_or_close(self, job: Job, reply: Reply) -> Ticket:
         try:
-            return await self._put(job, reply, digest)
+            return await self._put(job, reply, "")
         except BaseException:
-            if not reply.left:
-                reply.ended = True
-                self._dispatcher.close(reply)
+            self._forget(reply)
             raise
 
     async def _put(self, job: Job, reply: Reply, digest: str) -> Ticket:
@@ -225,9 +286,6 @@ class Admission:
             raise ApiError("queue_full", f"{full} for `{job.model}` already") from None
         except NotServed:
             raise self._not_served(job.model) from None
-        except WasCancelled:
-            message = "the request with this `Idempotency-Key` was given up; use another key"
-            raise ApiError("answer_gone", message) from None
         except Conflict:
             raise _conflict() from None
 
@@ -250,6 +308,10 @@ def _digest(*parts: str | bytes) -> str:
 
 def cannot_load(model: str, problem: str) -> ApiError:
     return ApiError("model_cannot_load", f"model `{model}` cannot be loaded: {problem}")
+
+
+class _Over(Exception):
+    """A job has ended without an answer."""
 
 
 class _BackendDown(ApiError):

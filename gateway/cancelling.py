@@ -26,15 +26,21 @@ class Canceller:
 
     def __init__(self, db: RedisClient) -> None:
         self._db = db
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], str] = {}
 
     def cancel(self, model: str, job_id: str) -> None:
         """Returns at once."""
-        self._start(self._announce(model, job_id, 0.0))
+        self._start(job_id, self._announce(model, job_id, 0.0))
 
     def cancel_doubtful(self, model: str, job_id: str) -> None:
         """Cancel a job that may not have arrived in Redis yet, if it ever will."""
-        self._start(self._announce(model, job_id, _PUT_MAY_ARRIVE_S))
+        self._start(job_id, self._announce(model, job_id, _PUT_MAY_ARRIVE_S))
+
+    async def told(self, job_id: str) -> None:
+        """Return when no cancellation of this job is under way: who asks for it again is to find
+        that it was cancelled."""
+        if under_way := [task for task, id_ in self._tasks.items() if id_ == job_id]:
+            await asyncio.wait(under_way, timeout=_RETRY_S)
 
     async def finish(self, timeout_s: float) -> None:
         """Wait for what is under way."""
@@ -42,10 +48,10 @@ class Canceller:
             await asyncio.wait(self._tasks, timeout=timeout_s)
         await cancel_and_wait(self._tasks)
 
-    def _start(self, announcement: Coroutine[Any, Any, None]) -> None:
+    def _start(self, job_id: str, announcement: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(announcement)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = job_id
+        task.add_done_callback(self._tasks.pop)
 
     async def _announce(self, model: str, job_id: str, watch_s: float) -> None:
         cancellations = Cancellations(self._db, model)

@@ -19,7 +19,7 @@ from contract.bus.queue import JobQueue
 from contract.bus.standby import Standby, end_standby, renew_standby
 from contract.messages import GatewayBeat, Heartbeat, HostBeat
 from orchestrator.memory.nvml import Nvml, Snapshot
-from orchestrator.process_table import Entry, read_table
+from orchestrator.process_table import Entry, read_entry, read_table
 
 log = logging.getLogger(__name__)
 _ANSWER_WITHIN_S: Final = 2.0
@@ -75,6 +75,8 @@ class Observer:
         self._db: RedisClient | None = None
         self._url = ""
         self._gone: set[tuple[str, str]] = set()
+        #: The gateway processes that were seen to run on this host.
+        self._gateways: set[str] = set()
         #: The models on standby, as Redis knows them.
         self._announced: set[str] = set()
         #: Whether Redis has, in the look that is under way.
@@ -170,6 +172,7 @@ class Observer:
             waiting[model] = await queue.waiting()
             unfinished[model] = await queue.unfinished()
         gateways = read_beats(await Heartbeats(db, GATEWAYS).alive(), _decode_gateway_beat)
+        await self._end_dead_gateways(db, subject.host.host, gateways)
         return seen._replace(
             redis=info,
             beats=beats,
@@ -186,6 +189,17 @@ class Observer:
             await renew_standby(db, model, subject.host.host, standby)
         self._announced = set(subject.standbys)
         await Heartbeats(db, HOSTS).beat(subject.host.host, subject.host, ready=True)
+
+    async def _end_dead_gateways(
+        self, db: RedisClient, host: str, beats: list[GatewayBeat]
+    ) -> None:
+        """End the leases of gateway processes that ran here and are gone: jobs whose answer nobody
+        can ask for are cancelled then."""
+        here = {beat.name: beat for beat in beats if beat.host == host}
+        alive = {name for name, beat in here.items() if _runs(beat.pid)}
+        for name in (self._gateways & here.keys()) - alive:
+            await Heartbeats(db, GATEWAYS).leave(name)
+        self._gateways = alive
 
     async def _end_leases(self, db: RedisClient) -> None:
         for model, name in list(self._gone):
@@ -212,6 +226,11 @@ class Observer:
                 return await _is_live(*address)
         except (OSError, TimeoutError):
             return False
+
+
+def _runs(pid: int) -> bool:
+    entry = read_entry(pid)
+    return entry is not None and not entry.is_zombie
 
 
 def _is_an_answer(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from contract.bus.queue import Attempt, JobQueue
+from contract.bus.queue import RETRYABLE, Attempt, JobQueue
 from contract.bus.replies import publish
 from contract.messages import (
     Done,
@@ -191,7 +191,8 @@ class Outbox:
         """The job ends without an answer."""
         answer = self._answers.get(job_id)
         if answer is not None:
-            self._end(answer, Failed(code, message, retryable), "failed")
+            state = RETRYABLE if retryable else "failed"
+            self._end(answer, Failed(code, message, retryable), state)
 
     def engine_died(self, error: BaseException) -> None:
         """The engine is gone for good. Its jobs stay open, for another worker to take over."""

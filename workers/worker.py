@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from contract.bus.client import connect, connect_reader, wait_for_server
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.queue import Attempt, Cancellations, JobQueue
-from contract.bus.replies import reply_key
+from contract.bus.replies import KEEP_MS, reply_key
 from contract.config import WorkerSpec
 from contract.messages import Heartbeat, State
 from contract.tasks import cancel_and_wait
@@ -28,7 +28,9 @@ from workers.outbox import Outbox
 from workers.pulse import Pulse
 
 log = logging.getLogger(__name__)
-_SWEEP_EVERY_S: Final = 2.0
+_SWEEP_EVERY_S: Final = 1.0
+#: A gateway process that left, or is known to be dead, will not be heard of any more.
+_SURELY_GONE_S: Final = 1.0
 _RECONNECT_S: Final = 0.25
 #: What it may take to give jobs back; they are taken over later if it takes longer.
 _FAREWELL_S: Final = 5.0
@@ -284,12 +286,22 @@ class Worker:
         replies = {attempt.reply for attempt in self.outbox.attempts()}
         if not replies:
             return
-        alive = {reply_key(name) for name in await Heartbeats(self.db, GATEWAYS).names()}
+        gateways = Heartbeats(self.db, GATEWAYS)
+        alive = {reply_key(name) for name in await gateways.names()}
+        silent = {reply_key(name) for name in await gateways.known()} - alive
         now, since = time.monotonic(), self._gone_since
         self._gone_since = {reply: since.get(reply, now) for reply in replies - alive}
         for attempt in self.outbox.attempts():
-            if now - self._gone_since.get(attempt.reply, now) > self.spec.gateway_grace_s:
+            gone_s = now - self._gone_since.get(attempt.reply, now)
+            if gone_s > self._patience_s(attempt, silent):
                 await self.intake.cancel(attempt.job.id)
+
+    def _patience_s(self, attempt: Attempt, silent: set[str]) -> float:
+        """How long a job goes on without its gateway process, which may come back if it is only
+        silent."""
+        if attempt.job.kept:
+            return KEEP_MS / 1000
+        return self.spec.gateway_grace_s if attempt.reply in silent else _SURELY_GONE_S
 
     async def _keep_turning(self) -> None:
         while True:

@@ -57,6 +57,11 @@ class Heartbeats:
         names = await self.db.zrangebyscore(self._keys[0], now, "+inf")
         return {name.decode() for name in names}
 
+    async def known(self) -> set[str]:
+        """The names of all whose lease holds, or ended a while ago without a word; who has left,
+        or is known to be dead, is none of them."""
+        return {name.decode() for name in await self.db.zrange(self._keys[0], 0, -1)}
+
     async def leave(self, name: str) -> None:
         """End a lease at once: its holder stopped, or is known to be dead."""
         pipe = self.db.pipeline(transaction=False)

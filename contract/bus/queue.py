@@ -16,6 +16,8 @@ GROUP: Final = "workers"
 #: How long a finished job's state can still be read.
 KEEP_MS: Final = 300_000
 MAX_ATTEMPTS: Final = 3
+#: The state of a job that failed, though the same request may succeed later.
+RETRYABLE: Final = "retryable"
 #: Attempts that got further than those before are not counted; this many times at most.
 _MOST_FORGIVEN: Final = 6
 
@@ -51,13 +53,15 @@ class WasCancelled(Exception):
 class Ticket(NamedTuple):
     """Where the answer to a job can be read: its reply stream, from after entry `first` on.
 
-    `waiting` is the number of jobs before it; `known` says that the job had been put before.
+    `waiting` is the number of jobs before it; `known` says that the job had been put before, and
+    `may_retry` that it has ended by now, without an answer, and might succeed if it were put anew.
     """
 
     reply: str
     first: str
     waiting: int = 0
     known: bool = False
+    may_retry: bool = False
 
 
 class Claim(NamedTuple):
@@ -132,7 +136,10 @@ class JobQueue:
                     raise Conflict(job.id)
                 if state == b"cancelled":
                     raise WasCancelled(job.id)
-                return Ticket(known_reply.decode(), known_first.decode(), known=True)
+                may_retry = state == RETRYABLE.encode()
+                return Ticket(
+                    known_reply.decode(), known_first.decode(), known=True, may_retry=may_retry
+                )
             case [b"full", waiting]:
                 raise QueueFull(waiting)
             case _:
@@ -219,9 +226,16 @@ class JobQueue:
             begun.append(attempt if verdict == "run" else Refused(attempt, verdict))
         return begun
 
+    async def keep(self, job_ids: Iterable[str], for_ms: int) -> None:
+        """Remember for so long that these jobs were put."""
+        pipe = self.db.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.pexpire(self.job_key(job_id), for_ms)
+        await pipe.execute()
+
     async def complete(self, worker: str, ended: Iterable[tuple[Attempt, str]]) -> int:
-        """End attempts, each with its state (`done`, `failed`, `cancelled`), if they still own
-        their jobs. Answers how many were fenced off. Safe to repeat."""
+        """End attempts, each with its state (`done`, `failed`, `retryable`, `cancelled`), if they
+        still own their jobs. Answers how many were fenced off. Safe to repeat."""
         answers = await _complete.map(
             self.db,
             [

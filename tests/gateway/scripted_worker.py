@@ -11,12 +11,14 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import connect, connect_reader
 from contract.bus.heartbeats import Heartbeats
-from contract.bus.queue import Attempt, Cancellations, JobQueue
+from contract.bus.queue import RETRYABLE, Attempt, Cancellations, JobQueue
 from contract.bus.replies import publish
 from contract.messages import (
     Delta,
     Done,
+    ErrorCode,
     Event,
+    Failed,
     Heartbeat,
     Letter,
     Started,
@@ -94,6 +96,11 @@ class ScriptedWorker:
     async def done(self, attempt: Attempt, reason: str = "stop") -> None:
         await self.say(attempt, done(attempt, self._seqs.get(attempt.job.id, 0), reason))
         await self.queue.complete(self.name, [(attempt, "done")])
+
+    async def fail(self, attempt: Attempt, *, retryable: bool) -> None:
+        await self.say(attempt, Failed(ErrorCode.ENGINE_FAILED, "scripted", retryable))
+        state = RETRYABLE if retryable else "failed"
+        await self.queue.complete(self.name, [(attempt, state)])
 
     async def answer(self, *texts: str) -> Attempt:
         """Answer the next job."""

@@ -96,6 +96,61 @@ async def test_an_idempotency_key_is_for_one_request(
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_conflict")
 
 
+async def test_a_request_that_failed_for_now_is_made_anew_by_the_same_key(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    ask = {"modelId": model, "prompt": "x"}
+    asking = asyncio.create_task(collect(client, STREAM, ask, idempotency_key="k6"))
+    first = await worker.start()
+    await worker.delta(first, "a")
+    await worker.fail(first, retryable=True)
+    *_, end = await asking
+    assert (end.name, end.json["retryable"]) == ("error", True)
+
+    resume = {"Idempotency-Key": "k6", "Last-Event-ID": "0"}
+    resumed = await client.post(STREAM, json=ask, headers=resume)
+    assert resumed.json()["code"] == "engine_failed", "what is resumed ends as it did"
+
+    again = asyncio.create_task(collect(client, STREAM, ask, idempotency_key="k6"))
+    second = await worker.start()
+    await worker.delta(second, "b")
+    assert second.job.id != first.job.id
+    await worker.done(second)
+    assert texts_of(await again) == "b"
+    assert texts_of(await collect(client, STREAM, ask, idempotency_key="k6")) == "b"
+    rest = await collect(client, STREAM, ask, idempotency_key="k6", last_event_id="0")
+    assert rest[-1].name == "done"
+    assert worker.attempts.empty()
+
+
+async def test_a_request_that_failed_for_good_is_not_made_anew(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    ask = {"modelId": model, "prompt": "x"}
+    headers = {"Idempotency-Key": "k7"}
+    asking = asyncio.create_task(client.post(INFER, json=ask, headers=headers))
+    await worker.fail(await worker.start(), retryable=False)
+    assert (await asking).json()["code"] == "engine_failed"
+    again = await client.post(INFER, json=ask, headers=headers)
+    assert again.json()["code"] == "engine_failed"
+    assert worker.attempts.empty()
+
+
+async def test_a_request_that_took_too_long_is_made_anew_by_the_same_key(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    gateway = new_gateway(own_valkey.url, limits={"first_token_timeout_s": 3})
+    headers = {"Idempotency-Key": "k"}
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        await asyncio.to_thread(gateway.wait_until_ready)
+        asking = asyncio.create_task(client.post(INFER, json=ASK, headers=headers))
+        await worker.start()
+        assert (await asking).json()["code"] == "first_token_timeout"
+        again = asyncio.create_task(client.post(INFER, json=ASK, headers=headers))
+        await worker.answer("a")
+        assert (await again).json()["text"] == "a"
+
+
 async def test_what_cannot_be_resumed_is_not_begun_anew(
     client: httpx.AsyncClient, worker: ScriptedWorker, model: str
 ) -> None:

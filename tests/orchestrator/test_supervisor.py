@@ -16,9 +16,10 @@ from msgspec.structs import replace
 from redis.exceptions import RedisError
 
 from contract.bus.client import connect
-from contract.bus.heartbeats import Heartbeats
+from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.messages import State
 from contract.paths import run_dir, state_dir
+from contract.ports import free_port
 from orchestrator import runfile
 from orchestrator.control import Finished, Follow, Progress, Refused, Start
 from orchestrator.process import ROOT_VARIABLE
@@ -89,6 +90,16 @@ def test_a_killed_worker_loses_its_lease_and_is_replaced(host: Host, model: str)
     assert now.restarts == 1
     assert "was killed by SIGKILL" in now.problem.message
     assert leases(model) == {now.name}
+
+
+def test_a_killed_gateway_loses_its_lease(host: Host, model: str) -> None:
+    gateway = WantedGateway(sys.executable, "127.0.0.1", free_port(), 1.0)
+    host.start(host.worker(model), gateway=gateway)
+    (killed,) = eventually(lambda: leases(GATEWAYS))
+    # Its heartbeat has to have been seen while it ran.
+    eventually(lambda: host.status().gateway.processes)
+    os.kill(host.status().gateway.pid or 0, signal.SIGKILL)
+    eventually(lambda: killed not in leases(GATEWAYS), 6)
 
 
 def test_nothing_that_a_worker_has_started_survives_it(host: Host, model: str) -> None:

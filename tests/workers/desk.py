@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 
+import msgspec
 from redis.exceptions import RedisError
 
 from contract.bus.client import connect, connect_reader
@@ -49,6 +50,13 @@ class Desk:
         self._tasks.pop().cancel()
         await Heartbeats(self.db, GATEWAYS).leave(self.name)
 
+    async def fall_silent(self) -> None:
+        """The lease of the gateway process ends, and nobody knows why."""
+        self._tasks.pop().cancel()
+        leases = f"ew:{{{GATEWAYS}}}:leases"
+        seconds, _ = await self.db.time()
+        await self.db.zadd(leases, {self.name: (seconds - 1) * 1000})
+
     async def ask(self, tokens: int, prompt: str = "count", **sampling: object) -> str:
         """Put a job; answers its id."""
         job = self.job(tokens, prompt, **sampling)
@@ -58,6 +66,12 @@ class Desk:
     def job(self, tokens: int, prompt: str = "count", **sampling: object) -> Job:
         chosen = Sampling(max_tokens=tokens, **sampling)  # type: ignore[arg-type]
         return Job(id=next(self._ids), model=self.queue.model, sampling=chosen, prompt=prompt)
+
+    async def ask_to_keep(self, tokens: int) -> str:
+        """Put a job whose answer may be asked for again; answers its id."""
+        job = msgspec.structs.replace(self.job(tokens), kept=True)
+        await self.put(job)
+        return job.id
 
     async def put(self, job: Job) -> Ticket:
         self.folds.setdefault(job.id, Fold())

@@ -294,7 +294,7 @@ async def test_jobs_of_a_gateway_that_does_not_come_back_are_cancelled_after_the
     await crew.hire(gateway_grace_s=0.5).ready()
     job_id = await desk.ask(100_000)
     await desk.saw_tokens([job_id], 5)
-    await desk.leave()
+    await desk.fall_silent()
     left_at = time.monotonic()
     await until(desk.is_settled, timeout_s=10)
     assert time.monotonic() - left_at > 0.5
@@ -302,6 +302,22 @@ async def test_jobs_of_a_gateway_that_does_not_come_back_are_cancelled_after_the
     said = len(desk.folds[job_id].tokens)
     await asyncio.sleep(0.2)
     assert len(desk.folds[job_id].tokens) <= said + 2
+
+
+async def test_a_gateway_that_left_takes_along_what_nobody_can_ask_for_and_nothing_else(
+    desk: Desk, crew: Crew
+) -> None:
+    await crew.hire(gateway_grace_s=3600, engine_args={"tokens_per_s": 100}).ready()
+    unwanted, kept = await desk.ask(100_000), await desk.ask_to_keep(800)
+    await desk.saw_tokens([unwanted, kept], 5)
+    await desk.leave()
+    await until(lambda: _is(desk, unwanted, "cancelled"), timeout_s=10)
+    await desk.ended([kept])
+    assert_counted(desk.folds[kept], 800)
+
+
+async def _is(desk: Desk, job_id: str, state: str) -> bool:
+    return await desk.state_of(job_id) == state
 
 
 async def test_no_more_answers_are_open_at_once_than_the_engine_has_slots(
