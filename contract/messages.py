@@ -243,9 +243,12 @@ class WorkerMemory(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HostBeat(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A supervisor's sign of life, with the account of its GPUs."""
+    """A supervisor's sign of life, with the account of its GPUs. Of the models in its care it says
+    which run here or will again by themselves, and why the others have `ended`."""
 
     host: str
+    coming: tuple[str, ...] = ()
+    ended: dict[str, str] = {}
     gpus: tuple[GpuFigures, ...] = ()
     workers: tuple[WorkerMemory, ...] = ()
 

@@ -28,6 +28,8 @@ from gateway.reply import Phase, Reply
 log = logging.getLogger(__name__)
 _SCAN_EVERY_S: Final = 0.25
 _BEAT_EVERY_S: Final = 2.0
+#: By then what is known of a model is younger than a request for it.
+_LOOKED_SINCE_S: Final = 3.0
 
 
 class Timekeeper:
@@ -76,6 +78,10 @@ class Timekeeper:
     def _hear_of_the_model(self, reply: Reply, now: float) -> ApiError | None:
         """Tell a client that waits how its model comes along, or why it does not come."""
         status = self._models.status(reply.model)
+        is_news = now - reply.began >= _LOOKED_SINCE_S
+        if is_news and (why := self._models.ended(reply.model)):
+            message = f"model `{reply.model}` cannot go on: {why}"
+            return ApiError("model_not_started", message)
         if status.state is State.READY or status.standby is None:
             return None
         if status.standby.problem:

@@ -69,6 +69,13 @@ class Models:
     def is_ready(self, model: str) -> bool:
         return self.status(model).state is State.READY
 
+    def ended(self, model: str) -> str:
+        """Why a model has no worker and will get none by itself, if a supervisor says so and none
+        says otherwise; empty while there is hope."""
+        if self.status(model).workers or any(model in host.coming for host in self.hosts):
+            return ""
+        return next((host.ended[model] for host in self.hosts if model in host.ended), "")
+
     def any_served(self) -> bool:
         return any(self.status(model).is_served for model in self.configured)
 

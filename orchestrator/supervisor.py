@@ -48,6 +48,7 @@ from orchestrator.memory.steward import Steward
 from orchestrator.observer import Observation, Observer, Subject, Survey
 from orchestrator.ports import require_free
 from orchestrator.process import Identity
+from orchestrator.prospects import with_prospects
 from orchestrator.publisher import Publisher
 from orchestrator.report import Memory
 from orchestrator.runfile import read_run
@@ -336,7 +337,7 @@ class Supervisor:
             frozenset(models),
             address,
             self._loader.standbys() if not self._is_stopping else {},
-            host_beat(self._steward.accounts()),
+            with_prospects(host_beat(self._steward.accounts()), units),
         )
 
     def _publish(self) -> None:

@@ -45,6 +45,8 @@ class ScriptedWorker:
         self.slots = 64
         #: Whether it takes jobs; it is ready all the same.
         self.takes = True
+        #: Whether it gives signs of life.
+        self.beats = True
         self._seqs: dict[str, int] = {}
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -147,7 +149,8 @@ class ScriptedWorker:
     async def _beat(self) -> None:
         while True:
             with contextlib.suppress(RedisError, OSError):
-                await self._beat_once()
+                if self.beats:
+                    await self._beat_once()
             await asyncio.sleep(0.2)
 
     async def _claim(self) -> None:

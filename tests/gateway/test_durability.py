@@ -12,9 +12,9 @@ import httpx
 import msgspec
 import pytest
 
-from contract.bus.heartbeats import GATEWAYS, Heartbeats
+from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.replies import reply_key
-from contract.messages import GatewayBeat, Letter, encode_frame
+from contract.messages import GatewayBeat, HostBeat, Letter, encode_frame
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker, delta, done
 from tests.gateway.sse_client import Event, collect, streaming
@@ -149,6 +149,33 @@ async def test_a_request_that_took_too_long_is_made_anew_by_the_same_key(
         again = asyncio.create_task(client.post(INFER, json=ASK, headers=headers))
         await worker.answer("a")
         assert (await again).json()["text"] == "a"
+
+
+async def test_open_answers_of_a_model_that_has_ended_fail_within_seconds(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    gateway = new_gateway(own_valkey.url)
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        await asyncio.to_thread(gateway.wait_until_ready)
+        hosts = Heartbeats(worker.db, HOSTS)
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        attempt = await worker.start()
+        await worker.delta(attempt, "a")
+        await hosts.beat("here", HostBeat("here", ended={"m": "it was stopped"}), ready=True)
+        done, _ = await asyncio.wait([reading], timeout=5)
+        assert not done, "it has a worker"
+        worker.beats = False
+        await hosts.beat("there", HostBeat("there", coming=("m",)), ready=True)
+        await worker.leave()
+        await hosts.beat("here", HostBeat("here", ended={"m": "it was stopped"}), ready=True)
+        done, _ = await asyncio.wait([reading], timeout=4)
+        assert not done, "another host says that it comes"
+        await hosts.leave("there")
+        await hosts.beat("here", HostBeat("here", ended={"m": "it was stopped"}), ready=True)
+        *_, end = await asyncio.wait_for(reading, 8)
+        assert (end.json["code"], end.json["retryable"]) == ("model_not_started", True)
+        assert "it was stopped" in end.json["message"]
+        await worker.wait_for_cancellation(attempt.job.id, 5)
 
 
 async def test_what_cannot_be_resumed_is_not_begun_anew(

@@ -12,12 +12,13 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 from msgspec.structs import replace
 from redis.exceptions import RedisError
 
 from contract.bus.client import connect
-from contract.bus.heartbeats import GATEWAYS, Heartbeats
-from contract.messages import State
+from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
+from contract.messages import HostBeat, State
 from contract.paths import run_dir, state_dir
 from contract.ports import free_port
 from orchestrator import runfile
@@ -124,6 +125,28 @@ def test_stop_leaves_no_process_and_no_file_of_the_run(host: Host, model: str) -
     assert list(run_dir().iterdir()) == []
     assert not status_path().exists()
     assert (state_dir() / "valkey" / "appendonlydir").is_dir()
+
+
+def test_gateways_are_told_which_models_have_ended(host: Host, model: str) -> None:
+    host.start(host.worker(model), host.worker("other"))
+    eventually(lambda: prospects() == ({model, "other"}, {}))
+    host.stop(model)
+    eventually(lambda: prospects() == ({"other"}, {model: "it was stopped"}))
+    host.start(host.worker(model))
+    eventually(lambda: prospects() == ({model, "other"}, {}))
+
+
+def prospects() -> tuple[set[str], dict[str, str]]:
+    async def read() -> list[bytes]:
+        db = connect(embedded_url(), connections=1)
+        try:
+            return await Heartbeats(db, HOSTS).alive()
+        finally:
+            await db.aclose()
+
+    (body,) = asyncio.run(read())
+    beat = msgspec.msgpack.decode(body, type=HostBeat)
+    return set(beat.coming), beat.ended
 
 
 def test_stop_of_one_model_leaves_the_others(host: Host, model: str) -> None:

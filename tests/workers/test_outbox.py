@@ -433,7 +433,7 @@ async def test_an_engine_that_says_something_else_ends_the_answer_and_is_stopped
     assert (last.event.code, last.event.retryable, last.seq) == (ErrorCode.ENGINE_LOST, True, 1)
     assert outbox.take_abandoned() == ["a"]
     assert outbox.take_abandoned() == []
-    assert await office.state_of("a") == "failed"
+    assert await office.state_of("a") == "retryable"
 
 
 async def test_an_engine_that_ends_before_it_said_what_the_client_has_fails_the_answer(

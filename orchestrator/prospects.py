@@ -1,0 +1,41 @@
+"""What those who wait for a model can hope for, as far as this host is concerned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from contract.messages import HostBeat, State
+from orchestrator.unit import Unit
+from orchestrator.wanted import WantedWorker
+
+
+def with_prospects(beat: HostBeat, units: Iterable[Unit]) -> HostBeat:
+    """A heartbeat that says which models run or will again by themselves, and why others do not:
+    gateways then tell at once whoever waits for one of those."""
+    coming: set[str] = set()
+    ended: dict[str, str] = {}
+    for unit in units:
+        if not isinstance(unit.wanted, WantedWorker):
+            continue
+        if why := _why_ended(unit):
+            ended[unit.wanted.model] = why
+        else:
+            coming.add(unit.wanted.model)
+    return msgspec.structs.replace(
+        beat,
+        coming=tuple(sorted(coming)),
+        ended={model: why for model, why in ended.items() if model not in coming},
+    )
+
+
+def _why_ended(unit: Unit) -> str:
+    """Empty while it runs, even if it is about to stop: it finishes or gives back its answers."""
+    if unit.process is not None or unit.is_parked:
+        return ""
+    if not unit.is_desired:
+        return "it was stopped"
+    if unit.state is State.FAILED:
+        return unit.problem.message if unit.problem else "it has failed"
+    return ""
