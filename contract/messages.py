@@ -16,7 +16,8 @@ WIRE_VERSION = 1
 #: `MsgspecError` (msgspec 0.22).
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError)
 
-FinishReason = Literal["stop", "length", "cancelled"]
+#: `length`: a bound cut the answer short. `content_filter`: the server behind the model did.
+FinishReason = Literal["stop", "length", "content_filter", "cancelled"]
 Role = Literal["system", "user", "assistant", "tool", "developer"]
 GuidedKind = Literal["json", "json_object", "regex", "choice", "grammar"]
 

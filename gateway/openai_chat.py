@@ -67,7 +67,8 @@ class ChatStream:
         return sse.HEARTBEAT
 
     def done(self, seq: int, done: Done, timings: Timings) -> bytes:
-        chunks = [self._choice(i, {}, reason) for i, reason in enumerate(done.finish_reasons)]
+        reasons = map(finish_reason_of, done.finish_reasons)
+        chunks = [self._choice(i, {}, reason) for i, reason in enumerate(reasons)]
         if self._include_usage:
             usage = usage_of(done).model_dump()
             chunks.append(sse.event(orjson.dumps({**self._chunk, "choices": [], "usage": usage})))
@@ -115,8 +116,10 @@ class ChatWhole:
 
 
 def finish_reason_of(reason: FinishReason) -> OpenAIFinishReason:
-    """A cancelled answer never gets here: it ends with an error."""
-    return "length" if reason == "length" else "stop"
+    """In OpenAI's words, which are the same."""
+    if reason == "cancelled":
+        raise ValueError("a cancelled answer ends with an error")
+    return reason
 
 
 def usage_of(done: Done) -> OpenAIUsage:

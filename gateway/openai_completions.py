@@ -53,7 +53,8 @@ class TextStream:
         return sse.HEARTBEAT
 
     def done(self, seq: int, done: Done, timings: Timings) -> bytes:
-        chunks = [self._finish(i, reason) for i, reason in enumerate(done.finish_reasons)]
+        reasons = map(finish_reason_of, done.finish_reasons)
+        chunks = [self._finish(i, reason) for i, reason in enumerate(reasons)]
         if self._include_usage:
             last = self._completion.model_copy(update={"usage": usage_of(done)})
             chunks.append(sse.event(last.model_dump_json().encode()))

@@ -18,24 +18,28 @@ import msgspec
 from contract.config import WorkerSpec
 from contract.messages import ErrorCode, FinishReason, Job
 from workers.engine import EngineReport, JobRejected
-from workers.engines.openai_wire import (
-    Chunk,
-    EventReader,
-    StreamBroken,
-    UpstreamFailed,
+from workers.engines.openai_errors import StreamBroken, UpstreamFailed, refusal
+from workers.engines.openai_stream import (
+    Choice,
+    Halves,
     Usage,
     read_chunk,
-    refusal,
-    request_body,
-    request_path,
 )
-from workers.engines.upstream import Settings, Upstream
+from workers.engines.openai_wire import request_body, request_path
+from workers.engines.server_sent_events import Event, EventReader
+from workers.engines.upstream import Settings, Upstream, read_start
 from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
 _SLOTS: Final = 256
 _RETRY_S: Final = 0.5
 _LOOK_FOR_OVERDUE_EVERY_S: Final = 0.25
+#: Of an answer that is an error; none has a reason to be longer.
+_LARGEST_REFUSAL: Final = 65_536
+#: What may follow a stream's end, so that its connection can be used again.
+_LARGEST_EPILOGUE: Final = 4_096
+#: Servers that cannot stream, and proxies that answer for them.
+_NO_STREAM: Final = ("application/json", "text/html")
 
 
 class _Stream:
@@ -50,6 +54,8 @@ class _Stream:
         self.pieces = 0
         self.reasons: dict[int, FinishReason] = {}
         self.usage = Usage()
+        self.halves = Halves()
+        self.is_finished = False
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -142,12 +148,17 @@ class OpenAiEngine:
         try:
             await self._ask_until_answered(stream)
         except UpstreamFailed as error:
-            log.warning("job %s: %s", job_id, error)
+            log.warning("job %s: %s (%s)", job_id, error.code.value, error.note or error)
             if isinstance(error, StreamBroken) and await self._upstream.is_gone():
                 # As with any engine that dies: the answer stays open for the next worker.
                 self._outbox.engine_died(error)
                 return
             self._outbox.failed(job_id, error.code, str(error), retryable=error.retryable)
+        # What nobody has thought of ends this job, not the worker with all its jobs.
+        except Exception:
+            log.exception("job %s could not be answered", job_id)
+            message = "the answer of the server behind this model could not be read"
+            self._outbox.failed(job_id, ErrorCode.UPSTREAM_FAILED, message)
         finally:
             if self._streams.get(job_id) is stream:
                 del self._streams[job_id]
@@ -169,9 +180,9 @@ class OpenAiEngine:
             return True
         except (httpx.ConnectError, httpx.ConnectTimeout):
             return False
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             if stream.arrived:
-                raise StreamBroken(str(error) or type(error).__name__) from error
+                raise StreamBroken(type(error).__name__) from error
             stream.arrived = True
             return False
 
@@ -180,51 +191,60 @@ class OpenAiEngine:
         self._upstream.heard()
         if response.status_code != 200:
             adapter = stream.job.adapter is not None
-            raise refusal(response.status_code, await response.aread(), adapter=adapter)
+            body = await read_start(response, _LARGEST_REFUSAL)
+            raise refusal(response.status_code, body, adapter=adapter)
+        if response.headers.get("content-type", "").partition(";")[0].strip() in _NO_STREAM:
+            raise _not_streamed(await read_start(response, _LARGEST_REFUSAL))
         reader = EventReader()
-        async for data in response.aiter_raw():
+        epilogue = 0
+        async for data in response.aiter_bytes():
             self._upstream.heard()
-            for event in reader.feed(data):
-                self._take(stream, event)
-        for event in reader.feed(b"\n"):
-            self._take(stream, event)
-        if not stream.ended:
-            raise StreamBroken("it ended without an end")
+            if stream.is_finished:
+                epilogue += len(data)
+                if epilogue > _LARGEST_EPILOGUE:
+                    return
+            self._take(stream, reader.feed(data))
+        self._take(stream, reader.end())
         self._finish(stream)
 
-    def _take(self, stream: _Stream, event: bytes) -> None:
-        if event == b"[DONE]":
-            stream.reasons = {
-                index: stream.reasons.get(index, "stop") for index in range(stream.job.sampling.n)
-            }
-            self._finish(stream)
-            return
-        chunk = read_chunk(event)
-        stream.usage = chunk.usage or stream.usage
-        self._push(stream, chunk)
+    def _take(self, stream: _Stream, events: list[Event]) -> None:
+        for event in events:
+            if stream.is_finished:
+                return
+            if event.data.strip() == b"[DONE]":
+                self._finish(stream)
+                return
+            chunk = read_chunk(event)
+            stream.usage = chunk.counts() or stream.usage
+            for choice in chunk.choices or ():
+                self._push(stream, choice)
 
-    def _push(self, stream: _Stream, chunk: Chunk) -> None:
-        for choice in chunk.choices:
-            text, logprobs = choice.new_text, choice.token_logprobs()
-            if text or logprobs:
-                self._outbox.delta(stream.job.id, text, (), choice.index, logprobs)
-                stream.pieces += 1
-                self._outbox.count_piece(stream.job.id)
-            if text or logprobs or choice.thinks:
-                stream.spoke = True
-                stream.overdue_at = time.monotonic() + self._settings.token_gap_timeout_s
-            reason = choice.reason()
-            if reason is not None:
-                stream.reasons[choice.index] = reason
+    def _push(self, stream: _Stream, choice: Choice) -> None:
+        index, reason = choice.place(stream.job.sampling.n), choice.reason()
+        text, logprobs = stream.halves.join(index, choice.new_text), choice.token_logprobs()
+        if reason is not None:
+            # The first one counts: an end cannot be taken back.
+            stream.reasons.setdefault(index, reason)
+            text += stream.halves.end(index)
+        if text or logprobs:
+            self._outbox.delta(stream.job.id, text, (), index, logprobs)
+            stream.pieces += 1
+            self._outbox.count_piece(stream.job.id)
+        if text or logprobs or choice.thinks:
+            stream.spoke = True
+            stream.overdue_at = time.monotonic() + self._settings.token_gap_timeout_s
 
     def _finish(self, stream: _Stream) -> None:
-        """The second time nothing happens."""
+        """The stream has ended. The second time nothing happens. Raises `StreamBroken`."""
+        if not stream.ended:
+            raise StreamBroken("it ended without a reason")
+        stream.is_finished = True
         usage = stream.usage
         self._outbox.done(
             stream.job.id,
             tuple(stream.reasons[index] for index in sorted(stream.reasons)),
-            usage.prompt_tokens,
-            usage.cached_tokens,
+            usage.prompt_tokens or 0,
+            usage.cached_tokens or 0,
             completion_tokens=stream.pieces
             if usage.completion_tokens is None
             else usage.completion_tokens,
@@ -255,3 +275,15 @@ class OpenAiEngine:
             code, timeout_s = ErrorCode.FIRST_TOKEN_TIMEOUT, self._settings.first_token_timeout_s
         message = f"the server behind this model said nothing for {timeout_s:g} s"
         self._outbox.failed(stream.job.id, code, message, retryable=True)
+
+
+def _not_streamed(body: bytes) -> UpstreamFailed:
+    """What it means that a server answers with one document, and calls that a success."""
+    try:
+        read_chunk(Event(body))
+    except UpstreamFailed as error:
+        if error.retryable:
+            return error
+    return UpstreamFailed(
+        "the server behind this model does not stream", note=f"a document of {len(body)} bytes"
+    )

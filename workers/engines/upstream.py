@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import logging
 import os
 import time
 from typing import Any, Final, NamedTuple
 
 import httpx
-import msgspec
 
 from contract.config import ModelConfig
 from contract.ports import free_port
@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 _PROBE_EVERY_S: Final = 2.0
 _PROBE_TIMEOUT_S: Final = 5.0
 _TERMINATE_S: Final = 10.0
+#: Of the server's list of models: large providers have hundreds.
+_LARGEST_LIST: Final = 4_194_304
+_LONGEST_VERSION: Final = 64
 #: Servers close idle connections, uvicorn after 5 s; a request on one just closed would be lost.
 _KEEPALIVE_S: Final = 2.0
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -66,15 +69,19 @@ class UpstreamLost(Exception):
     """The server cannot be used (any more); the message says which, and why."""
 
 
-class _ModelCard(msgspec.Struct):
+class _ModelCard(NamedTuple):
+    """A model that the server lists. Other servers say other things, in other types."""
+
     id: str = ""
     owned_by: str = ""
     max_model_len: int | None = None
-    meta: dict[str, Any] | None = None
 
-
-class _ModelList(msgspec.Struct):
-    data: list[_ModelCard] = []
+    @classmethod
+    def of(cls, said: dict[str, Any]) -> _ModelCard:
+        meta = said.get("meta")
+        lengths = (said.get("max_model_len"), meta.get("n_ctx") if isinstance(meta, dict) else None)
+        known = (each for each in lengths if isinstance(each, int) and each > 0)
+        return cls(str(said.get("id") or ""), str(said.get("owned_by") or ""), next(known, None))
 
 
 class Upstream:
@@ -116,9 +123,8 @@ class Upstream:
             await self._check_model(cards)
         card = mine or (cards[0] if cards else _ModelCard())
         kind = self._settings.server or card.owned_by
-        context = card.max_model_len or (card.meta or {}).get("n_ctx")
         self.heard()
-        return Server(kind, await self._version(), context)
+        return Server(kind, await self._version(), card.max_model_len)
 
     async def lost(self) -> UpstreamLost:
         """Return, with the reason, once the server has ended or was silent for too long."""
@@ -174,24 +180,24 @@ class Upstream:
     async def _models(self) -> list[_ModelCard]:
         """Raises `httpx.TransportError` while the server is not ready, `UpstreamLost` if it
         refuses the key."""
-        response = await self.client.get(f"{self.url}/models", timeout=_PROBE_TIMEOUT_S)
-        if response.status_code in (401, 403):
-            said = f"{self.url} refused the API key (HTTP {response.status_code})"
+        status, body = await self._get(f"{self.url}/models")
+        if status in (401, 403):
+            said = f"{self.url} refused the API key (HTTP {status})"
             raise UpstreamLost(f"{said}; check `api_key_env`")
-        if response.status_code >= 500:
-            raise httpx.TransportError(f"HTTP {response.status_code}")
-        try:
-            return msgspec.json.decode(response.content, type=_ModelList).data
-        except msgspec.MsgspecError:
-            return []
+        if status >= 500:
+            raise httpx.TransportError(f"HTTP {status}")
+        listed = _object(body).get("data")
+        cards = listed if isinstance(listed, list) else []
+        return [_ModelCard.of(card) for card in cards if isinstance(card, dict)]
 
     async def _check_model(self, cards: list[_ModelCard]) -> None:
         """Not all servers list all names that they take; one token tells."""
         body = {"model": self.model, "messages": [{"role": "user", "content": "."}]}
-        response = await self.client.post(
-            f"{self.url}/chat/completions", json={**body, self._settings.max_tokens_name: 1}
-        )
-        if response.status_code == 404:
+        asked = {**body, self._settings.max_tokens_name: 1}
+        url, most_s = f"{self.url}/chat/completions", self._settings.first_token_timeout_s
+        async with self.client.stream("POST", url, json=asked, timeout=most_s) as response:
+            status = response.status_code
+        if status == 404:
             listed = ", ".join(f"`{card.id}`" for card in cards) or "none"
             raise UpstreamLost(
                 f"{self.url} has no model `{self.model}`; it lists {listed}: set `upstream_model`"
@@ -199,23 +205,34 @@ class Upstream:
 
     async def _version(self) -> str:
         try:
-            root = self.url.removesuffix("/v1")
-            response = await self.client.get(f"{root}/version", timeout=_PROBE_TIMEOUT_S)
-            answer: Any = response.json()
-        except (httpx.TransportError, ValueError):
+            _, body = await self._get(f"{self.url.removesuffix('/v1')}/version")
+        except httpx.TransportError:
             return ""
-        return str(answer.get("version", "")) if isinstance(answer, dict) else ""
+        return str(_object(body).get("version", ""))[:_LONGEST_VERSION]
 
     async def _answers(self) -> bool:
         try:
-            response = await self.client.get(f"{self.url}/models", timeout=_PROBE_TIMEOUT_S)
+            status, _ = await self._get(f"{self.url}/models")
         except httpx.TransportError:
             return False
-        return response.status_code < 500
+        return status < 500
+
+    async def _get(self, url: str) -> tuple[int, bytes]:
+        """Status and body, as much of it as is of use. Raises `httpx.TransportError`."""
+        try:
+            return await asyncio.wait_for(self._ask(url), _PROBE_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            raise httpx.ReadTimeout(f"no answer within {_PROBE_TIMEOUT_S:g} s") from None
+        except httpx.DecodingError as error:
+            raise httpx.ReadError(str(error)) from error
+
+    async def _ask(self, url: str) -> tuple[int, bytes]:
+        async with self.client.stream("GET", url) as response:
+            return response.status_code, await read_start(response, _LARGEST_LIST)
 
     async def _refuses(self) -> bool:
         try:
-            await self.client.get(f"{self.url}/models", timeout=_PROBE_TIMEOUT_S)
+            await self._get(f"{self.url}/models")
         except httpx.ConnectError:
             return True
         except httpx.TransportError:
@@ -227,6 +244,26 @@ class Upstream:
         if code is None:
             return None
         return UpstreamLost(f"`{self._command[0]}` ended with code {code}; the log has its words")
+
+
+async def read_start(response: httpx.Response, most_bytes: int) -> bytes:
+    """A body, or the first bytes of one that is longer: no server may fill this process's
+    memory. Raises `httpx.RequestError`."""
+    body = bytearray()
+    async for part in response.aiter_bytes():
+        body += part
+        if len(body) >= most_bytes:
+            break
+    return bytes(body[:most_bytes])
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """The object that a body holds; an empty one if it holds something else."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _api_url(base_url: str) -> str:

@@ -26,14 +26,20 @@ class Exchange:
         """Answer with an error."""
         await _respond(self._writer, status, "application/json", body.encode())
 
+    async def reply(self, body: str, kind: str) -> None:
+        """Answer with one document."""
+        await _respond(self._writer, 200, kind, body.encode())
+
+    async def begin(self, status: int = 200, *headers: str) -> None:
+        """The head of a stream, with headers of its own."""
+        self._began = True
+        lines = (f"HTTP/1.1 {status} -", "Transfer-Encoding: chunked", *headers)
+        self._writer.write("".join(f"{line}\r\n" for line in (*lines, "")).encode())
+
     async def send(self, data: bytes) -> None:
         """Some of the stream's bytes, in a packet of their own."""
         if not self._began:
-            self._began = True
-            self._writer.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-                b"Transfer-Encoding: chunked\r\n\r\n"
-            )
+            await self.begin(200, "Content-Type: text/event-stream")
         self._writer.write(b"%x\r\n%s\r\n" % (len(data), data))
         await self._writer.drain()
 

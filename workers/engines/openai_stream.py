@@ -1,0 +1,249 @@
+"""What comes back in a stream of the OpenAI API, and what it means. Servers differ in much of it:
+what is harmless is taken as it is meant, and what cannot be read ends its job alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from contract.messages import FinishReason, TokenLogprob
+from workers.engines.openai_errors import StreamBroken, UpstreamFailed, refusal
+from workers.engines.server_sent_events import Event
+
+_MOST_TOKENS: Final = 2**40
+#: Every reason that servers of this API are known to give, and what it means. `length` stands for
+#: all bounds that cut an answer short.
+_FINISH: Final[dict[str, FinishReason]] = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "repetition": "length",
+    "content_filter": "content_filter",
+}
+#: Some servers write one of these while the answer goes on.
+_NOT_YET: Final = (None, "", "null")
+#: The server gave up on the answer; nobody here asked it to.
+_BROKEN_OFF: Final = ("abort", "cancelled", "error", "insufficient_system_resource", "timeout")
+_TOOLS: Final = ("tool_calls", "function_call")
+
+
+class Halves:
+    """JSON may write a character in two halves (a surrogate pair), and servers may cut between
+    them. By choice, the first half of one whose second has not come."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, str] = {}
+
+    def join(self, index: int, text: str) -> str:
+        """The text that is complete now. A half without its other half becomes U+FFFD."""
+        if index not in self._held and text.isascii():
+            return text
+        text = self._held.pop(index, "") + text
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._held[index] = text[:-1], text[-1]
+        return whole_characters(text)
+
+    def end(self, index: int) -> str:
+        """What is left when a choice has ended."""
+        return whole_characters(self._held.pop(index, ""))
+
+
+def whole_characters(text: str) -> str:
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+class _Part(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+
+
+class _Text(msgspec.Struct):
+    content: str | list[_Part] | None = None
+    #: What the model says instead of an answer that it will not give.
+    refusal: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(part.text or "" for part in self.content if part.type == "text")
+        return self.content or self.refusal or ""
+
+
+class _Alternative(msgspec.Struct):
+    token: str
+    logprob: float
+
+
+class _Token(msgspec.Struct):
+    token: str
+    logprob: float
+    top_logprobs: list[_Alternative] | None = None
+
+    def read(self) -> TokenLogprob:
+        others = self.top_logprobs or []
+        return TokenLogprob(
+            whole_characters(self.token),
+            self.logprob,
+            tuple((whole_characters(other.token), other.logprob) for other in others),
+        )
+
+
+class _Logprobs(msgspec.Struct):
+    """`content` in chats, the other three in completions."""
+
+    content: list[_Token] | None = None
+    tokens: list[str] | None = None
+    token_logprobs: list[float | None] | None = None
+    top_logprobs: list[dict[str, float] | None] | None = None
+
+    def read(self) -> tuple[TokenLogprob, ...]:
+        if self.content is not None:
+            return tuple(token.read() for token in self.content)
+        tokens = self.tokens or []
+        others = self.top_logprobs or [None] * len(tokens)
+        return tuple(
+            _Token(
+                token, logprob or 0.0, [_Alternative(*each) for each in (beside or {}).items()]
+            ).read()
+            for token, logprob, beside in zip(
+                tokens, self.token_logprobs or [], others, strict=False
+            )
+        )
+
+
+class Choice(msgspec.Struct):
+    """New text of one choice."""
+
+    index: int | None = 0
+    text: str | None = None
+    delta: _Text | None = None
+    logprobs: _Logprobs | None = None
+    finish_reason: str | None = None
+
+    def place(self, choices: int) -> int:
+        """Which of so many choices it is. Raises `UpstreamFailed`."""
+        if self.index is None and choices == 1:
+            return 0
+        if self.index is None or not 0 <= self.index < choices:
+            raise UpstreamFailed("the server behind this model answers what nobody asked")
+        return self.index
+
+    @property
+    def new_text(self) -> str:
+        return self.text or (self.delta.text if self.delta else "")
+
+    @property
+    def thinks(self) -> bool:
+        """The model reasons, which the server keeps apart from the answer."""
+        delta = self.delta
+        return delta is not None and bool(
+            delta.reasoning_content or delta.reasoning or isinstance(delta.content, list)
+        )
+
+    def token_logprobs(self) -> tuple[TokenLogprob, ...] | None:
+        return (self.logprobs.read() or None) if self.logprobs else None
+
+    def reason(self) -> FinishReason | None:
+        """Why the choice ended, or None if it goes on. Raises `UpstreamFailed`."""
+        said = self.finish_reason
+        if said in _NOT_YET:
+            return None
+        if said in _FINISH:
+            return _FINISH[said]
+        if said in _BROKEN_OFF:
+            raise StreamBroken(f"finish reason `{said}`")
+        if said in _TOOLS:
+            raise UpstreamFailed("the model called a tool, which ew does not pass on")
+        raise UpstreamFailed(
+            "the server behind this model ended the answer for a reason that ew does not know",
+            note=f"finish reason {said!r:.64}",
+        )
+
+
+class Usage(NamedTuple):
+    """Token counts of a whole answer; None where the server does not say."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class Chunk(msgspec.Struct):
+    """One event of a stream."""
+
+    choices: list[Choice] | None = None
+    usage: Any = None
+    error: Any = None
+    object: Any = None
+    detail: Any = None
+    message: Any = None
+    code: Any = None
+
+    @property
+    def is_error(self) -> bool:
+        """Servers report errors in several forms."""
+        says_so = self.error or self.object == "error"
+        return bool(says_so or (self.choices is None and (self.detail or self.message)))
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that an error amounts to."""
+        inner = self.error.get("code") if isinstance(self.error, dict) else None
+        codes = (code for code in (inner, self.code) if isinstance(code, int))
+        return next((code for code in codes if 400 <= code <= 599), 500)
+
+    def counts(self) -> Usage | None:
+        """None if it gives none. A count that is no number is one that is not given."""
+        if not isinstance(self.usage, dict):
+            return None
+        details = self.usage.get("prompt_tokens_details")
+        return Usage(
+            _count(self.usage.get("prompt_tokens")),
+            _count(self.usage.get("completion_tokens")),
+            _count(details.get("cached_tokens")) if isinstance(details, dict) else None,
+        )
+
+
+_decoder: Final = msgspec.json.Decoder(Chunk)
+
+
+def read_chunk(event: Event) -> Chunk:
+    """Raises `UpstreamFailed`, also for an error that the server reports within the stream."""
+    try:
+        chunk = _decode(event.data)
+    except (ValueError, RecursionError) as error:
+        if event.is_error:
+            raise refusal(500, event.data) from error
+        raise UpstreamFailed(
+            "the server behind this model sent what is no part of an answer",
+            note=f"{type(error).__name__} in an event of {len(event.data)} bytes",
+        ) from error
+    if event.is_error or chunk.is_error:
+        raise refusal(chunk.status, event.data)
+    return chunk
+
+
+def _decode(data: bytes) -> Chunk:
+    try:
+        return _decoder.decode(data)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        # It takes no halves of characters; Python does.
+        return msgspec.convert(json.loads(data), Chunk)
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return int(value) if 0 <= value <= _MOST_TOKENS else None
