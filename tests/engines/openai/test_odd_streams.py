@@ -7,6 +7,7 @@ import asyncio
 import gzip
 import json
 import logging
+from functools import partial
 from typing import Any
 
 import pytest
@@ -112,13 +113,12 @@ FINE: dict[str, tuple[list[Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", FINE)
-async def test_what_is_harmless_is_taken_as_it_is_meant(bench: Bench, name: str) -> None:
-    parts, text = FINE[name]
-    bench.upstream.answer = play(*parts)
+async def test_what_is_harmless_is_taken_as_it_is_meant(bench: Bench) -> None:
     await bench.ready()
-    answer = await bench.ask("hi")
-    assert (answer.text, answer.done.finish_reasons) == (text, ("stop",))
+    for name, (parts, text) in FINE.items():
+        bench.upstream.answer = play(*parts)
+        answer = await bench.ask("hi")
+        assert (answer.text, answer.done.finish_reasons) == (text, ("stop",)), name
 
 
 NO_END: dict[str, list[Any]] = {
@@ -147,17 +147,22 @@ ERRORS: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", [*NO_END, *ERRORS])
-async def test_what_did_not_end_well_is_an_error_that_may_be_tried_again(
-    bench: Bench, name: str
-) -> None:
-    bench.upstream.answer = play(*(NO_END | ERRORS)[name])
+async def test_what_did_not_end_well_is_an_error_that_may_be_tried_again(bench: Bench) -> None:
     await bench.ready()
-    failed = (await bench.ask("hi")).failed
-    assert (failed.code, failed.retryable) == ("upstream_failed", True)
-    assert "boom" not in failed.message
+    for name, parts in (NO_END | ERRORS).items():
+        bench.upstream.answer = play(*parts)
+        failed = (await bench.ask("hi")).failed
+        assert (failed.code, failed.retryable) == ("upstream_failed", True), name
+        assert "boom" not in failed.message, name
 
 
+REASONS = {
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "repetition": "length",
+    "content_filter": "content_filter",
+}
 UNREADABLE: dict[str, list[Any]] = {
     "not UTF-8": [raw(b"ab\xff\xfe"), STOP, DONE],
     "no JSON": [b"data: {oops\n\n", STOP, DONE],
@@ -176,13 +181,13 @@ UNREADABLE: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", UNREADABLE)
-async def test_what_cannot_be_read_ends_its_job_alone(bench: Bench, name: str) -> None:
+async def test_what_cannot_be_read_ends_its_job_alone(bench: Bench) -> None:
     worker = await bench.ready()
-    bench.upstream.answer = play(HELLO, *UNREADABLE[name])
-    failed = (await bench.ask("hi")).failed
-    assert (failed.code, failed.retryable) == ("upstream_failed", False)
-    assert failed.message.isprintable()
+    for name, parts in UNREADABLE.items():
+        bench.upstream.answer = play(HELLO, *parts)
+        failed = (await bench.ask("hi")).failed
+        assert (failed.code, failed.retryable) == ("upstream_failed", False), name
+        assert failed.message.isprintable(), name
     bench.upstream.answer = play(HELLO, STOP, DONE)
     assert (await bench.ask("hi")).text == "Hello"
     assert not worker.outbox.died.done()
@@ -202,20 +207,11 @@ async def test_what_nobody_thought_of_ends_its_job_alone(
     assert not worker.outbox.died.done()
 
 
-@pytest.mark.parametrize(
-    ("reason", "means"),
-    [
-        ("length", "length"),
-        ("max_tokens", "length"),
-        ("model_length", "length"),
-        ("repetition", "length"),
-        ("content_filter", "content_filter"),
-    ],
-)
-async def test_a_reason_keeps_its_meaning(bench: Bench, reason: str, means: str) -> None:
-    bench.upstream.answer = play(HELLO, chunk(None, reason), STOP, DONE)
+async def test_a_reason_keeps_its_meaning(bench: Bench) -> None:
     await bench.ready()
-    assert (await bench.ask("hi")).done.finish_reasons == (means,)
+    for reason, means in REASONS.items():
+        bench.upstream.answer = play(HELLO, chunk(None, reason), STOP, DONE)
+        assert (await bench.ask("hi")).done.finish_reasons == (means,), reason
 
 
 async def test_each_choice_ends_for_a_reason_of_its_own(bench: Bench) -> None:
@@ -231,28 +227,24 @@ async def test_each_choice_ends_for_a_reason_of_its_own(bench: Bench) -> None:
     assert not (await bench.ask("hi", n=2)).failed.retryable
 
 
-@pytest.mark.parametrize(
-    ("usage", "counted"),
-    [
-        (USAGE, (5, 3, 0)),
-        (dict.fromkeys(USAGE), (0, 1, 0)),
-        ({"prompt_tokens": 5.0, "completion_tokens": 3.0}, (5, 3, 0)),
-        ({"prompt_tokens": -1, "completion_tokens": "3"}, (0, 1, 0)),
-        ({"prompt_tokens": 10**30, "completion_tokens": True}, (0, 1, 0)),
-        ({**USAGE, "prompt_tokens_details": {"cached_tokens": 2.0}}, (5, 3, 2)),
-        ({**USAGE, "prompt_tokens_details": [], "completion_tokens_details": []}, (5, 3, 0)),
-        ([], (0, 1, 0)),
-    ],
-)
-async def test_counts_are_taken_where_they_are_counts(
-    bench: Bench, usage: Any, counted: tuple[int, int, int]
-) -> None:
-    bench.upstream.answer = play({**HELLO, "usage": {"prompt_tokens": 9}}, STOP, {"usage": usage})
+COUNTS: list[tuple[Any, tuple[int, int, int]]] = [
+    (USAGE, (5, 3, 0)),
+    (dict.fromkeys(USAGE), (0, 1, 0)),
+    ({"prompt_tokens": 5.0, "completion_tokens": 3.0}, (5, 3, 0)),
+    ({"prompt_tokens": -1, "completion_tokens": "3"}, (0, 1, 0)),
+    ({"prompt_tokens": 10**30, "completion_tokens": True}, (0, 1, 0)),
+    ({**USAGE, "prompt_tokens_details": {"cached_tokens": 2.0}}, (5, 3, 2)),
+    ({**USAGE, "prompt_tokens_details": [], "completion_tokens_details": []}, (5, 3, 0)),
+    ([], (0, 1, 0)),
+]
+
+
+async def test_counts_are_taken_where_they_are_counts(bench: Bench) -> None:
     await bench.ready()
-    done = (await bench.ask("hi")).done
-    if not isinstance(usage, dict):
-        counted = (9, *counted[1:])
-    assert (done.prompt_tokens, done.completion_tokens, done.cached_tokens) == counted
+    for usage, counted in COUNTS:
+        bench.upstream.answer = play({**HELLO, "usage": "none"}, STOP, {"usage": usage})
+        done = (await bench.ask("hi")).done
+        assert (done.prompt_tokens, done.completion_tokens, done.cached_tokens) == counted, usage
 
 
 async def test_a_stream_that_was_compressed_all_the_same_is_read(bench: Bench) -> None:
@@ -278,21 +270,21 @@ async def test_a_stream_that_only_says_to_be_compressed_is_broken(bench: Bench) 
     assert not worker.outbox.died.done()
 
 
-@pytest.mark.parametrize(
-    ("body", "kind", "retryable"),
-    [
-        ('{"choices": [{"message": {"content": "Hello"}}]}', "application/json", False),
-        ('{"error": {"message": "overloaded", "code": 503}}', "application/json", True),
-        ("<html>sign in</html>", "text/html; charset=utf-8", False),
-        ("[" * 100_000, "application/json", False),
-    ],
-)
-async def test_a_document_is_no_stream(bench: Bench, body: str, kind: str, retryable: bool) -> None:
-    bench.upstream.answer = lambda exchange: exchange.reply(body, kind)
+DOCUMENTS = [
+    ('{"choices": [{"message": {"content": "Hello"}}]}', "application/json", False),
+    ('{"error": {"message": "overloaded", "code": 503}}', "application/json", True),
+    ("<html>sign in</html>", "text/html; charset=utf-8", False),
+    ("[" * 100_000, "application/json", False),
+]
+
+
+async def test_a_document_is_no_stream(bench: Bench) -> None:
     await bench.ready()
-    failed = (await bench.ask("hi")).failed
-    assert (failed.code, failed.retryable) == ("upstream_failed", retryable)
-    assert "sign in" not in failed.message
+    for body, kind, retryable in DOCUMENTS:
+        bench.upstream.answer = partial(Exchange.reply, body=body, kind=kind)
+        failed = (await bench.ask("hi")).failed
+        assert (failed.code, failed.retryable) == ("upstream_failed", retryable), kind
+        assert "sign in" not in failed.message
 
 
 @pytest.mark.parametrize("status", [200, 400, 500])
@@ -321,22 +313,23 @@ async def test_of_an_endless_error_no_more_is_read_than_is_of_use(
 SECRETS = "key sk-abcdef123456, see http://10.0.0.7:8000/admin\x1b[2J\nERROR forged: line"
 
 
-@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 429, 500, 503])
 async def test_a_servers_own_words_stay_out_of_the_log_and_tell_no_secrets(
-    bench: Bench, status: int, caplog: pytest.LogCaptureFixture
+    bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = json.dumps({"error": {"message": f"bad top_p: {SECRETS}"}})
-    bench.upstream.answer = lambda exchange: exchange.refuse(status, body)
     await bench.ready()
-    with caplog.at_level(logging.WARNING):
-        failed = (await bench.ask("hi")).failed
-    assert ("bad top_p" in failed.message) is (status == 400)
-    told = [failed.message, *(record.getMessage() for record in caplog.records)]
-    assert all(text.isprintable() for text in told)
-    assert not any("sk-abc" in text or "10.0.0.7" in text for text in told)
-    logged = "\n".join(told[1:])
-    assert "bad top_p" not in logged
-    assert f"HTTP {status}, {len(body)} bytes" in logged
+    for status in (302, 400, 401, 403, 404, 429, 500, 503):
+        caplog.clear()
+        bench.upstream.answer = partial(Exchange.refuse, status=status, body=body)
+        with caplog.at_level(logging.WARNING):
+            failed = (await bench.ask("hi")).failed
+        assert ("bad top_p" in failed.message) is (status == 400)
+        told = [failed.message, *(record.getMessage() for record in caplog.records)]
+        assert all(text.isprintable() for text in told)
+        assert not any("sk-abc" in text or "10.0.0.7" in text for text in told)
+        logged = "\n".join(told[1:])
+        assert "bad top_p" not in logged
+        assert f"HTTP {status}, {len(body)} bytes" in logged
 
 
 async def test_a_list_of_models_in_odd_types_is_taken_as_far_as_it_goes(bench: Bench) -> None:
