@@ -76,6 +76,11 @@ class ModelConfig(Part):
     adapters: dict[str, str] = Field(
         default_factory=dict, description="LoRA adapters by the name that requests give."
     )
+    share_prefix_cache: bool = Field(
+        False,
+        description="All keys share the cache of prompts. It saves the reading of beginnings that "
+        "keys have in common, and lets a key find out what others asked.",
+    )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the checkpoint."
     )

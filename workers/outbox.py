@@ -194,6 +194,13 @@ class Outbox:
             state = RETRYABLE if retryable else "failed"
             self._end(answer, Failed(code, message, retryable), state)
 
+    def give_up(
+        self, job_id: str, code: ErrorCode, message: str, *, retryable: bool = False
+    ) -> None:
+        """The same, and the engine is told soon to stop working on it."""
+        self.failed(job_id, code, message, retryable=retryable)
+        self._abandoned.append(job_id)
+
     def engine_died(self, error: BaseException) -> None:
         """The engine is gone for good. Its jobs stay open, for another worker to take over."""
         if not self.died.done():
@@ -303,5 +310,4 @@ class Outbox:
 
     def _diverged(self, job_id: str) -> None:
         message = "the answer's worker was lost and the answer could not be continued"
-        self.failed(job_id, ErrorCode.ENGINE_LOST, message, retryable=True)
-        self._abandoned.append(job_id)
+        self.give_up(job_id, ErrorCode.ENGINE_LOST, message, retryable=True)

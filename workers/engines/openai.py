@@ -26,6 +26,7 @@ from workers.engines.openai_stream import (
     read_chunk,
 )
 from workers.engines.openai_wire import request_body, request_path
+from workers.engines.prefix_cache import cache_salt
 from workers.engines.server_sent_events import Event, EventReader
 from workers.engines.upstream import Settings, Upstream, read_start
 from workers.outbox import Outbox
@@ -115,7 +116,8 @@ class OpenAiEngine:
         await self._upstream.close()
 
     def _request(self, job: Job) -> bytes:
-        body = request_body(job, self._server, self._answer_limit(job))
+        salt = cache_salt(job, self._config)
+        body = request_body(job, self._server, self._answer_limit(job), salt)
         if "max_tokens" in body:
             body[self._settings.max_tokens_name] = body.pop("max_tokens")
         if self._settings.include_usage:

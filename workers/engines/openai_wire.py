@@ -27,8 +27,11 @@ def request_path(job: Job) -> str:
     return "/completions" if job.messages is None else "/chat/completions"
 
 
-def request_body(job: Job, server: Server, max_tokens: int | None) -> dict[str, Any]:
-    """What asks for a job's answer, apart from the model's name there. Raises `JobRejected`."""
+def request_body(
+    job: Job, server: Server, max_tokens: int | None, salt: str | None = None
+) -> dict[str, Any]:
+    """What asks for a job's answer, apart from the model's name there. `salt` keeps its prompt
+    apart in the server's cache, where that can be asked for. Raises `JobRejected`."""
     asked = job.sampling
     given = {name: getattr(asked, name) for name in _SAMPLING}
     body = {name: value for name, value in given.items() if value is not None}
@@ -37,6 +40,8 @@ def request_body(job: Job, server: Server, max_tokens: int | None) -> dict[str, 
         body |= _logprobs_wanted(asked.logprobs, job.messages is not None)
     if asked.guided is not None:
         body |= _guided(asked.guided, server)
+    if server.kind == "vllm" and salt is not None:
+        body["cache_salt"] = salt
     if server.kind == "llamacpp" and "repetition_penalty" in body:
         body["repeat_penalty"] = body.pop("repetition_penalty")
     return body

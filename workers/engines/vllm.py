@@ -21,10 +21,12 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from contract.config import ModelConfig, WorkerSpec
-from contract.messages import ErrorCode, FinishReason, Guided, Job, Sampling, TokenLogprob
+from contract.messages import ErrorCode, Guided, Job, Sampling
 from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
+from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts, choices_of
+from workers.engines.vllm_answer import Answer
 from workers.outbox import EngineLoad, Outbox
 
 try:
@@ -34,12 +36,6 @@ except ImportError:  # Before 0.20.
 
 log = logging.getLogger(__name__)
 
-_FINISH: Final[dict[str, FinishReason]] = {
-    "stop": "stop",
-    "length": "length",
-    "repetition": "stop",
-    "abort": "cancelled",
-}
 #: What vLLM raises for a request that it will not run: an error of its own in newer releases.
 _REFUSALS: Final = (ValueError, TypeError, getattr(vllm_exceptions, "VLLMClientError", ValueError))
 _LOOK_FOR_DEATH_EVERY_S: Final = 0.5
@@ -98,7 +94,7 @@ class VllmEngine:
         try:
             collector = await self._running().add_request(
                 job.id,
-                _tokens_prompt(prompt_ids + emitted),
+                _tokens_prompt(prompt_ids + emitted, cache_salt(job, self._spec.model)),
                 params,
                 lora_request=self._lora_request(job),
                 priority=job.priority,
@@ -140,21 +136,13 @@ class VllmEngine:
 
     def _sink(self, job: Job, prompt_tokens: int) -> Callable[[Any], None]:
         """Where vLLM puts the outputs of one request (or the exception that ends it)."""
-        outbox, job_id = self._outbox, job.id
-        reasons: dict[int, FinishReason] = {}
+        answer = Answer(self._outbox, job, prompt_tokens)
 
         def put(output: Any) -> None:
             if isinstance(output, Exception):
-                self._broke(job_id, output)
-                return
-            for choice in output.outputs:
-                logprobs = _logprobs(choice) if choice.logprobs else None
-                outbox.delta(job_id, choice.text, choice.token_ids, choice.index, logprobs)
-                if choice.finish_reason is not None:
-                    reasons[choice.index] = _FINISH.get(choice.finish_reason, "stop")
-            if output.finished:
-                ended = tuple(reasons[index] for index in sorted(reasons))
-                outbox.done(job_id, ended, prompt_tokens, output.num_cached_tokens or 0)
+                self._broke(job.id, output)
+            else:
+                answer.take(output)
 
         return put
 
@@ -290,14 +278,15 @@ def _guided(guided: Guided) -> dict[str, Any]:
     return {"structured_outputs": StructuredOutputsParams(**{guided.kind: value})}
 
 
-def _tokens_prompt(token_ids: list[int]) -> Any:
+def _tokens_prompt(token_ids: list[int], salt: str | None) -> Any:
     try:
         from vllm.inputs import tokens_input
     except ImportError:
         from vllm.inputs import TokensPrompt
 
-        return TokensPrompt(prompt_token_ids=token_ids)
-    return tokens_input(token_ids)
+        prompt = TokensPrompt(prompt_token_ids=token_ids)
+        return prompt if salt is None else TokensPrompt(**prompt, cache_salt=salt)
+    return tokens_input(token_ids, cache_salt=salt)
 
 
 async def _tokenizer(engine: AsyncLLM) -> Any:
@@ -314,17 +303,6 @@ def _adapters(model: ModelConfig) -> dict[str, LoRARequest]:
         name: LoRARequest(name, number, path)
         for number, (name, path) in enumerate(paths.items(), start=1)
     }
-
-
-def _logprobs(choice: Any) -> tuple[TokenLogprob, ...]:
-    return tuple(
-        TokenLogprob(
-            chances[token_id].decoded_token or "",
-            chances[token_id].logprob,
-            tuple((other.decoded_token or "", other.logprob) for other in chances.values()),
-        )
-        for token_id, chances in zip(choice.token_ids, choice.logprobs, strict=True)
-    )
 
 
 def _load_reporter(outbox: Outbox) -> Any:

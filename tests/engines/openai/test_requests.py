@@ -14,7 +14,7 @@ from workers.engines.upstream import Server
 
 
 async def test_a_chat_asks_for_what_the_job_asks_for_and_no_more(bench: Bench) -> None:
-    await bench.ready()
+    await bench.ready(share_prefix_cache=True)
     await bench.ask("hi", temperature=0.5, top_k=3, max_tokens=9, stop=("a", "b"), seed=4)
     assert bench.upstream.exchanges[-1].path == "/v1/chat/completions"
     assert bench.upstream.asked == {
@@ -68,6 +68,22 @@ async def test_engine_args_bend_the_requests(bench: Bench) -> None:
     assert asked["max_completion_tokens"] == 5
     assert asked["safe_prompt"] is True
     assert not {"max_tokens", "stream_options"} & asked.keys()
+
+
+async def test_a_vllm_keeps_the_prompts_of_keys_apart(bench: Bench) -> None:
+    await bench.ready()
+    await bench.ask("hi")
+    assert len(bench.upstream.asked["cache_salt"]) == 32
+
+
+async def test_only_a_vllm_is_asked_to_keep_them_apart_and_only_if_they_are_to_be(
+    bench: Bench,
+) -> None:
+    await bench.ready(share_prefix_cache=True)
+    await bench.ask("hi")
+    assert "cache_salt" not in bench.upstream.asked
+    job = Job("j", "m", Sampling(), prompt="x")
+    assert "cache_salt" not in request_body(job, Server("sglang"), None, "salt")
 
 
 async def test_an_adapter_is_a_model_of_the_server(bench: Bench) -> None:

@@ -13,12 +13,9 @@ from workers.outbox import Outbox
 
 Decode = Callable[[Sequence[int]], str]
 
-_FINISH: Final[dict[str, FinishReason]] = {
-    "stop": "stop",
-    "length": "length",
-    "timeout": "length",
-    "cancelled": "cancelled",
-}
+#: The others that releases 0.17 to 1.4 give are no ends of an answer: `timeout` and `cancelled`,
+#: for which nobody here asks, and `not_finished`.
+_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
 #: How many tokens at a junction decide how it is decoded.
 _JUNCTION_TOKENS: Final = 8
 _PIECE_TOKENS: Final = 8
@@ -30,6 +27,10 @@ class Piece(NamedTuple):
     text: str
     token_ids: Sequence[int]
     logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+class EndedBadly(Exception):
+    """TensorRT-LLM gave up on a choice; the message says with which reason."""
 
 
 class Choice:
@@ -46,14 +47,14 @@ class Choice:
         self._sent_tokens = 0
 
     def advance(self, output: Any) -> Piece:
-        """What is new in an output, and may be sent."""
+        """What is new in an output, and may be sent. Raises `EndedBadly`."""
         text = self._text(output)
         cut = self._stops.cut(text, self._sent_chars)
         end = cut.length
         if cut.stopped:
             self.reason = "stop"
         elif output.finish_reason is not None:
-            self.reason = _FINISH.get(output.finish_reason, "stop")
+            self.reason = _reason(output.finish_reason)
             end = len(text)
         start, self._sent_chars = self._sent_chars, max(self._sent_chars, end)
         first, self._sent_tokens = self._sent_tokens, max(self._sent_tokens, len(output.token_ids))
@@ -125,7 +126,7 @@ class Answer:
             self._outbox.delta(self._job_id, piece.text, piece.token_ids, index, piece.logprobs)
 
     def _done(self, *, pseudo_streamed: bool) -> None:
-        reasons = tuple(choice.reason or "stop" for choice in self._choices)
+        reasons = tuple(choice.reason for choice in self._choices if choice.reason is not None)
         self._outbox.done(
             self._job_id,
             reasons,
@@ -133,6 +134,13 @@ class Answer:
             self._cached_tokens,
             pseudo_streamed=pseudo_streamed,
         )
+
+
+def _reason(said: str) -> FinishReason:
+    reason = _FINISH.get(said)
+    if reason is None:
+        raise EndedBadly(f"TensorRT-LLM ended it as `{said}`")
+    return reason
 
 
 def _split(whole: Piece) -> Iterator[Piece]:

@@ -15,8 +15,9 @@ from contract.messages import ErrorCode, Job, Sampling
 from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
 from workers.engines.draining import Drains
+from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
-from workers.engines.trtllm.answer import Answer, Choice
+from workers.engines.trtllm.answer import Answer, Choice, EndedBadly
 from workers.engines.trtllm.engine_load import report_load
 from workers.engines.trtllm.library import is_dead, load_engine
 from workers.engines.trtllm.model_files import ModelFiles
@@ -132,6 +133,8 @@ class TrtllmEngine:
         options: dict[str, Any] = {"lora_request": self._lora_request(job)}
         if "streaming" in self._takes:
             options["streaming"] = self._streams
+        if "cache_salt" in self._takes:
+            options["cache_salt"] = cache_salt(job, self._spec.model)
         if "priority" in self._takes:
             options["priority"] = _priority(job)
         try:
@@ -173,10 +176,11 @@ class TrtllmEngine:
         answer = self._answers.pop(job_id)
         if error is None and answer.is_complete:
             return
-        if error is None or isinstance(error, RequestError):
+        if error is None or isinstance(error, (RequestError, EndedBadly)):
             log.error("job %s: %s", job_id, error or "it ended without a reason")
             answer.abort()
-            self._outbox.failed(job_id, ErrorCode.ENGINE_FAILED, "the engine failed on this job")
+            message, retryable = "the engine failed on this job", isinstance(error, EndedBadly)
+            self._outbox.failed(job_id, ErrorCode.ENGINE_FAILED, message, retryable=retryable)
         else:
             self._outbox.engine_died(error)
 

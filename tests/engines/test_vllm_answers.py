@@ -1,0 +1,76 @@
+"""What vLLM's adapter makes of the ends that vLLM gives, in vLLM's own environment."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from contract.config import ModelConfig
+from contract.messages import Job, Sampling
+from contract.paths import ROOT
+from tests.engines.contract.engines import vllm_python
+from workers.engines.prefix_cache import cache_salt
+
+SCRIPT = """
+import json, types
+from vllm.v1.engine import FINISH_REASON_STRINGS
+from contract.messages import Guided, Job, Sampling
+from workers.engines.vllm import _tokens_prompt
+from workers.engines.vllm_answer import Answer
+
+class Outbox:
+    def delta(self, *_): pass
+    def done(self, job_id, reasons, *_): self.said = list(reasons)
+    def give_up(self, job_id, code, message, *, retryable): self.said = [code.value, retryable]
+
+def end(reason, guided):
+    outbox, job = Outbox(), Job("j", "m", Sampling(guided=guided), prompt="x")
+    choice = types.SimpleNamespace(
+        text="", token_ids=[], index=0, logprobs=None, finish_reason=reason)
+    Answer(outbox, job, 1).take(
+        types.SimpleNamespace(outputs=[choice], finished=True, num_cached_tokens=0))
+    return outbox.said
+
+regex = Guided("regex", "a")
+print(json.dumps({
+    "plain": {reason: end(reason, None) for reason in (*FINISH_REASON_STRINGS, "new")},
+    "guided": end("error", regex),
+    "salted": _tokens_prompt([1], "salt").get("cache_salt"),
+    "shared": _tokens_prompt([1], None).get("cache_salt"),
+}))
+"""
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(300)
+def test_every_reason_of_this_vllm_has_one_meaning() -> None:
+    done = subprocess.run(
+        [vllm_python(), "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said == {
+        "plain": {
+            "stop": ["stop"],
+            "length": ["length"],
+            "repetition": ["length"],
+            "abort": ["engine_failed", True],
+            "error": ["engine_failed", True],
+            "new": ["engine_failed", True],
+        },
+        "guided": ["engine_failed", False],
+        "salted": "salt",
+        "shared": None,
+    }
+
+
+def test_each_key_has_a_salt_of_its_own_unless_the_model_is_shared() -> None:
+    jobs = [Job("j", "m", Sampling(), prompt="x", key_id=key) for key in ("a", "a", "b", "")]
+    model = ModelConfig(model_path="-")
+    salts = [cache_salt(job, model) for job in jobs]
+    assert salts[0] == salts[1]
+    assert len(set(salts)) == 3
+    assert all(salts)
+    shared = ModelConfig(model_path="-", share_prefix_cache=True)
+    assert {cache_salt(job, shared) for job in jobs} == {None}
