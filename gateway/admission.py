@@ -292,7 +292,7 @@ class Admission:
     def _not_served(self, model: str) -> ApiError:
         if self._models.status(model).state in (State.STARTING, State.READY):
             return ApiError("model_starting", f"model `{model}` is starting; ask again soon")
-        message = f"model `{model}` is not started; run `./ew start --model {model}`"
+        message = f"model `{model}` is not started; run `./ew start {model}`"
         return ApiError("model_not_started", message)
 
 

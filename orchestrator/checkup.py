@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,8 @@ from redis.exceptions import RedisError
 from contract.bus.client import connect
 from contract.config import Config
 from contract.messages import UNREADABLE
-from contract.paths import config_path, keys_path, run_dir, state_dir
+from contract.paths import config_path, keys_path, run_dir
+from orchestrator import storage, upstreams
 from orchestrator.environments import Environment, find_environment, list_environments
 from orchestrator.environments.declaration import find_engine
 from orchestrator.environments.environment import list_unfinished
@@ -48,12 +48,12 @@ def check_up() -> Iterator[tuple[str, list[Check]]]:
     except UserError as error:
         yield "configuration", [Check("file", error.message, error.hint, is_fatal=True)]
     else:
-        yield "configuration", list(_models(config))
+        yield "configuration", [*_models(config), *upstreams.look(config.models)]
         yield "engines", list(_engines(config))
         yield "queue", list(_redis(config))
         yield "port", [_port(config)]
     yield "environments", list(_environments())
-    yield "files", list(_files())
+    yield "storage", [*storage.room(), *storage.privacy(), *_keys()]
     yield "processes", list(_processes())
 
 
@@ -176,44 +176,39 @@ def _owned_startup_files(packages: Path) -> set[str]:
     return owned
 
 
-def _files() -> Iterator[Check]:
+def _keys() -> Iterator[Check]:
     try:
         records = KeyFile().records()
         yield Check("API keys", f"{len(records)} in {keys_path()}")
     except UserError as error:
         yield Check("API keys", error.message, error.hint or "see the message", is_fatal=True)
-    for path in (state_dir(), run_dir()):
-        if not path.exists():
-            continue
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o022:
-            yield Check(
-                "directory", f"{path} can be changed by others", f"`chmod 700 {path}`", True
-            )
 
 
 def _processes() -> Iterator[Check]:
-    """What carries ew's mark and is in nobody's care."""
+    """What this state directory's supervisors started. Other projects, and other users, have
+    supervisors of their own."""
+    root = f"{ROOT_VARIABLE}={run_dir()}"
+    run = _read_run()
     found = 0
     for pid, entry in sorted(read_table().items()):
-        variables = dict(pair.split("=", 1) for pair in read_environment(pid) if "=" in pair)
-        mark, root = variables.get(MARK_VARIABLE), variables.get(ROOT_VARIABLE)
-        if mark is None or root is None or _age_s(entry) < _SETTLES_WITHIN_S:
+        environment = read_environment(pid)
+        if root not in environment or _age_s(entry) < _SETTLES_WITHIN_S:
             continue
         found += 1
-        yield from _stray(pid, mark, Path(root))
-    yield Check("marked by ew", f"{found} processes")
+        yield from _stray(pid, environment, run)
+    yield Check("started by ew", f"{found} processes")
 
 
-def _stray(pid: int, mark: str, root: Path) -> Iterator[Check]:
-    run = _read_run(root)
-    marks = {unit.identity.mark for unit in run.units if unit.identity} if run else set()
-    what = f"pid {pid}"
-    if mark not in marks:
+def _stray(pid: int, environment: frozenset[str], run: Run | None) -> Iterator[Check]:
+    """A process that nobody has the care of."""
+    units = run.units if run else ()
+    marks = {f"{MARK_VARIABLE}={unit.identity.mark}" for unit in units if unit.identity}
+    if not marks & environment:
         seen = f"an orphan: {command_line(pid)[:80]}"
-        yield Check(what, seen, f"`kill {pid}`; it belongs to no run of ew", is_fatal=True)
+        yield Check(f"pid {pid}", seen, f"`kill {pid}`; it belongs to no run of ew", is_fatal=True)
     elif run is not None and not run.supervisor.is_running():
-        yield Check(what, "serves without a supervisor", "`./ew start` takes it over", True)
+        fix = "`./ew start` takes it over"
+        yield Check(f"pid {pid}", "serves without a supervisor", fix, is_fatal=True)
 
 
 def _age_s(entry: Entry) -> float:
@@ -221,8 +216,8 @@ def _age_s(entry: Entry) -> float:
     return uptime_s - entry.start_ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _read_run(root: Path) -> Run | None:
+def _read_run() -> Run | None:
     try:
-        return msgspec.json.decode((root / "processes.json").read_bytes(), type=Run)
+        return msgspec.json.decode((run_dir() / "processes.json").read_bytes(), type=Run)
     except (OSError, *UNREADABLE):
         return None

@@ -155,7 +155,7 @@ class Loader:
         self._group()
         model = self._models.get(model_id)
         if model is None or not any(unit.is_desired for unit in model.units):
-            hint = f"`./ew start --model {model_id}`"
+            hint = f"`./ew start {model_id}`"
             raise UserError(f"model `{model_id}` is not started", hint)
         if not model.is_on_demand:
             hint = 'with `"load": "on-demand"` it would come and go; `./ew stop` ends it'

@@ -123,4 +123,4 @@ def convert_trt(
         )
         return
     add_to_config(config_path(), add_to_config_as, arguments, env)
-    say(f"model `{add_to_config_as}` is configured: ./ew start --model {add_to_config_as}")
+    say(f"model `{add_to_config_as}` is configured: ./ew start {add_to_config_as}")

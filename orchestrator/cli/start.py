@@ -12,11 +12,15 @@ from orchestrator.startup import bring_up
 
 
 def start(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Start only these models.")
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="Only models with this engine, such as cuda-trt.")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="Only this model; may be given several times.")
+        # How models were named before they were arguments; scripts may have it.
+        list[str] | None, typer.Option(hidden=True)
     ] = None,
     env: Annotated[
         str | None, typer.Option(help="Run the models in this environment instead of theirs.")
@@ -34,7 +38,7 @@ def start(
     Starts every configured model unless told which. Waits until they are ready. What runs
     already goes on as it is.
     """
-    choice = Choice(models=tuple(model or ()), engine=engine, env=env, port=port)
+    choice = Choice(models=(*(models or ()), *(model or ())), engine=engine, env=env, port=port)
     request = plan(read_config(), choice)
     is_good = run_in_foreground(request) if foreground else bring_up(request)
     if not is_good:

@@ -33,7 +33,7 @@ async def test_a_model_that_is_not_started_is_refused_with_the_command_that_star
     assert response.status_code == 503
     body = response.json()
     assert (body["code"], body["retryable"]) == ("model_not_started", True)
-    assert f"./ew start --model {model}" in body["message"]
+    assert f"./ew start {model}" in body["message"]
     assert int(response.headers["retry-after"]) > 0
 
 

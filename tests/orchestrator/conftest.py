@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -141,3 +142,22 @@ def model() -> str:
 def terminal(host: Host) -> Terminal:
     """The command line on the same state directory as `host`."""
     return Terminal(host.directory)
+
+
+def mount(directory: Path, *arguments: str) -> None:
+    """Mount something there, or skip the test where that is not allowed."""
+    directory.mkdir(exist_ok=True)
+    done = subprocess.run(
+        ["mount", *arguments, str(directory)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 KiB."""
+    directory = tmp_path / "disk"
+    mount(directory, "-t", "tmpfs", "-o", "size=64k", "tmpfs")
+    yield directory
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)

@@ -7,13 +7,16 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from contract.paths import run_dir
 from tests.orchestrator.conftest import eventually
 from tests.orchestrator.installation import Installation
 
@@ -43,6 +46,27 @@ def marked_process(root: Path) -> Iterator[int]:
         process.kill()
 
 
+@contextmanager
+def upstream(status: int) -> Iterator[str]:
+    """The URL of a server that answers everything with a status."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/v1/models" else 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 def findings(ew: Installation) -> dict[str, list[dict[str, Any]]]:
     parsed: dict[str, list[dict[str, Any]]] = json.loads(ew.outcome("doctor", "--json")[1])
     return parsed
@@ -52,11 +76,7 @@ def test_a_healthy_installation_has_nothing_to_mend(ew: Installation) -> None:
     ew.write_config({"m": {"engine": "mock", "model_path": "."}})
     ew.environment["EW_GATEWAY__PORT"] = "0"
     said = findings(ew)
-    theirs = ("processes",)  # Other tests run beside this one.
-    fatal = [
-        check for part in said if part not in theirs for check in said[part] if check["is_fatal"]
-    ]
-    assert not fatal
+    assert not [check for part in said.values() for check in part if check["is_fatal"]]
 
 
 def test_a_model_without_its_environment_is_named_with_the_command(ew: Installation) -> None:
@@ -88,19 +108,88 @@ def test_a_key_file_that_others_can_read_is_named(ew: Installation) -> None:
     assert "chmod 600" in ew.fail("doctor")
 
 
-def test_orphans_of_a_run_that_is_over_are_named(ew: Installation, tmp_path: Path) -> None:
-    with marked_process(tmp_path) as pid:
+def test_orphans_of_this_project_are_named_and_those_of_others_are_not(
+    ew: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EW_STATE_DIR", str(ew.state))
+    with marked_process(run_dir()) as ours, marked_process(tmp_path) as theirs:
 
         def is_named() -> bool:
-            processes = findings(ew)["processes"]
-            return any(
-                check["what"] == f"pid {pid}"
-                and check["is_fatal"]
-                and f"kill {pid}" in check["fix"]
-                for check in processes
-            )
+            named = {check["what"]: check for check in findings(ew)["processes"]}
+            assert f"pid {theirs}" not in named
+            check = named.get(f"pid {ours}")
+            return check is not None and check["is_fatal"] and f"kill {ours}" in check["fix"]
 
         eventually(is_named, 30)
+        assert findings(ew)["processes"][-1]["seen"] == "1 processes"
+
+
+def test_a_full_disk_is_named(ew: Installation, small_disk: Path) -> None:
+    ew.environment["EW_STATE_DIR"] = str(small_disk / "state")
+    ew.environment["TMPDIR"] = str(small_disk)
+    ew.environment["HF_HOME"] = str(small_disk / "cache")
+    fatal = {check["what"]: check for check in findings(ew)["storage"] if check["is_fatal"]}
+    assert set(fatal) == {"state", "logs", "temporary files", "model cache"}
+    assert "the disk is full" in fatal["state"]["fix"]
+    assert "EW_STATE_DIR" in fatal["state"]["fix"]
+    assert "HF_HOME" in fatal["model cache"]["fix"]
+
+
+def test_what_others_may_change_or_look_at_is_named(ew: Installation) -> None:
+    ew.run("keys", "add")
+    ew.state.chmod(0o777)
+    said = ew.fail("doctor")
+    assert f"{ew.state} can be changed by others (777)" in said
+    assert f"`chmod 700 {ew.state}`" in said
+    ew.state.chmod(0o755)
+    (mind,) = (check for check in findings(ew)["storage"] if check["what"] == "mode")
+    assert (mind["seen"], mind["is_fatal"]) == (
+        f"{ew.state} can be looked at by others (755)",
+        False,
+    )
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
+def test_a_state_directory_of_somebody_else_is_named(ew: Installation) -> None:
+    ew.state.mkdir()
+    os.chown(ew.state, 12345, 12345)
+    assert f"{ew.state} belongs to user 12345" in ew.fail("doctor")
+
+
+def test_what_models_name_and_is_not_there_is_named(ew: Installation) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    there = {"engine": "openai", "model_path": "x"}
+    ew.write_config(
+        {
+            "gone": {**there, "base_url": f"http://127.0.0.1:{port}"},
+            "unset": {**there, "base_url": "http://127.0.0.1:1", "api_key_env": "NOBODYS_KEY"},
+            "missing": {**there, "command": ["no-such-server", "--port", "{port}"]},
+            "lost": {"engine": "cpu-vllm", "model_path": "models/lost", "adapters": {"a": "/no/a"}},
+        }
+    )
+    said = ew.fail("doctor")
+    assert f"http://127.0.0.1:{port} does not answer" in said
+    assert "`api_key_env`: the variable NOBODYS_KEY is not set" in said
+    assert "`export NOBODYS_KEY=...`" in said
+    assert "`command`: there is no program `no-such-server`" in said
+    assert "`adapters.a` does not exist: /no/a" in said
+    assert "http://127.0.0.1:1 does not answer" not in said
+
+
+def test_a_server_that_answers_and_one_that_wants_another_key(ew: Installation) -> None:
+    with upstream(200) as good, upstream(401) as closed:
+        models = {"good": good, "closed": closed}
+        ew.write_config(
+            {
+                name: {"engine": "openai", "model_path": "x", "base_url": url}
+                for name, url in models.items()
+            }
+        )
+        said = ew.fail("doctor")
+    assert f"{good} answers" in said
+    assert f"{closed} refuses the key (401)" in said
+    assert "name its key with `api_key_env`" in said
 
 
 def test_a_dead_external_redis_is_named(ew: Installation) -> None:

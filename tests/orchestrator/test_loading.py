@@ -153,7 +153,7 @@ def test_load_and_unload_by_hand(gpus: GpuHost) -> None:
     wrong = gpus.run("unload", "always")
     assert wrong.code == 1 and "`always` is always loaded" in wrong.err
     missing = gpus.run("load", "nobody")
-    assert missing.code == 1 and "./ew start --model nobody" in missing.err
+    assert missing.code == 1 and "./ew start nobody" in missing.err
 
 
 def test_a_killed_worker_comes_back_to_its_place_when_its_memory_is_free(gpus: GpuHost) -> None:
