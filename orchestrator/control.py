@@ -126,12 +126,14 @@ class Control:
         self._socket.close()
 
     def connect(self) -> bool:
-        """False if no supervisor listens."""
+        """False if no supervisor listens. Raises `OSError` if that cannot be told."""
         try:
             self._socket.connect(os.fspath(socket_path()))
-        except (FileNotFoundError, ConnectionRefusedError):
+        except OSError as error:
             self._socket.close()
-            return False
+            if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+                return False
+            raise
         return True
 
     def ask(self, request: Request, *, tick_s: float = 0.2) -> Iterator[Answer | None]:
