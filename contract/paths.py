@@ -1,4 +1,5 @@
-"""Where things lie: the project, and the state that ew keeps (`.ew/`, or EW_STATE_DIR)."""
+"""Where things lie: ew's own files, the operator's project, and the state that ew keeps (`.ew/` in
+the project, or EW_STATE_DIR)."""
 
 from __future__ import annotations
 
@@ -9,24 +10,34 @@ import stat
 from pathlib import Path
 from typing import Final
 
+#: ew's own files, which are only read: the packages, scripts/, and deploy/ with the engines' locks.
 ROOT: Final = Path(__file__).resolve().parent.parent
+#: Whether they are a clone, which is a project too, rather than an installed package.
+IS_CLONE: Final = (ROOT / "ew").is_file()
 #: A unix socket's path may have 107 bytes; this leaves room for its file name.
 _LONGEST_SOCKET_DIR: Final = 80
 
 
+def project_dir() -> Path:
+    """The operator's directory: its configuration, state and logs are here, and paths in the
+    configuration are relative to it. It is EW_HOME, which the command of an installed ew always
+    sets; else the clone."""
+    return Path(os.environ.get("EW_HOME") or ROOT).absolute()
+
+
 def config_path() -> Path:
-    """The configuration file: deploy/config.json, or EW_CONFIG."""
-    return Path(os.environ.get("EW_CONFIG") or ROOT / "deploy" / "config.json")
+    """The configuration file: deploy/config.json in the project, or EW_CONFIG."""
+    return Path(os.environ.get("EW_CONFIG") or project_dir() / "deploy" / "config.json")
 
 
 def state_dir() -> Path:
     """Keys, queue data, environments and process state."""
-    return Path(os.environ.get("EW_STATE_DIR") or ROOT / ".ew").absolute()
+    return Path(os.environ.get("EW_STATE_DIR") or project_dir() / ".ew").absolute()
 
 
 def logs_dir() -> Path:
     """One log file per process: logs/, or beside a state directory given by EW_STATE_DIR."""
-    return state_dir() / "logs" if "EW_STATE_DIR" in os.environ else ROOT / "logs"
+    return state_dir() / "logs" if "EW_STATE_DIR" in os.environ else project_dir() / "logs"
 
 
 def keys_path() -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.config import Config, is_repo_id
-from contract.paths import ROOT
+from contract.paths import project_dir
 from orchestrator.errors import UserError
 
 
@@ -32,7 +32,7 @@ def add_model(path: Path, config: Config, model_path: str) -> tuple[str, bool]:
 
 def _location(model_path: str) -> str:
     """A directory as the configuration names it: relative to the project where that works."""
-    candidates = (Path(model_path).expanduser(), ROOT / model_path)
+    candidates = (Path(model_path).expanduser(), project_dir() / model_path)
     directory = next((path for path in candidates if path.is_dir()), None)
     if directory is None:
         if is_repo_id(model_path):
@@ -41,8 +41,13 @@ def _location(model_path: str) -> str:
             f"`{model_path}` is neither a directory nor a Hugging Face repository",
             "a repository is named as in `Qwen/Qwen2.5-0.5B-Instruct`",
         )
-    absolute = directory.absolute()
-    return str(absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute)
+    return as_configured(directory.absolute())
+
+
+def as_configured(path: Path) -> str:
+    """A path in full, as the configuration should have it: relative to the project if inside."""
+    project = project_dir()
+    return str(path.relative_to(project) if path.is_relative_to(project) else path)
 
 
 def _free_id(location: str, config: Config) -> str:

@@ -16,7 +16,8 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from contract.config import ConfigError, ModelId, is_repo_id, load_config
-from contract.paths import ROOT, logs_dir
+from contract.paths import ROOT, logs_dir, project_dir
+from orchestrator.config_file import as_configured
 from orchestrator.environments import Environment, default_env_name, find_environment
 from orchestrator.errors import UserError
 from orchestrator.plan import read_config
@@ -48,7 +49,7 @@ def require_environment(name: str | None) -> Environment:
 def located(model: str) -> str:
     """A directory in full, also one that is given relative to the project; else the
     repository's id as it is."""
-    for path in (Path(model).expanduser(), ROOT / model):
+    for path in (Path(model).expanduser(), project_dir() / model):
         if path.is_dir():
             return str(path.resolve())
     if not is_repo_id(model):
@@ -60,7 +61,7 @@ def located(model: str) -> str:
 
 
 def default_output(model: str) -> Path:
-    return ROOT / "models" / f"{Path(model).name}-trt"
+    return project_dir() / "models" / f"{Path(model).name}-trt"
 
 
 def convert(environment: Environment, arguments: Mapping[str, Any]) -> int:
@@ -113,7 +114,7 @@ def add_to_config(
     the configuration would not be valid."""
     data = json.loads(config_path.read_text())
     entry = data.setdefault("models", {}).setdefault(model_id, {})
-    entry |= {"engine": ENGINE, "model_path": _as_configured(Path(arguments["output"]))}
+    entry |= {"engine": ENGINE, "model_path": as_configured(Path(arguments["output"]))}
     entry |= {key: arguments[key] for key in _SERVED}
     sizes = {
         "tensor_parallel_size": arguments["tp_size"],
@@ -131,8 +132,3 @@ def add_to_config(
         scratch.unlink()
         raise UserError(f"the configuration would not be valid: {error}") from None
     scratch.replace(config_path)
-
-
-def _as_configured(output: Path) -> str:
-    """Relative to the project where it lies in it."""
-    return str(output.relative_to(ROOT) if output.is_relative_to(ROOT) else output)

@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 from typing import Final
 
-from contract.paths import ROOT
+from contract.paths import ROOT, project_dir
 from orchestrator.memory.steward import Grant
 from orchestrator.process import Command, clean_environment
 from orchestrator.valkey import server_command
 from orchestrator.wanted import Wanted, WantedGateway, WantedValkey, WantedWorker
 
-_PLACES: Final = ("EW_CONFIG", "EW_STATE_DIR")
+_PLACES: Final = ("EW_HOME", "EW_CONFIG", "EW_STATE_DIR")
 
 
 class Launcher:
@@ -27,7 +27,7 @@ class Launcher:
         """`grant` is a worker's place. Raises `UserError` if there is no Valkey to start."""
         match wanted:
             case WantedValkey():
-                return Command(server_command(), clean_environment(os.environ), ROOT)
+                return Command(server_command(), clean_environment(os.environ), project_dir())
             case WantedGateway():
                 return self._gateway(wanted)
             case WantedWorker():
@@ -39,7 +39,7 @@ class Launcher:
             "EW_GATEWAY__HOST": wanted.host,
             "EW_GATEWAY__PORT": str(wanted.port),
         }
-        return Command([wanted.python, "-m", "gateway"], environment, ROOT)
+        return Command([wanted.python, "-m", "gateway"], environment, project_dir())
 
     def _worker(self, wanted: WantedWorker, name: str, grant: Grant) -> Command:
         spec = {**wanted.spec, **grant.spec, "name": name, "redis_url": self.redis_url}
@@ -51,7 +51,7 @@ class Launcher:
         }
         programs = str(Path(wanted.python).parent)
         environment["PATH"] = os.pathsep.join((programs, environment.get("PATH", os.defpath)))
-        return Command([wanted.python, "-m", "workers"], environment, ROOT)
+        return Command([wanted.python, "-m", "workers"], environment, project_dir())
 
     def _python_environment(self) -> dict[str, str]:
         places = {name: os.environ[name] for name in _PLACES if name in os.environ}

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from contract.config import Config, ConfigError, ModelConfig, is_repo_id, load_config
-from contract.paths import ROOT, config_path
+from contract.paths import config_path, project_dir
 from orchestrator.control import Start
 from orchestrator.environments import default_env_name, find_environment, resolve_engine
 from orchestrator.errors import UserError
@@ -153,7 +153,7 @@ def _require_files(model_id: str, model: ModelConfig, engine: str) -> None:
     """A path that is nothing would otherwise show only when the engine has been loaded."""
     if engine in _OWN_ENGINES or is_repo_id(model.model_path):
         return
-    if not (ROOT / model.model_path).exists():
+    if not (project_dir() / model.model_path).exists():
         raise UserError(
             f"`model_path` of model `{model_id}` does not exist: {model.model_path}",
             "give a directory (relative to the project) or a Hugging Face repository id",

@@ -17,7 +17,7 @@ from orchestrator.status import (
     SupervisorStatus,
     WorkerStatus,
 )
-from orchestrator.terminal import duration, mebibytes, styled
+from orchestrator.terminal import as_called, duration, mebibytes, styled
 
 _STYLES: Final = {
     State.READY: "green",
@@ -47,7 +47,7 @@ class StatusText:
 
     def _head(self, status: Status, now: float) -> Iterator[str]:
         if status.supervisor is None:
-            yield "nothing runs; `./ew start` starts what is configured"
+            yield as_called("nothing runs; `./ew start` starts what is configured")
         else:
             yield from self._supervisor(status.supervisor, now - status.written_unix_s, now)
         if status.gateway:

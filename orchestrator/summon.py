@@ -7,13 +7,14 @@ import sys
 import time
 from typing import Final
 
-from contract.paths import ROOT, logs_dir, state_dir
+from contract.paths import ROOT, logs_dir, project_dir, state_dir
 from orchestrator.control import Control
 from orchestrator.diagnosis import read_tail
 from orchestrator.errors import UserError
 from orchestrator.process import Command, detach, open_log
 from orchestrator.reach import reach_supervisor
 
+_INHERITED: Final = ("EW_HOME", "EW_STATE_DIR", "EW_CONFIG", "EW_LOG_LEVEL")
 _APPEARS_WITHIN_S: Final = 20.0
 
 
@@ -48,10 +49,10 @@ def spawn_supervisor() -> tuple[int, int]:
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("EW_") or name in ("EW_STATE_DIR", "EW_CONFIG", "EW_LOG_LEVEL")
+        if not name.startswith("EW_") or name in _INHERITED
     }
     environment |= {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
-    command = Command([sys.executable, "-m", "orchestrator.daemon"], environment, ROOT)
+    command = Command([sys.executable, "-m", "orchestrator.daemon"], environment, project_dir())
     return log_start, detach(command, path)
 
 

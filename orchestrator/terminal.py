@@ -6,9 +6,9 @@ import os
 import sys
 from typing import Final, TextIO
 
+from contract.paths import IS_CLONE
+
 _CODES: Final = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
-
-
 #: C0 and DEL as the signs that Unicode has for them, C1 by number: a terminal takes both as orders.
 _VISIBLE: Final[dict[int, int | str]] = {
     **{code: 0x2400 + code for code in range(0x20)},
@@ -33,9 +33,14 @@ def styled(text: str, style: str, stream: TextIO) -> str:
     return f"\x1b[{_CODES[style]}m{text}\x1b[0m"
 
 
+def as_called(text: str) -> str:
+    """A text in which `./ew` is what the command is called here."""
+    return text if IS_CLONE else text.replace("./ew", "ew")
+
+
 def say(text: str) -> None:
     """One line of talk, to stderr."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{as_called(text)}\n")
     sys.stderr.flush()
 
 

@@ -11,15 +11,17 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
-from contract.paths import config_path, logs_dir, state_dir
+from contract.paths import config_path, logs_dir, project_dir, state_dir
 from orchestrator import os_errors
 from orchestrator.cli.grammar import App, Group
+from orchestrator.cli.project import require_project
 from orchestrator.errors import UserError
-from orchestrator.terminal import complain, say
+from orchestrator.terminal import as_called, complain, say
 
 #: Each command is the function, or the `app`, of that name in the module of that name (with `_`
 #: for `-`); what is said here is the first line of its docstring.
@@ -43,7 +45,7 @@ COMMANDS: Final = {
     "doctor": "Look for what is wrong on this host.",
     "test": "Run the test suite.",
 }
-_PLACES: Final = {"EW_STATE_DIR": state_dir, "EW_CONFIG": config_path}
+_PLACES: Final = {"EW_HOME": project_dir, "EW_STATE_DIR": state_dir, "EW_CONFIG": config_path}
 
 
 class Commands(Group):
@@ -54,6 +56,12 @@ class Commands(Group):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return load_command(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        found = super().resolve_command(ctx, args)
+        if not ctx.resilient_parsing and not set(args) & set(ctx.help_option_names):
+            require_project(args[0])
+        return found
 
     def summaries(self) -> dict[str, str]:
         return COMMANDS
@@ -119,7 +127,7 @@ def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     if "_EW_COMPLETE" in os.environ:
         return _complete(command, arguments)
-    code = command.main(arguments, prog_name="./ew", standalone_mode=False)
+    code = command.main(arguments, prog_name=as_called("./ew"), standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 
@@ -156,7 +164,22 @@ def _install_completion(ctx: typer.Context, is_asked: bool) -> None:
         raise typer.Exit
 
 
+def _choose_project(ctx: typer.Context, directory: Path | None) -> None:
+    if directory is not None and not ctx.resilient_parsing:
+        os.environ["EW_HOME"] = str(directory.expanduser().absolute())
+
+
 def _ew(
+    project: Annotated[
+        Path | None,
+        typer.Option(
+            callback=_choose_project,
+            is_eager=True,
+            metavar="DIR",
+            help="The directory whose models are meant: its configuration, state and logs. EW_HOME "
+            "if not given.",
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Say which ew."),

@@ -15,7 +15,7 @@ from orchestrator.environments.environment import (
 )
 from orchestrator.environments.removal import remove as remove_environment
 from orchestrator.errors import UserError
-from orchestrator.terminal import mebibytes, say
+from orchestrator.terminal import as_called, mebibytes, say
 
 app = plain_app(help="List and remove engine environments.", no_args_is_help=True)
 
@@ -51,7 +51,7 @@ def _table(environments: list[Environment], models: dict[str, list[str]]) -> lis
         f"{each.versions.get('python', ''):8}  {each.versions.get('torch', ''):13}  "
         f"{each.manager:10}  {mebibytes(each.size_bytes / 2**20):8}  "
         f"{', '.join(models.get(each.name, ())) or '-'}"
-        + ("" if each.is_current() else "  (outdated: run `./ew setup` again)")
+        + ("" if each.is_current() else as_called("  (outdated: run `./ew setup` again)"))
         for each in environments
     ]
 

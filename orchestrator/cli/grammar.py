@@ -19,6 +19,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from orchestrator.cli.guess import guess_command
 from orchestrator.errors import UserError
+from orchestrator.terminal import as_called
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _NUMBERS: Final = (int, float)
@@ -177,6 +178,9 @@ class PlainHelp:
         # Typer keeps it there, and compares it.
         self._help_option = plain(super().get_help_option(ctx))  # type: ignore[misc]
         return self._help_option
+
+    def get_help(self, ctx: Any) -> str:
+        return as_called(super().get_help(ctx))  # type: ignore[misc]
 
     def parse_plainly(self, ctx: Any, args: list[str]) -> list[str]:
         """Typer's parsing. Raises `UserError`."""

@@ -11,9 +11,10 @@ import typer
 
 from contract.config import Config
 from contract.keys import find_key
-from contract.paths import config_path, state_dir
+from contract.paths import ROOT, config_path, project_dir, state_dir
 from orchestrator.answers import Gateway
 from orchestrator.cli.chat import gateway_url
+from orchestrator.cli.project import make_project
 from orchestrator.cli.status import status as show_status
 from orchestrator.config_file import add_model
 from orchestrator.environments import find_environment
@@ -62,6 +63,9 @@ def quickstart(
 
 
 def _configured_model(wanted: str | None) -> str:
+    if not config_path().exists() and project_dir() != ROOT:
+        make_project(project_dir())
+        say(f"{project_dir()} is a project of ew now: its models are in {config_path()}")
     config = read_config()
     if wanted is None and config.models:
         return _DEFAULT_MODEL if _DEFAULT_MODEL in config.models else next(iter(config.models))

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from contract.paths import ROOT
+from contract.paths import IS_CLONE, ROOT
 from orchestrator.cli import plain_app
 from orchestrator.errors import UserError
 
@@ -22,6 +22,8 @@ def test(context: typer.Context) -> None:
     is given goes to pytest: `./ew test tests/contract -k keys`. What was skipped, and
     why, stands at the end.
     """
+    if not IS_CLONE:
+        raise UserError("the tests are not installed with ew", "run `./ew test` in a clone of it")
     if subprocess.run([ROOT / "scripts" / "bootstrap", "dev"], check=False).returncode:
         raise UserError("the test tools could not be installed")
     if subprocess.run([ROOT / "ew", "setup", "--engine", "cpu-vllm"], check=False).returncode:

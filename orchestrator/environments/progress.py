@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Final, Protocol, TextIO
 
+from orchestrator.terminal import as_called
+
 _EVERY_S: Final = 10.0
 
 
@@ -30,7 +32,7 @@ class Progress:
     def say(self, text: str) -> None:
         self.clear()
         self._shown = time.monotonic()
-        print(text, file=self._stream, flush=True)
+        print(as_called(text), file=self._stream, flush=True)
 
     def update(self, text: str) -> None:
         if self._in_place:

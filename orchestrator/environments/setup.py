@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from contract.paths import ROOT
+from contract.paths import IS_CLONE, ROOT
 from orchestrator.environments.conda import Conda
 from orchestrator.environments.environment import Environment, holding, write_stamp
 from orchestrator.environments.installation import Installation, installations
@@ -67,7 +67,8 @@ def require_uv(descriptor: int | None = None) -> Uv:
     """The locked uv. `descriptor` is for whatever it runs to inherit."""
     program = find_uv()
     if program is None:
-        raise UserError("uv is missing from .venv", "delete .venv and run `./ew` again")
+        cure = "delete .venv and run `./ew` again" if IS_CLONE else "install ew again"
+        raise UserError("uv is missing from ew's own environment", cure)
     return Uv(program, [] if descriptor is None else [descriptor])
 
 
@@ -202,7 +203,7 @@ def _require_fit(checks: list[Check], say: Say, force: bool) -> None:
 
 
 def _failure(plan: SetupPlan, uv: Uv, error: InstallFailed) -> UserError:
-    name = str(plan.release.lock_path.relative_to(ROOT)) if plan.release.lock else "REQUIREMENTS"
+    name = _named(plan.release.lock_path) if plan.release.lock else "REQUIREMENTS"
     if error.mismatch:
         places = [str(plan.wheelhouse)] if plan.wheelhouse else uv.places
         return error.mismatch.error(name, places)
@@ -213,6 +214,11 @@ def _failure(plan: SetupPlan, uv: Uv, error: InstallFailed) -> UserError:
         f"is a network, `pip download --no-deps --require-hashes -r {name} -d DIR` fills it "
         f"(all output: {plan.log})",
     )
+
+
+def _named(lock: Path) -> str:
+    """A lock as commands can name it: from the clone, or in full."""
+    return str(lock.relative_to(ROOT) if IS_CLONE else lock)
 
 
 def _append(log: Path, text: str) -> None:

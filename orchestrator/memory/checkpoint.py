@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from contract.config import is_repo_id
-from contract.paths import ROOT
+from contract.paths import project_dir
 from orchestrator.errors import UserError
 from orchestrator.memory.model_json import (
     ModelJson,
@@ -90,7 +90,7 @@ def locate(model_path: str) -> Path:
     """The directory of a model: a local one (relative to the project), or the snapshot of a
     Hugging Face repository in the local cache. Raises `UserError`; `ModelNotHere` if it can
     still be downloaded."""
-    local = ROOT / Path(model_path).expanduser()
+    local = project_dir() / Path(model_path).expanduser()
     if local.is_dir():
         return local
     if not is_repo_id(model_path):
