@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from redis.exceptions import RedisError
 from contract.bus.client import connect
 from contract.config import Config
 from contract.messages import UNREADABLE
-from contract.paths import config_path, keys_path, run_dir
+from contract.paths import IS_CLONE, config_path, keys_path, run_dir
 from orchestrator import storage, upstreams
 from orchestrator.environments import Environment, find_environment, list_environments
 from orchestrator.environments.declaration import find_engine
@@ -142,7 +143,7 @@ def _port(config: Config) -> Check:
 
 
 def _environments() -> Iterator[Check]:
-    yield Check("python", f"{OWN_ENVIRONMENT}, as locked")
+    yield Check("python", f"{OWN_ENVIRONMENT}, as locked" if IS_CLONE else sys.prefix)
     for environment in list_environments():
         seen = f"{environment.engine} {environment.version}, on {environment.device}"
         if environment.is_current():

@@ -103,6 +103,14 @@ class Project:
         else:
             program.symlink_to(UV)
 
+    def use_indexes_of_this_host(self) -> None:
+        for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_CONFIG_FILE"):
+            del self.environment[name]
+        reached_by = ("PIP_", "SSL_", "HTTP", "NO_PROXY", "http", "no_proxy", "REQUESTS_")
+        self.environment |= {
+            name: value for name, value in os.environ.items() if name.startswith(reached_by)
+        }
+
     def open_gate(self) -> None:
         (self.directory / "gate").touch()
 
@@ -358,16 +366,47 @@ def test_the_real_command_line_comes_from_an_index_without_uv(tmp_path: Path) ->
     project = Project(tmp_path)
     shutil.copytree(ROOT / "deploy", project.root / "deploy", dirs_exist_ok=True)
     shutil.copy(ROOT / "orchestrator/__main__.py", project.root / "orchestrator")
-    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_CONFIG_FILE"):
-        del project.environment[name]
-    reached_by = ("PIP_", "SSL_", "HTTP", "NO_PROXY", "http", "no_proxy", "REQUESTS_")
-    project.environment |= {
-        name: value for name, value in os.environ.items() if name.startswith(reached_by)
-    }
+    project.use_indexes_of_this_host()
     process = project.start("--help")
     stdout, stderr = process.communicate(timeout=110)
     assert process.returncode == 0, stderr
     assert "quickstart" in stdout
+
+
+def _python(version: str) -> str:
+    """A Python of this version that the host has. Skips the test if there is none."""
+    found = subprocess.run(
+        [UV, "python", "find", "--system", "--no-project", "--no-python-downloads", version],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    places = [found.stdout.strip()] if found.returncode == 0 else []
+    places += map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
+    if not places:
+        pytest.skip(f"this host has no Python {version}")
+    return places[0]
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
+def test_the_locks_can_be_installed_for_each_python_of_this_host(
+    tmp_path: Path, version: str
+) -> None:
+    project = Project(tmp_path)
+    shutil.copytree(ROOT / "deploy", project.root / "deploy", dirs_exist_ok=True)
+    shutil.copy(ROOT / "orchestrator/__main__.py", project.root / "orchestrator")
+    project.use_uv()
+    project.use_indexes_of_this_host()
+    cache = subprocess.run([UV, "cache", "dir"], capture_output=True, text=True, check=True)
+    project.environment |= {
+        "EW_PYTHON": _python(version),
+        "UV_CACHE_DIR": cache.stdout.strip(),
+    }
+    project.bootstrap("dev")
+    process = project.start("config", "check")
+    stderr = process.communicate(timeout=60)[1]
+    assert f"{project.root}/deploy/config.json is good" in stderr
+    assert list(project.venv.glob(f"lib/python{version}/site-packages/pytest"))
 
 
 def _children(pid: int) -> list[int]:

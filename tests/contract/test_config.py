@@ -82,7 +82,7 @@ def test_all_mistakes_are_told_at_once(path: Path) -> None:
         ('{\n "gateway": {},\n "gateway": {}\n}', "FILE:3: `gateway` is given twice"),
         ('{"gateway": {"port": 1,\n"port": 2}}', "FILE:2: `gateway.port` is given twice"),
         ('{"models": {\n"m": 1,\n\n"m": 2}}', "FILE:4: `models.m` is given twice"),
-        ('{\n "gateway": {},\n}', "FILE:3: not valid JSON: "),
+        ('{\n "gateway": {},\n "redis"\n}', "FILE:4: not valid JSON: "),
         ("", "FILE:1: not valid JSON: Expecting value"),
         ("// hello\n{}", "FILE:1: not valid JSON: "),
         ("[]", "FILE:1: expected an object"),

@@ -29,9 +29,21 @@ def test_everything_of_a_state_directory_lies_in_it(state: Path) -> None:
     assert paths.logs_dir() == state / "logs"
 
 
+def test_a_project_elsewhere_has_all_but_ews_own_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EW_STATE_DIR", raising=False)
+    monkeypatch.delenv("EW_CONFIG", raising=False)
+    monkeypatch.setenv("EW_HOME", "/srv/ew")
+    project = Path("/srv/ew")
+    assert paths.project_dir() == project
+    assert paths.config_path() == project / "deploy" / "config.json"
+    assert (paths.state_dir(), paths.logs_dir()) == (project / ".ew", project / "logs")
+    assert (paths.ROOT / "contract" / "paths.py").is_file()
+
+
 def test_without_a_variable_things_lie_in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EW_STATE_DIR", raising=False)
     monkeypatch.delenv("EW_CONFIG", raising=False)
+    monkeypatch.delenv("EW_HOME", raising=False)
     assert paths.state_dir() == paths.ROOT / ".ew"
     assert paths.logs_dir() == paths.ROOT / "logs"
     assert paths.config_path() == paths.ROOT / "deploy" / "config.json"
