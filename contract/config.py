@@ -9,11 +9,20 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,12 +30,19 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from contract import bounds
 from contract.json_lines import DuplicateKey, line_of, load_json
 
 EngineName = Literal["vllm", "cuda-vllm", "cpu-vllm", "cuda-trt", "openai", "mock"]
 Dtype = Literal["auto", "float16", "bfloat16", "float32", "half", "float"]
-#: A model's id is in URLs, Redis keys, file names and metric labels.
-ModelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,95}$")]
+#: A model's name is in URLs, Redis keys, file names and metric labels. It may look like a Hugging
+#: Face repository: `Qwen/Qwen2.5-7B-Instruct`.
+ModelId = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]*(/[A-Za-z0-9_][A-Za-z0-9._:@-]*)*$", max_length=96
+    ),
+]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -42,6 +58,26 @@ class Part(BaseModel):
     )
 
 
+class SamplingConfig(Part):
+    """How a model chooses tokens where a request does not say. What is not given here either is
+    as the model's own generation_config.json has it, or the engine."""
+
+    max_tokens: bounds.Tokens | None = Field(
+        None, description="The longest answer; as long as the context allows if unset."
+    )
+    temperature: bounds.Temperature | None = None
+    top_p: bounds.TopP | None = None
+    top_k: bounds.TopK | None = Field(None, description="0 or -1 takes all tokens into account.")
+    min_p: bounds.MinP | None = None
+    presence_penalty: bounds.Penalty | None = None
+    frequency_penalty: bounds.Penalty | None = None
+    repetition_penalty: bounds.RepetitionPenalty | None = None
+    seed: bounds.Seed | None = None
+    stop: tuple[bounds.StopText, ...] | None = Field(
+        None, max_length=bounds.MOST_STOPS, description="Texts that end an answer."
+    )
+
+
 class ModelConfig(Part):
     """One model that clients can ask for by its name."""
 
@@ -50,6 +86,15 @@ class ModelConfig(Part):
     )
     model_path: str = Field(
         description="A local directory (relative to the project) or a Hugging Face repository id."
+    )
+    aliases: tuple[ModelId, ...] = Field(
+        (), description="Other names that requests, keys and commands may give."
+    )
+    served_model_name: ModelId | None = Field(
+        None, description="The name that answers carry, and one more to ask for; else the id."
+    )
+    sampling: SamplingConfig | None = Field(
+        None, description="How tokens are chosen where a request does not say."
     )
     env: str | None = Field(
         None, description="The environment that runs the engine; `ew-ENGINE` when not given."
@@ -114,12 +159,54 @@ class ModelConfig(Part):
         None, description="`openai` engine: start this server with the model; {port} is filled in."
     )
 
+    @model_validator(mode="after")
+    def _samples_within_bounds(self) -> Self:
+        wanted = self.sampling.max_tokens if self.sampling else None
+        if wanted and self.max_output_len and wanted > self.max_output_len:
+            message = "`sampling.max_tokens` ({wanted}) is more than `max_output_len` ({most})"
+            context = {"wanted": wanted, "most": self.max_output_len}
+            raise PydanticCustomError("too_many_tokens", message, context)
+        return self
+
     @property
     def context_len(self) -> int | None:
         """Prompt and answer together, in tokens, if the configuration bounds it."""
         if self.max_model_len or not (self.max_input_len and self.max_output_len):
             return self.max_model_len
         return self.max_input_len + self.max_output_len
+
+
+#: What the gateway alone does; a worker need not start anew for it.
+GATEWAY_FIELDS: Final = frozenset({"aliases", "served_model_name", "sampling"})
+
+
+def names_of(model_id: str, model: ModelConfig) -> list[str]:
+    """All names of a model, its id first."""
+    served = [model.served_model_name] if model.served_model_name else []
+    return list(dict.fromkeys([model_id, *served, *model.aliases]))
+
+
+def ids_by_name(models: Mapping[str, ModelConfig]) -> dict[str, str]:
+    """The id of each model, by every name that it has."""
+    return {
+        name: model_id for model_id, model in models.items() for name in names_of(model_id, model)
+    }
+
+
+def _with_names_of_their_own(models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+    owners: dict[str, str] = {}
+    for model_id, model in models.items():
+        for name in names_of(model_id, model):
+            owner = owners.setdefault(name, model_id)
+            if owner != model_id:
+                message = "`{name}` is a name of both `{owner}` and `{other}`; a name has one model"
+                raise PydanticCustomError(
+                    "name_taken", message, {"name": name, "owner": owner, "other": model_id}
+                )
+    return models
+
+
+Models = Annotated[dict[ModelId, ModelConfig], AfterValidator(_with_names_of_their_own)]
 
 
 class GatewayConfig(Part):
@@ -172,7 +259,7 @@ class Config(BaseSettings):
     )
 
     schema_: str | None = Field(None, alias="$schema", description="For editors.")
-    models: dict[ModelId, ModelConfig] = Field(default_factory=dict)
+    models: Models = Field(default_factory=dict)
     gateway: GatewayConfig = GatewayConfig()
     redis: RedisConfig = RedisConfig()
     limits: LimitsConfig = LimitsConfig()

@@ -40,6 +40,17 @@ def logs_dir() -> Path:
     return state_dir() / "logs" if "EW_STATE_DIR" in os.environ else project_dir() / "logs"
 
 
+def log_path(process: str) -> Path:
+    """The log of one process. For each `/` in the process's name, the file's has a `+`, which
+    no name has."""
+    return logs_dir() / f"{process.replace('/', '+')}.log"
+
+
+def process_of_log(path: Path) -> str:
+    """The process that writes a log."""
+    return path.name.removesuffix(".log").replace("+", "/")
+
+
 def keys_path() -> Path:
     return state_dir() / "keys.json"
 

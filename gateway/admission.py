@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
-import msgspec
+from msgspec.structs import replace
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from contract.bus.client import RedisClient
@@ -27,6 +27,7 @@ from contract.config import LimitsConfig
 from contract.messages import ErrorCode, Job, State
 from gateway.answers import Answer
 from gateway.cancelling import Canceller
+from gateway.defaults import with_defaults
 from gateway.dispatcher import Dispatcher
 from gateway.errors import ApiError
 from gateway.fields import check_limits
@@ -70,7 +71,7 @@ def _tries(job: Job) -> list[Job]:
     when the last has ended without an answer. Each has an id of its own, as a worker may still
     hold the one before."""
     ids = (hashlib.sha256(f"{job.id} {number}".encode()) for number in range(1, _MOST_TRIES))
-    others = (msgspec.structs.replace(job, id=each.hexdigest()[:32]) for each in ids)
+    others = (replace(job, id=each.hexdigest()[:32]) for each in ids)
     return [job, *others]
 
 
@@ -114,17 +115,18 @@ class Admission:
         self._canceller = canceller
         self._metrics = metrics
 
-    def check(self, job: Job, exchange: Exchange, names: Mapping[str, str]) -> None:
-        """Whether this key may ask this model for this. `names` gives the API's own names of
-        the fields that limits are about. Raises `ApiError`."""
-        model = self._models.configured.get(job.model)
-        if model is None or exchange.key is None or not exchange.key.may_use(job.model):
+    def check(self, job: Job, exchange: Exchange, names: Mapping[str, str]) -> Job:
+        """The job, for the model that it names, if this key may ask that model for this. `names`
+        gives the API's own names of the fields that limits are about. Raises `ApiError`."""
+        model = self._models.find(job.model, exchange.key)
+        if model is None:
             raise ApiError("model_not_found", f"there is no model `{job.model}`")
-        exchange.model = job.model
-        check_limits(job, self._limits, model, names)
-        status = self._models.status(job.model)
+        exchange.model = model
+        check_limits(job, self._limits, self._models.configured[model], names)
+        status = self._models.status(model)
         if status.standby is not None and status.standby.problem and not status.is_served:
             raise cannot_load(job.model, status.standby.problem)
+        return replace(job, model=model)
 
     async def admit(
         self, job: Job, answer: Answer, exchange: Exchange, resumption: Resumption | None
@@ -271,9 +273,13 @@ class Admission:
             self._canceller.cancel_doubtful(job.model, job.id)
 
     async def _put_once(self, job: Job, reply: Reply, digest: str) -> Ticket:
+        # Not before: a request that comes again is the same, whatever the defaults are by then.
+        model = self._models.configured.get(job.model)
+        if model is None:
+            raise self._not_served(job.model)
         try:
             return await JobQueue(self._db, job.model).put(
-                job,
+                with_defaults(job, model, self._limits.max_output_len),
                 self._dispatcher.reply_key,
                 reply.first,
                 max_waiting=self._limits.max_waiting,

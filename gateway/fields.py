@@ -19,12 +19,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from contract.bounds import MOST_STOPS, StopText
 from contract.config import LimitsConfig, ModelConfig
 from contract.messages import Guided, GuidedKind, Job, Sampling
 from gateway.errors import ApiError
 
-_MOST_STOPS: Final = 16
-_LONGEST_STOP: Final = 64
 _LONGEST_PATTERN: Final = 8_192
 _LARGEST_SCHEMA_BYTES: Final = 65_536
 _DEEPEST_SCHEMA: Final = 32
@@ -100,11 +99,10 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return levels == 0 or any(_is_deeper(child, levels - 1) for child in children)
 
 
-StopText = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST_STOP)]
 Stops = Annotated[
     tuple[StopText, ...],
     BeforeValidator(_stops, json_schema_input_type=StopText | list[StopText]),
-    Field(max_length=_MOST_STOPS),
+    Field(max_length=MOST_STOPS),
 ]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST_PATTERN)]
 JsonSchema = Annotated[dict[str, Any], AfterValidator(_schema)]
@@ -124,15 +122,7 @@ TextContent = Annotated[
 ]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=96)]
 
-Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 MinTokens = Annotated[int, Field(ge=0, le=1_000_000)]
-Temperature = Annotated[float, Field(ge=0, le=2)]
-TopP = Annotated[float, Field(gt=0, le=1)]
-TopK = Annotated[int, Field(ge=-1, le=1_000_000)]
-MinP = Annotated[float, Field(ge=0, le=1)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-RepetitionPenalty = Annotated[float, Field(gt=0, le=10)]
-Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 
 
 def parse(form: type[Body], body: bytes) -> Body:

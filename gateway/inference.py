@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Callable
 from typing import TypeVar
 
-import msgspec
 from fastapi import Request, Response
+from msgspec.structs import replace
 
 from contract.messages import Job
 from gateway.admission import Resumption, resumption_of
@@ -20,7 +20,8 @@ from gateway.live import LiveResponse
 from gateway.process import process_of
 
 Asked = TypeVar("Asked", bound=GenerationBody)
-#: Makes the answer to what was asked; a resumed one leaves out what the client has already.
+#: Makes the answer to what was asked, under the name that the model is served as; a resumed one
+#: leaves out what the client has already.
 AnswerMaker = Callable[[Asked, Job, Exchange, Resumption | None], Answer]
 
 
@@ -30,13 +31,13 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
     if exchange.key is None:
         raise ApiError("missing_api_key", "send an API key")
     asked = parse(form, await read_body(request, process.config.limits.max_body_bytes))
-    job = asked.job(exchange.job_id, exchange.key.id)
-    process.admission.check(job, exchange, asked.own_names)
+    named = asked.job(exchange.job_id, exchange.key.id)
+    job = process.admission.check(named, exchange, asked.own_names)
     resumption = _resumption(request, asked)
     if resumption is not None:
-        job_id = resumption.job_id(job.key_id, job.model)
-        job = msgspec.structs.replace(job, id=job_id, kept=True)
-    made = make(asked, job, exchange, resumption)
+        job = replace(job, id=resumption.job_id(job.key_id, job.model), kept=True)
+    shown = replace(job, model=process.models.served_name(job.model))
+    made = make(asked, shown, exchange, resumption)
     reply = await process.admission.admit(job, made, exchange, resumption)
     return LiveResponse(process.dispatcher, reply, made.writer)
 

@@ -15,7 +15,8 @@ from contract.bus.client import RedisClient
 from contract.bus.heartbeats import HOSTS, Heartbeats, read_beats
 from contract.bus.queue import JobQueue
 from contract.bus.standby import Standby, read_standby
-from contract.config import Config, ConfigError, ModelConfig, load_config
+from contract.config import Config, ConfigError, ModelConfig, ids_by_name, load_config, names_of
+from contract.keys import KeyRecord
 from contract.messages import Heartbeat, HostBeat, State
 from gateway.link import Link
 from gateway.watched_file import WatchedFile
@@ -55,6 +56,7 @@ class Models:
 
     def __init__(self, db: RedisClient, config: Config, config_path: Path, link: Link) -> None:
         self.configured: Mapping[str, ModelConfig] = config.models
+        self._ids = ids_by_name(config.models)
         self._db = db
         self._file = WatchedFile(config_path)
         self._link = link
@@ -65,6 +67,27 @@ class Models:
     def status(self, model: str) -> ModelStatus:
         """As last seen."""
         return self._statuses.get(model, _STOPPED)
+
+    def find(self, name: str, key: KeyRecord | None) -> str | None:
+        """The id of the model that a key asks for by one of its names; None if there is none
+        for this key. A key that opens one name opens the model."""
+        model = self._ids.get(name)
+        return model if model is not None and self._is_open(model, key) else None
+
+    def open_to(self, key: KeyRecord | None) -> dict[str, ModelConfig]:
+        """The models that a key may use."""
+        return {
+            model: config for model, config in self.configured.items() if self._is_open(model, key)
+        }
+
+    def served_name(self, model: str) -> str:
+        """The name that answers carry."""
+        config = self.configured.get(model)
+        return (config.served_model_name if config else None) or model
+
+    def _is_open(self, model: str, key: KeyRecord | None) -> bool:
+        names = names_of(model, self.configured[model])
+        return key is not None and any(map(key.may_use, names))
 
     def is_ready(self, model: str) -> bool:
         return self.status(model).state is State.READY
@@ -116,6 +139,7 @@ class Models:
         if models != self.configured:
             log.info("models are now: %s", ", ".join(models) or "none")
             self.configured = models
+            self._ids = ids_by_name(models)
 
 
 def _state_of(workers: tuple[Heartbeat, ...]) -> State:

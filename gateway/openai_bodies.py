@@ -110,6 +110,7 @@ class OpenAIModel(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+    root: str = Field(description="The model's id, where `id` is another name of it.")
     max_model_len: int | None
     state: str
 

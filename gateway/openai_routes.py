@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
+from contract.config import names_of
 from contract.messages import Job
 from gateway.admission import Resumption
 from gateway.answers import Answer, StreamAnswer, WholeAnswer
@@ -73,22 +74,25 @@ async def create_completion(request: Request) -> Response:
 @router.get("/models", summary="The models that this key may use", responses=OPENAI_ERRORS)
 async def list_openai_models(request: Request) -> OpenAIModels:
     process = process_of(request)
-    models = process.models_of(exchange_of(request.scope).key)
-    return OpenAIModels(data=[_model(process, model) for model in models])
+    models = process.models.open_to(exchange_of(request.scope).key).items()
+    named = [(name, model) for model, config in models for name in names_of(model, config)]
+    return OpenAIModels(data=[_model(process, name, model) for name, model in named])
 
 
-@router.get("/models/{model}", summary="One model", responses=OPENAI_ERRORS)
+@router.get("/models/{model:path}", summary="One model", responses=OPENAI_ERRORS)
 async def retrieve_openai_model(request: Request, model: str) -> OpenAIModel:
     process = process_of(request)
-    if model not in process.models_of(exchange_of(request.scope).key):
+    found = process.models.find(model, exchange_of(request.scope).key)
+    if found is None:
         raise ApiError("model_not_found", f"there is no model `{model}`")
-    return _model(process, model)
+    return _model(process, model, found)
 
 
-def _model(process: GatewayProcess, model: str) -> OpenAIModel:
+def _model(process: GatewayProcess, name: str, model: str) -> OpenAIModel:
     status = process.models.status(model)
     return OpenAIModel(
-        id=model,
+        id=name,
+        root=model,
         created=process.started_unix_s,
         owned_by="ew",
         max_model_len=status.max_model_len,

@@ -10,6 +10,7 @@ import orjson
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from contract import bounds
 from contract.messages import ChatMessage, Guided, Job, Role, Sampling
 from gateway import fields
 from gateway.errors import ApiError
@@ -91,20 +92,20 @@ class GenerationRequest(GenerationBody):
     own_names = MappingProxyType({"max_tokens": "max_tokens", "min_tokens": "min_tokens"})
 
     model: fields.ModelName
-    max_tokens: fields.Tokens | None = None
-    temperature: fields.Temperature | None = None
-    top_p: fields.TopP | None = None
+    max_tokens: bounds.Tokens | None = None
+    temperature: bounds.Temperature | None = None
+    top_p: bounds.TopP | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     stop: fields.Stops | None = None
-    seed: fields.Seed | None = None
-    presence_penalty: fields.Penalty | None = None
-    frequency_penalty: fields.Penalty | None = None
+    seed: bounds.Seed | None = None
+    presence_penalty: bounds.Penalty | None = None
+    frequency_penalty: bounds.Penalty | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
-    top_k: fields.TopK | None = Field(None, description="vLLM's, as all that follow to `grammar`.")
-    min_p: fields.MinP | None = None
-    repetition_penalty: fields.RepetitionPenalty | None = None
+    top_k: bounds.TopK | None = Field(None, description="vLLM's, as all that follow to `grammar`.")
+    min_p: bounds.MinP | None = None
+    repetition_penalty: bounds.RepetitionPenalty | None = None
     min_tokens: fields.MinTokens | None = None
     ignore_eos: bool | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -191,7 +192,7 @@ class ChatMessageParam(StrictBody):
 
 class ChatCompletionRequest(GenerationRequest):
     messages: Annotated[tuple[ChatMessageParam, ...], Field(min_length=1, max_length=4096)]
-    max_completion_tokens: fields.Tokens | None = None
+    max_completion_tokens: bounds.Tokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     modalities: list[Literal["text"]] | None = None

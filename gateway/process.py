@@ -18,8 +18,7 @@ from starlette.requests import Request
 
 from contract.bus.client import connect, connect_reader
 from contract.bus.replies import ReplyStream
-from contract.config import Config, ModelConfig, load_config
-from contract.keys import KeyRecord
+from contract.config import Config, load_config
 from contract.messages import ErrorCode
 from contract.paths import config_path, keys_path
 from contract.tasks import cancel_and_wait
@@ -104,11 +103,6 @@ class GatewayProcess:
         )
         self._loops: list[asyncio.Task[None]] = []
         self._reading: asyncio.Task[None] | None = None
-
-    def models_of(self, key: KeyRecord | None) -> dict[str, ModelConfig]:
-        """The configured models that a key may use."""
-        models = self.models.configured.items()
-        return {name: model for name, model in models if key is not None and key.may_use(name)}
 
     async def start(self) -> None:
         """Begin to read and to look after things. Redis may be away."""

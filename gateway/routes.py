@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
+from contract.config import names_of
 from contract.messages import Job
 from gateway.admission import Resumption
 from gateway.answers import StreamAnswer, WholeAnswer
@@ -81,10 +82,11 @@ async def infer(request: Request) -> Response:
 async def list_models(request: Request) -> ModelsBody:
     process = process_of(request)
     models = []
-    for model, config in process.models_of(exchange_of(request.scope).key).items():
+    for model, config in process.models.open_to(exchange_of(request.scope).key).items():
         status = process.models.status(model)
         body = ModelBody(
             id=model,
+            aliases=names_of(model, config)[1:],
             state=status.state,
             engine=config.engine,
             max_model_len=status.max_model_len,

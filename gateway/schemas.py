@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from contract import bounds
 from contract.messages import ChatMessage, FinishReason, Job, Role, Sampling, State
 from gateway import fields
 from gateway.fields import GenerationBody, StrictBody, guided_by
@@ -45,18 +46,18 @@ class InferenceRequest(GenerationBody):
         None, description="A conversation, for the model's own chat template."
     )
     raw: bool = Field(False, description="Take `prompt` as it is, without the chat template.")
-    max_tokens: fields.Tokens | None = Field(
+    max_tokens: bounds.Tokens | None = Field(
         None, description="The longest answer; as long as the model's context allows if not given."
     )
     min_tokens: fields.MinTokens = 0
-    temperature: fields.Temperature | None = None
-    top_p: fields.TopP | None = None
-    top_k: fields.TopK | None = Field(None, description="0 or -1 takes all tokens into account.")
-    min_p: fields.MinP | None = None
-    presence_penalty: fields.Penalty | None = None
-    frequency_penalty: fields.Penalty | None = None
-    repetition_penalty: fields.RepetitionPenalty | None = None
-    seed: fields.Seed | None = None
+    temperature: bounds.Temperature | None = None
+    top_p: bounds.TopP | None = None
+    top_k: bounds.TopK | None = Field(None, description="0 or -1 takes all tokens into account.")
+    min_p: bounds.MinP | None = None
+    presence_penalty: bounds.Penalty | None = None
+    frequency_penalty: bounds.Penalty | None = None
+    repetition_penalty: bounds.RepetitionPenalty | None = None
+    seed: bounds.Seed | None = None
     stop: fields.Stops = ()
     ignore_eos: bool = Field(False, description="Go on to `maxTokens` whatever the model says.")
     json_schema: fields.JsonSchema | None = Field(
@@ -182,6 +183,7 @@ class ModelBody(BaseModel):
     model_config = _CAMEL
 
     id: str
+    aliases: list[str] = Field(description="Other names that it can be asked for by.")
     state: State
     engine: str
     max_model_len: int | None = Field(description="Prompt and answer together, in tokens.")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from contract.config import Config, is_repo_id
+from contract.config import Config, ids_by_name, is_repo_id
 from contract.paths import project_dir
 from orchestrator.errors import UserError
 
@@ -19,14 +20,18 @@ def add_model(path: Path, config: Config, model_path: str) -> tuple[str, bool]:
     `model_path` is a directory, a Hugging Face repository, or the id of a model that is there.
     Raises `UserError` if it is none of them.
     """
-    if model_path in config.models:
-        return model_path, False
+    ids = ids_by_name(config.models)
+    if model_path in ids:
+        return ids[model_path], False
     location = _location(model_path)
     for model_id, model in config.models.items():
         if model.model_path == location:
             return model_id, False
-    model_id = _free_id(location, config)
-    _write(path, model_id, {"engine": "vllm", "model_path": location})
+    model_id = _free_id(location, ids)
+    entry: dict[str, Any] = {"engine": "vllm", "model_path": location}
+    if not (project_dir() / location).is_dir():
+        entry["aliases"] = [location]
+    _write(path, model_id, entry)
     return model_id, True
 
 
@@ -50,11 +55,11 @@ def as_configured(path: Path) -> str:
     return str(path.relative_to(project) if path.is_relative_to(project) else path)
 
 
-def _free_id(location: str, config: Config) -> str:
+def _free_id(location: str, taken: Collection[str]) -> str:
     """`Qwen/Qwen2.5-0.5B-Instruct` is asked for as `qwen2.5-0.5b-instruct`."""
     plain = re.sub(r"[^a-z0-9._-]+", "-", Path(location).name.lower()).strip("._-")[:80] or "model"
-    candidates = [plain, *(f"{plain}-{number}" for number in range(2, len(config.models) + 3))]
-    return next(name for name in candidates if name not in config.models)
+    candidates = [plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 3))]
+    return next(name for name in candidates if name not in taken)
 
 
 def _write(path: Path, model_id: str, entry: dict[str, Any]) -> None:

@@ -97,7 +97,8 @@ def require_addable(model_id: str) -> None:
         TypeAdapter(ModelId).validate_python(model_id)
     except ValidationError:
         raise UserError(
-            f"`{model_id}` cannot be a model's id", "use letters, digits, `.`, `_`, `:` and `-`"
+            f"`{model_id}` cannot be a model's id",
+            "use letters, digits, `.`, `_`, `:`, `@`, `-` and `/`",
         ) from None
     model = read_config().models.get(model_id)
     if model is not None and model.engine != ENGINE:

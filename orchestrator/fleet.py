@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from contract.messages import State
-from contract.paths import logs_dir
+from contract.paths import log_path
 from orchestrator.diagnosis import (
     Diagnosis,
     Problem,
@@ -256,7 +256,7 @@ class Fleet:
 
     def _start(self, unit: Unit) -> None:
         name = f"{unit.slot}-{secrets.token_hex(3)}"
-        path = logs_dir() / f"{unit.slot}.log"
+        path = log_path(unit.slot)
         grant = self._grant(unit)
         command = self.launcher.command(unit.wanted, name, grant)
         log_start = open_log(path)
@@ -362,6 +362,6 @@ def _diagnose(unit: Unit, process: Process) -> Diagnosis:
     what = unit.condemned or describe_exit(unit.exit_code)
     if unit.exit_code == -9 and not unit.condemned and was_killed_for_memory(process.pid):
         what = "was killed by the kernel: the host's memory was exhausted"
-    tail = read_tail(logs_dir() / f"{unit.slot}.log", unit.log_start)
+    tail = read_tail(log_path(unit.slot), unit.log_start)
     engine = unit.wanted.engine if isinstance(unit.wanted, WantedWorker) else "ENGINE"
     return diagnose(f"{unit.slot} {what}", tail, engine=engine)

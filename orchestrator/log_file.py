@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from contract.paths import process_of_log
 from orchestrator.diagnosis import read_tail
 
 
@@ -14,7 +15,7 @@ def logs_of(directory: Path, name: str | None) -> list[Path]:
     if name is None:
         return paths
     replica = re.compile(rf"{re.escape(name)}(-\d+)?")
-    return [path for path in paths if replica.fullmatch(path.stem)]
+    return [path for path in paths if replica.fullmatch(process_of_log(path))]
 
 
 class LogFile:

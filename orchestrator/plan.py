@@ -5,10 +5,18 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from contract.config import Config, ConfigError, ModelConfig, is_repo_id, load_config
+from contract.config import (
+    GATEWAY_FIELDS,
+    Config,
+    ConfigError,
+    ModelConfig,
+    ids_by_name,
+    is_repo_id,
+    load_config,
+)
 from contract.paths import config_path, project_dir
 from orchestrator.control import Start
 from orchestrator.environments import default_env_name, find_environment, resolve_engine
@@ -64,12 +72,11 @@ def chosen_models(config: Config, choice: Choice) -> list[str]:
             f"{config_path()} has no models",
             "`./ew quickstart` adds one, or write it under `models`",
         )
-    for model_id in choice.models:
-        _require_model(model_id, config.models)
+    wanted = {_id_of(name, config.models) for name in choice.models} or config.models.keys()
     chosen = [
         model_id
         for model_id, model in config.models.items()
-        if (not choice.models or model_id in choice.models) and _has_engine(model, choice.engine)
+        if model_id in wanted and _has_engine(model, choice.engine)
     ]
     if not chosen:
         engines = ", ".join(sorted({f"`{model.engine}`" for model in config.models.values()}))
@@ -97,7 +104,7 @@ def _workers(model_id: str, config: Config, env: str | None) -> list[WantedWorke
         "model_id": model_id,
         "engine": engine,
         "env": env_name,
-        "model": model.model_dump(mode="json", exclude_defaults=True),
+        "model": model.model_dump(mode="json", exclude_defaults=True, exclude=set(GATEWAY_FIELDS)),
     }
     return [
         WantedWorker(
@@ -135,14 +142,15 @@ def _python(model_id: str, engine: str, env_name: str) -> tuple[str, str]:
     return str(environment.python), environment.version
 
 
-def _require_model(model_id: str, known: Iterable[str]) -> None:
-    names = list(known)
-    if model_id in names:
-        return
-    near = difflib.get_close_matches(model_id, names, n=1)
-    listing = ", ".join(f"`{name}`" for name in names)
+def _id_of(name: str, models: Mapping[str, ModelConfig]) -> str:
+    """The id of the model with this name. Raises `UserError` if there is none."""
+    ids = ids_by_name(models)
+    if name in ids:
+        return ids[name]
+    near = difflib.get_close_matches(name, ids, n=1)
+    listing = ", ".join(f"`{model_id}`" for model_id in models)
     hint = f"did you mean `{near[0]}`?" if near else f"configured are {listing}"
-    raise UserError(f"no model `{model_id}` in {config_path()}", hint)
+    raise UserError(f"no model `{name}` in {config_path()}", hint)
 
 
 def _has_engine(model: ModelConfig, engine: str | None) -> bool:

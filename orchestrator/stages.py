@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 
 from contract.messages import State
-from contract.paths import logs_dir
+from contract.paths import log_path
 from orchestrator.control import Answer, Finished, Outcome, Progress, Refused
 from orchestrator.diagnosis import Problem
 from orchestrator.environments.progress import Progress as Display
@@ -109,6 +109,6 @@ def explain(slot: str, problem: Problem) -> None:
     for line in problem.log_tail:
         say(f"  {slot} | {line}")
     complain(problem.message, problem.hint)
-    log = logs_dir() / f"{slot}.log"
+    log = log_path(slot)
     if log.exists():
         say(f"log: {log}")

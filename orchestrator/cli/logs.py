@@ -8,7 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
-from contract.paths import logs_dir
+from contract.paths import logs_dir, process_of_log
+from orchestrator.aliases import id_of
 from orchestrator.errors import UserError
 from orchestrator.log_file import LogFile, logs_of
 
@@ -29,6 +30,9 @@ def logs(
 ) -> None:
     """Show what the processes wrote."""
     paths = logs_of(logs_dir(), name)
+    if name is not None and not paths:
+        name = id_of(name)
+        paths = logs_of(logs_dir(), name)
     if not paths:
         raise UserError(*_nothing(name))
     files = [LogFile(path) for path in paths]
@@ -48,14 +52,14 @@ def _with_new(files: list[LogFile], name: str | None) -> list[LogFile]:
 
 
 def _write(file: LogFile, lines: list[str], is_one_of_several: bool) -> None:
-    prefix = f"{file.path.stem} | " if is_one_of_several else ""
+    prefix = f"{process_of_log(file.path)} | " if is_one_of_several else ""
     for line in lines:
         sys.stdout.write(f"{prefix}{line}\n")
     sys.stdout.flush()
 
 
 def _nothing(name: str | None) -> tuple[str, str]:
-    present = ", ".join(f"`{path.stem}`" for path in logs_of(logs_dir(), None))
+    present = ", ".join(f"`{process_of_log(path)}`" for path in logs_of(logs_dir(), None))
     if not present:
         return "there are no logs yet", "`./ew start` starts what is configured"
     return f"no log of `{name}`", f"there are {present}"

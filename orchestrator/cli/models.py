@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from contract.config import Config
+from contract.config import Config, names_of
 from orchestrator.environments import find_environment
 from orchestrator.last_seen import is_supervised
 from orchestrator.plan import OWN_ENVIRONMENT, environment_of, read_config
@@ -18,6 +18,7 @@ from orchestrator.terminal import say
 
 class _Model(NamedTuple):
     id: str
+    aliases: list[str]
     state: str
     engine: str
     env: str
@@ -47,8 +48,9 @@ def _models(config: Config) -> list[_Model]:
     for model_id, model in config.models.items():
         engine, env = environment_of(model)
         is_set_up = env == OWN_ENVIRONMENT or find_environment(env) is not None
+        names = names_of(model_id, model)[1:]
         state = running.get(model_id, "stopped")
-        found.append(_Model(model_id, state, engine, env, is_set_up, model.model_path))
+        found.append(_Model(model_id, names, state, engine, env, is_set_up, model.model_path))
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.aliases import id_of
 from orchestrator.control import Stop
 from orchestrator.shutdown import shut_down
 from orchestrator.terminal import say
@@ -23,5 +24,5 @@ def stop(
 
     Open answers may end first; Ctrl-C then stops at once. Waiting jobs, keys and logs stay.
     """
-    if not shut_down(Stop(models=models or [], now=now)):
+    if not shut_down(Stop(models=[id_of(model) for model in models or []], now=now)):
         say("nothing runs")

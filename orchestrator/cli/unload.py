@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.aliases import id_of
 from orchestrator.control import Unload
 from orchestrator.residency import change_residency
 from orchestrator.terminal import say
@@ -18,5 +19,5 @@ def unload(
 
     Its open answers may end first; jobs that wait for it load it again.
     """
-    change_residency(Unload(model))
+    change_residency(Unload(id_of(model)))
     say(f"{model} has given its memory back until it is asked for")

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from contract.config import Config, ConfigError, WorkerSpec, is_repo_id, load_config
+from contract.config import (
+    Config,
+    ConfigError,
+    WorkerSpec,
+    ids_by_name,
+    is_repo_id,
+    load_config,
+    names_of,
+)
 
 MODEL = {"model_path": "some/model", "engine": "mock"}
 
@@ -58,6 +66,34 @@ def complaint(path: Path, data: Any) -> str:
         ({"models": {"m": {"engine": "mock"}}}, "FILE:3: `models.m.model_path`: field required"),
         ({"models": {"m": {**MODEL, "engine": "vlm"}}}, "FILE:5: `models.m.engine`: input should"),
         ({"models": {"a b": MODEL}}, "FILE:3: `models.a b`: string should match pattern"),
+        ({"models": {"a/": MODEL}}, "FILE:3: `models.a/`: string should match pattern"),
+        ({"models": {"a/../b": MODEL}}, "FILE:3: `models.a/../b`: string should match pattern"),
+        ({"models": {"a" * 97: MODEL}}, f"FILE:3: `models.{'a' * 97}`: string should have at most"),
+        (
+            {"models": {"a": {**MODEL, "aliases": ["b"]}, "b": MODEL}},
+            "FILE:2: `models`: `b` is a name of both `a` and `b`; a name has one model",
+        ),
+        (
+            {"models": {"a": {**MODEL, "served_model_name": "c"}, "b": {**MODEL, "aliases": "c"}}},
+            "FILE:11: `models.b.aliases`: input should be a valid tuple",
+        ),
+        (
+            {
+                "models": {
+                    "a": {**MODEL, "served_model_name": "c"},
+                    "b": {**MODEL, "aliases": ["x", "c"]},
+                }
+            },
+            "FILE:2: `models`: `c` is a name of both `a` and `b`; a name has one model",
+        ),
+        (
+            {"models": {"m": {**MODEL, "sampling": {"temperature": 3}}}},
+            "FILE:7: `models.m.sampling.temperature`: input should be less than or equal to 2",
+        ),
+        (
+            {"models": {"m": {**MODEL, "max_output_len": 9, "sampling": {"max_tokens": 10}}}},
+            "FILE:3: `models.m`: `sampling.max_tokens` (10) is more than `max_output_len` (9)",
+        ),
         (
             {"models": {"m": {**MODEL, "command": ["a", 1]}}},
             "FILE:6: `models.m.command.1`: input should be a valid string",
@@ -68,6 +104,19 @@ def complaint(path: Path, data: Any) -> str:
 )
 def test_a_wrong_key_or_value_is_named_with_file_and_line(path: Path, data: Any, said: str) -> None:
     assert complaint(path, data).startswith(said)
+
+
+def test_a_model_may_be_called_as_its_repository_and_by_other_names(path: Path) -> None:
+    model_id = "Qwen/Qwen2.5-7B-Instruct"
+    model = {**MODEL, "aliases": ["qwen", "team/x/y_z", model_id], "served_model_name": "qwen"}
+    config = load(path, {"models": {model_id: model, "other": MODEL}})
+    assert names_of(model_id, config.models[model_id]) == [model_id, "qwen", "team/x/y_z"]
+    assert ids_by_name(config.models) == {
+        model_id: model_id,
+        "qwen": model_id,
+        "team/x/y_z": model_id,
+        "other": "other",
+    }
 
 
 def test_all_mistakes_are_told_at_once(path: Path) -> None:

@@ -25,7 +25,8 @@ def test_a_repository_becomes_a_model_with_a_plain_name(path: Path) -> None:
     assert add_model(path, load_config(path), repository) == ("qwen2.5-0.5b-instruct", True)
     config = load_config(path)
     assert list(config.models) == ["demo", "qwen2.5-0.5b-instruct"]
-    assert config.models["qwen2.5-0.5b-instruct"].model_path == repository
+    model = config.models["qwen2.5-0.5b-instruct"]
+    assert (model.model_path, model.aliases) == (repository, (repository,))
     assert add_model(path, config, repository) == ("qwen2.5-0.5b-instruct", False)
 
 
@@ -41,7 +42,8 @@ def test_a_directory_elsewhere_is_named_in_full(path: Path, tmp_path: Path) -> N
     (tmp_path / "My Model").mkdir()
     model_id, _ = add_model(path, load_config(path), str(tmp_path / "My Model"))
     assert model_id == "my-model"
-    assert load_config(path).models[model_id].model_path == str(tmp_path / "My Model")
+    model = load_config(path).models[model_id]
+    assert (model.model_path, model.aliases) == (str(tmp_path / "My Model"), ())
 
 
 def test_a_name_that_is_taken_gets_a_number(path: Path) -> None:
