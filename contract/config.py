@@ -232,6 +232,20 @@ class RedisConfig(Part):
     )
 
 
+class HubConfig(Part):
+    """Where models are downloaded from. What is unset is as Hugging Face's own variables say."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^/]",
+        description="A mirror of https://huggingface.co, instead of HF_ENDPOINT.",
+    )
+    token_env: str | None = Field(
+        None, description="The variable that holds the token, instead of HF_TOKEN."
+    )
+    token_file: str | None = Field(None, description="A file that holds the token.")
+
+
 class LimitsConfig(Part):
     """Bounds that keep one client from hurting the others."""
 
@@ -263,6 +277,7 @@ class Config(BaseSettings):
     gateway: GatewayConfig = GatewayConfig()
     redis: RedisConfig = RedisConfig()
     limits: LimitsConfig = LimitsConfig()
+    hub: HubConfig = HubConfig()
 
     @classmethod
     def settings_customise_sources(
@@ -399,6 +414,7 @@ _SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "gateway": GatewayConfig,
     "redis": RedisConfig,
     "limits": LimitsConfig,
+    "hub": HubConfig,
     "models": ModelConfig,
 }
 

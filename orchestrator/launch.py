@@ -7,7 +7,9 @@ import os
 from pathlib import Path
 from typing import Final
 
+from contract.config import HubConfig
 from contract.paths import ROOT, project_dir
+from orchestrator.hub.access import hub_variables
 from orchestrator.memory.steward import Grant
 from orchestrator.process import Command, clean_environment
 from orchestrator.valkey import server_command
@@ -49,6 +51,8 @@ class Launcher:
             "SPT_NOENV": "1",
             **grant.environment,
         }
+        if wanted.hub is not None:
+            environment |= hub_variables(HubConfig.model_validate(wanted.hub))
         programs = str(Path(wanted.python).parent)
         environment["PATH"] = os.pathsep.join((programs, environment.get("PATH", os.defpath)))
         return Command([wanted.python, "-m", "workers"], environment, project_dir())

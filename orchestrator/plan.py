@@ -6,12 +6,13 @@ import difflib
 import os
 import sys
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from contract.config import (
     GATEWAY_FIELDS,
     Config,
     ConfigError,
+    HubConfig,
     ModelConfig,
     ids_by_name,
     is_repo_id,
@@ -21,6 +22,7 @@ from contract.paths import config_path, project_dir
 from orchestrator.control import Start
 from orchestrator.environments import default_env_name, find_environment, resolve_engine
 from orchestrator.errors import UserError
+from orchestrator.hub.access import hub_variables
 from orchestrator.wanted import ENGINES_THAT_SLEEP, WantedGateway, WantedWorker
 
 #: These need nothing but ew's own environment.
@@ -116,6 +118,7 @@ def _workers(model_id: str, config: Config, env: str | None) -> list[WantedWorke
             start_timeout_s=model.start_timeout_s,
             spec=spec,
             version=version,
+            hub=_hub(model, config.hub),
             answer_timeout_s=config.limits.total_timeout_s,
         )
         for replica in range(model.replicas)
@@ -166,6 +169,15 @@ def _require_files(model_id: str, model: ModelConfig, engine: str) -> None:
             f"`model_path` of model `{model_id}` does not exist: {model.model_path}",
             "give a directory (relative to the project) or a Hugging Face repository id",
         )
+
+
+def _hub(model: ModelConfig, hub: HubConfig) -> dict[str, Any] | None:
+    """How the worker reaches the hub that its model is from. Raises `UserError` if there is no
+    token where the configuration says."""
+    if not is_repo_id(model.model_path) or (project_dir() / model.model_path).exists():
+        return None
+    hub_variables(hub)
+    return hub.model_dump(mode="json", exclude_defaults=True)
 
 
 def _require_sleeper(model_id: str, model: ModelConfig, engine: str) -> None:

@@ -45,6 +45,8 @@ class WantedWorker(msgspec.Struct, frozen=True, tag="worker"):
     spec: dict[str, Any]
     #: The engine's, as its environment says; empty if it is not known.
     version: str = ""
+    #: `HubConfig` of a model that is from a hub; the token itself is read at each start.
+    hub: dict[str, Any] | None = None
     #: How long an answer may take at most.
     answer_timeout_s: float = 900.0
 

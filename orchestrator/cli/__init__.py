@@ -32,7 +32,7 @@ COMMANDS: Final = {
     "stop": "Stop everything, or one model.",
     "status": "Show what runs.",
     "logs": "Show what the processes wrote.",
-    "models": "List the configured models.",
+    "models": "List models; pull, show and remove what is downloaded of them.",
     "chat": "Talk with a model.",
     "keys": "Add, list, revoke and rotate API keys.",
     "config": "Check the configuration, or print its schema.",

@@ -1,4 +1,4 @@
-"""`ew models`."""
+"""`ew models`: what is configured, and what of it is on this host."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from typing import Annotated, NamedTuple
 import typer
 
 from contract.config import Config, names_of
+from contract.hub_cache import MAIN
+from orchestrator.cli import plain_app
 from orchestrator.environments import find_environment
+from orchestrator.errors import UserError
+from orchestrator.hub.holdings import holding_of, lines_of, remove, repository_of, running_models
 from orchestrator.last_seen import is_supervised
 from orchestrator.plan import OWN_ENVIRONMENT, environment_of, read_config
 from orchestrator.status import read_status
-from orchestrator.terminal import say
+from orchestrator.terminal import mebibytes, say
 
 
 class _Model(NamedTuple):
@@ -26,10 +30,17 @@ class _Model(NamedTuple):
     model_path: str
 
 
+app = plain_app(help="List models; pull, show and remove what is downloaded of them.")
+
+
+@app.callback(invoke_without_command=True)
 def models(
+    context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
 ) -> None:
-    """List the configured models."""
+    """List models; pull, show and remove what is downloaded of them."""
+    if context.invoked_subcommand is not None:
+        return
     listed = _models(read_config())
     if as_json:
         sys.stdout.write(json.dumps([model._asdict() for model in listed], indent=2) + "\n")
@@ -37,6 +48,67 @@ def models(
         sys.stdout.write("\n".join(_table(listed)) + "\n")
     else:
         say("no models are configured; `./ew quickstart` adds one")
+
+
+@app.command()
+def pull(
+    model: Annotated[str, typer.Argument(help="A Hugging Face repository, or a model of it.")],
+    revision: Annotated[str, typer.Option(help="A branch, a tag or a commit.")] = MAIN,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="These weights only; may be given several times."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what only other libraries read.")
+    ] = False,
+) -> None:
+    """Download a model before its first start.
+
+    Into the cache of Hugging Face's libraries, where engines find it. After an interruption the
+    same command goes on where it was.
+    """
+    from orchestrator.hub.pull import pull_repository
+
+    config = read_config()
+    repo = repository_of(model, config)
+    directory = pull_repository(repo, revision, config.hub, include or (), everything=everything)
+    sys.stdout.write(f"{directory}\n")
+
+
+@app.command()
+def show(
+    model: Annotated[str, typer.Argument(help="A Hugging Face repository, or a model of it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show what of a model is on this host."""
+    config = read_config()
+    found = holding_of(repository_of(model, config), config)
+    if as_json:
+        sys.stdout.write(json.dumps(found._asdict(), indent=2, default=str) + "\n")
+    else:
+        sys.stdout.write("\n".join(lines_of(found)) + "\n")
+
+
+@app.command()
+def rm(
+    model: Annotated[str, typer.Argument(help="A Hugging Face repository, or a model of it.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete what was downloaded of a model.
+
+    The configuration stays as it is: the next start would download the model again.
+    """
+    config = read_config()
+    found = holding_of(repository_of(model, config), config)
+    in_use = running_models(found.models)
+    if in_use:
+        names = ", ".join(f"`{name}`" for name in in_use)
+        raise UserError(f"{found.repo} is in use by {names}", f"`./ew stop {in_use[0]}` first")
+    if not yes:
+        size = mebibytes(found.size_bytes / 2**20)
+        typer.confirm(f"delete {found.directory} ({size})?", abort=True, err=True)
+    remove(found)
+    say(f"{found.repo} is deleted, {mebibytes(found.size_bytes / 2**20)}")
 
 
 def _models(config: Config) -> list[_Model]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 import msgspec
 
 from contract.config import is_repo_id
+from contract.hub_cache import snapshot_of
 from contract.paths import project_dir
 from orchestrator.errors import UserError
 from orchestrator.memory.model_json import (
@@ -98,11 +98,11 @@ def locate(model_path: str) -> Path:
             f"`{model_path}` is neither a directory nor a Hugging Face repository id",
             "check `model_path` of the model",
         )
-    snapshot = _cached_snapshot(model_path)
-    if snapshot is None:
+    snapshot = snapshot_of(model_path)
+    if snapshot is None or not (snapshot / "config.json").is_file():
         raise ModelNotHere(
             f"`{model_path}` is not on this host, so its size is not known yet",
-            f"`hf download {model_path}` fetches it; so does its first start",
+            f"`./ew models pull {model_path}` fetches it; so does its first start",
         )
     return snapshot
 
@@ -142,19 +142,6 @@ def _read_checkpoint(path: Path, _: tuple[tuple[str, int, int], ...]) -> Checkpo
         is_tied=is_tied,
         quantization=_quantization(config),
     )
-
-
-def _cached_snapshot(repo_id: str) -> Path | None:
-    """Where huggingface_hub keeps a repository that has been downloaded."""
-    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-    repository = hub / f"models--{repo_id.replace('/', '--')}"
-    try:
-        revision = (repository / "refs" / "main").read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    snapshot = repository / "snapshots" / revision
-    return snapshot if (snapshot / "config.json").is_file() else None
 
 
 def _read_shape(path: Path, config: ModelJson) -> Shape:

@@ -121,7 +121,7 @@ def test_a_repository_is_found_in_the_local_cache(
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     with pytest.raises(UserError) as error:
         locate("Qwen/Qwen2.5-7B-Instruct")
-    assert "hf download Qwen/Qwen2.5-7B-Instruct" in error.value.hint
+    assert "./ew models pull Qwen/Qwen2.5-7B-Instruct" in error.value.hint
 
     repository = tmp_path / "hub" / "models--Qwen--Qwen2.5-7B-Instruct"
     snapshot = repository / "snapshots" / "abc"

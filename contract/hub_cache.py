@@ -1,0 +1,71 @@
+"""Where Hugging Face's libraries keep repositories on this host, and what is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+MAIN: Final = "main"
+PARTIAL: Final = ".incomplete"
+
+
+def cache_dir() -> Path:
+    """The directory of all repositories, by the variables that huggingface_hub itself reads."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("HF_HOME") or f"{base}/huggingface"
+    older = os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    return Path(os.path.expandvars(os.environ.get("HF_HUB_CACHE") or older)).expanduser()
+
+
+def repo_dir(repo: str) -> Path:
+    """The directory of one repository, there or not."""
+    return cache_dir() / f"models--{repo.replace('/', '--')}"
+
+
+def snapshot_dir(repo: str, commit: str) -> Path:
+    return repo_dir(repo) / "snapshots" / commit
+
+
+def commit_of(repo: str, revision: str = MAIN) -> str | None:
+    """The commit that a branch or tag was when it was fetched; None if it never was."""
+    try:
+        return (repo_dir(repo) / "refs" / revision).read_text().strip()
+    except OSError:
+        return None
+
+
+def snapshot_of(repo: str, revision: str = MAIN) -> Path | None:
+    """The files of a revision (a branch, a tag or a commit), as far as they are here."""
+    path = snapshot_dir(repo, commit_of(repo, revision) or revision)
+    return path if path.is_dir() else None
+
+
+def revisions_of(repo: str) -> dict[str, str]:
+    """The commit of each branch and tag that is here."""
+    refs = repo_dir(repo) / "refs"
+    return {
+        str(path.relative_to(refs)): path.read_text().strip()
+        for path in sorted(refs.rglob("*"))
+        if path.is_file()
+    }
+
+
+def files_of(snapshot: Path) -> Iterator[tuple[str, int]]:
+    """The files of a snapshot that are whole, each with its size in bytes."""
+    for path in sorted(snapshot.rglob("*")):
+        if path.is_file():
+            yield str(path.relative_to(snapshot)), path.stat().st_size
+
+
+def repositories() -> Iterator[str]:
+    """The ids of all models that are here, whole or not."""
+    for path in sorted(cache_dir().glob("models--*")):
+        yield path.name.removeprefix("models--").replace("--", "/")
+
+
+def size_of(repo: str) -> int:
+    """The bytes that a repository takes on the disk, in all of its revisions."""
+    blobs = repo_dir(repo) / "blobs"
+    return sum(path.stat().st_size for path in blobs.glob("*") if path.is_file())
