@@ -8,7 +8,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from contract.config import ModelConfig
+from contract.config import HubConfig, ModelConfig, ids_by_name, is_repo_id
+from orchestrator.errors import UserError
+from orchestrator.hub.outline import fetch_outline
+from orchestrator.memory.checkpoint import ModelNotHere, locate
+from orchestrator.memory.estimate import GPU_ENGINES
 from orchestrator.memory.outlook import Outlook, imagined, outlook, this_host
 from orchestrator.memory.outlook_text import lines_of
 from orchestrator.plan import Choice, chosen_models, read_config
@@ -18,7 +22,11 @@ from orchestrator.terminal import say
 
 def estimate(
     model: Annotated[
-        str | None, typer.Argument(help="Only this model; every configured one if not given.")
+        str | None,
+        typer.Argument(
+            metavar="[MODEL|REPO]",
+            help="A model, or a Hugging Face repository; all configured ones if not given.",
+        ),
     ] = None,
     on: Annotated[
         str | None,
@@ -28,10 +36,15 @@ def estimate(
 ) -> None:
     """Show what models need of the GPUs, and where they would go.
 
-    Works without a GPU. Nothing is loaded or started.
+    Works without a GPU. Nothing is loaded or started; of what is not downloaded yet, only
+    descriptions are fetched.
     """
     config = read_config()
+    if model is not None and is_repo_id(model) and model not in ids_by_name(config.models):
+        config = config.model_copy(update={"models": _with_repository(model, config.models)})
     chosen = chosen_models(config, Choice(models=(model,) if model else ()))
+    for model_id in chosen:
+        _fetch_description(config.models[model_id], config.hub, is_needed=model_id == model)
     where = imagined(on) if on else this_host(read_status())
     found = outlook(config.models, chosen, where, _engine_of)
     if as_json:
@@ -44,6 +57,29 @@ def estimate(
         say(f"no GPU to place them on: {where.problem}; `--on 1x80` imagines one of 80 GiB")
     elif not all(one.is_good for one in found):
         raise typer.Exit(1)
+
+
+def _with_repository(repo: str, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+    """The configured models, and a repository as if it were one of them."""
+    return {**models, repo: ModelConfig(engine="vllm", model_path=repo)}
+
+
+def _fetch_description(model: ModelConfig, hub: HubConfig, *, is_needed: bool) -> None:
+    """Of a model that is yet to be downloaded. Raises `UserError` only if nothing else is asked."""
+    if _engine_of(model) not in GPU_ENGINES:
+        return
+    try:
+        locate(model.model_path)
+    except ModelNotHere:
+        try:
+            fetch_outline(model.model_path, hub)
+        except UserError as error:
+            if is_needed:
+                raise
+            say(f"{model.model_path}: {error.message}")
+    except UserError:
+        # The outlook says what is wrong.
+        return
 
 
 def _engine_of(model: ModelConfig) -> str:

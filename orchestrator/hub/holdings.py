@@ -55,7 +55,11 @@ def repository_of(name: str, config: Config) -> str:
 
 def _of_model(model_id: str, model_path: str) -> str:
     parts = model_path.split("/")
-    if len(parts) >= 2 and not (project_dir() / model_path).exists() and is_repo_id("/".join(parts[:2])):
+    if (
+        len(parts) >= 2
+        and not (project_dir() / model_path).exists()
+        and is_repo_id("/".join(parts[:2]))
+    ):
         return "/".join(parts[:2])
     raise UserError(
         f"model `{model_id}` is not from a hub: its `model_path` is {model_path}",

@@ -13,6 +13,7 @@ from contract.config import is_repo_id
 from contract.hub_cache import snapshot_of
 from contract.paths import project_dir
 from orchestrator.errors import UserError
+from orchestrator.hub.outline import outline_dir
 from orchestrator.memory.model_json import (
     ModelJson,
     PlanBuildJson,
@@ -20,7 +21,7 @@ from orchestrator.memory.model_json import (
     PlanModelJson,
     read_config,
 )
-from orchestrator.memory.weights import Weights, read_weights, size_of
+from orchestrator.memory.weights import Weights, has_weights, read_weights, size_of
 
 _ELEMENT_BYTES: Final = {"float32": 4, "float": 4, "float8_e4m3fn": 1, "int8": 1, "fp8": 1}
 _GROWING: Final = ("full_attention", "sliding_attention", "chunked_attention", "attention")
@@ -88,8 +89,10 @@ def element_bytes(dtype: str) -> int:
 
 def locate(model_path: str) -> Path:
     """The directory of a model: a local one (relative to the project), or the snapshot of a
-    Hugging Face repository in the local cache. Raises `UserError`; `ModelNotHere` if it can
-    still be downloaded."""
+    Hugging Face repository in the local cache, or at least its outline.
+
+    Raises `UserError`; `ModelNotHere` if it can still be downloaded.
+    """
     local = project_dir() / Path(model_path).expanduser()
     if local.is_dir():
         return local
@@ -98,13 +101,19 @@ def locate(model_path: str) -> Path:
             f"`{model_path}` is neither a directory nor a Hugging Face repository id",
             "check `model_path` of the model",
         )
-    snapshot = snapshot_of(model_path)
-    if snapshot is None or not (snapshot / "config.json").is_file():
+    places = (snapshot_of(model_path), outline_dir(model_path))
+    found = next((place for place in places if place and _is_described(place)), None)
+    if found is None:
         raise ModelNotHere(
             f"`{model_path}` is not on this host, so its size is not known yet",
             f"`./ew models pull {model_path}` fetches it; so does its first start",
         )
-    return snapshot
+    return found
+
+
+def _is_described(path: Path) -> bool:
+    """Whether a directory says what its model needs; a download may have just begun."""
+    return (path / "config.json").is_file() and has_weights(path)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -82,6 +82,11 @@ def read_weights(path: Path, stored_element_bytes: int, *, is_tied: bool) -> Wei
     return Weights(source, layers=Bulk(floating=elements, linear=elements))
 
 
+def has_weights(path: Path) -> bool:
+    """Whether a directory has files of weights, or what says how large they will be."""
+    return any(next(path.glob(pattern), None) for pattern in (*_INDEXES, *_OTHER_FORMATS))
+
+
 def size_of(file: Path) -> int:
     """The size of a file in bytes. Raises `UserError`."""
     try:

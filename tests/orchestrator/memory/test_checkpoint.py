@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.memory import checkpoint as checkpoint_module
-from orchestrator.memory.checkpoint import Checkpoint, locate, read_checkpoint
+from orchestrator.memory.checkpoint import Checkpoint, ModelNotHere, locate, read_checkpoint
 from tests.orchestrator.memory.conftest import MakeModel
 from tests.orchestrator.memory.models_on_disk import (
     QWEN2_7B,
@@ -129,6 +129,10 @@ def test_a_repository_is_found_in_the_local_cache(
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc\n")
     (snapshot / "config.json").write_text("{}")
+    with pytest.raises(ModelNotHere):
+        # Its download has just begun.
+        locate("Qwen/Qwen2.5-7B-Instruct")
+    (snapshot / "model.safetensors").write_text("")
     assert locate("Qwen/Qwen2.5-7B-Instruct") == snapshot
 
 
