@@ -147,7 +147,9 @@ class ModelConfig(Part):
     gpus: list[int | str] | None = Field(
         None, description="Only on these GPUs, by index or UUID; any that fit if unset."
     )
-    start_timeout_s: float = Field(900, gt=0, description="The longest that a start may take.")
+    start_timeout_s: float = Field(
+        900, gt=0, description="The longest that a start may take, without a download."
+    )
     base_url: str | None = Field(None, description="`openai` engine: the server behind it.")
     api_key_env: str | None = Field(
         None, description="`openai` engine: the variable that holds the server's key."

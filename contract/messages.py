@@ -15,6 +15,8 @@ WIRE_VERSION = 1
 #: What decoding raises. Text that is not UTF-8 is a `UnicodeDecodeError`, which is no
 #: `MsgspecError` (msgspec 0.22).
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError)
+#: How the stage of a worker begins whose engine downloads its model.
+DOWNLOADING = "downloading"
 
 #: `length`: a bound cut the answer short. `content_filter`: the server behind the model did.
 FinishReason = Literal["stop", "length", "content_filter", "cancelled"]

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from contract.messages import Heartbeat, State
+from contract.messages import DOWNLOADING, Heartbeat, State
 from orchestrator.diagnosis import Problem
 from orchestrator.process import Identity, Process
 from orchestrator.restarts import Restarts
@@ -268,6 +268,10 @@ class Unit:
             self.deadline = None
             self.enter(State.READY)
         elif self.state is not State.STOPPING:
+            is_fetching = self.state is State.STARTING and stage.startswith(DOWNLOADING)
+            if is_fetching and stage != self.stage:
+                # How long a download takes is not for the start's timeout to bound.
+                self.deadline = now + self.start_timeout_s
             self.stage = stage
 
     def missed(self, now: float) -> None:

@@ -23,6 +23,7 @@ from contract.messages import Heartbeat, State
 from contract.tasks import cancel_and_wait
 from workers.continuation import can_continue, can_hand_over
 from workers.engine import Engine, EngineReport, Sleeper
+from workers.fetching import Fetching
 from workers.intake import Intake
 from workers.outbox import Outbox
 from workers.pulse import Pulse
@@ -32,6 +33,7 @@ _SWEEP_EVERY_S: Final = 1.0
 #: A gateway process that left, or is known to be dead, will not be heard of any more.
 _SURELY_GONE_S: Final = 1.0
 _RECONNECT_S: Final = 0.25
+_LOADING: Final = "loading"
 #: What it may take to give jobs back; they are taken over later if it takes longer.
 _FAREWELL_S: Final = 5.0
 
@@ -44,6 +46,7 @@ class Worker:
         self.engine = engine
         self.state = State.STARTING
         self.stage = "connecting"
+        self.fetching = Fetching(spec.model.model_path)
         self.report = EngineReport(version="", slots=0, max_model_len=0)
         self.started = time.monotonic()
         self.started_unix_s = time.time()
@@ -115,7 +118,7 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             state=self.state,
-            stage=self.stage,
+            stage=self._stage_now(),
             version=self.report.version,
             env=self.spec.env,
             slots=self.report.slots,
@@ -135,8 +138,12 @@ class Worker:
             pseudo_streaming=self.report.pseudo_streaming,
         )
 
+    def _stage_now(self) -> str:
+        """While the engine loads, it may have to download the model first."""
+        return (self.fetching.stage() or self.stage) if self.stage == _LOADING else self.stage
+
     async def _start_engine(self) -> None:
-        self.stage = "loading"
+        self.stage = _LOADING
         await self.queue.open()
         await self.cancellations.open()
         self.report = await self.engine.start(self.outbox)

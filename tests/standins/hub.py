@@ -58,7 +58,8 @@ class Hub:
         self.faults: dict[str, Fault] = {}
         #: Whether the delivery network understands ranges.
         self.knows_ranges = True
-        #: While it is clear, large files wait after their first piece.
+        #: While it is clear, large files stop after so many bytes, and wait.
+        self.stops_after = 0
         self.flows = threading.Event()
         self.flows.set()
         #: Everything that was asked for: method, path, range.
@@ -172,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
             self.wfile.write(content[at : at + _PIECE])
-            if len(content) >= LARGE_BYTES:
+            if len(content) >= LARGE_BYTES and at >= self.hub.stops_after:
                 self.hub.flows.wait(60)
 
 
