@@ -222,6 +222,9 @@ class GatewayConfig(Part):
     drain_timeout_s: float = Field(
         30, ge=0, description="How long open answers may go on when the gateway stops."
     )
+    max_connections: int = Field(
+        8192, ge=16, description="Connections that one HTTP process may have."
+    )
 
 
 class RedisConfig(Part):

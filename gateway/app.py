@@ -17,7 +17,7 @@ from contract.logs import configure_logging
 from gateway import health, openai_routes, openapi, routes
 from gateway.errors import OPENAI_PREFIX, ApiError, answer_error
 from gateway.headers import Exchange, ExchangeMiddleware, exchange_of
-from gateway.http_guard import DRAIN_STATE
+from gateway.http_guard import CONNECTIONS_STATE, DRAIN_STATE
 from gateway.process import GatewayProcess, Settings
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ def create_app(settings: Settings) -> ExchangeMiddleware:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await process.start()
-        yield {DRAIN_STATE: process.drain}
+        most = settings.config.gateway.max_connections
+        yield {DRAIN_STATE: process.drain, CONNECTIONS_STATE: most}
         await process.stop()
 
     app = FastAPI(
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> ExchangeMiddleware:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         dependencies=[Depends(process.doorkeeper.check)],
         exception_handlers={
             ApiError: _answer_api_error,
@@ -85,9 +87,12 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
     status = error.status_code if isinstance(error, HTTPException) else 500
     code = _HTTP_CODES.get(status, "internal_error")
     path = request.scope["path"]
-    message = (
-        f"{request.method} is not possible at {path}" if status == 405 else f"nothing is at {path}"
-    )
+    if status == 405:
+        message = f"{request.method} is not possible at {path}"
+    elif path.endswith("/") and path.strip("/"):
+        message = f"nothing is at {path}; paths have no slash at their end"
+    else:
+        message = f"nothing is at {path}"
     headers = getattr(error, "headers", None)
     return await _answer_api_error(request, ApiError(code, message, headers=headers))
 

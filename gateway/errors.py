@@ -47,6 +47,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "model_cannot_load": Fault(503, True, 30),
     "queue_full": Fault(503, True, 2),
     "too_many_resumes": Fault(503, True, 2),
+    "too_many_connections": Fault(503, True, 5),
     ErrorCode.INVALID_REQUEST.value: Fault(422),
     ErrorCode.PROMPT_TOO_LONG.value: Fault(422),
     ErrorCode.ENGINE_FAILED.value: Fault(500),

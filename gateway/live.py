@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.dispatcher import Dispatcher
 from gateway.headers import exchange_of
+from gateway.peer import on_half_close
 from gateway.reply import Reply
 from gateway.writer import Client, Writer
 
@@ -28,6 +29,7 @@ class LiveResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         abort: Callable[[], None] = scope.get("extensions", {}).get(ABORT_EXTENSION, _cannot_abort)
+        on_half_close(scope, self._reply.speak_soon)
         try:
             self._writer.attach(Client(send, exchange_of(scope).send, abort))
             # The server says `disconnect` also when the answer has been sent.

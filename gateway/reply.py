@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from enum import Enum, auto
 from typing import Final
@@ -142,6 +143,10 @@ class Reply:
         if self._answer is not None and now - self.spoke_at >= HEARTBEAT_EVERY_S:
             self.spoke_at = now
             self._answer.heartbeat()
+
+    def speak_soon(self) -> None:
+        """Have something to send at the next look, whenever the last was."""
+        self.spoke_at = -math.inf
 
     def pause(self, seconds: float) -> None:
         """Nobody can work on the job at the moment: do not count this time against it."""

@@ -15,7 +15,7 @@ from fastapi.openapi.models import OpenAPI
 
 from contract.messages import ErrorCode, Started
 from gateway.errors import FAULTS, ApiError, native_body, openai_body
-from gateway.http_guard import MAX_HEAD_BYTES, MAX_HEADERS
+from gateway.http_rules import MAX_HEAD_BYTES, MAX_HEADERS
 from gateway.openai_bodies import ChatCompletion, OpenAIErrorBody
 from gateway.schemas import ErrorBody, InferenceAnswer
 from tests.gateway.conftest import Gateway
