@@ -258,6 +258,12 @@ class LimitsConfig(Part):
     max_body_bytes: int = Field(1_048_576, ge=1024, description="The largest request body.")
     max_output_len: int = Field(32_768, ge=1, description="The most tokens a request may ask for.")
     max_choices: int = Field(8, ge=1, le=128, description="The largest `n`.")
+    max_logprobs: int = Field(
+        250_000,
+        ge=1,
+        description="Log probabilities in an answer that is not streamed: tokens, times choices, "
+        "times alternatives and one.",
+    )
     queue_timeout_s: float = Field(120, gt=0, description="The longest wait for a worker.")
     first_token_timeout_s: float = Field(
         120, gt=0, description="From the worker to its first token."

@@ -30,7 +30,7 @@ from gateway.cancelling import Canceller
 from gateway.defaults import with_defaults
 from gateway.dispatcher import Dispatcher
 from gateway.errors import ApiError
-from gateway.fields import check_limits
+from gateway.fields import check_limits, check_logprobs
 from gateway.followers import Followers
 from gateway.headers import Exchange
 from gateway.link import Link
@@ -127,6 +127,13 @@ class Admission:
         if status.standby is not None and status.standby.problem and not status.is_served:
             raise cannot_load(job.model, status.standby.problem)
         return replace(job, model=model)
+
+    def check_whole(self, job: Job, names: Mapping[str, str]) -> None:
+        """Whether an answer may be kept until it is complete. Raises `ApiError`."""
+        context = self._models.status(job.model).max_model_len
+        configured = self._models.configured[job.model].max_output_len
+        longest = min(filter(None, (self._limits.max_output_len, configured, context)))
+        check_logprobs(job, self._limits, longest, names)
 
     async def admit(
         self, job: Job, answer: Answer, exchange: Exchange, resumption: Resumption | None

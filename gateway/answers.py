@@ -3,10 +3,9 @@ happens to their job, and write it to their client."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
-from contract.messages import Delta, Done, Status, TokenLogprob
+from contract.messages import Delta, Done, Status
 from gateway import sse
 from gateway.errors import ApiError, answer_error
 from gateway.writer import Writer
@@ -22,16 +21,21 @@ class Timings(NamedTuple):
     total_ms: float
 
 
-@dataclass
 class Choice:
     """All that was said of one choice."""
 
-    texts: list[str] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._texts: list[str] = []
 
     @property
     def text(self) -> str:
-        return "".join(self.texts)
+        return "".join(self._texts)
+
+    def add(self, delta: Delta) -> None:
+        self._texts.append(delta.text)
+
+
+ChoiceType = TypeVar("ChoiceType", bound=Choice)
 
 
 class StreamDialect(Protocol):
@@ -51,12 +55,15 @@ class StreamDialect(Protocol):
     def error(self, error: ApiError) -> bytes: ...
 
 
-class WholeDialect(Protocol):
-    """How a complete answer looks in one API."""
+class WholeDialect(Protocol[ChoiceType]):
+    """How a complete answer looks in one API. What is long of it is encoded as it comes: to
+    encode all of it at its end would hold everybody else up."""
 
     openai: bool
 
-    def body(self, choices: list[Choice], done: Done, timings: Timings) -> bytes: ...
+    def new_choice(self) -> ChoiceType: ...
+
+    def body(self, choices: list[ChoiceType], done: Done, timings: Timings) -> bytes: ...
 
 
 class Answer(Protocol):
@@ -127,20 +134,19 @@ class StreamAnswer:
                 self.writer.write(self._dialect.opening())
 
 
-class WholeAnswer:
+class WholeAnswer(Generic[ChoiceType]):
     """One JSON body, once everything is there."""
 
-    def __init__(self, dialect: WholeDialect, request_id: str, choices: int = 1) -> None:
+    def __init__(
+        self, dialect: WholeDialect[ChoiceType], request_id: str, choices: int = 1
+    ) -> None:
         self.writer = Writer()
         self._dialect = dialect
         self._request_id = request_id
-        self._choices = [Choice() for _ in range(choices)]
+        self._choices = [dialect.new_choice() for _ in range(choices)]
 
     def delta(self, seq: int, delta: Delta) -> None:
-        choice = self._choices[delta.index]
-        choice.texts.append(delta.text)
-        if delta.logprobs:
-            choice.logprobs.extend(delta.logprobs)
+        self._choices[delta.index].add(delta)
 
     def status(self, status: Status) -> None:
         """A whole answer has no room for it."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, TypeVar
+from functools import cache
+from typing import Annotated, Any, Final, TypeVar
 
 import orjson
 from pydantic import (
@@ -16,17 +17,28 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 
 from contract.bounds import MOST_STOPS, StopText
 from contract.config import LimitsConfig, ModelConfig
 from contract.messages import Guided, GuidedKind, Job, Sampling
 from gateway.errors import ApiError
 
+_MOST_TURNS: Final = 4_096
 _LONGEST_PATTERN: Final = 8_192
 _LARGEST_SCHEMA_BYTES: Final = 65_536
 _DEEPEST_SCHEMA: Final = 32
+
+
+_IN_WORDS_OF_JSON: Final = {
+    "missing": "Required",
+    "model_type": "Input should be an object",
+    "dict_type": "Input should be an object",
+    "list_type": "Input should be an array",
+    "tuple_type": "Input should be an array",
+}
 
 
 class StrictBody(BaseModel):
@@ -36,12 +48,28 @@ class StrictBody(BaseModel):
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_all_keys(cls, value: Any) -> Any:
+        """One error for the first unknown key; pydantic itself makes one for each of them."""
+        if isinstance(value, dict) and not value.keys() <= _known_keys(cls):
+            unknown = next(key for key in value if key not in _known_keys(cls))
+            raise PydanticCustomError("unknown_key", "unknown field", {"key": unknown})
+        return value
+
+
+@cache
+def _known_keys(form: type[BaseModel]) -> frozenset[str]:
+    return frozenset(field.alias or name for name, field in form.model_fields.items())
+
 
 class GenerationBody(StrictBody):
-    """A body that asks for a generation. `own_names` tells what the API calls the fields that
-    the operator's limits are about."""
+    """A body that asks for a generation."""
 
-    own_names: ClassVar[Mapping[str, str]]
+    @property
+    @abstractmethod
+    def own_names(self) -> Mapping[str, str]:
+        """What this body calls the fields that the operator's limits are about."""
 
     @abstractmethod
     def job(self, job_id: str, key_id: str) -> Job:
@@ -81,14 +109,14 @@ def _nothing(value: Any) -> None:
 
 
 def _schema(value: dict[str, Any]) -> dict[str, Any]:
-    if _is_deeper(value, _DEEPEST_SCHEMA):
-        raise PydanticCustomError("too_deep", "the schema is nested too deeply")
     try:
         encoded = orjson.dumps(value)
     except orjson.JSONEncodeError:
         raise PydanticCustomError("number", "a number needs more than 64 bits") from None
     if len(encoded) > _LARGEST_SCHEMA_BYTES:
         raise PydanticCustomError("too_large", "the schema is too large")
+    if _is_deeper(value, _DEEPEST_SCHEMA):
+        raise PydanticCustomError("too_deep", "the schema is nested too deeply")
     return value
 
 
@@ -101,15 +129,15 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 Stops = Annotated[
     tuple[StopText, ...],
+    Field(max_length=MOST_STOPS, fail_fast=True),
     BeforeValidator(_stops, json_schema_input_type=StopText | list[StopText]),
-    Field(max_length=MOST_STOPS),
 ]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST_PATTERN)]
 JsonSchema = Annotated[dict[str, Any], AfterValidator(_schema)]
 Unsupported = Annotated[Any, AfterValidator(_nothing), WithJsonSchema({"const": None})]
 Ignored = Annotated[Any, WithJsonSchema({"description": "Accepted, and without effect."})]
 ChoiceText = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
-Choices = Annotated[list[ChoiceText], Field(min_length=1, max_length=256)]
+Choices = Annotated[list[ChoiceText], Field(min_length=1, max_length=256, fail_fast=True)]
 _TEXT_PART: Final = {
     "type": "object",
     "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
@@ -120,19 +148,25 @@ TextContent = Annotated[
     BeforeValidator(_text),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}]}),
 ]
+Turn = TypeVar("Turn", bound=StrictBody)
+Turns = Annotated[list[Turn], Field(min_length=1, max_length=_MOST_TURNS, fail_fast=True)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=96)]
 
 MinTokens = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 def parse(form: type[Body], body: bytes) -> Body:
-    """A request body. Raises `ApiError`, which names the first field that is wrong."""
+    """A request body. Raises `ApiError`, which names the first field that is wrong.
+
+    However wrong it is, the work stays in proportion to its size: lists stop at their first bad
+    item or at their bound, objects at their first unknown key.
+    """
     try:
-        return form.model_validate_json(body)
+        return form.model_validate(from_json(body, allow_inf_nan=False, cache_strings="keys"))
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
-    if problem["type"] == "json_invalid":
-        raise ApiError("invalid_json", f"the body is not valid JSON: {problem['ctx']['error']}")
+    except ValueError as error:
+        raise ApiError("invalid_json", f"the body is not valid JSON: {error}") from None
     raise _explained(problem)
 
 
@@ -142,16 +176,16 @@ def invalid(field: str, message: str) -> ApiError:
 
 
 def _explained(problem: ErrorDetails) -> ApiError:
-    field = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]
-    ).lstrip(".")
-    if problem["type"] == "extra_forbidden":
-        return invalid(field, "unknown field")
-    if problem["type"] == "missing":
-        return invalid(field, "required")
+    place = [*problem["loc"]]
+    if problem["type"] == "unknown_key":
+        place.append(problem["ctx"]["key"])
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(
+        "."
+    )
+    message = _IN_WORDS_OF_JSON.get(problem["type"], problem["msg"])
     if not field:
-        return ApiError("invalid_request", problem["msg"])
-    return invalid(field, problem["msg"][:1].lower() + problem["msg"][1:])
+        return ApiError("invalid_request", message)
+    return invalid(field, message[:1].lower() + message[1:])
 
 
 def guided_by(**guides: tuple[GuidedKind, Any]) -> Guided | None:
@@ -169,7 +203,7 @@ def guided_by(**guides: tuple[GuidedKind, Any]) -> Guided | None:
 def check_limits(
     job: Job, limits: LimitsConfig, model: ModelConfig, names: Mapping[str, str]
 ) -> None:
-    """Bounds that the operator sets. Raises `ApiError`, with the API's own `names` of fields."""
+    """Bounds that the operator sets. Raises `ApiError`, with the body's own `names` of fields."""
     sampling: Sampling = job.sampling
     most = min(limits.max_output_len, model.max_output_len or limits.max_output_len)
     if sampling.max_tokens is not None and sampling.max_tokens > most:
@@ -178,3 +212,21 @@ def check_limits(
         raise invalid(names["min_tokens"], "more than the most tokens asked for")
     if sampling.n > limits.max_choices:
         raise invalid("n", f"at most {limits.max_choices}")
+
+
+def check_logprobs(job: Job, limits: LimitsConfig, longest: int, names: Mapping[str, str]) -> None:
+    """The bound on an answer that is put together before it is sent, of at most `longest` tokens
+    if the request does not say. Raises `ApiError`."""
+    sampling = job.sampling
+    if sampling.logprobs is None:
+        return
+    tokens = sampling.max_tokens or longest
+    most = limits.max_logprobs // (tokens * sampling.n) - 1
+    if sampling.logprobs > most:
+        field = names["logprobs"]
+        told = (
+            f"{tokens} tokens of {sampling.n} choices, with {sampling.logprobs} alternatives each"
+        )
+        hint = f"stream the answer, or lower `{field}`, `n` or `{names['max_tokens']}`"
+        bound = f"more than {limits.max_logprobs} log probabilities in one answer"
+        raise invalid(field, f"{told}, may be {bound}; {hint}")

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from contract.messages import Job
 from gateway.admission import Resumption, resumption_of
-from gateway.answers import Answer
+from gateway.answers import Answer, WholeAnswer
 from gateway.body import read_body
 from gateway.errors import ApiError
 from gateway.fields import GenerationBody, parse
@@ -38,6 +38,8 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
         job = replace(job, id=resumption.job_id(job.key_id, job.model), kept=True)
     shown = replace(job, model=process.models.served_name(job.model))
     made = make(asked, shown, exchange, resumption)
+    if isinstance(made, WholeAnswer):
+        process.admission.check_whole(job, asked.own_names)
     reply = await process.admission.admit(job, made, exchange, resumption)
     return LiveResponse(process.dispatcher, reply, made.writer)
 

@@ -63,6 +63,9 @@ class NativeStream(_Native):
 class NativeWhole(_Native):
     """One JSON object."""
 
+    def new_choice(self) -> Choice:
+        return Choice()
+
     def body(self, choices: list[Choice], done: Done, timings: Timings) -> bytes:
         completion = self._completion(done, timings)
         return _json(InferenceAnswer(text=choices[0].text, **completion.model_dump()))

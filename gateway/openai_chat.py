@@ -12,19 +12,10 @@ from contract.messages import Delta, Done, FinishReason, Job, Status, TokenLogpr
 from gateway import sse
 from gateway.answers import Choice, Timings
 from gateway.errors import ApiError, openai_body
-from gateway.openai_bodies import (
-    Alternative,
-    CachedTokens,
-    ChatAnswerMessage,
-    ChatChoice,
-    ChatCompletion,
-    ChatLogprob,
-    ChatLogprobs,
-    OpenAIFinishReason,
-    OpenAIUsage,
-)
+from gateway.openai_bodies import CachedTokens, OpenAIFinishReason, OpenAIUsage
 
 DONE: Final = b"data: [DONE]\n\n"
+_LOGPROBS: Final = b'{"content":[%b],"refusal":null}'
 
 
 class ChatStream:
@@ -60,7 +51,7 @@ class ChatStream:
             before = sse.with_id(seq, before)
         if delta.logprobs is None:
             return before + text + self._after
-        logprobs = chat_logprobs(delta.logprobs).model_dump_json().encode()
+        logprobs = _LOGPROBS % chat_logprobs(delta.logprobs)
         return b'%b%b},"logprobs":%b,"finish_reason":null%b' % (before, text, logprobs, self._end)
 
     def status(self, status: Status) -> bytes:
@@ -85,8 +76,27 @@ class ChatStream:
         return sse.event(orjson.dumps(chunk))
 
 
+class ChatSoFar(Choice):
+    """One choice of a whole answer, with its log probabilities in JSON."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logprobs: list[bytes] = []
+
+    @property
+    def logprobs(self) -> orjson.Fragment | None:
+        if not self._logprobs:
+            return None
+        return orjson.Fragment(_LOGPROBS % b",".join(self._logprobs))
+
+    def add(self, delta: Delta) -> None:
+        super().add(delta)
+        if delta.logprobs:
+            self._logprobs.append(chat_logprobs(delta.logprobs))
+
+
 class ChatWhole:
-    """One JSON object."""
+    """One JSON object, a `ChatCompletion`."""
 
     openai = True
 
@@ -94,25 +104,28 @@ class ChatWhole:
         self._job_id = job.id
         self._model = job.model
 
-    def body(self, choices: list[Choice], done: Done, timings: Timings) -> bytes:
-        completion = ChatCompletion(
-            id=f"chatcmpl-{self._job_id}",
-            created=int(time.time()),
-            model=self._model,
-            choices=[
-                ChatChoice(
-                    index=index,
-                    message=ChatAnswerMessage(content=choice.text),
-                    logprobs=chat_logprobs(choice.logprobs) if choice.logprobs else None,
-                    finish_reason=finish_reason_of(reason),
-                )
-                for index, (choice, reason) in enumerate(
-                    zip(choices, done.finish_reasons, strict=True)
-                )
+    def new_choice(self) -> ChatSoFar:
+        return ChatSoFar()
+
+    def body(self, choices: list[ChatSoFar], done: Done, timings: Timings) -> bytes:
+        ends = zip(choices, done.finish_reasons, strict=True)
+        completion = {
+            "id": f"chatcmpl-{self._job_id}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self._model,
+            "choices": [
+                {
+                    "index": index,
+                    "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                    "logprobs": choice.logprobs,
+                    "finish_reason": finish_reason_of(reason),
+                }
+                for index, (choice, reason) in enumerate(ends)
             ],
-            usage=usage_of(done),
-        )
-        return completion.model_dump_json().encode()
+            "usage": usage_of(done).model_dump(),
+        }
+        return orjson.dumps(completion)
 
 
 def finish_reason_of(reason: FinishReason) -> OpenAIFinishReason:
@@ -131,14 +144,15 @@ def usage_of(done: Done) -> OpenAIUsage:
     )
 
 
-def chat_logprobs(logprobs: Iterable[TokenLogprob]) -> ChatLogprobs:
-    content = []
-    for each in logprobs:
-        top = [_alternative(token, logprob) for token, logprob in each.alternatives]
-        own = _alternative(each.token, each.logprob)
-        content.append(ChatLogprob(**own.model_dump(), top_logprobs=top))
-    return ChatLogprobs(content=content)
+def chat_logprobs(logprobs: Iterable[TokenLogprob]) -> bytes:
+    """JSON of `ChatLogprob`s, with commas between them."""
+    return orjson.dumps([_with_alternatives(each) for each in logprobs])[1:-1]
 
 
-def _alternative(token: str, logprob: float) -> Alternative:
-    return Alternative(token=token, logprob=logprob, bytes=list(token.encode()))
+def _with_alternatives(of: TokenLogprob) -> dict[str, Any]:
+    alternatives = [_alternative(token, logprob) for token, logprob in of.alternatives]
+    return {**_alternative(of.token, of.logprob), "top_logprobs": alternatives}
+
+
+def _alternative(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": [*token.encode()]}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import orjson
 
-from contract.messages import Delta, Done, FinishReason, Job, Status, TokenLogprob
+from contract.messages import Delta, Done, Job, Status, TokenLogprob
 from gateway import sse
 from gateway.answers import Choice, Timings
 from gateway.errors import ApiError, openai_body
-from gateway.openai_bodies import TextChoice, TextCompletion, TextLogprobs
+from gateway.openai_bodies import TextCompletion
 from gateway.openai_chat import DONE, finish_reason_of, usage_of
 
 
@@ -46,7 +48,7 @@ class TextStream:
             return before + text + self._after
         logprobs = text_logprobs(delta.logprobs, self._offsets[delta.index])
         self._offsets[delta.index] += len(delta.text)
-        encoded = logprobs.model_dump_json().encode()
+        encoded = _json_of([logprobs])
         return b'%b%b,"logprobs":%b,"finish_reason":null%b' % (before, text, encoded, self._end)
 
     def status(self, status: Status) -> bytes:
@@ -68,8 +70,27 @@ class TextStream:
         return self._befores[index] + finish + self._end
 
 
+class TextSoFar(Choice):
+    """One choice of a whole answer, with its log probabilities in JSON."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._offset = 0
+        self._columns: list[_Columns] = []
+
+    @property
+    def logprobs(self) -> orjson.Fragment | None:
+        return orjson.Fragment(_json_of(self._columns)) if self._columns else None
+
+    def add(self, delta: Delta) -> None:
+        super().add(delta)
+        if delta.logprobs:
+            self._columns.append(text_logprobs(delta.logprobs, self._offset))
+            self._offset += sum(len(each.token) for each in delta.logprobs)
+
+
 class TextWhole:
-    """One JSON object."""
+    """One JSON object, a `TextCompletion`."""
 
     openai = True
 
@@ -77,39 +98,52 @@ class TextWhole:
         self._job_id = job.id
         self._model = job.model
 
-    def body(self, choices: list[Choice], done: Done, timings: Timings) -> bytes:
-        completion = TextCompletion(
-            id=f"cmpl-{self._job_id}",
-            created=int(time.time()),
-            model=self._model,
-            choices=[
-                _text_choice(index, choice, reason)
-                for index, (choice, reason) in enumerate(
-                    zip(choices, done.finish_reasons, strict=True)
-                )
+    def new_choice(self) -> TextSoFar:
+        return TextSoFar()
+
+    def body(self, choices: list[TextSoFar], done: Done, timings: Timings) -> bytes:
+        ends = zip(choices, done.finish_reasons, strict=True)
+        completion = {
+            "id": f"cmpl-{self._job_id}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": self._model,
+            "choices": [
+                {
+                    "index": index,
+                    "text": choice.text,
+                    "logprobs": choice.logprobs,
+                    "finish_reason": finish_reason_of(reason),
+                }
+                for index, (choice, reason) in enumerate(ends)
             ],
-            usage=usage_of(done),
-        )
-        return completion.model_dump_json().encode()
+            "usage": usage_of(done).model_dump(),
+        }
+        return orjson.dumps(completion)
 
 
-def _text_choice(index: int, choice: Choice, reason: FinishReason) -> TextChoice:
-    logprobs = text_logprobs(choice.logprobs) if choice.logprobs else None
-    return TextChoice(
-        index=index,
-        text=choice.text,
-        logprobs=logprobs,
-        finish_reason=finish_reason_of(reason),
-    )
+class _Columns(NamedTuple):
+    """Some columns of `TextLogprobs` in JSON, with commas between their items."""
+
+    tokens: bytes
+    token_logprobs: bytes
+    top_logprobs: bytes
+    text_offset: bytes
 
 
-def text_logprobs(logprobs: Iterable[TokenLogprob], offset: int = 0) -> TextLogprobs:
+def text_logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> _Columns:
     """`offset` is where in the text the first token begins."""
-    answer = TextLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
-    for each in logprobs:
-        answer.tokens.append(each.token)
-        answer.token_logprobs.append(each.logprob)
-        answer.top_logprobs.append(dict(each.alternatives))
-        answer.text_offset.append(offset)
-        offset += len(each.token)
-    return answer
+    ends = accumulate((len(each.token) for each in logprobs), initial=offset)
+    columns = (
+        [each.token for each in logprobs],
+        [each.logprob for each in logprobs],
+        [dict(each.alternatives) for each in logprobs],
+        [*ends][:-1],
+    )
+    return _Columns(*(orjson.dumps(column)[1:-1] for column in columns))
+
+
+def _json_of(pieces: Sequence[_Columns]) -> bytes:
+    columns = zip(_Columns._fields, zip(*pieces, strict=True), strict=True)
+    named = (b'"%b":[%b]' % (name.encode(), b",".join(column)) for name, column in columns)
+    return b"{%b}" % b",".join(named)

@@ -3,7 +3,7 @@ does no harm is accepted; what would change the answer and is not supported is r
 
 from __future__ import annotations
 
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 import orjson
@@ -89,8 +89,6 @@ class StreamOptions(StrictBody):
 class GenerationRequest(GenerationBody):
     """What both endpoints take."""
 
-    own_names = MappingProxyType({"max_tokens": "max_tokens", "min_tokens": "min_tokens"})
-
     model: fields.ModelName
     max_tokens: bounds.Tokens | None = None
     temperature: bounds.Temperature | None = None
@@ -121,6 +119,10 @@ class GenerationRequest(GenerationBody):
     prompt_cache_key: Ignored = None
     prompt_cache_retention: Ignored = None
     logit_bias: Unsupported = None
+
+    @property
+    def own_names(self) -> Mapping[str, str]:
+        return {"max_tokens": "max_tokens", "min_tokens": "min_tokens", "logprobs": "logprobs"}
 
     @property
     def include_usage(self) -> bool:
@@ -191,11 +193,11 @@ class ChatMessageParam(StrictBody):
 
 
 class ChatCompletionRequest(GenerationRequest):
-    messages: Annotated[tuple[ChatMessageParam, ...], Field(min_length=1, max_length=4096)]
+    messages: fields.Turns[ChatMessageParam]
     max_completion_tokens: bounds.Tokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=8, fail_fast=True)] | None = None
     parallel_tool_calls: Ignored = None
     prediction: Ignored = None
     tool_choice: Literal["none", "auto"] | None = None
@@ -206,6 +208,15 @@ class ChatCompletionRequest(GenerationRequest):
     reasoning_effort: Unsupported = None
     verbosity: Unsupported = None
     web_search_options: Unsupported = None
+
+    @property
+    def own_names(self) -> Mapping[str, str]:
+        names = dict(super().own_names)
+        if self.max_completion_tokens is not None:
+            names["max_tokens"] = "max_completion_tokens"
+        if self.top_logprobs is not None:
+            names["logprobs"] = "top_logprobs"
+        return names
 
     def job(self, job_id: str, key_id: str) -> Job:
         """The job asked for. Raises `ApiError`."""

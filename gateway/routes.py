@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from contract.config import names_of
 from contract.messages import Job
 from gateway.admission import Resumption
-from gateway.answers import StreamAnswer, WholeAnswer
+from gateway.answers import Choice, StreamAnswer, WholeAnswer
 from gateway.headers import Exchange, exchange_of
 from gateway.inference import answer
 from gateway.native import NativeStream, NativeWhole
@@ -110,5 +110,5 @@ def _stream(
 
 def _whole(
     asked: InferenceRequest, job: Job, exchange: Exchange, resumption: Resumption | None
-) -> WholeAnswer:
+) -> WholeAnswer[Choice]:
     return WholeAnswer(NativeWhole(job, exchange.request_id), exchange.request_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -36,13 +36,12 @@ class InferenceRequest(GenerationBody):
     """A question to a model: either `prompt` or `messages`."""
 
     model_config = ConfigDict(alias_generator=to_camel)
-    own_names = MappingProxyType({"max_tokens": "maxTokens", "min_tokens": "minTokens"})
 
     model_id: fields.ModelName = Field(description="A model of `GET /api/v1/models`.")
     prompt: Annotated[str, Field(min_length=1)] | None = Field(
         None, description="The user's message; with `raw`, the prompt as the model reads it."
     )
-    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=4096)] | None = Field(
+    messages: fields.Turns[Message] | None = Field(
         None, description="A conversation, for the model's own chat template."
     )
     raw: bool = Field(False, description="Take `prompt` as it is, without the chat template.")
@@ -66,6 +65,10 @@ class InferenceRequest(GenerationBody):
     regex: fields.Pattern | None = Field(None, description="The answer matches it.")
     choices: fields.Choices | None = Field(None, description="The answer is one of these.")
     grammar: fields.Pattern | None = Field(None, description="The answer follows it (EBNF).")
+
+    @property
+    def own_names(self) -> Mapping[str, str]:
+        return {"max_tokens": "maxTokens", "min_tokens": "minTokens"}
 
     @model_validator(mode="after")
     def _prompt_or_messages(self) -> Self:

@@ -111,7 +111,12 @@ def gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     config = {
         "models": {model: {"engine": "mock", "model_path": "none"} for model in MODELS},
         "gateway": {"processes": 1},
-        "limits": {"max_body_bytes": 100_000, "max_output_len": 1000, "max_choices": 3},
+        "limits": {
+            "max_body_bytes": 100_000,
+            "max_output_len": 1000,
+            "max_choices": 3,
+            "max_logprobs": 50_000,
+        },
     }
     started = Gateway(tmp_path_factory.mktemp("gateway"), redis_url, config)
     started.start()

@@ -11,8 +11,11 @@ import httpx
 import openai
 import pytest
 
-from contract.messages import Done, ErrorCode, Failed, Started, TokenLogprob
+from contract.messages import Done, ErrorCode, Failed, Job, Sampling, Started, TokenLogprob
+from gateway.answers import Timings, WholeAnswer
 from gateway.openai_bodies import ChatCompletionChunk, TextCompletion
+from gateway.openai_chat import ChatWhole
+from gateway.openai_completions import TextWhole
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker, delta
 from tests.gateway.sse_client import collect
@@ -368,3 +371,70 @@ async def test_what_would_change_the_answer_and_is_not_supported_is_refused_by_n
     error = response.json()["error"]
     assert error["param"] == field
     assert error["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "field", "said"),
+    [
+        ("chat/completions", {"max_completion_tokens": 1001}, "max_completion_tokens", "1000"),
+        ("chat/completions", {"max_completion_tokens": 5, "min_tokens": 6}, "min_tokens", "most"),
+        (
+            "chat/completions",
+            {"logprobs": True, "top_logprobs": 20, "max_completion_tokens": 1000, "n": 3},
+            "top_logprobs",
+            "lower `top_logprobs`, `n` or `max_completion_tokens`",
+        ),
+        (
+            "chat/completions",
+            {"logprobs": True, "top_logprobs": 20, "n": 3},
+            "top_logprobs",
+            "stream the answer",
+        ),
+        ("completions", {"logprobs": 20, "max_tokens": 1000, "n": 3}, "logprobs", "50000"),
+    ],
+)
+async def test_limits_name_the_field_that_the_client_sent(
+    client: httpx.AsyncClient,
+    model: str,
+    path: str,
+    given: dict[str, Any],
+    field: str,
+    said: str,
+) -> None:
+    asked = {"messages": MESSAGES} if path == "chat/completions" else {"prompt": "x"}
+    response = await client.post(f"/v1/{path}", json={"model": model, **asked, **given})
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["param"] == field
+    assert f"`{field}`" in error["message"]
+    assert said in error["message"]
+
+
+async def test_a_stream_may_have_more_log_probabilities_than_a_whole_answer(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    body = {"model": model, "messages": MESSAGES, "logprobs": True, "top_logprobs": 20}
+    body |= {"n": 3, "stream": True}
+    reading = asyncio.create_task(collect(client, "/v1/chat/completions", body))
+    await worker.answer("a")
+    assert (await reading)[-1].data == "[DONE]"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "encoder"),
+    [
+        (ChatWhole, "gateway.openai_chat.chat_logprobs"),
+        (TextWhole, "gateway.openai_completions.text_logprobs"),
+    ],
+)
+async def test_log_probabilities_are_encoded_before_the_end(
+    dialect: Any, encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = WholeAnswer(dialect(Job("j", "m", Sampling(logprobs=2))), "r")
+    for seq in range(3):
+        answer.delta(seq, delta("hé", logprobs=LOGPROBS))
+    monkeypatch.setattr(encoder, None)
+    answer.done(3, Done(("stop",), 5, 3), Timings(0, 0, 0))
+    logprobs = json.loads(answer.writer._parts[0])["choices"][0]["logprobs"]
+    tokens = logprobs["tokens"] if "tokens" in logprobs else logprobs["content"]
+    assert len(tokens) == 3
