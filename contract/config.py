@@ -216,6 +216,20 @@ class GatewayConfig(Part):
 
     host: str = Field("127.0.0.1", description="Loopback unless you ask for more.")
     port: Port = Field(8080, description="0 picks a free port.")
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Names that clients may use for this gateway, as in `Host`; `*.example.com` "
+        "covers all below. On loopback, its own names are allowed anyway; elsewhere any is if "
+        "this is empty.",
+    )
+    admin_host: str = Field("127.0.0.1", description="Where `admin_port` is listened on.")
+    admin_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="A second listener, which shows `/metrics`, `/docs` and `/openapi.json` "
+        "without an API key; nobody else should reach it.",
+    )
     processes: int = Field(
         0, ge=0, le=64, description="HTTP processes; 0 takes one for every four cores."
     )
@@ -225,6 +239,12 @@ class GatewayConfig(Part):
     max_connections: int = Field(
         8192, ge=16, description="Connections that one HTTP process may have."
     )
+
+    @model_validator(mode="after")
+    def _has_two_ports(self) -> GatewayConfig:
+        if self.admin_port == self.port:
+            raise ValueError("`admin_port` must not be `port`")
+        return self
 
 
 class RedisConfig(Part):

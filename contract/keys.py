@@ -16,12 +16,15 @@ import secrets
 import time
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from contract.messages import UNREADABLE
 
+#: A key that was revoked, or has expired, opens nothing after so many seconds, and its open answers
+#: have ended. A gateway looks twice a second.
+REVOKED_WITHIN_S: Final = 1
 _FORM = re.compile(r"ew_([a-z0-9]{8})_([A-Za-z0-9]{43})_([0-9a-f]{8})")
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -36,6 +39,8 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     created_unix_s: float = 0.0
     expires_unix_s: float | None = None
     revoked_unix_s: float | None = None
+    #: Whether it may read the gateway's metrics; a key for all models may anyway.
+    metrics: bool = False
 
     def may_use(self, model: str) -> bool:
         return any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
@@ -58,7 +63,11 @@ class KeyFileError(Exception):
 
 
 def make_key(
-    name: str = "", models: tuple[str, ...] = ("*",), expires_unix_s: float | None = None
+    name: str = "",
+    models: tuple[str, ...] = ("*",),
+    expires_unix_s: float | None = None,
+    *,
+    metrics: bool = False,
 ) -> NewKey:
     """A new random key."""
     key_id = base64.b32encode(secrets.token_bytes(5)).decode().lower()
@@ -71,6 +80,7 @@ def make_key(
         models=models,
         created_unix_s=time.time(),
         expires_unix_s=expires_unix_s,
+        metrics=metrics,
     )
     return NewKey(f"{body}_{_checksum(body)}", record)
 

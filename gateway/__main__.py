@@ -7,7 +7,9 @@ import os
 import resource
 import secrets
 import signal
+import socket
 import sys
+from collections.abc import Iterator
 from typing import Final
 
 import uvicorn
@@ -44,19 +46,28 @@ def main() -> int:
         log.error("the variable %s is not set; `./ew start` sets it", error)
         return 1
     _allow_many_connections()
-    _serve(_server_config(gateway))
+    config = _server_config(gateway)
+    _serve(config, list(_listeners(config, gateway)))
     return 0
 
 
-def _serve(config: uvicorn.Config) -> None:
-    listening = config.bind_socket()
+def _listeners(config: uvicorn.Config, gateway: GatewayConfig) -> Iterator[socket.socket]:
+    yield config.bind_socket()
+    if gateway.admin_port is not None:
+        # What is asked there is told by the port that it came in by.
+        yield uvicorn.Config(
+            config.app, host=gateway.admin_host, port=gateway.admin_port, log_config=None
+        ).bind_socket()
+
+
+def _serve(config: uvicorn.Config, listeners: list[socket.socket]) -> None:
     if config.workers > 1:
-        Multiprocess(config, sockets=[listening]).run()
+        Multiprocess(config, sockets=listeners).run()
         return
     # uvicorn raises the signal again when it has stopped; by then it was obeyed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-    uvicorn.Server(config).run(sockets=[listening])
+    uvicorn.Server(config).run(sockets=listeners)
 
 
 def _allow_many_connections() -> None:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from contract.logs import configure_logging
-from gateway import health, openai_routes, openapi, routes
+from gateway import docs, health, openai_routes, openapi, routes
 from gateway.errors import OPENAI_PREFIX, ApiError, answer_error
 from gateway.headers import Exchange, ExchangeMiddleware, exchange_of
 from gateway.http_guard import CONNECTIONS_STATE, DRAIN_STATE
@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> ExchangeMiddleware:
     )
     app.state.process = process
     app.openapi = lambda: _document_once(app)  # type: ignore[method-assign]
-    for router in (routes.router, openai_routes.router, health.router):
+    for router in (routes.router, openai_routes.router, health.router, docs.router):
         app.include_router(router)
     return ExchangeMiddleware(app, lambda *ended: _count(process, *ended))
 

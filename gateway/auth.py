@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import base64
 import logging
 import time
 from pathlib import Path
@@ -11,19 +11,23 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import Scope
 
+from contract.config import GatewayConfig
 from contract.keys import KeyFileError, KeyRecord, find_key, is_well_formed, read_keys
 from gateway.errors import ApiError
-from gateway.headers import exchange_of, header
+from gateway.headers import Headers, exchange_of, header
+from gateway.hosts import Hosts
 from gateway.watched_file import WatchedFile
 
 log = logging.getLogger(__name__)
 
 #: Probes have no key, and learn nothing of the installation.
 OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready"})
-#: Without a key for programs on this machine: a Prometheus beside us, a person at its browser.
-#: What came through a proxy is not from this machine.
-LOCAL_PATHS: Final = frozenset({"/metrics", "/docs", "/openapi.json"})
-_FORWARDED: Final = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
+#: What operators look at: for keys that see everything, or without a key on the listener that
+#: the configuration names for it.
+OPERATOR_PATHS: Final = frozenset({"/metrics", "/openapi.json", "/docs"})
+_METRICS: Final = "/metrics"
+_ASK_FOR_PASSWORD: Final = {"www-authenticate": 'Basic realm="ew: any name, and an API key"'}
+#: Well within `REVOKED_WITHIN_S`.
 _LOOK_EVERY_S: Final = 0.5
 _FAILURES_PER_MINUTE: Final = 30
 _REMEMBERED_CLIENTS: Final = 10_000
@@ -51,6 +55,12 @@ class KeyRing:
             self._read()
             record = self._find(text)
         return record
+
+    def is_live(self, record: KeyRecord) -> bool:
+        """Whether a key that was let in still would be, as far as is known."""
+        self.refresh()
+        known = self._records.get(record.id)
+        return bool(self.problem) or (known is not None and known.is_live(time.time()))
 
     def refresh(self) -> None:
         """Read the file again if it has changed."""
@@ -99,51 +109,76 @@ class FailureBudget:
 class Doorkeeper:
     """The dependency of the whole app: a route that is not named above needs a key."""
 
-    def __init__(self, keys: KeyRing) -> None:
+    def __init__(self, keys: KeyRing, gateway: GatewayConfig) -> None:
         self._keys = keys
         self._budget = FailureBudget()
+        self._admin_port = gateway.admin_port
+        self._hosts = Hosts(gateway.host, gateway.allowed_hosts)
+        self._admin_hosts = Hosts(gateway.admin_host, gateway.allowed_hosts)
 
     async def check(self, request: Request) -> None:
         """Raises `ApiError`, or notes the key in the exchange."""
         scope = request.scope
         path = scope["path"]
-        if path in OPEN_PATHS or (path in LOCAL_PATHS and _is_local(scope)):
+        if path in OPEN_PATHS:
             return
-        record = self._keys.find(_presented(scope))
-        if record is None:
-            self._budget.spend(_address(scope))
-            raise ApiError("invalid_api_key", "this API key is unknown, expired or revoked")
-        if path in LOCAL_PATHS and "*" not in record.models:
+        is_admin = self._admin_port is not None and scope["server"][1] == self._admin_port
+        (self._admin_hosts if is_admin else self._hosts).check(scope["headers"])
+        is_operators = path in OPERATOR_PATHS or path.startswith("/docs/")
+        if is_operators and is_admin:
+            return
+        record = self._record_of(scope, is_operators=is_operators)
+        if is_operators and not _may_operate(record, path):
             raise ApiError("not_found", f"nothing is at {path}")
         exchange_of(scope).key = record
 
+    def _record_of(self, scope: Scope, *, is_operators: bool) -> KeyRecord:
+        """Raises `ApiError`."""
+        hint = _ASK_FOR_PASSWORD if is_operators else {}
+        presented = _presented(scope["headers"]) or (
+            _password(scope["headers"]) if is_operators else None
+        )
+        if not presented:
+            message = "send an API key as `X-API-Key: ...` or `Authorization: Bearer ...`"
+            raise ApiError("missing_api_key", message, headers=hint)
+        record = self._keys.find(presented.decode("latin-1"))
+        if record is None:
+            self._budget.spend(_address(scope))
+            message = "this API key is unknown, expired or revoked"
+            raise ApiError("invalid_api_key", message, headers=hint)
+        return record
 
-def _presented(scope: Scope) -> str:
-    """The key that a request gives. Raises `ApiError` if it gives none, or two."""
-    headers = scope["headers"]
+
+def _may_operate(record: KeyRecord, path: str) -> bool:
+    return "*" in record.models or (path == _METRICS and record.metrics)
+
+
+def _presented(headers: Headers) -> bytes | None:
+    """The key that a request gives, if it does. Raises `ApiError` if it gives two."""
     own = header(headers, b"x-api-key")
-    authorization = header(headers, b"authorization") or b""
-    scheme, _, token = authorization.partition(b" ")
-    bearer = token.strip() if scheme.lower() == b"bearer" and token.strip() else None
+    bearer = _credentials(headers, b"bearer")
     if own is not None and bearer is not None and own != bearer:
         message = "X-API-Key and Authorization give different keys; send one of them"
         raise ApiError("conflicting_api_keys", message)
-    presented = own if own is not None else bearer
-    if not presented:
-        message = "send an API key as `X-API-Key: ...` or `Authorization: Bearer ...`"
-        raise ApiError("missing_api_key", message)
-    return presented.decode("latin-1")
+    return own if own is not None else bearer
+
+
+def _password(headers: Headers) -> bytes | None:
+    """A browser, or Prometheus with `basic_auth`, gives the key as the password of any name.
+    Browsers add it by themselves to what other sites' pages ask of us, so it opens nothing that
+    generates."""
+    encoded = _credentials(headers, b"basic")
+    try:
+        return base64.b64decode(encoded or b"", validate=True).partition(b":")[2] or None
+    except ValueError:
+        return None
+
+
+def _credentials(headers: Headers, scheme: bytes) -> bytes | None:
+    given, _, token = (header(headers, b"authorization") or b"").partition(b" ")
+    return token.strip() or None if given.lower() == scheme else None
 
 
 def _address(scope: Scope) -> str:
     client = scope.get("client")
     return client[0] if client else "unknown"
-
-
-def _is_local(scope: Scope) -> bool:
-    """Whether a request was made by a program on this machine, and not for somebody else."""
-    try:
-        is_loopback = ipaddress.ip_address(_address(scope)).is_loopback
-    except ValueError:
-        return False
-    return is_loopback and not any(header(scope["headers"], name) for name in _FORWARDED)

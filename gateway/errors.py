@@ -29,12 +29,14 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "conflicting_api_keys": Fault(400),
     "missing_api_key": Fault(401),
     "invalid_api_key": Fault(401),
+    "key_ended": Fault(401),
     "not_found": Fault(404),
     "model_not_found": Fault(404),
     "method_not_allowed": Fault(405),
     "request_timeout": Fault(408, True),
     "answer_gone": Fault(410),
     "body_too_large": Fault(413),
+    "unknown_host": Fault(421),
     "idempotency_conflict": Fault(422),
     "too_many_failures": Fault(429, True, 30),
     "head_too_large": Fault(431),
@@ -146,7 +148,7 @@ def _headers(error: ApiError, openai: bool, length: int) -> list[tuple[bytes, by
     if error.retryable and error.fault.retry_after_s is not None:
         headers["retry-after"] = str(error.fault.retry_after_s)
     if error.fault.status == 401:
-        headers["www-authenticate"] = "Bearer"
+        headers.setdefault("www-authenticate", "Bearer")
     if openai:
         headers["x-should-retry"] = "true" if error.retryable else "false"
     return [(name.encode(), value.encode()) for name, value in headers.items()]

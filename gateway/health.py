@@ -1,13 +1,12 @@
-"""What operators and their tools ask: probes, metrics, and the documents."""
+"""What operators and their tools ask: probes, and metrics."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 import msgspec
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
 from contract.bus.heartbeats import GATEWAYS, Heartbeats, read_beats
@@ -60,17 +59,6 @@ async def metrics(request: Request) -> Response:
     texts = await _published(process)
     texts.append(StateCollector(process.models, process.link).text())
     return Response(merge(texts), headers={"content-type": _TEXT})
-
-
-@router.get("/openapi.json", include_in_schema=False)
-async def openapi_document(request: Request) -> JSONResponse:
-    app: FastAPI = request.app
-    return JSONResponse(app.openapi())
-
-
-@router.get("/docs", include_in_schema=False)
-async def docs(request: Request) -> HTMLResponse:
-    return get_swagger_ui_html(openapi_url="/openapi.json", title="ew")
 
 
 def _reasons(process: GatewayProcess) -> list[str]:

@@ -18,6 +18,7 @@ from contract.bus.replies import ReplyStream
 from contract.config import LimitsConfig
 from contract.messages import ErrorCode, GatewayBeat, State
 from gateway.admission import cannot_load
+from gateway.auth import KeyRing
 from gateway.dispatcher import Dispatcher
 from gateway.errors import ApiError
 from gateway.link import Link
@@ -36,11 +37,17 @@ class Timekeeper:
     """Looks at every open reply a few times a second."""
 
     def __init__(
-        self, dispatcher: Dispatcher, models: Models, link: Link, limits: LimitsConfig
+        self,
+        dispatcher: Dispatcher,
+        models: Models,
+        link: Link,
+        keys: KeyRing,
+        limits: LimitsConfig,
     ) -> None:
         self._dispatcher = dispatcher
         self._models = models
         self._link = link
+        self._keys = keys
         self._limits = limits
 
     async def run(self) -> None:
@@ -59,12 +66,21 @@ class Timekeeper:
 
     def _look_at(self, reply: Reply, now: float, elapsed_s: float) -> None:
         self._excuse(reply, elapsed_s)
-        failure = reply.overdue(self._limits, now) or self._hear_of_the_model(reply, now)
+        failure = (
+            self._disown(reply)
+            or reply.overdue(self._limits, now)
+            or self._hear_of_the_model(reply, now)
+        )
         if failure is not None:
             self._dispatcher.fail(reply, failure)
         else:
             reply.heartbeat_if_silent(now)
             self._dispatcher.flush(reply)
+
+    def _disown(self, reply: Reply) -> ApiError | None:
+        if reply.key is None or self._keys.is_live(reply.key):
+            return None
+        return ApiError("key_ended", "the API key was revoked, or has expired")
 
     def _excuse(self, reply: Reply, elapsed_s: float) -> None:
         """While its worker is replaced, or Redis is, nobody could have sent a token; and who

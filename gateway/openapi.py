@@ -20,8 +20,10 @@ Responses = dict[int | str, dict[str, Any]]
 DESCRIPTION: Final = """One gateway in front of several LLM engines.
 
 Every request but the health probes carries an API key, as `X-API-Key` or as
-`Authorization: Bearer`. `/metrics`, `/docs` and `/openapi.json` need none from the machine
-itself. Every answer carries `X-Request-Id` (your own, if it is 1 to 64 of `A-Za-z0-9_-`),
+`Authorization: Bearer`. For `/metrics`, `/docs` and `/openapi.json` it may also be the password of
+`Authorization: Basic`, and on the listener `gateway.admin_port` it may be left out.
+
+Every answer carries `X-Request-Id` (your own, if it is 1 to 64 of `A-Za-z0-9_-`),
 `X-Response-Time` (milliseconds to the answer's first byte) and `Server-Timing` (`queue`: until
 a worker took the job; `first`: until its first token). Every error has a machine-readable
 `code`; `Retry-After` says when to ask again.
@@ -49,6 +51,7 @@ _WHY: Final = {
     408: "The request came too slowly.",
     410: "The answer to resume is no longer kept.",
     413: "The body is too large.",
+    421: "`Host` gives a name that this gateway does not have.",
     422: "A field of the body is wrong.",
     429: "Too many wrong keys.",
     431: "The request's head is too large.",
@@ -57,7 +60,7 @@ _WHY: Final = {
     503: "Not at the moment; `Retry-After` says when to ask again.",
     504: "It took too long.",
 }
-_ALWAYS: Final = (400, 401, 405, 408, 429, 431, 500, 503)
+_ALWAYS: Final = (400, 401, 405, 408, 421, 429, 431, 500, 503)
 _GENERATING: Final = (*_ALWAYS, 404, 410, 413, 422, 502, 504)
 
 

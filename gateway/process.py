@@ -75,7 +75,7 @@ class GatewayProcess:
         self.metrics = Metrics(settings.process_index)
         self.models = Models(self.db, self.config, settings.config_path, self.link)
         self.keys = KeyRing(settings.keys_path)
-        self.doorkeeper = Doorkeeper(self.keys)
+        self.doorkeeper = Doorkeeper(self.keys, self.config.gateway)
         stream = ReplyStream(self.db, self.name)
         self._reader = connect_reader(settings.redis_url)
         self._canceller = Canceller(self.db)
@@ -91,7 +91,9 @@ class GatewayProcess:
             self._canceller,
             self.metrics,
         )
-        self._timekeeper = Timekeeper(self.dispatcher, self.models, self.link, self.config.limits)
+        self._timekeeper = Timekeeper(
+            self.dispatcher, self.models, self.link, self.keys, self.config.limits
+        )
         self.housekeeping = Housekeeping(
             self.db,
             self.name,

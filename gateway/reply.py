@@ -8,6 +8,7 @@ from enum import Enum, auto
 from typing import Final
 
 from contract.config import LimitsConfig
+from contract.keys import KeyRecord
 from contract.messages import Delta, Done, ErrorCode, Event, Failed, Started, Status
 from gateway.answers import Answer, Timings
 from gateway.errors import ApiError
@@ -86,6 +87,11 @@ class Reply:
     @property
     def request_id(self) -> str:
         return self._exchange.request_id
+
+    @property
+    def key(self) -> KeyRecord | None:
+        """Whose answer it is."""
+        return self._exchange.key
 
     def take(self, attempt: int, seq: int, event: Event, now: float) -> None:
         """Accept an event, drop it (a repetition, or of an attempt that was fenced off), or

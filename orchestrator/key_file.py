@@ -35,13 +35,18 @@ class KeyFile:
             raise UserError(str(error)) from None
 
     def add(
-        self, name: str, models: tuple[str, ...] = ("*",), expires_unix_s: float | None = None
+        self,
+        name: str,
+        models: tuple[str, ...] = ("*",),
+        expires_unix_s: float | None = None,
+        *,
+        metrics: bool = False,
     ) -> NewKey:
         """A new key. Its text is in the answer and nowhere else."""
         _require_line("a key's name", name)
         for pattern in models:
             _require_line("a model's glob", pattern)
-        new = make_key(name, models, expires_unix_s)
+        new = make_key(name, models, expires_unix_s, metrics=metrics)
         with self._changing() as records:
             records[new.record.id] = new.record
         return new
@@ -61,7 +66,7 @@ class KeyFile:
         now = time.time()
         with self._changing() as records:
             old = _find(records, key)
-            new = make_key(old.name, old.models, old.expires_unix_s)
+            new = make_key(old.name, old.models, old.expires_unix_s, metrics=old.metrics)
             records[old.id] = msgspec.structs.replace(old, revoked_unix_s=now + overlap_s)
             records[new.record.id] = new.record
         return new

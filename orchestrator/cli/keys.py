@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -31,10 +32,15 @@ def add(
     expires: Annotated[
         str | None, typer.Option(help="When it ends by itself: 12h, 30d, 8w.", metavar="TIME")
     ] = None,
+    metrics: Annotated[
+        bool,
+        typer.Option("--metrics", help="It reads /metrics, and opens no model but those named."),
+    ] = False,
 ) -> None:
     """Make a key and print it, once."""
     ends = None if expires is None else time.time() + _lifetime_s(expires)
-    _print_new(KeyFile().add(name, tuple(model or ["*"]), ends))
+    models = tuple(model or ([] if metrics else ["*"]))
+    _print_new(KeyFile().add(name, models, ends, metrics=metrics))
 
 
 @app.command(name="list")
@@ -53,7 +59,7 @@ def list_keys(
 
 @app.command()
 def revoke(key: Annotated[str, typer.Argument(help="Its id or its name.")]) -> None:
-    """End a key, within a second everywhere."""
+    """End a key and its open answers, within a second everywhere."""
     record = KeyFile().revoke(key)
     say(f"key {record.id} is revoked")
 
@@ -93,10 +99,16 @@ def _table(records: list[KeyRecord]) -> list[str]:
     head = f"{'ID':8}  {'NAME':{width}}  {'STATE':8}  {'EXPIRES':16}  MODELS"
     rows = [
         f"{record.id:8}  {printable(record.name):{width}}  {_state(record, now):8}  "
-        f"{_date(record.expires_unix_s):16}  {' '.join(record.models)}"
+        f"{_date(record.expires_unix_s):16}  {' '.join(_opens(record))}"
         for record in records
     ]
     return [head, *rows]
+
+
+def _opens(record: KeyRecord) -> Iterator[str]:
+    yield from record.models
+    if record.metrics:
+        yield "(metrics)"
 
 
 def _state(record: KeyRecord, now_unix_s: float) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
-import socket
 import time
 from typing import Any
 
@@ -14,32 +14,16 @@ import pytest
 from fastapi.openapi.models import OpenAPI
 
 from contract.messages import ErrorCode, Started
+from gateway.docs import VENDORED
 from gateway.errors import FAULTS, ApiError, native_body, openai_body
 from gateway.http_rules import MAX_HEAD_BYTES, MAX_HEADERS
 from gateway.openai_bodies import ChatCompletion, OpenAIErrorBody
 from gateway.schemas import ErrorBody, InferenceAnswer
 from tests.gateway.conftest import Gateway
+from tests.gateway.raw import exchange
 from tests.gateway.scripted_worker import ScriptedWorker
 
 INFER = "/api/v1/inference"
-
-
-def raw(gateway: Gateway, *pieces: bytes, pause_s: float = 0.0) -> bytes:
-    """Send bytes as they are; everything that comes back until the connection ends."""
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=20) as connection:
-        for piece in pieces:
-            try:
-                connection.sendall(piece)
-            except (BrokenPipeError, ConnectionResetError):
-                break
-            time.sleep(pause_s)
-        answer = b""
-        try:
-            while part := connection.recv(65536):
-                answer += part
-        except ConnectionResetError:
-            pass
-        return answer
 
 
 def assert_common_headers(headers: httpx.Headers) -> None:
@@ -212,7 +196,7 @@ async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient, model
     ],
 )
 def test_a_head_over_the_limits_is_refused(gateway: Gateway, head: bytes) -> None:
-    answer = raw(gateway, head)
+    answer = exchange(gateway, head)
     status, _, rest = answer.partition(b"\r\n")
     assert status.startswith(b"HTTP/1.1 431 "), answer[:200]
     headers, _, body = rest.partition(b"\r\n\r\n")
@@ -224,20 +208,20 @@ def test_a_head_over_the_limits_is_refused(gateway: Gateway, head: bytes) -> Non
 def test_a_head_within_the_limits_is_not(gateway: Gateway) -> None:
     head = b"GET /health/live HTTP/1.1\r\nConnection: close\r\nHost: x\r\n"
     head += b"A: %b\r\n" % (b"x" * 200) * 60 + b"\r\n"
-    assert raw(gateway, *(head[i : i + 1000] for i in range(0, len(head), 1000))).startswith(
+    assert exchange(gateway, *(head[i : i + 1000] for i in range(0, len(head), 1000))).startswith(
         b"HTTP/1.1 200"
     )
 
 
 def test_what_is_not_http_is_refused(gateway: Gateway) -> None:
     for nonsense in (b"\x16\x03\x01 hello\r\n\r\n", b"GET http:// HTTP/9.9\r\n\r\n"):
-        answer = raw(gateway, nonsense)
+        answer = exchange(gateway, nonsense)
         assert answer.startswith(b"HTTP/1.1 400"), answer
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "bad_http"
 
 
 def test_a_body_of_two_lengths_is_refused(gateway: Gateway) -> None:
-    answer = raw(
+    answer = exchange(
         gateway,
         b"POST /api/v1/inference HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -248,7 +232,7 @@ def test_a_body_of_two_lengths_is_refused(gateway: Gateway) -> None:
 def test_a_head_that_drips_is_given_ten_seconds(gateway: Gateway) -> None:
     began = time.monotonic()
     pieces = [b"GET /health/live HTTP/1.1\r\n", *[b"A: b\r\n"] * 14]
-    answer = raw(gateway, *pieces, pause_s=1)
+    answer = exchange(gateway, *pieces, pause_s=1)
     assert time.monotonic() - began < 17
     assert answer.startswith(b"HTTP/1.1 408"), answer
 
@@ -277,7 +261,8 @@ async def test_after_ten_silent_seconds_a_comment_keeps_the_connection(
 
 
 def test_the_document_is_valid_and_complete(gateway: Gateway) -> None:
-    found = httpx.get(gateway.url + "/openapi.json").json()
+    key = {"X-API-Key": gateway.key.text}
+    found = httpx.get(gateway.url + "/openapi.json", headers=key).json()
     OpenAPI.model_validate(found)
     references = set(re.findall(r'"\$ref": ?"#/components/schemas/([^"]+)"', json.dumps(found)))
     assert references <= set(found["components"]["schemas"])
@@ -330,3 +315,22 @@ async def test_real_answers_are_as_the_document_says(
         asking = asyncio.create_task(client.post(path, json=body))
         await worker.answer("a")
         form.model_validate_json((await asking).content)
+
+
+def test_the_page_of_the_document_is_whole_and_only_ours(gateway: Gateway) -> None:
+    with httpx.Client(base_url=gateway.url, headers={"X-API-Key": gateway.key.text}) as client:
+        page = client.get("/docs")
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        links = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert {link for link in links if not link.startswith("/docs/")} == {"data:,"}
+        for link in links[1:]:
+            answer = client.get(link)
+            assert answer.status_code == 200
+            name = link.removeprefix("/docs/")
+            if name in VENDORED:
+                assert hashlib.sha256(answer.content).hexdigest() == VENDORED[name]
+        assert client.get("/docs/README.md").status_code == 404
+        assert client.get("/docs/..%2Fdocs.py").status_code == 404

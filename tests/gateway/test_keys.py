@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,19 @@ import httpx
 import msgspec
 import pytest
 
-from contract.keys import KeyRecord, make_key, read_keys
+from contract.keys import REVOKED_WITHIN_S, KeyRecord, make_key, read_keys
+from contract.ports import free_port
 from gateway import auth
 from gateway.auth import KeyRing
+from gateway.errors import ApiError
+from gateway.hosts import Hosts
 from orchestrator.key_file import KeyFile
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker
+from tests.gateway.sse_client import collect
 
 MODELS_PATH = "/api/v1/models"
+STREAM = "/api/v1/inference/stream"
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +119,7 @@ def test_a_revoked_key_is_refused_within_a_second(own: Gateway) -> None:
     own.write_keys(own.key, key)
     assert within(5, lambda: ask(own, X_API_Key=key.text).status_code == 200)
     own.write_keys(own.key, msgspec.structs.replace(key.record, revoked_unix_s=time.time()))
-    assert within(1, lambda: ask(own, X_API_Key=key.text).status_code == 401)
+    assert within(REVOKED_WITHIN_S, lambda: ask(own, X_API_Key=key.text).status_code == 401)
     assert ask(own, X_API_Key=own.key.text).status_code == 200
 
 
@@ -169,30 +174,143 @@ def test_guessing_keys_is_slowed_down_but_hurts_nobody_else(own: Gateway) -> Non
 
 
 def test_every_route_but_the_probes_needs_a_key(gateway: Gateway) -> None:
-    document = httpx.get(gateway.url + "/openapi.json").json()
+    key = {"X-API-Key": gateway.key.text}
+    document = httpx.get(gateway.url + "/openapi.json", headers=key).json()
     for path, methods in document["paths"].items():
         for method in methods:
             url = gateway.url + path.replace("{model}", "m0")
-            proxied = {"X-Forwarded-For": "192.0.2.1"}
-            response = httpx.request(method, url, headers=proxied)
+            response = httpx.request(method, url)
             if path in ("/health/live", "/health/ready"):
                 assert response.status_code in (200, 503)
             else:
                 assert response.status_code == 401, path
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json"])
-def test_local_pages_are_for_this_machine_or_for_keys_that_see_everything(
-    own: Gateway, path: str
+@pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json", "/docs/start.js"])
+def test_operators_pages_are_for_keys_that_see_everything(own: Gateway, path: str) -> None:
+    some, metrics = make_key("some", models=("llama-*",)), make_key("m", (), metrics=True)
+    own.write_keys(own.key, some, metrics)
+    assert within(5, lambda: ask(own, X_API_Key=metrics.text).status_code == 200)
+    url = own.url + path
+    assert httpx.get(url).status_code == 401
+    assert httpx.get(url).headers["www-authenticate"].startswith("Basic ")
+    assert httpx.get(url, headers={"X-API-Key": some.text}).status_code == 404
+    for_metrics = httpx.get(url, headers={"Authorization": f"Bearer {metrics.text}"})
+    assert for_metrics.status_code == (200 if path == "/metrics" else 404)
+    assert httpx.get(url, headers={"X-API-Key": own.key.text}).status_code == 200
+    assert httpx.get(url, auth=("anybody", own.key.text)).status_code == 200
+    assert httpx.get(url, auth=("anybody", "wrong")).status_code in (401, 429)
+
+
+def test_a_password_opens_nothing_else(own: Gateway) -> None:
+    response = httpx.get(own.url + MODELS_PATH, auth=("anybody", own.key.text))
+    assert (response.status_code, response.json()["code"]) == (401, "missing_api_key")
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_key_for_metrics_opens_no_model(own: Gateway) -> None:
+    metrics = make_key("m", (), metrics=True)
+    own.write_keys(own.key, metrics)
+    assert within(5, lambda: ask(own, X_API_Key=metrics.text).status_code == 200)
+    assert ask(own, X_API_Key=metrics.text).json() == {"models": []}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_second_listener_shows_operators_pages_without_a_key(
+    new_gateway: Callable[..., Gateway], own_valkey: Any, processes: int
 ) -> None:
-    some = make_key("some", models=("llama-*",))
-    own.write_keys(own.key, some)
-    assert within(5, lambda: ask(own, X_API_Key=some.text).status_code == 200)
-    url, proxied = own.url + path, {"X-Forwarded-For": "192.0.2.1"}
-    assert httpx.get(url).status_code == 200
-    assert httpx.get(url, headers=proxied).status_code == 401
-    assert httpx.get(url, headers={**proxied, "X-API-Key": some.text}).status_code == 404
-    assert httpx.get(url, headers={**proxied, "X-API-Key": own.key.text}).status_code == 200
+    port = free_port()
+    own = new_gateway(own_valkey.url, gateway={"processes": processes, "admin_port": port})
+    for path in ("/metrics", "/docs", "/docs/swagger-ui.css", "/openapi.json"):
+        assert httpx.get(f"http://127.0.0.1:{port}{path}").status_code == 200
+        assert httpx.get(own.url + path).status_code == 401
+        rebound = {"Host": "evil.example"}
+        assert httpx.get(f"http://127.0.0.1:{port}{path}", headers=rebound).status_code == 421
+    assert httpx.get(f"http://127.0.0.1:{port}{MODELS_PATH}").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:80", 200),
+        ("api.localhost", 200),
+        ("127.0.0.1:1", 200),
+        ("[::1]:8080", 200),
+        ("192.0.2.7", 200),
+        ("ew.example", 200),
+        ("a.models.example:443", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("models.example", 421),
+        ("ew.example@evil.example", 421),
+        ("", 421),
+    ],
+)
+def test_a_name_that_nobody_gave_us_is_not_answered(named: Gateway, host: str, status: int) -> None:
+    response = ask(named, X_API_Key=named.key.text, Host=host)
+    assert response.status_code == status
+    if status == 421:
+        assert response.json()["code"] == "unknown_host"
+        assert "gateway.allowed_hosts" in response.text
+    assert httpx.get(named.url + "/health/live", headers={"Host": host}).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def named(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway with names."""
+    config = {"gateway": {"processes": 1, "allowed_hosts": ["ew.example", "*.models.example"]}}
+    gateway = Gateway(tmp_path_factory.mktemp("named"), redis_url, config)
+    gateway.start()
+    yield gateway
+    assert gateway.stop() == 0
+
+
+def test_beyond_loopback_any_name_will_do_unless_some_are_given() -> None:
+    evil = [(b"host", b"evil.example")]
+    Hosts("192.0.2.1", []).check(evil)
+    with pytest.raises(ApiError):
+        Hosts("192.0.2.1", ["ew.example"]).check(evil)
+
+
+async def test_a_key_that_ends_ends_its_open_answers(
+    gateway: Gateway, worker: ScriptedWorker, model: str
+) -> None:
+    other, body = make_key("soon gone"), {"modelId": model, "prompt": "x"}
+    gateway.write_keys(gateway.key, other)
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
+        headers = {"X-API-Key": gateway.key.text}
+        staying = asyncio.create_task(collect(client, STREAM, body, **headers))
+        stays = await worker.start()
+        headers = {"X-API-Key": other.text}
+        assert await asyncio.to_thread(
+            within, 5, lambda: ask(gateway, X_API_Key=other.text).status_code == 200
+        )
+        reading = asyncio.create_task(collect(client, STREAM, body, **headers))
+        streams = await worker.start()
+        whole = asyncio.create_task(client.post("/api/v1/inference", json=body, headers=headers))
+        waits = await worker.start()
+        await worker.delta(streams, "a")
+        gateway.write_keys(
+            gateway.key, msgspec.structs.replace(other.record, revoked_unix_s=time.time())
+        )
+        # On a machine that has nothing else to do.
+        async with asyncio.timeout(10 * REVOKED_WITHIN_S):
+            *_, end = await reading
+            refused = await whole
+        assert (end.name, end.json["code"], end.json["retryable"]) == ("error", "key_ended", False)
+        assert (refused.status_code, refused.json()["code"]) == (401, "key_ended")
+        for attempt in (streams, waits):
+            await worker.wait_for_cancellation(attempt.job.id, 2)
+        await worker.done(stays)
+        assert (await staying)[-1].name == "done"
+
+
+def test_the_time_of_a_revocation_is_one_number() -> None:
+    root = Path(__file__).parents[2]
+    assert "within a second" in (root / "orchestrator/cli/keys.py").read_text()
+    assert "within a second" in (root / "docs/security.md").read_text()
+    assert REVOKED_WITHIN_S == 1
 
 
 async def test_a_job_carries_the_id_of_its_key(
