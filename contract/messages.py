@@ -11,6 +11,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from contract.figures import Figures
+
 WIRE_VERSION = 1
 #: What decoding raises. Text that is not UTF-8 is a `UnicodeDecodeError`, which is no
 #: `MsgspecError` (msgspec 0.22).
@@ -211,14 +213,17 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A gateway process's sign of life, with its metrics in Prometheus' text format."""
+    """A gateway process's sign of life, sent by a thread of its own; the `count`-th. The process
+    that started it, if it is one of several, is `parent_pid`."""
 
     name: str
     host: str
     pid: int
     index: int = 0
     open_streams: int = 0
-    metrics: str = ""
+    parent_pid: int = 0
+    count: int = 0
+    figures: Figures = msgspec.field(default_factory=Figures)
 
 
 class GpuFigures(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -68,6 +68,9 @@ class Dispatcher:
         """Whether a request of this process has put a job, and its answer is open."""
         return job_id in self._replies
 
+    def __len__(self) -> int:
+        return len(self._replies) + len(self._followed)
+
     @property
     def replies(self) -> list[Reply]:
         """All that are open."""
@@ -80,12 +83,12 @@ class Dispatcher:
     def open(self, reply: Reply) -> None:
         """Hand events out to a reply. To be called before its job is put."""
         self._replies[reply.job_id] = reply
-        self._metrics.of(reply.model).open.inc()
+        self._metrics.of(reply.model).open += 1
 
     def follow(self, reply: Reply) -> None:
         """Look after a reply whose events come from a follower."""
         self._followed.add(reply)
-        self._metrics.of(reply.model).open.inc()
+        self._metrics.of(reply.model).open += 1
 
     def leave(self, reply: Reply) -> None:
         """The client is gone: nobody wants the rest, unless it may come back for it."""
@@ -126,7 +129,7 @@ class Dispatcher:
         else:
             return
         reply.count_tokens()
-        self._metrics.of(reply.model).open.dec()
+        self._metrics.of(reply.model).open -= 1
         if reply.failed_with:
             self._metrics.count_failure(reply.model, reply.failed_with)
             log.warning(
@@ -215,7 +218,7 @@ class Dispatcher:
             self._stream.key,
             self.last,
             block_ms=_BLOCK_MS,
-            on_unreadable=self._metrics.unreadable_frames.inc,
+            on_unreadable=self._metrics.count_unreadable_frame,
         )
         if frames:
             self.hand_out([letter for _, letters in frames for letter in letters])

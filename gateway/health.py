@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from contract.bus.heartbeats import GATEWAYS, Heartbeats, read_beats
 from contract.messages import GatewayBeat
-from gateway.metrics import StateCollector, merge
+from gateway.exposition import Exposition
 from gateway.openapi import NATIVE_ERRORS, PROBE_ERRORS
 from gateway.process import GatewayProcess, process_of
 from gateway.schemas import LiveBody, ReadyBody
@@ -56,9 +56,8 @@ async def ready(request: Request) -> JSONResponse:
 )
 async def metrics(request: Request) -> Response:
     process = process_of(request)
-    texts = await _published(process)
-    texts.append(StateCollector(process.models, process.link).text())
-    return Response(merge(texts), headers={"content-type": _TEXT})
+    exposition = Exposition(await _published(process), process.models, process.link)
+    return Response(exposition.text(), headers={"content-type": _TEXT})
 
 
 def _reasons(process: GatewayProcess) -> list[str]:
@@ -73,12 +72,11 @@ def _reasons(process: GatewayProcess) -> list[str]:
     return [reason for reason, holds in checks.items() if holds]
 
 
-async def _published(process: GatewayProcess) -> list[str]:
+async def _published(process: GatewayProcess) -> list[GatewayBeat]:
     """What the processes of this gateway have counted, as of their last heartbeats: the same
     from whichever process answers, so that no counter ever seems to go back."""
     try:
         beats = await Heartbeats(process.db, GATEWAYS).alive()
     except (RedisError, OSError):
-        return [process.housekeeping.published]
-    gateways = read_beats(beats, _decode_gateway)
-    return [each.metrics for each in gateways if each.name.startswith(f"{process.instance}-")]
+        return [process.pulse.last]
+    return [each for each in read_beats(beats, _decode_gateway) if process.owns(each)]

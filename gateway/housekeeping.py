@@ -1,34 +1,30 @@
 """What a gateway process does at regular intervals: end what takes too long, keep silent
-connections open, show that it lives, and tidy its reply stream."""
+connections open, and tidy its reply stream."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
 from typing import Final
 
 from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient
-from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.replies import ReplyStream
 from contract.config import LimitsConfig
-from contract.messages import ErrorCode, GatewayBeat, State
+from contract.messages import ErrorCode, State
 from gateway.admission import cannot_load
 from gateway.auth import KeyRing
 from gateway.dispatcher import Dispatcher
 from gateway.errors import ApiError
 from gateway.link import Link
-from gateway.metrics import Metrics
 from gateway.models import Models
 from gateway.reply import Phase, Reply
 
 log = logging.getLogger(__name__)
 _SCAN_EVERY_S: Final = 0.25
-_BEAT_EVERY_S: Final = 2.0
+_TIDY_EVERY_S: Final = 2.0
 #: By then what is known of a model is younger than a request for it.
 _LOOKED_SINCE_S: Final = 3.0
 
@@ -107,43 +103,26 @@ class Timekeeper:
 
 
 class Housekeeping:
-    """Renews the reply stream and the lease of this process, and trims."""
+    """Renews the reply stream of this process, and trims it."""
 
     def __init__(
-        self,
-        db: RedisClient,
-        name: str,
-        index: int,
-        stream: ReplyStream,
-        dispatcher: Dispatcher,
-        metrics: Metrics,
-        link: Link,
+        self, db: RedisClient, stream: ReplyStream, dispatcher: Dispatcher, link: Link
     ) -> None:
         self._db = db
-        self._name = name
-        self._index = index
         self._stream = stream
         self._dispatcher = dispatcher
-        self._metrics = metrics
         self._link = link
-        self._heartbeats = Heartbeats(db, GATEWAYS)
-        #: The metrics in the last heartbeat.
-        self.published = ""
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             try:
                 await self._renew()
-                await self._beat()
                 await self._trim()
             except (RedisError, OSError) as error:
                 self._link.failed(error)
-            await asyncio.sleep(_BEAT_EVERY_S)
-
-    async def leave(self) -> None:
-        """End the lease at once. Raises `RedisError`."""
-        await self._heartbeats.leave(self._name)
+            self._count_tokens()
+            await asyncio.sleep(_TIDY_EVERY_S)
 
     async def _renew(self) -> None:
         vanished = self._dispatcher.last is not None and not await self._db.exists(self._stream.key)
@@ -152,20 +131,9 @@ class Housekeeping:
             log.error("the reply stream has vanished from Redis, and with it all open answers")
             self._dispatcher.fail_all(ApiError(ErrorCode.LOST.value, "the answer was lost"))
 
-    async def _beat(self) -> None:
-        replies = self._dispatcher.replies
-        for reply in replies:
+    def _count_tokens(self) -> None:
+        for reply in self._dispatcher.replies:
             reply.count_tokens()
-        beat = GatewayBeat(
-            name=self._name,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            index=self._index,
-            open_streams=len(replies),
-            metrics=self._metrics.text(),
-        )
-        await self._heartbeats.beat(self._name, beat, ready=not self._dispatcher.draining)
-        self.published = beat.metrics
 
     async def _trim(self) -> None:
         before = self._dispatcher.needed_from(time.monotonic())

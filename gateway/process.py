@@ -13,13 +13,12 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from redis.exceptions import RedisError
 from starlette.requests import Request
 
 from contract.bus.client import connect, connect_reader
 from contract.bus.replies import ReplyStream
 from contract.config import Config, load_config
-from contract.messages import ErrorCode
+from contract.messages import ErrorCode, GatewayBeat
 from contract.paths import config_path, keys_path
 from contract.tasks import cancel_and_wait
 from gateway.admission import Admission
@@ -32,6 +31,7 @@ from gateway.housekeeping import Housekeeping, Timekeeper
 from gateway.link import Link
 from gateway.metrics import Metrics
 from gateway.models import Models
+from gateway.pulse import GatewayPulse
 
 log = logging.getLogger(__name__)
 #: Shared by the processes of one gateway: their names begin with it.
@@ -72,7 +72,7 @@ class GatewayProcess:
         self.name = f"{settings.instance}-{secrets.token_hex(4)}"
         self.db = connect(settings.redis_url)
         self.link = Link()
-        self.metrics = Metrics(settings.process_index)
+        self.metrics = Metrics()
         self.models = Models(self.db, self.config, settings.config_path, self.link)
         self.keys = KeyRing(settings.keys_path)
         self.doorkeeper = Doorkeeper(self.keys, self.config.gateway)
@@ -94,24 +94,30 @@ class GatewayProcess:
         self._timekeeper = Timekeeper(
             self.dispatcher, self.models, self.link, self.keys, self.config.limits
         )
-        self.housekeeping = Housekeeping(
-            self.db,
-            self.name,
-            settings.process_index,
-            stream,
-            self.dispatcher,
-            self.metrics,
-            self.link,
-        )
+        self._housekeeping = Housekeeping(self.db, stream, self.dispatcher, self.link)
+        self._settings = settings
         self._loops: list[asyncio.Task[None]] = []
         self._reading: asyncio.Task[None] | None = None
+
+    def owns(self, beat: GatewayBeat) -> bool:
+        """Whether a heartbeat is of a process of this gateway."""
+        return beat.index >= 0 and beat.name.startswith(f"{self.instance}-")
 
     async def start(self) -> None:
         """Begin to read and to look after things. Redis may be away."""
         self._reading = asyncio.create_task(self.dispatcher.run())
+        self.pulse = GatewayPulse(
+            self._settings.redis_url, self._beat, lambda: not self.dispatcher.draining
+        )
+        self.pulse.start()
         self._loops = [
             asyncio.create_task(loop)
-            for loop in (self.models.watch(), self._timekeeper.run(), self.housekeeping.run())
+            for loop in (
+                self.models.watch(),
+                self._timekeeper.run(),
+                self._housekeeping.run(),
+                self.pulse.keep_turning(),
+            )
         ]
         for task in (self._reading, *self._loops):
             task.add_done_callback(_leave_if_broken)
@@ -137,14 +143,24 @@ class GatewayProcess:
         await self._canceller.finish(_LAST_WORDS_S)
         try:
             async with asyncio.timeout(_LAST_WORDS_S):
-                await self.housekeeping.leave()
-        except (RedisError, OSError) as error:
-            log.warning("the lease is left to end: %s", error)
+                await self.pulse.stop()
+        except TimeoutError:
+            log.warning("the lease is left to end: Redis does not answer")
         self.dispatcher.stop()
         if self._reading is not None:
             await asyncio.wait([self._reading])
         await self._reader.aclose()
         await self.db.aclose()
+
+    def _beat(self) -> GatewayBeat:
+        return GatewayBeat(
+            name=self.name,
+            host="",
+            pid=0,
+            index=self._settings.process_index,
+            open_streams=len(self.dispatcher),
+            figures=self.metrics.figures(),
+        )
 
     def _end_draining(self) -> None:
         self.dispatcher.fail_all(

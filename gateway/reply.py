@@ -8,12 +8,12 @@ from enum import Enum, auto
 from typing import Final
 
 from contract.config import LimitsConfig
+from contract.figures import ModelFigures
 from contract.keys import KeyRecord
 from contract.messages import Delta, Done, ErrorCode, Event, Failed, Started, Status
 from gateway.answers import Answer, Timings
 from gateway.errors import ApiError
 from gateway.headers import Exchange
-from gateway.metrics import ModelMetrics
 from gateway.sse import HEARTBEAT_EVERY_S
 from gateway.writer import SlowClient
 
@@ -50,7 +50,7 @@ class Reply:
         model: str,
         answer: Answer,
         exchange: Exchange,
-        metrics: ModelMetrics,
+        metrics: ModelFigures,
         first: str,
         *,
         kept: bool,
@@ -182,7 +182,7 @@ class Reply:
 
     def count_tokens(self) -> None:
         """Bring the metrics up to date."""
-        self._metrics.tokens.inc(self.tokens)
+        self._metrics.tokens += self.tokens
         self.tokens = 0
 
     def _is_next(self, attempt: int, seq: int) -> bool:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
+from contract.figures import Figures
+
 _WINDOW_S: Final = 300.0
-_BUCKET: Final = re.compile(
-    r'^ew_first_token_seconds_bucket\{[^}]*?le="([^"]+)"[^}]*\} ([0-9.e+]+)$', re.MULTILINE
-)
-_MODEL: Final = re.compile(r'[{,]model="([^"]*)"')
 
 #: Answers that began within so many seconds (the key), by bucket and cumulative.
 Buckets: TypeAlias = dict[float, float]
@@ -30,13 +27,14 @@ class FirstTokens:
     def __init__(self) -> None:
         self._readings: deque[tuple[float, dict[str, Buckets]]] = deque()
 
-    def count(self, now: float, texts: Iterable[str]) -> None:
-        """Take the counters as they stand, in Prometheus' text format."""
+    def count(self, now: float, gateways: Iterable[Figures]) -> None:
+        """Take the counters as they stand."""
         total: dict[str, Buckets] = {}
-        for text in texts:
-            for model, bound, count in _buckets(text):
+        for gateway in gateways:
+            for model, figures in gateway.models.items():
                 buckets = total.setdefault(model, {})
-                buckets[bound] = buckets.get(bound, 0.0) + count
+                for bound, count in figures.first_token_s.cumulative().items():
+                    buckets[bound] = buckets.get(bound, 0.0) + count
         self._readings.append((now, total))
         while len(self._readings) > 2 and self._readings[1][0] < now - _WINDOW_S:
             self._readings.popleft()
@@ -70,10 +68,3 @@ def quantile(part: float, buckets: Mapping[float, float]) -> float | None:
             return lower + (bound - lower) * ((rank - below) / inside if inside else 1.0)
         lower, below = bound, buckets[bound]
     return None
-
-
-def _buckets(text: str) -> Iterator[tuple[str, float, float]]:
-    for match in _BUCKET.finditer(text):
-        model = _MODEL.search(match[0])
-        if model is not None:
-            yield model[1], float(match[1]), float(match[2])

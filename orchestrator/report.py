@@ -57,7 +57,7 @@ class Report:
     def saw(self, seen: Observation) -> None:
         self.seen = seen
         if seen.gateway_beats:
-            self._first_tokens.count(seen.taken_at, (beat.metrics for beat in seen.gateway_beats))
+            self._first_tokens.count(seen.taken_at, (beat.figures for beat in seen.gateway_beats))
 
     def status(self, units: Mapping[str, Unit], memory: Memory, *, external_redis: bool) -> Status:
         return Status(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from contract.messages import State
 from orchestrator.observer import Observation
 from orchestrator.unit import Unit
@@ -14,12 +16,35 @@ def take_note(unit: Unit, seen: Observation) -> None:
         case WantedValkey():
             _note_valkey(unit, seen)
         case WantedGateway():
-            if seen.gateway_answers:
-                unit.seen(seen.taken_at, is_ready=True)
-            else:
-                unit.missed(seen.taken_at)
+            _note_gateway(unit, seen)
         case WantedWorker():
             _note_worker(unit, seen)
+
+
+def _note_gateway(unit: Unit, seen: Observation) -> None:
+    """One that does not answer in time is busy as long as its processes go on beating; those
+    whose event loop stands still end themselves."""
+    has_beaten = _has_beaten(unit, seen)
+    if seen.gateway_answers:
+        unit.seen(seen.taken_at, is_ready=True)
+    elif has_beaten and unit.state is State.READY:
+        unit.seen(seen.taken_at, is_ready=True, stage="busy")
+    else:
+        unit.missed(seen.taken_at)
+
+
+def _has_beaten(unit: Unit, seen: Observation) -> bool:
+    """Whether there is a heartbeat of one of its processes that was not there before."""
+    if unit.process is None:
+        return False
+    host, pid = socket.gethostname(), unit.process.pid
+    ours = {
+        beat.name: beat.count
+        for beat in seen.gateway_beats
+        if beat.host == host and pid in (beat.pid, beat.parent_pid)
+    }
+    before, unit.gateway_beats = unit.gateway_beats, ours
+    return any(before.get(name) != count for name, count in ours.items())
 
 
 def _note_valkey(unit: Unit, seen: Observation) -> None:

@@ -94,6 +94,8 @@ class Unit:
         self.restarts = 0
         self.history = Restarts(at_once=not isinstance(wanted, WantedWorker))
         self.beat: Heartbeat | None = None
+        #: How often each of a gateway's processes has beaten.
+        self.gateway_beats: dict[str, int] = {}
         self.throughput = Throughput()
 
     @property

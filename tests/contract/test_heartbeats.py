@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from contract.bus.heartbeats import GATEWAYS, HOSTS, LEASE_MS, Heartbeats
 from contract.config import Config, ModelConfig
+from contract.figures import Figures, ModelFigures, Requests
 from contract.messages import GatewayBeat, Heartbeat
 from tests.contract.parts import beat, end_lease
 
@@ -44,8 +45,10 @@ async def test_only_those_whose_lease_holds_are_alive(db: Redis, unique_model: s
 
 async def test_the_latest_heartbeat_is_the_one_that_counts(db: Redis, unique_model: str) -> None:
     heartbeats = Heartbeats(db, unique_model)
+    figures = Figures(1.5, {"m": ModelFigures.new()}, [Requests("/x", 200, "m", 3)])
+    figures.models["m"].queue_s.observe(0.3)
     for open_streams in (1, 2):
-        sent = GatewayBeat("g", "here", 1, open_streams=open_streams, metrics="x 1\n")
+        sent = GatewayBeat("g", "here", 1, open_streams=open_streams, figures=figures)
         await heartbeats.beat("g", sent, ready=True)
     (body,) = await heartbeats.alive()
     assert msgspec.msgpack.decode(body, type=GatewayBeat) == sent

@@ -35,6 +35,7 @@ class Gateway:
         self.url = f"http://127.0.0.1:{self.port}"
         self.key = key or make_key("everything")
         self.log = directory / "gateway.log"
+        self.command = [sys.executable, "-m", "gateway"]
         self.process: subprocess.Popen[bytes] | None = None
         self.write_config()
         self.write_keys(self.key)
@@ -62,11 +63,9 @@ class Gateway:
             "EW_LOG_LEVEL": "DEBUG",
         }
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway"], cwd=ROOT, env=environment, stderr=log
-            )
+            self.process = subprocess.Popen(self.command, cwd=ROOT, env=environment, stderr=log)
         try:
-            self.wait_until(lambda: self._answers("/health/live"), 30)
+            self.wait_until(lambda: self.answers("/health/live"), 30)
         except BaseException:
             self.kill()
             raise
@@ -85,7 +84,7 @@ class Gateway:
         return self.process.wait(timeout_s)
 
     def wait_until_ready(self) -> None:
-        self.wait_until(lambda: self._answers("/health/ready"), 10)
+        self.wait_until(lambda: self.answers("/health/ready"), 10)
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -95,7 +94,7 @@ class Gateway:
             assert time.monotonic() < deadline, self.log.read_text()[-4000:]
             time.sleep(0.02)
 
-    def _answers(self, path: str) -> bool:
+    def answers(self, path: str) -> bool:
         try:
             return httpx.get(self.url + path).status_code == 200
         except httpx.TransportError:
@@ -160,13 +159,16 @@ def new_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     """Makes gateways of the test's own: `new_gateway(redis_url, limits={...})`."""
     made: list[Gateway] = []
 
-    def make(redis_url: str, key: NewKey | None = None, **config: Any) -> Gateway:
+    def make(
+        redis_url: str, key: NewKey | None = None, *, start: bool = True, **config: Any
+    ) -> Gateway:
         directory = tmp_path / f"gateway-{len(made)}"
         directory.mkdir()
         models = {"m": {"engine": "mock", "model_path": "none"}}
         whole = {"models": models, "gateway": {"processes": 1}, **config}
         made.append(Gateway(directory, redis_url, whole, key))
-        made[-1].start()
+        if start:
+            made[-1].start()
         return made[-1]
 
     yield make

@@ -15,11 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
 
-from contract.messages import State
+from contract.bus.client import connect
+from contract.bus.heartbeats import GATEWAYS, Heartbeats
+from contract.messages import GatewayBeat, State
 from gateway.__main__ import process_count
-from gateway.metrics import merge
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect
@@ -56,7 +61,7 @@ def _ask_and_never_read(gateway: Gateway, model: str) -> socket.socket:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", gateway.port))
     body = b'{"modelId": "%b", "prompt": "x"}' % model.encode()
-    head = f"POST {STREAM} HTTP/1.1\r\nHost: x\r\nX-API-Key: {gateway.key.text}\r\n"
+    head = f"POST {STREAM} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {gateway.key.text}\r\n"
     connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
     return connection
 
@@ -271,15 +276,6 @@ async def test_labels_of_metrics_come_from_the_configuration_only(
     assert "made-up" not in text
 
 
-def test_texts_of_several_processes_become_one() -> None:
-    one = '# HELP a A.\n# TYPE a counter\na_total{process="0"} 1.0\n'
-    two = '# HELP a A.\n# TYPE a counter\na_total{process="1"} 2.0\n# HELP b B.\n# TYPE b gauge\n'
-    assert merge([one, two]) == (
-        '# HELP a A.\n# TYPE a counter\na_total{process="0"} 1.0\na_total{process="1"} 2.0\n'
-        "# HELP b B.\n# TYPE b gauge\n"
-    )
-
-
 def test_most_cores_are_left_to_the_engines() -> None:
     assert [process_count(0, cores) for cores in (1, 2, 8, 16, 64)] == [1, 1, 2, 4, 8]
     assert process_count(5, 2) == 5
@@ -321,3 +317,99 @@ async def test_an_interrupt_ends_it_cleanly(
         assert gateway.process is not None
         gateway.process.send_signal(signal.SIGINT)
         assert await asyncio.to_thread(gateway.process.wait, 15) == 0
+
+
+async def test_figures_are_as_prometheus_has_them(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    asking = asyncio.create_task(client.post(INFER, json={"modelId": model, "prompt": "x"}))
+    await worker.answer("a", "b")
+    await asking
+    labels = f'model="{model}",process="0"'
+    text = await metrics_when(client, rf"ew_tokens_out_total{{{labels}}} 2.0")
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert families["ew_tokens_out"].type == "counter"
+    assert families["ew_queue_seconds"].type == "histogram"
+    first = [each for each in families["ew_first_token_seconds"].samples if model in str(each)]
+    buckets = {each.labels["le"]: each.value for each in first if "le" in each.labels}
+    assert next(iter(buckets)) == "0.005"
+    assert buckets["+Inf"] == 1
+    assert sorted(buckets.values()) == list(buckets.values())
+    assert {each.name: each.value for each in first}["ew_first_token_seconds_count"] == 1
+
+
+async def test_a_heartbeat_that_cannot_be_read_costs_no_figures(
+    client: httpx.AsyncClient, db: Redis
+) -> None:
+    leases, _, beats = (f"ew:{{{GATEWAYS}}}:{part}" for part in ("leases", "ready", "beats"))
+    await db.zadd(leases, {"broken": (time.time() + 10) * 1000})
+    await db.hset(beats, "broken", b"\xc1")
+    response = await client.get("/metrics")
+    assert response.status_code == 200
+    assert "ew_redis_up 1.0" in response.text
+    await Heartbeats(db, GATEWAYS).leave("broken")
+
+
+#: A gateway whose event loop stands still at SIGUSR1, for as long as a variable says.
+_STALLING = """
+import os, signal, sys, time
+from contract.bus import pulse
+pulse.BEAT_EVERY_S = 0.2
+pulse.HUNG_AFTER_S = float(os.environ["HUNG_AFTER_S"])
+signal.signal(signal.SIGUSR1, lambda *_: time.sleep(float(os.environ["STALL_S"])))
+from gateway.__main__ import main
+sys.exit(main())
+"""
+
+
+def _stalling(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, *, hung_after_s: float, stall_s: float = 5
+) -> None:
+    monkeypatch.setenv("STALL_S", str(stall_s))
+    monkeypatch.setenv("HUNG_AFTER_S", str(hung_after_s))
+    gateway.command = [sys.executable, "-c", _STALLING]
+    gateway.start()
+    assert gateway.process is not None
+    gateway.process.send_signal(signal.SIGUSR1)
+
+
+async def test_a_process_that_is_busy_goes_on_beating(
+    new_gateway: Callable[..., Gateway], own_valkey: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = new_gateway(own_valkey.url, start=False)
+    _stalling(gateway, monkeypatch, hung_after_s=60)
+    db = connect(own_valkey.url)
+    counts: set[int] = set()
+    while len(counts) < 5:
+        with pytest.raises(httpx.ReadTimeout):
+            await asyncio.to_thread(httpx.get, gateway.url + "/health/live", timeout=0.3)
+        for beat in await Heartbeats(db, GATEWAYS).alive():
+            counts.add(msgspec.msgpack.decode(beat, type=GatewayBeat).count)
+    await db.aclose()
+    await asyncio.to_thread(gateway.wait_until, lambda: gateway.answers("/health/live"), 20)
+
+
+async def test_a_process_whose_loop_stands_still_ends_itself_and_says_where(
+    new_gateway: Callable[..., Gateway], own_valkey: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = new_gateway(own_valkey.url, start=False)
+    _stalling(gateway, monkeypatch, hung_after_s=1)
+    assert gateway.process is not None
+    assert await asyncio.to_thread(gateway.process.wait, 30) == -signal.SIGKILL
+    log = gateway.log.read_text()
+    assert "the event loop has stood still" in log
+    assert "in main" in log
+
+
+async def test_a_process_that_was_stopped_and_goes_on_is_not_taken_for_hung(
+    new_gateway: Callable[..., Gateway], own_valkey: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = new_gateway(own_valkey.url, start=False)
+    _stalling(gateway, monkeypatch, hung_after_s=1, stall_s=0)
+    assert gateway.process is not None
+    gateway.process.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(3)
+    gateway.process.send_signal(signal.SIGCONT)
+    await asyncio.to_thread(gateway.wait_until, lambda: gateway.answers("/health/live"), 20)
+    await asyncio.sleep(1)
+    assert gateway.process.poll() is None

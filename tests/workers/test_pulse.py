@@ -12,13 +12,12 @@ import pytest
 import redis
 from redis.asyncio import Redis
 
-from contract.bus import heartbeats
+from contract.bus import heartbeats, pulse
 from contract.bus.client import connect
 from contract.bus.heartbeats import Heartbeats
 from contract.messages import Heartbeat, State
 from tests.conftest import ValkeyServer
 from tests.contract.parts import end_lease, until
-from workers import pulse
 from workers.pulse import Pulse
 
 
