@@ -46,6 +46,8 @@ class KeyFile:
         _require_line("a key's name", name)
         for pattern in models:
             _require_line("a model's glob", pattern)
+        if not all(models):
+            raise UserError("a model's glob is empty: it would open nothing", "`*` opens all")
         new = make_key(name, models, expires_unix_s, metrics=metrics)
         with self._changing() as records:
             records[new.record.id] = new.record

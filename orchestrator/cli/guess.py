@@ -69,7 +69,9 @@ def guess_command(typed: str, commands: Collection[str], exists: Callable[[str],
     A beginning counts most (`stat` is `status`, not `start`), then what other tools call it, then
     likeness.
     """
-    word = typed.lower()
+    word = typed.strip().lower()
+    if not word:
+        return ""
     begun = sorted(name for name in commands if name.startswith(word))
     if begun:
         return begun[0]

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.environments import find_environment
+from orchestrator.errors import UserError
 from orchestrator.foreground import run_in_foreground
 from orchestrator.plan import Choice, plan, read_config
 from orchestrator.startup import bring_up
@@ -38,8 +40,17 @@ def start(
     Starts every configured model unless told which. Waits until they are ready. What runs
     already goes on as it is.
     """
+    if env is not None:
+        require_environment(env)
     choice = Choice(models=(*(models or ()), *(model or ())), engine=engine, env=env, port=port)
     request = plan(read_config(), choice)
     is_good = run_in_foreground(request) if foreground else bring_up(request)
     if not is_good:
         raise typer.Exit(1)
+
+
+def require_environment(name: str) -> None:
+    """Raises `UserError`, also where no chosen model would have used it."""
+    if find_environment(name) is None:
+        hint = "`./ew env list` shows them, `./ew setup` makes one"
+        raise UserError(f"there is no environment `{name}`", hint)
