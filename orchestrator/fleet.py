@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
+from contract.bus.queue import MAX_ATTEMPTS
 from contract.messages import State
 from contract.paths import log_path
 from orchestrator.diagnosis import (
@@ -128,6 +129,10 @@ class Fleet:
             is_current = unit.process is not None and unit.process.started <= seen.taken_at
             if is_current and not unit.has_exited:
                 take_note(unit, seen)
+        for unit, worker in self.workers:
+            if poisoned := seen.poisoned.get(worker.model):
+                log.warning("%s: not to blame for what %d jobs did", unit.slot, poisoned)
+                unit.acquit(poisoned * MAX_ATTEMPTS, time.monotonic())
 
     def surveyed(self, survey: Survey) -> None:
         """Take note of who belongs to whom, and of whose the GPUs' memory is."""

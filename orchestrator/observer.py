@@ -7,13 +7,14 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from redis.exceptions import RedisError, ResponseError
 
-from contract.bus.client import RedisClient, connect
+from contract.bus.client import RedisClient, connect, last_id
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats, read_beats
 from contract.bus.queue import JobQueue
 from contract.bus.standby import Standby, end_standby, renew_standby
@@ -53,6 +54,8 @@ class Observation(NamedTuple):
     gateway_beats: list[GatewayBeat]
     gateway_answers: bool
     redis_answers: bool = True
+    #: By model, how many jobs have ended as poison since the look before.
+    poisoned: Mapping[str, int] = MappingProxyType({})
 
 
 class Survey(NamedTuple):
@@ -77,6 +80,8 @@ class Observer:
         self._gone: set[tuple[str, str]] = set()
         #: The gateway processes that were seen to run on this host.
         self._gateways: set[str] = set()
+        #: By model, the last dead letter that was counted.
+        self._dead_letters: dict[str, str] = {}
         #: The models on standby, as Redis knows them.
         self._announced: set[str] = set()
         #: Whether Redis has, in the look that is under way.
@@ -165,12 +170,14 @@ class Observer:
         beats: dict[str, Heartbeat] = {}
         waiting: dict[str, int] = {}
         unfinished: dict[str, int] = {}
+        poisoned: dict[str, int] = {}
         for model in subject.models:
             for beat in read_beats(await Heartbeats(db, model).alive(), _decode_heartbeat):
                 beats[beat.name] = beat
             queue = JobQueue(db, model)
             waiting[model] = await queue.waiting()
             unfinished[model] = await queue.unfinished()
+            poisoned[model] = await self._count_poisoned(queue)
         gateways = read_beats(await Heartbeats(db, GATEWAYS).alive(), _decode_gateway_beat)
         await self._end_dead_gateways(db, subject.host.host, gateways)
         return seen._replace(
@@ -179,6 +186,7 @@ class Observer:
             waiting=waiting,
             unfinished=unfinished,
             gateway_beats=gateways,
+            poisoned=poisoned,
         )
 
     async def _announce(self, db: RedisClient, subject: Subject) -> None:
@@ -189,6 +197,14 @@ class Observer:
             await renew_standby(db, model, subject.host.host, standby)
         self._announced = set(subject.standbys)
         await Heartbeats(db, HOSTS).beat(subject.host.host, subject.host, ready=True)
+
+    async def _count_poisoned(self, queue: JobQueue) -> int:
+        """How many jobs have ended as poison since this was last asked; none at first."""
+        if queue.model not in self._dead_letters:
+            self._dead_letters[queue.model] = await last_id(queue.db, queue.dead_key)
+        count, last = await queue.poisoned_since(self._dead_letters[queue.model])
+        self._dead_letters[queue.model] = last
+        return count
 
     async def _end_dead_gateways(
         self, db: RedisClient, host: str, beats: list[GatewayBeat]

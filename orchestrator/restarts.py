@@ -42,6 +42,15 @@ class Restarts:
             return None
         return self._next_wait_s()
 
+    def forgive(self, deaths: int) -> bool:
+        """Something else was to blame for so many of the latest deaths. True if they were why it
+        was given up."""
+        was_too_often = len(self._deaths) >= _MAX_DEATHS
+        for _ in range(min(deaths, len(self._deaths))):
+            self._deaths.pop()
+        self._doublings = min(self._doublings, len(self._deaths))
+        return was_too_often and len(self._deaths) < _MAX_DEATHS
+
     def forget(self) -> None:
         """Begin anew: somebody asked for a start, or all was well for long."""
         self._deaths.clear()

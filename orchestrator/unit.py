@@ -332,6 +332,12 @@ class Unit:
         self.beat = None
         self.throughput = Throughput()
 
+    def acquit(self, deaths: int, now: float) -> None:
+        """A job, which has ended as poison, was to blame for so many deaths. If they were why this
+        was given up, it shall run again."""
+        if self.history.forgive(deaths) and self.state is State.FAILED and self.is_desired:
+            self.retry(now, 0.0)
+
     def retry(self, now: float, wait_s: float) -> None:
         self.restarts += 1
         self.start_at = now + wait_s

@@ -300,6 +300,13 @@ class JobQueue:
             return Claim(entry, None, "")
         return Claim(entry, job, job.id)
 
+    async def poisoned_since(self, dead_letter: str) -> tuple[int, str]:
+        """How many jobs broke every worker that tried them, since that dead letter; and the last
+        one now."""
+        letters = await self.db.xrange(self.dead_key, f"({dead_letter}")
+        poison = sum(fields.get(b"reason") == b"poison" for _, fields in letters)
+        return poison, letters[-1][0].decode() if letters else dead_letter
+
     async def _bury(self, entry: str, reason: str) -> None:
         entries = await self.db.xrange(self.key, entry, entry)
         pipe = self.db.pipeline(transaction=True)

@@ -18,8 +18,9 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
+from contract.bus.queue import MAX_ATTEMPTS, JobQueue
 from contract.messages import HostBeat, State
-from contract.paths import run_dir, state_dir
+from contract.paths import logs_dir, run_dir, state_dir
 from contract.ports import free_port
 from orchestrator import runfile
 from orchestrator.control import Finished, Follow, Progress, Refused, Start
@@ -101,6 +102,40 @@ def test_a_killed_gateway_loses_its_lease(host: Host, model: str) -> None:
     eventually(lambda: host.status().gateway.processes)
     os.kill(host.status().gateway.pid or 0, signal.SIGKILL)
     eventually(lambda: killed not in leases(GATEWAYS), 6)
+
+
+def test_jobs_that_break_their_workers_do_not_end_their_model(host: Host, model: str) -> None:
+    host.start(host.worker(model))
+    killed = set()
+    for _ in range(2):
+        for _ in range(MAX_ATTEMPTS):
+            worker = eventually(
+                lambda: (
+                    (found := host.find_worker(f"{model}-0")).state is State.READY
+                    and found.pid not in killed
+                    and found
+                )
+            )
+            os.kill(worker.pid or 0, signal.SIGKILL)
+            killed.add(worker.pid)
+        end_as_poison(model)
+        eventually(lambda: "not to blame" in (logs_dir() / "supervisor.log").read_text())
+    eventually(
+        lambda: (
+            (found := host.find_worker(f"{model}-0")).state is State.READY
+            and found.pid not in killed
+        )
+    )
+    assert len(killed) == 2 * MAX_ATTEMPTS
+
+
+def end_as_poison(model: str) -> None:
+    async def bury() -> None:
+        db = connect(embedded_url(), connections=1)
+        await db.xadd(JobQueue(db, model).dead_key, {"reason": "poison", "job": b""})
+        await db.aclose()
+
+    asyncio.run(bury())
 
 
 def test_nothing_that_a_worker_has_started_survives_it(host: Host, model: str) -> None:
