@@ -29,6 +29,7 @@ from orchestrator.process import (
     Process,
     Reaper,
     adopt,
+    kill_descendants,
     kill_strays,
     open_log,
     spawn,
@@ -166,6 +167,11 @@ class Fleet:
         strays = kill_strays(process.identity for process in processes if process is not None)
         if strays:
             log.warning("killed processes that nobody had the care of: %s", strays)
+
+    def sweep_descendants(self) -> None:
+        """Kill what the units left behind without any mark, once none of them runs."""
+        if self.is_idle and (left := kill_descendants()):
+            log.warning("killed processes that had thrown their marks away: %s", left)
 
     def tend(self, now: float) -> None:
         """Do what is due."""

@@ -252,6 +252,16 @@ def kill_strays(known: Iterable[Identity]) -> list[int]:
     return strays
 
 
+def kill_descendants() -> list[int]:
+    """Kill all that descends from this process, whatever it made of its environment: as every
+    orphan becomes a child of ours, none of them escapes. Answers their pids."""
+    family = tree(read_table(), [os.getpid()])
+    left = [entry for entry in family if entry.pid != os.getpid() and not entry.is_zombie]
+    for entry in left:
+        _kill_exactly(entry)
+    return [entry.pid for entry in left]
+
+
 def open_log(path: Path) -> int:
     """Make room in a log before a start. Answers the size from which the new lines begin."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -366,6 +366,7 @@ class Supervisor:
 
     def _leave_nothing(self) -> None:
         self._fleet.sweep_strays()
+        self._fleet.sweep_descendants()
         self._fleet.reaper.collect()
         socket_path().unlink(missing_ok=True)
         self._publisher.withdraw()

@@ -33,6 +33,8 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if args.get("has_orphans"):
         _make_orphans()
+    if "daemon_pid" in args:
+        _make_daemon(args["daemon_pid"])
     if "exits" in args:
         sys.exit(args["exits"])
     asyncio.run(_serve(spec, args))
@@ -64,6 +66,17 @@ async def _serve(spec: dict[str, Any], args: dict[str, Any]) -> None:
         with contextlib.suppress(RedisError):
             await heartbeats.beat(spec["name"], beat, ready=is_ready)
         await asyncio.sleep(0.2)
+
+
+def _make_daemon(pid_file: str) -> None:
+    """One that nothing but its parent can be told by: no environment, no session, no group."""
+    script = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(300)"
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execve(sys.executable, [sys.executable, "-c", script, pid_file], {})  # noqa: S606
+        os._exit(0)
+    os.wait()
 
 
 def _make_orphans() -> None:

@@ -25,7 +25,7 @@ from contract.ports import free_port
 from orchestrator import runfile
 from orchestrator.control import Finished, Follow, Progress, Refused, Start
 from orchestrator.process import ROOT_VARIABLE
-from orchestrator.process_table import read_table
+from orchestrator.process_table import read_environment, read_table
 from orchestrator.reach import is_running
 from orchestrator.status import status_path
 from orchestrator.summon import summon_supervisor
@@ -149,6 +149,17 @@ def test_nothing_that_a_worker_has_started_survives_it(host: Host, model: str) -
     eventually(lambda: host.find_worker(f"{model}-0").rss_mib)
     os.kill(worker.pid or 0, signal.SIGKILL)
     eventually(lambda: not any(map(is_alive, family)), 3)
+
+
+def test_stop_ends_a_daemon_that_has_emptied_its_environment(host: Host, model: str) -> None:
+    pid_file = host.directory / "daemon"
+    host.start(host.worker(model, daemon_pid=str(pid_file)))
+    eventually(lambda: pid_file.exists() and pid_file.read_text())
+    daemon = int(pid_file.read_text())
+    assert is_alive(daemon)
+    assert read_environment(daemon) <= {"", "LC_CTYPE=C.UTF-8"}
+    host.stop()
+    eventually(lambda: not is_alive(daemon), 5)
 
 
 def test_stop_leaves_no_process_and_no_file_of_the_run(host: Host, model: str) -> None:
