@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated, Any, Final, TypeVar
 
@@ -24,12 +24,12 @@ from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 from contract.bounds import MOST_STOPS, StopText
 from contract.config import LimitsConfig, ModelConfig
 from contract.messages import Guided, GuidedKind, Job, Sampling
+from gateway.constraint_bounds import TooComplex, check_pattern, check_schema
 from gateway.errors import ApiError
 
 _MOST_TURNS: Final = 4_096
 _LONGEST_PATTERN: Final = 8_192
 _LARGEST_SCHEMA_BYTES: Final = 65_536
-_DEEPEST_SCHEMA: Final = 32
 
 
 _IN_WORDS_OF_JSON: Final = {
@@ -77,6 +77,7 @@ class GenerationBody(StrictBody):
 
 
 Body = TypeVar("Body", bound=StrictBody)
+Constraint = TypeVar("Constraint", str, dict[str, Any])
 
 
 def _stops(value: Any) -> Any:
@@ -115,16 +116,20 @@ def _schema(value: dict[str, Any]) -> dict[str, Any]:
         raise PydanticCustomError("number", "a number needs more than 64 bits") from None
     if len(encoded) > _LARGEST_SCHEMA_BYTES:
         raise PydanticCustomError("too_large", "the schema is too large")
-    if _is_deeper(value, _DEEPEST_SCHEMA):
-        raise PydanticCustomError("too_deep", "the schema is nested too deeply")
+    return _bounded(check_schema, value)
+
+
+def _pattern(value: str) -> str:
+    return _bounded(check_pattern, value)
+
+
+def _bounded(check: Callable[[Constraint], None], value: Constraint) -> Constraint:
+    try:
+        check(value)
+    except TooComplex as error:
+        problem = {"problem": str(error)}
+        raise PydanticCustomError("too_complex", "too complex: {problem}", problem) from None
     return value
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    children = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deeper(child, levels - 1) for child in children)
 
 
 Stops = Annotated[
@@ -132,7 +137,11 @@ Stops = Annotated[
     Field(max_length=MOST_STOPS, fail_fast=True),
     BeforeValidator(_stops, json_schema_input_type=StopText | list[StopText]),
 ]
-Pattern = Annotated[str, StringConstraints(min_length=1, max_length=_LONGEST_PATTERN)]
+Pattern = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=_LONGEST_PATTERN),
+    AfterValidator(_pattern),
+]
 JsonSchema = Annotated[dict[str, Any], AfterValidator(_schema)]
 Unsupported = Annotated[Any, AfterValidator(_nothing), WithJsonSchema({"const": None})]
 Ignored = Annotated[Any, WithJsonSchema({"description": "Accepted, and without effect."})]
