@@ -18,7 +18,7 @@ from uvicorn.supervisors import Multiprocess
 from contract.config import ConfigError, GatewayConfig
 from contract.logs import configure_logging
 from gateway.http_guard import GuardedProtocol
-from gateway.process import INSTANCE_VARIABLE, Settings
+from gateway.process import HURRY, INSTANCE_VARIABLE, Settings
 
 log = logging.getLogger(__name__)
 _MOST_BY_DEFAULT: Final = 8
@@ -34,7 +34,8 @@ _LAST_WORDS_S: Final = 7
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; 0 after a clean end, 1 if the operator must do something."""
+    """Serve until SIGTERM or SIGINT (open answers may end first) or SIGQUIT (they end with an
+    error at once); 0 after a clean end, 1 if the operator must do something."""
     configure_logging("gateway")
     os.environ[INSTANCE_VARIABLE] = secrets.token_hex(4)
     try:
@@ -51,6 +52,21 @@ def main() -> int:
     return 0
 
 
+class Processes(Multiprocess):
+    """Several processes on one socket, which also hear the word to hurry."""
+
+    def run(self) -> None:
+        # Not through the queue of signals: nobody reads it while the processes drain.
+        signal.signal(HURRY, lambda *_: self._pass_on())
+        super().run()
+
+    def _pass_on(self) -> None:
+        for process in self.processes:
+            if process.pid is not None and process.process.is_alive():
+                os.kill(process.pid, HURRY)
+        self.signal_queue.append(signal.SIGTERM)
+
+
 def _listeners(config: uvicorn.Config, gateway: GatewayConfig) -> Iterator[socket.socket]:
     yield config.bind_socket()
     if gateway.admin_port is not None:
@@ -61,13 +77,14 @@ def _listeners(config: uvicorn.Config, gateway: GatewayConfig) -> Iterator[socke
 
 
 def _serve(config: uvicorn.Config, listeners: list[socket.socket]) -> None:
+    # uvicorn raises the signal again when it has stopped; by then it was obeyed. Before the
+    # application is there, nobody waits for an answer.
+    for number in (signal.SIGTERM, signal.SIGINT, HURRY):
+        signal.signal(number, lambda *_: sys.exit(0))
     if config.workers > 1:
-        Multiprocess(config, sockets=listeners).run()
-        return
-    # uvicorn raises the signal again when it has stopped; by then it was obeyed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-    uvicorn.Server(config).run(sockets=listeners)
+        Processes(config, sockets=listeners).run()
+    else:
+        uvicorn.Server(config).run(sockets=listeners)
 
 
 def _allow_many_connections() -> None:

@@ -36,6 +36,8 @@ from gateway.pulse import GatewayPulse
 log = logging.getLogger(__name__)
 #: Shared by the processes of one gateway: their names begin with it.
 INSTANCE_VARIABLE: Final = "EW_GATEWAY_INSTANCE"
+#: Ends what is open with an error, and the process; supervisors have no other way to say so.
+HURRY: Final = signal.SIGQUIT
 _LAST_WORDS_S: Final = 2.0
 
 
@@ -122,6 +124,7 @@ class GatewayProcess:
         for task in (self._reading, *self._loops):
             task.add_done_callback(_leave_if_broken)
         _leave_with_parent()
+        asyncio.get_running_loop().add_signal_handler(HURRY, self._hurry)
         gc.collect()
         gc.freeze()
         log.info("gateway process %s serves %s", self.name, ", ".join(self.models.configured))
@@ -161,6 +164,11 @@ class GatewayProcess:
             open_streams=len(self.dispatcher),
             figures=self.metrics.figures(),
         )
+
+    def _hurry(self) -> None:
+        self.drain()
+        self._end_draining()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _end_draining(self) -> None:
         self.dispatcher.fail_all(

@@ -154,10 +154,17 @@ class Fleet:
             elif unit.is_asleep and unit.shall_sleep and not unit.is_measured:
                 unit.is_measured = self.steward.slept(unit.slot, since=unit.ready_at or 0.0)
 
-    def kill(self, units: list[Unit]) -> None:
-        """End them at once, whatever they are about."""
+    def hurry(self, units: list[Unit]) -> None:
+        """End them at once, whatever they are about. The gateway tells its clients first, and
+        needs Valkey for that."""
+        now = time.monotonic()
         for unit in units:
-            if unit.process is not None and not unit.has_exited:
+            if unit.process is None or unit.has_exited:
+                continue
+            if isinstance(unit.wanted, WantedGateway) and unit.ready_at is not None:
+                unit.hurrying(now)
+                unit.process.hurry()
+            elif not isinstance(unit.wanted, WantedValkey) or unit.state is State.STOPPING:
                 self._condemn(unit, "is stopped at once")
 
     def sweep_strays(self) -> None:

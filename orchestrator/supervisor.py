@@ -280,7 +280,7 @@ class Supervisor:
         for unit in units:
             unit.unwant()
         if request.now:
-            self._fleet.kill(units)
+            self._fleet.hurry(units)
         self._await(connection, units, is_stopped)
 
     def _workers(self, model: str) -> list[Unit]:
@@ -302,7 +302,7 @@ class Supervisor:
         for unit in self._fleet.units.values():
             unit.unwant()
         if now:
-            self._fleet.kill(list(self._fleet.units.values()))
+            self._fleet.hurry(list(self._fleet.units.values()))
 
     def _take_over(self) -> None:
         run = read_run()

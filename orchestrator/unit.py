@@ -23,6 +23,8 @@ _WORKER_STOP_S: Final = 40.0
 _VALKEY_STOP_S: Final = 20.0
 #: A process that is still starting has nothing to finish, and may not even hear.
 _UNREADY_STOP_S: Final = 5.0
+#: What the gateway needs at most to end all answers with an error.
+_HURRY_S: Final = 10.0
 _SERVER_START_S: Final = 60.0
 _ON_DEMAND: Final = "loads on demand"
 _ASLEEP: Final = "wakes on demand"
@@ -309,6 +311,11 @@ class Unit:
         self.is_retiring = self.is_desired and (self.state is State.READY or is_on_its_way)
         self.deadline = now + self.stop_timeout_s
         self.enter(State.STOPPING, "draining" if self.state is State.READY else "")
+
+    def hurrying(self, now: float) -> None:
+        """It is to end at once, but may tell its clients."""
+        self.deadline = min(self.deadline or now + _HURRY_S, now + _HURRY_S)
+        self.enter(State.STOPPING, "ending all answers")
 
     def overdue(self, now: float) -> str:
         """Why patience has ended; empty while it lasts."""
