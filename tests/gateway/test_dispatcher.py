@@ -72,7 +72,7 @@ def cancelled() -> Cancelled:
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics(0)
+    return Metrics()
 
 
 @pytest.fixture
