@@ -33,7 +33,7 @@ from pydantic_settings import (
 from contract import bounds
 from contract.json_lines import DuplicateKey, line_of, load_json
 
-EngineName = Literal["vllm", "cuda-vllm", "cpu-vllm", "cuda-trt", "openai", "mock"]
+EngineName = Literal["vllm", "cuda-vllm", "cpu-vllm", "cuda-trt", "llama-cpp", "openai", "mock"]
 Dtype = Literal["auto", "float16", "bfloat16", "float32", "half", "float"]
 #: A model's name is in URLs, Redis keys, file names and metric labels. It may look like a Hugging
 #: Face repository: `Qwen/Qwen2.5-7B-Instruct`.
@@ -85,7 +85,8 @@ class ModelConfig(Part):
         "vllm", description="`vllm` is cuda-vllm where an NVIDIA GPU is seen, else cpu-vllm."
     )
     model_path: str = Field(
-        description="A local directory (relative to the project) or a Hugging Face repository id."
+        description="A local directory (relative to the project) or a Hugging Face repository id; "
+        "`llama-cpp`: a GGUF file, local or as `ORG/REPO/FILE.gguf`."
     )
     aliases: tuple[ModelId, ...] = Field(
         (), description="Other names that requests, keys and commands may give."
@@ -458,4 +459,6 @@ def _known_keys(keys: list[str]) -> list[str]:
 
 def is_repo_id(model_path: str) -> bool:
     """Whether a model path has the form of a Hugging Face repository id."""
+    if model_path.endswith(".gguf"):
+        return False
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", model_path) is not None

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from contract.paths import ROOT
+
 MAIN: Final = "main"
 PARTIAL: Final = ".incomplete"
 
@@ -40,6 +42,18 @@ def snapshot_of(repo: str, revision: str = MAIN) -> Path | None:
     """The files of a revision (a branch, a tag or a commit), as far as they are here."""
     path = snapshot_dir(repo, commit_of(repo, revision) or revision)
     return path if path.is_dir() else None
+
+
+def file_of(model_path: str) -> Path | None:
+    """A file that is a model: a local one (relative to the project), or `ORG/REPO/FILE` that was
+    fetched; None if it is not here."""
+    local = ROOT / Path(model_path).expanduser()
+    if local.is_file():
+        return local
+    owner, _, rest = model_path.partition("/")
+    name, _, path = rest.partition("/")
+    snapshot = snapshot_of(f"{owner}/{name}") if owner and name and path else None
+    return snapshot / path if snapshot and (snapshot / path).is_file() else None
 
 
 def revisions_of(repo: str) -> dict[str, str]:

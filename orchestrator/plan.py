@@ -18,6 +18,7 @@ from contract.config import (
     is_repo_id,
     load_config,
 )
+from contract.hub_cache import file_of
 from contract.paths import config_path, project_dir
 from orchestrator.control import Start
 from orchestrator.environments import default_env_name, find_environment, resolve_engine
@@ -162,6 +163,9 @@ def _has_engine(model: ModelConfig, engine: str | None) -> bool:
 
 def _require_files(model_id: str, model: ModelConfig, engine: str) -> None:
     """A path that is nothing would otherwise show only when the engine has been loaded."""
+    if engine == "llama-cpp":
+        _require_gguf(model_id, model.model_path)
+        return
     if engine in _OWN_ENGINES or is_repo_id(model.model_path):
         return
     if not (project_dir() / model.model_path).exists():
@@ -169,6 +173,16 @@ def _require_files(model_id: str, model: ModelConfig, engine: str) -> None:
             f"`model_path` of model `{model_id}` does not exist: {model.model_path}",
             "give a directory (relative to the project) or a Hugging Face repository id",
         )
+
+
+def _require_gguf(model_id: str, model_path: str) -> None:
+    if file_of(model_path) is not None:
+        return
+    repo, file = "/".join(model_path.split("/")[:2]), "/".join(model_path.split("/")[2:])
+    hint = "give a GGUF file (relative to the project), or `ORG/REPO/FILE.gguf` of a hub"
+    if file and is_repo_id(repo):
+        hint = f"if it is on a hub: `./ew models pull {repo} --include '{file}'`"
+    raise UserError(f"`model_path` of model `{model_id}` is no file here: {model_path}", hint)
 
 
 def _hub(model: ModelConfig, hub: HubConfig) -> dict[str, Any] | None:

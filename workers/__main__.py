@@ -34,6 +34,10 @@ def create_engine(spec: WorkerSpec) -> Engine:
             from workers.engines.trtllm.engine import TrtllmEngine
 
             return TrtllmEngine(spec)
+        case "llama-cpp":
+            from workers.engines.llama_cpp import llama_cpp_engine
+
+            return llama_cpp_engine(spec)
         case "openai":
             from workers.engines.openai import OpenAiEngine
 

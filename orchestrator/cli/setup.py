@@ -19,7 +19,8 @@ from orchestrator.errors import UserError
 
 def setup(
     engine: Annotated[
-        str | None, typer.Option(help="cuda-trt, cuda-vllm or cpu-vllm; ENGINE@VERSION works too.")
+        str | None,
+        typer.Option(help="cuda-vllm, cpu-vllm, cuda-trt or llama-cpp; ENGINE@VERSION works too."),
     ] = None,
     env: Annotated[
         str | None, typer.Option(help="The environment's name; `ew-ENGINE` if not given.")

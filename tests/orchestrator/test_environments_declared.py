@@ -38,7 +38,7 @@ RELEASES = [
 
 
 def test_the_engines_of_the_configuration_are_declared() -> None:
-    assert set(load_engines()) == {"cpu-vllm", "cuda-trt", "cuda-vllm"}
+    assert set(load_engines()) == {"cpu-vllm", "cuda-trt", "cuda-vllm", "llama-cpp"}
 
 
 @pytest.mark.parametrize(("engine", "release"), RELEASES)

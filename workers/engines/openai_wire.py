@@ -42,7 +42,15 @@ def request_body(
         body |= _guided(asked.guided, server)
     if server.kind == "vllm" and salt is not None:
         body["cache_salt"] = salt
-    if server.kind == "llamacpp" and "repetition_penalty" in body:
+    return _for_llama_cpp(body) if server.kind == "llamacpp" else body
+
+
+def _for_llama_cpp(body: dict[str, Any]) -> dict[str, Any]:
+    """What llama.cpp's server does not know it ignores in silence. Raises `JobRejected`."""
+    if "min_tokens" in body:
+        message = "the server behind this model (llamacpp) takes no min_tokens"
+        raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+    if "repetition_penalty" in body:
         body["repeat_penalty"] = body.pop("repetition_penalty")
     return body
 
