@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 
 from contract.config import ModelConfig, is_repo_id
-from contract.paths import ROOT
+from contract.paths import project_dir
 from orchestrator.preflight import Check
 
 #: These say in `model_path` what they like.
@@ -38,7 +38,7 @@ def _files(model_id: str, model: ModelConfig) -> Iterator[Check]:
         named["adapter_path"] = model.adapter_path
     named |= {f"adapters.{name}": path for name, path in model.adapters.items()}
     for key, value in named.items():
-        path = ROOT / Path(value).expanduser()
+        path = project_dir() / Path(value).expanduser()
         if path.exists():
             if not os.access(path, os.R_OK):
                 fix = "let the user that runs ew read it"
