@@ -11,7 +11,7 @@ from typing import Any, Final
 from contract.config import is_repo_id
 from contract.hub_cache import PARTIAL, repo_dir
 from contract.messages import DOWNLOADING
-from contract.paths import ROOT
+from contract.paths import project_dir
 
 #: A part that has not grown for this long is left over from another download.
 _AT_WORK_S: Final = 120.0
@@ -23,7 +23,7 @@ class Fetching:
     """Looks at the cache for one model."""
 
     def __init__(self, model_path: str) -> None:
-        is_remote = is_repo_id(model_path) and not (ROOT / model_path).exists()
+        is_remote = is_repo_id(model_path) and not (project_dir() / model_path).exists()
         self._directory = repo_dir(model_path) if is_remote else None
 
     def stage(self) -> str:
