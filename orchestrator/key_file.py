@@ -55,6 +55,8 @@ class KeyFile:
 
     def revoke(self, key: str, at_unix_s: float | None = None) -> KeyRecord:
         """End a key, named by its id or by its name."""
+        # A name of nothing leaves nothing behind: no directory, no lock.
+        _find(self.records(), key)
         with self._changing() as records:
             record = _find(records, key)
             revoked = msgspec.structs.replace(
@@ -66,6 +68,7 @@ class KeyFile:
     def rotate(self, key: str, overlap_s: float) -> NewKey:
         """A new key with the same rights; the old one works for `overlap_s` longer."""
         now = time.time()
+        _find(self.records(), key)
         with self._changing() as records:
             old = _find(records, key)
             new = make_key(old.name, old.models, old.expires_unix_s, metrics=old.metrics)
@@ -92,7 +95,8 @@ class KeyFile:
 def _require_line(what: str, text: str) -> None:
     """Names are shown in tables and logs."""
     if not text.isprintable():
-        raise UserError(f"{what} is one line of printable characters; this is {text!a}")
+        message = f"{what} is one line of printable characters; this is {ascii(text)[:80]}"
+        raise UserError(message, "leave the others out")
     if len(text) > _LONGEST_NAME:
         raise UserError(f"{what} has {len(text)} characters", f"{_LONGEST_NAME} are the most")
 
