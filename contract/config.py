@@ -256,6 +256,12 @@ class RedisConfig(Part):
         description="An external Redis (>= 7) or Valkey, as redis://, rediss:// or unix://; "
         "ew starts a Valkey of its own if unset.",
     )
+    max_memory_bytes: int | None = Field(
+        None,
+        ge=67_108_864,
+        description="What ew's own Valkey may take; an eighth of this host's memory, and 256 MiB "
+        "to 8 GiB, if unset.",
+    )
 
 
 class HubConfig(Part):
@@ -276,6 +282,15 @@ class LimitsConfig(Part):
     """Bounds that keep one client from hurting the others."""
 
     max_waiting: int = Field(1024, ge=1, description="Jobs that may wait for one model.")
+    max_waiting_bytes: int = Field(
+        268_435_456, ge=1_048_576, description="Bytes of the jobs in one model's queue."
+    )
+    max_reply_bytes: int = Field(
+        268_435_456,
+        ge=1_048_576,
+        description="Bytes of answers that one HTTP process keeps for those who resume; beyond "
+        "them the oldest go.",
+    )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="The largest request body.")
     max_output_len: int = Field(32_768, ge=1, description="The most tokens a request may ask for.")
     max_choices: int = Field(8, ge=1, le=128, description="The largest `n`.")

@@ -20,11 +20,12 @@ from contract.bus.queue import (
     KnownRequests,
     NotServed,
     QueueFull,
+    QueueTooLarge,
     Ticket,
     WasCancelled,
 )
 from contract.config import LimitsConfig
-from contract.messages import ErrorCode, Job, State
+from contract.messages import ErrorCode, Job, State, encode_job
 from gateway.answers import Answer
 from gateway.cancelling import Canceller
 from gateway.defaults import with_defaults
@@ -36,6 +37,7 @@ from gateway.headers import Exchange
 from gateway.link import Link
 from gateway.metrics import Metrics
 from gateway.models import Models
+from gateway.queue_memory import QueueMemory
 from gateway.reply import Reply
 
 #: Redis is back within a second when it restarts, later with much data or on a busy host; that long
@@ -105,8 +107,10 @@ class Admission:
         followers: Followers,
         canceller: Canceller,
         metrics: Metrics,
+        memory: QueueMemory,
     ) -> None:
         self._db = db
+        self._memory = memory
         self._link = link
         self._models = models
         self._limits = limits
@@ -284,17 +288,27 @@ class Admission:
         model = self._models.configured.get(job.model)
         if model is None:
             raise self._not_served(job.model)
+        has_room = self._memory.take(len(encode_job(job)))
         try:
             return await JobQueue(self._db, job.model).put(
                 with_defaults(job, model, self._limits.max_output_len),
                 self._dispatcher.reply_key,
                 reply.first,
                 max_waiting=self._limits.max_waiting,
+                # What is in the queue already is answered all the same.
+                max_bytes=self._limits.max_waiting_bytes if has_room else 1,
                 deadline_ms=int(self._limits.total_timeout_s * 1000),
                 digest=digest,
             )
         except OutOfMemoryError:
             raise ApiError("queue_full", "the queue's memory is full") from None
+        except QueueTooLarge as full:
+            why = (
+                f"{full} for `{job.model}` already"
+                if has_room
+                else "the queue's memory is nearly full"
+            )
+            raise ApiError("queue_full", why) from None
         except QueueFull as full:
             raise ApiError("queue_full", f"{full} for `{job.model}` already") from None
         except NotServed:

@@ -106,12 +106,18 @@ class Housekeeping:
     """Renews the reply stream of this process, and trims it."""
 
     def __init__(
-        self, db: RedisClient, stream: ReplyStream, dispatcher: Dispatcher, link: Link
+        self,
+        db: RedisClient,
+        stream: ReplyStream,
+        dispatcher: Dispatcher,
+        link: Link,
+        limits: LimitsConfig,
     ) -> None:
         self._db = db
         self._stream = stream
         self._dispatcher = dispatcher
         self._link = link
+        self._most_bytes = limits.max_reply_bytes
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -139,3 +145,6 @@ class Housekeeping:
         before = self._dispatcher.needed_from(time.monotonic())
         if before is not None:
             await self._stream.trim(before)
+        # One long answer needs all that came since it began.
+        if await self._stream.bound(self._most_bytes):
+            log.warning("the reply stream was cut: answers under way cannot be resumed any more")

@@ -32,6 +32,7 @@ from gateway.link import Link
 from gateway.metrics import Metrics
 from gateway.models import Models
 from gateway.pulse import GatewayPulse
+from gateway.queue_memory import QueueMemory
 
 log = logging.getLogger(__name__)
 #: Shared by the processes of one gateway: their names begin with it.
@@ -83,6 +84,7 @@ class GatewayProcess:
         self._canceller = Canceller(self.db)
         self.dispatcher = Dispatcher(stream, self._reader, self.link, self._canceller, self.metrics)
         self._followers = Followers(self.db, settings.redis_url, self.dispatcher)
+        self._memory = QueueMemory(self.db)
         self.admission = Admission(
             self.db,
             self.link,
@@ -92,11 +94,14 @@ class GatewayProcess:
             self._followers,
             self._canceller,
             self.metrics,
+            self._memory,
         )
         self._timekeeper = Timekeeper(
             self.dispatcher, self.models, self.link, self.keys, self.config.limits
         )
-        self._housekeeping = Housekeeping(self.db, stream, self.dispatcher, self.link)
+        self._housekeeping = Housekeeping(
+            self.db, stream, self.dispatcher, self.link, self.config.limits
+        )
         self._settings = settings
         self._loops: list[asyncio.Task[None]] = []
         self._reading: asyncio.Task[None] | None = None
@@ -118,6 +123,7 @@ class GatewayProcess:
                 self.models.watch(),
                 self._timekeeper.run(),
                 self._housekeeping.run(),
+                self._memory.watch(),
                 self.pulse.keep_turning(),
             )
         ]

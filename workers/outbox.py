@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from redis.asyncio import Redis
@@ -33,8 +33,10 @@ from workers.continuation import Published
 
 log = logging.getLogger(__name__)
 _RETRY_S = 0.2
-#: Entries of a frame; larger ones would make Redis and the gateway stall on one command.
-_LARGEST_FRAME = 4096
+#: Larger frames would make Redis and the gateway stall on one command. (A letter that is larger
+#: by itself is a frame of its own.)
+_LARGEST_FRAME_BYTES = 256 * 1024
+_MOST_LETTERS = 4096
 
 
 class EngineLoad(NamedTuple):
@@ -265,11 +267,7 @@ class Outbox:
             await self.freed.wait()
 
     async def _publish(self, letters: dict[str, list[Letter]]) -> None:
-        frames = [
-            (reply, encode_frame(batch[start : start + _LARGEST_FRAME]))
-            for reply, batch in letters.items()
-            for start in range(0, len(batch), _LARGEST_FRAME)
-        ]
+        frames = [(reply, frame) for reply, batch in letters.items() for frame in _frames(batch)]
         while frames:
             try:
                 await publish(self.db, frames)
@@ -311,3 +309,14 @@ class Outbox:
     def _diverged(self, job_id: str) -> None:
         message = "the answer's worker was lost and the answer could not be continued"
         self.give_up(job_id, ErrorCode.ENGINE_LOST, message, retryable=True)
+
+
+def _frames(letters: list[Letter]) -> Iterator[bytes]:
+    """Letters in frames that are not too large, in order."""
+    frame = encode_frame(letters) if len(letters) <= _MOST_LETTERS else b""
+    if len(letters) == 1 or 0 < len(frame) <= _LARGEST_FRAME_BYTES:
+        yield frame
+    else:
+        half = len(letters) // 2
+        yield from _frames(letters[:half])
+        yield from _frames(letters[half:])

@@ -38,6 +38,14 @@ class QueueFull(Exception):
         self.waiting = waiting
 
 
+class QueueTooLarge(Exception):
+    """The model's queue has no room for so large a job; it takes `size` bytes already."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"jobs of {size / 1_048_576:.1f} MiB are in the queue")
+        self.size = size
+
+
 class NotServed(Exception):
     """No worker of this model is ready, and nobody would start one for it."""
 
@@ -115,14 +123,15 @@ class JobQueue:
         max_waiting: int,
         deadline_ms: int,
         must_be_served: bool = True,
+        max_bytes: int = 0,
         digest: str = "",
     ) -> Ticket:
         """Put a job, once: a job with this id that is there already is answered, not repeated.
 
-        Raises `QueueFull`, `NotServed` (with `must_be_served`), `Conflict`, `WasCancelled`,
-        `RedisError`.
+        Raises `QueueFull`, `QueueTooLarge` (with `max_bytes`), `NotServed` (with
+        `must_be_served`), `Conflict`, `WasCancelled`, `RedisError`.
         """
-        bounds = [max_waiting, deadline_ms, KEEP_MS, int(must_be_served)]
+        bounds = [max_waiting, deadline_ms, KEEP_MS, int(must_be_served), max_bytes]
         answer = await _enqueue(
             self.db,
             [self.key, self.job_key(job.id), *self._ready_keys],
@@ -142,6 +151,8 @@ class JobQueue:
                 )
             case [b"full", waiting]:
                 raise QueueFull(waiting)
+            case [b"large", size]:
+                raise QueueTooLarge(size)
             case _:
                 raise NotServed(self.model)
 

@@ -48,6 +48,22 @@ class ReplyStream:
         """Forget the entries before id `before`."""
         await self.db.execute_command("XTRIM", self.key, "MINID", "~", before)
 
+    async def bound(self, most_bytes: int) -> bool:
+        """Forget the older half if all of it takes more than so many bytes. True if it did: who
+        would read from before what is left finds that the beginning is missing."""
+        size = await self.db.execute_command("MEMORY", "USAGE", self.key, "SAMPLES", 64) or 0
+        if size <= most_bytes:
+            return False
+        entries = await self.db.xlen(self.key) * most_bytes // (2 * size)
+        await self.db.execute_command("XTRIM", self.key, "MAXLEN", "~", max(1, entries))
+        return True
+
+
+async def first_id(db: RedisClient, reply: str) -> str:
+    """The oldest entry of a reply stream, `0` if there is none."""
+    entries = await db.xrange(reply, count=1)
+    return entries[0][0].decode() if entries else "0"
+
 
 async def publish(db: RedisClient, frames: Iterable[tuple[str, bytes]]) -> None:
     """Append each frame to its reply stream, in one round trip. Raises `RedisError`; it is

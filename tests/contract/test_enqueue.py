@@ -7,8 +7,16 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from contract.bus.queue import Conflict, JobQueue, NotServed, QueueFull, Ticket
-from contract.messages import decode_job
+from contract.bus.queue import (
+    Cancellations,
+    Conflict,
+    JobQueue,
+    NotServed,
+    QueueFull,
+    QueueTooLarge,
+    Ticket,
+)
+from contract.messages import Job, Sampling, decode_job
 from tests.contract.parts import a_job, attempts, beat, begin, begin_one, claim, end_lease, put
 
 
@@ -123,3 +131,29 @@ async def test_the_payload_is_the_job_alone(queue: JobQueue, db: Redis) -> None:
     await put(queue, "a")
     ((_, fields),) = await db.xrange(queue.key)
     assert decode_job(fields[b"job"]) == a_job(queue, "a")
+
+
+async def test_the_bytes_of_a_queue_are_bounded(db: Redis, unique_model: str) -> None:
+    queue = JobQueue(db, unique_model)
+
+    async def put(job_id: str, letters: int) -> Ticket:
+        job = Job(job_id, unique_model, Sampling(), prompt="x" * letters)
+        return await queue.put(
+            job,
+            "r",
+            "0",
+            max_waiting=1000,
+            deadline_ms=60_000,
+            must_be_served=False,
+            max_bytes=100_000,
+        )
+
+    for number in range(4):
+        await put(f"{number}", 20_000)
+    with pytest.raises(QueueTooLarge, match=r"0\.1 MiB are in the queue"):
+        await put("one too many", 20_000)
+    await put("a small one", 100)
+    # What is there already is answered, not put.
+    assert (await put("3", 20_000)).known
+    assert await Cancellations(db, unique_model).announce("0")
+    await put("one more", 20_000)

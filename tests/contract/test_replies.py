@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from contract.bus.client import connect_reader
 from contract.bus.replies import (
     ReplyStream,
+    first_id,
     publish,
     read_frames,
     reply_key,
@@ -140,3 +141,18 @@ async def test_trimming_forgets_old_entries_and_no_others(db: Redis, stream: Rep
     left = [letter.seq async for _, letter in scan_letters(db, stream.key, "0", "a")]
     assert left[-500:] == list(range(500, 1000))
     assert len(left) < 900
+
+
+async def test_a_stream_that_is_too_large_loses_its_older_half(
+    db: Redis, stream: ReplyStream
+) -> None:
+    await stream.open()
+    frame = encode_frame([Letter("a", 1, 0, Delta("x" * 10_000, b""))])
+    await publish(db, [(stream.key, frame)] * 100)
+    assert not await stream.bound(2_000_000)
+    assert await db.xlen(stream.key) == 101
+    assert await stream.bound(500_000)
+    assert 20 <= await db.xlen(stream.key) <= 50
+    assert not await stream.bound(500_000)
+    assert await first_id(db, stream.key) != "0"
+    assert await first_id(db, "nowhere") == "0"

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from contract.messages import State
+from tests.conftest import ValkeyServer
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect, streaming
@@ -158,3 +159,81 @@ async def test_a_finished_answer_cancels_nothing(
     await reading
     await asyncio.sleep(0.3)
     assert not worker.cancelled.keys() & {attempt.job.id, second.job.id}
+
+
+async def test_prompts_that_wait_are_bounded_in_bytes(
+    new_gateway: Callable[..., Gateway], own_valkey: ValkeyServer
+) -> None:
+    gateway = new_gateway(own_valkey.url, limits={"max_waiting_bytes": 1_048_576})
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        worker.takes = False
+        await asyncio.sleep(0.3)
+        large = {**ASK, "prompt": "x" * 400_000}
+        asking = [asyncio.create_task(client.post(INFER, json=large)) for _ in range(2)]
+        await worker.wait_for_waiting(2)
+        response = await client.post(INFER, json=large)
+        assert (response.status_code, response.json()["code"]) == (503, "queue_full")
+        assert "MiB are in the queue" in response.json()["message"]
+        assert "retry-after" in response.headers
+        asking.append(asyncio.create_task(client.post(INFER, json=ASK)))
+        await worker.wait_for_waiting(3)
+        worker.takes = True
+        for _ in range(3):
+            await worker.answer("a")
+        assert {answer.status_code for answer in await asyncio.gather(*asking)} == {200}
+
+
+async def test_nothing_new_is_let_in_before_memory_is_short(
+    new_gateway: Callable[..., Gateway], own_valkey: ValkeyServer
+) -> None:
+    gateway = new_gateway(own_valkey.url)
+    key = {"Idempotency-Key": "again"}
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        asking = asyncio.create_task(client.post(INFER, json=ASK, headers=key))
+        running = await worker.start()
+        used = (await worker.db.info("memory"))["used_memory"]
+        await worker.db.config_set("maxmemory", int(used * 1.25))
+        response = await _first_refusal(client)
+        assert response.json()["code"] == "queue_full"
+        assert "memory is nearly full" in response.json()["message"]
+        assert "retry-after" in response.headers
+        # What was let in goes on, and can be asked for again.
+        again = asyncio.create_task(client.post(INFER, json=ASK, headers=key))
+        await worker.delta(running, "a")
+        await worker.done(running)
+        assert [(await each).json()["text"] for each in (asking, again)] == ["a", "a"]
+        await worker.db.config_set("maxmemory", 0)
+
+
+async def _first_refusal(client: httpx.AsyncClient) -> httpx.Response:
+    """Of requests that would be answered, but that nobody answers."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await client.post(INFER, json=ASK, timeout=0.5)
+            except httpx.ReadTimeout:
+                continue
+
+
+async def test_an_answer_that_is_not_kept_whole_is_not_resumed_in_part(
+    new_gateway: Callable[..., Gateway], own_valkey: ValkeyServer
+) -> None:
+    gateway = new_gateway(own_valkey.url, limits={"max_reply_bytes": 1_048_576})
+    key = {"Idempotency_Key": "again"}
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        reading = asyncio.create_task(collect(client, STREAM, ASK, **key))
+        attempt = await worker.start()
+        for _ in range(40):
+            await worker.delta(attempt, "x" * 50_000)
+        deadline = time.monotonic() + 20
+        while await worker.db.xlen(attempt.reply) > 25:
+            assert time.monotonic() < deadline, "the reply stream was not cut"
+            await asyncio.sleep(0.05)
+        resuming = asyncio.create_task(collect(client, STREAM, ASK, **key))
+        await asyncio.sleep(0.5)
+        await worker.delta(attempt, "end")
+        await worker.done(attempt)
+        whole = await reading
+        assert (len(whole), whole[-1].name) == (42, "done")
+        with pytest.raises(AssertionError, match="lost"):
+            await resuming

@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator import valkey
 from orchestrator.errors import UserError
-from orchestrator.valkey import check_external, find_server, server_command
+from orchestrator.memory.host import host_memory
+from orchestrator.valkey import check_external, find_server, server_command, usual_memory
 from tests.conftest import ValkeyServer
 
 
@@ -97,3 +98,20 @@ async def test_a_wrong_login_is_named(own_valkey: ValkeyServer) -> None:
         await check_external(f"unix://:wrong@{own_valkey.socket}")
     with pytest.raises(UserError, match="refuses the login"):
         await check_external(own_valkey.url)
+
+
+@pytest.mark.parametrize(
+    ("host_gib", "server_mib"), [(1, 256), (4, 512), (24, 3072), (64, 8192), (1024, 8192)]
+)
+def test_the_server_may_take_a_part_of_the_hosts_memory(host_gib: int, server_mib: int) -> None:
+    assert usual_memory(host_gib * 1024**3) == server_mib * 1024**2
+
+
+def test_the_servers_memory_is_bounded_and_nothing_is_dropped_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EW_STATE_DIR", str(tmp_path))
+    usual, given = server_command(), server_command(123_456_789)
+    assert int(usual[usual.index("--maxmemory") + 1]) == usual_memory(host_memory().total)
+    assert given[given.index("--maxmemory") + 1] == "123456789"
+    assert given[given.index("--maxmemory-policy") + 1] == "noeviction"

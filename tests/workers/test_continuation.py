@@ -191,7 +191,6 @@ DONE = Done(("stop",), 1, 1)
         ([started(1)], "", 0, False),
         ([started(1), letter(1, 0, "a"), letter(1, 1, "b")], "ab", 2, False),
         ([started(1), letter(1, 0, "a"), letter(1, 0, "a"), letter(1, 1, "b")], "ab", 2, False),
-        ([started(1), letter(1, 0, "a"), letter(1, 2, "c")], "a", 1, False),
         ([started(1), letter(1, 0, "a"), started(2), letter(1, 1, "x")], "a", 1, False),
         ([started(1), letter(1, 0, "a"), started(2), letter(2, 1, "b")], "ab", 2, False),
         ([started(2), started(1), letter(1, 0, "x"), letter(2, 0, "b")], "b", 1, False),
@@ -199,7 +198,6 @@ DONE = Done(("stop",), 1, 1)
         ([started(1), letter(1, 0, "a"), Letter("a", 1, 1, DONE)], "a", 2, True),
         ([started(1), Letter("a", 1, 0, DONE), letter(1, 1, "x")], "", 1, True),
         ([started(1), letter(1, 0, "a"), started(2), Letter("a", 1, 1, DONE)], "a", 1, False),
-        ([letter(1, 0, "a")], "", 0, False),
     ],
 )
 def test_what_was_published_is_read_as_a_gateway_reads_it(
@@ -228,3 +226,15 @@ def test_answers_that_cannot_be_told_apart_afterwards_are_not_continued(
     sampling: Sampling, can: bool
 ) -> None:
     assert can_continue(Job("a", "m", sampling)) == can
+
+
+def test_an_answer_whose_beginning_is_gone_is_torn() -> None:
+    whole = [
+        Letter("a", 1, 0, Started()),
+        *(Letter("a", 1, seq, Delta(f"{seq}", b"")) for seq in range(4)),
+    ]
+    assert read_published(whole, 2).text == "0123"
+    for lost in range(1, 5):
+        assert read_published(whole[lost:], 2) == Published(is_torn=True)
+    assert read_published([whole[0], whole[1], *whole[3:]], 2).is_torn
+    assert not read_published([*whole, *whole], 2).is_torn

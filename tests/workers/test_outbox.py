@@ -14,7 +14,17 @@ from redis.asyncio import Redis
 from contract.bus.client import connect
 from contract.bus.queue import Attempt, JobQueue
 from contract.bus.replies import ReplyStream, publish, scan_frames
-from contract.messages import Delta, Done, ErrorCode, Failed, Job, Letter, Sampling, Started
+from contract.messages import (
+    Delta,
+    Done,
+    ErrorCode,
+    Failed,
+    Job,
+    Letter,
+    Sampling,
+    Started,
+    decode_frame,
+)
 from contract.tasks import cancel_and_wait
 from tests.conftest import ValkeyServer
 from tests.contract.parts import until
@@ -534,3 +544,21 @@ async def test_pieces_stand_for_tokens_until_their_number_is_known(
     assert outbox.generated_tokens_total == pieces
     outbox.done("a", ("stop",), prompt_tokens=4, completion_tokens=tokens)
     assert (outbox.prompt_tokens_total, outbox.generated_tokens_total) == (4, counted)
+
+
+@pytest.mark.parametrize("size", [1, 100_000, 300_000])
+def test_a_frame_is_bounded_in_letters_and_bytes(size: int) -> None:
+    letters = [Letter("a", 1, seq, Delta("x" * size, b"")) for seq in range(20)]
+    frames = list(outbox_module._frames(letters))
+    assert [letter for frame in frames for letter in decode_frame(frame)] == letters
+    for frame in frames:
+        assert len(frame) <= max(outbox_module._LARGEST_FRAME_BYTES, size + 100)
+    if size == 1:
+        assert len(frames) == 1
+
+
+def test_many_letters_are_several_frames() -> None:
+    letters = [Letter("a", 1, seq, Delta("", b"")) for seq in range(10_000)]
+    frames = list(outbox_module._frames(letters))
+    assert [letter for frame in frames for letter in decode_frame(frame)] == letters
+    assert 3 <= len(frames) <= 4

@@ -1,7 +1,8 @@
 -- Put a job on its model's queue, once: asking again for the same job answers what became of it.
 -- KEYS: queue, job, ready workers, hosts that would load the model
--- ARGV: group, payload, digest, reply stream, first reply id, max waiting, deadline ms, keep ms, must be served (1 or 0)
--- Answers {'queued', waiting}, {'known', digest, reply, first, state}, {'full', waiting} or {'unserved'}.
+-- ARGV: group, payload, digest, reply stream, first reply id, max waiting, deadline ms, keep ms, must be served (1 or 0),
+--   max bytes of the queue (0: any)
+-- Answers {'queued', waiting}, {'known', digest, reply, first, state}, {'full', waiting}, {'large', bytes} or {'unserved'}.
 local known = redis.call('HMGET', KEYS[2], 'digest', 'reply', 'first', 'state', 'cancelled')
 if known[4] then
   local state = known[5] and known[4] == 'running' and 'cancelled' or known[4]
@@ -21,6 +22,13 @@ end
 local waiting = redis.call('XLEN', KEYS[1]) - pending[1]
 if waiting >= tonumber(ARGV[6]) then
   return {'full', waiting}
+end
+if tonumber(ARGV[10]) > 0 then
+  -- Exact, and cheap: an entry that is large has a node of its own, whose size is known.
+  local bytes = redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', '0') or 0
+  if bytes + #ARGV[2] > tonumber(ARGV[10]) then
+    return {'large', bytes}
+  end
 end
 local entry = redis.call('XADD', KEYS[1], '*', 'job', ARGV[2])
 redis.call('HSET', KEYS[2], 'entry', entry, 'state', 'queued', 'attempt', 0, 'digest', ARGV[3], 'reply', ARGV[4],

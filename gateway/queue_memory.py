@@ -1,0 +1,48 @@
+"""How much memory is left where queues and answers are kept: nothing new is let in before it is
+short, so that what is under way has room to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from contract.bus.client import RedisClient
+
+log = logging.getLogger(__name__)
+_LOOK_EVERY_S: Final = 1.0
+_LOOK_TIMEOUT_S: Final = 1.0
+#: The rest is for the answers to what was let in.
+_FOR_JOBS: Final = 0.75
+
+
+class QueueMemory:
+    """As Redis says, about once a second. One without `maxmemory`, or that does not say, is taken
+    to have enough."""
+
+    def __init__(self, db: RedisClient) -> None:
+        self._db = db
+        self._left: float | None = None
+
+    def take(self, size: int) -> bool:
+        """Whether so many bytes may come in. They count until the next look."""
+        if self._left is None:
+            return True
+        self._left -= size
+        return self._left >= 0
+
+    async def watch(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_TIMEOUT_S):
+                    info = await self._db.info("memory")
+            except (RedisError, OSError) as error:
+                log.debug("the memory of Redis is not known: %s", error)
+                self._left = None
+            else:
+                most = info.get("maxmemory", 0)
+                self._left = most * _FOR_JOBS - info["used_memory"] if most else None
+            await asyncio.sleep(_LOOK_EVERY_S)
