@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from contract.hub_cache import cache_dir
 from contract.paths import logs_dir, run_dir, state_dir
 from orchestrator.preflight import Check
 from orchestrator.terminal import mebibytes
@@ -27,7 +28,7 @@ def room() -> Iterator[Check]:
     yield _room("state", state_dir(), _ELSEWHERE)
     yield _room("logs", logs_dir(), _ELSEWHERE)
     yield _room("temporary files", Path(tempfile.gettempdir()), "TMPDIR can name another place")
-    yield _room("model cache", model_cache(), "HF_HOME can name another place")
+    yield _room("model cache", cache_dir(), "HF_HOME can name another place")
 
 
 def privacy() -> Iterator[Check]:
@@ -37,12 +38,6 @@ def privacy() -> Iterator[Check]:
         yield from _privacy(path, 0o700)
     for name in _PRIVATE:
         yield from _privacy(state_dir() / name, 0o600)
-
-
-def model_cache() -> Path:
-    """Where huggingface_hub keeps what it downloads."""
-    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
 
 
 def _room(what: str, directory: Path, elsewhere: str) -> Check:

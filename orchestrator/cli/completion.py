@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from typer._click.shell_completion import ShellComplete
 
-from contract.json_lines import load_json
-from contract.paths import config_path, logs_dir
+from contract.paths import logs_dir
+from orchestrator.configured import configured_models
 from orchestrator.environments.declaration import load_engines
 from orchestrator.environments.environment import list_environments
 from orchestrator.errors import UserError
@@ -140,15 +140,6 @@ def _append_once(path: Path, line: str) -> None:
     if line not in text.splitlines():
         with path.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n" if not text or text.endswith("\n") else f"\n{line}\n")
-
-
-def configured_models() -> list[str]:
-    """The ids in the configuration file, as it is: what else is wrong with it does not matter
-    here. None if it cannot be read."""
-    try:
-        return list(load_json(config_path().read_text(encoding="utf-8"))["models"])
-    except (OSError, ValueError, TypeError, LookupError):
-        return []
 
 
 def _units() -> Iterable[str]:

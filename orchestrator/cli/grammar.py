@@ -208,7 +208,7 @@ class Command(PlainHelp, TyperCommand):
 
 
 class Group(PlainHelp, TyperGroup):
-    """A command of commands. Alone, it shows its help."""
+    """A command of commands. Alone, it does what it is there for, or shows its help."""
 
     def summaries(self) -> dict[str, str]:
         """What each command does, in a line."""
@@ -227,7 +227,8 @@ class Group(PlainHelp, TyperGroup):
         return names or TyperCommand.shell_complete(self, ctx, incomplete)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if set(args) <= {"--"} and not ctx.resilient_parsing:
+        is_alone = set(args) <= {"--"} and not self.invoke_without_command
+        if is_alone and not ctx.resilient_parsing:
             typer.echo(ctx.get_help())
             ctx.exit()
         return self.parse_plainly(ctx, args)

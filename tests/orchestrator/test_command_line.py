@@ -50,6 +50,7 @@ def test_the_table_of_commands_says_what_their_docstrings_say(name: str) -> None
 def test_what_must_feel_instant_imports_nothing_heavy(
     arguments: list[str], host: Host, terminal: Terminal
 ) -> None:
+    terminal.configure(demo={})
     program = (
         "import sys; from orchestrator.cli import main; main(sys.argv[1:]); "
         "print('MODULES', *sys.modules)"

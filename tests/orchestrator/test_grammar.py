@@ -14,7 +14,7 @@ from orchestrator.cli.grammar import PlainArgument, PlainOption
 
 #: What typer, click and pydantic show of themselves.
 LIBRARY_WORDS = re.compile(
-    r"<\w+|\blist\[|\bstr\b|\bint\b|INTEGER|FLOAT|\bRANGE\b|x<=|x>=|Input should|TEXT|NoneType"
+    r"<\w+|\blist\[|\bstr\b|\bint\b|INTEGER|FLOAT|\bRANGE\b|x<=|x>=|Input should|NoneType"
     r"|metavar|Traceback|argument\(s\)|Optional"
 )
 
@@ -138,7 +138,8 @@ def test_a_group_alone_shows_its_help(group: str, capsys: pytest.CaptureFixture[
         ("up", "start"),
         ("down", "stop"),
         ("log", "logs"),
-        ("rm", "env remove"),
+        ("rm", "models rm"),
+        ("pull", "models pull"),
         ("install", "setup"),
         ("help", "--help"),
         ("version", "--version"),

@@ -45,7 +45,8 @@ MISTAKES = [
     Mistake(["\x1b[31mred"], "no command `␛[31mred`", "./ew --help"),
     # Options.
     mistake("status --jsn", "`./ew status` has no option `--jsn`", "`--json`"),
-    mistake("--port 1 start", "`./ew` has no option `--port`", "./ew --help"),
+    mistake("--frob 1 start", "`./ew` has no option `--frob`", "./ew --help"),
+    mistake("--port 1 start", "`./ew` has no option `--port`", "did you mean"),
     mistake("start -p 8080", "`./ew start` has no option `-p`", "./ew start --help"),
     mistake("start --port", "option `--port` requires an argument", "./ew start --help"),
     mistake("start --port http", "`--port`: `http` is not a whole number", "./ew start --help"),

@@ -1,0 +1,15 @@
+"""The models of the configuration file as it stands, for those who cannot wait for its check:
+that takes longer to import than all the rest of a quick command."""
+
+from __future__ import annotations
+
+from contract.json_lines import load_json
+from contract.paths import config_path
+
+
+def configured_models() -> list[str]:
+    """Their ids, whatever else is wrong with the file; none if it cannot be read."""
+    try:
+        return list(load_json(config_path().read_text(encoding="utf-8"))["models"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return []
