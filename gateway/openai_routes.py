@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from contract.config import names_of
 from contract.messages import Job
@@ -32,6 +33,20 @@ from gateway.openapi import (
 )
 from gateway.process import GatewayProcess, process_of
 
+
+class ModelName(Convertor[str]):
+    """A model's name in a path: it may have slashes, but none at its end."""
+
+    regex = ".*[^/]"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("model", ModelName())
 router = APIRouter(prefix="/v1", tags=["openai"])
 _ENDING: Final = (
     "With `stream`: chunks, and `[DONE]` unless the answer fails. With an `Idempotency-Key` "
@@ -79,7 +94,7 @@ async def list_openai_models(request: Request) -> OpenAIModels:
     return OpenAIModels(data=[_model(process, name, model) for name, model in named])
 
 
-@router.get("/models/{model:path}", summary="One model", responses=OPENAI_ERRORS)
+@router.get("/models/{model:model}", summary="One model", responses=OPENAI_ERRORS)
 async def retrieve_openai_model(request: Request, model: str) -> OpenAIModel:
     process = process_of(request)
     found = process.models.find(model, exchange_of(request.scope).key)

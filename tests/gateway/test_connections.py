@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import socket
 import struct
 import subprocess
@@ -135,6 +136,7 @@ def test_a_slash_too_many_is_not_redirected(gateway: Gateway, path: str) -> None
     assert "no slash at their end" in response.text
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_an_offer_of_http_2_is_declined_and_the_request_answered(
     gateway: Gateway, worker: ScriptedWorker, model: str
 ) -> None:
