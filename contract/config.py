@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -118,9 +118,12 @@ class ModelConfig(Part):
     gpu_memory_utilization: float | None = Field(
         None, gt=0, le=1, description="Fraction of a GPU's memory; ew plans exact bytes if unset."
     )
-    adapter_path: str | None = Field(None, description="A LoRA adapter to serve with the model.")
-    adapters: dict[str, str] = Field(
-        default_factory=dict, description="LoRA adapters by the name that requests give."
+    adapter_path: str | None = Field(
+        None, description="A LoRA adapter for all requests that name the model itself."
+    )
+    adapters: dict[ModelId, str] = Field(
+        default_factory=dict,
+        description="LoRA adapters, each by the name that requests give instead of the model's.",
     )
     share_prefix_cache: bool = Field(
         False,
@@ -196,16 +199,34 @@ def ids_by_name(models: Mapping[str, ModelConfig]) -> dict[str, str]:
     }
 
 
-def _with_names_of_their_own(models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
-    owners: dict[str, str] = {}
+class Named(NamedTuple):
+    """What a name stands for: a model, or an adapter that is served with it."""
+
+    model: str
+    adapter: str | None = None
+
+    def __str__(self) -> str:
+        return f"an adapter of `{self.model}`" if self.adapter else f"`{self.model}`"
+
+
+def meanings(models: Mapping[str, ModelConfig]) -> Iterator[tuple[str, Named]]:
+    """All names that a request may give, each with what it stands for."""
     for model_id, model in models.items():
         for name in names_of(model_id, model):
-            owner = owners.setdefault(name, model_id)
-            if owner != model_id:
-                message = "`{name}` is a name of both `{owner}` and `{other}`; a name has one model"
-                raise PydanticCustomError(
-                    "name_taken", message, {"name": name, "owner": owner, "other": model_id}
-                )
+            yield name, Named(model_id)
+        for name in model.adapters:
+            yield name, Named(model_id, name)
+
+
+def _with_names_of_their_own(models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+    owners: dict[str, Named] = {}
+    for name, named in meanings(models):
+        owner = owners.setdefault(name, named)
+        if owner != named:
+            message = "`{name}` is a name of both {owner} and {other}; a name has one model"
+            raise PydanticCustomError(
+                "name_taken", message, {"name": name, "owner": str(owner), "other": str(named)}
+            )
     return models
 
 

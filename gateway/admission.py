@@ -58,10 +58,11 @@ class Resumption(NamedTuple):
     after: int = -1
     digest: str = ""
 
-    def job_id(self, key_id: str, model: str) -> str:
-        """The same for every repetition by the same API key. Of another model it is another one,
-        so that answers cannot be mixed up, whatever goes wrong."""
-        return _digest(key_id, self.idempotency_key, model)[:32]
+    def job_id(self, job: Job) -> str:
+        """The same for every repetition by the same API key. Of another model, or adapter, it is
+        another one, so that answers cannot be mixed up, whatever goes wrong."""
+        asked = (job.model, job.adapter) if job.adapter else (job.model,)
+        return _digest(job.key_id, self.idempotency_key, *asked)[:32]
 
     def name(self, key_id: str) -> str:
         """What `KnownRequests` knows this request by."""
@@ -122,15 +123,15 @@ class Admission:
     def check(self, job: Job, exchange: Exchange, names: Mapping[str, str]) -> Job:
         """The job, for the model that it names, if this key may ask that model for this. `names`
         gives the API's own names of the fields that limits are about. Raises `ApiError`."""
-        model = self._models.find(job.model, exchange.key)
-        if model is None:
+        named = self._models.find(job.model, exchange.key)
+        if named is None:
             raise ApiError("model_not_found", f"there is no model `{job.model}`")
-        exchange.model = model
+        model = exchange.model = named.model
         check_limits(job, self._limits, self._models.configured[model], names)
         status = self._models.status(model)
         if status.standby is not None and status.standby.problem and not status.is_served:
             raise cannot_load(job.model, status.standby.problem)
-        return replace(job, model=model)
+        return replace(job, model=model, adapter=named.adapter)
 
     def check_whole(self, job: Job, names: Mapping[str, str]) -> None:
         """Whether an answer may be kept until it is complete. Raises `ApiError`."""

@@ -35,8 +35,8 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
     job = process.admission.check(named, exchange, asked.own_names)
     resumption = _resumption(request, asked)
     if resumption is not None:
-        job = replace(job, id=resumption.job_id(job.key_id, job.model), kept=True)
-    shown = replace(job, model=process.models.served_name(job.model))
+        job = replace(job, id=resumption.job_id(job), kept=True)
+    shown = replace(job, model=process.models.served_name(job))
     made = make(asked, shown, exchange, resumption)
     if isinstance(made, WholeAnswer):
         process.admission.check_whole(job, asked.own_names)

@@ -15,9 +15,9 @@ from contract.bus.client import RedisClient
 from contract.bus.heartbeats import HOSTS, Heartbeats, read_beats
 from contract.bus.queue import JobQueue
 from contract.bus.standby import Standby, read_standby
-from contract.config import Config, ConfigError, ModelConfig, ids_by_name, load_config, names_of
+from contract.config import Config, ConfigError, ModelConfig, Named, load_config, meanings, names_of
 from contract.keys import KeyRecord
-from contract.messages import Heartbeat, HostBeat, State
+from contract.messages import Heartbeat, HostBeat, Job, State
 from gateway.link import Link
 from gateway.watched_file import WatchedFile
 
@@ -56,7 +56,7 @@ class Models:
 
     def __init__(self, db: RedisClient, config: Config, config_path: Path, link: Link) -> None:
         self.configured: Mapping[str, ModelConfig] = config.models
-        self._ids = ids_by_name(config.models)
+        self._named = dict(meanings(config.models))
         self._db = db
         self._file = WatchedFile(config_path)
         self._link = link
@@ -68,11 +68,19 @@ class Models:
         """As last seen."""
         return self._statuses.get(model, _STOPPED)
 
-    def find(self, name: str, key: KeyRecord | None) -> str | None:
-        """The id of the model that a key asks for by one of its names; None if there is none
-        for this key. A key that opens one name opens the model."""
-        model = self._ids.get(name)
-        return model if model is not None and self._is_open(model, key) else None
+    def find(self, name: str, key: KeyRecord | None) -> Named | None:
+        """The model, or the adapter of one, that a key asks for by name; None if there is none
+        for this key. A key that opens one name of a model opens the model, but no adapter."""
+        named = self._named.get(name)
+        if named is None or key is None:
+            return None
+        is_open = key.may_use(name) if named.adapter else self._is_open(named.model, key)
+        return named if is_open else None
+
+    def adapters_open_to(self, key: KeyRecord | None) -> list[Named]:
+        """The adapters that a key may use."""
+        named = self._named.values()
+        return [each for each in named if each.adapter and key and key.may_use(each.adapter)]
 
     def open_to(self, key: KeyRecord | None) -> dict[str, ModelConfig]:
         """The models that a key may use."""
@@ -80,10 +88,10 @@ class Models:
             model: config for model, config in self.configured.items() if self._is_open(model, key)
         }
 
-    def served_name(self, model: str) -> str:
-        """The name that answers carry."""
-        config = self.configured.get(model)
-        return (config.served_model_name if config else None) or model
+    def served_name(self, job: Job) -> str:
+        """The name that the answer to a job carries."""
+        config = self.configured.get(job.model)
+        return job.adapter or (config.served_model_name if config else None) or job.model
 
     def _is_open(self, model: str, key: KeyRecord | None) -> bool:
         names = names_of(model, self.configured[model])
@@ -139,7 +147,7 @@ class Models:
         if models != self.configured:
             log.info("models are now: %s", ", ".join(models) or "none")
             self.configured = models
-            self._ids = ids_by_name(models)
+            self._named = dict(meanings(models))
 
 
 def _state_of(workers: tuple[Heartbeat, ...]) -> State:

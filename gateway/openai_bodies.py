@@ -111,6 +111,7 @@ class OpenAIModel(BaseModel):
     created: int
     owned_by: str
     root: str = Field(description="The model's id, where `id` is another name of it.")
+    parent: str | None = Field(description="The model that it is an adapter of.")
     max_model_len: int | None
     state: str
 

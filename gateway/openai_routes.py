@@ -7,7 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 
-from contract.config import names_of
+from contract.config import Named, names_of
 from contract.messages import Job
 from gateway.admission import Resumption
 from gateway.answers import Answer, StreamAnswer, WholeAnswer
@@ -89,9 +89,16 @@ async def create_completion(request: Request) -> Response:
 @router.get("/models", summary="The models that this key may use", responses=OPENAI_ERRORS)
 async def list_openai_models(request: Request) -> OpenAIModels:
     process = process_of(request)
-    models = process.models.open_to(exchange_of(request.scope).key).items()
-    named = [(name, model) for model, config in models for name in names_of(model, config)]
-    return OpenAIModels(data=[_model(process, name, model) for name, model in named])
+    key = exchange_of(request.scope).key
+    models = [
+        _model(process, name, Named(model))
+        for model, config in process.models.open_to(key).items()
+        for name in names_of(model, config)
+    ]
+    adapters = [
+        _model(process, each.adapter or "", each) for each in process.models.adapters_open_to(key)
+    ]
+    return OpenAIModels(data=models + adapters)
 
 
 @router.get("/models/{model:model}", summary="One model", responses=OPENAI_ERRORS)
@@ -103,11 +110,12 @@ async def retrieve_openai_model(request: Request, model: str) -> OpenAIModel:
     return _model(process, model, found)
 
 
-def _model(process: GatewayProcess, name: str, model: str) -> OpenAIModel:
-    status = process.models.status(model)
+def _model(process: GatewayProcess, name: str, named: Named) -> OpenAIModel:
+    status = process.models.status(named.model)
     return OpenAIModel(
         id=name,
-        root=model,
+        root=named.adapter or named.model,
+        parent=named.model if named.adapter else None,
         created=process.started_unix_s,
         owned_by="ew",
         max_model_len=status.max_model_len,

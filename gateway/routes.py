@@ -6,12 +6,13 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from contract.config import names_of
+from contract.config import Named, names_of
 from contract.messages import Job
 from gateway.admission import Resumption
 from gateway.answers import Choice, StreamAnswer, WholeAnswer
 from gateway.headers import Exchange, exchange_of
 from gateway.inference import answer
+from gateway.models import Models
 from gateway.native import NativeStream, NativeWhole
 from gateway.openapi import (
     NATIVE_ERRORS,
@@ -80,24 +81,27 @@ async def infer(request: Request) -> Response:
     responses=NATIVE_ERRORS,
 )
 async def list_models(request: Request) -> ModelsBody:
-    process = process_of(request)
-    models = []
-    for model, config in process.models.open_to(exchange_of(request.scope).key).items():
-        status = process.models.status(model)
-        body = ModelBody(
-            id=model,
-            aliases=names_of(model, config)[1:],
-            state=status.state,
-            engine=config.engine,
-            max_model_len=status.max_model_len,
-            workers=len(status.workers),
-            running=sum(worker.running for worker in status.workers),
-            waiting=status.waiting,
-            on_demand=config.load == "on-demand",
-            stage=status.standby.stage if status.standby else None,
-        )
-        models.append(body)
-    return ModelsBody(models=models)
+    known, key = process_of(request).models, exchange_of(request.scope).key
+    models = [_model(known, Named(model)) for model in known.open_to(key)]
+    return ModelsBody(models=models + [_model(known, each) for each in known.adapters_open_to(key)])
+
+
+def _model(known: Models, named: Named) -> ModelBody:
+    """An adapter is served by the workers of its model."""
+    config, status = known.configured[named.model], known.status(named.model)
+    return ModelBody(
+        id=named.adapter or named.model,
+        aliases=[] if named.adapter else names_of(named.model, config)[1:],
+        parent=named.model if named.adapter else None,
+        state=status.state,
+        engine=config.engine,
+        max_model_len=status.max_model_len,
+        workers=len(status.workers),
+        running=sum(worker.running for worker in status.workers),
+        waiting=status.waiting,
+        on_demand=config.load == "on-demand",
+        stage=status.standby.stage if status.standby else None,
+    )
 
 
 def _stream(

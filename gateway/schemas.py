@@ -187,6 +187,7 @@ class ModelBody(BaseModel):
 
     id: str
     aliases: list[str] = Field(description="Other names that it can be asked for by.")
+    parent: str | None = Field(description="The model that it is an adapter of.")
     state: State
     engine: str
     max_model_len: int | None = Field(description="Prompt and answer together, in tokens.")

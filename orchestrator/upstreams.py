@@ -33,7 +33,10 @@ def look(models: Mapping[str, ModelConfig]) -> Iterator[Check]:
 
 
 def _files(model_id: str, model: ModelConfig) -> Iterator[Check]:
-    named = {} if model.engine in _WITHOUT_FILES else {"model_path": model.model_path}
+    # To an `openai` server, adapters are names.
+    if model.engine in _WITHOUT_FILES:
+        return
+    named = {"model_path": model.model_path}
     if model.adapter_path:
         named["adapter_path"] = model.adapter_path
     named |= {f"adapters.{name}": path for name, path in model.adapters.items()}

@@ -162,7 +162,11 @@ def test_what_models_name_and_is_not_there_is_named(ew: Installation) -> None:
     there = {"engine": "openai", "model_path": "x"}
     ew.write_config(
         {
-            "gone": {**there, "base_url": f"http://127.0.0.1:{port}"},
+            "gone": {
+                **there,
+                "base_url": f"http://127.0.0.1:{port}",
+                "adapters": {"tone": "its:tone"},
+            },
             "unset": {**there, "base_url": "http://127.0.0.1:1", "api_key_env": "NOBODYS_KEY"},
             "missing": {**there, "command": ["no-such-server", "--port", "{port}"]},
             "lost": {"engine": "cpu-vllm", "model_path": "models/lost", "adapters": {"a": "/no/a"}},
@@ -175,6 +179,7 @@ def test_what_models_name_and_is_not_there_is_named(ew: Installation) -> None:
     assert "`command`: there is no program `no-such-server`" in said
     assert "`adapters.a` does not exist: /no/a" in said
     assert "http://127.0.0.1:1 does not answer" not in said
+    assert "its:tone" not in said, "to a server, adapters are names"
 
 
 def test_a_server_that_answers_and_one_that_wants_another_key(ew: Installation) -> None:
