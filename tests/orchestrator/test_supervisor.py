@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import stat
@@ -311,7 +312,9 @@ def test_a_start_that_never_ends_is_ended(host: Host, model: str) -> None:
     outcome = host.start(host.worker(model, ready_after_s=1000, start_timeout_s=1.0))[1]
     assert outcome.state is State.FAILED
     assert outcome.problem is not None
-    assert "was not ready after 1 s (loading)" in outcome.problem.message
+    # On a busy machine a worker may not have said that it loads by then.
+    told = r"was not ready after 1 s \((starting|loading)\)"
+    assert re.search(told, outcome.problem.message)
     assert [entry.program for entry in host.processes()] == ["valkey-server"]
 
 
