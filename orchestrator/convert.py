@@ -20,6 +20,7 @@ from contract.paths import ROOT, logs_dir, project_dir
 from orchestrator.config_file import as_configured
 from orchestrator.environments import Environment, default_env_name, find_environment
 from orchestrator.errors import UserError
+from orchestrator.log_rotation import open_privately
 from orchestrator.plan import read_config
 from orchestrator.process import clean_environment
 from orchestrator.trt_plan import flags
@@ -69,6 +70,7 @@ def convert(environment: Environment, arguments: Mapping[str, Any]) -> int:
     the script has cleaned up when this returns."""
     output = Path(arguments["output"])
     log = logs_dir() / f"convert-{output.name}.log"
+    open_privately(log).close()
     command = [str(environment.python), str(_SCRIPT), *flags(arguments), "--log", str(log)]
     variables = clean_environment(os.environ)
     programs = environment.python.parent

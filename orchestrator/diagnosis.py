@@ -130,6 +130,8 @@ def read_tail(path: Path, start: int, lines: int = TAIL_LINES) -> list[str]:
     try:
         with path.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
+            # A log that was rotated since has become shorter: all of it is new.
+            start = start if start <= end else 0
             log.seek(max(start, end - _TAIL_BYTES))
             text = log.read().decode(errors="replace")
     except OSError:

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from contract.paths import run_dir
+from orchestrator.log_rotation import open_privately, rotate
 from orchestrator.process_table import (
     Entry,
     boot_id,
@@ -29,7 +30,6 @@ from orchestrator.process_table import (
 MARK_VARIABLE: Final = "EW_RUN_ID"
 #: The same for all children of one state directory.
 ROOT_VARIABLE: Final = "EW_RUN_ROOT"
-_LARGEST_LOG_BYTES: Final = 50 * 1024 * 1024
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
@@ -207,7 +207,7 @@ def detach(command: Command, log_path: Path) -> int:
 
     Raises `OSError`.
     """
-    with log_path.open("ab") as log:
+    with open_privately(log_path) as log:
         child = subprocess.Popen(
             command.argv,
             cwd=command.cwd,
@@ -269,11 +269,8 @@ def kill_descendants() -> list[int]:
 def open_log(path: Path) -> int:
     """Make room in a log before a start. Answers the size from which the new lines begin."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    size = path.stat().st_size if path.exists() else 0
-    if size <= _LARGEST_LOG_BYTES:
-        return size
-    path.replace(path.with_suffix(".log.1"))
-    return 0
+    rotate(path)
+    return path.stat().st_size if path.exists() else 0
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, TypeAlias, assert_never
 import msgspec
 
 from contract.messages import State
+from contract.paths import logs_dir
 from contract.ports import free_port
 from contract.tasks import cancel_and_wait
 from orchestrator.control import (
@@ -43,6 +44,7 @@ from orchestrator.listeners import (
     is_unloaded,
 )
 from orchestrator.loader import Loader
+from orchestrator.log_keeper import keep_small
 from orchestrator.memory.account import host_beat
 from orchestrator.memory.steward import Steward
 from orchestrator.observer import Observation, Observer, Subject, Survey
@@ -120,11 +122,12 @@ class Supervisor:
         )
         await server.open()
         observing = asyncio.create_task(self._observer.run())
+        rotating = asyncio.create_task(keep_small(logs_dir()))
         try:
             await self._handle_events()
         finally:
             server.close()
-            await cancel_and_wait([observing])
+            await cancel_and_wait([observing, rotating])
         self._leave_nothing()
 
     async def _handle_events(self) -> None:

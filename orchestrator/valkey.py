@@ -63,6 +63,9 @@ def server_command(max_memory_bytes: int = 0) -> list[str]:
         "enable-debug-command": "no",
         "enable-module-command": "no",
     }
+    if _packaged_server() is not None:
+        # As all logs have it; older servers do not know how.
+        settings["log-timestamp-format"] = "iso8601"
     options = [word for name, value in settings.items() for word in (f"--{name}", value)]
     return [str(find_server()), *options]
 

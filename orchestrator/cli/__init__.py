@@ -213,11 +213,12 @@ def _own_up(error: Exception, arguments: list[str]) -> int:
 
 def _keep_trace(arguments: list[str]) -> str:
     """Answers where the trace is."""
+    from orchestrator.log_rotation import open_privately
+
     path = logs_dir() / "ew.log"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as log:
-            log.write(f"./ew {' '.join(arguments[:1])}\n{traceback.format_exc()}\n")
+        with open_privately(path) as log:
+            log.write(f"./ew {' '.join(arguments[:1])}\n{traceback.format_exc()}\n".encode())
     except OSError as error:
         return f"its trace could not be kept: {error}"
     return f"see {path}"

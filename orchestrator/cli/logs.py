@@ -2,64 +2,114 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import sys
 import time
+from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from contract.paths import logs_dir, process_of_log
 from orchestrator.aliases import id_of
+from orchestrator.durations import seconds_of
 from orchestrator.errors import UserError
 from orchestrator.log_file import LogFile, logs_of
+from orchestrator.log_line import LogLine, merged
+from orchestrator.terminal import printable
 
 _LOOK_EVERY_S: Final = 0.2
+_LINES: Final = 50
 
 
 def logs(
     name: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            metavar="[MODEL]", help="A model, or gateway, valkey, supervisor; all if not given."
+            metavar="[MODEL]...", help="Models, or gateway, valkey, supervisor; all if not given."
         ),
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")
     ] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last.")] = 50,
+    lines: Annotated[
+        int | None,
+        typer.Option("--lines", "-n", min=0, help=f"How many of the last; {_LINES} if not given."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="All from then on: 10m ago, or 2026-01-31T12:00."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each line.")] = False,
 ) -> None:
-    """Show what the processes wrote."""
-    paths = logs_of(logs_dir(), name)
-    if name is not None and not paths:
-        name = id_of(name)
-        paths = logs_of(logs_dir(), name)
+    """Show what the processes wrote, by time."""
+    names = name or []
+    since_unix_s = None if since is None else _moment(since)
+    count = _LINES if lines is None and since is None else lines
+    paths = _paths(names)
     if not paths:
-        raise UserError(*_nothing(name))
-    files = [LogFile(path) for path in paths]
-    for file in files:
-        _write(file, file.last(lines), len(files) > 1)
+        raise UserError("there are no logs yet", "`./ew start` starts what is configured")
+    log_files = [LogFile(path) for path in paths]
+    known = merged([file.last(count, since_unix_s) for file in log_files])
+    write = _write_json if as_json else _write_text
+    write(known if count is None else known[max(0, len(known) - count) :], len(log_files) > 1)
     while follow:
         time.sleep(_LOOK_EVERY_S)
-        for file in _with_new(files, name):
-            _write(file, file.new_lines(), len(files) > 1)
+        _add_new(log_files, names)
+        write(merged([file.new_lines() for file in log_files]), len(log_files) > 1)
 
 
-def _with_new(files: list[LogFile], name: str | None) -> list[LogFile]:
-    """The files, and those that have appeared since."""
-    known = {file.path for file in files}
-    files.extend(LogFile(path) for path in logs_of(logs_dir(), name) if path not in known)
-    return files
+def _paths(names: list[str]) -> list[Path]:
+    """The logs of these. Raises `UserError` if one has none."""
+    if not names:
+        return logs_of(logs_dir(), None)
+    return sorted({path for name in names for path in _logs_of(name)})
 
 
-def _write(file: LogFile, lines: list[str], is_one_of_several: bool) -> None:
-    prefix = f"{process_of_log(file.path)} | " if is_one_of_several else ""
+def _logs_of(name: str) -> list[Path]:
+    found = logs_of(logs_dir(), name) or logs_of(logs_dir(), id_of(name))
+    if not found:
+        raise UserError(*_nothing(name))
+    return found
+
+
+def _nothing(name: str) -> tuple[str, str]:
+    present = [process_of_log(path) for path in logs_of(logs_dir(), None)]
+    if not present:
+        return "there are no logs yet", "`./ew start` starts what is configured"
+    near = difflib.get_close_matches(name, present, n=1)
+    meant = f"did you mean `{near[0]}`? " if near else ""
+    return f"no log of `{name}`", f"{meant}there are {', '.join(f'`{each}`' for each in present)}"
+
+
+def _moment(text: str) -> float:
+    """A time, in Unix seconds: an ISO 8601 one, or how long ago it was. Raises `UserError`."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return time.time() - seconds_of(text)
+    except UserError as error:
+        raise UserError(error.message, f"{error.hint}, or as 2026-01-31T12:00") from None
+
+
+def _add_new(log_files: list[LogFile], names: list[str]) -> None:
+    """Logs that have appeared since belong to it, too."""
+    known = {file.path for file in log_files}
+    log_files.extend(LogFile(path) for path in _paths(names) if path not in known)
+
+
+def _write_text(lines: list[LogLine], is_one_of_several: bool) -> None:
     for line in lines:
-        sys.stdout.write(f"{prefix}{line}\n")
+        prefix = f"{line.unit} | " if is_one_of_several else ""
+        sys.stdout.write(f"{prefix}{printable(line.text)}\n")
     sys.stdout.flush()
 
 
-def _nothing(name: str | None) -> tuple[str, str]:
-    present = ", ".join(f"`{process_of_log(path)}`" for path in logs_of(logs_dir(), None))
-    if not present:
-        return "there are no logs yet", "`./ew start` starts what is configured"
-    return f"no log of `{name}`", f"there are {present}"
+def _write_json(lines: list[LogLine], _: bool) -> None:
+    for line in lines:
+        sys.stdout.write(f"{json.dumps(line.as_json())}\n")
+    sys.stdout.flush()

@@ -17,6 +17,7 @@ from orchestrator.environments.progress import Say, clock
 from orchestrator.environments.proof import Proof, prove
 from orchestrator.environments.removal import clear, conda_marker, refuse_if_used
 from orchestrator.errors import UserError
+from orchestrator.log_rotation import open_privately
 from orchestrator.preflight import Check, preflight
 from orchestrator.terminal import say as say_plainly
 
@@ -86,8 +87,8 @@ class Builder:
         plan = self._plan
         refuse_if_used(plan.name)
         _require_fit(list(preflight_of(plan, self._uv)), self._say, force)
-        plan.log.parent.mkdir(parents=True, exist_ok=True)
-        plan.log.write_text("")
+        with open_privately(plan.log) as log:
+            log.truncate(0)
         clear(plan.path)
         if plan.conda:
             self._make_with_conda(plan.conda)

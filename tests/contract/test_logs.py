@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
+from contract.flood import BURST, WINDOW_S
 from contract.keys import make_key
 from contract.logs import configure_logging
 
@@ -79,3 +84,86 @@ def test_the_level_comes_from_its_variable(
 ) -> None:
     monkeypatch.setenv("EW_LOG_LEVEL", "error")
     assert logged(capsys, "quiet") == ""
+
+
+def test_a_time_has_its_zone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        line = logged(capsys, "hello")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+05:30 WARNING", line)
+
+
+def test_a_message_cannot_forge_a_line_nor_order_a_terminal_about(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    forged = "upstream said x\r\n2026-01-01T00:00:00.000+00:00 ERROR m-0 a: b\x1b[2J\x9b1m\x07"
+    line = logged(capsys, "%s", forged)
+    assert line.count("\n") == 1
+    assert r"x\r\n2026" in line
+    assert r"\x1b[2J\x9b1m\x07" in line
+
+
+def test_the_lines_of_a_traceback_are_indented(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("m-0")
+    try:
+        raise ValueError("one\n2026-01-01T00:00:00.000+00:00 ERROR m-0 a: b\x1b[2J")
+    except ValueError:
+        logging.getLogger("some.module").exception("failed")
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.endswith("failed")
+    assert all(line.startswith("    ") for line in rest)
+    assert r"\x1b" in rest[-1]
+
+
+def flood(lines: int, level: int = logging.WARNING) -> None:
+    for number in range(lines):
+        logging.getLogger("some.module").log(level, "job %d is lost", number)
+
+
+def test_a_flood_from_one_place_is_a_count(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endings = []
+    now = time.monotonic()
+
+    def timer(after_s: float, end: Callable[..., None], arguments: list[object]) -> threading.Timer:
+        endings.append(partial(end, *arguments))
+        return threading.Timer(0, lambda: None)
+
+    monkeypatch.setattr("contract.flood.monotonic", lambda: now)
+    monkeypatch.setattr("contract.flood.Timer", timer)
+    configure_logging("m-0")
+    flood(BURST + 500)
+    logging.getLogger("some.module").warning("another place is heard")
+    written = capsys.readouterr().err.splitlines()
+    assert len(written) == BURST + 1
+    assert written[-1].endswith("another place is heard")
+    now += WINDOW_S
+    endings.pop()()
+    told = capsys.readouterr().err
+    assert told.endswith(f"500 more lines like this: job {BURST + 499} is lost\n")
+    flood(1)
+    assert capsys.readouterr().err.endswith("job 0 is lost\n")
+    assert not endings
+
+
+def test_a_process_that_ends_tells_what_it_has_not_said(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("m-0")
+    flood(BURST + 7)
+    logging.getLogger().handlers[0].close()
+    assert "7 more lines like this" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_who_asks_for_everything_gets_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EW_LOG_LEVEL", "debug")
+    configure_logging("m-0")
+    flood(BURST + 7, logging.DEBUG)
+    assert len(capsys.readouterr().err.splitlines()) == BURST + 7

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from datetime import datetime
 
 import httpx
 import pexpect
@@ -238,6 +239,17 @@ def test_logs_are_shown_and_followed(host: Host, terminal: Terminal) -> None:
     everything = terminal.run("logs").out
     assert "supervisor | " in everything
     assert "gateway | " in everything
+    objects = [
+        json.loads(line)
+        for line in terminal.run("logs", "--json", "-n", "999").out.split("\n")[:-1]
+    ]
+    assert {"supervisor", "gateway", "valkey", "demo-0"} <= {each["unit"] for each in objects}
+    times = [datetime.fromisoformat(each["time"]) for each in objects if each["time"]]
+    assert times == sorted(times)
+    assert all(time.tzinfo for time in times)
+    both = terminal.run("logs", "demo", "gateway", "--since", "1h").out
+    assert {line.split(" | ")[0] for line in both.splitlines()} == {"demo-0", "gateway"}
+    assert terminal.run("logs", "--since", "1s", "-n", "0").out == ""
     follow = terminal.spawn("logs", "supervisor", "-f")
     follow.expect("demo-0 starts as")
     host.stop("demo")

@@ -52,6 +52,7 @@ MISTAKES = [
     mistake("start --port http", "`--port`: `http` is not a whole number", "./ew start --help"),
     mistake("start --port 65536", "`65536` is not a whole number from 0 to 65535", "help"),
     mistake("stop --now=yes", "option `--now` does not take a value", "./ew stop --help"),
+    mistake("logs --since yesterday", "`yesterday` is not a time", "2026-01-31T12:00"),
     mistake("logs demo -n all", "`--lines`: `all` is not a whole number", "./ew logs --help"),
     mistake("chat demo --temperature hot", "`--temperature`: `hot` is not a number", "help"),
     mistake("chat demo --max-tokens 0", "`--max-tokens`: `0` is not a whole number from 1", "help"),

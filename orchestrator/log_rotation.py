@@ -1,0 +1,50 @@
+"""Logs stay small and private while their processes write on.
+
+A process has its log open for appending, and outlives the supervisor that opened it; so nobody
+can be told to write elsewhere. A log that has grown large is copied aside and then cut to
+nothing: the next line is appended to the empty file. A line written between the two is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import BinaryIO, Final
+
+#: What a log may hold, and as much again beside it.
+LARGEST_BYTES: Final = 50 * 1024 * 1024
+
+
+def aside(path: Path) -> Path:
+    """Where the older part of a log is."""
+    return path.with_name(f"{path.name}.1")
+
+
+def open_privately(path: Path) -> BinaryIO:
+    """Open a log for appending, readable by its owner alone. Raises `OSError`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    with contextlib.suppress(PermissionError):
+        # It may have been made by an ew that was less careful.
+        os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "ab")
+
+
+def rotate(path: Path, *, beyond_bytes: int = LARGEST_BYTES) -> bool:
+    """Put a log aside if it has grown beyond that, whoever writes to it. Raises `OSError`."""
+    if not path.exists() or path.stat().st_size <= beyond_bytes:
+        return False
+    older = aside(path)
+    # Its room may be needed for the copy.
+    older.unlink(missing_ok=True)
+    with path.open("r+b") as grown, open_privately(older) as copy:
+        shutil.copyfileobj(grown, copy, 1024 * 1024)
+        copy.flush()
+        # What was written meanwhile is little, and quickly copied.
+        shutil.copyfileobj(grown, copy)
+        copy.flush()
+        grown.truncate(0)
+    return True
