@@ -88,8 +88,9 @@ def _stops(value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    """Chat content may come in parts, of which only text is understood."""
-    return "".join(map(_text_of, value)) if isinstance(value, list) else value
+    """Chat content may come in parts, of which only text is understood. Each begins a line, as
+    vLLM has it."""
+    return "\n".join(map(_text_of, value)) if isinstance(value, list) else value
 
 
 def _text_of(part: Any) -> str:

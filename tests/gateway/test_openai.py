@@ -22,7 +22,7 @@ from tests.gateway.sse_client import collect
 
 MESSAGES: list[Any] = [
     {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": [{"type": "text", "text": "Who "}, {"type": "text", "text": "?"}]},
+    {"role": "user", "content": [{"type": "text", "text": "Who"}, {"type": "text", "text": "?"}]},
 ]
 LOGPROBS = (TokenLogprob("hé", -0.5, (("hé", -0.5), ("ho", -1.5))),)
 
@@ -57,7 +57,7 @@ async def test_chat_completion(
     assert job.messages is not None
     assert [(turn.role, turn.content) for turn in job.messages] == [
         ("system", "Be brief."),
-        ("user", "Who ?"),
+        ("user", "Who\n?"),
     ]
     assert (job.sampling.max_tokens, job.sampling.temperature) == (9, 0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from contract.messages import ChatMessage, ErrorCode, Job
@@ -12,13 +12,25 @@ from workers.engine import JobRejected
 
 #: Longer prompts are tokenised in a thread, so that they do not hold up the tokens of others.
 _LONG_PROMPT_CHARS: Final = 4_000
+_IN_CODE: Final = "in code"
+
+
+Turns = list[dict[str, str]]
 
 
 class Prompts:
-    """Tokenises jobs; the tokenizer is a Hugging Face one."""
+    """Tokenises jobs; the tokenizer is a Hugging Face one, or speaks as one does. `write_chat` is
+    the engine's own way to write a chat, for models that have no template."""
 
-    def __init__(self, tokenizer: Any, max_input_len: int, max_model_len: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_input_len: int,
+        max_model_len: int,
+        write_chat: Callable[[Turns], list[int]] | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
+        self._write_chat = write_chat or self._apply_template
         self._max_tokens = min(max_input_len, max_model_len - 1)
 
     async def token_ids(self, job: Job) -> list[int]:
@@ -47,19 +59,45 @@ class Prompts:
         return self._render(job.messages)
 
     def _render(self, messages: Sequence[ChatMessage]) -> list[int]:
-        if not getattr(self._tokenizer, "chat_template", None):
-            message = "this model has no chat template; send a plain prompt"
-            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
         turns = [{"role": m.role, "content": m.content} for m in messages]
         try:
-            ids: list[int] = self._tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, tokenize=True, return_dict=False
-            )
+            return self._write_chat(turns)
+        except JobRejected:
+            raise
         # Templates are programs of the model's authors: they raise what they like.
         except Exception as error:
             message = f"the model's chat template refused the messages: {error}"
             raise JobRejected(ErrorCode.INVALID_REQUEST, message) from error
+
+    def _apply_template(self, turns: Turns) -> list[int]:
+        # A tokenizer without such a thing (mistral_common's) writes chats in code.
+        template = getattr(self._tokenizer, "chat_template", _IN_CODE)
+        if not template:
+            message = "this model has no chat template; send a plain prompt"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+        if not _names_developers(template):
+            turns = _with_system_for_developer(turns)
+        ids: list[int] = self._tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
         return ids
+
+
+def _names_developers(template: Any) -> bool:
+    """Whether a template, or one of several by name, knows the role."""
+    texts = template.values() if isinstance(template, dict) else [template]
+    return any("'developer'" in str(text) or '"developer"' in str(text) for text in texts)
+
+
+def _with_system_for_developer(turns: Turns) -> Turns:
+    """The words of developers as those of the system, which templates may want only at the
+    beginning: all of them come first, together. As vLLM does it (0.32)."""
+    if all(turn["role"] != "developer" for turn in turns):
+        return turns
+    first = ("system", "developer")
+    said = [turn["content"] for turn in turns if turn["role"] in first and turn["content"]]
+    system = {"role": "system", "content": "\n\n".join(said)}
+    return [system, *(turn for turn in turns if turn["role"] not in first)]
 
 
 def choices_of(value: str) -> list[str]:

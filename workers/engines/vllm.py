@@ -25,7 +25,7 @@ from contract.messages import ErrorCode, Guided, Job, Sampling
 from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
 from workers.engines.prefix_cache import cache_salt
-from workers.engines.prompts import Prompts, choices_of
+from workers.engines.prompts import Prompts, Turns, choices_of
 from workers.engines.vllm_answer import Answer
 from workers.outbox import EngineLoad, Outbox
 
@@ -73,7 +73,8 @@ class VllmEngine:
         self._defaults: dict[str, Any] = config.model_config.get_diff_sampling_param()
         tokenizer = await _tokenizer(engine)
         limit = self._spec.model.max_input_len or self._max_model_len
-        self._prompts = Prompts(tokenizer, limit, self._max_model_len)
+        write_chat = chat_writer(getattr(engine, "renderer", None))
+        self._prompts = Prompts(tokenizer, limit, self._max_model_len, write_chat)
         self._watching = asyncio.create_task(self._watch())
         slots = config.scheduler_config.max_num_seqs
         return EngineReport(vllm.__version__, slots, self._max_model_len)
@@ -293,6 +294,22 @@ async def _tokenizer(engine: AsyncLLM) -> Any:
     """vLLM's own Hugging Face tokenizer; releases differ in whether it must be awaited."""
     found: Any = engine.get_tokenizer()
     return await found if asyncio.iscoroutine(found) else found
+
+
+def chat_writer(renderer: Any) -> Callable[[Turns], list[int]] | None:
+    """vLLM's own way to write a chat, where it is not by a Hugging Face template (Mistral's
+    tokenizers, DeepSeek V3.2, ...). Older releases have no renderers."""
+    if renderer is None or type(renderer).__name__ == "HfRenderer":
+        return None
+    from vllm.renderers import ChatParams
+
+    params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
+
+    def write(turns: Turns) -> list[int]:
+        _, prompts = renderer.render_chat([turns], params)
+        return list(prompts[0]["prompt_token_ids"])
+
+    return write
 
 
 def _adapters(model: ModelConfig) -> dict[str, LoRARequest]:

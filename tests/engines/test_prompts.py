@@ -1,0 +1,124 @@
+"""How a chat becomes a prompt."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.messages import ChatMessage, Job, Sampling
+from contract.paths import ROOT
+from tests.engines.contract.engines import MODEL_DIR, vllm_python
+from workers.engine import JobRejected
+from workers.engines.prompts import Prompts
+
+
+class Tokenizer:
+    """Each turn becomes its role and its words; a token is a character."""
+
+    def __init__(self, chat_template: Any) -> None:
+        self.chat_template = chat_template
+
+    def apply_chat_template(self, turns: list[dict[str, str]], **_: Any) -> list[int]:
+        if turns[-1]["role"] != "user":
+            raise ValueError("the last turn is the user's")
+        return list("".join(f"[{turn['role']}]{turn['content']}" for turn in turns).encode())
+
+
+async def prompt_of(tokenizer: Any, *turns: tuple[str, str]) -> str:
+    messages = tuple(ChatMessage(role, content) for role, content in turns)  # type: ignore[arg-type]
+    job = Job("j", "m", Sampling(), messages=messages)
+    return bytes(await Prompts(tokenizer, 1_000, 1_000).token_ids(job)).decode()
+
+
+@pytest.mark.parametrize("template", ["{{ messages }}", {"default": "x", "tools": "y"}])
+async def test_a_developer_is_the_system_where_the_template_knows_none(template: Any) -> None:
+    tokenizer = Tokenizer(template)
+    assert await prompt_of(tokenizer, ("developer", "be"), ("user", "hi")) == "[system]be[user]hi"
+    several = (("system", "a"), ("user", "b"), ("developer", "c"), ("developer", ""), ("user", "d"))
+    assert await prompt_of(tokenizer, *several) == "[system]a\n\nc[user]b[user]d"
+    only_system = (("user", "a"), ("system", "b"), ("user", "c"))
+    assert await prompt_of(tokenizer, *only_system) == "[user]a[system]b[user]c"
+
+
+@pytest.mark.parametrize("template", ["role == 'developer'", {"default": 'x "developer"'}])
+async def test_a_template_that_knows_developers_gets_them(template: Any) -> None:
+    prompt = await prompt_of(Tokenizer(template), ("developer", "be"), ("user", "hi"))
+    assert prompt == "[developer]be[user]hi"
+
+
+async def test_what_the_template_or_the_model_does_not_take_is_an_invalid_request() -> None:
+    with pytest.raises(JobRejected, match="refused the messages: the last turn is the user's"):
+        await prompt_of(Tokenizer("x"), ("assistant", "hi"))
+    with pytest.raises(JobRejected, match="has no chat template; send a plain prompt"):
+        await prompt_of(Tokenizer(None), ("user", "hi"))
+
+
+async def test_a_tokenizer_that_writes_chats_in_code_needs_no_template() -> None:
+    tokenizer = Tokenizer("")
+    del tokenizer.chat_template
+    assert await prompt_of(tokenizer, ("user", "hi")) == "[user]hi"
+
+
+SCRIPT = """
+import asyncio, json, sys
+from vllm.config import ModelConfig, VllmConfig
+from vllm.renderers import renderer_from_config
+from contract.messages import ChatMessage, Job, Sampling
+from workers.engines.prompts import Prompts
+from workers.engines.vllm import chat_writer
+messages = (ChatMessage("developer", "be"), ChatMessage("user", "hi"))
+job = Job("j", "m", Sampling(), messages=messages)
+said = {}
+for mode, path in json.load(sys.stdin).items():
+    model = ModelConfig(model=path, tokenizer=path, tokenizer_mode=mode)
+    renderer = renderer_from_config(VllmConfig(model_config=model))
+    prompts = Prompts(renderer.tokenizer, 256, 256, chat_writer(renderer))
+    said[mode] = renderer.tokenizer.decode(asyncio.run(prompts.token_ids(job)))
+print(json.dumps(said))
+"""
+
+
+def write_mistral_model(path: Path) -> Path:
+    """The demo model with a tokenizer of mistral_common's: a token is a byte."""
+    path.mkdir()
+    (path / "config.json").write_bytes((MODEL_DIR / "config.json").read_bytes())
+    config = {
+        "pattern": r"[^\n]+|\n",
+        "num_vocab_tokens": 256,
+        "default_vocab_size": 1256,
+        "default_num_special_tokens": 1000,
+        "version": "v3",
+    }
+    vocab = [
+        {"rank": byte, "token_bytes": base64.b64encode(bytes([byte])).decode(), "token_str": None}
+        for byte in range(256)
+    ]
+    (path / "tekken.json").write_text(json.dumps({"config": config, "vocab": vocab}))
+    return path
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(300)
+def test_models_without_a_template_chat_as_vllm_writes_their_chats(tmp_path: Path) -> None:
+    models = {
+        "hf": str(MODEL_DIR),
+        "mistral": str(write_mistral_model(tmp_path / "mistral")),
+        "deepseek_v32": str(MODEL_DIR),
+    }
+    done = subprocess.run(
+        [vllm_python(), "-c", SCRIPT],
+        input=json.dumps(models),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["hf"].startswith("<|im_start|>system\nbe<|im_end|>\n<|im_start|>user\nhi")
+    assert said["mistral"] == "<s>[INST]be\n\nhi[/INST]"
+    assert said["deepseek_v32"].endswith("<｜User｜>hi<｜Assistant｜></think>")  # noqa: RUF001
