@@ -31,7 +31,7 @@ COMMANDS: Final = {
     "start": "Start models, and what they need.",
     "stop": "Stop everything, or one model.",
     "status": "Show what runs.",
-    "logs": "Show what the processes wrote.",
+    "logs": "Show what the processes wrote, by time.",
     "models": "List models; pull, show and remove what is downloaded of them.",
     "chat": "Talk with a model.",
     "keys": "Add, list, revoke and rotate API keys.",
