@@ -65,7 +65,7 @@ class Gateway:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, cwd=ROOT, env=environment, stderr=log)
         try:
-            self.wait_until(lambda: self.answers("/health/live"), 30)
+            self.wait_until(lambda: self.answers("/health/live"), 90)
         except BaseException:
             self.kill()
             raise
