@@ -1,4 +1,8 @@
-"""JSON with line numbers: where in the text a key stands, and whether it stands there twice."""
+"""JSON with line numbers: where in the text a key stands, and whether it stands there twice.
+
+People write comments and commas too many: `plain_json` blanks them, so that every line and
+column stays where it was.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+
+_COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_LAST_COMMA = re.compile(r'("(?:[^"\\\n]|\\.)*")|(?<![\[{,:\s])(\s*),(?=\s*[}\]])')
 
 
 class DuplicateKey(ValueError):
@@ -19,11 +26,35 @@ class DuplicateKey(ValueError):
         self.line = line
 
 
+def without_comments(text: str) -> str:
+    """The text with spaces in the place of a byte order mark, and of `//` and `/* */` comments."""
+    if text.startswith("\ufeff"):
+        text = " " + text[1:]
+    return _COMMENT.sub(lambda found: found[1] or re.sub(r"[^\n]", " ", found[0]), text)
+
+
+def plain_json(text: str) -> str:
+    """The text with spaces also in the place of a comma after the last of a list or object."""
+    return _LAST_COMMA.sub(lambda found: found[1] or found[2] + " ", without_comments(text))
+
+
+def object_span(text: str, key: str | None) -> tuple[int, int] | None:
+    """Where the object begins and ends that plain JSON text has at a key of its outermost object
+    (None: that one itself). None if there is no such key."""
+    start = text.index("{")
+    if key is not None:
+        found = next((end for path, _, end in _keys(text) if path == (key,)), None)
+        if found is None:
+            return None
+        start = text.index("{", found)
+    return start, json.JSONDecoder().raw_decode(text, start)[1]
+
+
 def load_json(text: str) -> Any:
     """Parse JSON. Raises `json.JSONDecodeError`, and `DuplicateKey`."""
     data = json.loads(text)
     seen: set[tuple[str, ...]] = set()
-    for path, line in _keys(text):
+    for path, line, _ in _keys(text):
         if path in seen:
             raise DuplicateKey(".".join(path), line)
         seen.add(path)
@@ -32,7 +63,7 @@ def load_json(text: str) -> Any:
 
 def line_of(text: str, path: Sequence[str]) -> int:
     """The line (from 1) of the key at `path`, or of the nearest section around it."""
-    lines = dict(_keys(text))
+    lines = {path: line for path, line, _ in _keys(text)}
     for end in range(len(path), 0, -1):
         line = lines.get(tuple(path[:end]))
         if line is not None:
@@ -40,8 +71,9 @@ def line_of(text: str, path: Sequence[str]) -> int:
     return 1
 
 
-def _keys(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
-    """The path and line of every key (and list index) in valid JSON text, in order."""
+def _keys(text: str) -> Iterator[tuple[tuple[str, ...], int, int]]:
+    """The path and line of every key (and list index) in valid JSON text, in order; and where
+    in the text the key ends."""
     stack: list[str | int] = []
     tokens = list(_TOKEN.finditer(text))
     for i, token in enumerate(tokens):
@@ -57,4 +89,4 @@ def _keys(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
         elif word[0] == '"' and i + 1 < len(tokens) and tokens[i + 1].group() == ":":
             stack[-1] = json.loads(word)
             line = text.count("\n", 0, token.start()) + 1
-            yield tuple(str(part) for part in stack), line
+            yield tuple(str(part) for part in stack), line, token.end()

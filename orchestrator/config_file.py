@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.config import Config, ids_by_name, is_repo_id
+from contract.json_lines import object_span, plain_json, without_comments
 from contract.paths import project_dir
 from orchestrator.errors import UserError
 
@@ -63,9 +64,56 @@ def _free_id(location: str, taken: Collection[str]) -> str:
 
 
 def _write(path: Path, model_id: str, entry: dict[str, Any]) -> None:
-    data = json.loads(path.read_text())
-    data.setdefault("models", {})[model_id] = entry
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.write_text(json.dumps(data, indent=2) + "\n")
-    shutil.copymode(path, scratch)
-    scratch.replace(path)
+    """Add a model in the text itself: comments, layout, mode, and a link to the file stay."""
+    text = path.read_bytes().decode()
+    file = path.resolve()
+    scratch = file.with_name(f".{file.name}.new")
+    scratch.write_bytes(with_model(text, model_id, entry).encode())
+    shutil.copymode(file, scratch)
+    scratch.replace(file)
+
+
+def with_model(text: str, model_id: str, entry: dict[str, Any]) -> str:
+    """The text of a configuration with one more model, and nothing else changed."""
+    span = object_span(plain_json(text), "models")
+    if span is not None:
+        return _with_member(text, span, model_id, entry)
+    outermost = object_span(plain_json(text), None)
+    assert outermost is not None  # noqa: S101 - it was loaded
+    return _with_member(text, outermost, "models", {model_id: entry})
+
+
+def _with_member(text: str, span: tuple[int, int], key: str, value: Any) -> str:
+    """The text with one more member at the end of the object that is there."""
+    start, end = span[0] + 1, span[1] - 1
+    code = plain_json(text)[start:end].rstrip()
+    comma_at = start + len(code)
+    place = start + len(text[start:end].rstrip())
+    has_comma = "," in without_comments(text)[comma_at:end]
+    comma = "," if code.strip() and not has_comma else ""
+    before = text[:comma_at] + comma + text[comma_at:place]
+    member = f"{json.dumps(key)}: "
+    newline = "\r\n" if "\r\n" in text else "\n"
+    if "\n" not in text:
+        gap = " " if code.strip() else ""
+        return f"{before}{gap}{member}{json.dumps(value)}{text[place:]}"
+    outer = _indent(text, start - 1)
+    unit = _unit(text)
+    lines = (member + json.dumps(value, indent=unit)).splitlines()
+    new = "".join(f"{newline}{outer}{unit}{line}" for line in lines) + ("," if has_comma else "")
+    rest = text[place:]
+    if not re.match(r"\s*\n", rest):
+        rest = f"{newline}{outer}{rest.lstrip()}"
+    return before + new + rest
+
+
+def _indent(text: str, place: int) -> str:
+    """The white space that the line around a place begins with."""
+    line = text[text.rfind("\n", 0, place) + 1 :]
+    return line[: len(line) - len(line.lstrip(" \t"))]
+
+
+def _unit(text: str) -> str:
+    """What the file indents one level by."""
+    found = re.search(r"^([ \t]+)\S", without_comments(text), re.MULTILINE)
+    return found[1] if found else "  "

@@ -16,6 +16,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from contract.config import ConfigError, ModelId, is_repo_id, load_config
+from contract.json_lines import load_json, plain_json
 from contract.paths import ROOT, logs_dir, project_dir
 from orchestrator.config_file import as_configured
 from orchestrator.environments import Environment, default_env_name, find_environment
@@ -115,7 +116,7 @@ def add_to_config(
 ) -> None:
     """Write the model's entry; other settings of one that is there stay. Raises `UserError` if
     the configuration would not be valid."""
-    data = json.loads(config_path.read_text())
+    data = load_json(plain_json(config_path.read_text()))
     entry = data.setdefault("models", {}).setdefault(model_id, {})
     entry |= {"engine": ENGINE, "model_path": as_configured(Path(arguments["output"]))}
     entry |= {key: arguments[key] for key in _SERVED}

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from contract.config import Config, ConfigError, load_config
+from contract.config.variables import unknown_variables
 from contract.paths import config_path
 from orchestrator.cli import plain_app
 from orchestrator.errors import UserError
@@ -30,6 +31,8 @@ def check(
         config = load_config(file)
     except ConfigError as error:
         raise UserError(str(error), "`./ew config schema` lists every key") from None
+    for line in unknown_variables():
+        say(f"mind: {line}")
     models = ", ".join(f"`{model_id}`" for model_id in config.models) or "none"
     say(f"{file} is good; models: {models}")
 

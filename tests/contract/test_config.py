@@ -19,6 +19,7 @@ from contract.config import (
     load_config,
     names_of,
 )
+from contract.config.variables import unknown_variables
 
 MODEL = {"model_path": "some/model", "engine": "mock"}
 
@@ -59,23 +60,41 @@ def complaint(path: Path, data: Any) -> str:
             {"models": {"m": {**MODEL, "max_batchsize": 4}}},
             "FILE:6: unknown key `models.m.max_batchsize`; did you mean `max_batch_size`?",
         ),
-        ({"limits": {"max_waiting": 0}}, "FILE:3: `limits.max_waiting`: input should be greater"),
-        ({"gateway": {"port": "http"}}, "FILE:3: `gateway.port`: input should be a valid integer"),
-        ({"gateway": {"port": 65536}}, "FILE:3: `gateway.port`: input should be less than or eq"),
-        ({"gateway": []}, "FILE:2: `gateway`: input should be a valid dictionary"),
-        ({"models": {"m": {"engine": "mock"}}}, "FILE:3: `models.m.model_path`: field required"),
-        ({"models": {"m": {**MODEL, "engine": "vlm"}}}, "FILE:5: `models.m.engine`: input should"),
-        ({"models": {"a b": MODEL}}, "FILE:3: `models.a b`: string should match pattern"),
-        ({"models": {"a/": MODEL}}, "FILE:3: `models.a/`: string should match pattern"),
-        ({"models": {"a/../b": MODEL}}, "FILE:3: `models.a/../b`: string should match pattern"),
-        ({"models": {"a" * 97: MODEL}}, f"FILE:3: `models.{'a' * 97}`: string should have at most"),
+        (
+            {"limits": {"max_waiting": 0}},
+            "FILE:3: `limits.max_waiting` is 0; it must be a whole number, at least 1",
+        ),
+        (
+            {"gateway": {"port": "80a"}},
+            'FILE:3: `gateway.port` is "80a"; it must be a whole number from 0 to 65535',
+        ),
+        (
+            {"gateway": {"port": 65536}},
+            "FILE:3: `gateway.port` is 65536; it must be a whole number from",
+        ),
+        ({"gateway": []}, "FILE:2: `gateway` is []; it must be an object, as in {...}"),
+        (
+            {"models": {"m": {"engine": "mock"}}},
+            "FILE:3: `models.m.model_path` is missing; it must be a text",
+        ),
+        (
+            {"models": {"m": {**MODEL, "engine": "vlm"}}},
+            'FILE:5: `models.m.engine` is "vlm"; it must be one of `vllm`, ',
+        ),
+        (
+            {"models": {"a b": MODEL}},
+            "FILE:3: `models.a b` is no name for a model: at most 96 letters",
+        ),
+        ({"models": {"a/": MODEL}}, "FILE:3: `models.a/` is no name for a model"),
+        ({"models": {"a/../b": MODEL}}, "FILE:3: `models.a/../b` is no name for a model"),
+        ({"models": {"a" * 97: MODEL}}, f"FILE:3: `models.{'a' * 97}` is no name for a model"),
         (
             {"models": {"a": {**MODEL, "aliases": ["b"]}, "b": MODEL}},
             "FILE:2: `models`: `b` is a name of both `a` and `b`; a name has one model",
         ),
         (
             {"models": {"a": {**MODEL, "served_model_name": "c"}, "b": {**MODEL, "aliases": "c"}}},
-            "FILE:11: `models.b.aliases`: input should be a valid tuple",
+            'FILE:11: `models.b.aliases` is "c"; it must be a list, each item a name for a model',
         ),
         (
             {
@@ -88,7 +107,15 @@ def complaint(path: Path, data: Any) -> str:
         ),
         (
             {"models": {"m": {**MODEL, "sampling": {"temperature": 3}}}},
-            "FILE:7: `models.m.sampling.temperature`: input should be less than or equal to 2",
+            "FILE:7: `models.m.sampling.temperature` is 3; it must be a number from 0 to 2",
+        ),
+        (
+            {"models": {"m": {**MODEL, "sampling": {"temprature": 3}}}},
+            "FILE:7: unknown key `models.m.sampling.temprature`; did you mean `temperature`?",
+        ),
+        (
+            {"hub": {"endpoint": "ftp://x"}},
+            'FILE:3: `hub.endpoint` is "ftp://x"; it must be an address like https://host',
         ),
         (
             {"models": {"m": {**MODEL, "max_output_len": 9, "sampling": {"max_tokens": 10}}}},
@@ -96,10 +123,16 @@ def complaint(path: Path, data: Any) -> str:
         ),
         (
             {"models": {"m": {**MODEL, "command": ["a", 1]}}},
-            "FILE:6: `models.m.command.1`: input should be a valid string",
+            "FILE:6: `models.m.command.1` is 1; it must be a text",
         ),
-        ('{"gateway": {"drain_timeout_s": Infinity}}', "FILE:1: `gateway.drain_timeout_s`: input"),
-        ('{"limits": {"token_gap_timeout_s": NaN}}', "FILE:1: `limits.token_gap_timeout_s`: inp"),
+        (
+            '{"gateway": {"drain_timeout_s": Infinity}}',
+            "FILE:1: `gateway.drain_timeout_s` is Infinity; it must be a number",
+        ),
+        (
+            '{"limits": {"token_gap_timeout_s": NaN}}',
+            "FILE:1: `limits.token_gap_timeout_s` is NaN; it must be a number above 0",
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_file_and_line(path: Path, data: Any, said: str) -> None:
@@ -131,9 +164,10 @@ def test_all_mistakes_are_told_at_once(path: Path) -> None:
         ('{\n "gateway": {},\n "gateway": {}\n}', "FILE:3: `gateway` is given twice"),
         ('{"gateway": {"port": 1,\n"port": 2}}', "FILE:2: `gateway.port` is given twice"),
         ('{"models": {\n"m": 1,\n\n"m": 2}}', "FILE:4: `models.m` is given twice"),
-        ('{\n "gateway": {},\n "redis"\n}', "FILE:4: not valid JSON: "),
-        ("", "FILE:1: not valid JSON: Expecting value"),
-        ("// hello\n{}", "FILE:1: not valid JSON: "),
+        ('{\n "gateway": {},,\n}', "FILE:2: not valid JSON: "),
+        ("{\n /* never ends", "FILE:2: not valid JSON: "),
+        ("", "FILE:1: not valid JSON: expecting value"),
+        ("// hello\n[", "FILE:2: not valid JSON: "),
         ("[]", "FILE:1: expected an object"),
         ('"models"', "FILE:1: expected an object"),
     ],
@@ -184,17 +218,17 @@ def test_variables_win_over_the_file_key_by_key(
     ("name", "value", "said"),
     [
         ("EW_GATEWAY__PROT", "1", "unknown key `gateway.prot`; did you mean `port`?"),
-        ("EW_GATEWAY__PORT", "http", "`gateway.port`: input should be a valid integer"),
-        ("EW_GATEWAY__PORT__X", "1", "`gateway.port`: input should be a valid integer"),
-        ("EW_GATEWAY", '{"port": -1}', "`gateway.port`: input should be greater"),
-        ("EW_GATEWAY", "port=1", "not valid JSON: Expecting value"),
+        ("EW_GATEWAY__PORT", "http", '`gateway.port` is "http"; it must be a whole'),
+        ("EW_GATEWAY__PORT__X", "1", '`gateway.port` is {"x": "1"}; it must be a whole'),
+        ("EW_GATEWAY", '{"port": -1}', "`gateway.port` is -1; it must be"),
+        ("EW_GATEWAY", "port=1", "not valid JSON: expecting value"),
         ("EW_GATWAY__PORT", "1", "unknown section `gatway`; did you mean `gateway`?"),
-        ("EW_MODELS", "[1]", "`models`: input should be a valid dictionary"),
-        ("EW_MODELS", '{"m": {}}', "`models.m.model_path`: field required"),
-        ("EW_MODELS__M__COMMAND", "[", "not valid JSON: Expecting value"),
-        ("EW_MODELS__M__ENGINE", "mock", "`models.m.model_path`: field required"),
-        ("EW_LIMITS__MAX_CHOICES", "0", "`limits.max_choices`: input should be greater"),
-        ("EW_GATEWAY__DRAIN_TIMEOUT_S", "inf", "`gateway.drain_timeout_s`: input should be a fin"),
+        ("EW_MODELS", "[1]", "`models` is [1]; it must be an object"),
+        ("EW_MODELS", '{"m": {}}', "`models.m.model_path` is missing"),
+        ("EW_MODELS__M__COMMAND", "[", "not valid JSON: expecting value"),
+        ("EW_MODELS__M__ENGINE", "mock", "`models.m.model_path` is missing"),
+        ("EW_LIMITS__MAX_CHOICES", "0", '`limits.max_choices` is "0"; it must be'),
+        ("EW_GATEWAY__DRAIN_TIMEOUT_S", "inf", '`gateway.drain_timeout_s` is "inf"; it must'),
     ],
 )
 def test_a_mistake_in_a_variable_names_the_variable(
@@ -211,15 +245,15 @@ def test_a_mistake_in_the_file_is_not_blamed_on_a_variable_beside_it(
     monkeypatch.setenv("EW_MODELS__M__ENGINE", "mock")
     data = {"gateway": {"port": -1}, "models": {"m": {}}}
     assert complaint(path, data).splitlines() == [
-        "FILE:6: `models.m.model_path`: field required",
-        "FILE:3: `gateway.port`: input should be greater than or equal to 0",
+        "FILE:6: `models.m.model_path` is missing; it must be a text",
+        "FILE:3: `gateway.port` is -1; it must be a whole number from 0 to 65535",
     ]
 
 
 def test_variables_that_are_not_of_the_configuration_are_left_alone(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("EW_STATE_DIR", "EW_WORKER", "EW_LOG_LEVEL", "EW_CONFIG"):
+    for name in ("EW_STATE_DIR", "EW_WORKER", "EW_PYTHON", "EW_CONFIG"):
         monkeypatch.setenv(name, "{")
     assert load(path, {}).models == {}
 
@@ -238,7 +272,7 @@ def test_nothing_can_be_changed_after_loading(path: Path) -> None:
         ({"max_model_len": 9}, 9),
         ({"max_input_len": 4, "max_output_len": 3}, 7),
         ({"max_input_len": 4}, None),
-        ({"max_input_len": 4, "max_output_len": 3, "max_model_len": 5}, 5),
+        ({"max_input_len": 4, "max_output_len": 3, "max_model_len": 9}, 9),
     ],
 )
 def test_the_context_is_what_was_said_or_prompt_and_answer_together(
@@ -281,3 +315,36 @@ def test_a_repository_id_has_one_slash_and_no_path(text: str, is_one: bool) -> N
 
 def test_the_configuration_that_ships_is_valid() -> None:
     assert load_config(Path(__file__).parents[2] / "deploy" / "config.json").models
+
+
+def test_comments_a_last_comma_and_a_byte_order_mark_are_read(path: Path) -> None:
+    text = """\ufeff// mine
+{ /* "gateway": {"port": 1}, */
+  "models": {"m": {"engine": "mock", "model_path": "http://no//comment,]", },},
+  "gateway": {"port": 2}, // the last
+}"""
+    config = load(path, text)
+    assert (config.gateway.port, config.models["m"].model_path) == (2, "http://no//comment,]")
+    assert complaint(path, text.replace("2}", "-2,}")).startswith("FILE:4: `gateway.port` is -2")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("EW_GATEWAY_PORT", "EW_GATEWAY_PORT means nothing to ew; did you mean EW_GATEWAY__PORT?"),
+        ("EW_STATE_DIRS", "EW_STATE_DIRS means nothing to ew; did you mean EW_STATE_DIR?"),
+        ("EW_FOO", "EW_FOO means nothing to ew"),
+    ],
+)
+def test_a_variable_of_no_meaning_is_named_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("EW_GATEWAY__PORT", "1")
+    monkeypatch.setenv("EW_CONFIG", "x")
+    assert list(unknown_variables()) == [said]
+
+
+def test_a_log_level_that_is_none_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EW_LOG_LEVEL", "loud")
+    assert complaint(path, {}).startswith('EW_LOG_LEVEL is "loud"; it must be one of debug, info')

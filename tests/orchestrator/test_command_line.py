@@ -185,3 +185,10 @@ def test_chat_without_a_gateway_says_what_to_do(host: Host, terminal: Terminal) 
     chat = terminal.run("chat", "demo", stdin="hi")
     assert chat.code == 1
     assert chat.err == "error: the gateway does not run\nhint: `./ew start`\n"
+
+
+def test_a_check_names_a_variable_that_means_nothing(host: Host, terminal: Terminal) -> None:
+    terminal.configure(m={})
+    checked = terminal.run("config", "check", EW_GATEWAY_PORT="9000")
+    assert checked.code == 0
+    assert "EW_GATEWAY_PORT means nothing to ew; did you mean EW_GATEWAY__PORT?" in checked.err

@@ -65,3 +65,63 @@ def test_the_file_keeps_its_mode_and_the_rest_of_its_content(path: Path) -> None
     data = json.loads(path.read_text())
     assert list(data) == ["$schema", "models", "gateway"]
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+COMMENTED = """// my models
+{
+    "models": {
+        // the small one
+        "demo": {"engine": "mock", "model_path": "x", "max_batch_size": 2}, // keep: 2
+        /* "old": {} */
+    },
+    "gateway": {"port": 1}
+}
+"""
+
+
+def test_comments_and_layout_stay_and_only_the_new_lines_are_new(path: Path) -> None:
+    path.write_text(COMMENTED)
+    add_model(path, load_config(path), "a/b")
+    lines = path.read_text().splitlines()
+    assert [line for line in lines if line in COMMENTED.splitlines()] == COMMENTED.splitlines()
+    assert lines[6] == '        "b": {'
+    assert list(load_config(path).models) == ["demo", "b"]
+
+
+def test_a_link_to_the_file_stays_a_link(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "link.json"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    add_model(link, load_config(link), "a/b")
+    assert link.is_symlink()
+    assert list(load_config(path).models) == ["demo", "b"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "\ufeff{ }",
+        '{"models": {}}',
+        '{"gateway": {"port": 1}}',
+        '{"gateway": {"port": 1},}',
+        '{"models": {},\n "gateway": {}}',
+        '{\r\n\t"models": {\r\n\t}\r\n}\r\n',
+        '{\n "models": { // none yet\n }\n}',
+        '{\n "models": {"m": {"engine": "mock", "model_path": "a,}"}}\n}',
+        '{\n "models": {"m": {"engine": "mock", "model_path": "a"} /* , */ }\n}',
+        '{\n "gateway": {"port": 1}\n // the end\n}\n',
+        COMMENTED,
+        COMMENTED.replace("}, // keep", "} // keep"),
+    ],
+)
+def test_a_model_is_added_however_the_file_is_written(path: Path, text: str) -> None:
+    path.write_bytes(text.encode())
+    before = load_config(path)
+    add_model(path, before, "a/new-one")
+    after = load_config(path)
+    assert list(after.models) == [*before.models, "new-one"]
+    assert after.gateway == before.gateway
+    written = path.read_bytes().decode()
+    if "\r\n" in text:
+        assert "\n" not in written.replace("\r\n", "")

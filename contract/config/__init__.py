@@ -1,0 +1,36 @@
+"""Configuration: deploy/config.json, with EW_* variables over it, checked once and then frozen.
+
+`EW_GATEWAY__PORT=9000` overrides `gateway.port`; two underscores go one level down.
+"""
+
+from contract.config.loading import ConfigError, load_config
+from contract.config.model import ModelConfig, ModelId, Part, is_repo_id
+from contract.config.names import GATEWAY_FIELDS, Named, ids_by_name, meanings, names_of
+from contract.config.schema import (
+    Config,
+    GatewayConfig,
+    HubConfig,
+    LimitsConfig,
+    RedisConfig,
+    WorkerSpec,
+)
+
+__all__ = [
+    "GATEWAY_FIELDS",
+    "Config",
+    "ConfigError",
+    "GatewayConfig",
+    "HubConfig",
+    "LimitsConfig",
+    "ModelConfig",
+    "ModelId",
+    "Named",
+    "Part",
+    "RedisConfig",
+    "WorkerSpec",
+    "ids_by_name",
+    "is_repo_id",
+    "load_config",
+    "meanings",
+    "names_of",
+]

@@ -1,0 +1,107 @@
+"""What is wrong in itself though each key is right: true on every host, whatever is installed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import urlsplit
+
+from contract.config.model import ModelConfig
+from contract.config.schema import Config, GatewayConfig, RedisConfig
+from contract.config.wording import Mistake, shown
+
+_OF_SERVERS: Final = ("base_url", "api_key_env", "upstream_model", "command")
+_REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
+
+
+def contradictions(config: Config) -> Iterator[Mistake]:
+    """Each key that cannot be meant as it stands, and what to do."""
+    yield from _gateway(config.gateway)
+    yield from _redis(config.redis)
+    for model_id, model in config.models.items():
+        for key, message in _model(model):
+            yield Mistake(["models", model_id, key], f"`models.{model_id}.{key}` {message}")
+
+
+def _gateway(gateway: GatewayConfig) -> Iterator[Mistake]:
+    host = gateway.host
+    name = host.partition("://")[2] or host
+    bare = name.strip("/").strip("[]")
+    if not host or host != bare or re.search(r"[\s/]", host) or re.search(r"^[^:]*:\d+$", host):
+        yield Mistake(
+            ["gateway", "host"],
+            f"`gateway.host` is {shown(host)}; it must be a name or an address alone, such as "
+            "127.0.0.1 (the port is `gateway.port`)",
+        )
+
+
+def _redis(redis: RedisConfig) -> Iterator[Mistake]:
+    complaint = _bad_redis_url(redis.url) if redis.url is not None else ""
+    if complaint:
+        # The URL may hold a password: it is not shown.
+        yield Mistake(["redis", "url"], f"`redis.url` {complaint}")
+
+
+def _bad_redis_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "has no usable host and port; write redis://HOST:PORT/0, port from 1 to 65535"
+    if parts.scheme not in _REDIS_SCHEMES or "://" not in url:
+        return "must begin with redis://, rediss:// or unix://, as in redis://127.0.0.1:6379/0"
+    if parts.scheme == "unix":
+        return "" if parts.path else "names no socket; write unix:///path/to/redis.sock"
+    if port == 0:
+        return "has the port 0; it must be from 1 to 65535"
+    if not re.fullmatch(r"/?\d*", parts.path):
+        return "ends in a database that is no number; write it as in redis://127.0.0.1:6379/0"
+    return ""
+
+
+def _model(model: ModelConfig) -> Iterator[tuple[str, str]]:
+    yield from _lengths(model)
+    if model.idle_unload_s is not None and model.load != "on-demand":
+        yield "idle_unload_s", 'is for models that come and go; add `"load": "on-demand"`'
+    if model.gpus is not None and not model.gpus:
+        yield "gpus", "is empty; name the GPUs, or leave the key out for any that fit"
+    if model.engine == "openai":
+        yield from _server(model)
+    else:
+        given = [key for key in _OF_SERVERS if getattr(model, key) is not None]
+        for key in given:
+            yield key, f'is for the `openai` engine only, and this model has `"{model.engine}"`'
+
+
+def _lengths(model: ModelConfig) -> Iterator[tuple[str, str]]:
+    whole = model.max_model_len
+    if whole is None:
+        return
+    parts = [model.max_input_len or 1, model.max_output_len or 1]
+    if sum(parts) > whole:
+        yield (
+            "max_model_len",
+            f"is {whole}, less than `max_input_len` and `max_output_len` together ({sum(parts)})",
+        )
+
+
+def _server(model: ModelConfig) -> Iterator[tuple[str, str]]:
+    if not model.base_url and model.command is None:
+        yield "engine", "`openai` needs `base_url` (a server that runs) or `command` (one to start)"
+    if model.command is not None and not (model.command and model.command[0].strip()):
+        yield "command", 'is empty; write a program and its arguments, as in ["vllm", "serve"]'
+    if model.base_url and model.command and "{port}" not in model.base_url:
+        yield "base_url", "and `command` exclude each other; keep one (or {port} in the URL)"
+    if model.base_url:
+        yield from _address(model.base_url)
+
+
+def _address(url: str) -> Iterator[tuple[str, str]]:
+    try:
+        parts = urlsplit(url.replace("{port}", "1"))
+        is_good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good:
+        yield "base_url", f"is {shown(url)}; it must be an address like http://127.0.0.1:8000/v1"

@@ -1,0 +1,86 @@
+"""Reading deploy/config.json. A mistake in it is one line: where, which key, what it must be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from contract.config.contradictions import contradictions
+from contract.config.schema import Config
+from contract.config.variables import overriding_variable, unusable_variables
+from contract.config.wording import Mistake, mistakes
+from contract.json_lines import DuplicateKey, line_of, load_json, plain_json
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names file, line and key of each problem."""
+
+
+class Source:
+    """A configuration file as it was read: it knows where each key stands."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `ConfigError` if the file cannot be read or is no JSON object."""
+        self.path = path
+        try:
+            self.text = plain_json(path.read_text(encoding="utf-8"))
+            self.data = load_json(self.text)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
+        except DuplicateKey as error:
+            raise ConfigError(f"{path}:{error.line}: `{error.key}` is given twice") from None
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path}:{error.lineno}: not valid JSON: {_plainly(error)}") from None
+        except RecursionError:
+            raise ConfigError(f"{path}: not valid JSON: it is nested too deep") from None
+        if not isinstance(self.data, dict):
+            raise ConfigError(f"{path}:1: expected an object, as in {{...}}")
+
+    def place(self, keys: list[str], *, is_missing: bool = False) -> str:
+        """The file and line of a key, or the variable that gives it."""
+        variable = overriding_variable(self.data, keys, is_missing=is_missing)
+        return variable or f"{self.path}:{line_of(self.text, keys)}"
+
+    def line(self, mistake: Mistake) -> str:
+        """One line about one mistake."""
+        where = self.place(mistake.keys, is_missing=mistake.is_missing)
+        return f"{where}: {mistake.message}"
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file. Raises `ConfigError`."""
+    return read_source(path)[0]
+
+
+def read_source(path: Path) -> tuple[Config, Source]:
+    """The configuration, and the file that it came from. Raises `ConfigError`."""
+    source = Source(path)
+    problems = list(unusable_variables())
+    if problems:
+        raise ConfigError("\n".join(problems))
+    try:
+        config = Config(**source.data)
+    except ValidationError as error:
+        raise ConfigError(_lines(source, mistakes(error))) from None
+    except SettingsError as error:
+        raise ConfigError(f"EW_* variables: {error}") from None
+    found = list(contradictions(config))
+    if found:
+        raise ConfigError(_lines(source, found))
+    return config, source
+
+
+def _lines(source: Source, found: list[Mistake]) -> str:
+    return "\n".join(dict.fromkeys(map(source.line, found)))
+
+
+def _plainly(error: Any) -> str:
+    """What the parser expected, without its habit of a capital letter amid a line."""
+    return f"{error.msg[:1].lower()}{error.msg[1:]} (column {error.colno})"

@@ -1,0 +1,162 @@
+"""What the configuration may say of one model, each key with its type, bounds and default."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from contract import bounds
+
+EngineName = Literal["vllm", "cuda-vllm", "cpu-vllm", "cuda-trt", "llama-cpp", "openai", "mock"]
+Dtype = Literal["auto", "float16", "bfloat16", "float32", "half", "float"]
+#: A model's name is in URLs, Redis keys, file names and metric labels. It may look like a Hugging
+#: Face repository: `Qwen/Qwen2.5-7B-Instruct`.
+ModelId = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]*(/[A-Za-z0-9_][A-Za-z0-9._:@-]*)*$", max_length=96
+    ),
+]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Part(BaseModel):
+    """A section of the configuration: no unknown keys, no change after loading."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+class SamplingConfig(Part):
+    """How a model chooses tokens where a request does not say. What is not given here either is
+    as the model's own generation_config.json has it, or the engine."""
+
+    max_tokens: bounds.Tokens | None = Field(
+        None, description="The longest answer; as long as the context allows if unset."
+    )
+    temperature: bounds.Temperature | None = None
+    top_p: bounds.TopP | None = None
+    top_k: bounds.TopK | None = Field(None, description="0 or -1 takes all tokens into account.")
+    min_p: bounds.MinP | None = None
+    presence_penalty: bounds.Penalty | None = None
+    frequency_penalty: bounds.Penalty | None = None
+    repetition_penalty: bounds.RepetitionPenalty | None = None
+    seed: bounds.Seed | None = None
+    stop: tuple[bounds.StopText, ...] | None = Field(
+        None, max_length=bounds.MOST_STOPS, description="Texts that end an answer."
+    )
+
+
+class ModelConfig(Part):
+    """One model that clients can ask for by its name."""
+
+    engine: EngineName = Field(
+        "vllm", description="`vllm` is cuda-vllm where an NVIDIA GPU is seen, else cpu-vllm."
+    )
+    model_path: str = Field(
+        description="A local directory (relative to the project) or a Hugging Face repository id; "
+        "`llama-cpp`: a GGUF file, local or as `ORG/REPO/FILE.gguf`."
+    )
+    aliases: tuple[ModelId, ...] = Field(
+        (), description="Other names that requests, keys and commands may give."
+    )
+    served_model_name: ModelId | None = Field(
+        None, description="The name that answers carry, and one more to ask for; else the id."
+    )
+    sampling: SamplingConfig | None = Field(
+        None, description="How tokens are chosen where a request does not say."
+    )
+    env: str | None = Field(
+        None, description="The environment that runs the engine; `ew-ENGINE` when not given."
+    )
+    replicas: int = Field(1, ge=1, le=64, description="How many workers serve this model.")
+    max_batch_size: int | None = Field(
+        None, ge=1, le=65536, description="Sequences that the engine runs at once."
+    )
+    max_input_len: int | None = Field(None, ge=1, description="The longest prompt, in tokens.")
+    max_output_len: int | None = Field(None, ge=1, description="The longest answer, in tokens.")
+    max_model_len: int | None = Field(
+        None,
+        ge=1,
+        description="Prompt and answer together, in tokens; the sum of the two if unset.",
+    )
+    dtype: Dtype = Field("auto", description="The type of weights and activations.")
+    tensor_parallel_size: int = Field(1, ge=1, le=64, description="GPUs that share each layer.")
+    pipeline_parallel_size: int = Field(1, ge=1, le=64, description="GPUs that share the layers.")
+    quantization: str | None = Field(None, description="As the engine names it, such as `fp8`.")
+    gpu_memory_utilization: float | None = Field(
+        None, gt=0, le=1, description="Fraction of a GPU's memory; ew plans exact bytes if unset."
+    )
+    adapter_path: str | None = Field(
+        None, description="A LoRA adapter for all requests that name the model itself."
+    )
+    adapters: dict[ModelId, str] = Field(
+        default_factory=dict,
+        description="LoRA adapters, each by the name that requests give instead of the model's.",
+    )
+    share_prefix_cache: bool = Field(
+        False,
+        description="All keys share the cache of prompts. It saves the reading of beginnings that "
+        "keys have in common, and lets a key find out what others asked.",
+    )
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with the checkpoint."
+    )
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict, description="Passed to the engine as they are."
+    )
+    load: Literal["always", "on-demand"] = Field(
+        "always", description="`on-demand` loads the model at its first request."
+    )
+    idle_unload_s: float | None = Field(
+        None, gt=0, description="`on-demand`: unload after this long without a request."
+    )
+    sleep: bool = Field(
+        False,
+        description="`on-demand`, vLLM on GPUs: instead of being unloaded, its weights wait in the "
+        "host's memory if they fit there; it is back in seconds.",
+    )
+    pinned: bool = Field(False, description="Never unload it to make room for another.")
+    gpus: list[int | str] | None = Field(
+        None, description="Only on these GPUs, by index or UUID; any that fit if unset."
+    )
+    start_timeout_s: float = Field(
+        900, gt=0, description="The longest that a start may take, without a download."
+    )
+    base_url: str | None = Field(None, description="`openai` engine: the server behind it.")
+    api_key_env: str | None = Field(
+        None, description="`openai` engine: the variable that holds the server's key."
+    )
+    upstream_model: str | None = Field(
+        None, description="`openai` engine: the model's name there; the id here if unset."
+    )
+    command: list[str] | None = Field(
+        None, description="`openai` engine: start this server with the model; {port} is filled in."
+    )
+
+    @model_validator(mode="after")
+    def _samples_within_bounds(self) -> Self:
+        wanted = self.sampling.max_tokens if self.sampling else None
+        if wanted and self.max_output_len and wanted > self.max_output_len:
+            message = "`sampling.max_tokens` ({wanted}) is more than `max_output_len` ({most})"
+            context = {"wanted": wanted, "most": self.max_output_len}
+            raise PydanticCustomError("too_many_tokens", message, context)
+        return self
+
+    @property
+    def context_len(self) -> int | None:
+        """Prompt and answer together, in tokens, if the configuration bounds it."""
+        if self.max_model_len or not (self.max_input_len and self.max_output_len):
+            return self.max_model_len
+        return self.max_input_len + self.max_output_len
+
+
+def is_repo_id(model_path: str) -> bool:
+    """Whether a model path has the form of a Hugging Face repository id."""
+    if model_path.endswith(".gguf"):
+        return False
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", model_path) is not None

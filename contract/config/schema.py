@@ -1,0 +1,156 @@
+"""What the configuration may say: every section, each key with its type, bounds and default."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from contract.config.model import EngineName, ModelConfig, ModelId, Part, Port
+from contract.config.names import Models
+
+
+class GatewayConfig(Part):
+    """The HTTP server."""
+
+    host: str = Field("127.0.0.1", description="Loopback unless you ask for more.")
+    port: Port = Field(8080, description="0 picks a free port.")
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Names that clients may use for this gateway, as in `Host`; `*.example.com` "
+        "covers all below. On loopback, its own names are allowed anyway; elsewhere any is if "
+        "this is empty.",
+    )
+    admin_host: str = Field("127.0.0.1", description="Where `admin_port` is listened on.")
+    admin_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="A second listener, which shows `/metrics`, `/docs` and `/openapi.json` "
+        "without an API key; nobody else should reach it.",
+    )
+    processes: int = Field(
+        0, ge=0, le=64, description="HTTP processes; 0 takes one for every four cores."
+    )
+    drain_timeout_s: float = Field(
+        30, ge=0, description="How long open answers may go on when the gateway stops."
+    )
+    max_connections: int = Field(
+        8192, ge=16, description="Connections that one HTTP process may have."
+    )
+
+    @model_validator(mode="after")
+    def _has_two_ports(self) -> GatewayConfig:
+        if self.admin_port == self.port:
+            raise ValueError("`admin_port` must not be `port`")
+        return self
+
+
+class RedisConfig(Part):
+    """Where queues and token streams live."""
+
+    url: str | None = Field(
+        None,
+        description="An external Redis (>= 7) or Valkey, as redis://, rediss:// or unix://; "
+        "ew starts a Valkey of its own if unset.",
+    )
+    max_memory_bytes: int | None = Field(
+        None,
+        ge=67_108_864,
+        description="What ew's own Valkey may take; an eighth of this host's memory, and 256 MiB "
+        "to 8 GiB, if unset.",
+    )
+
+
+class HubConfig(Part):
+    """Where models are downloaded from. What is unset is as Hugging Face's own variables say."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^/]",
+        description="A mirror of https://huggingface.co, instead of HF_ENDPOINT.",
+    )
+    token_env: str | None = Field(
+        None, description="The variable that holds the token, instead of HF_TOKEN."
+    )
+    token_file: str | None = Field(None, description="A file that holds the token.")
+
+
+class LimitsConfig(Part):
+    """Bounds that keep one client from hurting the others."""
+
+    max_waiting: int = Field(1024, ge=1, description="Jobs that may wait for one model.")
+    max_waiting_bytes: int = Field(
+        268_435_456, ge=1_048_576, description="Bytes of the jobs in one model's queue."
+    )
+    max_reply_bytes: int = Field(
+        268_435_456,
+        ge=1_048_576,
+        description="Bytes of answers that one HTTP process keeps for those who resume; beyond "
+        "them the oldest go.",
+    )
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="The largest request body.")
+    max_output_len: int = Field(32_768, ge=1, description="The most tokens a request may ask for.")
+    max_choices: int = Field(8, ge=1, le=128, description="The largest `n`.")
+    max_logprobs: int = Field(
+        250_000,
+        ge=1,
+        description="Log probabilities in an answer that is not streamed: tokens, times choices, "
+        "times alternatives and one.",
+    )
+    queue_timeout_s: float = Field(120, gt=0, description="The longest wait for a worker.")
+    first_token_timeout_s: float = Field(
+        120, gt=0, description="From the worker to its first token."
+    )
+    token_gap_timeout_s: float = Field(60, gt=0, description="Between two tokens.")
+    total_timeout_s: float = Field(900, gt=0, description="From the request to the last token.")
+
+
+class Config(BaseSettings):
+    """Everything that an operator decides."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EW_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+    )
+
+    schema_: str | None = Field(None, alias="$schema", description="For editors.")
+    models: Models = Field(default_factory=dict)
+    gateway: GatewayConfig = GatewayConfig()
+    redis: RedisConfig = RedisConfig()
+    limits: LimitsConfig = LimitsConfig()
+    hub: HubConfig = HubConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Variables win over the file (which comes as init arguments)."""
+        return env_settings, init_settings
+
+
+class WorkerSpec(Part):
+    """All that one worker process needs to know; the supervisor hands it over as JSON in
+    the variable EW_WORKER."""
+
+    name: str
+    model_id: ModelId
+    model: ModelConfig
+    engine: EngineName
+    env: str
+    redis_url: str
+    #: Bytes of GPU memory per GPU for the KV cache, as planned; None leaves it to the engine.
+    kv_cache_bytes: int | None = None
+    #: Fraction of each GPU's memory that the engine may take in all.
+    gpu_memory_fraction: float | None = None
+    #: When told to stop: how long open answers may go on before they are given back.
+    drain_s: float = 20.0
+    #: Jobs of a gateway that is gone for this long are cancelled: nobody came back for them.
+    gateway_grace_s: float = 30.0

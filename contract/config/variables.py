@@ -1,0 +1,118 @@
+"""The EW_* variables: those over the configuration file, and those that are something else."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from contract.config.model import ModelConfig
+from contract.config.schema import GatewayConfig, HubConfig, LimitsConfig, RedisConfig
+
+SECTIONS: Final[dict[str, type[BaseModel]]] = {
+    "gateway": GatewayConfig,
+    "redis": RedisConfig,
+    "limits": LimitsConfig,
+    "hub": HubConfig,
+    "models": ModelConfig,
+}
+#: Variables that are no settings, and what each is for.
+OTHERS: Final = {
+    "EW_CONFIG": "the configuration file, instead of deploy/config.json",
+    "EW_STATE_DIR": "where keys, queue data, environments and sockets lie, instead of .ew",
+    "EW_LOG_LEVEL": "debug, info (the default), warning or error, for every process",
+    "EW_PYTHON": "the interpreter that the first `./ew` makes .venv with",
+    "EW_API_KEY": "the key that `./ew chat` uses",
+}
+#: ew sets these for its own processes.
+_INTERNAL: Final = (
+    "EW_WORKER",
+    "EW_RUN_",
+    "EW_REDIS_URL",
+    "EW_GATEWAY_INSTANCE",
+    "EW_KEY_",
+    "EW_COMPLETE",
+    "EW_HOME",
+)
+LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+
+
+def unusable_variables() -> Iterator[str]:
+    """One line for each EW_* variable that cannot be what it seems to be: it overrides a section
+    that does not exist, is no JSON where it must be, or names no log level."""
+    level = os.environ.get("EW_LOG_LEVEL", "info")
+    if level.lower() not in LOG_LEVELS:
+        yield f'EW_LOG_LEVEL is "{level}"; it must be one of {", ".join(LOG_LEVELS)}'
+    for name, keys in _variables():
+        if keys[0] in SECTIONS:
+            yield from _not_json(name, keys)
+        elif len(keys) > 1:
+            near = difflib.get_close_matches(keys[0], SECTIONS, n=1)
+            hint = f"; did you mean `{near[0]}`?" if near else ""
+            yield f"{name}: unknown section `{keys[0]}`{hint}"
+
+
+def unknown_variables() -> Iterator[str]:
+    """One line for each EW_* variable that means nothing to ew, with the nearest that does."""
+    for name, keys in _variables():
+        if keys[0] in SECTIONS or len(keys) > 1 or name in OTHERS or name.startswith(_INTERNAL):
+            continue
+        near = difflib.get_close_matches(name, [*OTHERS, *_overrides()], n=1, cutoff=0.75)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        yield f"{name} means nothing to ew{hint}"
+
+
+def _overrides() -> Iterator[str]:
+    for section in ("gateway", "redis", "limits", "hub"):
+        for key in SECTIONS[section].model_fields:
+            yield f"EW_{section.upper()}__{key.upper()}"
+
+
+def _not_json(name: str, keys: list[str]) -> Iterator[str]:
+    value = os.environ[name]
+    if len(keys) == 1 or value.startswith(("{", "[")):
+        try:
+            json.loads(value)
+        except json.JSONDecodeError as error:
+            yield f"{name}: not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}"
+
+
+def _variables() -> Iterator[tuple[str, list[str]]]:
+    """The EW_* variables, each with the path of the key that it overrides, in lower case."""
+    for name in sorted(os.environ):
+        if name.upper().startswith("EW_"):
+            yield name, name[3:].lower().split("__")
+
+
+def overriding_variable(
+    data: dict[str, Any], keys: list[str], *, is_missing: bool = False
+) -> str | None:
+    """The variable that gives the key at this path, or something below it. A key that is
+    missing is missed where its section was given."""
+    if is_missing:
+        return None if _has(data, keys[:-1]) else _variable(keys[:-1])
+    return _variable(keys)
+
+
+def _variable(keys: list[str]) -> str | None:
+    wanted = [key.lower() for key in keys]
+    for name, path in _variables():
+        depth = min(len(path), len(wanted))
+        if path[:depth] == wanted[:depth] and _has(os.environ[name], keys[depth:]):
+            return name
+    return None
+
+
+def _has(data: Any, keys: list[str]) -> bool:
+    """Whether data (or the JSON in a string) has a key at this path."""
+    if keys and isinstance(data, str):
+        data = json.loads(data) if data.startswith("{") else None
+    for key in keys:
+        if not isinstance(data, dict) or key not in data:
+            return False
+        data = data[key]
+    return True
