@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -139,7 +139,7 @@ class ModelConfig(Part):
     )
 
     @model_validator(mode="after")
-    def _samples_within_bounds(self) -> Self:
+    def _samples_within_bounds(self) -> ModelConfig:
         wanted = self.sampling.max_tokens if self.sampling else None
         if wanted and self.max_output_len and wanted > self.max_output_len:
             message = "`sampling.max_tokens` ({wanted}) is more than `max_output_len` ({most})"
