@@ -12,6 +12,10 @@ from tests.engines.contract.harness import Answer, Client, WorkerProcess
 from tests.engines.contract.questions import COUNT
 
 LONG = {"ignore_eos": True, "max_tokens": 900}
+#: Characters after the seam that must be as undisturbed. Beyond its own answer the demo model makes
+#: up questions, some equally likely; there the last bits of a sum decide, which differ between a
+#: prefill and the same tokens one by one.
+_AFTER_THE_SEAM = 200
 
 
 async def test_a_worker_killed_mid_answer_is_followed_by_another(
@@ -19,12 +23,13 @@ async def test_a_worker_killed_mid_answer_is_followed_by_another(
 ) -> None:
     undisturbed = await client.ask(COUNT, **LONG)
     answer, killed = await _frozen_mid_answer(served, client)
+    compared = len(answer.text) + _AFTER_THE_SEAM
     killed.kill()
     await client.forget_worker(killed.name)
     await served.ensure_worker()
     await answer.ended()
     assert answer.attempts == [1, 2]
-    assert answer.text == undisturbed.text
+    assert answer.text[:compared] == undisturbed.text[:compared]
     assert answer.done == undisturbed.done
 
 
