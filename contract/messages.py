@@ -6,6 +6,7 @@ On the wire a `Job` is a msgpack map (it may gain fields), and a frame is a msgp
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -183,6 +184,29 @@ class State(str, Enum):
     FAILED = "failed"
 
 
+class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A state, and what is being done in it; empty if that goes without saying."""
+
+    state: State
+    stage: str = ""
+
+
+_BEST_FIRST: Final = (
+    State.READY,
+    State.STARTING,
+    State.SLEEPING,
+    State.STOPPING,
+    State.FAILED,
+    State.STOPPED,
+)
+
+
+def best(conditions: Iterable[Condition]) -> Condition:
+    """A model is as the best of its workers is; without any, it is stopped."""
+    stopped = Condition(State.STOPPED)
+    return min(conditions, key=lambda each: _BEST_FIRST.index(each.state), default=stopped)
+
+
 class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     """A worker's sign of life. Counters grow from the worker's start; gauges are as of now."""
 
@@ -252,11 +276,12 @@ class WorkerMemory(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class HostBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     """A supervisor's sign of life, with the account of its GPUs. Of the models in its care it says
-    which run here or will again by themselves, and why the others have `ended`."""
+    how they are, which run here or will again by themselves, and why the others have `ended`."""
 
     host: str
     coming: tuple[str, ...] = ()
     ended: dict[str, str] = {}
+    models: dict[str, Condition] = {}
     gpus: tuple[GpuFigures, ...] = ()
     workers: tuple[WorkerMemory, ...] = ()
 

@@ -17,7 +17,7 @@ from contract.bus.queue import JobQueue
 from contract.bus.standby import Standby, read_standby
 from contract.config import Config, ConfigError, ModelConfig, Named, load_config, meanings, names_of
 from contract.keys import KeyRecord
-from contract.messages import Heartbeat, HostBeat, Job, State
+from contract.messages import Condition, Heartbeat, HostBeat, Job, State, best
 from gateway.link import Link
 from gateway.watched_file import WatchedFile
 
@@ -107,6 +107,12 @@ class Models:
             return ""
         return next((host.ended[model] for host in self.hosts if model in host.ended), "")
 
+    def condition(self, model: str) -> Condition:
+        """How it is, in the supervisors' words; in its workers', where none speaks of it."""
+        told = [host.models[model] for host in self.hosts if model in host.models]
+        beats = [Condition(each.state, each.stage) for each in self.status(model).workers]
+        return best([*told, *beats])
+
     def any_served(self) -> bool:
         return any(self.status(model).is_served for model in self.configured)
 
@@ -133,7 +139,8 @@ class Models:
                 on_demand = config.load == "on-demand"
                 standby = await read_standby(self._db, model) if on_demand else None
             workers = tuple(read_beats(beats, _decode_beat))
-            self._statuses[model] = ModelStatus(_state_of(workers), workers, waiting, standby)
+            state = best(Condition(worker.state) for worker in workers).state
+            self._statuses[model] = ModelStatus(state, workers, waiting, standby)
 
     def _reload_config(self) -> None:
         """A file that cannot be used changes nothing."""
@@ -148,11 +155,3 @@ class Models:
             log.info("models are now: %s", ", ".join(models) or "none")
             self.configured = models
             self._named = dict(meanings(models))
-
-
-def _state_of(workers: tuple[Heartbeat, ...]) -> State:
-    states = {worker.state for worker in workers}
-    for state in (State.READY, State.STARTING, State.SLEEPING, State.STOPPING):
-        if state in states:
-            return state
-    return State.STOPPED

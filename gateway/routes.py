@@ -89,18 +89,19 @@ async def list_models(request: Request) -> ModelsBody:
 def _model(known: Models, named: Named) -> ModelBody:
     """An adapter is served by the workers of its model."""
     config, status = known.configured[named.model], known.status(named.model)
+    condition = known.condition(named.model)
     return ModelBody(
         id=named.adapter or named.model,
         aliases=[] if named.adapter else names_of(named.model, config)[1:],
         parent=named.model if named.adapter else None,
-        state=status.state,
+        state=condition.state,
         engine=config.engine,
         max_model_len=status.max_model_len,
         workers=len(status.workers),
         running=sum(worker.running for worker in status.workers),
         waiting=status.waiting,
         on_demand=config.load == "on-demand",
-        stage=status.standby.stage if status.standby else None,
+        stage=condition.stage or None,
     )
 
 

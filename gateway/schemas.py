@@ -194,8 +194,8 @@ class ModelBody(BaseModel):
     workers: int
     running: int
     waiting: int
-    on_demand: bool = Field(description="Loaded at its first request, if `stage` is not null.")
-    stage: str | None = Field(description="What is being done to load it; null if nobody would.")
+    on_demand: bool = Field(description="Loaded at its first request, once it was started.")
+    stage: str | None = Field(description="What is being done with it, if that is to be said.")
 
 
 class ModelsBody(BaseModel):

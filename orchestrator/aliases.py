@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
+
 from orchestrator.configured import configured_models
+from orchestrator.errors import UserError
 from orchestrator.status import read_status
+
+
+def known_id(name: str) -> str:
+    """The id of the model that has this name. Raises `UserError` if none has that runs or is
+    configured."""
+    found, configured = id_of(name), configured_models()
+    known = {*configured, *(each.id for each in read_status().models)}
+    if found in known:
+        return found
+    message = f"no model `{name}`" if configured else f"no model `{name}` runs"
+    near = difflib.get_close_matches(name, known, n=1)
+    listing = ", ".join(f"`{each}`" for each in sorted(known)) or "none"
+    raise UserError(message, f"did you mean `{near[0]}`?" if near else f"there are: {listing}")
 
 
 def id_of(name: str) -> str:

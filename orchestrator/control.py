@@ -78,7 +78,8 @@ class Progress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one process. `note` says why nothing had to be done."""
+    """What became of one process, or of a model that has none. `note` says why nothing had to
+    be done."""
 
     slot: str
     state: State

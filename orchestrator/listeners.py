@@ -30,7 +30,7 @@ class Waiter:
         self.connection = connection
         self.slots = slots
         self._is_settled = is_settled
-        #: Why nothing had to be done, by slot.
+        #: Why nothing had to be done, by slot, or by a model that has none.
         self.notes = notes
         self.since = time.monotonic()
         self.settled_after_s: dict[str, float] = {}
@@ -42,7 +42,8 @@ class Waiter:
         return len(self.settled_after_s) == len(self.slots)
 
     def outcomes(self, units: Mapping[str, Unit]) -> list[Outcome]:
-        return [
+        absent = [each for each in self.notes if each not in self.slots]
+        return [Outcome(each, State.STOPPED, self.notes[each]) for each in absent] + [
             Outcome(
                 slot=slot,
                 state=units[slot].state,

@@ -104,9 +104,14 @@ class Loader:
         self._unload(model)
         return model.units
 
-    def pin(self, model_id: str, *, is_pinned: bool) -> None:
-        """Never unload a model for another, or do again. Raises `UserError`."""
-        self._on_demand(model_id).pin = is_pinned
+    def pin(self, model_id: str, *, is_pinned: bool) -> str:
+        """Never unload a model for another, or do again. Answers why nothing had to be done; empty
+        if something had. Raises `UserError`."""
+        model = self._on_demand(model_id)
+        was_pinned, model.pin = model.is_pinned, is_pinned
+        if was_pinned is not is_pinned:
+            return ""
+        return "is pinned already" if is_pinned else "is not pinned"
 
     def observed(self, seen: Observation) -> None:
         """Take note of who asks for what."""

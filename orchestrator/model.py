@@ -183,9 +183,11 @@ class Model:
         is_woken = unit.is_asleep or unit.is_woken
         takes_s = self.wake_s if is_woken else self.load_s
         if unit.process is None or unit.is_asleep or not unit.shall_run:
-            return Standby(self.waits_for or unit.stage or "waiting for its turn", takes_s)
+            waits_for = f"waiting: {self.waits_for}" if self.waits_for else unit.stage
+            return Standby(waits_for or "waiting for its turn", takes_s)
         spent_s = time.monotonic() - unit.began_at
         eta_s = None if takes_s is None else max(0.0, round(takes_s - spent_s, 1))
+        # Who waits is told no state beside it.
         return Standby(f"loading: {unit.stage}" if unit.stage else "loading", eta_s)
 
     def _note_time(self) -> None:

@@ -1,4 +1,4 @@
-"""What those who wait for a model can hope for, as far as this host is concerned."""
+"""How models are, and what those who wait for one can hope for, as far as this host goes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Iterable
 
 import msgspec
 
-from contract.messages import HostBeat, State
+from contract.messages import Condition, HostBeat, State, best
 from orchestrator.unit import Unit
 from orchestrator.wanted import WantedWorker
 
 
 def with_prospects(beat: HostBeat, units: Iterable[Unit]) -> HostBeat:
-    """A heartbeat that says which models run or will again by themselves, and why others do not:
-    gateways then tell at once whoever waits for one of those."""
+    """A heartbeat that says how the models are, which run or will again by themselves, and why
+    others do not: gateways then tell at once whoever waits for one of those."""
+    conditions: dict[str, list[Condition]] = {}
     coming: set[str] = set()
     ended: dict[str, str] = {}
     for unit in units:
         if not isinstance(unit.wanted, WantedWorker):
             continue
+        conditions.setdefault(unit.wanted.model, []).append(Condition(unit.state, unit.stage))
         if why := _why_ended(unit):
             ended[unit.wanted.model] = why
         else:
@@ -27,6 +29,7 @@ def with_prospects(beat: HostBeat, units: Iterable[Unit]) -> HostBeat:
         beat,
         coming=tuple(sorted(coming)),
         ended={model: why for model, why in ended.items() if model not in coming},
+        models={model: best(each) for model, each in conditions.items()},
     )
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from contract.messages import State
+from contract.messages import Condition, State, best
 from orchestrator.latency import FirstTokens
 from orchestrator.observer import Observation, Survey
 from orchestrator.process import Identity
@@ -25,14 +25,6 @@ from orchestrator.unit import Unit
 from orchestrator.wanted import GATEWAY, VALKEY, WantedGateway, WantedWorker
 
 _MIB = 1024 * 1024
-_BEST_FIRST = (
-    State.READY,
-    State.STARTING,
-    State.SLEEPING,
-    State.STOPPING,
-    State.FAILED,
-    State.STOPPED,
-)
 
 
 class Memory(NamedTuple):
@@ -142,10 +134,15 @@ class Report:
                     on_demand.add(unit.wanted.model)
                 by_model.setdefault(unit.wanted.model, []).append(worker)
         waiting = self.seen.waiting if self.seen else {}
+        conditions = {
+            model: best(Condition(worker.state, worker.stage) for worker in workers)
+            for model, workers in by_model.items()
+        }
         return [
             ModelStatus(
                 id=model,
-                state=min((worker.state for worker in workers), key=_BEST_FIRST.index),
+                state=conditions[model].state,
+                stage=conditions[model].stage,
                 waiting=waiting.get(model),
                 running=sum(worker.running for worker in workers),
                 tokens_per_s=round(sum(worker.tokens_per_s for worker in workers), 1),

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from contract.messages import State
-from orchestrator.control import Load, Pin, Unload
+from orchestrator.control import Load, Outcome, Pin, Unload
 from orchestrator.environments.progress import Progress
 from orchestrator.errors import UserError
 from orchestrator.reach import reach_supervisor
-from orchestrator.stages import Stages, explain_failures, follow_to_the_end
+from orchestrator.stages import Stages, follow_to_the_end, say_why_nothing_was_done
 
 
-def change_residency(request: Load | Unload | Pin) -> bool:
-    """Ask, show how it goes, and wait. False if a model could not be loaded; why has been said
-    then.
+def change_residency(request: Load | Unload | Pin) -> list[Outcome]:
+    """Ask, show how it goes, say where nothing had to be done, and wait. Answers what became of
+    the model's workers; those of a pin are none, unless nothing had to be done.
 
     Raises `UserError` if nothing runs, or the request was refused.
     """
@@ -23,6 +22,5 @@ def change_residency(request: Load | Unload | Pin) -> bool:
         outcomes = follow_to_the_end(control.ask(request), Stages(Progress()))
     if outcomes is None:
         raise UserError("the supervisor has gone away", "see logs/supervisor.log; try again")
-    if not isinstance(request, Load):
-        return True
-    return not explain_failures([each for each in outcomes if each.state is not State.READY])
+    say_why_nothing_was_done(outcomes)
+    return outcomes

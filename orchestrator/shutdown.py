@@ -10,7 +10,7 @@ from orchestrator.control import Control, Stop
 from orchestrator.environments.progress import Progress
 from orchestrator.errors import UserError
 from orchestrator.reach import has_unfinished_run, reach_supervisor
-from orchestrator.stages import Stages, follow_to_the_end
+from orchestrator.stages import Stages, follow_to_the_end, say_why_nothing_was_done
 from orchestrator.terminal import say
 
 _SUPERVISOR_LEAVES_WITHIN_S: Final = 10.0
@@ -60,5 +60,6 @@ def _ask(control: Control, request: Stop) -> None:
             with again:
                 _ask(again, stop_now)
         return
+    say_why_nothing_was_done(outcomes or [])
     if outcomes is None:
         raise UserError("the supervisor has gone away", "see logs/supervisor.log; stop again")

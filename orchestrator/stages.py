@@ -90,6 +90,12 @@ def follow_to_the_end(answers: Iterable[Answer | None], stages: Stages) -> list[
         stages.close()
 
 
+def say_why_nothing_was_done(outcomes: list[Outcome]) -> None:
+    for outcome in outcomes:
+        if outcome.note:
+            say(f"{outcome.slot} {outcome.note}")
+
+
 def explain_failures(outcomes: list[Outcome]) -> bool:
     """Say why units do not run. Answers whether there was anything to say."""
     failed = [outcome for outcome in outcomes if _has_failed(outcome)]

@@ -148,6 +148,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
     workers: list[WorkerStatus]
     load: str = "always"
     pinned: bool = False
+    #: That of the worker whose state it has.
+    stage: str = ""
     first_token_p50_s: float | None = None
     first_token_p99_s: float | None = None
 

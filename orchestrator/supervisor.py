@@ -73,6 +73,8 @@ _SURVEY_S: Final = 2.0
 _SURVEY_WHILE_UNSETTLED_S: Final = 0.3
 #: A supervisor that nobody gives anything to do leaves.
 _IDLE_FOR_S: Final = 10.0
+_WAS_NOT_RUNNING: Final = "was not running"
+_IS_NO_MORE_ON_DEMAND: Final = "was not loaded, and will not be on demand any more"
 
 
 class Asked(NamedTuple):
@@ -182,13 +184,16 @@ class Supervisor:
                     self._stop(connection, request)
                 case Load(model=model):
                     units = self._loader.load(model)
-                    self._await(connection, units, is_loaded_or_failed)
+                    loaded = [unit for unit in units if unit.state is State.READY]
+                    notes = {unit.slot: "is loaded already" for unit in loaded}
+                    self._await(connection, units, is_loaded_or_failed, notes)
                 case Unload(model=model):
                     units = self._loader.unload(model)
-                    self._await(connection, units, is_unloaded)
+                    notes = {unit.slot: "is not loaded" for unit in units if not unit.process}
+                    self._await(connection, units, is_unloaded, notes)
                 case Pin(model=model, is_pinned=is_pinned):
-                    self._loader.pin(model, is_pinned=is_pinned)
-                    self._await(connection, [], is_stopped)
+                    note = self._loader.pin(model, is_pinned=is_pinned)
+                    self._await(connection, [], is_stopped, {model: note} if note else {})
                 case Follow():
                     self._listeners.follow(
                         connection, self._fleet.units, stop_at_end=request.stop_at_end
@@ -278,25 +283,18 @@ class Supervisor:
             self._listeners.follow(connection, self._fleet.units, stop_at_end=False)
             self._stop_everything(now=request.now)
             return
-        units = [unit for model in request.models for unit in self._workers(model)]
+        models = {unit: worker.model for unit, worker in self._fleet.workers}
+        units = [unit for unit, model in models.items() if model in request.models]
+        absent = set(request.models) - set(models.values())
+        notes = dict.fromkeys(sorted(absent), _WAS_NOT_RUNNING)
         for unit in units:
+            if unit.process is None:
+                was_on_demand = unit.is_desired and unit.is_parked
+                notes[unit.slot] = _IS_NO_MORE_ON_DEMAND if was_on_demand else _WAS_NOT_RUNNING
             unit.unwant()
         if request.now:
             self._fleet.hurry(units)
-        self._await(connection, units, is_stopped)
-
-    def _workers(self, model: str) -> list[Unit]:
-        """Raises `UserError` if there are none."""
-        workers = {
-            unit: unit.wanted.model
-            for unit in self._fleet.units.values()
-            if isinstance(unit.wanted, WantedWorker)
-        }
-        found = [unit for unit, name in workers.items() if name == model]
-        if not found:
-            names = ", ".join(f"`{name}`" for name in sorted(set(workers.values())))
-            raise UserError(f"no model `{model}` runs", f"these do: {names or 'none'}")
-        return found
+        self._await(connection, units, is_stopped, notes)
 
     def _stop_everything(self, *, now: bool) -> None:
         self._is_stopping = True

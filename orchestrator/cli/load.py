@@ -6,14 +6,17 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.aliases import id_of
+from contract.messages import State
+from orchestrator.aliases import known_id
 from orchestrator.control import Load
 from orchestrator.residency import change_residency
+from orchestrator.stages import explain_failures
 
 
 def load(
     model: Annotated[str, typer.Argument(help="A model that is loaded on demand.")],
 ) -> None:
     """Load a model now, instead of at its first request."""
-    if not change_residency(Load(id_of(model))):
+    outcomes = change_residency(Load(known_id(model)))
+    if explain_failures([each for each in outcomes if each.state is not State.READY]):
         raise typer.Exit(1)

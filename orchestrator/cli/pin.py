@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.aliases import id_of
+from orchestrator.aliases import known_id
 from orchestrator.control import Pin
 from orchestrator.residency import change_residency
 from orchestrator.terminal import say
@@ -20,5 +20,5 @@ def pin(
 
     Holds until ew stops; `"pinned": true` in the configuration holds for good.
     """
-    change_residency(Pin(id_of(model), is_pinned=not off))
-    say(f"{model} may be unloaded again" if off else f"{model} is pinned")
+    if not change_residency(Pin(known_id(model), is_pinned=not off)):
+        say(f"{model} may be unloaded again" if off else f"{model} is pinned")

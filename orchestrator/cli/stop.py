@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.aliases import id_of
+from orchestrator.aliases import known_id
 from orchestrator.control import Stop
 from orchestrator.shutdown import shut_down
 from orchestrator.terminal import say
@@ -24,5 +24,6 @@ def stop(
 
     Open answers may end first; Ctrl-C then stops at once. Waiting jobs, keys and logs stay.
     """
-    if not shut_down(Stop(models=[id_of(model) for model in models or []], now=now)):
-        say("nothing runs")
+    ids = [known_id(model) for model in models or []]
+    if not shut_down(Stop(models=ids, now=now)):
+        say("\n".join(f"{each} was not running" for each in ids) or "nothing runs")

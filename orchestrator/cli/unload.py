@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.aliases import id_of
+from orchestrator.aliases import known_id
 from orchestrator.control import Unload
 from orchestrator.residency import change_residency
 from orchestrator.terminal import say
@@ -19,5 +19,6 @@ def unload(
 
     Its open answers may end first; jobs that wait for it load it again.
     """
-    change_residency(Unload(id_of(model)))
-    say(f"{model} has given its memory back until it is asked for")
+    outcomes = change_residency(Unload(known_id(model)))
+    if not all(each.note for each in outcomes):
+        say(f"{model} has given its memory back until it is asked for")

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from contract.bus.client import connect
+from contract.bus.heartbeats import HOSTS, Heartbeats
 from contract.bus.standby import Standby, end_standby, renew_standby
+from contract.messages import Condition, HostBeat, State
 from contract.tasks import cancel_and_wait
 from tests.conftest import ValkeyServer
 from tests.gateway.conftest import Gateway, client_of
@@ -41,6 +43,9 @@ async def supervising(redis_url: str) -> AsyncIterator[Supervisor]:
 
     async def announce() -> None:
         while True:
+            stage = supervisor.word.stage if supervisor.word else ""
+            beat = HostBeat("here", models={"m": Condition(State.STOPPED, stage)})
+            await Heartbeats(db, HOSTS).beat("here", beat, ready=True)
             if supervisor.word is None:
                 await end_standby(db, "m", "here")
             else:

@@ -166,8 +166,74 @@ def test_stop_of_one_model_by_name(host: Host, terminal: Terminal) -> None:
     assert "one-0 has stopped" in terminal.run("stop", "one").err
     wrong = terminal.run("stop", "three")
     assert wrong.code == 1
-    assert "error: no model `three` runs\nhint: these do: `one`, `two`\n" in wrong.err
+    assert "error: no model `three`\nhint: there are: `one`, `two`\n" in wrong.err
     assert host.find_worker("two-0").state.value == "ready"
+    again = terminal.run("stop", "one", "one", "two")
+    assert again.code == 0
+    assert again.err.count("one-0 was not running") == 1
+    assert "two-0 has stopped" in again.err
+    assert "did you mean `one`?" in terminal.run("stop", "onee").err
+    assert terminal.run("stop").code == 0
+    assert "one was not running\n" in terminal.run("stop", "one").err
+    assert "nothing runs\n" in terminal.run("stop").err
+
+
+def test_who_changes_nothing_is_told_so(host: Host, terminal: Terminal) -> None:
+    terminal.configure(demo={"load": "on-demand"}, other={})
+    assert terminal.run("start", "demo").code == 0
+    said = [
+        terminal.run(*command.split()).err.splitlines()[-1]
+        for command in (
+            "unload demo",
+            "pin demo --off",
+            "pin demo",
+            "pin demo",
+            "load demo",
+            "load demo",
+            "unload demo",
+            "stop other",
+            "stop demo",
+            "stop demo",
+            "load dmeo",
+        )
+    ]
+    assert said[:4] == [
+        "demo-0 is not loaded",
+        "demo is not pinned",
+        "demo is pinned",
+        "demo is pinned already",
+    ]
+    assert "demo-0 is ready after" in said[4]
+    assert said[5:] == [
+        "demo-0 is loaded already",
+        "demo has given its memory back until it is asked for",
+        "other was not running",
+        "demo-0 was not loaded, and will not be on demand any more",
+        "demo-0 was not running",
+        "hint: did you mean `demo`?",
+    ]
+
+
+def test_a_model_is_called_the_same_by_status_and_by_the_gateway(
+    host: Host, terminal: Terminal
+) -> None:
+    terminal.configure(parked={"load": "on-demand"}, bad={"engine_args": {"nonsense": 1}}, good={})
+    terminal.run("start")
+    key = terminal.run("keys", "add").out.strip()
+
+    def told() -> tuple[dict[str, object], dict[str, object]]:
+        status = json.loads(terminal.run("status", "--json").out)
+        url = f"{status['gateway']['url']}/api/v1/models"
+        listed = httpx.get(url, headers={"X-API-Key": key}).json()["models"]
+        ours = {each["id"]: (each["state"], each["stage"] or None) for each in status["models"]}
+        return ours, {each["id"]: (each["state"], each["stage"]) for each in listed}
+
+    eventually(lambda: told()[0] == told()[1])
+    assert told()[1] == {
+        "parked": ("stopped", "loads on demand"),
+        "bad": ("failed", None),
+        "good": ("ready", None),
+    }
 
 
 def test_a_taken_port_is_one_line_with_its_owner(host: Host, terminal: Terminal) -> None:

@@ -143,8 +143,8 @@ def test_a_pinned_model_stays_and_who_does_not_fit_is_told_why(gpus: GpuHost) ->
 
 
 def test_load_and_unload_by_hand(gpus: GpuHost) -> None:
-    gpus.configure(a=on_demand(), always={})
-    assert gpus.start().code == 0
+    gpus.configure(a=on_demand(), always={}, later=on_demand())
+    assert gpus.run("start", "a", "always").code == 0
     load = gpus.run("load", "a")
     assert load.code == 0 and "a-0 is ready after" in load.err
     unload = gpus.run("unload", "a")
@@ -152,8 +152,10 @@ def test_load_and_unload_by_hand(gpus: GpuHost) -> None:
     assert gpus.worker("a").pid is None
     wrong = gpus.run("unload", "always")
     assert wrong.code == 1 and "`always` is always loaded" in wrong.err
-    missing = gpus.run("load", "nobody")
-    assert missing.code == 1 and "./ew start nobody" in missing.err
+    missing = gpus.run("load", "later")
+    assert missing.code == 1 and "./ew start later" in missing.err
+    unknown = gpus.run("load", "nobody")
+    assert unknown.code == 1 and "there are: `a`, `always`, `later`" in unknown.err
 
 
 def test_a_killed_worker_comes_back_to_its_place_when_its_memory_is_free(gpus: GpuHost) -> None:
