@@ -101,14 +101,25 @@ class Gateway:
             return False
 
 
-MODELS = [f"m{number}" for number in range(120)]
+@pytest.fixture(scope="session")
+def model_names(request: pytest.FixtureRequest) -> list[str]:
+    """One for each test that may ask for one, whoever of the processes gets which tests, and some
+    for those that take a second one."""
+    asking = sum(bool({"model", "_models"} & {*_fixtures(item)}) for item in request.session.items)
+    return [f"m{number}" for number in range(asking + 10)]
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return item.fixturenames if isinstance(item, pytest.Function) else []
 
 
 @pytest.fixture(scope="session")
-def gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def gateway(
+    redis_url: str, tmp_path_factory: pytest.TempPathFactory, model_names: list[str]
+) -> Iterator[Gateway]:
     """One for all tests that neither stop it nor need other limits."""
     config = {
-        "models": {model: {"engine": "mock", "model_path": "none"} for model in MODELS},
+        "models": {model: {"engine": "mock", "model_path": "none"} for model in model_names},
         "gateway": {"processes": 1},
         "limits": {
             "max_body_bytes": 100_000,
@@ -124,8 +135,8 @@ def gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def _models() -> Iterator[str]:
-    return iter(MODELS)
+def _models(model_names: list[str]) -> Iterator[str]:
+    return iter(model_names)
 
 
 @pytest.fixture
