@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from contract.config import Config, ModelConfig, WorkerSpec
 from contract.hub_cache import file_of
-from contract.messages import ChatMessage, Job, Sampling
+from contract.messages import ChatMessage, Guided, Job, Sampling
 from orchestrator.errors import UserError
 from orchestrator.plan import Choice, plan
 from workers.engine import JobRejected
@@ -56,9 +57,45 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path) -> None:
         llama_cpp_engine(spec(model()))
     with pytest.raises(ValueError, match="`adapters`: the llama-cpp engine loads none"):
         llama_cpp_engine(spec(model(adapters={"a": "b"})))
-    asked = Job("1", "m", Sampling(min_tokens=3), messages=(ChatMessage("user", "hi"),))
-    with pytest.raises(JobRejected, match="takes no min_tokens"):
-        request_body(asked, Server("llamacpp"), 5)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "prompt", "said"),
+    [
+        ({"min_tokens": 3}, "hi", "takes no min_tokens"),
+        ({"temperature": -1.0}, "hi", "temperature is -1; it must be 0 or more"),
+        ({"top_p": 5.0}, "hi", "top_p is 5; it must be above 0, and 1 at most"),
+        ({}, "", "the prompt is empty"),
+    ],
+)
+def test_what_the_server_would_ignore_or_take_for_something_else_is_rejected(
+    sampling: dict[str, Any], prompt: str, said: str
+) -> None:
+    with pytest.raises(JobRejected, match=said):
+        asked_of_llama_cpp(prompt=prompt, **sampling)
+
+
+def asked_of_llama_cpp(prompt: str | None = None, **sampling: Any) -> dict[str, Any]:
+    messages = (ChatMessage("user", "hi"),) if prompt is None else None
+    job = Job("1", "m", Sampling(**sampling), prompt=prompt, messages=messages)
+    return request_body(job, Server("llamacpp"), 5)
+
+
+def test_a_completion_names_its_schema_as_the_server_does() -> None:
+    schema = {"enum": ["a"]}
+    wanted = Guided("json", json.dumps(schema))
+    completion = asked_of_llama_cpp("hi", guided=wanted)
+    assert completion["json_schema"] == schema
+    assert "response_format" not in completion
+    assert "json_schema" not in asked_of_llama_cpp(guided=wanted)
+    any_object = asked_of_llama_cpp("hi", guided=Guided("json_object", ""))
+    assert any_object["json_schema"] == {"type": "object"}
+
+
+def test_log_probabilities_are_asked_for_with_an_alternative() -> None:
+    assert asked_of_llama_cpp(logprobs=0)["top_logprobs"] == 1
+    assert asked_of_llama_cpp("hi", logprobs=0)["logprobs"] == 1
+    assert asked_of_llama_cpp("hi", logprobs=3)["logprobs"] == 3
 
 
 def test_a_file_is_found_here_or_in_the_cache(

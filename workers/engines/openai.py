@@ -18,6 +18,7 @@ import msgspec
 from contract.config import WorkerSpec
 from contract.messages import ErrorCode, FinishReason, Job
 from workers.engine import EngineReport, JobRejected
+from workers.engines.llama_cpp_wire import LLAMA_CPP
 from workers.engines.openai_errors import StreamBroken, UpstreamFailed, refusal
 from workers.engines.openai_stream import (
     Choice,
@@ -217,13 +218,17 @@ class OpenAiEngine:
                 self._finish(stream)
                 return
             chunk = read_chunk(event)
-            stream.usage = chunk.counts() or stream.usage
+            if (counts := chunk.counts()) is not None:
+                # The server of llama.cpp counts each choice for itself.
+                counts_all = self._server.kind != LLAMA_CPP
+                stream.usage = counts if counts_all else stream.usage.and_choice(counts)
             for choice in chunk.choices or ():
                 self._push(stream, choice)
 
     def _push(self, stream: _Stream, choice: Choice) -> None:
         index, reason = choice.place(stream.job.sampling.n), choice.reason()
-        text, logprobs = stream.halves.join(index, choice.new_text), choice.token_logprobs()
+        text = stream.halves.join(index, choice.new_text)
+        logprobs = choice.token_logprobs(stream.job.sampling.logprobs)
         if reason is not None:
             # The first one counts: an end cannot be taken back.
             stream.reasons.setdefault(index, reason)

@@ -150,8 +150,12 @@ class Choice(msgspec.Struct):
             delta.reasoning_content or delta.reasoning or isinstance(delta.content, list)
         )
 
-    def token_logprobs(self) -> tuple[TokenLogprob, ...] | None:
-        return (self.logprobs.read() or None) if self.logprobs else None
+    def token_logprobs(self, alternatives: int | None) -> tuple[TokenLogprob, ...] | None:
+        """One for each new token, with so many alternatives at least if the server gives any."""
+        read = self.logprobs.read() if self.logprobs else ()
+        if not alternatives:
+            read = tuple(TokenLogprob(each.token, each.logprob) for each in read)
+        return read or None
 
     def reason(self) -> FinishReason | None:
         """Why the choice ended, or None if it goes on. Raises `UpstreamFailed`."""
@@ -176,6 +180,12 @@ class Usage(NamedTuple):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+
+    def and_choice(self, other: Usage) -> Usage:
+        """With the tokens of one more choice; the prompt is the same."""
+        generated = (self.completion_tokens, other.completion_tokens)
+        known = [count for count in generated if count is not None]
+        return other._replace(completion_tokens=sum(known) if known else None)
 
 
 class Chunk(msgspec.Struct):

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from contract.messages import ErrorCode, Guided, Job, Sampling
 from workers.engine import JobRejected
+from workers.engines.llama_cpp_wire import LLAMA_CPP, for_llama_cpp
 from workers.engines.prompts import choices_of
 from workers.engines.upstream import Server
 
@@ -42,17 +43,7 @@ def request_body(
         body |= _guided(asked.guided, server)
     if server.kind == "vllm" and salt is not None:
         body["cache_salt"] = salt
-    return _for_llama_cpp(body) if server.kind == "llamacpp" else body
-
-
-def _for_llama_cpp(body: dict[str, Any]) -> dict[str, Any]:
-    """What llama.cpp's server does not know it ignores in silence. Raises `JobRejected`."""
-    if "min_tokens" in body:
-        message = "the server behind this model (llamacpp) takes no min_tokens"
-        raise JobRejected(ErrorCode.INVALID_REQUEST, message)
-    if "repetition_penalty" in body:
-        body["repeat_penalty"] = body.pop("repetition_penalty")
-    return body
+    return for_llama_cpp(body) if server.kind == LLAMA_CPP else body
 
 
 def _prompt(job: Job) -> dict[str, Any]:
@@ -117,7 +108,7 @@ def _grammar(kind: str, value: str, server: Server) -> dict[str, Any]:
             return {"regex": value}
         case "sglang", "grammar":
             return {"ebnf": value}
-        case "llamacpp", "grammar":
+        case _, "grammar" if server.kind == LLAMA_CPP:
             return {"grammar": value}
     name = server.kind or "of an unknown kind"
     message = f"the server behind this model ({name}) takes no {kind} as a constraint"

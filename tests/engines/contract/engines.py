@@ -18,6 +18,7 @@ import pytest
 
 from contract.paths import ROOT
 from contract.ports import free_port
+from tests.engines.gguf_model import write_gguf
 from tests.standins import trtllm
 
 MODEL_DIR: Final = Path(os.environ.get("EW_TEST_MODEL") or ROOT / "deploy" / "demo-model")
@@ -35,6 +36,7 @@ ALL: Final = frozenset(
         "tokens",  # knows the ids of its tokens
         "n",
         "seed",
+        "min_tokens",
         "logprobs",
         "json",
         "compact json",  # without spaces, of which the demo model finds no end
@@ -93,6 +95,11 @@ def _openai_model(stack: ExitStack, directory: Path) -> dict[str, Any]:
     }
 
 
+def _llama_cpp_model(_: ExitStack, directory: Path) -> dict[str, Any]:
+    file = write_gguf(MODEL_DIR, directory / "demo.gguf")
+    return {"engine": "llama-cpp", "model_path": str(file), **_limits()}
+
+
 def _trt_model(release: str) -> Callable[[ExitStack, Path], dict[str, Any]]:
     def model(_: ExitStack, directory: Path) -> dict[str, Any]:
         adapter = write_adapter(directory / "adapter")
@@ -127,15 +134,16 @@ def _trt(release: str) -> EngineUnderTest:
 
 def vllm_python() -> str:
     """The python of the cpu-vllm environment; skips the test if there is none."""
-    python = os.environ.get("EW_TEST_VLLM_PYTHON")
-    if python is None:
-        from orchestrator.environments.environment import find_environment
+    return os.environ.get("EW_TEST_VLLM_PYTHON") or _python_of("cpu-vllm")
 
-        environment = find_environment("ew-cpu-vllm")
-        python = str(environment.python) if environment else None
-    if python is None:
-        pytest.skip("no cpu-vllm environment: ./ew setup --engine cpu-vllm")
-    return python
+
+def _python_of(engine: str) -> str:
+    from orchestrator.environments.environment import find_environment
+
+    environment = find_environment(f"ew-{engine}")
+    if environment is None:
+        pytest.skip(f"no {engine} environment: ./ew setup --engine {engine}")
+    return str(environment.python)
 
 
 #: No compilation, and no third process: much less than a start costs otherwise.
@@ -168,6 +176,14 @@ ENGINES: Final = [
         ALL - {"script", "tokens"},
         _openai_model,
         marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
+    ),
+    EngineUnderTest(
+        "llama-cpp",
+        "llama-cpp",
+        frozenset({"model", "n", "seed", "logprobs", "json", "choice", "grammar"}),
+        _llama_cpp_model,
+        python=lambda: _python_of("llama-cpp"),
+        marks=(pytest.mark.slow,),
     ),
     *(_trt(release) for release in trtllm.TRTLLM_RELEASES),
 ]

@@ -38,7 +38,7 @@ async def test_a_prompt_beyond_the_context_is_too_long(client: Client) -> None:
     assert not answer.failed.retryable
 
 
-@pytest.mark.needs("model")
+@pytest.mark.needs("model", "min_tokens")
 async def test_min_tokens_keeps_an_answer_going(client: Client) -> None:
     short = await client.ask(HELLO)
     wanted = short.done.completion_tokens + 10

@@ -247,6 +247,23 @@ async def test_counts_are_taken_where_they_are_counts(bench: Bench) -> None:
         assert (done.prompt_tokens, done.completion_tokens, done.cached_tokens) == counted, usage
 
 
+@pytest.mark.parametrize(("kind", "counted"), [("vllm", 7), ("llamacpp", 11)])
+async def test_llama_cpp_counts_each_choice_for_itself(
+    bench: Bench, kind: str, counted: int
+) -> None:
+    ends = [
+        {"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]} for index in (0, 1)
+    ]
+    counts = [
+        {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": tokens}}
+        for tokens in (4, 7)
+    ]
+    bench.upstream.answer = play(ends[0], counts[0], ends[1], counts[1], DONE)
+    await bench.ready(engine_args={"server": kind})
+    done = (await bench.ask("hi", n=2)).done
+    assert (done.prompt_tokens, done.completion_tokens) == (9, counted)
+
+
 async def test_a_stream_that_was_compressed_all_the_same_is_read(bench: Bench) -> None:
     async def compresses(exchange: Exchange) -> None:
         await exchange.begin(200, "Content-Encoding: gzip")
@@ -368,7 +385,7 @@ def test_halves_in_log_probabilities_become_one_sign_each() -> None:
     event = rb'{"choices":[{"logprobs":{"content":[{"token":"\ud83d","logprob":-1.0}]}}]}'
     choices = read_chunk(Event(event)).choices
     assert choices is not None
-    found = choices[0].token_logprobs()
+    found = choices[0].token_logprobs(alternatives=None)
     assert found is not None
     assert found[0].token == "\ufffd"
 
