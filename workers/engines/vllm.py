@@ -43,6 +43,7 @@ _CPU_KV_CACHE_GIB: Final = "2"
 #: On the CPU, vLLM 0.32 takes the name `uni` for `mp`, which costs a process, its start, and the
 #: waiting for it at each step. The class it takes as it is.
 _IN_ONE_PROCESS: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+_CPU_PROCESS: Final = "workers.engines.vllm_cpu_process.CpuProcess"
 
 
 class VllmEngine:
@@ -236,8 +237,9 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
 
 
 def _set_cpu_defaults(args: dict[str, Any]) -> None:
-    """What vLLM takes from the environment, where nobody has set it."""
+    """Where nobody has set it."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GIB)
+    args.setdefault("worker_extension_cls", _CPU_PROCESS)
     if args.get("distributed_executor_backend") == _IN_ONE_PROCESS:
         # As vLLM itself does for a process that only computes: one core is for all the rest.
         cores = len(os.sched_getaffinity(0))
