@@ -78,3 +78,5 @@ class Figures(msgspec.Struct):
     requests: list[Requests] = []
     failures: list[Failures] = []
     unreadable_frames: int = 0
+    #: Requests with fields that had no effect.
+    ignoring: int = 0

@@ -21,7 +21,7 @@ from gateway.watched_file import WatchedFile
 log = logging.getLogger(__name__)
 
 #: Probes have no key, and learn nothing of the installation.
-OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready"})
+OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready", "/health", "/ping"})
 #: What operators look at: for keys that see everything, or without a key on the listener that
 #: the configuration names for it.
 OPERATOR_PATHS: Final = frozenset({"/metrics", "/openapi.json", "/docs"})

@@ -137,15 +137,18 @@ def _process_families(beats: list[GatewayBeat]) -> Iterator[Metric]:
     failures = CounterMetricFamily("ew_failures", text, labels=labels)
     text = "Frames that could not be read."
     unreadable = CounterMetricFamily("ew_unreadable_frames", text, labels=["process"])
+    text = "Requests with fields that had no effect."
+    ignoring = CounterMetricFamily("ew_requests_ignoring_fields", text, labels=["process"])
     for beat in beats:
         process, figures = str(beat.index), beat.figures
+        ignoring.add_metric([process], figures.ignoring)
         started.add_metric([process], figures.started_unix_s)
         unreadable.add_metric([process], figures.unreadable_frames)
         for row in figures.requests:
             requests.add_metric([process, row.route, str(row.status), row.model], row.count)
         for failure in figures.failures:
             failures.add_metric([process, failure.model, failure.code], failure.count)
-    yield from (started, requests, failures, unreadable)
+    yield from (started, requests, failures, unreadable, ignoring)
 
 
 def _answer_families(beats: list[GatewayBeat]) -> Iterator[Metric]:

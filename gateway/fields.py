@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 import orjson
 from pydantic import (
@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
@@ -30,6 +31,9 @@ from gateway.errors import ApiError
 _MOST_TURNS: Final = 4_096
 _LONGEST_PATTERN: Final = 8_192
 _LARGEST_SCHEMA_BYTES: Final = 65_536
+#: Of the names of fields without effect that an answer tells.
+_MOST_IGNORED: Final = 20
+_LONGEST_IGNORED: Final = 64
 
 
 _IN_WORDS_OF_JSON: Final = {
@@ -58,12 +62,34 @@ class StrictBody(BaseModel):
         return value
 
 
+class LenientBody(BaseModel):
+    """What a client of another server's API may send: numbers as text, and unknown fields, which
+    have no effect. Those are noted in the context of the validation, a set of names."""
+
+    #: Where it is within the body.
+    place: ClassVar[str] = ""
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _notes_unknown_keys(cls, value: Any, info: ValidationInfo) -> Any:
+        ignored: set[str] | None = info.context
+        if isinstance(value, dict) and ignored is not None:
+            for key in value.keys() - _known_keys(cls):
+                if len(ignored) >= _MOST_IGNORED:
+                    break
+                ignored.add(f"{cls.place}{key:.{_LONGEST_IGNORED}}")
+        return value
+
+
 @cache
 def _known_keys(form: type[BaseModel]) -> frozenset[str]:
     return frozenset(field.alias or name for name, field in form.model_fields.items())
 
 
-class GenerationBody(StrictBody):
+class GenerationBody(BaseModel):
     """A body that asks for a generation."""
 
     @property
@@ -76,7 +102,7 @@ class GenerationBody(StrictBody):
         """The job asked for. Raises `ApiError`."""
 
 
-Body = TypeVar("Body", bound=StrictBody)
+Body = TypeVar("Body", bound=BaseModel)
 Constraint = TypeVar("Constraint", str, dict[str, Any])
 
 
@@ -108,6 +134,17 @@ def _text_of(part: Any) -> str:
 def _nothing(value: Any) -> None:
     if value:
         raise PydanticCustomError("unsupported", "not supported")
+
+
+def _only(supported: Any) -> Any:
+    """The type of a field that may say what happens anyway."""
+
+    def check(value: Any) -> None:
+        if value is not None and value != supported:
+            only = orjson.dumps(supported).decode()
+            raise PydanticCustomError("unsupported", "only {only} is supported", {"only": only})
+
+    return Annotated[Any, AfterValidator(check), WithJsonSchema({"const": supported})]
 
 
 def _schema(value: dict[str, Any]) -> dict[str, Any]:
@@ -145,6 +182,9 @@ Pattern = Annotated[
 ]
 JsonSchema = Annotated[dict[str, Any], AfterValidator(_schema)]
 Unsupported = Annotated[Any, AfterValidator(_nothing), WithJsonSchema({"const": None})]
+OnlyTrue = _only(True)
+OnlyFalse = _only(False)
+OnlyOne = _only(1.0)
 Ignored = Annotated[Any, WithJsonSchema({"description": "Accepted, and without effect."})]
 ChoiceText = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
 Choices = Annotated[list[ChoiceText], Field(min_length=1, max_length=256, fail_fast=True)]
@@ -158,21 +198,23 @@ TextContent = Annotated[
     BeforeValidator(_text),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}]}),
 ]
-Turn = TypeVar("Turn", bound=StrictBody)
+Turn = TypeVar("Turn", bound=BaseModel)
 Turns = Annotated[list[Turn], Field(min_length=1, max_length=_MOST_TURNS, fail_fast=True)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=96)]
 
 MinTokens = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
-def parse(form: type[Body], body: bytes) -> Body:
-    """A request body. Raises `ApiError`, which names the first field that is wrong.
+def parse(form: type[Body], body: bytes, ignored: set[str] | None = None) -> Body:
+    """A request body; what it holds without effect is added to `ignored`. Raises `ApiError`, which
+    names the first field that is wrong.
 
     However wrong it is, the work stays in proportion to its size: lists stop at their first bad
     item or at their bound, objects at their first unknown key.
     """
     try:
-        return form.model_validate(from_json(body, allow_inf_nan=False, cache_strings="keys"))
+        content = from_json(body, allow_inf_nan=False, cache_strings="keys")
+        return form.model_validate(content, context=ignored)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
     except ValueError as error:

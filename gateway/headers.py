@@ -14,13 +14,24 @@ from contract.keys import KeyRecord
 
 Headers = Iterable[tuple[bytes, bytes]]
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
+_UNPRINTABLE: Final = re.compile(r"[^!-+\--~]")
 _EXCHANGE: Final = "ew.exchange"
 
 
 class Exchange:
     """What is known of a request while it is answered. Times are of the monotonic clock."""
 
-    __slots__ = ("began", "first_ms", "job_id", "key", "model", "queue_ms", "request_id", "send")
+    __slots__ = (
+        "began",
+        "first_ms",
+        "ignored",
+        "job_id",
+        "key",
+        "model",
+        "queue_ms",
+        "request_id",
+        "send",
+    )
 
     def __init__(self, send: Send, given_id: bytes | None = None) -> None:
         #: Straight to the server, past the wrappers that only care for the answer's head.
@@ -33,11 +44,21 @@ class Exchange:
         self.model = ""
         self.queue_ms = 0.0
         self.first_ms = 0.0
+        #: Fields of the request that have no effect.
+        self.ignored: set[str] = set()
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """To be sent with the first byte of the answer, which is now."""
         elapsed_ms = (time.monotonic() - self.began) * 1000
-        return common_headers(self.request_id, elapsed_ms, self.queue_ms, self.first_ms)
+        headers = common_headers(self.request_id, elapsed_ms, self.queue_ms, self.first_ms)
+        if self.ignored:
+            headers.append((b"x-ignored-fields", _listed(self.ignored)))
+        return headers
+
+
+def _listed(names: Iterable[str]) -> bytes:
+    """Names of a client's own, as a header may have them."""
+    return ", ".join(_UNPRINTABLE.sub("?", name) for name in sorted(names)).encode()
 
 
 def common_headers(
@@ -64,8 +85,9 @@ def header(headers: Headers, name: bytes) -> bytes | None:
 
 
 class ExchangeMiddleware:
-    """Outermost: begins the exchange, adds its headers to whatever answers, and reports the
-    status to `finished` (0 if the client left before there was one)."""
+    """Outermost: begins the exchange, answers HEAD as GET without a body, adds the exchange's
+    headers to whatever answers, and reports the status to `finished` (0 if the client left
+    before there was one)."""
 
     def __init__(self, app: ASGIApp, finished: Callable[[Scope, Exchange, int], None]) -> None:
         self.app = app
@@ -75,6 +97,9 @@ class ExchangeMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # The server, which has a scope of its own, leaves out the body.
+            scope = {**scope, "method": "GET"}
         exchange = Exchange(send, header(scope["headers"], b"x-request-id"))
         scope[_EXCHANGE] = exchange
         status = 0

@@ -30,7 +30,10 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
     process, exchange = process_of(request), exchange_of(request.scope)
     if exchange.key is None:
         raise ApiError("missing_api_key", "send an API key")
-    asked = parse(form, await read_body(request, process.config.limits.max_body_bytes))
+    body = await read_body(request, process.config.limits.max_body_bytes)
+    asked = parse(form, body, exchange.ignored)
+    if exchange.ignored:
+        process.metrics.count_ignoring()
     named = asked.job(exchange.job_id, exchange.key.id)
     job = process.admission.check(named, exchange, asked.own_names)
     resumption = _resumption(request, asked)

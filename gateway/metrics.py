@@ -20,6 +20,7 @@ class Metrics:
         self._requests: dict[tuple[str, int, str], int] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._unreadable_frames = 0
+        self._ignoring = 0
 
     def of(self, model: str) -> ModelFigures:
         """The figures of a model that is in the configuration."""
@@ -39,6 +40,10 @@ class Metrics:
     def count_unreadable_frame(self) -> None:
         self._unreadable_frames += 1
 
+    def count_ignoring(self) -> None:
+        """A request with fields that have no effect."""
+        self._ignoring += 1
+
     def figures(self) -> Figures:
         """As they stand."""
         return Figures(
@@ -47,4 +52,5 @@ class Metrics:
             [Requests(*key, count) for key, count in self._requests.copy().items()],
             [Failures(*key, count) for key, count in self._failures.copy().items()],
             self._unreadable_frames,
+            self._ignoring,
         )

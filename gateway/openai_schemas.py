@@ -1,5 +1,5 @@
-"""The bodies of OpenAI's API, with vLLM's extra sampling fields. What official clients send and
-does no harm is accepted; what would change the answer and is not supported is refused."""
+"""The bodies of OpenAI's API, with vLLM's extra fields, and as lenient as vLLM: an unknown field
+has no effect. What would change the answer and is not supported is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from contract import bounds
 from contract.messages import ChatMessage, Guided, Job, Role, Sampling
 from gateway import fields
 from gateway.errors import ApiError
-from gateway.fields import GenerationBody, Ignored, StrictBody, Unsupported, guided_by
+from gateway.fields import (
+    GenerationBody,
+    Ignored,
+    LenientBody,
+    OnlyFalse,
+    OnlyOne,
+    OnlyTrue,
+    Unsupported,
+    guided_by,
+)
 
 #: What OpenAI's own server takes for `max_tokens` of a text completion.
 _COMPLETION_TOKENS: Final = 16
@@ -53,14 +62,16 @@ Prompt = Annotated[
 ]
 
 
-class JsonSchemaFormat(StrictBody):
+class JsonSchemaFormat(LenientBody):
+    place = "response_format.json_schema."
     name: str = Field("", max_length=256)
     description: Ignored = None
     schema_: fields.JsonSchema = Field(alias="schema")
     strict: Ignored = None
 
 
-class ResponseFormat(StrictBody):
+class ResponseFormat(LenientBody):
+    place = "response_format."
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
 
@@ -71,22 +82,27 @@ class ResponseFormat(StrictBody):
         return self
 
 
-class StructuredOutputs(StrictBody):
+class StructuredOutputs(LenientBody):
     """vLLM's; at most one."""
+
+    place = "structured_outputs."
 
     json_: JsonSchema | None = Field(None, alias="json")
     json_object: bool | None = None
     regex: fields.Pattern | None = None
     choice: fields.Choices | None = None
     grammar: fields.Pattern | None = None
+    structural_tag: Unsupported = None
 
 
-class StreamOptions(StrictBody):
+class StreamOptions(LenientBody):
+    place = "stream_options."
     include_usage: bool | None = None
     include_obfuscation: Ignored = None
+    continuous_usage_stats: OnlyFalse = None
 
 
-class GenerationRequest(GenerationBody):
+class GenerationRequest(LenientBody, GenerationBody):
     """What both endpoints take."""
 
     model: fields.ModelName
@@ -119,6 +135,21 @@ class GenerationRequest(GenerationBody):
     prompt_cache_key: Ignored = None
     prompt_cache_retention: Ignored = None
     logit_bias: Unsupported = None
+    stop_token_ids: Unsupported = None
+    bad_words: Unsupported = None
+    allowed_token_ids: Unsupported = None
+    logits_processors: Unsupported = None
+    include_stop_str_in_output: OnlyFalse = None
+    skip_special_tokens: OnlyTrue = None
+    spaces_between_special_tokens: OnlyTrue = None
+    use_beam_search: OnlyFalse = None
+    length_penalty: OnlyOne = None
+    truncate_prompt_tokens: Unsupported = None
+    prompt_logprobs: Unsupported = None
+    return_token_ids: OnlyFalse = None
+    return_tokens_as_token_ids: OnlyFalse = None
+    kv_transfer_params: Unsupported = None
+    vllm_xargs: Unsupported = None
 
     @property
     def own_names(self) -> Mapping[str, str]:
@@ -168,14 +199,15 @@ class GenerationRequest(GenerationBody):
         return guided_by(**guides)
 
 
-class ChatMessageParam(StrictBody):
+class ChatMessageParam(LenientBody):
     """One turn. Clients send back whole messages that they were sent, with fields of no use."""
 
+    place = "messages[]."
     role: Role
     content: fields.TextContent | None = None
     name: str | None = Field(None, max_length=64)
-    refusal: Unsupported = None
-    annotations: Unsupported = None
+    refusal: Ignored = None
+    annotations: Ignored = None
     audio: Unsupported = None
     function_call: Unsupported = None
     tool_calls: Unsupported = None
@@ -208,6 +240,14 @@ class ChatCompletionRequest(GenerationRequest):
     reasoning_effort: Unsupported = None
     verbosity: Unsupported = None
     web_search_options: Unsupported = None
+    chat_template: Unsupported = None
+    chat_template_kwargs: Unsupported = None
+    documents: Unsupported = None
+    mm_processor_kwargs: Unsupported = None
+    add_generation_prompt: OnlyTrue = None
+    continue_final_message: OnlyFalse = None
+    add_special_tokens: OnlyFalse = None
+    echo: OnlyFalse = None
 
     @property
     def own_names(self) -> Mapping[str, str]:
@@ -238,6 +278,8 @@ class CompletionRequest(GenerationRequest):
     best_of: Annotated[int, Field(ge=1, le=128)] | None = None
     echo: Unsupported = None
     suffix: Unsupported = None
+    prompt_embeds: Unsupported = None
+    add_special_tokens: OnlyTrue = None
 
     def job(self, job_id: str, key_id: str) -> Job:
         """The job asked for. Raises `ApiError`."""

@@ -32,7 +32,7 @@ class Message(StrictBody):
         return ChatMessage(self.role, self.content, self.name)
 
 
-class InferenceRequest(GenerationBody):
+class InferenceRequest(StrictBody, GenerationBody):
     """A question to a model: either `prompt` or `messages`."""
 
     model_config = ConfigDict(alias_generator=to_camel)

@@ -38,11 +38,9 @@ def _many_keys(before: str, after: str) -> bytes:
 _CHAT: dict[str, bytes] = {
     "messages[0].role": _filled('{"model":"m","messages":[', "{}", "]}"),
     "messages[0]": _filled('{"model":"m","messages":[', "1", "]}"),
-    "messages[0].a0": _many_keys('{"model":"m","messages":[{"role":"user",', "}]}"),
     "stop[0]": _chat("stop", '""'),
     "modalities[0]": _chat("modalities", '""'),
     "guided_choice[0]": _chat("guided_choice", '""'),
-    "a0": _many_keys('{"model":"m",', "}"),
 }
 _NATIVE: dict[str, bytes] = {
     "messages[0].role": _filled('{"modelId":"m","messages":[', "{}", "]}"),
@@ -70,6 +68,20 @@ def test_not_every_fault_of_a_body_is_looked_for(
     assert found.value.error_count() < 10
 
 
+_UNKNOWN = {
+    "": _many_keys('{"model":"no","messages":[{"role":"user","content":"x"}],', "}"),
+    "messages[].": _many_keys('{"model":"no","messages":[{"role":"user","content":"x",', "}]}"),
+}
+
+
+@pytest.mark.parametrize("place", _UNKNOWN)
+def test_of_many_fields_without_effect_some_are_named(place: str) -> None:
+    ignored: set[str] = set()
+    parse(ChatCompletionRequest, _UNKNOWN[place], ignored)
+    assert len(ignored) == 20
+    assert all(name.startswith(f"{place}a") for name in ignored)
+
+
 def test_hostile_bodies_cost_no_memory(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
@@ -81,6 +93,10 @@ def test_hostile_bodies_cost_no_memory(
     for body in _CHAT.values():
         response = httpx.post(f"{gateway.url}/v1/chat/completions", content=body, headers=headers)
         assert response.status_code == 400
+    for body in _UNKNOWN.values():
+        # Nobody has a model of that name.
+        response = httpx.post(f"{gateway.url}/v1/chat/completions", content=body, headers=headers)
+        assert response.status_code == 404
     assert _peak_kib(status) - before < 100 * 1024
 
 

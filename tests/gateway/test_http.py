@@ -39,6 +39,9 @@ def assert_common_headers(headers: httpx.Headers) -> None:
     ("method", "path", "status", "code"),
     [
         ("GET", "/health/live", 200, None),
+        ("HEAD", "/health/live", 200, None),
+        ("HEAD", "/v1/models", 200, None),
+        ("HEAD", "/v1/chat/completions", 405, None),
         ("GET", "/api/v1/models", 200, None),
         ("GET", "/metrics", 200, None),
         ("GET", "/openapi.json", 200, None),
@@ -334,3 +337,13 @@ def test_the_page_of_the_document_is_whole_and_only_ours(gateway: Gateway) -> No
                 assert hashlib.sha256(answer.content).hexdigest() == VENDORED[name]
         assert client.get("/docs/README.md").status_code == 404
         assert client.get("/docs/..%2Fdocs.py").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/health/ready", "/health", "/ping"])
+async def test_whoever_asks_whether_it_is_ready_needs_no_key(gateway: Gateway, path: str) -> None:
+    async with httpx.AsyncClient(base_url=gateway.url) as nobody:
+        got, head = await nobody.get(path), await nobody.head(path)
+    assert {got.status_code, head.status_code} <= {200, 503}
+    assert got.json()["status"] == ("ready" if got.status_code == 200 else "not_ready")
+    assert head.content == b""
+    assert head.headers["content-type"] == "application/json"

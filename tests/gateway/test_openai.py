@@ -338,7 +338,12 @@ async def test_what_official_clients_send_and_does_no_harm_is_accepted(
         ("chat/completions", {"tools": [{"type": "function"}]}, "tools"),
         ("chat/completions", {"logit_bias": {"1": 5}}, "logit_bias"),
         ("chat/completions", {"reasoning_effort": "high"}, "reasoning_effort"),
-        ("chat/completions", {"frobnicate": 1}, "frobnicate"),
+        ("chat/completions", {"skip_special_tokens": False}, "skip_special_tokens"),
+        ("chat/completions", {"length_penalty": 0.5}, "length_penalty"),
+        ("chat/completions", {"continue_final_message": True}, "continue_final_message"),
+        ("chat/completions", {"stop_token_ids": [5]}, "stop_token_ids"),
+        ("chat/completions", {"max_tokens": "many"}, "max_tokens"),
+        ("chat/completions", {"frobnicate": 1, "tools": [{}]}, "tools"),
         ("chat/completions", {"n": 4}, "n"),
         ("chat/completions", {"max_tokens": 1001}, "max_tokens"),
         ("chat/completions", {"top_logprobs": 3}, "top_logprobs"),
@@ -438,3 +443,46 @@ async def test_log_probabilities_are_encoded_before_the_end(
     logprobs = json.loads(answer.writer._parts[0])["choices"][0]["logprobs"]
     tokens = logprobs["tokens"] if "tokens" in logprobs else logprobs["content"]
     assert len(tokens) == 3
+
+
+async def test_what_has_no_effect_is_accepted_named_and_counted(
+    gateway: Gateway, worker: ScriptedWorker, model: str
+) -> None:
+    """As vLLM has it. Clients send back messages with all that they found in them, and routers add
+    what other engines know."""
+    turns = [
+        {
+            "role": "assistant",
+            "content": "A",
+            "refusal": None,
+            "annotations": [],
+            "parsed": {"a": 1},
+        },
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "B", "cache_control": {}}],
+            "x\n,": 1,
+        },
+    ]
+    body = {
+        "model": model,
+        "messages": turns,
+        "max_tokens": "9",
+        "temperature": 0,
+        "top_k": 3.0,
+        "separate_reasoning": True,
+        "skip_special_tokens": True,
+        "continue_final_message": False,
+        "stop_token_ids": [],
+        "stream_options": {"include_usage": False, "new": 1},
+    }
+    async with httpx.AsyncClient(headers={"X-API-Key": gateway.key.text}) as client:
+        asking = asyncio.create_task(client.post(f"{gateway.url}/v1/chat/completions", json=body))
+        attempt = await worker.answer("yes")
+        response = await asking
+        figures = (await client.get(f"{gateway.url}/metrics")).text
+    assert response.status_code == 200
+    ignored = "messages[].parsed, messages[].x??, separate_reasoning, stream_options.new"
+    assert response.headers["x-ignored-fields"] == ignored
+    assert (attempt.job.sampling.max_tokens, attempt.job.sampling.top_k) == (9, 3)
+    assert 'ew_requests_ignoring_fields_total{process="0"}' in figures
