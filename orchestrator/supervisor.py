@@ -236,8 +236,11 @@ class Supervisor:
         self._listeners.wait(waiter, self._fleet.units)
 
     def _settle_redis(self, request: Start) -> None:
-        """All processes of a run share one Redis; it is settled when the first starts."""
-        if self._fleet.is_idle:
+        """All processes of a run share one Redis; it is settled when the first starts, and open
+        again when nothing runs and nobody waits for it to come up."""
+        valkey = self._fleet.units.get(VALKEY)
+        is_awaited = valkey is not None and valkey.is_waiting
+        if self._fleet.is_idle and not is_awaited:
             self._external_redis = request.redis_url
             self._launcher.redis_url = request.redis_url or embedded_url()
             if request.redis_url is not None:

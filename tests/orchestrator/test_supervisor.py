@@ -410,6 +410,27 @@ def test_an_external_redis_is_used_and_watched(
     assert own_valkey.process.poll() is None
 
 
+def test_while_a_start_waits_for_its_own_server_another_redis_is_refused(
+    host: Host, model: str
+) -> None:
+    (state_dir() / "valkey/appendonlydir").mkdir(parents=True)
+    (state_dir() / "valkey/appendonlydir/appendonly.aof.manifest").write_text("nonsense\n")
+    with summon_supervisor() as first, summon_supervisor() as second:
+        answers = first.ask(Start(workers=[host.worker(model)]))
+        # The first time it is started again at once.
+        for _ in range(2):
+            next(each for each in answers if isinstance(each, Progress) and "again" in each.stage)
+        refused = list(second.ask(Start(workers=[], redis_url="redis://127.0.0.1:1")))[-1]
+        assert isinstance(refused, Refused)
+        assert "another Redis" in refused.message
+        end = list(answers)[-1]
+    assert isinstance(end, Finished)
+    assert end.outcomes[0].state is State.FAILED
+    # It will not come any more, so a start may name another.
+    answer = host.ask(Start(workers=[], redis_url="redis://127.0.0.1:1"))[-1]
+    assert answer == Finished([])
+
+
 async def _put(key: str, value: str) -> None:
     db = connect(embedded_url(), connections=1)
     await db.set(key, value)
