@@ -12,7 +12,14 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from contract.config import GatewayConfig
-from contract.keys import KeyFileError, KeyRecord, find_key, is_well_formed, read_keys
+from contract.keys import (
+    REVOKED_WITHIN_S,
+    KeyFileError,
+    KeyRecord,
+    find_key,
+    is_well_formed,
+    read_keys,
+)
 from gateway.errors import ApiError
 from gateway.headers import Headers, exchange_of, header
 from gateway.hosts import Hosts
@@ -27,8 +34,8 @@ OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready", "/health", "/pin
 OPERATOR_PATHS: Final = frozenset({"/metrics", "/openapi.json", "/docs"})
 _METRICS: Final = "/metrics"
 _ASK_FOR_PASSWORD: Final = {"www-authenticate": 'Basic realm="ew: any name, and an API key"'}
-#: Well within `REVOKED_WITHIN_S`.
-_LOOK_EVERY_S: Final = 0.5
+#: The other half is for noticing, and for ending what is open.
+_LOOK_EVERY_S: Final = REVOKED_WITHIN_S / 2
 _FAILURES_PER_MINUTE: Final = 30
 _REMEMBERED_CLIENTS: Final = 10_000
 

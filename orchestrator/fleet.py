@@ -103,7 +103,7 @@ class Fleet:
             unit.is_parked = record.is_parked
             unit.rests_asleep = record.rests_asleep
             unit.problem = record.problem
-            process = adopt(record.identity, record.started_unix_s) if record.identity else None
+            process = adopt(record.identity, record.started_at) if record.identity else None
             if process is not None:
                 unit.adopted(process, record)
                 process.watch(partial(self._on_exit, Exited(unit, process)))

@@ -87,14 +87,14 @@ class Loader:
         model = self._on_demand(model_id)
         if not model.is_ready:
             model.park_failed()
-            model.want(time.time())
+            model.want(time.monotonic())
             model.is_asked_for = True
             self._wait(model, "asked for")
             if model.is_leaving:
                 # Who sleeps, or is about to, needs room to wake.
                 falling = {unit.slot for unit in model.units if unit.state is State.SLEEPING}
                 model.unpark(besides=self._steward.asleep() | falling)
-        model.last_used = time.time()
+        model.last_used = time.monotonic()
         return model.units
 
     def unload(self, model_id: str) -> list[Unit]:
@@ -115,7 +115,7 @@ class Loader:
 
     def observed(self, seen: Observation) -> None:
         """Take note of who asks for what."""
-        now = time.time()
+        now = time.monotonic()
         self._group()
         for model in self._models.values():
             if model.id in seen.unfinished:
@@ -126,7 +126,7 @@ class Loader:
         self._group()
         if not self._steward.has_looked:
             return
-        now = time.time()
+        now = time.monotonic()
         self._forget_failures(now)
         self._give_places_back()
         self._unload_idle(now)
@@ -171,7 +171,7 @@ class Loader:
         """Who asks for a model that failed a while ago may try again."""
         for model in self._models.values():
             if model.is_on_demand and model.is_desired and model.problem:
-                since = max(unit.since_unix_s for unit in model.units)
+                since = max(unit.since for unit in model.units)
                 if now - since >= _TRY_AGAIN_S:
                     model.park_failed()
 

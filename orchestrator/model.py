@@ -15,7 +15,7 @@ from orchestrator.wanted import WantedWorker
 
 
 class Model:
-    """A model with its workers, and when it was asked for. Times are Unix seconds."""
+    """A model with its workers, and when it was asked for. Times are monotonic seconds."""
 
     def __init__(self, worker: WantedWorker) -> None:
         self.id = worker.model
@@ -28,7 +28,7 @@ class Model:
         self.wanted_since: float | None = None
         #: Whether the operator is among them.
         self.is_asked_for = False
-        self.last_used = time.time()
+        self.last_used = time.monotonic()
         self.loaded_at: float | None = None
         #: How long it took the last time: to load it, and to wake it.
         self.load_s: float | None = None
@@ -162,8 +162,8 @@ class Model:
         return Resident(
             model=self.id,
             bytes_by_gpu=bytes_by_gpu,
-            loaded_unix_s=self.loaded_at,
-            last_used_unix_s=self.last_used,
+            loaded_at=self.loaded_at,
+            last_used_at=self.last_used,
             load_s=self.return_s,
             running=self.running,
             waiting=max(0, self.unfinished - self.running),

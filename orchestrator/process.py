@@ -222,8 +222,9 @@ def detach(command: Command, log_path: Path) -> int:
     return child.pid
 
 
-def adopt(identity: Identity, started_unix_s: float) -> Process | None:
-    """Watch over a process that somebody else started; None unless exactly it still runs."""
+def adopt(identity: Identity, started_at: float) -> Process | None:
+    """Watch over a process that somebody else started, at this monotonic second; None unless
+    exactly it still runs."""
     try:
         pidfd = os.pidfd_open(identity.pid)
     except OSError:
@@ -232,8 +233,7 @@ def adopt(identity: Identity, started_unix_s: float) -> Process | None:
     if not identity.is_running():
         os.close(pidfd)
         return None
-    age_s = max(0.0, time.time() - started_unix_s)
-    return Process(identity, pidfd, time.monotonic() - age_s)
+    return Process(identity, pidfd, started_at)
 
 
 def sweep_mark(identity: Identity) -> None:

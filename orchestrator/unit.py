@@ -42,12 +42,15 @@ class UnitRecord(msgspec.Struct, frozen=True):
     restarts: int
     name: str
     log_start: int
-    started_unix_s: float
     identity: Identity | None
     problem: Problem | None = None
     is_parked: bool = False
     rests_asleep: bool = False
     is_woken: bool = False
+    #: When its process started, and when the start or waking began that it is in or has behind
+    #: it: monotonic seconds, which all processes of one boot share.
+    started_at: float = 0.0
+    began_at: float = 0.0
 
 
 class Unit:
@@ -67,11 +70,12 @@ class Unit:
         self.is_retiring = False
         self.state = State.STOPPED
         self.stage = ""
+        #: Since when it is in this state: for people, and to count from.
         self.since_unix_s = time.time()
+        self.since = time.monotonic()
         self.process: Process | None = None
         self.name = ""
         self.log_start = 0
-        self.started_unix_s = 0.0
         self.start_at = 0.0
         #: Why it cannot be started at the moment, though it is due.
         self.obstacle = ""
@@ -220,6 +224,7 @@ class Unit:
     def enter(self, state: State, stage: str = "") -> None:
         if state is not self.state:
             self.since_unix_s = time.time()
+            self.since = time.monotonic()
         self.state = state
         self.stage = stage
 
@@ -236,7 +241,6 @@ class Unit:
         self.name = name
         self.log_start = log_start
         self.obstacle = ""
-        self.started_unix_s = time.time()
         self.deadline = process.started + self.start_timeout_s
         self.began_at = process.started
         self._reset()
@@ -248,12 +252,9 @@ class Unit:
         self.no_place = ""
         self.name = record.name
         self.log_start = record.log_start
-        self.started_unix_s = record.started_unix_s
         self._reset()
         self.is_woken = record.is_woken
-        self.began_at = process.started
-        if record.is_woken:
-            self.began_at = time.monotonic() - max(0.0, time.time() - record.since_unix_s)
+        self.began_at = record.began_at if record.is_woken else process.started
         # A stop or a sleep that was under way is asked for again, with fresh patience.
         is_to_ask_again = record.state in (State.STOPPING, State.SLEEPING)
         self.state = State.READY if is_to_ask_again else record.state
@@ -359,12 +360,13 @@ class Unit:
             restarts=self.restarts,
             name=self.name,
             log_start=self.log_start,
-            started_unix_s=self.started_unix_s,
             identity=self.process.identity if self.process else None,
             problem=self.problem,
             is_parked=self.is_parked,
             rests_asleep=self.rests_asleep,
             is_woken=self.is_woken,
+            started_at=self.process.started if self.process else 0.0,
+            began_at=self.began_at,
         )
 
     def _reset(self) -> None:

@@ -97,16 +97,6 @@ async def read_frames(
     ]
 
 
-async def scan_letters(
-    db: RedisClient, reply: str, after: str, job_id: str
-) -> AsyncIterator[tuple[str, Letter]]:
-    """A job's letters in a reply stream, after entry `after` and up to its present end."""
-    async for entry, letters in scan_frames(db, reply, after):
-        for letter in letters:
-            if letter.job_id == job_id:
-                yield entry, letter
-
-
 async def scan_frames(
     db: RedisClient, reply: str, after: str
 ) -> AsyncIterator[tuple[str, list[Letter]]]:

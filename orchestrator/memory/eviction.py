@@ -31,12 +31,12 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class Resident(msgspec.Struct, frozen=True):
-    """A model that is loaded, or being loaded (`loaded_unix_s` is then None)."""
+    """A model that is loaded, or being loaded (`loaded_at` is then None)."""
 
     model: str
     bytes_by_gpu: dict[str, int]
-    loaded_unix_s: float | None
-    last_used_unix_s: float
+    loaded_at: float | None
+    last_used_at: float
     load_s: float
     running: int = 0
     waiting: int = 0
@@ -60,7 +60,7 @@ class Wish(msgspec.Struct, frozen=True):
 
     model: str
     demands: tuple[Demand, ...]
-    since_unix_s: float
+    since: float
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -79,11 +79,10 @@ class MakeRoom(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Not now. `until_unix_s`: when to decide again, if nothing happens before."""
+    """Not now; decide again in a while."""
 
     model: str
     reason: str
-    until_unix_s: float | None = None
 
 
 class CannotLoad(msgspec.Struct, frozen=True):
@@ -100,7 +99,7 @@ def decide(
     wishes: Iterable[Wish],
     residents: Sequence[Resident],
     devices: Sequence[Device],
-    now_unix_s: float,
+    now: float,
     policy: Policy | None = None,
 ) -> list[Decision]:
     """What to do for each model that somebody waits for, the longest wait first.
@@ -108,33 +107,33 @@ def decide(
     While the first cannot have its room yet, others may only use what is free; once it has
     waited too long, not even that: small models would otherwise keep a large one out for ever.
     """
-    room = _Room(residents, devices, now_unix_s, policy or Policy())
-    in_turn = sorted(wishes, key=lambda each: (each.since_unix_s, each.model))
+    room = _Room(residents, devices, now, policy or Policy())
+    in_turn = sorted(wishes, key=lambda each: (each.since, each.model))
     return [room.decide(wish) for wish in in_turn]
 
 
-def idle_too_long(residents: Iterable[Resident], now_unix_s: float) -> list[str]:
+def idle_too_long(residents: Iterable[Resident], now: float) -> list[str]:
     """The models whose `idle_unload_s` has passed without a request."""
     return [
         resident.model
         for resident in residents
-        if (at := unload_at_unix_s(resident)) is not None and at <= now_unix_s
+        if (at := unload_at(resident)) is not None and at <= now
     ]
 
 
-def unload_at_unix_s(resident: Resident) -> float | None:
+def unload_at(resident: Resident) -> float | None:
     """When a model is to be unloaded if no request comes; None if it stays, or is at work."""
     if resident.idle_unload_s is None or not resident.may_go or not resident.is_idle:
         return None
-    if resident.loaded_unix_s is None:
+    if resident.loaded_at is None:
         return None
-    return max(resident.last_used_unix_s, resident.loaded_unix_s) + resident.idle_unload_s
+    return max(resident.last_used_at, resident.loaded_at) + resident.idle_unload_s
 
 
-def cost_s(resident: Resident, now_unix_s: float) -> float:
+def cost_s(resident: Resident, now: float) -> float:
     """What it costs to unload a model: the time to load it again, weighed by how likely that is
     soon."""
-    idle_s = max(0.0, now_unix_s - resident.last_used_unix_s)
+    idle_s = max(0.0, now - resident.last_used_at)
     return resident.load_s / (1 + idle_s / _HALF_LIFE_S)
 
 
@@ -178,9 +177,8 @@ class _Room:
         if chosen:
             return self._make_room(wish, chosen, leaving)
         self._first, self._is_first_starving = wish.model, self._is_starving(wish)
-        until = self._next_chance(wish, movable)
         reason = f"{_names(movable)} stays for now" if movable else "another is loaded first"
-        return Wait(wish.model, reason, until)
+        return Wait(wish.model, reason)
 
     def _whom_to_unload(
         self, wish: Wish, movable: list[Resident], leaving: list[Resident]
@@ -238,19 +236,13 @@ class _Room:
             ]
 
     def _is_starving(self, wish: Wish) -> bool:
-        return self._now - wish.since_unix_s >= self._policy.max_wait_s
+        return self._now - wish.since >= self._policy.max_wait_s
 
     def _stays_until(self, resident: Resident) -> float:
-        if resident.loaded_unix_s is None:
+        if resident.loaded_at is None:
             return float("inf")
         stay_s = max(self._policy.min_stay_s, self._policy.stay_per_load * resident.load_s)
-        return resident.loaded_unix_s + stay_s
-
-    def _next_chance(self, wish: Wish, movable: list[Resident]) -> float | None:
-        """When the passing of time alone may change the decision."""
-        times = [self._stays_until(each) for each in movable]
-        times.append(wish.since_unix_s + self._policy.max_wait_s)
-        return min((at for at in times if self._now < at < float("inf")), default=None)
+        return resident.loaded_at + stay_s
 
 
 def _freed(devices: Iterable[Device], gone: Iterable[Resident]) -> list[Device]:

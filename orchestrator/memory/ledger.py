@@ -59,7 +59,7 @@ class Ledger:
     always the newest that is known of the GPUs, by UUID."""
 
     def __init__(
-        self, path: Path, footprints: Footprints, clock: Callable[[], float] = time.time
+        self, path: Path, footprints: Footprints, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._path = path
         self._footprints = footprints
@@ -97,7 +97,7 @@ class Ledger:
                     key=need.key,
                     engine=need.engine,
                     stage="planned",
-                    since_unix_s=self._clock(),
+                    since=self._clock(),
                     unseen_bytes=need.estimate.unseen_at_rest_bytes,
                 )
             self._write()
@@ -296,7 +296,7 @@ class Ledger:
     def _settle(self, own: Reservation, uses: Mapping[str, GpuUse]) -> str:
         """Give back what an ended worker had, if it is free. Answers what went wrong."""
         is_back = is_back_at_baseline(own, uses, self._others(own.slot), _TOLERANCE_BYTES)
-        if not is_back and self._clock() - own.since_unix_s < RELEASE_WITHIN_S:
+        if not is_back and self._clock() - own.since < RELEASE_WITHIN_S:
             return ""
         if own.returns:
             self._enter(own, "planned", returns=False, used_bytes={}, pids=frozenset())
@@ -305,7 +305,7 @@ class Ledger:
         return "" if is_back else _explain_rest(own, uses)
 
     def _enter(self, own: Reservation, stage: str, **changes: object) -> None:
-        changed = msgspec.structs.replace(own, stage=stage, since_unix_s=self._clock(), **changes)
+        changed = msgspec.structs.replace(own, stage=stage, since=self._clock(), **changes)
         self._held[changed.slot] = changed
         self._write()
 

@@ -85,7 +85,8 @@ class Gpu(msgspec.Struct, frozen=True):
 class Snapshot(msgspec.Struct, frozen=True):
     """All GPUs at one moment. `problem` says why they are not known, or not up to date."""
 
-    taken_unix_s: float
+    #: Monotonic seconds.
+    taken_at: float
     gpus: tuple[Gpu, ...] = ()
     driver_version: str = ""
     #: The newest version of CUDA that the driver supports, such as `12.8`.
@@ -126,12 +127,12 @@ class Nvml:
 
     def _without_answer(self) -> Snapshot:
         if self._last is not None:
-            age_s = time.time() - self._last.taken_unix_s
+            age_s = time.monotonic() - self._last.taken_at
             problem = f"NVML does not answer: these figures are {age_s:.0f} s old"
             return msgspec.structs.replace(self._last, problem=problem)
         waited_s = time.monotonic() - self._began
         problem = f"NVML has not answered for {waited_s:.0f} s"
-        return Snapshot(time.time(), problem=problem, is_pending=waited_s < FIRST_ANSWER_S)
+        return Snapshot(time.monotonic(), problem=problem, is_pending=waited_s < FIRST_ANSWER_S)
 
 
 class NvmlReader:
@@ -144,7 +145,7 @@ class NvmlReader:
 
     def read(self) -> Snapshot:
         """Never raises what NVML raises."""
-        now = time.time()
+        now = time.monotonic()
         try:
             self._open()
             version = _text(pynvml.nvmlSystemGetDriverVersion())

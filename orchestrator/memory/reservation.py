@@ -25,7 +25,8 @@ class Reservation(msgspec.Struct, frozen=True):
     key: str
     engine: str
     stage: Stage
-    since_unix_s: float
+    #: Monotonic seconds: the same for all processes of one boot, and the account ends with it.
+    since: float = 0.0
     #: What nobody known had on the GPU just before the worker started: the driver's own.
     rest_bytes: dict[str, int] = {}
     used_bytes: dict[str, int] = {}

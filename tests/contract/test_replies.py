@@ -16,7 +16,6 @@ from contract.bus.replies import (
     read_frames,
     reply_key,
     scan_frames,
-    scan_letters,
 )
 from contract.messages import Delta, Letter, encode_frame
 
@@ -31,6 +30,16 @@ async def reader(redis_url: str) -> AsyncIterator[Redis]:
 @pytest.fixture
 def stream(db: Redis, unique_model: str) -> ReplyStream:
     return ReplyStream(db, unique_model)
+
+
+async def scan_letters(
+    db: Redis, reply: str, after: str, job_id: str
+) -> AsyncIterator[tuple[str, Letter]]:
+    """A job's letters, each with its entry."""
+    async for entry, letters in scan_frames(db, reply, after):
+        for letter in letters:
+            if letter.job_id == job_id:
+                yield entry, letter
 
 
 def _letter(seq: int, job_id: str = "a") -> Letter:

@@ -139,6 +139,8 @@ class SimulatedHost:
     ) -> None:
         self.gpus = gpus
         self.now = 1_700_000_000.0
+        #: How far the host's clock was set forward; what has passed is `now`'s to say.
+        self.clock_ahead_s = 0.0
         self.processes: list[SimulatedProcess] = []
         #: By GPU, what a process has that is not ours.
         self.strangers_mib: dict[str, int] = {}
@@ -150,7 +152,7 @@ class SimulatedHost:
         #: Whether the driver lists processes; in a container it may not.
         self.lists_processes = True
         self._policy = policy
-        patch.setattr(time, "time", lambda: self.now)
+        patch.setattr(time, "time", lambda: self.now + self.clock_ahead_s)
         patch.setattr(time, "monotonic", lambda: self.now)
         patch.setattr(fleet_module, "Reaper", _Reaper)
         patch.setattr(fleet_module, "spawn", self._spawn)
@@ -274,7 +276,7 @@ class SimulatedHost:
         self.processes.append(process)
         return process
 
-    def _adopt(self, identity: Identity, started_unix_s: float) -> SimulatedProcess | None:
+    def _adopt(self, identity: Identity, started_at: float) -> SimulatedProcess | None:
         found = (each for each in self.processes if each.identity == identity and each.is_alive)
         process = next(found, None)
         if process is not None:

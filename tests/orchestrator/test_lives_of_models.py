@@ -107,6 +107,21 @@ def test_a_model_of_which_a_replica_was_given_up_still_goes_when_idle(host: Host
     assert here.used_mib("GPU-a") == 600
 
 
+@pytest.mark.parametrize("jump_s", [36_000, -36_000])
+def test_a_clock_that_jumps_unloads_nothing_and_keeps_nothing(host: Host, jump_s: float) -> None:
+    here = host(ROOMY)
+    here.start("m", 1000, idle_unload_s=60)
+    loaded(here, "m")
+    here.clock_ahead_s = jump_s
+    here.turns(5)
+    here.replace_supervisor()
+    here.turns(40)
+    assert here.state("m-0") is State.READY
+    here.turns(60)
+    assert here.state("m-0") is State.STOPPED
+    assert here.used_mib("GPU-a") == 600
+
+
 def test_a_replica_that_was_given_up_does_not_show_to_those_whom_others_serve(host: Host) -> None:
     here = host(ROOMY)
     here.start("m", 1000, replicas=2)

@@ -41,8 +41,8 @@ def test_exactly_this_process_is_adopted_and_no_other(sleeper: Process) -> None:
         replace(identity, pid=os.getpid()),
     ):
         assert not other.is_running()
-        assert adopt(other, time.time()) is None
-    adopted = adopt(identity, time.time() - 10)
+        assert adopt(other, time.monotonic()) is None
+    adopted = adopt(identity, time.monotonic() - 10)
     assert adopted is not None
     assert 9 < time.monotonic() - adopted.started < 12
     adopted.close()

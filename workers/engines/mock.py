@@ -79,7 +79,6 @@ class MockEngine:
         self._running: dict[str, _Running] = {}
         self._some = asyncio.Event()
         self._stepping: asyncio.Task[None] | None = None
-        self.steps = 0
 
     async def start(self, outbox: Outbox) -> EngineReport:
         _allocate(int(self._script.allocate_mib))
@@ -149,7 +148,6 @@ class MockEngine:
             # After a standstill it goes on where it was, and does not catch up.
             due = max(due, time.monotonic() - _MOST_BEHIND_S) + period_s
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            self.steps += 1
             now = time.monotonic()
             for running in list(self._running.values()):
                 if now >= running.not_before:

@@ -21,7 +21,7 @@ from orchestrator.memory.eviction import (
     cost_s,
     decide,
     idle_too_long,
-    unload_at_unix_s,
+    unload_at,
 )
 from orchestrator.memory.places import Demand, Device
 from orchestrator.memory.sizes import GIB
@@ -35,7 +35,7 @@ def card(free_gib: float, uuid: str = "GPU-0", index: int = 0) -> Device:
 
 
 def resident(model: str, gib: float, idle_s: float = 600, **more: Any) -> Resident:
-    defaults = {"loaded_unix_s": NOW - 3600, "last_used_unix_s": NOW - idle_s, "load_s": 20.0}
+    defaults = {"loaded_at": NOW - 3600, "last_used_at": NOW - idle_s, "load_s": 20.0}
     return Resident(model, {"GPU-0": int(gib * GIB)}, **defaults | more)
 
 
@@ -73,7 +73,7 @@ def test_pinned_and_always_loaded_models_never_go(fact: dict[str, bool]) -> None
 def test_one_that_is_at_work_stays_until_somebody_has_waited_too_long() -> None:
     busy = resident("a", 90, idle_s=0, running=3, waiting=7)
     patient = decision(wish("b", 50, waited_s=10), [busy])
-    assert patient == Wait("b", "`a` stays for now", NOW + 20)
+    assert patient == Wait("b", "`a` stays for now")
     assert decision(wish("b", 50, waited_s=30), [busy]) == MakeRoom("b", (), drained=("a",))
 
 
@@ -84,9 +84,9 @@ def test_one_with_nothing_but_a_queue_goes_only_for_one_that_has_waited_too_long
 
 
 def test_one_that_has_just_been_loaded_stays_whoever_waits() -> None:
-    new = resident("a", 90, loaded_unix_s=NOW - 39, load_s=20.0)
+    new = resident("a", 90, loaded_at=NOW - 39, load_s=20.0)
     found = decision(wish("b", 50, waited_s=9999), [new])
-    assert found == Wait("b", "`a` stays for now", NOW + 1)
+    assert found == Wait("b", "`a` stays for now")
     assert decision(wish("b", 50), [new], now=NOW + 1) == MakeRoom("b", ("a",))
 
 
@@ -128,7 +128,7 @@ def test_room_that_is_being_made_for_one_is_not_given_to_another() -> None:
 
 
 def test_free_room_is_used_while_a_large_one_waits_but_not_for_ever() -> None:
-    busy = resident("a", 120, idle_s=0, running=1, loaded_unix_s=NOW - 1, load_s=60.0)
+    busy = resident("a", 120, idle_s=0, running=1, loaded_at=NOW - 1, load_s=60.0)
     large, small = wish("large", 100, 20), wish("small", 10, 1)
     decisions = decide([small, large], [busy], [card(20)], NOW, POLICY)
     assert [type(each) for each in decisions] == [Wait, Load]
@@ -153,12 +153,12 @@ def test_idle_models_are_unloaded_after_their_time() -> None:
         resident("pinned", 1, idle_s=61, idle_unload_s=60, is_pinned=True),
         resident("always", 1, idle_s=61, idle_unload_s=60, is_on_demand=False),
         resident("unlimited", 1, idle_s=61),
-        resident("new", 1, idle_s=61, idle_unload_s=60, loaded_unix_s=NOW - 5),
-        resident("loading", 1, idle_s=61, idle_unload_s=60, loaded_unix_s=None),
+        resident("new", 1, idle_s=61, idle_unload_s=60, loaded_at=NOW - 5),
+        resident("loading", 1, idle_s=61, idle_unload_s=60, loaded_at=None),
     ]
     assert idle_too_long([due, *others], NOW) == ["due"]
-    assert unload_at_unix_s(others[0]) == NOW + 1
-    assert unload_at_unix_s(others[6]) == NOW + 55
+    assert unload_at(others[0]) == NOW + 1
+    assert unload_at(others[6]) == NOW + 55
 
 
 def test_a_model_gets_cheaper_to_unload_the_longer_it_is_idle() -> None:
@@ -175,8 +175,8 @@ def situations(draw: st.DrawFn) -> tuple[list[Wish], list[Resident], list[Device
         Resident(
             f"r{number}",
             {draw(st.sampled_from(["GPU-0", "GPU-1"])): draw(st.integers(1, 80)) * GIB},
-            loaded_unix_s=draw(st.one_of(st.none(), st.floats(NOW - 300, NOW))),
-            last_used_unix_s=draw(st.floats(NOW - 300, NOW)),
+            loaded_at=draw(st.one_of(st.none(), st.floats(NOW - 300, NOW))),
+            last_used_at=draw(st.floats(NOW - 300, NOW)),
             load_s=draw(st.floats(1, 60)),
             running=draw(st.integers(0, 2)),
             waiting=draw(st.integers(0, 2)),
@@ -202,7 +202,7 @@ def test_no_decision_ever_breaks_a_promise(
     by_name = {each.model: each for each in residents}
     decisions = decide(wishes, residents, gpus, NOW, POLICY)
     assert decisions == decide(wishes[::-1], residents, gpus, NOW, POLICY)
-    waited = {each.model: NOW - each.since_unix_s for each in wishes}
+    waited = {each.model: NOW - each.since for each in wishes}
     for found in decisions:
         if not isinstance(found, MakeRoom):
             continue
@@ -211,8 +211,8 @@ def test_no_decision_ever_breaks_a_promise(
             assert gone.is_on_demand
             assert not gone.is_pinned
             assert not gone.is_leaving
-            assert gone.loaded_unix_s is not None
-            assert gone.loaded_unix_s + max(10, 2 * gone.load_s) <= NOW
+            assert gone.loaded_at is not None
+            assert gone.loaded_at + max(10, 2 * gone.load_s) <= NOW
             assert gone.is_idle or waited[found.model] >= POLICY.max_wait_s
             assert (model in found.drained) == bool(gone.running)
 
@@ -280,8 +280,8 @@ class Fleet:
                 Resident(
                     self.loaded,
                     {"GPU-0": whole},
-                    loaded_unix_s=self.loaded_at,
-                    last_used_unix_s=self.last_used,
+                    loaded_at=self.loaded_at,
+                    last_used_at=self.last_used,
                     load_s=LOAD_S,
                     waiting=len(self.waiting.get(self.loaded, ())),
                     is_leaving=self.draining_until is not None,

@@ -1,0 +1,53 @@
+"""How long something took, or may take, is counted by the monotonic clock: the other one jumps."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from contract.paths import ROOT
+
+#: Where a moment is meant that is told to people, or is compared with one that a file gives.
+MOMENTS = {
+    "contract/keys.py": "when a key was made",
+    "gateway/auth.py": "whether a key has expired",
+    "gateway/metrics.py": "when the process started",
+    "gateway/openai_chat.py": "when an answer was made",
+    "gateway/openai_completions.py": "when an answer was made",
+    "gateway/process.py": "when the process started",
+    "orchestrator/cli/chat.py": "when a key expires",
+    "orchestrator/cli/keys.py": "when a key was made, and when it expires",
+    "orchestrator/cli/logs.py": "what `--since` means",
+    "orchestrator/cli/quickstart.py": "when a key expires",
+    "orchestrator/cli/status.py": "how old the document is",
+    "orchestrator/environments/setup.py": "when an environment was made",
+    "orchestrator/key_file.py": "when a key was revoked",
+    "orchestrator/log_file.py": "when a line was written",
+    "orchestrator/memory/footprints.py": "when it was measured",
+    "orchestrator/report.py": "when the document was written",
+    "orchestrator/status.py": "when the document was read",
+    "orchestrator/unit.py": "since when it is in its state",
+    "workers/fetching.py": "how old a file is",
+    "workers/worker.py": "when the process started",
+}
+
+
+def test_no_duration_is_counted_by_a_clock_that_jumps() -> None:
+    assert {*readers_of_the_wall_clock()} == MOMENTS.keys()
+
+
+def readers_of_the_wall_clock() -> Iterator[str]:
+    for package in ("contract", "gateway", "workers", "orchestrator"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if any(map(_is_wall_clock, ast.walk(ast.parse(path.read_text())))):
+                yield str(path.relative_to(ROOT))
+
+
+def _is_wall_clock(node: ast.AST) -> bool:
+    match node:
+        case ast.Attribute(value=ast.Name("time"), attr="time" | "time_ns"):
+            return True
+        case ast.Attribute(value=ast.Name("datetime"), attr="now" | "utcnow"):
+            return True
+        case _:
+            return False
