@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
+import stat
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from contract.config import Config, ids_by_name, is_repo_id
 from contract.json_lines import object_span, plain_json, without_comments
 from contract.paths import project_dir
 from orchestrator.errors import UserError
+from orchestrator.files import write_atomically
 
 
 def add_model(path: Path, config: Config, model_path: str) -> tuple[str, bool]:
@@ -67,10 +68,8 @@ def _write(path: Path, model_id: str, entry: dict[str, Any]) -> None:
     """Add a model in the text itself: comments, layout, mode, and a link to the file stay."""
     text = path.read_bytes().decode()
     file = path.resolve()
-    scratch = file.with_name(f".{file.name}.new")
-    scratch.write_bytes(with_model(text, model_id, entry).encode())
-    shutil.copymode(file, scratch)
-    scratch.replace(file)
+    mode = stat.S_IMODE(file.stat().st_mode)
+    write_atomically(file, with_model(text, model_id, entry).encode(), mode=mode)
 
 
 def with_model(text: str, model_id: str, entry: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from contract.paths import ROOT, logs_dir, project_dir
 from orchestrator.config_file import as_configured
 from orchestrator.environments import Environment, default_env_name, find_environment
 from orchestrator.errors import UserError
+from orchestrator.files import put_in_place
 from orchestrator.log_rotation import open_privately
 from orchestrator.plan import read_config
 from orchestrator.process import clean_environment
@@ -135,4 +136,4 @@ def add_to_config(
     except ConfigError as error:
         scratch.unlink()
         raise UserError(f"the configuration would not be valid: {error}") from None
-    scratch.replace(config_path)
+    put_in_place(scratch, config_path)

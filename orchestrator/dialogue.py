@@ -14,6 +14,7 @@ from typing import Any, Final
 from contract.paths import state_dir
 from orchestrator.answers import Gateway, KeyRefused
 from orchestrator.errors import UserError
+from orchestrator.files import put_in_place
 from orchestrator.terminal import complain, printable, say, warn
 
 _HELP: Final = """\
@@ -121,6 +122,6 @@ def _write_history(readline: Any, path: Path) -> None:
         os.close(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         readline.write_history_file(scratch)
         scratch.chmod(0o600)
-        scratch.replace(path)
+        put_in_place(scratch, path)
     except OSError as error:
         warn(f"the history is not kept: {error}")

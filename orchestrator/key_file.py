@@ -14,7 +14,7 @@ import msgspec
 from contract.keys import KeyFileError, KeyRecord, NewKey, make_key, read_keys
 from contract.paths import keys_path
 from orchestrator.errors import UserError
-from orchestrator.status import write_atomically
+from orchestrator.files import write_atomically
 
 #: Keys that ew makes for a conversation of its own.
 CHAT_NAME: Final = "ew chat"

@@ -8,10 +8,11 @@ from typing import Final
 
 import msgspec
 
+from orchestrator.files import write_atomically
 from orchestrator.process import Identity
 from orchestrator.report import Memory, Report
 from orchestrator.runfile import Run, remove_run, write_run
-from orchestrator.status import status_path, write_atomically
+from orchestrator.status import status_path
 from orchestrator.unit import Unit
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,9 @@ class Publisher:
             if is_due:
                 is_external = redis_url is not None
                 status = self.report.status(units, memory, external_redis=is_external)
-                write_atomically(status_path(), msgspec.json.encode(status))
+                # Once a second, on the loop that everybody waits for: it is not worth the disk's
+                # time, as it is over with this supervisor.
+                write_atomically(status_path(), msgspec.json.encode(status), is_synced=False)
         except OSError as error:
             log.error("cannot publish the state: %s", error)
         if is_due:

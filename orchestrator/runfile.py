@@ -9,8 +9,8 @@ import msgspec
 
 from contract.messages import UNREADABLE
 from contract.paths import run_dir
+from orchestrator.files import write_atomically
 from orchestrator.process import Identity
-from orchestrator.status import write_atomically
 from orchestrator.unit import UnitRecord
 
 log = logging.getLogger(__name__)

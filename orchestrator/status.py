@@ -6,7 +6,6 @@ may be added. Names end in their units; times are Unix seconds; what is not know
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Final
@@ -179,13 +178,3 @@ def read_status() -> Status:
         return msgspec.json.decode(status_path().read_bytes(), type=Status)
     except (FileNotFoundError, *UNREADABLE):
         return Status(time.time())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a private file; readers see the old one or the new one."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor with its mode set
-        file.write(content)
-    scratch.replace(path)

@@ -23,6 +23,7 @@ from orchestrator.environments.lock_file import LockFile, read_lock
 from orchestrator.environments.pip_settings import further_places, uv_settings
 from orchestrator.environments.progress import Progress
 from orchestrator.errors import UserError
+from orchestrator.files import put_in_place
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {name: ROOT / "deploy" / f"{name}.lock" for name in ("ew", "dev")}
@@ -116,7 +117,7 @@ def stamp_as(name: str) -> None:
     for included in ("ew", name):
         scratch = VENV / f"{included}.lock.new"
         shutil.copyfile(LOCKS[included], scratch)
-        scratch.replace(VENV / f"{included}.lock")
+        put_in_place(scratch, VENV / f"{included}.lock")
 
 
 def failure(lock: LockFile, error: InstallFailed) -> UserError:

@@ -20,10 +20,10 @@ from orchestrator.config_file import add_model
 from orchestrator.environments import find_environment
 from orchestrator.environments.progress import Progress
 from orchestrator.environments.setup import set_up
+from orchestrator.files import write_atomically
 from orchestrator.key_file import KeyFile
 from orchestrator.plan import OWN_ENVIRONMENT, Choice, environment_of, plan, read_config
 from orchestrator.startup import bring_up
-from orchestrator.status import write_atomically
 from orchestrator.terminal import duration, printable, say
 
 _QUESTION: Final = "What is ew?"

@@ -20,6 +20,7 @@ from orchestrator.environments.declaration import load_engines
 from orchestrator.environments.exclusive import exclusive
 from orchestrator.environments.progress import Say
 from orchestrator.errors import UserError
+from orchestrator.files import write_atomically
 from orchestrator.process_table import command_line, read_table
 
 STAMP: Final = "ew-env.json"
@@ -128,9 +129,8 @@ def write_stamp(environment: Environment) -> None:
     """Declare it complete."""
     data = asdict(environment)
     del data["name"], data["path"]
-    scratch = environment.path / f"{STAMP}.new"
-    scratch.write_text(json.dumps(data, indent=2) + "\n")
-    scratch.replace(environment.path / STAMP)
+    text = json.dumps(data, indent=2) + "\n"
+    write_atomically(environment.path / STAMP, text.encode(), mode=0o644)
 
 
 def _size(directory: Path) -> int:

@@ -29,6 +29,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 
 from contract.hub_cache import PARTIAL, commit_of, repo_dir, snapshot_dir
 from orchestrator.errors import UserError
+from orchestrator.files import put_in_place
 from orchestrator.hub.remote import Remote, RemoteFile, explained
 from orchestrator.terminal import mebibytes
 
@@ -135,7 +136,7 @@ class Download:
             raise UserError(
                 f"{file.path} came in parts that do not belong together", "fetch it once more"
             )
-        partial.replace(blob)
+        put_in_place(partial, blob)
 
     def _transfer(self, file: RemoteFile, target: BinaryIO, watcher: Watcher) -> None:
         """Until it is complete, through interruptions of the connection."""

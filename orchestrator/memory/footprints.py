@@ -13,8 +13,8 @@ import msgspec
 from contract.config import ModelConfig
 from contract.messages import UNREADABLE
 from contract.paths import state_dir
+from orchestrator.files import write_atomically
 from orchestrator.memory.estimate import SPARE_BYTES
-from orchestrator.status import write_atomically
 
 log = logging.getLogger(__name__)
 #: How much the newest load time counts, against those before it.

@@ -18,6 +18,7 @@ import msgspec
 
 from contract.messages import UNREADABLE
 from contract.paths import state_dir
+from orchestrator.files import write_atomically
 from orchestrator.memory.attribution import GpuUse, describe_holders
 from orchestrator.memory.demand import Need
 from orchestrator.memory.footprints import Footprint, Footprints
@@ -32,7 +33,6 @@ from orchestrator.memory.reservation import (
 )
 from orchestrator.memory.sizes import MIB, show
 from orchestrator.process_table import boot_id
-from orchestrator.status import write_atomically
 
 log = logging.getLogger(__name__)
 #: Kept free on each GPU, for what nobody plans.
