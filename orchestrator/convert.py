@@ -22,9 +22,9 @@ from orchestrator.config_file import as_configured
 from orchestrator.environments import Environment, default_env_name, find_environment
 from orchestrator.errors import UserError
 from orchestrator.files import put_in_place
+from orchestrator.inheritance import ENGINES, OWN_PACKAGES, inherited
 from orchestrator.log_rotation import open_privately
 from orchestrator.plan import read_config
-from orchestrator.process import clean_environment
 from orchestrator.trt_plan import flags
 
 ENGINE: Final = "cuda-trt"
@@ -74,7 +74,7 @@ def convert(environment: Environment, arguments: Mapping[str, Any]) -> int:
     log = logs_dir() / f"convert-{output.name}.log"
     open_privately(log).close()
     command = [str(environment.python), str(_SCRIPT), *flags(arguments), "--log", str(log)]
-    variables = clean_environment(os.environ)
+    variables = inherited(os.environ, ENGINES) | OWN_PACKAGES
     programs = environment.python.parent
     variables["PATH"] = os.pathsep.join((str(programs), variables.get("PATH", os.defpath)))
     # In a group of its own, so that Ctrl-C reaches it once, through us.

@@ -9,7 +9,7 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -271,12 +271,6 @@ def open_log(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     rotate(path)
     return path.stat().st_size if path.exists() else 0
-
-
-def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What children inherit: nothing of ew's own, nothing that redirects Python's imports."""
-    ours = ("EW_", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-    return {name: value for name, value in environment.items() if not name.startswith(ours)}
 
 
 def _signal_group(group: int, number: int) -> None:

@@ -71,7 +71,7 @@ def _listen(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
 def main() -> int:
     # A crash inside an engine's library leaves the stacks in the log; so does SIGABRT.
     faulthandler.enable()
-    spec = WorkerSpec.model_validate_json(os.environ["EW_WORKER"])
+    spec = WorkerSpec.model_validate_json(os.environ.pop("EW_WORKER"))
     configure_logging(spec.name)
     try:
         uvloop.run(serve(spec))

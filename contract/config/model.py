@@ -20,6 +20,8 @@ ModelId = Annotated[
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]*(/[A-Za-z0-9_][A-Za-z0-9._:@-]*)*$", max_length=96
     ),
 ]
+#: Of an environment variable; a `*` stands for any letters.
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\*?$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -133,6 +135,11 @@ class ModelConfig(Part):
     )
     upstream_model: str | None = Field(
         None, description="`openai` engine: the model's name there; the id here if unset."
+    )
+    pass_env: tuple[VariableName, ...] = Field(
+        (),
+        description="Variables that its worker inherits beside those of the list in "
+        "docs/security.md, by name; a `*` stands for any letters.",
     )
     command: list[str] | None = Field(
         None, description="`openai` engine: start this server with the model; {port} is filled in."

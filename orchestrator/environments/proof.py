@@ -11,13 +11,12 @@ from typing import Any, Final, NamedTuple
 from contract.paths import ROOT
 from orchestrator.environments.declaration import Engine
 from orchestrator.errors import UserError
+from orchestrator.inheritance import ENGINES, PYTHON, inherited
 
 _SCRIPT: Final = ROOT / "scripts" / "prove_engine.py"
 _DEMO_MODEL: Final = ROOT / "deploy" / "demo-model"
 _TIMEOUT_S: Final = 600
 _LAST_LINES: Final = 12
-#: PYTHONDONTWRITEBYTECODE: this import also compiles what every later start will read.
-_NOT_PASSED_ON: Final = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV")
 
 
 class Proof(NamedTuple):
@@ -49,8 +48,10 @@ def prove(engine: Engine, python: Path, log: Path) -> Proof:
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-    environment = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
-    settings = {"PYTHONSAFEPATH": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    # This import also compiles what every later start will read.
+    environment = inherited(os.environ, ENGINES)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    settings = {**PYTHON, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     try:
         done = subprocess.run(
             command,

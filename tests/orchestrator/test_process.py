@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.process import Command, Process, Reaper, adopt, clean_environment, spawn
+from orchestrator.process import Command, Process, Reaper, adopt, spawn
 from orchestrator.process_table import boot_id, read_entry, read_table, tree
 from tests.orchestrator.conftest import Host, eventually, is_alive
 
@@ -114,11 +114,6 @@ def test_a_name_full_of_parentheses_is_read_right(host: Host) -> None:
         )
         assert entry.parent == os.getpid()
         child.kill()
-
-
-def test_children_inherit_nothing_of_ews_own() -> None:
-    environment = {"EW_API_KEY": "x", "EW_RUN_ID": "y", "PYTHONPATH": "z", "HF_TOKEN": "kept"}
-    assert clean_environment(environment) == {"HF_TOKEN": "kept"}
 
 
 def test_the_boot_has_a_name() -> None:

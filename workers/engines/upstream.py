@@ -287,5 +287,10 @@ def _headers(api_key_env: str | None) -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    """The worker's, without the address of the queue, which holds a password."""
-    return {name: value for name, value in os.environ.items() if name != "EW_WORKER"}
+    """The worker's, without what ew tells its own processes; but for the marks by which it is found
+    and ended, whatever becomes of the worker."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("EW_RUN_") or not name.startswith("EW_")
+    }

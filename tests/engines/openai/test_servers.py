@@ -114,7 +114,8 @@ SERVER = """
 import http.server, json, os, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = json.dumps({"data": [{"id": "up", "owned_by": str("EW_WORKER" in os.environ)}]})
+        seen = ",".join(name for name in os.environ if name.startswith("EW_"))
+        body = json.dumps({"data": [{"id": "up", "owned_by": seen}]})
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -133,11 +134,13 @@ def server_command(note: Path) -> list[str]:
 async def test_a_server_of_ours_starts_and_ends_with_the_worker(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("EW_WORKER", "redis://:secret@host")
+    for name in ("EW_WORKER", "EW_REDIS__URL", "EW_REDIS_URL"):
+        monkeypatch.setenv(name, "redis://:secret@host")
+    monkeypatch.setenv("EW_RUN_ID", "mark")
     note = tmp_path / "pid"
     worker = await bench.ready(base_url=None, command=server_command(note))
     pid = int(note.read_text())
-    assert worker.report.version.startswith("False"), "it can see the address of the queue"
+    assert worker.report.version.strip() == "EW_RUN_ID", "it can see the address of the queue"
     worker.stop()
     await asyncio.wait_for(bench.runs[0], 10)
     assert not psutil.pid_exists(pid)
