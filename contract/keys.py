@@ -92,13 +92,15 @@ def read_keys(path: Path) -> dict[str, KeyRecord]:
     """
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
             text = file.read()
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
-    if mode & 0o077:
+    if status.st_uid != os.getuid():
+        raise KeyFileError(f"{path} belongs to somebody else (user {status.st_uid})")
+    if status.st_mode & 0o077:
         raise KeyFileError(f"{path} can be read by others; run `chmod 600 {path}`")
     try:
         records = msgspec.json.decode(text, type=list[KeyRecord])

@@ -79,7 +79,22 @@ def run_dir() -> Path:
 def make_run_dir() -> Path:
     """The same, made if missing, and closed (0700) to everybody else. Raises `OSError`."""
     path = run_dir()
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path)
     # Whoever made it first may have had time to make it theirs.
     run_dir().chmod(0o700)
     return path
+
+
+def make_private(path: Path) -> None:
+    """Make a directory, and those above it, where they are missing: closed (0700) to everybody
+    else, whatever the umask is. Raises `OSError`."""
+    if path.is_dir():
+        return
+    make_private(path.parent)
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        path.chmod(0o700)

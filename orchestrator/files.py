@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from contract.paths import make_private
+
 
 def write_atomically(
     path: Path, content: bytes, *, mode: int = 0o600, is_synced: bool = True
@@ -13,7 +15,7 @@ def write_atomically(
     """Replace a file, or make it, and its folder if need be (0700). Blocks until the disk has it,
     unless the file says nothing to anybody after a power cut. Raises `OSError`; the old file is
     whole then, and nothing lies beside it."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path.parent)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:

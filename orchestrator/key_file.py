@@ -12,9 +12,10 @@ from typing import Final
 import msgspec
 
 from contract.keys import KeyFileError, KeyRecord, NewKey, make_key, read_keys
-from contract.paths import keys_path
+from contract.paths import keys_path, make_private
 from orchestrator.errors import UserError
 from orchestrator.files import write_atomically
+from orchestrator.log_rotation import open_privately
 
 #: Keys that ew makes for a conversation of its own.
 CHAT_NAME: Final = "ew chat"
@@ -84,8 +85,8 @@ class KeyFile:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, KeyRecord]]:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("w") as lock:
+        make_private(self._path.parent)
+        with open_privately(self._path.with_suffix(".lock")) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             records = self.records()
             yield records

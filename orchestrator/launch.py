@@ -39,6 +39,7 @@ class Launcher:
                     server_command(wanted.max_memory_bytes),
                     inherited(os.environ),
                     project_dir(),
+                    umask=0o077,
                 )
             case WantedGateway():
                 return self._gateway(wanted)

@@ -13,6 +13,8 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from contract.paths import make_private
+
 #: What a log may hold, and as much again beside it.
 LARGEST_BYTES: Final = 50 * 1024 * 1024
 
@@ -24,7 +26,7 @@ def aside(path: Path) -> Path:
 
 def open_privately(path: Path) -> BinaryIO:
     """Open a log for appending, readable by its owner alone. Raises `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     with contextlib.suppress(PermissionError):

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from contract.paths import run_dir
+from contract.paths import make_private, run_dir
 from orchestrator.log_rotation import open_privately, rotate
 from orchestrator.process_table import (
     Entry,
@@ -56,6 +56,8 @@ class Command(msgspec.Struct, frozen=True):
     argv: list[str]
     environment: dict[str, str]
     cwd: Path
+    #: What its files shall not let others do; -1: as ours.
+    umask: int = -1
 
 
 class Reaper:
@@ -216,6 +218,7 @@ def detach(command: Command, log_path: Path) -> int:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            umask=command.umask,
         )
     # `Popen` itself must neither wait for it nor warn that nobody does.
     child.returncode = 0
@@ -268,7 +271,7 @@ def kill_descendants() -> list[int]:
 
 def open_log(path: Path) -> int:
     """Make room in a log before a start. Answers the size from which the new lines begin."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     rotate(path)
     return path.stat().st_size if path.exists() else 0
 

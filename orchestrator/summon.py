@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Final
 
-from contract.paths import ROOT, logs_dir, project_dir, state_dir
+from contract.paths import ROOT, logs_dir, make_private, project_dir, state_dir
 from orchestrator.control import Control
 from orchestrator.diagnosis import read_tail
 from orchestrator.errors import UserError
@@ -42,7 +42,7 @@ def summon_supervisor() -> Control:
 def spawn_supervisor() -> tuple[int, int]:
     """Start a supervisor in the background and wait for nothing. Answers where its part of the
     log begins, and its pid."""
-    state_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(state_dir())
     path = logs_dir() / "supervisor.log"
     log_start = open_log(path)
     # Its children inherit this: settings are handed over with each start, not by accident.

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from contract.bus.client import RedisClient, connect
-from contract.paths import run_dir, state_dir
+from contract.paths import make_private, run_dir, state_dir
 from orchestrator.errors import UserError
 from orchestrator.memory.host import host_memory
 
@@ -45,7 +45,7 @@ def server_command(max_memory_bytes: int = 0) -> list[str]:
     Raises `UserError` if there is no server to start.
     """
     data = state_dir() / "valkey"
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(data)
     settings = {
         "port": "0",
         "unixsocket": str(socket_path()),

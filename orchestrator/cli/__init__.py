@@ -21,6 +21,7 @@ from orchestrator import os_errors
 from orchestrator.cli.grammar import App, Group
 from orchestrator.cli.project import require_project
 from orchestrator.errors import UserError
+from orchestrator.ownership import require_own_state
 from orchestrator.terminal import as_called, complain, say
 
 #: Each command is the function, or the `app`, of that name in the module of that name (with `_`
@@ -45,6 +46,8 @@ COMMANDS: Final = {
     "doctor": "Look for what is wrong on this host.",
     "test": "Run the test suite.",
 }
+#: Commands that tell whose the state is, or have none.
+_UNTRUSTING: Final = ("doctor", "test")
 _PLACES: Final = {"EW_HOME": project_dir, "EW_STATE_DIR": state_dir, "EW_CONFIG": config_path}
 
 
@@ -61,6 +64,8 @@ class Commands(Group):
         found = super().resolve_command(ctx, args)
         if not ctx.resilient_parsing and not set(args) & set(ctx.help_option_names):
             require_project(args[0])
+            if args[0] not in _UNTRUSTING:
+                require_own_state()
         return found
 
     def summaries(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from contract.paths import state_dir
+from contract.paths import make_private, state_dir
 from orchestrator.environments.declaration import load_engines
 from orchestrator.environments.exclusive import exclusive
 from orchestrator.environments.progress import Say
@@ -120,6 +120,7 @@ def list_unfinished() -> list[str]:
 @contextmanager
 def holding(name: str, say: Say) -> Iterator[int]:
     """Be the only one who changes the environment of this name; see `exclusive`."""
+    make_private(envs_dir())
     waiting = f"waiting for another process that changes `{name}`"
     with exclusive(envs_dir() / f".{name}.lock", lambda: say(waiting)) as descriptor:
         yield descriptor

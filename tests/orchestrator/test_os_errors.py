@@ -121,7 +121,8 @@ def test_the_state_of_another_user(host: Host, terminal: Terminal) -> None:
         said = as_nobody(terminal, *command.split())
         assert (said.code, said.out) == (1, ""), said
         assert f"{terminal.state}" in said.err
-        assert "permission denied" in said.err.lower()
+        assert "belongs to `root`" in said.err
+        assert "EW_STATE_DIR" in said.err
 
 
 def test_a_defect_whose_trace_cannot_be_kept_is_one_line_all_the_same(
