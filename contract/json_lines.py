@@ -13,6 +13,7 @@ from typing import Any
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
+_VALUE = re.compile(r"\s*:\s*")
 _COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _LAST_COMMA = re.compile(r'("(?:[^"\\\n]|\\.)*")|(?<![\[{,:\s])(\s*),(?=\s*[}\]])')
 
@@ -38,15 +39,15 @@ def plain_json(text: str) -> str:
     return _LAST_COMMA.sub(lambda found: found[1] or found[2] + " ", without_comments(text))
 
 
-def object_span(text: str, key: str | None) -> tuple[int, int] | None:
-    """Where the object begins and ends that plain JSON text has at a key of its outermost object
-    (None: that one itself). None if there is no such key."""
+def value_span(text: str, path: Sequence[str]) -> tuple[int, int] | None:
+    """Where the value of a key begins and ends in plain JSON text whose outermost value is an
+    object (which the empty path means). None if there is no such key."""
     start = text.index("{")
-    if key is not None:
-        found = next((end for path, _, end in _keys(text) if path == (key,)), None)
+    if path:
+        found = next((end for keys, _, end in _keys(text) if keys == tuple(path)), None)
         if found is None:
             return None
-        start = text.index("{", found)
+        start = _VALUE.match(text, found).end()  # type: ignore[union-attr]  # a key has a value
     return start, json.JSONDecoder().raw_decode(text, start)[1]
 
 

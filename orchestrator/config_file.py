@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import stat
-from collections.abc import Collection
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contract.config import Config, ids_by_name, is_repo_id
-from contract.json_lines import object_span, plain_json, without_comments
+from contract.config import Config, ConfigError, ids_by_name, is_repo_id, load_config
+from contract.json_lines import plain_json, value_span, without_comments
 from contract.paths import project_dir
 from orchestrator.errors import UserError
-from orchestrator.files import write_atomically
+from orchestrator.files import put_in_place
 
 
 def add_model(path: Path, config: Config, model_path: str) -> tuple[str, bool]:
@@ -33,8 +33,27 @@ def add_model(path: Path, config: Config, model_path: str) -> tuple[str, bool]:
     entry: dict[str, Any] = {"engine": "vllm", "model_path": location}
     if not (project_dir() / location).is_dir():
         entry["aliases"] = [location]
-    _write(path, model_id, entry)
+    set_model(path, model_id, entry)
     return model_id, True
+
+
+def set_model(path: Path, model_id: str, settings: Mapping[str, Any]) -> None:
+    """Give a model, which may be new, these settings; it keeps those that it has beside them.
+    Comments, layout, mode, and a link to the file stay.
+
+    Raises `UserError`, with the file as it was, if it would not be valid.
+    """
+    file = path.resolve()
+    scratch = file.with_name(f".{file.name}.new")
+    scratch.write_bytes(with_model(path.read_bytes().decode(), model_id, settings).encode())
+    shutil.copymode(file, scratch)
+    try:
+        load_config(scratch)
+    except ConfigError as error:
+        scratch.unlink()
+        said = str(error).replace(str(scratch), str(path))
+        raise UserError("the configuration would not be valid any more", said) from None
+    put_in_place(scratch, file)
 
 
 def _location(model_path: str) -> str:
@@ -64,26 +83,29 @@ def _free_id(location: str, taken: Collection[str]) -> str:
     return next(name for name in candidates if name not in taken)
 
 
-def _write(path: Path, model_id: str, entry: dict[str, Any]) -> None:
-    """Add a model in the text itself: comments, layout, mode, and a link to the file stay."""
-    text = path.read_bytes().decode()
-    file = path.resolve()
-    mode = stat.S_IMODE(file.stat().st_mode)
-    write_atomically(file, with_model(text, model_id, entry).encode(), mode=mode)
+def with_model(text: str, model_id: str, settings: Mapping[str, Any]) -> str:
+    """The text of a configuration in which a model has these settings, and nothing else changed."""
+    if value_span(plain_json(text), ("models",)) is None:
+        return _with_member(text, (), "models", {model_id: settings})
+    if value_span(plain_json(text), ("models", model_id)) is None:
+        return _with_member(text, ("models",), model_id, settings)
+    for key, value in settings.items():
+        text = _with_setting(text, ("models", model_id), key, value)
+    return text
 
 
-def with_model(text: str, model_id: str, entry: dict[str, Any]) -> str:
-    """The text of a configuration with one more model, and nothing else changed."""
-    span = object_span(plain_json(text), "models")
-    if span is not None:
-        return _with_member(text, span, model_id, entry)
-    outermost = object_span(plain_json(text), None)
-    assert outermost is not None  # noqa: S101 - it was loaded
-    return _with_member(text, outermost, "models", {model_id: entry})
+def _with_setting(text: str, path: Sequence[str], key: str, value: Any) -> str:
+    """The text with this value for a key of the object at a path, which may have it already."""
+    span = value_span(plain_json(text), (*path, key))
+    if span is None:
+        return _with_member(text, path, key, value)
+    return f"{text[: span[0]]}{json.dumps(value)}{text[span[1] :]}"
 
 
-def _with_member(text: str, span: tuple[int, int], key: str, value: Any) -> str:
-    """The text with one more member at the end of the object that is there."""
+def _with_member(text: str, path: Sequence[str], key: str, value: Any) -> str:
+    """The text with one more member at the end of the object at a path."""
+    span = value_span(plain_json(text), path)
+    assert span is not None  # noqa: S101 - its callers have looked
     start, end = span[0] + 1, span[1] - 1
     code = plain_json(text)[start:end].rstrip()
     comma_at = start + len(code)
@@ -93,7 +115,8 @@ def _with_member(text: str, span: tuple[int, int], key: str, value: Any) -> str:
     before = text[:comma_at] + comma + text[comma_at:place]
     member = f"{json.dumps(key)}: "
     newline = "\r\n" if "\r\n" in text else "\n"
-    if "\n" not in text:
+    stays_in_line = code.strip() and "\n" not in text[start:end] and not isinstance(value, Mapping)
+    if "\n" not in text or stays_in_line:
         gap = " " if code.strip() else ""
         return f"{before}{gap}{member}{json.dumps(value)}{text[place:]}"
     outer = _indent(text, start - 1)

@@ -3,9 +3,7 @@ model's entry in the configuration."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -15,13 +13,11 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from contract.config import ConfigError, ModelId, is_repo_id, load_config
-from contract.json_lines import load_json, plain_json
+from contract.config import ModelId, is_repo_id
 from contract.paths import ROOT, logs_dir, project_dir
-from orchestrator.config_file import as_configured
+from orchestrator.config_file import as_configured, set_model
 from orchestrator.environments import Environment, default_env_name, find_environment
 from orchestrator.errors import UserError
-from orchestrator.files import put_in_place
 from orchestrator.inheritance import ENGINES, OWN_PACKAGES, inherited
 from orchestrator.log_rotation import open_privately
 from orchestrator.plan import read_config
@@ -30,6 +26,8 @@ from orchestrator.trt_plan import flags
 ENGINE: Final = "cuda-trt"
 _SCRIPT: Final = ROOT / "scripts" / "convert_trt.py"
 _SERVED: Final = ("max_batch_size", "max_input_len", "max_output_len")
+#: Keys of the configuration, and what a conversion calls them.
+_SIZES: Final = {"tensor_parallel_size": "tp_size", "pipeline_parallel_size": "pp_size"}
 
 
 def require_environment(name: str | None) -> Environment:
@@ -117,23 +115,15 @@ def add_to_config(
 ) -> None:
     """Write the model's entry; other settings of one that is there stay. Raises `UserError` if
     the configuration would not be valid."""
-    data = load_json(plain_json(config_path.read_text()))
-    entry = data.setdefault("models", {}).setdefault(model_id, {})
-    entry |= {"engine": ENGINE, "model_path": as_configured(Path(arguments["output"]))}
-    entry |= {key: arguments[key] for key in _SERVED}
-    sizes = {
-        "tensor_parallel_size": arguments["tp_size"],
-        "pipeline_parallel_size": arguments["pp_size"],
+    entry: dict[str, Any] = {
+        "engine": ENGINE,
+        "model_path": as_configured(Path(arguments["output"])),
     }
-    entry |= {key: size for key, size in sizes.items() if size > 1}
+    entry |= {key: arguments[key] for key in _SERVED}
+    before = read_config().models.get(model_id)
+    for key, argument in _SIZES.items():
+        if arguments[argument] > 1 or (before is not None and getattr(before, key) > 1):
+            entry[key] = arguments[argument]
     if env is not None:
         entry["env"] = env
-    scratch = config_path.with_name(f".{config_path.name}.new")
-    scratch.write_text(json.dumps(data, indent=2) + "\n")
-    shutil.copymode(config_path, scratch)
-    try:
-        load_config(scratch)
-    except ConfigError as error:
-        scratch.unlink()
-        raise UserError(f"the configuration would not be valid: {error}") from None
-    put_in_place(scratch, config_path)
+    set_model(config_path, model_id, entry)

@@ -9,7 +9,8 @@ import pytest
 
 from contract.config import load_config
 from contract.paths import ROOT
-from orchestrator.config_file import add_model
+from orchestrator.config_file import add_model, set_model
+from orchestrator.convert import add_to_config
 from orchestrator.errors import UserError
 
 
@@ -125,3 +126,50 @@ def test_a_model_is_added_however_the_file_is_written(path: Path, text: str) -> 
     written = path.read_bytes().decode()
     if "\r\n" in text:
         assert "\n" not in written.replace("\r\n", "")
+
+
+SERVED = {"engine": "mock", "model_path": "y", "max_batch_size": 8}
+
+
+def test_new_settings_of_a_model_that_is_there_stand_in_the_place_of_the_old(path: Path) -> None:
+    path.write_text(COMMENTED)
+    set_model(path, "demo", {**SERVED, "max_input_len": 9})
+    line = '"demo": {"engine": "mock", "model_path": "x", "max_batch_size": 2}'
+    new = '"demo": {"engine": "mock", "model_path": "y", "max_batch_size": 8, "max_input_len": 9}'
+    assert path.read_text() == COMMENTED.replace(line, new)
+
+
+def test_a_model_with_a_line_for_each_key_gets_another_line(path: Path) -> None:
+    text = (
+        '{\n  "models": {\n    "m": {\n      "engine": "mock", // ours\n      %s\n    }\n  }\n}\n'
+    )
+    path.write_text(text % '"model_path": "x"')
+    set_model(path, "m", {"model_path": "y", "dtype": "half"})
+    assert path.read_text() == text % '"model_path": "y",\n      "dtype": "half"'
+
+
+def test_settings_that_would_not_be_valid_leave_the_file_as_it_was(path: Path) -> None:
+    path.write_text(COMMENTED)
+    with pytest.raises(UserError, match="would not be valid") as caught:
+        set_model(path, "demo", {"max_batch_size": 0})
+    assert caught.value.hint.startswith(f"{path}:5: `models.demo.max_batch_size` is 0; it must be")
+    assert path.read_text() == COMMENTED
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_conversion_is_configured_in_the_file_as_it_is_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EW_CONFIG", str(path))
+    path.write_text(COMMENTED.replace('"mock"', '"cuda-trt", "tensor_parallel_size": 2'))
+    link = path.with_name("link.json")
+    link.symlink_to(path)
+    sizes = {"max_batch_size": 8, "max_input_len": 9, "max_output_len": 9}
+    arguments = {"output": "/plans/demo", "tp_size": 1, "pp_size": 2, **sizes}
+    add_to_config(link, "demo", arguments, "trt-next")
+    model = load_config(path).models["demo"]
+    assert (model.model_path, model.env) == ("/plans/demo", "trt-next")
+    assert (model.tensor_parallel_size, model.pipeline_parallel_size) == (1, 2)
+    assert model.model_dump(include=set(sizes)) == sizes
+    assert link.is_symlink()
+    assert '// keep: 2\n        /* "old": {} */' in path.read_text()
