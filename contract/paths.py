@@ -14,8 +14,15 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 #: Whether they are a clone, which is a project too, rather than an installed package.
 IS_CLONE: Final = (ROOT / "ew").is_file()
+#: How people call the command.
+COMMAND: Final = "./ew" if IS_CLONE else "ew"
 #: A unix socket's path may have 107 bytes; this leaves room for its file name.
 _LONGEST_SOCKET_DIR: Final = 80
+
+
+def as_called(text: str) -> str:
+    """A text in which `./ew` is what the command is called here."""
+    return text.replace("./ew", COMMAND)
 
 
 def project_dir() -> Path:

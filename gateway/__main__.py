@@ -17,6 +17,7 @@ from uvicorn.supervisors import Multiprocess
 
 from contract.config import ConfigError, GatewayConfig
 from contract.logs import configure_logging
+from contract.paths import COMMAND
 from gateway.http_guard import GuardedProtocol
 from gateway.process import HURRY, INSTANCE_VARIABLE, Settings
 
@@ -44,7 +45,7 @@ def main() -> int:
         log.error("%s", error)
         return 1
     except KeyError as error:
-        log.error("the variable %s is not set; `./ew start` sets it", error)
+        log.error("the variable %s is not set; `%s start` sets it", error, COMMAND)
         return 1
     _allow_many_connections()
     config = _server_config(gateway)

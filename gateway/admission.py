@@ -26,6 +26,7 @@ from contract.bus.queue import (
 )
 from contract.config import LimitsConfig
 from contract.messages import ErrorCode, Job, State, encode_job
+from contract.paths import COMMAND
 from gateway.answers import Answer
 from gateway.cancelling import Canceller
 from gateway.defaults import with_defaults
@@ -320,7 +321,7 @@ class Admission:
     def _not_served(self, model: str) -> ApiError:
         if self._models.status(model).state in (State.STARTING, State.READY):
             return ApiError("model_starting", f"model `{model}` is starting; ask again soon")
-        message = f"model `{model}` is not started; run `./ew start {model}`"
+        message = f"model `{model}` is not started; run `{COMMAND} start {model}`"
         return ApiError("model_not_started", message)
 
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from contract.paths import state_dir
+from contract.paths import as_called, state_dir
 
 TAIL_LINES: Final = 20
 _TAIL_BYTES: Final = 64 * 1024
@@ -110,7 +110,7 @@ def diagnose(what: str, tail: list[str], *, engine: str = "ENGINE") -> Diagnosis
     text = "\n".join(tail)
     for cause in _CAUSES:
         if re.search(cause.pattern, text):
-            hint = cause.hint.format(engine=engine, valkey=state_dir() / "valkey")
+            hint = as_called(cause.hint.format(engine=engine, valkey=state_dir() / "valkey"))
             return Diagnosis(Problem(what, hint, tail), cause.is_lasting)
     return Diagnosis(Problem(what, "", tail), False)
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from contract.bus.queue import MAX_ATTEMPTS
 from contract.messages import State
-from contract.paths import log_path
+from contract.paths import COMMAND, as_called, log_path
 from orchestrator.diagnosis import (
     Diagnosis,
     Problem,
@@ -243,7 +243,9 @@ class Fleet:
         try:
             self._start(unit)
         except UserError as error:
-            self._failed_to_start(unit, Problem(error.message, error.hint), is_lasting=True)
+            self._failed_to_start(
+                unit, Problem(error.message, as_called(error.hint)), is_lasting=True
+            )
         except OSError as error:
             is_lasting = isinstance(error, FileNotFoundError | PermissionError)
             problem = Problem(f"{unit.slot} cannot be started: {error}", _repair(unit))
@@ -371,9 +373,8 @@ def _repair(unit: Unit) -> str:
     """What brings back a program that cannot be executed."""
     if not isinstance(unit.wanted, WantedWorker):
         return ""
-    return (
-        f"is the environment `{unit.wanted.env}` whole? `./ew setup --engine {unit.wanted.engine}`"
-    )
+    setup = f"`{COMMAND} setup --engine {unit.wanted.engine}`"
+    return f"is the environment `{unit.wanted.env}` whole? {setup}"
 
 
 def _diagnose(unit: Unit, process: Process) -> Diagnosis:

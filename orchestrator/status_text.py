@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, TextIO
 
 from contract.messages import State
+from contract.paths import as_called
 from orchestrator.diagnosis import Problem
 from orchestrator.status import (
     ForeignProcess,
@@ -17,7 +18,7 @@ from orchestrator.status import (
     SupervisorStatus,
     WorkerStatus,
 )
-from orchestrator.terminal import as_called, duration, mebibytes, styled
+from orchestrator.terminal import duration, mebibytes, styled
 
 _STYLES: Final = {
     State.READY: "green",
@@ -39,15 +40,16 @@ class StatusText:
         self._stream = stream
 
     def lines(self, status: Status, now_unix_s: float) -> list[str]:
-        return [
+        lines = (
             *self._head(status, now_unix_s),
             *self._models(status.models, now_unix_s),
             *self._gpus(status),
-        ]
+        )
+        return [as_called(line) for line in lines]
 
     def _head(self, status: Status, now: float) -> Iterator[str]:
         if status.supervisor is None:
-            yield as_called("nothing runs; `./ew start` starts what is configured")
+            yield "nothing runs; `./ew start` starts what is configured"
         else:
             yield from self._supervisor(status.supervisor, now - status.written_unix_s, now)
         if status.gateway:

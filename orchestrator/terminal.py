@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import Final, TextIO
 
-from contract.paths import IS_CLONE
+from contract.paths import as_called
 
 _CODES: Final = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
 #: C0 and DEL as the signs that Unicode has for them, C1 by number: a terminal takes both as orders.
@@ -33,15 +34,16 @@ def styled(text: str, style: str, stream: TextIO) -> str:
     return f"\x1b[{_CODES[style]}m{text}\x1b[0m"
 
 
-def as_called(text: str) -> str:
-    """A text in which `./ew` is what the command is called here."""
-    return text if IS_CLONE else text.replace("./ew", "ew")
-
-
 def say(text: str) -> None:
     """One line of talk, to stderr."""
     sys.stderr.write(f"{as_called(text)}\n")
     sys.stderr.flush()
+
+
+def report(lines: Iterable[str]) -> None:
+    """Lines that were asked for, to stdout, each as soon as it is known."""
+    for line in lines:
+        sys.stdout.write(f"{as_called(line)}\n")
 
 
 def complain(message: str, hint: str = "") -> None:

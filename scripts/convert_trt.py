@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
+from trt_conversion.command import as_called
 from trt_conversion.conversion import Conversion
 from trt_conversion.problem import Problem
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Problem as problem:
         print(f"error: {problem.message}", file=sys.stderr)
         if problem.hint:
-            print(f"hint: {problem.hint}", file=sys.stderr)
+            print(f"hint: {as_called(problem.hint)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; what was begun has been removed", file=sys.stderr)

@@ -111,6 +111,11 @@ def test_the_command_speaks_of_itself_as_it_is_called(ew: Installed) -> None:
     assert "quickstart" in shown
     assert "ew 0.1.0" in ew.done("--version")
     assert "./ew" not in shown + ew.done("chat", "--help") + ew.run("stauts").stderr
+    ew.configure(ew.project)
+    for command in (["doctor"], ["doctor", "--json"], ["status"]):
+        done = ew.run(*command)
+        assert "ew start" in done.stdout or command[0] != "status"
+        assert "./ew" not in done.stdout + done.stderr
 
 
 def test_outside_of_a_project_it_says_so_and_leaves_nothing_behind(ew: Installed) -> None:

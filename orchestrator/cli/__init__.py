@@ -16,13 +16,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from contract.paths import config_path, logs_dir, project_dir, state_dir
+from contract.paths import COMMAND, config_path, logs_dir, project_dir, state_dir
 from orchestrator import os_errors
 from orchestrator.cli.grammar import App, Group
 from orchestrator.cli.project import require_project
 from orchestrator.errors import UserError
 from orchestrator.ownership import require_own_state
-from orchestrator.terminal import as_called, complain, say
+from orchestrator.terminal import complain, say
 
 #: Each command is the function, or the `app`, of that name in the module of that name (with `_`
 #: for `-`); what is said here is the first line of its docstring.
@@ -132,7 +132,7 @@ def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     if "_EW_COMPLETE" in os.environ:
         return _complete(command, arguments)
-    code = command.main(arguments, prog_name=as_called("./ew"), standalone_mode=False)
+    code = command.main(arguments, prog_name=COMMAND, standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 
@@ -223,7 +223,7 @@ def _keep_trace(arguments: list[str]) -> str:
     path = logs_dir() / "ew.log"
     try:
         with open_privately(path) as log:
-            log.write(f"./ew {' '.join(arguments[:1])}\n{traceback.format_exc()}\n".encode())
+            log.write(f"{COMMAND} {' '.join(arguments[:1])}\n{traceback.format_exc()}\n".encode())
     except OSError as error:
         return f"its trace could not be kept: {error}"
     return f"see {path}"

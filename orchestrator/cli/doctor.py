@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated
 
 import typer
 
 from orchestrator.checkup import check_up
 from orchestrator.preflight import describe
-from orchestrator.terminal import say
+from orchestrator.terminal import report, say
 
 
 def doctor(
@@ -24,11 +23,11 @@ def doctor(
     for part, checks in check_up():
         findings[part] = checks
         if not as_json:
-            sys.stdout.writelines(f"{line}\n" for line in (part, *describe(checks)))
+            report((part, *describe(checks)))
     broken = sum(check.is_fatal for checks in findings.values() for check in checks)
     if as_json:
         rows = {part: [check._asdict() for check in checks] for part, checks in findings.items()}
-        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        report([json.dumps(rows, indent=2)])
     else:
         say(f"\n{broken} to be mended" if broken else "\nnothing to be mended")
     if broken:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -15,7 +14,7 @@ from orchestrator.environments.environment import (
 )
 from orchestrator.environments.removal import remove as remove_environment
 from orchestrator.errors import UserError
-from orchestrator.terminal import as_called, mebibytes, say
+from orchestrator.terminal import mebibytes, report, say
 
 app = plain_app(help="List and remove engine environments.", no_args_is_help=True)
 
@@ -36,7 +35,7 @@ def remove(name: Annotated[str, typer.Argument(help="The environment's name.")])
 def print_environments() -> None:
     environments = list_environments()
     if environments:
-        sys.stdout.writelines(f"{line}\n" for line in _table(environments, _models_by_env()))
+        report(_table(environments, _models_by_env()))
     else:
         say("no environments; `./ew setup --engine ENGINE` makes one")
     for name in list_unfinished():
@@ -51,7 +50,7 @@ def _table(environments: list[Environment], models: dict[str, list[str]]) -> lis
         f"{each.versions.get('python', ''):8}  {each.versions.get('torch', ''):13}  "
         f"{each.manager:10}  {mebibytes(each.size_bytes / 2**20):8}  "
         f"{', '.join(models.get(each.name, ())) or '-'}"
-        + ("" if each.is_current() else as_called("  (outdated: run `./ew setup` again)"))
+        + ("" if each.is_current() else "  (outdated: run `./ew setup` again)")
         for each in environments
     ]
 

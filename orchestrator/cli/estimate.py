@@ -17,7 +17,7 @@ from orchestrator.memory.outlook import Outlook, imagined, outlook, this_host
 from orchestrator.memory.outlook_text import lines_of
 from orchestrator.plan import Choice, chosen_models, read_config
 from orchestrator.status import read_status
-from orchestrator.terminal import say
+from orchestrator.terminal import report, say
 
 
 def estimate(
@@ -51,8 +51,7 @@ def estimate(
         content = msgspec.json.encode({"gpus": where.devices, "models": [*map(_figures, found)]})
         sys.stdout.write(msgspec.json.format(content).decode() + "\n")
     else:
-        lines = (line for one in found for line in (*lines_of(one), ""))
-        sys.stdout.write("\n".join(lines))
+        report(line for one in found for line in (*lines_of(one), ""))
     if not where.devices:
         say(f"no GPU to place them on: {where.problem}; `--on 1x80` imagines one of 80 GiB")
     elif not all(one.is_good for one in found):

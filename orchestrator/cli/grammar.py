@@ -17,9 +17,9 @@ import typer
 from typer._click.shell_completion import CompletionItem
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from contract.paths import as_called
 from orchestrator.cli.guess import guess_command
 from orchestrator.errors import UserError
-from orchestrator.terminal import as_called
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _NUMBERS: Final = (int, float)

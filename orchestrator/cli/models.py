@@ -17,7 +17,7 @@ from orchestrator.hub.holdings import holding_of, lines_of, remove, repository_o
 from orchestrator.last_seen import is_supervised
 from orchestrator.plan import OWN_ENVIRONMENT, environment_of, read_config
 from orchestrator.status import read_status
-from orchestrator.terminal import mebibytes, say
+from orchestrator.terminal import mebibytes, report, say
 
 
 class _Model(NamedTuple):
@@ -86,7 +86,7 @@ def show(
     if as_json:
         sys.stdout.write(json.dumps(found._asdict(), indent=2, default=str) + "\n")
     else:
-        sys.stdout.write("\n".join(lines_of(found)) + "\n")
+        report(lines_of(found))
 
 
 @app.command()

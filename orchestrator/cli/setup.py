@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from orchestrator.environments.plan import MANAGERS, plan_set_up
 from orchestrator.environments.progress import Progress
 from orchestrator.environments.setup import carry_out, require_uv
 from orchestrator.errors import UserError
+from orchestrator.terminal import report
 
 
 def setup(
@@ -67,7 +67,7 @@ def setup(
     if dry_run:
         from orchestrator.environments.dry_run import rehearse
 
-        sys.stdout.writelines(f"{line}\n" for line in rehearse(plan, require_uv()))
+        report(rehearse(plan, require_uv()))
         return
     made = plan.made()
     progress = Progress()

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Final, Protocol, TextIO
 
-from orchestrator.terminal import as_called
+from contract.paths import as_called
 
 _EVERY_S: Final = 10.0
 

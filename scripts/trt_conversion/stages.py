@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
+from trt_conversion.command import as_called
 from trt_conversion.problem import Problem
 
 _LOOK_EVERY_S: Final = 0.2
@@ -76,6 +77,7 @@ class Stages:
 
     def say(self, text: str) -> None:
         """A line that stays."""
+        text = as_called(text)
         self._clear()
         print(text, file=self._stream, flush=True)
         self._write(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from contract.config import ModelConfig, WorkerSpec
+from contract.paths import COMMAND
 from workers.engines.trtllm.model_files import ModelFiles, PlanLimits
 
 log = logging.getLogger(__name__)
@@ -73,13 +74,13 @@ def _check_release(version: str, files: ModelFiles) -> None:
         raise ValueError(
             f"{files.path} is a plan, and TensorRT-LLM {version} cannot run plans any more: "
             f"set `model_path` to {files.source}, or run the plan in an environment with a "
-            "release that can: ./ew setup --engine cuda-trt --version 1.2.1 --env NAME, and "
+            f"release that can: {COMMAND} setup --engine cuda-trt --version 1.2.1 --env NAME, and "
             '"env": "NAME" in the model\'s configuration'
         )
     if files.plan is None and not _has_pytorch_engine():
         raise ValueError(
             f"{files.path} is a checkpoint, and TensorRT-LLM {version} serves plans: build one "
-            f"with ./ew convert-trt --model {files.path} --output PLAN, and set `model_path` "
+            f"with {COMMAND} convert-trt --model {files.path} --output PLAN, and set `model_path` "
             "to it"
         )
 

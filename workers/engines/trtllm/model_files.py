@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from contract.paths import COMMAND
+
 _KV_BYTES: Final = {"FP8": 1, "INT8": 1, "NVFP4": 0.5625}
 _DTYPE_BYTES: Final = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
 _DEFAULT_CONTEXT: Final = 2048
@@ -42,8 +44,8 @@ class ModelFiles:
         self.plan = self._plan_limits()
         if self.plan is None and any(path.glob("rank*.safetensors")):
             raise ValueError(
-                f"{path} is a TensorRT-LLM checkpoint, which is not compiled yet; build a plan "
-                "from the Hugging Face checkpoint instead: ./ew convert-trt --model CHECKPOINT"
+                f"{path} is a TensorRT-LLM checkpoint, which is not compiled yet; build a plan of "
+                f"the Hugging Face checkpoint instead: {COMMAND} convert-trt --model CHECKPOINT"
             )
         generation = _read(path / "generation_config.json") or {}
         self.end_ids = _ids(generation.get("eos_token_id", self._shape.get("eos_token_id")))
