@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from contract.paths import ROOT
+from contract.paths import project_dir
 
 MAIN: Final = "main"
 PARTIAL: Final = ".incomplete"
@@ -47,7 +47,7 @@ def snapshot_of(repo: str, revision: str = MAIN) -> Path | None:
 def file_of(model_path: str) -> Path | None:
     """A file that is a model: a local one (relative to the project), or `ORG/REPO/FILE` that was
     fetched; None if it is not here."""
-    local = ROOT / Path(model_path).expanduser()
+    local = project_dir() / Path(model_path).expanduser()
     if local.is_file():
         return local
     owner, _, rest = model_path.partition("/")

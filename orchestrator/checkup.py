@@ -18,7 +18,7 @@ from contract.bus.client import connect
 from contract.config import Config
 from contract.messages import UNREADABLE
 from contract.paths import IS_CLONE, config_path, keys_path, run_dir
-from orchestrator import storage, upstreams
+from orchestrator import storage, surroundings, upstreams
 from orchestrator.environments import Environment, find_environment, list_environments
 from orchestrator.environments.declaration import find_engine
 from orchestrator.environments.environment import list_unfinished
@@ -49,7 +49,7 @@ def check_up() -> Iterator[tuple[str, list[Check]]]:
     except UserError as error:
         yield "configuration", [Check("file", error.message, error.hint, is_fatal=True)]
     else:
-        yield "configuration", [*_models(config), *upstreams.look(config.models)]
+        yield "configuration", [*_models(config), *_named(config), *upstreams.ask(config.models)]
         yield "engines", list(_engines(config))
         yield "queue", list(_redis(config))
         yield "port", [_port(config)]
@@ -67,6 +67,13 @@ def _models(config: Config) -> Iterator[Check]:
         else:
             fix = f"`./ew setup --engine {engine} --env {env}`"
             yield Check(f"model {model_id}", f"`{env}` is not set up", fix, is_fatal=True)
+
+
+def _named(config: Config) -> Iterator[Check]:
+    """What the configuration names and is not here."""
+    for keys, message, fix, is_fatal in surroundings.look(config, config.models):
+        what = f"model {keys[1]}" if keys[0] == "models" else keys[0]
+        yield Check(what, message, fix, is_fatal)
 
 
 def _engines(config: Config) -> Iterator[Check]:

@@ -15,16 +15,14 @@ from contract.config import (
     HubConfig,
     ModelConfig,
     ids_by_name,
-    is_repo_id,
     load_config,
 )
-from contract.hub_cache import file_of
-from contract.paths import config_path, project_dir
+from contract.paths import config_path
 from orchestrator.control import Start
 from orchestrator.environments import default_env_name, find_environment, resolve_engine
 from orchestrator.errors import UserError
-from orchestrator.hub.access import hub_variables
-from orchestrator.wanted import ENGINES_THAT_SLEEP, WantedGateway, WantedValkey, WantedWorker
+from orchestrator.surroundings import is_from_hub, require
+from orchestrator.wanted import WantedGateway, WantedValkey, WantedWorker
 
 #: These need nothing but ew's own environment.
 _OWN_ENGINES: Final = ("mock", "openai")
@@ -47,22 +45,20 @@ def read_config() -> Config:
     try:
         return load_config(config_path())
     except ConfigError as error:
-        raise UserError(str(error), "`./ew config schema` lists every key") from None
+        raise UserError(str(error), "`./ew config reference` explains every key") from None
 
 
 def plan(config: Config, choice: Choice) -> Start:
     """Everything that the choice needs. Raises `UserError` if something is missing."""
+    chosen = chosen_models(config, choice)
+    require(config, chosen, config_path())
     gateway = WantedGateway(
         python=sys.executable,
         host=config.gateway.host,
         port=config.gateway.port if choice.port is None else choice.port,
         drain_timeout_s=config.gateway.drain_timeout_s,
     )
-    workers = [
-        worker
-        for model_id in chosen_models(config, choice)
-        for worker in _workers(model_id, config, choice.env)
-    ]
+    workers = [worker for model_id in chosen for worker in _workers(model_id, config, choice.env)]
     return Start(
         workers=workers,
         gateway=gateway,
@@ -104,8 +100,6 @@ def environment_of(model: ModelConfig, override: str | None = None) -> tuple[str
 def _workers(model_id: str, config: Config, env: str | None) -> list[WantedWorker]:
     model = config.models[model_id]
     engine, env_name = environment_of(model, env)
-    _require_files(model_id, model, engine)
-    _require_sleeper(model_id, model, engine)
     python, version = _python(model_id, engine, env_name)
     spec = {
         "model_id": model_id,
@@ -165,50 +159,9 @@ def _has_engine(model: ModelConfig, engine: str | None) -> bool:
     return engine is None or engine in (model.engine, resolve_engine(model.engine))
 
 
-def _require_files(model_id: str, model: ModelConfig, engine: str) -> None:
-    """A path that is nothing would otherwise show only when the engine has been loaded."""
-    if engine == "llama-cpp":
-        _require_gguf(model_id, model.model_path)
-        return
-    if engine in _OWN_ENGINES or is_repo_id(model.model_path):
-        return
-    if not (project_dir() / model.model_path).exists():
-        raise UserError(
-            f"`model_path` of model `{model_id}` does not exist: {model.model_path}",
-            "give a directory (relative to the project) or a Hugging Face repository id",
-        )
-
-
-def _require_gguf(model_id: str, model_path: str) -> None:
-    if file_of(model_path) is not None:
-        return
-    repo, file = "/".join(model_path.split("/")[:2]), "/".join(model_path.split("/")[2:])
-    hint = "give a GGUF file (relative to the project), or `ORG/REPO/FILE.gguf` of a hub"
-    if file and is_repo_id(repo):
-        hint = f"if it is on a hub: `./ew models pull {repo} --include '{file}'`"
-    raise UserError(f"`model_path` of model `{model_id}` is no file here: {model_path}", hint)
-
-
 def _hub(model: ModelConfig, hub: HubConfig) -> dict[str, Any] | None:
-    """How the worker reaches the hub that its model is from. Raises `UserError` if there is no
-    token where the configuration says."""
-    if not is_repo_id(model.model_path) or (project_dir() / model.model_path).exists():
-        return None
-    hub_variables(hub)
-    return hub.model_dump(mode="json", exclude_defaults=True)
-
-
-def _require_sleeper(model_id: str, model: ModelConfig, engine: str) -> None:
-    # On a CPU there is nothing to give back: the same configuration serves there, too.
-    if model.sleep and engine not in (*ENGINES_THAT_SLEEP, "cpu-vllm"):
-        raise UserError(
-            f"model `{model_id}`: {engine} has no sleep mode", 'remove `"sleep"`; vLLM has one'
-        )
-    if model.sleep and model.load != "on-demand":
-        raise UserError(
-            f'model `{model_id}`: `"sleep"` is for models that come and go',
-            'add `"load": "on-demand"`',
-        )
+    """How the worker reaches the hub that its model is from, if it is."""
+    return hub.model_dump(mode="json", exclude_defaults=True) if is_from_hub(model) else None
 
 
 def _settings() -> dict[str, str]:

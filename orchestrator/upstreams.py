@@ -1,69 +1,26 @@
-"""Whether what the models name outside of ew is there: directories, variables, servers."""
+"""The servers that others run and models name: whether they answer."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 import httpx
 
-from contract.config import ModelConfig, is_repo_id
-from contract.paths import project_dir
+from contract.config import ModelConfig
 from orchestrator.preflight import Check
 
-#: These say in `model_path` what they like.
-_WITHOUT_FILES: Final = ("mock", "openai")
 _PATIENCE_S: Final = 3.0
 
 
-def look(models: Mapping[str, ModelConfig]) -> Iterator[Check]:
-    """What is missing, and what answers. Blocks for seconds: all servers are asked at once."""
-    for model_id, model in models.items():
-        yield from _files(model_id, model)
-        yield from _command(model_id, model)
-        yield from _variable(model_id, model)
+def ask(models: Mapping[str, ModelConfig]) -> Iterator[Check]:
+    """What answers. Blocks for seconds: all servers are asked at once."""
     asked = {model_id: model for model_id, model in models.items() if _has_server(model)}
     if asked:
         with ThreadPoolExecutor(max_workers=min(len(asked), 16)) as pool:
             yield from pool.map(_server, asked, asked.values())
-
-
-def _files(model_id: str, model: ModelConfig) -> Iterator[Check]:
-    # To an `openai` server, adapters are names.
-    if model.engine in _WITHOUT_FILES:
-        return
-    named = {"model_path": model.model_path}
-    if model.adapter_path:
-        named["adapter_path"] = model.adapter_path
-    named |= {f"adapters.{name}": path for name, path in model.adapters.items()}
-    for key, value in named.items():
-        path = project_dir() / Path(value).expanduser()
-        if path.exists():
-            if not os.access(path, os.R_OK):
-                fix = "let the user that runs ew read it"
-                yield Check(f"model {model_id}", f"`{key}` cannot be read: {path}", fix, True)
-        elif not is_repo_id(value):
-            fix = "give a directory (relative to the project) or a Hugging Face repository id"
-            yield Check(f"model {model_id}", f"`{key}` does not exist: {value}", fix, True)
-
-
-def _command(model_id: str, model: ModelConfig) -> Iterator[Check]:
-    if model.command and shutil.which(model.command[0]) is None:
-        fix = "install it, or give its whole path"
-        seen = f"`command`: there is no program `{model.command[0]}`"
-        yield Check(f"model {model_id}", seen, fix, is_fatal=True)
-
-
-def _variable(model_id: str, model: ModelConfig) -> Iterator[Check]:
-    name = model.api_key_env
-    if name and not os.environ.get(name):
-        fix = f"`export {name}=...`, then start the model again"
-        seen = f"`api_key_env`: the variable {name} is not set"
-        yield Check(f"model {model_id}", seen, fix, is_fatal=True)
 
 
 def _has_server(model: ModelConfig) -> bool:

@@ -112,7 +112,7 @@ def test_the_command_speaks_of_itself_as_it_is_called(ew: Installed) -> None:
     assert "ew 0.1.0" in ew.done("--version")
     assert "./ew" not in shown + ew.done("chat", "--help") + ew.run("stauts").stderr
     ew.configure(ew.project)
-    for command in (["doctor"], ["doctor", "--json"], ["status"]):
+    for command in (["doctor"], ["doctor", "--json"], ["status"], ["config", "reference"]):
         done = ew.run(*command)
         assert "ew start" in done.stdout or command[0] != "status"
         assert "./ew" not in done.stdout + done.stderr

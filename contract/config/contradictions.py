@@ -12,6 +12,8 @@ from contract.config.schema import Config, GatewayConfig, RedisConfig
 from contract.config.wording import Mistake, shown
 
 _OF_SERVERS: Final = ("base_url", "api_key_env", "upstream_model", "command")
+#: On a CPU there is nothing to give back: the same configuration serves there, too.
+_THAT_SLEEP: Final = ("vllm", "cuda-vllm", "cpu-vllm", "mock")
 _REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 
 
@@ -64,6 +66,10 @@ def _model(model: ModelConfig) -> Iterator[tuple[str, str]]:
     yield from _lengths(model)
     if model.idle_unload_s is not None and model.load != "on-demand":
         yield "idle_unload_s", 'is for models that come and go; add `"load": "on-demand"`'
+    if model.sleep and model.load != "on-demand":
+        yield "sleep", 'is for models that come and go; add `"load": "on-demand"`'
+    if model.sleep and model.engine not in _THAT_SLEEP:
+        yield "sleep", f"is for vLLM: `{model.engine}` has no sleep mode"
     if model.gpus is not None and not model.gpus:
         yield "gpus", "is empty; name the GPUs, or leave the key out for any that fit"
     if model.engine == "openai":
@@ -72,6 +78,16 @@ def _model(model: ModelConfig) -> Iterator[tuple[str, str]]:
         given = [key for key in _OF_SERVERS if getattr(model, key) is not None]
         for key in given:
             yield key, f'is for the `openai` engine only, and this model has `"{model.engine}"`'
+    yield from _adapters(model)
+
+
+def _adapters(model: ModelConfig) -> Iterator[tuple[str, str]]:
+    if model.engine == "openai" and model.adapter_path is not None:
+        yield "adapter_path", "is for engines that load it; name the server's own in `adapters`"
+    if model.engine == "llama-cpp":
+        for key in ("adapter_path", "adapters"):
+            if getattr(model, key):
+                yield key, "is for engines that load adapters, and `llama-cpp` loads none"
 
 
 def _lengths(model: ModelConfig) -> Iterator[tuple[str, str]]:

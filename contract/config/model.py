@@ -40,14 +40,28 @@ class SamplingConfig(Part):
     max_tokens: bounds.Tokens | None = Field(
         None, description="The longest answer; as long as the context allows if unset."
     )
-    temperature: bounds.Temperature | None = None
-    top_p: bounds.TopP | None = None
+    temperature: bounds.Temperature | None = Field(
+        None, description="0 always takes the likeliest token; higher is more varied."
+    )
+    top_p: bounds.TopP | None = Field(
+        None, description="Only the likeliest tokens that have this probability together."
+    )
     top_k: bounds.TopK | None = Field(None, description="0 or -1 takes all tokens into account.")
-    min_p: bounds.MinP | None = None
-    presence_penalty: bounds.Penalty | None = None
-    frequency_penalty: bounds.Penalty | None = None
-    repetition_penalty: bounds.RepetitionPenalty | None = None
-    seed: bounds.Seed | None = None
+    min_p: bounds.MinP | None = Field(
+        None, description="Only tokens with this part of the likeliest one's probability."
+    )
+    presence_penalty: bounds.Penalty | None = Field(
+        None, description="Above 0: against tokens that the answer has already."
+    )
+    frequency_penalty: bounds.Penalty | None = Field(
+        None, description="The same, more with each time."
+    )
+    repetition_penalty: bounds.RepetitionPenalty | None = Field(
+        None, description="Above 1: against tokens of the prompt, too."
+    )
+    seed: bounds.Seed | None = Field(
+        None, description="The same answer to the same request, as far as the engine can."
+    )
     stop: tuple[bounds.StopText, ...] | None = Field(
         None, max_length=bounds.MOST_STOPS, description="Texts that end an answer."
     )

@@ -100,10 +100,10 @@ def _text(node: dict[str, Any]) -> str:
 def _bounds(node: dict[str, Any]) -> str:
     least, most, above = (node.get(key) for key in ("minimum", "maximum", "exclusiveMinimum"))
     if above is not None:
-        return f" above {above:g}" + (f", at most {most:g}" if most is not None else "")
+        return f" above {above}" + (f", at most {most}" if most is not None else "")
     if least is not None and most is not None:
         return f" from {least} to {most}"
-    return f", at least {least:g}" if least is not None else ""
+    return f", at least {least}" if least is not None else ""
 
 
 def _follow(loc: list[str]) -> tuple[list[str], dict[str, Any]]:

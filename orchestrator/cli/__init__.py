@@ -36,7 +36,7 @@ COMMANDS: Final = {
     "models": "List models; pull, show and remove what is downloaded of them.",
     "chat": "Talk with a model.",
     "keys": "Add, list, revoke and rotate API keys.",
-    "config": "Check the configuration, or print its schema.",
+    "config": "Check the configuration, explain its keys, or print its schema.",
     "convert-trt": "Build a TensorRT-LLM plan of a checkpoint.",
     "load": "Load a model now, instead of at its first request.",
     "unload": "Unload a model, until it is asked for again.",

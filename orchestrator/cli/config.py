@@ -16,7 +16,9 @@ from orchestrator.cli import plain_app
 from orchestrator.errors import UserError
 from orchestrator.terminal import say
 
-app = plain_app(help="Check the configuration, or print its schema.", no_args_is_help=True)
+app = plain_app(
+    help="Check the configuration, explain its keys, or print its schema.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -24,23 +26,56 @@ def check(
     path: Annotated[
         Path | None, typer.Argument(help="Another file than deploy/config.json.")
     ] = None,
+    elsewhere: Annotated[
+        bool,
+        typer.Option(
+            "--elsewhere",
+            help="It is for another host: don't look whether this one has what it names.",
+        ),
+    ] = False,
 ) -> None:
-    """Check the configuration file, and the EW_* variables over it."""
+    """Check the configuration file, and the EW_* variables over it.
+
+    Also whether this host has the files, programs, variables and hosts that it names. What a
+    start would fail for is an error, with exit code 1; the rest is said.
+    """
     file = path or config_path()
     try:
         config = load_config(file)
     except ConfigError as error:
-        raise UserError(str(error), "`./ew config schema` lists every key") from None
+        raise UserError(str(error), "`./ew config reference` explains every key") from None
     for line in unknown_variables():
         say(f"mind: {line}")
+    if not elsewhere:
+        _look_around(config, file)
     models = ", ".join(f"`{model_id}`" for model_id in config.models) or "none"
     say(f"{file} is good; models: {models}")
+
+
+def _look_around(config: Config, file: Path) -> None:
+    """Say what is to be minded. Raises `UserError` for what a start would fail for."""
+    from orchestrator import host_names, surroundings
+
+    found = [*surroundings.look(config, config.models), *host_names.look_up(config)]
+    for line in surroundings.lines_of((each for each in found if not each.is_fatal), file):
+        say(f"mind: {line}")
+    fatal = [each for each in found if each.is_fatal]
+    if fatal:
+        raise surroundings.refusal(fatal, file)
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON schema of the configuration file."""
     sys.stdout.write(schema_text())
+
+
+@app.command()
+def reference() -> None:
+    """Explain every key and every variable, as docs/configuration.md does."""
+    from orchestrator.config_reference import reference as text_of
+
+    sys.stdout.write(text_of())
 
 
 def schema_text() -> str:

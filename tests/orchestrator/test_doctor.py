@@ -174,10 +174,10 @@ def test_what_models_name_and_is_not_there_is_named(ew: Installation) -> None:
     )
     said = ew.fail("doctor")
     assert f"http://127.0.0.1:{port} does not answer" in said
-    assert "`api_key_env`: the variable NOBODYS_KEY is not set" in said
+    assert "`models.unset.api_key_env` is the variable NOBODYS_KEY, which is not set" in said
     assert "`export NOBODYS_KEY=...`" in said
-    assert "`command`: there is no program `no-such-server`" in said
-    assert "`adapters.a` does not exist: /no/a" in said
+    assert "`models.missing.command` needs the program `no-such-server`" in said
+    assert "`models.lost.adapters.a` does not exist: /no/a" in said
     assert "http://127.0.0.1:1 does not answer" not in said
     assert "its:tone" not in said, "to a server, adapters are names"
 

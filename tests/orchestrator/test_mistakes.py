@@ -79,8 +79,8 @@ MISTAKES = [
     mistake("setup --engine cpu-vllm@0.0.1", "no `cpu-vllm` 0.0.1", "scripts/lock"),
     mistake("setup --engine cpu-vllm --manager brew", "no environment manager `brew`", "conda"),
     mistake("quickstart --model /no/such", "`/no/such` is neither a directory", "Qwen/"),
-    mistake("config check /no/such.json", "/no/such.json", "./ew config schema"),
-    mistake("config check /", "/", "./ew config schema"),
+    mistake("config check /no/such.json", "/no/such.json", "./ew config reference"),
+    mistake("config check /", "/", "./ew config reference"),
     # Keys.
     mistake("keys revoke bob", "no live key `bob`", "./ew keys list"),
     mistake("keys rotate bob", "no live key `bob`", "./ew keys list"),

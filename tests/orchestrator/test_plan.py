@@ -78,6 +78,7 @@ def test_an_environment_that_is_missing_is_named_with_the_command_that_makes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EW_STATE_DIR", str(tmp_path))
+    (tmp_path / "config.json").touch()
     config = config_of(c={"engine": "cuda-trt", "model_path": str(tmp_path)})
     with pytest.raises(UserError, match="needs the environment `ew-cuda-trt`") as caught:
         plan(config, Choice())

@@ -129,7 +129,7 @@ def test_a_successor_of_the_supervisor_lets_it_sleep_and_wakes_it(
     ("settings", "why"),
     [
         ({"load": "always"}, "is for models that come and go"),
-        ({"engine": "openai", "base_url": "http://127.0.0.1:9/v1"}, "openai has no sleep mode"),
+        ({"engine": "openai", "base_url": "http://127.0.0.1:9/v1"}, "`openai` has no sleep mode"),
     ],
 )
 def test_who_cannot_sleep_is_told_at_the_start(
