@@ -22,8 +22,11 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
 }
 #: Variables that are no settings, and what each is for.
 OTHERS: Final = {
+    "EW_HOME": "the project: the directory of configuration, state and logs, instead of the clone; "
+    "instead of the current directory where ew is an installed package",
     "EW_CONFIG": "the configuration file, instead of deploy/config.json",
-    "EW_STATE_DIR": "where keys, queue data, environments and sockets lie, instead of .ew",
+    "EW_STATE_DIR": "where keys, queue data, environments, sockets and logs lie, instead of "
+    ".ew/ and logs/ in the project",
     "EW_LOG_LEVEL": "debug, info (the default), warning or error, for every process",
     "EW_PYTHON": "the interpreter that the first `./ew` makes .venv with",
     "EW_API_KEY": "the key that `./ew chat` uses",
@@ -36,7 +39,6 @@ _INTERNAL: Final = (
     "EW_GATEWAY_INSTANCE",
     "EW_KEY_",
     "EW_COMPLETE",
-    "EW_HOME",
 )
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 

@@ -19,6 +19,7 @@ READING = [
     "estimate --on 1x80",
     "config check",
     "config schema",
+    "config reference",
     "keys list",
     "env list",
     "setup --list",

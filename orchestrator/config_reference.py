@@ -1,0 +1,88 @@
+"""The reference of the configuration, docs/configuration.md: every key as the schema has it, and
+every variable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from contract.config.variables import OTHERS
+from contract.config.wording import phrase, schema, shown
+from contract.paths import as_called
+
+_INTRODUCTION: Final = """\
+# Configuration
+
+<!-- Made by `./ew config reference`: what is said of a key is in contract/config/. -->
+
+`deploy/config.json` in the project says what `ew` serves. It is JSON; comments (`//`, `/* */`)
+and a comma after the last item are allowed. `./ew config check` reads it without starting
+anything and names each mistake with its line; `./ew config schema` prints it as a JSON schema,
+for editors.
+
+**Each key can be given by a variable**, which wins over the file: `EW_`, the section, two
+underscores, the key, as in `EW_GATEWAY__PORT=9000`, or `EW_MODELS__DEMO__REPLICAS=2` for a model
+whose name is in small letters. A list or an object is written as JSON. A variable that means
+nothing to `ew` is named by `./ew config check`, with the nearest that does.
+
+**Units** are in the names: `_s` are seconds, `_bytes` are bytes, `_len` are tokens. Paths are
+relative to the project. A key that is *unset* by default may be `null`.
+
+**What depends on the host** (files, programs, variables and hosts that the configuration names)
+is looked at, too. What a start would fail for is an error: `./ew start` refuses it with the same
+words. What may come right by itself, such as a server that has no address yet, is only said. To
+check a configuration that is for another host, as in CI: `./ew config check --elsewhere`.
+"""
+_SECTIONS: Final = {
+    "models": ("models.ID", "ModelConfig", "One model; ID is the name that clients ask for."),
+    "sampling": ("models.ID.sampling", "SamplingConfig", ""),
+    "gateway": ("gateway", "GatewayConfig", ""),
+    "limits": ("limits", "LimitsConfig", ""),
+    "redis": ("redis", "RedisConfig", ""),
+    "hub": ("hub", "HubConfig", ""),
+}
+_VARIABLES: Final = """\
+## Variables that are no keys
+
+Beside them, `ew` and its engines heed those of others that are usual: `HF_HOME`, `HF_TOKEN` and
+`HF_ENDPOINT`, `PIP_INDEX_URL` and the rest of pip's for `./ew setup`, `HTTPS_PROXY`, `CUDA_HOME`,
+`NO_COLOR`.
+"""
+
+
+def reference() -> str:
+    """All of it, as Markdown."""
+    parts = [_INTRODUCTION]
+    parts += [_section(*section) for section in _SECTIONS.values()]
+    parts.append("\n".join([_VARIABLES, *_table(("variable", "is"), OTHERS.items()), ""]))
+    return as_called("\n".join(parts))
+
+
+def _section(title: str, kind: str, about: str) -> str:
+    node = schema()["$defs"][kind]
+    rows = _rows(node)
+    heading = ("key", "value", "default", "meaning")
+    return "\n".join(
+        [f"## `{title}`", "", about or node["description"], "", *_table(heading, rows), ""]
+    )
+
+
+def _rows(section: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    required = section.get("required", ())
+    for key, node in section["properties"].items():
+        default = "required" if key in required else _default(node)
+        yield key, phrase(node), default, node["description"]
+
+
+def _default(node: dict[str, Any]) -> str:
+    default = node.get("default")
+    if default is None:
+        return "unset" if "default" in node else "none"
+    return f"`{shown(default)}`"
+
+
+def _table(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"| {' | '.join(heading)} |"
+    yield f"|{'---|' * len(heading)}"
+    for first, *others in rows:
+        yield f"| {' | '.join((f'`{first}`', *others))} |"
