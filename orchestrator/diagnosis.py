@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from contract.endings import REASON
 from contract.paths import as_called, state_dir
 
 TAIL_LINES: Final = 20
@@ -73,8 +74,15 @@ _CAUSES: Final = (
         "`max_output_len`",
     ),
     _Cause(
-        r"unexpected keyword argument|unrecognized arguments",
-        "the engine does not know one of the model's `engine_args`",
+        r"unexpected keyword argument|unrecognized arguments|engine has no argument"
+        r"|Extra inputs are not permitted",
+        "the engine does not know one of the model's `engine_args`: `./ew config check` names it",
+    ),
+    _Cause(
+        r"[Aa]rchitectures? .{0,200}not supported|does not recognize this architecture"
+        r"|Unsupported model architecture",
+        "this release of the engine does not know such a model: `./ew setup --engine {engine}` "
+        "with a newer one, or another engine",
     ),
     _Cause(
         r"driver version is insufficient|no kernel image is available|libcuda\.so",
@@ -107,12 +115,28 @@ class Diagnosis(NamedTuple):
 
 def diagnose(what: str, tail: list[str], *, engine: str = "ENGINE") -> Diagnosis:
     """What a death means, from what happened and the last lines of the log."""
-    text = "\n".join(tail)
-    for cause in _CAUSES:
-        if re.search(cause.pattern, text):
-            hint = as_called(cause.hint.format(engine=engine, valkey=state_dir() / "valkey"))
-            return Diagnosis(Problem(what, hint, tail), cause.is_lasting)
-    return Diagnosis(Problem(what, "", tail), False)
+    cause = _known("\n".join(tail))
+    if cause is None:
+        return Diagnosis(Problem(what, "", tail), False)
+    return Diagnosis(Problem(what, _hint(cause, engine), tail), cause.is_lasting)
+
+
+def diagnose_unfit(slot: str, tail: list[str], *, engine: str) -> Diagnosis:
+    """The death of a worker that ended with `CANNOT_SERVE`: it has said why, in one line."""
+    said = next((line.partition(REASON)[2] for line in reversed(tail) if REASON in line), None)
+    if said is None:
+        return Diagnosis(Problem(f"{slot} {REASON}its log says why", "", tail), True)
+    cause = _known(said)
+    hint = _hint(cause, engine) if cause else ""
+    return Diagnosis(Problem(f"{slot} {REASON}{said}", hint), True)
+
+
+def _known(text: str) -> _Cause | None:
+    return next((cause for cause in _CAUSES if re.search(cause.pattern, text)), None)
+
+
+def _hint(cause: _Cause, engine: str) -> str:
+    return as_called(cause.hint.format(engine=engine, valkey=state_dir() / "valkey"))
 
 
 def describe_exit(exit_code: int | None) -> str:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from contract.bus.queue import MAX_ATTEMPTS
+from contract.endings import CANNOT_SERVE
 from contract.messages import State
 from contract.paths import COMMAND, as_called, log_path
 from orchestrator.diagnosis import (
@@ -18,6 +19,7 @@ from orchestrator.diagnosis import (
     Problem,
     describe_exit,
     diagnose,
+    diagnose_unfit,
     read_tail,
     was_killed_for_memory,
 )
@@ -383,4 +385,6 @@ def _diagnose(unit: Unit, process: Process) -> Diagnosis:
         what = "was killed by the kernel: the host's memory was exhausted"
     tail = read_tail(log_path(unit.slot), unit.log_start)
     engine = unit.wanted.engine if isinstance(unit.wanted, WantedWorker) else "ENGINE"
+    if unit.exit_code == CANNOT_SERVE and not unit.condemned:
+        return diagnose_unfit(unit.slot, tail, engine=engine)
     return diagnose(f"{unit.slot} {what}", tail, engine=engine)

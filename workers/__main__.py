@@ -13,14 +13,14 @@ import sys
 import uvloop
 
 from contract.config import WorkerSpec
+from contract.endings import CANNOT_SERVE, ENGINE_DIED, REASON
 from contract.logs import configure_logging
-from workers.engine import Engine, Sleeper
+from workers.engine import CannotServe, Engine, Sleeper
+from workers.lasting import lasting_reason
 from workers.outbox import EngineDied
 from workers.worker import Worker
 
 log = logging.getLogger(__name__)
-#: sysexits.h: EX_SOFTWARE. The engine died; the supervisor starts another worker.
-EXIT_ENGINE_DIED = 70
 
 
 def create_engine(spec: WorkerSpec) -> Engine:
@@ -47,11 +47,16 @@ def create_engine(spec: WorkerSpec) -> Engine:
 
             return MockEngine(spec)
         case _:
-            raise SystemExit(f"engine `{spec.engine}` has no adapter")
+            raise CannotServe(f"the engine `{spec.engine}` has no adapter")
 
 
 async def serve(spec: WorkerSpec) -> None:
-    worker = Worker(spec, create_engine(spec))
+    try:
+        engine = create_engine(spec)
+    except (OSError, TypeError, ValueError) as error:
+        # Nothing has been looked at yet but the configuration.
+        raise CannotServe(str(error)) from error
+    worker = Worker(spec, engine)
     loop = asyncio.get_running_loop()
     # A busy loop cannot drain; while the engine loads, a signal simply ends the process.
     worker.on_ready = lambda: _listen(loop, worker)
@@ -77,7 +82,14 @@ def main() -> int:
         uvloop.run(serve(spec))
     except EngineDied as error:
         log.error("the engine died: %s", error)
-        return EXIT_ENGINE_DIED
+        return ENGINE_DIED
+    except Exception as error:
+        reason = lasting_reason(error)
+        if reason is None:
+            raise
+        log.info("the engine did not start", exc_info=error)
+        log.error("%s%s", REASON, reason)
+        return CANNOT_SERVE
     return 0
 
 

@@ -20,6 +20,10 @@ class EngineReport(NamedTuple):
     pseudo_streaming: bool = False
 
 
+class CannotServe(ValueError):
+    """The model cannot be served as it is configured: the same start would end the same way."""
+
+
 class JobRejected(Exception):
     """This job cannot be run, though the engine is well."""
 
@@ -40,7 +44,8 @@ class Engine(Protocol):
 
     async def start(self, outbox: Outbox) -> EngineReport:
         """Load the model; afterwards `submit` must work. Called once. May block the loop.
-        `stop` is called also if this raises."""
+        `stop` is called also if this raises: `CannotServe` where nothing but another
+        configuration helps, and whatever the library does."""
 
     async def submit(self, job: Job) -> None:
         """Take a job and return soon; it never waits for the answer. Raises `JobRejected`."""

@@ -123,6 +123,6 @@ def test_a_file_is_found_here_or_in_the_cache(
 )
 def test_a_file_that_is_not_here_is_said_at_once(path: str, hint: str) -> None:
     config = Config(models={"m": {"engine": "llama-cpp", "model_path": path}})
-    with pytest.raises(UserError, match=f"`m` is no file here: {path}") as caught:
+    with pytest.raises(UserError, match=f"`models.m.model_path` is no file here: {path}") as caught:
         plan(config, Choice())
     assert hint in caught.value.hint

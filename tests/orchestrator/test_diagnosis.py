@@ -27,6 +27,7 @@ KNOWN = [
     ("[Errno 98] error while attempting to bind: address already in use", "--port", True),
     ("Bad file format reading the append only file", "valkey-check-aof", True),
     ("User-specified max_model_len (9) is greater than the derived", "max_model_len", True),
+    ("ValueError: Model architectures ['X'] are not supported for now", "a newer one", True),
     ("TypeError: Script.__init__() got an unexpected keyword argument 'x'", "engine_args", True),
 ]
 

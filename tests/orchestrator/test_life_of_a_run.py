@@ -70,12 +70,12 @@ def test_a_start_shows_the_stages_with_their_time(host: Host, terminal: Terminal
 def test_a_failed_start_shows_the_last_lines_and_a_hint_and_leaves_the_rest(
     host: Host, terminal: Terminal
 ) -> None:
-    terminal.configure(good={}, bad={"engine_args": {"nonsense": 1}})
+    terminal.configure(good={}, bad={"engine_args": {"allocate_mib": "No module named x"}})
     start = terminal.run("start")
     assert start.code == 1
-    assert "bad-0 | TypeError: " in start.err
+    assert "bad-0 | ValueError: " in start.err
     assert "error: bad-0 exited with code 1\n" in start.err
-    assert "hint: the engine does not know one of the model's `engine_args`\n" in start.err
+    assert "hint: the environment is incomplete" in start.err
     assert "log: " in start.err
     assert start.err.count("error:") == 1
     status = json.loads(terminal.run("status", "--json").out)

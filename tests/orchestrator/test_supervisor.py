@@ -20,11 +20,13 @@ from redis.exceptions import RedisError
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
+from contract.endings import CANNOT_SERVE, REASON
 from contract.messages import HostBeat, State
 from contract.paths import logs_dir, run_dir, state_dir
 from contract.ports import free_port
 from orchestrator import runfile
 from orchestrator.control import Finished, Follow, Progress, Refused, Start
+from orchestrator.diagnosis import Problem
 from orchestrator.process import ROOT_VARIABLE
 from orchestrator.process_table import read_environment, read_table
 from orchestrator.reach import is_running
@@ -299,6 +301,19 @@ def test_a_start_that_cannot_succeed_is_not_tried_again(host: Host, model: str) 
     assert outcome.problem is not None
     assert "./ew setup --engine mock" in outcome.problem.hint
     assert host.find_worker(f"{model}-0").restarts == 0
+
+
+def test_a_worker_that_says_that_it_cannot_serve_is_taken_at_its_word(
+    host: Host, model: str
+) -> None:
+    says = ["loading", f"2026 ERROR w: {REASON}no `max_num_seq`", "noise of a library at its end"]
+    outcome = host.start(host.worker(model, says=says, exits=CANNOT_SERVE))[1]
+    assert (outcome.state, outcome.problem) == (
+        State.FAILED,
+        Problem(f"{model}-0 cannot serve: no `max_num_seq`"),
+    )
+    worker = host.find_worker(f"{model}-0")
+    assert (worker.state, worker.restarts, worker.problem) == (State.FAILED, 0, outcome.problem)
 
 
 def test_a_missing_environment_is_named(host: Host, model: str) -> None:

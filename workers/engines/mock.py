@@ -32,6 +32,7 @@ from contract.config import WorkerSpec
 from contract.messages import ErrorCode, FinishReason, Job
 from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
+from workers.engines.arguments import known
 from workers.outbox import EngineLoad, Outbox
 
 VERSION: Final = "1"
@@ -73,7 +74,7 @@ class MockEngine:
     continues = True
 
     def __init__(self, spec: WorkerSpec) -> None:
-        self._script = Script(**spec.model.engine_args)
+        self._script = Script(**known(spec.model.engine_args, Script, "mock"))
         self._slots = spec.model.max_batch_size or 256
         self._max_model_len = spec.model.max_model_len or _MAX_MODEL_LEN
         self._running: dict[str, _Running] = {}

@@ -15,6 +15,8 @@ import httpx
 
 from contract.config import ModelConfig
 from contract.ports import free_port
+from workers.engine import CannotServe
+from workers.engines.arguments import known
 
 log = logging.getLogger(__name__)
 _PROBE_EVERY_S: Final = 2.0
@@ -48,13 +50,8 @@ class Settings:
 
     @classmethod
     def of(cls, model: ModelConfig) -> Settings:
-        """Raises `ValueError` for a name that is none of these."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(model.engine_args.keys() - known)
-        if unknown:
-            names, options = ", ".join(unknown), ", ".join(sorted(known))
-            raise ValueError(f"engine_args: the openai engine knows no {names}; it has {options}")
-        return cls(**model.engine_args)
+        """Raises `CannotServe` for a name that is none of these."""
+        return cls(**known(model.engine_args, cls, "openai"))
 
 
 class Server(NamedTuple):
@@ -109,14 +106,13 @@ class Upstream:
     async def open(self) -> Server:
         """Start the server if that is ours to do, and wait until it answers for the model.
 
-        Raises `UpstreamLost`, and `OSError` if the command cannot be run.
+        Raises `UpstreamLost`, and `CannotServe` if the command cannot be run, or the server
+        refuses the key or has no such model.
         """
         if self._command:
             # It stays in the worker's process group, so that it never outlives the worker.
             log.info("starting %s", " ".join(self._command))
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command, env=_environment(), stdin=asyncio.subprocess.DEVNULL
-            )
+            self._process = await self._start()
         cards = await self._first_answer()
         mine = next((card for card in cards if card.id == self.model), None)
         if mine is None:
@@ -159,6 +155,14 @@ class Upstream:
             self._process.kill()
             await self._process.wait()
 
+    async def _start(self) -> asyncio.subprocess.Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                *self._command, env=_environment(), stdin=asyncio.subprocess.DEVNULL
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            raise CannotServe(f"`command`: {self._command[0]}: {error.strerror}") from error
+
     async def _first_answer(self) -> list[_ModelCard]:
         deadline = time.monotonic() + self._start_timeout_s
         told = ""
@@ -178,12 +182,12 @@ class Upstream:
             await asyncio.sleep(0.25)
 
     async def _models(self) -> list[_ModelCard]:
-        """Raises `httpx.TransportError` while the server is not ready, `UpstreamLost` if it
+        """Raises `httpx.TransportError` while the server is not ready, `CannotServe` if it
         refuses the key."""
         status, body = await self._get(f"{self.url}/models")
         if status in (401, 403):
             said = f"{self.url} refused the API key (HTTP {status})"
-            raise UpstreamLost(f"{said}; check `api_key_env`")
+            raise CannotServe(f"{said}; check `api_key_env`")
         if status >= 500:
             raise httpx.TransportError(f"HTTP {status}")
         listed = _object(body).get("data")
@@ -199,7 +203,7 @@ class Upstream:
             status = response.status_code
         if status == 404:
             listed = ", ".join(f"`{card.id}`" for card in cards) or "none"
-            raise UpstreamLost(
+            raise CannotServe(
                 f"{self.url} has no model `{self.model}`; it lists {listed}: set `upstream_model`"
             )
 

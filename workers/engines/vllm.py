@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from contract.config import ModelConfig, WorkerSpec
 from contract.messages import ErrorCode, Guided, Job, Sampling
 from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
+from workers.engines.arguments import known
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts, Turns, choices_of
 from workers.engines.vllm_answer import Answer
@@ -254,12 +254,7 @@ def _adapter_places(spec: WorkerSpec) -> int:
 
 
 def _known_args(args: dict[str, Any]) -> AsyncEngineArgs:
-    fields = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
-    unknown = sorted(args.keys() - fields)
-    if unknown:
-        names = ", ".join(f"`{name}`" for name in unknown)
-        raise ValueError(f"vLLM {vllm.__version__} has no engine argument {names}")
-    return AsyncEngineArgs(**args)
+    return AsyncEngineArgs(**known(args, AsyncEngineArgs, f"vLLM {vllm.__version__}"))
 
 
 def _guided(guided: Guided) -> dict[str, Any]:

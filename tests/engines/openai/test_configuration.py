@@ -31,7 +31,7 @@ def _configured(**model: Any) -> WorkerSpec:
         ({}, "needs `base_url` or `command`"),
         ({"base_url": "localhost:8000"}, "is no address like"),
         ({"base_url": "http://h", "api_key_env": "NO_SUCH"}, "NO_SUCH is not set"),
-        ({"base_url": "http://h", "engine_args": {"timeout": 3}}, "knows no timeout"),
+        ({"base_url": "http://h", "engine_args": {"timeout": 3}}, "has no argument `timeout`"),
         ({"base_url": "http://h", "adapter_path": "lora"}, "loads no adapters"),
     ],
 )

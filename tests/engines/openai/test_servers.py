@@ -11,6 +11,7 @@ import pytest
 
 from contract.messages import State
 from tests.engines.openai.bench import Bench, eventually, never, says
+from workers.engine import CannotServe
 from workers.engines.upstream import UpstreamLost
 from workers.outbox import EngineDied
 
@@ -42,13 +43,13 @@ async def test_a_server_that_is_not_ready_yet_is_waited_for(bench: Bench) -> Non
 
 async def test_a_refused_key_ends_the_start_at_once(bench: Bench) -> None:
     bench.upstream.models_status = 401
-    with pytest.raises(UpstreamLost, match=r"refused the API key.*api_key_env"):
+    with pytest.raises(CannotServe, match=r"refused the API key.*api_key_env"):
         await bench.ready()
 
 
 async def test_a_model_that_the_server_lacks_ends_the_start(bench: Bench) -> None:
     bench.upstream.answer = lambda exchange: exchange.refuse(404, "{}")
-    with pytest.raises(UpstreamLost, match="has no model `down`; it lists `up`"):
+    with pytest.raises(CannotServe, match="has no model `down`; it lists `up`"):
         await bench.ready(upstream_model="down")
 
 

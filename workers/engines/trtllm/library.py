@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from contract.config import ModelConfig, WorkerSpec
 from contract.paths import COMMAND
+from workers.engine import CannotServe
 from workers.engines.trtllm.model_files import ModelFiles, PlanLimits
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ _DTYPES: Final = {"half": "float16", "float": "float32"}
 
 def load_engine(spec: WorkerSpec, files: ModelFiles, adapters: dict[str, str]) -> Any:
     """TensorRT-LLM's engine for a model, ready to serve. Blocks until it is loaded.
-    Raises `ValueError` if this release cannot serve these files, or not as configured."""
+    Raises `CannotServe` if this release cannot serve these files, or not as configured."""
     if _gpus(spec.model, files) == 1:
         # Otherwise a child process started through MPI runs the engine, also on one GPU.
         os.environ.setdefault("TLLM_WORKER_USE_SINGLE_PROCESS", "1")
@@ -71,14 +72,14 @@ def _has(module: str) -> bool:
 
 def _check_release(version: str, files: ModelFiles) -> None:
     if files.plan is not None and not _has_plan_engine():
-        raise ValueError(
+        raise CannotServe(
             f"{files.path} is a plan, and TensorRT-LLM {version} cannot run plans any more: "
             f"set `model_path` to {files.source}, or run the plan in an environment with a "
             f"release that can: {COMMAND} setup --engine cuda-trt --version 1.2.1 --env NAME, and "
             '"env": "NAME" in the model\'s configuration'
         )
     if files.plan is None and not _has_pytorch_engine():
-        raise ValueError(
+        raise CannotServe(
             f"{files.path} is a checkpoint, and TensorRT-LLM {version} serves plans: build one "
             f"with {COMMAND} convert-trt --model {files.path} --output PLAN, and set `model_path` "
             "to it"
@@ -111,9 +112,9 @@ def _plan_arguments(
     ):
         asked = getattr(model, name)
         if asked is not None and asked > built:
-            raise ValueError(f"the plan {files.path} was built for {name} {built}, not {asked}")
+            raise CannotServe(f"the plan {files.path} was built for {name} {built}, not {asked}")
     if adapters and not plan.has_lora:
-        raise ValueError(
+        raise CannotServe(
             f"the plan {files.path} was built without LoRA: build it anew with "
             f"--lora {next(iter(adapters.values()))}"
         )
@@ -131,7 +132,7 @@ def _checkpoint_arguments(
     model = spec.model
     context_len = model.context_len or files.context_len
     if context_len > files.context_len:
-        raise ValueError(
+        raise CannotServe(
             f"{files.path} has a context of {files.context_len} tokens, not {context_len}: lower "
             "`max_model_len`, or `max_input_len` and `max_output_len`"
         )
@@ -182,7 +183,7 @@ def _kv_cache(spec: WorkerSpec, files: ModelFiles, *, reuse_blocks: bool) -> Any
 def _enough(kv_tokens: int, spec: WorkerSpec, files: ModelFiles) -> int:
     needed = min(spec.model.context_len or files.context_len, files.context_len)
     if kv_tokens < needed:
-        raise ValueError(
+        raise CannotServe(
             f"the memory planned for the KV cache holds {kv_tokens} tokens, and one sequence may "
             f"have {needed}: lower `max_model_len`, or give the model more memory"
         )
@@ -205,8 +206,10 @@ def _lora_config(adapters: dict[str, str]) -> Any:
 
 
 def _lora_rank(path: str) -> int:
-    """Raises `ValueError` if there is no adapter."""
+    """Raises `CannotServe` if there is no adapter."""
     try:
         return int(json.loads((Path(path) / "adapter_config.json").read_text())["r"])
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is no LoRA adapter in the Hugging Face format: {error}") from None
+        raise CannotServe(
+            f"{path} is no LoRA adapter in the Hugging Face format: {error}"
+        ) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from contract.paths import COMMAND
+from workers.engine import CannotServe
 
 _KV_BYTES: Final = {"FP8": 1, "INT8": 1, "NVFP4": 0.5625}
 _DTYPE_BYTES: Final = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
@@ -34,16 +35,16 @@ class PlanLimits(NamedTuple):
 
 
 class ModelFiles:
-    """A local model directory, read. Raises `ValueError` if it is none that can be served."""
+    """A local model directory, read. Raises `CannotServe` if it is none that can be served."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._config = _read(path / "config.json")
         if self._config is None:
-            raise ValueError(f"{path} has no config.json: it is neither a plan nor a checkpoint")
+            raise CannotServe(f"{path} has no config.json: it is neither a plan nor a checkpoint")
         self.plan = self._plan_limits()
         if self.plan is None and any(path.glob("rank*.safetensors")):
-            raise ValueError(
+            raise CannotServe(
                 f"{path} is a TensorRT-LLM checkpoint, which is not compiled yet; build a plan of "
                 f"the Hugging Face checkpoint instead: {COMMAND} convert-trt --model CHECKPOINT"
             )
@@ -115,7 +116,7 @@ class ModelFiles:
         gpus = self._shape.get("mapping", {}).get("world_size", 1)
         missing = [n for n in range(gpus) if not (self.path / f"rank{n}.engine").exists()]
         if missing:
-            raise ValueError(
+            raise CannotServe(
                 f"the plan {self.path} is incomplete: rank{missing[0]}.engine is missing"
             )
         return PlanLimits(
@@ -146,5 +147,5 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        raise CannotServe(f"{path} is not JSON: {error}") from None
     return found
