@@ -16,16 +16,18 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import connect
 from contract.config import Config
+from contract.config.heeded import remarks
 from contract.messages import UNREADABLE
 from contract.paths import IS_CLONE, config_path, keys_path, run_dir
 from orchestrator import storage, surroundings, upstreams
+from orchestrator.engine_env import OWN_ENVIRONMENT, environment_of
 from orchestrator.environments import Environment, find_environment, list_environments
 from orchestrator.environments.declaration import find_engine
 from orchestrator.environments.environment import list_unfinished
 from orchestrator.errors import UserError
 from orchestrator.key_file import KeyFile
 from orchestrator.last_seen import is_supervised
-from orchestrator.plan import OWN_ENVIRONMENT, environment_of, read_config
+from orchestrator.plan import read_config
 from orchestrator.ports import require_free
 from orchestrator.preflight import Check, preflight
 from orchestrator.process import MARK_VARIABLE, ROOT_VARIABLE
@@ -70,7 +72,9 @@ def _models(config: Config) -> Iterator[Check]:
 
 
 def _named(config: Config) -> Iterator[Check]:
-    """What the configuration names and is not here."""
+    """What the configuration names and is not here, or says to nobody."""
+    for remark in remarks(config):
+        yield Check(f"model {remark.keys[1]}", remark.message, f"see {config_path()}")
     for keys, message, fix, is_fatal in surroundings.look(config, config.models):
         what = f"model {keys[1]}" if keys[0] == "models" else keys[0]
         yield Check(what, message, fix, is_fatal)

@@ -19,14 +19,12 @@ from contract.config import (
 )
 from contract.paths import config_path
 from orchestrator.control import Start
+from orchestrator.engine_env import OWN_ENVIRONMENT, environment_of
 from orchestrator.environments import default_env_name, find_environment, resolve_engine
 from orchestrator.errors import UserError
 from orchestrator.surroundings import is_from_hub, require
 from orchestrator.wanted import WantedGateway, WantedValkey, WantedWorker
 
-#: These need nothing but ew's own environment.
-_OWN_ENGINES: Final = ("mock", "openai")
-OWN_ENVIRONMENT: Final = ".venv"
 #: EW_* variables that are no settings, and whose values are nobody else's business.
 _PRIVATE: Final = ("EW_API_KEY", "EW_WORKER", "EW_RUN_ID", "EW_RUN_ROOT", "EW_REDIS_URL")
 
@@ -51,7 +49,7 @@ def read_config() -> Config:
 def plan(config: Config, choice: Choice) -> Start:
     """Everything that the choice needs. Raises `UserError` if something is missing."""
     chosen = chosen_models(config, choice)
-    require(config, chosen, config_path())
+    require(config, chosen, config_path(), choice.env)
     gateway = WantedGateway(
         python=sys.executable,
         host=config.gateway.host,
@@ -87,14 +85,6 @@ def chosen_models(config: Config, choice: Choice) -> list[str]:
             f"no such model has the engine `{choice.engine}`", f"the models have {engines}"
         )
     return chosen
-
-
-def environment_of(model: ModelConfig, override: str | None = None) -> tuple[str, str]:
-    """The engine that really runs a model, and the name of its environment."""
-    engine = resolve_engine(model.engine)
-    if engine in _OWN_ENGINES:
-        return engine, OWN_ENVIRONMENT
-    return engine, override or model.env or default_env_name(engine)
 
 
 def _workers(model_id: str, config: Config, env: str | None) -> list[WantedWorker]:

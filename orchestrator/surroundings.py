@@ -18,6 +18,10 @@ from contract.config import Config, ModelConfig, is_repo_id
 from contract.config.loading import Source
 from contract.hub_cache import file_of, snapshot_of
 from contract.paths import project_dir
+from contract.spelling import did_you_mean
+from orchestrator.engine_arguments import known_arguments
+from orchestrator.engine_env import environment_of
+from orchestrator.environments import find_environment
 from orchestrator.errors import UserError
 from orchestrator.hub.access import hub_variables
 
@@ -42,14 +46,15 @@ class Finding(NamedTuple):
     is_fatal: bool = True
 
 
-def look(config: Config, model_ids: Collection[str]) -> Iterator[Finding]:
-    """What these models, and the hub that they are from, need and do not find. Takes
-    milliseconds."""
+def look(config: Config, model_ids: Collection[str], env: str | None = None) -> Iterator[Finding]:
+    """What these models, and the hub that they are from, need and do not find. `env` is an
+    environment to run them in instead of theirs. Takes milliseconds."""
     models = {model_id: config.models[model_id] for model_id in model_ids}
     for model_id, model in models.items():
         for found in _of_model(model):
             keys = ["models", model_id, *found.keys]
             yield found._replace(keys=keys, message=f"`{'.'.join(keys)}` {found.message}")
+        yield from _arguments(model_id, model, env)
     try:
         hub_variables(config.hub)
     except UserError as error:
@@ -58,9 +63,9 @@ def look(config: Config, model_ids: Collection[str]) -> Iterator[Finding]:
         yield Finding(["hub", key], error.message, error.hint, is_needed)
 
 
-def require(config: Config, model_ids: Collection[str], file: Path) -> None:
+def require(config: Config, model_ids: Collection[str], file: Path, env: str | None = None) -> None:
     """Raises `UserError` with all that is fatal of what `look` finds."""
-    fatal = [finding for finding in look(config, model_ids) if finding.is_fatal]
+    fatal = [finding for finding in look(config, model_ids, env) if finding.is_fatal]
     if fatal:
         raise refusal(fatal, file)
 
@@ -94,6 +99,25 @@ def places_of(findings: Iterable[Finding], file: Path) -> list[str]:
 def is_from_hub(model: ModelConfig) -> bool:
     """Whether the model is to be downloaded, or was; maybe by a server that ew starts."""
     return is_repo_id(model.model_path) and not (project_dir() / model.model_path).exists()
+
+
+def _arguments(model_id: str, model: ModelConfig, env: str | None) -> Iterator[Finding]:
+    """`engine_args` that the engine's release does not have."""
+    if not model.engine_args:
+        return
+    engine, env_name = environment_of(model, env)
+    keys = ["models", model_id, "engine_args"]
+    known = known_arguments(engine, find_environment(env_name))
+    if known is None:
+        message = f"`{'.'.join(keys)}` cannot be checked: `{env_name}` does not show what it takes"
+        yield Finding(keys, message, f"`./ew setup --engine {engine} --env {env_name}`", False)
+        return
+    for name in model.engine_args:
+        if name not in known.names:
+            path = [*keys, name]
+            message = f"`{'.'.join(path)}`: {known.release} has no such argument"
+            near = did_you_mean(name, known.names).removeprefix("; ")
+            yield Finding(path, message, near or "remove it", known.is_sure)
 
 
 def _of_model(model: ModelConfig) -> Iterator[Finding]:

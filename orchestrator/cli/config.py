@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from contract.config import Config, ConfigError, load_config
+from contract.config import Config, ConfigError
+from contract.config.heeded import remarks
+from contract.config.loading import read_source
 from contract.config.variables import unknown_variables
 from contract.paths import config_path
 from orchestrator.cli import plain_app
@@ -41,10 +43,10 @@ def check(
     """
     file = path or config_path()
     try:
-        config = load_config(file)
+        config, source = read_source(file)
     except ConfigError as error:
         raise UserError(str(error), "`./ew config reference` explains every key") from None
-    for line in unknown_variables():
+    for line in (*unknown_variables(), *map(source.line, remarks(config))):
         say(f"mind: {line}")
     if not elsewhere:
         _look_around(config, file)

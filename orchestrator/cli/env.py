@@ -57,7 +57,8 @@ def _table(environments: list[Environment], models: dict[str, list[str]]) -> lis
 
 def _models_by_env() -> dict[str, list[str]]:
     # The configuration takes longer to import than all the rest, and `setup` does not need it.
-    from orchestrator.plan import environment_of, read_config
+    from orchestrator.engine_env import environment_of
+    from orchestrator.plan import read_config
 
     try:
         models = read_config().models

@@ -11,11 +11,12 @@ import typer
 from contract.config import Config, names_of
 from contract.hub_cache import MAIN
 from orchestrator.cli import plain_app
+from orchestrator.engine_env import OWN_ENVIRONMENT, environment_of
 from orchestrator.environments import find_environment
 from orchestrator.errors import UserError
 from orchestrator.hub.holdings import holding_of, lines_of, remove, repository_of, running_models
 from orchestrator.last_seen import is_supervised
-from orchestrator.plan import OWN_ENVIRONMENT, environment_of, read_config
+from orchestrator.plan import read_config
 from orchestrator.status import read_status
 from orchestrator.terminal import mebibytes, report, say
 

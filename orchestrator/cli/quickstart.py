@@ -17,12 +17,13 @@ from orchestrator.cli.chat import gateway_url
 from orchestrator.cli.project import make_project
 from orchestrator.cli.status import status as show_status
 from orchestrator.config_file import add_model
+from orchestrator.engine_env import OWN_ENVIRONMENT, environment_of
 from orchestrator.environments import find_environment
 from orchestrator.environments.progress import Progress
 from orchestrator.environments.setup import set_up
 from orchestrator.files import write_atomically
 from orchestrator.key_file import KeyFile
-from orchestrator.plan import OWN_ENVIRONMENT, Choice, environment_of, plan, read_config
+from orchestrator.plan import Choice, plan, read_config
 from orchestrator.startup import bring_up
 from orchestrator.terminal import duration, printable, say
 

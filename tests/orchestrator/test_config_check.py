@@ -236,6 +236,16 @@ MISTAKES: dict[str, Mistake] = {
         "2: `gateway`: `admin_port` must not be `port`",
         "hint",
     ),
+    "an argument that the scripted engine has not": Mistake(
+        model(MOCK, engine_args={"tokns_per_s": 3}),
+        "7: `models.m.engine_args.tokns_per_s`: the mock engine has no such argument",
+        "did you mean `tokens_per_s`?",
+    ),
+    "an argument of another engine": Mistake(
+        model(SERVER, engine_args={"max_num_seqs": 3}),
+        "8: `models.m.engine_args.max_num_seqs`: the openai engine has no such argument",
+        "remove it",
+    ),
     # Spelling.
     "an engine that is spelt wrong": Mistake(
         model(MOCK, engine="vlm"), '4: `models.m.engine` is "vlm"', "one of `vllm`, "

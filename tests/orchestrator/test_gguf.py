@@ -30,6 +30,12 @@ def test_the_demo_model_answers_from_a_gguf_file(host: Host, terminal: Terminal)
         }
     )
     assert terminal.run("setup", "--engine", "llama-cpp").code == 0
+    mistyped = json.dumps(
+        {"engine": "llama-cpp", "model_path": str(file), "engine_args": {"n_batc": 1}}
+    )
+    checked = terminal.run("config", "check", EW_MODELS__MISTYPED=mistyped)
+    assert "`models.mistyped.engine_args.n_batc`: llama-cpp 2026.10" in checked.err
+    assert "did you mean `n_batch`?" in checked.err
     assert terminal.run("start").code == 0
     chat = terminal.run("chat", "Team/tiny", stdin="What is ew?\n")
     assert chat.out.startswith("ew is a gateway in front of several LLM engines."), chat

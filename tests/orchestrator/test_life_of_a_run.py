@@ -217,7 +217,11 @@ def test_who_changes_nothing_is_told_so(host: Host, terminal: Terminal) -> None:
 def test_a_model_is_called_the_same_by_status_and_by_the_gateway(
     host: Host, terminal: Terminal
 ) -> None:
-    terminal.configure(parked={"load": "on-demand"}, bad={"engine_args": {"nonsense": 1}}, good={})
+    terminal.configure(
+        parked={"load": "on-demand"},
+        bad={"engine_args": {"allocate_mib": "No module named x"}},
+        good={},
+    )
     terminal.run("start")
     key = terminal.run("keys", "add").out.strip()
 
