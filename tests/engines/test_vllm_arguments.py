@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from contract.config import ModelConfig, WorkerSpec
 from contract.paths import ROOT
-from tests.engines.contract.engines import vllm_python
+from tests.engines.contract.engines import MODEL_DIR, vllm_python
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
@@ -78,3 +79,60 @@ def test_a_process_of_vllm_on_the_cpu_may_use_amx() -> None:
         [vllm_python(), "-c", AMX], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert answer.stdout.split()[-2:] == ["False", "True"]
+
+
+REFUSALS = """
+import json, sys
+from contract.config import WorkerSpec
+from workers.engines.vllm import _known_args, engine_args
+from workers.lasting import lasting_reason
+def told(spec):
+    try:
+        _known_args(engine_args(WorkerSpec.model_validate(spec), False)).create_engine_config()
+    except Exception as error:
+        return lasting_reason(error)
+print(json.dumps([told(spec) for spec in json.load(sys.stdin)]))
+"""
+
+
+def test_what_vllm_will_never_serve_is_known_by_the_exception_that_it_raises(
+    tmp_path: Path,
+) -> None:
+    def checkpoint(**changes: object) -> str:
+        directory = tmp_path / "-".join(changes)
+        shutil.copytree(MODEL_DIR, directory)
+        config = json.loads((directory / "config.json").read_text())
+        (directory / "config.json").write_text(json.dumps({**config, **changes}))
+        return str(directory)
+
+    refused = {
+        "has no argument `max_num_seq`; did you mean `max_num_seqs`?": {
+            "engine_args": {"max_num_seq": 2}
+        },
+        "`block_size`: Input should be a valid integer": {"engine_args": {"block_size": "many"}},
+        "greater than the derived max_model_len": {"max_model_len": 1_000_000},
+        "Unknown quantization method: fp9": {"quantization": "fp9"},
+        "['NoSuchModel'] are not supported": {
+            "model_path": checkpoint(architectures=["NoSuchModel"])
+        },
+        "does not recognize this architecture": {"model_path": checkpoint(model_type="nosuch")},
+    }
+    models = [
+        ModelConfig.model_validate({"engine": "cpu-vllm", "model_path": str(MODEL_DIR), **changes})
+        for changes in refused.values()
+    ]
+    specs = [
+        WorkerSpec(name="w", model_id="m", model=each, engine="cpu-vllm", env="-", redis_url="-")
+        for each in models
+    ]
+    answer = subprocess.run(
+        [vllm_python(), "-c", REFUSALS],
+        input=json.dumps([spec.model_dump(mode="json") for spec in specs]),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(answer.stdout.splitlines()[-1])
+    for words, reason in zip(refused, told, strict=True):
+        assert words in (reason or ""), told

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 from pydantic import BaseModel, field_validator
 
 from contract.endings import CANNOT_SERVE, REASON
@@ -14,8 +15,10 @@ from workers.engine import CannotServe
 from workers.lasting import lasting_reason
 
 
-class GatedRepoError(Exception):
-    """Named like the hub's, which wants a response of httpx."""
+def gated() -> GatedRepoError:
+    """As the hub's library raises it."""
+    response = httpx.Response(403, request=httpx.Request("GET", "https://hub/model"))
+    return GatedRepoError("403 Client Error", response=response)
 
 
 class OwnConfig(BaseModel):
@@ -52,7 +55,7 @@ def raised(what: Any, *, of: BaseException | None = None) -> BaseException:
             raised(lambda: OwnConfig(path="x")),
             "`path`: Model architectures ['X'] are not supported",
         ),
-        (raised(OSError("a gated repo"), of=GatedRepoError("403")), "GatedRepoError: a gated repo"),
+        (raised(OSError("a gated repo"), of=gated()), "GatedRepoError: a gated repo"),
         (CannotServe("x" * 1000), f"{'x' * 240}..."),
     ],
 )
