@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from contract.bus.heartbeats import Heartbeats
 from contract.config import ModelConfig, WorkerSpec
+from contract.endings import CANNOT_SERVE, REASON
 from contract.messages import Heartbeat
 from tests.engines.contract.engines import MODEL_DIR, vllm_python, write_adapter
 from tests.engines.contract.harness import Client, WorkerProcess, run_apart
@@ -76,10 +77,10 @@ class Workers:
         await worker.wait_until_ready(START_S)
         return worker
 
-    async def refusal(self, *arguments: Any, **options: Any) -> str:
+    async def refusal(self, *arguments: Any, code: int = CANNOT_SERVE, **options: Any) -> str:
         """What a worker says that does not start. TensorRT-LLM's cause is far from the end."""
         worker = self.start(*arguments, **options)
-        assert await worker.exit_code(START_S) != 0
+        assert await worker.exit_code(START_S) == code
         return worker.log.read_text(errors="replace")
 
     def end(self) -> None:
@@ -148,13 +149,15 @@ async def test_an_unknown_engine_argument_is_the_librarys_own_error(
     workers: Workers, plan: dict[str, Any]
 ) -> None:
     words = await workers.refusal({**plan, "engine_args": {"max_tokens_in_paged_kv_cache": 1}})
-    assert "_TrtLLM got invalid argument: max_tokens_in_paged_kv_cache" in words
+    assert words.splitlines()[-1].endswith(
+        f"{REASON}`engine_args`: _TrtLLM got invalid argument: max_tokens_in_paged_kv_cache"
+    )
 
 
 async def test_a_plan_for_another_gpu_says_so_in_the_log(
     workers: Workers, plan: dict[str, Any]
 ) -> None:
-    words = await workers.refusal(plan, variables={"PYNVML_STANDIN_CAPABILITY": "8.0"})
+    words = await workers.refusal(plan, code=1, variables={"PYNVML_STANDIN_CAPABILITY": "8.0"})
     assert "generated on an incompatible device" in words
 
 
@@ -174,7 +177,7 @@ async def test_the_planned_memory_becomes_tokens_of_kv_cache(
 async def test_memory_for_less_than_one_sequence_is_refused(
     workers: Workers, plan: dict[str, Any]
 ) -> None:
-    words = await workers.refusal(plan, kv_cache_bytes=100_000)
+    words = await workers.refusal(plan, code=1, kv_cache_bytes=100_000)
     assert "one sequence may have 640" in words
 
 

@@ -30,7 +30,8 @@ _DTYPES: Final = {"half": "float16", "float": "float32"}
 
 def load_engine(spec: WorkerSpec, files: ModelFiles, adapters: dict[str, str]) -> Any:
     """TensorRT-LLM's engine for a model, ready to serve. Blocks until it is loaded.
-    Raises `CannotServe` if this release cannot serve these files, or not as configured."""
+    Raises `CannotServe` if this release cannot serve these files, or not as configured, and
+    `ValueError` if the planned memory is too little."""
     if _gpus(spec.model, files) == 1:
         # Otherwise a child process started through MPI runs the engine, also on one GPU.
         os.environ.setdefault("TLLM_WORKER_USE_SINGLE_PROCESS", "1")
@@ -45,7 +46,13 @@ def load_engine(spec: WorkerSpec, files: ModelFiles, adapters: dict[str, str]) -
         llm_class = _plan_class()
     arguments |= {k: v for k, v in spec.model.engine_args.items() if k not in OWN_ARGUMENTS}
     log.info("TensorRT-LLM %s: LLM(%s)", tensorrt_llm.__version__, arguments)
-    return llm_class(**arguments)
+    try:
+        return llm_class(**arguments)
+    except (TypeError, ValueError) as error:
+        # It refuses arguments with whatever type the release has for it.
+        if any(name in str(error) for name in spec.model.engine_args):
+            raise CannotServe(f"`engine_args`: {error}") from error
+        raise
 
 
 def is_dead(llm: Any) -> bool:
@@ -183,7 +190,8 @@ def _kv_cache(spec: WorkerSpec, files: ModelFiles, *, reuse_blocks: bool) -> Any
 def _enough(kv_tokens: int, spec: WorkerSpec, files: ModelFiles) -> int:
     needed = min(spec.model.context_len or files.context_len, files.context_len)
     if kv_tokens < needed:
-        raise CannotServe(
+        # The next plan may have more: another model may have left.
+        raise ValueError(
             f"the memory planned for the KV cache holds {kv_tokens} tokens, and one sequence may "
             f"have {needed}: lower `max_model_len`, or give the model more memory"
         )
