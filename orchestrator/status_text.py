@@ -1,13 +1,14 @@
-"""The status document as text for a terminal of 80 columns."""
+"""The status document as text that is nowhere wider than the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, TextIO
+from typing import Final, NamedTuple, TextIO
 
 from contract.messages import State
 from contract.paths import as_called
 from orchestrator.diagnosis import Problem
+from orchestrator.fitting import cells, clipped, padded, shortened, wrapped
 from orchestrator.status import (
     ForeignProcess,
     GatewayStatus,
@@ -18,7 +19,7 @@ from orchestrator.status import (
     SupervisorStatus,
     WorkerStatus,
 )
-from orchestrator.terminal import duration, mebibytes, styled
+from orchestrator.terminal import duration, mebibytes, printable, styled
 
 _STYLES: Final = {
     State.READY: "green",
@@ -29,23 +30,51 @@ _STYLES: Final = {
     State.STOPPED: "dim",
 }
 _STALE_AFTER_S: Final = 10.0
-_WIDTH: Final = 80
+WIDTH: Final = 80
+_NARROWEST: Final = 60
 _FACTS_FROM: Final = 21
+#: What stands beside the name of a worker, and of a GPU.
+_WORKER_FIGURES: Final = 51
+_GPU_NAME: Final = 24
+#: Stands for a space where no line shall break.
+_GLUE: Final = "\x1f"
+
+
+class Section(NamedTuple):
+    """A table: its title, and the rows below it."""
+
+    title: str
+    rows: list[str]
 
 
 class StatusText:
     """Writes lines for one stream, whose abilities decide about colour."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, width: int = WIDTH) -> None:
         self._stream = stream
+        #: A narrower terminal sees what fits.
+        self._width = max(width, _NARROWEST)
+        self._seen_width = width
 
     def lines(self, status: Status, now_unix_s: float) -> list[str]:
-        lines = (
-            *self._head(status, now_unix_s),
-            *self._models(status.models, now_unix_s),
-            *self._gpus(status),
-        )
-        return [as_called(line) for line in lines]
+        """All of it."""
+        lines = self.head(status, now_unix_s)
+        for section in self.sections(status, now_unix_s):
+            lines += ["", section.title, *section.rows]
+        return lines
+
+    def head(self, status: Status, now_unix_s: float) -> list[str]:
+        """What there is one of."""
+        return self._fitted(self._head(status, now_unix_s))
+
+    def sections(self, status: Status, now_unix_s: float) -> list[Section]:
+        """What there may be many of."""
+        tables = (self._models(status.models, now_unix_s), self._gpus(status))
+        found = (self._fitted(table) for table in tables)
+        return [Section(lines[0], lines[1:]) for lines in found if lines]
+
+    def _fitted(self, lines: Iterator[str]) -> list[str]:
+        return [clipped(as_called(line), self._seen_width) for line in lines]
 
     def _head(self, status: Status, now: float) -> Iterator[str]:
         if status.supervisor is None:
@@ -95,15 +124,15 @@ class StatusText:
 
     def _server(self, name: str, state: State, facts: Sequence[str]) -> Iterator[str]:
         head = f"{name:11} {self._state(state)} "
-        for line in _lines(facts, _WIDTH - _FACTS_FROM):
+        for line in _lines(facts, self._width - _FACTS_FROM):
             yield f"{head}{line}".rstrip()
             head = " " * _FACTS_FROM
 
     def _models(self, models: Sequence[ModelStatus], now: float) -> Iterator[str]:
         if not models:
             return
-        yield ""
-        width = max(10, *(len(worker.slot) for model in models for worker in model.workers))
+        names = (cells(worker.slot) for model in models for worker in model.workers)
+        width = max(10, min(self._width - _WORKER_FIGURES, max(names, default=0)))
         yield self._style(
             "bold", f"{'WORKER':{width}}  STATE     QUEUE  RUN   TOK/S     MEMORY  UP"
         )
@@ -120,8 +149,9 @@ class StatusText:
         queue = "-" if model.waiting is None else str(model.waiting)
         memory = "-" if worker.rss_mib is None else mebibytes(worker.rss_mib)
         up = duration(now - worker.since_unix_s) if worker.pid else "-"
+        name = padded(shortened(worker.slot, width), width)
         yield (
-            f"{worker.slot:{width}}  {self._state(worker.state)} {queue:>5} {worker.running:4}"
+            f"{name}  {self._state(worker.state)} {queue:>5} {worker.running:4}"
             f" {worker.tokens_per_s:7.1f} {memory:>10}  {up}"
         )
         facts = [
@@ -133,20 +163,19 @@ class StatusText:
             "pinned" if model.pinned else "",
             worker.stage,
         ]
-        for line in _lines(facts, _WIDTH - 2):
+        for line in _lines(facts, self._width - 2):
             yield self._style("dim", f"  {line}")
         yield from self._problem(worker.state, worker.problem)
 
     def _gpus(self, status: Status) -> Iterator[str]:
         if not status.gpus:
             return
-        yield ""
         head = f"{'USED':>9} {'RESERVED':>9} {'FREE':>9} {'OF':>9} {'BUSY':>5} {'TEMP':>5}"
-        yield self._style("bold", f"{'GPU':24} {head}")
+        yield self._style("bold", f"{'GPU':{_GPU_NAME}} {head}")
         for gpu in status.gpus:
             yield from self._gpu(gpu)
         if status.gpu_problem:
-            yield self._style("red", f"  {status.gpu_problem}")
+            yield from self._wrapped("red", status.gpu_problem)
 
     def _gpu(self, gpu: GpuStatus) -> Iterator[str]:
         busy = "-" if gpu.utilization_percent is None else f"{gpu.utilization_percent}%"
@@ -156,18 +185,23 @@ class StatusText:
             f"{mebibytes(mib):>9}" for mib in (gpu.used_mib, reserved, gpu.free_mib, gpu.total_mib)
         )
         name = f"  slice {gpu.uuid}" if gpu.parent else f"{gpu.index} {gpu.name}"
-        yield f"{name[:24]:24} {sizes} {busy:>5} {heat:>5}"
+        yield f"{padded(clipped(name, _GPU_NAME), _GPU_NAME)} {sizes} {busy:>5} {heat:>5}"
         if gpu.problem:
-            yield self._style("red", f"  {gpu.problem}")
+            yield from self._wrapped("red", gpu.problem)
         for process in gpu.foreign:
-            yield self._style("dim", f"  not ours: {_describe(process)}"[:_WIDTH])
+            yield self._style("dim", f"  not ours: {_describe(process)}")
 
     def _problem(self, state: State, problem: Problem | None) -> Iterator[str]:
         if problem is None or state in (State.READY, State.STOPPED):
             return
-        yield self._style("red", f"  {problem.message}")
+        yield from self._wrapped("red", problem.message)
         if problem.hint:
-            yield f"  hint: {problem.hint}"
+            yield from self._wrapped("", f"hint: {problem.hint}")
+
+    def _wrapped(self, style: str, text: str) -> Iterator[str]:
+        """What somebody has to read in full."""
+        for line in wrapped(printable(text), self._width - 2):
+            yield self._style(style, f"  {line}") if style else f"  {line}"
 
     def _state(self, state: State) -> str:
         return self._style(_STYLES[state], f"{state.value:8}")
@@ -177,16 +211,12 @@ class StatusText:
 
 
 def _lines(facts: Sequence[str], width: int) -> list[str]:
-    """What is known, separated by commas, in lines that break only between two facts."""
-    lines = [""]
-    for fact in filter(None, facts):
-        joined = f"{lines[-1]}, {fact}" if lines[-1] else fact
-        if len(joined) < width or not lines[-1]:
-            lines[-1] = joined
-        else:
-            lines[-1] += ","
-            lines.append(fact)
-    return lines
+    """What is known, separated by commas, in lines that break only between two facts, unless one
+    is longer than a line."""
+    known = [printable(fact) for fact in facts if fact]
+    glued = (fact if cells(fact) > width else fact.replace(" ", _GLUE) for fact in known)
+    lines = wrapped(", ".join(glued), width)
+    return [line.replace(_GLUE, " ") for line in lines] or [""]
 
 
 def _place(worker: WorkerStatus) -> str:
@@ -199,7 +229,7 @@ def _place(worker: WorkerStatus) -> str:
 
 def _describe(process: ForeignProcess) -> str:
     size = "some" if process.used_mib is None else mebibytes(process.used_mib)
-    who = f"{process.command} ({process.user}, pid {process.pid})"
+    who = printable(f"{process.command} ({process.user}, pid {process.pid})")
     return f"{size}, {who}" if process.command else f"{size}, pid {process.pid}"
 
 

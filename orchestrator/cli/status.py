@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import Annotated
@@ -12,7 +13,7 @@ import typer
 from orchestrator.errors import UserError
 from orchestrator.last_seen import is_supervised, without_the_dead
 from orchestrator.status import Status, read_status
-from orchestrator.status_text import StatusText
+from orchestrator.status_text import WIDTH, StatusText
 
 
 def status(
@@ -27,7 +28,7 @@ def status(
     if as_json:
         text = msgspec.json.format(msgspec.json.encode(current), indent=2).decode()
     else:
-        text = "\n".join(StatusText(sys.stdout).lines(current, time.time()))
+        text = "\n".join(StatusText(sys.stdout, _width()).lines(current, time.time()))
     sys.stdout.write(f"{text}\n")
 
 
@@ -39,15 +40,15 @@ def _current() -> Status:
     return without_the_dead(current)
 
 
+def _width() -> int:
+    """Of the terminal; what is no terminal gets what any has."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+
+
 def _watch() -> None:
-    if not sys.stdout.isatty():
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError("`--watch` needs a terminal", "`./ew status --json` is for programs")
     # Only this needs rich.
-    from rich.live import Live
-    from rich.text import Text
+    from orchestrator.watch import watch
 
-    with Live(auto_refresh=False, screen=True) as live:
-        while True:
-            lines = StatusText(sys.stdout).lines(_current(), time.time())
-            live.update(Text.from_ansi("\n".join(lines)), refresh=True)
-            time.sleep(1)
+    watch(_current)
