@@ -24,7 +24,6 @@ from contract.bus.queue import (
     Ticket,
     WasCancelled,
 )
-from contract.config import LimitsConfig
 from contract.messages import ErrorCode, Job, State, encode_job
 from contract.paths import COMMAND
 from gateway.answers import Answer
@@ -104,7 +103,6 @@ class Admission:
         db: RedisClient,
         link: Link,
         models: Models,
-        limits: LimitsConfig,
         dispatcher: Dispatcher,
         followers: Followers,
         canceller: Canceller,
@@ -115,7 +113,6 @@ class Admission:
         self._memory = memory
         self._link = link
         self._models = models
-        self._limits = limits
         self._dispatcher = dispatcher
         self._followers = followers
         self._canceller = canceller
@@ -128,7 +125,7 @@ class Admission:
         if named is None:
             raise ApiError("model_not_found", f"there is no model `{job.model}`")
         model = exchange.model = named.model
-        check_limits(job, self._limits, self._models.configured[model], names)
+        check_limits(job, self._models.limits, self._models.configured[model], names)
         status = self._models.status(model)
         if status.standby is not None and status.standby.problem and not status.is_served:
             raise cannot_load(job.model, status.standby.problem)
@@ -138,8 +135,8 @@ class Admission:
         """Whether an answer may be kept until it is complete. Raises `ApiError`."""
         context = self._models.status(job.model).max_model_len
         configured = self._models.configured[job.model].max_output_len
-        longest = min(filter(None, (self._limits.max_output_len, configured, context)))
-        check_logprobs(job, self._limits, longest, names)
+        longest = min(filter(None, (self._models.limits.max_output_len, configured, context)))
+        check_logprobs(job, self._models.limits, longest, names)
 
     async def admit(
         self, job: Job, answer: Answer, exchange: Exchange, resumption: Resumption | None
@@ -224,13 +221,13 @@ class Admission:
 
     async def _remember(self, former: list[Job]) -> None:
         """What came before the job that runs now leads to it, for as long as that one is kept."""
-        for_ms = int(self._limits.total_timeout_s * 1000) + KEEP_MS
+        for_ms = int(self._models.limits.total_timeout_s * 1000) + KEEP_MS
         queue = JobQueue(self._db, former[0].model)
         await self._patiently(lambda: queue.keep([job.id for job in former], for_ms))
 
     async def _claim_key(self, job: Job, resumption: Resumption) -> None:
         """See that an `Idempotency-Key` names one request. Raises `ApiError`."""
-        keep_ms = int(self._limits.total_timeout_s * 1000) + KEEP_MS
+        keep_ms = int(self._models.limits.total_timeout_s * 1000) + KEEP_MS
         name, digest = resumption.name(job.key_id), resumption.digest
         known = KnownRequests(self._db)
         if not await self._patiently(lambda: known.claim(name, digest, keep_ms)):
@@ -293,13 +290,13 @@ class Admission:
         has_room = self._memory.take(len(encode_job(job)))
         try:
             return await JobQueue(self._db, job.model).put(
-                with_defaults(job, model, self._limits.max_output_len),
+                with_defaults(job, model, self._models.limits.max_output_len),
                 self._dispatcher.reply_key,
                 reply.first,
-                max_waiting=self._limits.max_waiting,
+                max_waiting=self._models.limits.max_waiting,
                 # What is in the queue already is answered all the same.
-                max_bytes=self._limits.max_waiting_bytes if has_room else 1,
-                deadline_ms=int(self._limits.total_timeout_s * 1000),
+                max_bytes=self._models.limits.max_waiting_bytes if has_room else 1,
+                deadline_ms=int(self._models.limits.total_timeout_s * 1000),
                 digest=digest,
             )
         except OutOfMemoryError:

@@ -12,7 +12,6 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient
 from contract.bus.replies import ReplyStream
-from contract.config import LimitsConfig
 from contract.messages import ErrorCode, State
 from gateway.admission import cannot_load
 from gateway.auth import KeyRing
@@ -38,13 +37,11 @@ class Timekeeper:
         models: Models,
         link: Link,
         keys: KeyRing,
-        limits: LimitsConfig,
     ) -> None:
         self._dispatcher = dispatcher
         self._models = models
         self._link = link
         self._keys = keys
-        self._limits = limits
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -64,7 +61,7 @@ class Timekeeper:
         self._excuse(reply, elapsed_s)
         failure = (
             self._disown(reply)
-            or reply.overdue(self._limits, now)
+            or reply.overdue(self._models.limits, now)
             or self._hear_of_the_model(reply, now)
         )
         if failure is not None:
@@ -111,13 +108,13 @@ class Housekeeping:
         stream: ReplyStream,
         dispatcher: Dispatcher,
         link: Link,
-        limits: LimitsConfig,
+        models: Models,
     ) -> None:
         self._db = db
         self._stream = stream
         self._dispatcher = dispatcher
         self._link = link
-        self._most_bytes = limits.max_reply_bytes
+        self._models = models
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -146,5 +143,5 @@ class Housekeeping:
         if before is not None:
             await self._stream.trim(before)
         # One long answer needs all that came since it began.
-        if await self._stream.bound(self._most_bytes):
+        if await self._stream.bound(self._models.limits.max_reply_bytes):
             log.warning("the reply stream was cut: answers under way cannot be resumed any more")

@@ -30,7 +30,7 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
     process, exchange = process_of(request), exchange_of(request.scope)
     if exchange.key is None:
         raise ApiError("missing_api_key", "send an API key")
-    body = await read_body(request, process.config.limits.max_body_bytes)
+    body = await read_body(request, process.models.limits.max_body_bytes)
     asked = parse(form, body, exchange.ignored)
     if exchange.ignored:
         process.metrics.count_ignoring()

@@ -56,6 +56,7 @@ class Models:
 
     def __init__(self, db: RedisClient, config: Config, config_path: Path, link: Link) -> None:
         self.configured: Mapping[str, ModelConfig] = config.models
+        self.limits = config.limits
         self._named = dict(meanings(config.models))
         self._db = db
         self._file = WatchedFile(config_path)
@@ -143,14 +144,19 @@ class Models:
             self._statuses[model] = ModelStatus(state, workers, waiting, standby)
 
     def _reload_config(self) -> None:
-        """A file that cannot be used changes nothing."""
+        """Models and limits are at once as the file has them. A file that cannot be used changes
+        nothing; what else it says waits for another process."""
         if not self._file.has_changed():
             return
         try:
-            models = load_config(self._file.path).models
+            config = load_config(self._file.path)
         except ConfigError as error:
-            log.error("the models stay as they were: %s", error)
+            log.error("models and limits stay as they were: %s", error)
             return
+        if config.limits != self.limits:
+            log.info("limits are now: %s", config.limits)
+            self.limits = config.limits
+        models = config.models
         if models != self.configured:
             log.info("models are now: %s", ", ".join(models) or "none")
             self.configured = models

@@ -89,19 +89,14 @@ class GatewayProcess:
             self.db,
             self.link,
             self.models,
-            self.config.limits,
             self.dispatcher,
             self._followers,
             self._canceller,
             self.metrics,
             self._memory,
         )
-        self._timekeeper = Timekeeper(
-            self.dispatcher, self.models, self.link, self.keys, self.config.limits
-        )
-        self._housekeeping = Housekeeping(
-            self.db, stream, self.dispatcher, self.link, self.config.limits
-        )
+        self._timekeeper = Timekeeper(self.dispatcher, self.models, self.link, self.keys)
+        self._housekeeping = Housekeeping(self.db, stream, self.dispatcher, self.link, self.models)
         self._settings = settings
         self._loops: list[asyncio.Task[None]] = []
         self._reading: asyncio.Task[None] | None = None

@@ -208,6 +208,29 @@ async def test_models_come_and_go_with_the_configuration(
         await _wait_for_models(client, {"m"})
 
 
+async def test_limits_are_those_of_the_file_at_once(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    gateway = new_gateway(own_valkey.url)
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        attempt = await worker.start()
+        await worker.delta(attempt, "a")
+        gateway.config["limits"] = {"max_body_bytes": 1024, "max_output_len": 7}
+        gateway.write_config()
+        deadline = time.monotonic() + 20
+        too_long = {**ASK, "maxTokens": 1_000_000}
+        while "at most 7" not in (await client.post(INFER, json=too_long)).text:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        assert (await client.post(INFER, json={**ASK, "x": "x" * 2000})).status_code == 413
+        # Of an answer that is under way, timeouts change, too.
+        gateway.config["limits"] = {"token_gap_timeout_s": 0.1}
+        gateway.write_config()
+        *_, end = await reading
+        assert (end.name, end.json["code"]) == ("error", "token_gap_timeout")
+
+
 async def _wait_for_models(client: httpx.AsyncClient, wanted: set[str]) -> None:
     deadline = time.monotonic() + 5
     while True:
