@@ -9,7 +9,6 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from typing import Final
 
 import uvicorn
@@ -48,8 +47,12 @@ def main() -> int:
         log.error("the variable %s is not set; `%s start` sets it", error, COMMAND)
         return 1
     _allow_many_connections()
-    config = _server_config(gateway)
-    _serve(config, list(_listeners(config, gateway)))
+    try:
+        listeners = [bound_socket(*address) for address in _addresses(gateway)]
+    except OSError as error:
+        log.error("%s", error)
+        return 1
+    _serve(_server_config(gateway), listeners)
     return 0
 
 
@@ -68,13 +71,33 @@ class Processes(Multiprocess):
         self.signal_queue.append(signal.SIGTERM)
 
 
-def _listeners(config: uvicorn.Config, gateway: GatewayConfig) -> Iterator[socket.socket]:
-    yield config.bind_socket()
+def _addresses(gateway: GatewayConfig) -> list[tuple[str, int]]:
+    addresses = [(gateway.host, gateway.port)]
     if gateway.admin_port is not None:
         # What is asked there is told by the port that it came in by.
-        yield uvicorn.Config(
-            config.app, host=gateway.admin_host, port=gateway.admin_port, log_config=None
-        ).bind_socket()
+        addresses.append((gateway.admin_host, gateway.admin_port))
+    return addresses
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A socket at an address that other gateway processes of this user may be listening at:
+    those whose parent process has died serve until this gateway does. That nobody else has the
+    port is the supervisor's to check.
+
+    It does not listen yet: connections come to it only once there is a process that accepts them.
+    Raises `OSError`.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise OSError(
+            error.errno, f"cannot listen on {host} port {port}: {error.strerror}"
+        ) from None
+    return listener
 
 
 def _serve(config: uvicorn.Config, listeners: list[socket.socket]) -> None:

@@ -26,11 +26,14 @@ from gateway.refusal import Refusal
 MAX_PIPELINED: Final = 8
 HEAD_DEADLINE_S: Final = 10.0
 BODY_DEADLINE_S: Final = 30.0
-#: What the lifespan's state calls the function that begins to drain.
+#: What the lifespan's state calls the function that begins to drain; it answers whether open
+#: answers may go on for as long as they need.
 DRAIN_STATE: Final = "drain"
 #: What it calls the most connections that a process may have.
 CONNECTIONS_STATE: Final = "max_connections"
 _LINGER_S: Final = 1.0
+#: Whoever has just connected when the server stops may still ask.
+_FIRST_REQUEST_S: Final = 2.0
 #: Bytes that it may take to send one of a chunked body.
 _LARGEST_FRAMING: Final = 16
 
@@ -44,6 +47,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._made_at = 0.0
         self._deadline: asyncio.TimerHandle | None = None
         self._in_head = True
         #: Of the present head or body: bytes that came in, and what the parser made of them.
@@ -59,6 +63,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._made_at = self.loop.time()
         peer.notice_if_dead(transport.get_extra_info("socket"))
         self._expect_within(HEAD_DEADLINE_S)
         if len(self.connections) > self.app_state[CONNECTIONS_STATE]:
@@ -148,8 +153,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server stops: the application is told, so that open answers may end in time."""
-        self.app_state[DRAIN_STATE]()
-        super().shutdown()
+        if self.app_state[DRAIN_STATE]():
+            self.config.timeout_graceful_shutdown = None
+        if self.cycle is None and self.loop.time() - self._made_at < _FIRST_REQUEST_S:
+            self.loop.call_later(_FIRST_REQUEST_S, super().shutdown)
+        else:
+            super().shutdown()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle

@@ -40,6 +40,8 @@ INSTANCE_VARIABLE: Final = "EW_GATEWAY_INSTANCE"
 #: Ends what is open with an error, and the process; supervisors have no other way to say so.
 HURRY: Final = signal.SIGQUIT
 _LAST_WORDS_S: Final = 2.0
+#: As long as a gateway may take to start on a busy machine.
+_RELIEVED_WITHIN_S: Final = 60.0
 
 
 class Settings(NamedTuple):
@@ -98,6 +100,8 @@ class GatewayProcess:
         self._timekeeper = Timekeeper(self.dispatcher, self.models, self.link, self.keys)
         self._housekeeping = Housekeeping(self.db, stream, self.dispatcher, self.link, self.models)
         self._settings = settings
+        #: Whether the process that started this one has died.
+        self.is_orphan = False
         self._loops: list[asyncio.Task[None]] = []
         self._reading: asyncio.Task[None] | None = None
 
@@ -124,20 +128,23 @@ class GatewayProcess:
         ]
         for task in (self._reading, *self._loops):
             task.add_done_callback(_leave_if_broken)
-        _leave_with_parent()
+        self._watch_parent()
         asyncio.get_running_loop().add_signal_handler(HURRY, self._hurry)
         gc.collect()
         gc.freeze()
         log.info("gateway process %s serves %s", self.name, ", ".join(self.models.configured))
 
-    def drain(self) -> None:
-        """Take nothing new; open answers may go on for the configured time."""
+    def drain(self) -> bool:
+        """Take nothing new; open answers may go on for the configured time, or, if others have
+        taken the place of this process, to their end. Answers whether that is so."""
         if self.dispatcher.draining:
-            return
+            return self.is_orphan
         self.dispatcher.draining = True
         log.info("draining %d open answers", len(self.dispatcher.replies))
-        timeout_s = self.config.gateway.drain_timeout_s
-        asyncio.get_running_loop().call_later(timeout_s, self._end_draining)
+        if not self.is_orphan:
+            timeout_s = self.config.gateway.drain_timeout_s
+            asyncio.get_running_loop().call_later(timeout_s, self._end_draining)
+        return self.is_orphan
 
     async def stop(self) -> None:
         """End everything; what is still open fails as drained."""
@@ -155,6 +162,22 @@ class GatewayProcess:
             await asyncio.wait([self._reading])
         await self._reader.aclose()
         await self.db.aclose()
+
+    def _watch_parent(self) -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            # What is left of the parent's group is killed with it.
+            os.setpgrp()
+            loop = asyncio.get_running_loop()
+            loop.add_reader(parent.sentinel, self._parent_died, loop, parent.sentinel)
+
+    def _parent_died(self, loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
+        """Serve until the supervisor says that others do (SIGTERM). If nobody does in time, leave:
+        there may be no supervisor that ever would."""
+        loop.remove_reader(sentinel)
+        self.is_orphan = True
+        log.error("the parent process is gone; serving until others do")
+        loop.call_later(_RELIEVED_WITHIN_S, os.kill, os.getpid(), signal.SIGTERM)
 
     def _beat(self) -> GatewayBeat:
         return GatewayBeat(
@@ -194,17 +217,3 @@ def _leave_if_broken(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.critical("leaving: a defect has ended %s", task.get_coro(), exc_info=error)
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _leave_with_parent() -> None:
-    """Drain if uvicorn's parent process dies: nobody else would ever end this one."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        loop = asyncio.get_running_loop()
-        loop.add_reader(parent.sentinel, _parent_died, loop, parent.sentinel)
-
-
-def _parent_died(loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
-    loop.remove_reader(sentinel)
-    log.error("the gateway's parent process is gone; leaving, too")
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -121,7 +121,8 @@ class Fleet:
             unit.has_exited = True
             unit.exit_code = self.reaper.exit_code(process.pid)
             unit.deadline = time.monotonic() + _SWEEP_FOR_S
-            process.sweep()
+            if not unit.is_survived:
+                process.sweep()
             if isinstance(unit.wanted, WantedWorker):
                 self._on_lost_worker(unit.wanted.model, unit.name)
 
@@ -132,10 +133,17 @@ class Fleet:
             is_current = unit.process is not None and unit.process.started <= seen.taken_at
             if is_current and not unit.has_exited:
                 take_note(unit, seen)
+                self._relieve_orphans(unit)
         for unit, worker in self.workers:
             if poisoned := seen.poisoned.get(worker.model):
                 log.warning("%s: not to blame for what %d jobs did", unit.slot, poisoned)
                 unit.acquit(poisoned * MAX_ATTEMPTS, time.monotonic())
+
+    def _relieve_orphans(self, unit: Unit) -> None:
+        if unit.process is not None and unit.orphans and unit.is_succeeded:
+            log.info("%s has its place taken; its former processes leave", unit.slot)
+            unit.process.relieve()
+            unit.orphans = ""
 
     def surveyed(self, survey: Survey) -> None:
         """Take note of who belongs to whom, and of whose the GPUs' memory is."""
@@ -172,8 +180,7 @@ class Fleet:
     def sweep_strays(self) -> None:
         """Kill what carries the mark of this state directory and belongs to no unit: what a
         supervisor started in the moment in which it was killed itself."""
-        processes = (unit.process for unit in self.units.values())
-        strays = kill_strays(process.identity for process in processes if process is not None)
+        strays = kill_strays(unit.mark for unit in self.units.values())
         if strays:
             log.warning("killed processes that nobody had the care of: %s", strays)
 
@@ -232,6 +239,8 @@ class Fleet:
     def _stop(self, unit: Unit, process: Process, now: float) -> None:
         unit.stopping(now)
         log.info("%s is asked to %s", unit.slot, "leave" if unit.is_retiring else "stop")
+        if isinstance(unit.wanted, WantedGateway):
+            process.hurry_predecessors()
         if unit.is_retiring:
             process.retire()
         else:
@@ -282,7 +291,7 @@ class Fleet:
         grant = self._grant(unit)
         command = self.launcher.command(unit.wanted, name, grant)
         log_start = open_log(path)
-        process = spawn(command, path, self.reaper)
+        process = spawn(command, path, self.reaper, unit.orphans)
         unit.started(process, name, log_start)
         process.watch(partial(self._on_exit, Exited(unit, process)))
         log.info("%s starts as %s, pid %d", unit.slot, name, process.pid)
@@ -295,7 +304,11 @@ class Fleet:
 
     def _take_over_dead(self, unit: Unit, record: UnitRecord, now: float) -> None:
         if record.identity is not None:
-            sweep_mark(record.identity)
+            unit.state = record.state
+            if unit.is_survived:
+                unit.orphans = record.identity.mark
+            else:
+                sweep_mark(record.identity)
             if isinstance(unit.wanted, WantedWorker):
                 self._on_lost_worker(unit.wanted.model, record.name)
         if record.is_desired and record.is_parked and record.state is not State.FAILED:
@@ -315,7 +328,7 @@ class Fleet:
         process = unit.process
         if process is None:
             return
-        left = process.sweep()
+        left = [] if unit.is_survived else process.sweep()
         if left and unit.deadline is not None and now < unit.deadline:
             return
         if left:

@@ -133,6 +133,15 @@ class Process:
         """Ask the gateway to end what is open with an error, at once, and then itself."""
         self._signal(signal.SIGQUIT)
 
+    def relieve(self) -> None:
+        """Ask those whose leader died before this one took its place to end when their answers
+        have."""
+        self._signal_predecessors(signal.SIGTERM)
+
+    def hurry_predecessors(self) -> None:
+        """Ask them to end with an error what they have open, at once."""
+        self._signal_predecessors(signal.SIGQUIT)
+
     def retire(self) -> None:
         """Ask a worker to end when its answers have; `terminate` hurries it."""
         self._signal(signal.SIGQUIT)
@@ -166,7 +175,7 @@ class Process:
             if not entry.is_zombie and entry.pid not in (self.pid, os.getpid())
         ]
         for entry in left:
-            _kill_exactly(entry)
+            _signal_exactly(entry, signal.SIGKILL)
         return [entry.pid for entry in left]
 
     def close(self) -> None:
@@ -183,6 +192,13 @@ class Process:
         is_remembered = self._family.get(entry.pid) == entry.start_ticks
         return is_remembered or mark in read_environment(entry.pid)
 
+    def _signal_predecessors(self, number: int) -> None:
+        table = read_table()
+        own = {entry.pid for entry in tree(table, [self.pid])}
+        for entry in table.values():
+            if entry.pid not in own and self._is_ours(entry):
+                _signal_exactly(entry, number)
+
     def _signal(self, number: int) -> None:
         try:
             signal.pidfd_send_signal(self._pidfd, number)
@@ -190,9 +206,10 @@ class Process:
             return
 
 
-def spawn(command: Command, log_path: Path, reaper: Reaper) -> Process:
-    """Start a child that carries the marks of this run. Raises `OSError`."""
-    mark = secrets.token_hex(12)
+def spawn(command: Command, log_path: Path, reaper: Reaper, mark: str = "") -> Process:
+    """Start a child that carries the marks of this run; with the `mark` of one that has died, what
+    that one left running is its own. Raises `OSError`."""
+    mark = mark or secrets.token_hex(12)
     marks = {MARK_VARIABLE: mark, ROOT_VARIABLE: str(run_dir())}
     marked = msgspec.structs.replace(command, environment=command.environment | marks)
     pid = detach(marked, log_path)
@@ -245,16 +262,16 @@ def sweep_mark(identity: Identity) -> None:
         Process(identity, -1, 0.0).sweep()
 
 
-def kill_strays(known: Iterable[Identity]) -> list[int]:
-    """Kill the children of this state directory that belong to none of the known processes.
-    Answers their pids."""
+def kill_strays(known: Iterable[str]) -> list[int]:
+    """Kill the children of this state directory that carry none of the known marks. Answers their
+    pids."""
     root = f"{ROOT_VARIABLE}={run_dir()}"
-    marks = {f"{MARK_VARIABLE}={identity.mark}" for identity in known}
+    marks = {f"{MARK_VARIABLE}={mark}" for mark in known}
     strays = []
     for entry in read_table().values():
         environment = read_environment(entry.pid)
         if root in environment and not marks & environment and entry.pid != os.getpid():
-            _kill_exactly(entry)
+            _signal_exactly(entry, signal.SIGKILL)
             strays.append(entry.pid)
     return strays
 
@@ -265,7 +282,7 @@ def kill_descendants() -> list[int]:
     family = tree(read_table(), [os.getpid()])
     left = [entry for entry in family if entry.pid != os.getpid() and not entry.is_zombie]
     for entry in left:
-        _kill_exactly(entry)
+        _signal_exactly(entry, signal.SIGKILL)
     return [entry.pid for entry in left]
 
 
@@ -283,8 +300,8 @@ def _signal_group(group: int, number: int) -> None:
         return
 
 
-def _kill_exactly(entry: Entry) -> None:
-    """Kill this process, and never another one that has got its pid meanwhile."""
+def _signal_exactly(entry: Entry, number: int) -> None:
+    """Signal this process, and never another one that has got its pid meanwhile."""
     try:
         pidfd = os.pidfd_open(entry.pid)
     except OSError:
@@ -292,7 +309,7 @@ def _kill_exactly(entry: Entry) -> None:
     try:
         now = read_entry(entry.pid)
         if now is not None and now.start_ticks == entry.start_ticks:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            signal.pidfd_send_signal(pidfd, number)
     except (ProcessLookupError, PermissionError):
         return
     finally:

@@ -102,11 +102,31 @@ class Unit:
         self.beat: Heartbeat | None = None
         #: How often each of a gateway's processes has beaten.
         self.gateway_beats: dict[str, int] = {}
+        #: The mark of processes that serve though the one that started them has died.
+        self.orphans = ""
         self.throughput = Throughput()
 
     @property
     def slot(self) -> str:
         return self.wanted.slot
+
+    @property
+    def mark(self) -> str:
+        """What all of its processes carry; empty if there are none."""
+        return self.process.identity.mark if self.process else self.orphans
+
+    @property
+    def is_survived(self) -> bool:
+        """Whether the processes that its own has started may go on without it."""
+        is_gateway = isinstance(self.wanted, WantedGateway)
+        serves = self.state is State.READY or bool(self.orphans)
+        return is_gateway and serves and self.is_desired and not self.condemned
+
+    @property
+    def is_succeeded(self) -> bool:
+        """Whether a process of its own serves, and orphans need not any more. Before its second
+        heartbeat it may not listen yet."""
+        return any(count > 1 for count in self.gateway_beats.values())
 
     @property
     def start_timeout_s(self) -> float:
@@ -151,6 +171,7 @@ class Unit:
         """It shall not run. What runs is for the supervisor to stop."""
         self.is_desired = False
         if self.process is None:
+            self.orphans = ""
             self.enter(State.STOPPED)
 
     def park(self, *, asleep: bool = False) -> None:
@@ -333,7 +354,8 @@ class Unit:
         return ""
 
     def ended(self) -> None:
-        """The process and all that it started are gone."""
+        """The process is gone, and all that it started, unless that survives it."""
+        self.orphans = self.mark if self.is_survived else ""
         self.process = None
         self.is_asleep = False
         self.deadline = None
@@ -378,4 +400,5 @@ class Unit:
         self.is_measured = False
         self.is_asleep = self.is_woken = self.is_retiring = False
         self.silent_since = None
+        self.gateway_beats = {}
         self.beat = None

@@ -239,3 +239,17 @@ def test_connections_are_bounded(new_gateway: Callable[..., Gateway], own_valkey
     finally:
         for connection in held:
             connection.close()
+
+
+def test_who_has_just_connected_when_the_gateway_stops_is_answered(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    gateway = new_gateway(own_valkey.url)
+    with connect(gateway) as connection:
+        assert gateway.process is not None
+        gateway.process.terminate()
+        gateway.wait_until(lambda: not gateway.answers("/health/live"), 10)
+        connection.sendall(request(gateway, "/health/live"))
+        (answer,) = answers_in(read_to_end(connection))
+        assert answer.status == 200
+    assert gateway.stop() == 0

@@ -23,8 +23,10 @@ from redis.asyncio import Redis
 
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
+from contract.config import Config
 from contract.messages import GatewayBeat, State
 from gateway.__main__ import process_count
+from gateway.process import GatewayProcess, Settings
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect
@@ -174,18 +176,61 @@ def _tokens_by_process(text: str) -> dict[str, float]:
     return {process: float(tokens) for process, tokens in found if float(tokens)}
 
 
-async def test_processes_do_not_outlive_the_one_that_started_them(
-    new_gateway: Callable[..., Gateway], own_valkey: Any
-) -> None:
-    gateway = new_gateway(own_valkey.url, gateway={"processes": 2})
+def _serving(gateway: Gateway) -> list[psutil.Process]:
     assert gateway.process is not None
-    children = [
+    return [
         child
         for child in psutil.Process(gateway.process.pid).children()
         if "spawn_main" in " ".join(child.cmdline())
     ]
-    assert len(children) == 2
-    gateway.kill()
+
+
+def _listens(gateway: Gateway) -> bool:
+    assert gateway.process is not None
+    sockets = psutil.Process(gateway.process.pid).net_connections("tcp")
+    return any(each.status == psutil.CONN_LISTEN for each in sockets)
+
+
+async def test_processes_without_a_parent_leave_if_nobody_takes_their_place(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config.model_validate(gateway.config)
+    paths = (gateway.directory / "config.json", gateway.directory / "keys.json")
+    process = GatewayProcess(Settings(config, *paths, gateway.redis_url, "i", 0))
+    monkeypatch.setattr("gateway.process._RELIEVED_WITHIN_S", 0.1)
+    loop = asyncio.get_running_loop()
+    told_to_leave = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, told_to_leave.set)
+    sentinel, parent = os.pipe()
+    loop.add_reader(sentinel, process._parent_died, loop, sentinel)
+    os.close(parent)
+    await asyncio.wait_for(told_to_leave.wait(), 10)
+    assert process.drain(), "open answers may go on to their end"
+    loop.remove_signal_handler(signal.SIGTERM)
+    os.close(sentinel)
+
+
+async def test_a_gateway_takes_the_place_of_processes_without_a_parent(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    gateway = new_gateway(own_valkey.url, gateway={"processes": 2, "drain_timeout_s": 1})
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        children = _serving(gateway)
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        attempt = await worker.start()
+        await worker.delta(attempt, "a")
+        gateway.kill()
+        assert await asyncio.to_thread(gateway.answers, "/health/live")
+        gateway.start()
+        await asyncio.to_thread(gateway.wait_until, lambda: _listens(gateway), 30)
+        for child in children:
+            child.terminate()
+        async with client_of(gateway) as other:
+            asking = asyncio.create_task(other.post(INFER, json=ASK))
+            await worker.answer("b")
+            assert (await asking).json()["text"] == "b"
+        await worker.done(attempt)
+        assert [event.name for event in await reading] == ["", "done"]
     _, alive = await asyncio.to_thread(psutil.wait_procs, children, 10)
     assert not alive
 
