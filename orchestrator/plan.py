@@ -18,6 +18,7 @@ from contract.config import (
     load_config,
 )
 from contract.paths import config_path
+from orchestrator import trt_check
 from orchestrator.control import Start
 from orchestrator.engine_env import OWN_ENVIRONMENT, environment_of
 from orchestrator.environments import default_env_name, find_environment, resolve_engine
@@ -91,6 +92,8 @@ def _workers(model_id: str, config: Config, env: str | None) -> list[WantedWorke
     model = config.models[model_id]
     engine, env_name = environment_of(model, env)
     python, version = _python(model_id, engine, env_name)
+    if engine == trt_check.ENGINE:
+        trt_check.require_fitting_plan(model_id, model, version)
     spec = {
         "model_id": model_id,
         "engine": engine,

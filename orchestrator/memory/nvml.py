@@ -71,6 +71,8 @@ class Gpu(msgspec.Struct, frozen=True):
     processes: tuple[GpuProcess, ...] = ()
     slices: tuple[Gpu, ...] = ()
     parent: str = ""
+    #: Such as `9.0`; empty where it cannot be asked.
+    compute_capability: str = ""
     #: It works in the host's memory, and these figures are the host's.
     is_unified: bool = False
     #: Why it cannot be used; empty if it can.
@@ -184,7 +186,9 @@ class NvmlReader:
         utilization = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
         processes = _read_processes(handle)
         is_divided = _is_divided(handle)
+        capability = _capability(handle)
         slices = _read_slices(handle, gpu, processes) if is_divided else ()
+        slices = tuple(_with_capability(each, capability) for each in slices)
         return msgspec.structs.replace(
             gpu,
             utilization_percent=None if utilization is None else int(utilization.gpu),
@@ -193,6 +197,7 @@ class NvmlReader:
             ),
             processes=processes,
             slices=slices,
+            compute_capability=capability,
             problem="is in MIG mode and has no slices" if is_divided and not slices else "",
         )
 
@@ -313,6 +318,16 @@ def _read_slice(handle: Any, card: Gpu, processes: tuple[GpuProcess, ...]) -> Gp
     gpu = _read_memory(handle, Gpu(card.index, uuid, _name(handle), parent=card.uuid))
     inside = tuple(process for process in processes if process.instance == instance)
     return msgspec.structs.replace(gpu, processes=inside)
+
+
+def _capability(handle: Any) -> str:
+    found = _ask(pynvml.nvmlDeviceGetCudaComputeCapability, handle)
+    return "" if found is None else f"{found[0]}.{found[1]}"
+
+
+def _with_capability(gpu: Gpu, capability: str) -> Gpu:
+    """A slice has its card's, and cannot be asked itself."""
+    return msgspec.structs.replace(gpu, compute_capability=capability)
 
 
 def _name(handle: Any) -> str:

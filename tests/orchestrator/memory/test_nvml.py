@@ -74,6 +74,7 @@ def test_slices_are_places_and_hold_their_own_processes(scene: Scene) -> None:
             "uuid": "GPU-a",
             "mig": True,
             "slices": slices,
+            "capability": [9, 0],
             "processes": [{"pid": 7, "mib": 100, "instance": [2, 0]}],
         },
         {"uuid": "GPU-b"},
@@ -84,6 +85,7 @@ def test_slices_are_places_and_hold_their_own_processes(scene: Scene) -> None:
     assert (used.parent, used.total_mib, used.used_mib) == ("GPU-a", 20000, 100)
     assert [process.pid for process in used.processes] == [7]
     assert (empty.used_mib, empty.processes) == (0, ())
+    assert [place.compute_capability for place in snapshot.places] == ["9.0", "9.0", ""]
     # Utilisation is not supported where there are slices.
     assert used.utilization_percent is None
     assert snapshot.gpus[0].utilization_percent is None

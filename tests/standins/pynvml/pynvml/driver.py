@@ -7,6 +7,7 @@ A scene is a JSON file. Everything but `uuid` has a default:
      "interface": 3,            the newest of the versioned functions that there are: 3, 2 or 1
      "release_delay_s": 0,      so long the memory of a process outlives it
      "cards": [{"uuid": "GPU-...", "name": "NVIDIA H200", "total_mib": 143771, "driver_mib": 615,
+                "capability": [9, 0],
                 "utilization": 0, "temperature": 35,
                 "fault": "",        the NVML error that every question about this card gets
                 "memory": "ok",     or NOT_SUPPORTED: it works in the host's memory
@@ -141,6 +142,12 @@ class ScriptedDriver:
     def _name(self, scene: Any, handle: Any, buffer: Any, _: Any) -> None:
         buffer.value = _part(scene, handle).get("name", "NVIDIA H200").encode()
 
+    def _capability(self, scene: Any, handle: Any, major: Any, minor: Any) -> None:
+        card = _part(scene, handle)
+        if "instance" in card or "capability" not in card:
+            raise Fault("NOT_SUPPORTED")
+        major._obj.value, minor._obj.value = card["capability"]
+
     def _memory(self, scene: Any, handle: Any, out: Any) -> None:
         total, used = self._usage(scene, handle)
         out._obj.total, out._obj.used, out._obj.free = total, used, total - used
@@ -258,6 +265,7 @@ _METHODS = {
     "nvmlDeviceGetIndex": "_index",
     "nvmlDeviceGetUUID": "_uuid",
     "nvmlDeviceGetName": "_name",
+    "nvmlDeviceGetCudaComputeCapability": "_capability",
     "nvmlDeviceGetMemoryInfo": "_memory",
     "nvmlDeviceGetMemoryInfo_v2": "_memory_v2",
     "nvmlDeviceGetComputeRunningProcesses_v2": "_compute_processes",
