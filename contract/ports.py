@@ -1,7 +1,8 @@
-"""A TCP port that nobody has."""
+"""Where servers listen: a TCP port that nobody has, and who reaches a host."""
 
 from __future__ import annotations
 
+import ipaddress
 import random
 import socket
 from typing import Final
@@ -9,6 +10,8 @@ from typing import Final
 #: Below those that Linux gives to outgoing connections: one of these could be gone again before
 #: it is listened on.
 _CANDIDATES: Final = range(20_000, 32_768)
+#: What a listener on all addresses is given.
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -22,3 +25,19 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
     with socket.create_server((host, 0), family=family) as server:
         return int(server.getsockname()[1])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach a listener there."""
+    return host == "localhost" or (
+        is_address(host) and ipaddress.ip_address(host.strip("[]")).is_loopback
+    )
+
+
+def is_address(name: str) -> bool:
+    """Whether a host is an IP address, as in URLs or without brackets, and no name."""
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True

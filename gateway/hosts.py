@@ -7,11 +7,11 @@ were that site (DNS rebinding). Its browser says so in `Host`: a name that nobod
 from __future__ import annotations
 
 import fnmatch
-import ipaddress
 import re
 from collections.abc import Iterable
 from typing import Final
 
+from contract.ports import is_address, is_loopback
 from gateway.errors import ApiError
 from gateway.headers import Headers, header
 
@@ -40,16 +40,3 @@ class Hosts:
 
     def _is_ours(self, name: str) -> bool:
         return is_address(name) or any(fnmatch.fnmatchcase(name, each) for each in self._names)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach a listener there."""
-    return host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
-
-
-def is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True

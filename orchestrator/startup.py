@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from contract.messages import State
+from contract.ports import EVERYWHERE, is_loopback
 from orchestrator.control import Outcome, Start
 from orchestrator.environments.progress import Progress
 from orchestrator.errors import UserError
@@ -37,6 +38,7 @@ def check_redis(request: Start) -> None:
 
 def start_and_wait(request: Start) -> list[Outcome]:
     """Ask for the start, show how it goes, and answer how it ended."""
+    _warn_of_listeners(request)
     with summon_supervisor() as control:
         outcomes = follow_to_the_end(control.ask(request), Stages(Progress()))
     if outcomes is None:
@@ -44,8 +46,24 @@ def start_and_wait(request: Start) -> list[Outcome]:
     _say_why_nothing_was_done(outcomes)
     gateway = read_status().gateway
     if gateway is not None and gateway.state is State.READY:
-        say(f"ew serves at {gateway.url}")
+        say(f"ew serves at {gateway.url}{_also_on(request)}")
     return outcomes
+
+
+def _warn_of_listeners(request: Start) -> None:
+    """Nobody shall open the gateway to a network without knowing what can be read there."""
+    if request.gateway is not None and not is_loopback(request.gateway.host):
+        warn(
+            f"`gateway.host` is {request.gateway.host}: other machines reach the gateway, without "
+            "TLS, and who is on the way reads keys and prompts. Let a proxy with TLS pass them on "
+            "to 127.0.0.1"
+        )
+
+
+def _also_on(request: Start) -> str:
+    """What the address that this machine uses does not show."""
+    host = request.gateway.host if request.gateway else ""
+    return f" and on every other address of this machine ({host})" if host in EVERYWHERE else ""
 
 
 def _say_why_nothing_was_done(outcomes: list[Outcome]) -> None:

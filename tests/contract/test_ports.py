@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from contract.ports import free_port
+from contract.ports import free_port, is_loopback
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
@@ -31,3 +31,21 @@ def test_one_that_is_taken_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_host_that_is_not_ours_is_an_error() -> None:
     with pytest.raises(OSError):
         free_port("203.0.113.1")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours_alone"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("localhost", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("0.0.0.0", False),  # noqa: S104
+        ("::", False),
+        ("10.0.0.1", False),
+        ("gateway.example.com", False),
+    ],
+)
+def test_loopback_is_told_from_the_rest(host: str, is_ours_alone: bool) -> None:
+    assert is_loopback(host) is is_ours_alone

@@ -251,6 +251,19 @@ def test_a_taken_port_is_one_line_with_its_owner(host: Host, terminal: Terminal)
     assert host.processes() == []
 
 
+def test_a_gateway_that_others_reach_says_so(host: Host, terminal: Terminal) -> None:
+    terminal.configure(demo={})
+    start = terminal.run("start", EW_GATEWAY__HOST="0.0.0.0")  # noqa: S104
+    assert start.code == 0
+    said = start.err.splitlines()
+    assert said[0].startswith("warning: `gateway.host` is 0.0.0.0: other machines reach")
+    assert "TLS" in said[0]
+    served = r"ew serves at http://127\.0\.0\.1:\d+ and on every other address .* \(0\.0\.0\.0\)"
+    assert re.fullmatch(served, said[-1])
+    terminal.run("stop")
+    assert "TLS" not in terminal.run("start").err
+
+
 def test_status_says_that_the_supervisor_is_gone_and_changes_nothing(
     host: Host, terminal: Terminal
 ) -> None:
