@@ -6,14 +6,14 @@ import difflib
 
 from orchestrator.configured import configured_models
 from orchestrator.errors import UserError
-from orchestrator.status import read_status
+from orchestrator.status import models_as_seen
 
 
 def known_id(name: str) -> str:
     """The id of the model that has this name. Raises `UserError` if none has that runs or is
     configured."""
     found, configured = id_of(name), configured_models()
-    known = {*configured, *(each.id for each in read_status().models)}
+    known = {*configured, *(each.id for each in models_as_seen())}
     if found in known:
         return found
     message = f"no model `{name}`" if configured else f"no model `{name}` runs"
@@ -25,7 +25,7 @@ def known_id(name: str) -> str:
 def id_of(name: str) -> str:
     """The id of the model that has this name, as it runs or is configured; else the name itself,
     also if the configuration cannot be read."""
-    if name in configured_models() or any(each.id == name for each in read_status().models):
+    if name in configured_models() or any(each.id == name for each in models_as_seen()):
         return name
     # Takes longer than all the rest of a command that needs it only for an alias.
     from contract.config import ConfigError, ids_by_name, load_config

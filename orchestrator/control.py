@@ -15,9 +15,10 @@ from typing import TypeAlias
 
 import msgspec
 
-from contract.messages import State
+from contract.messages import UNREADABLE, State
 from contract.paths import run_dir
 from orchestrator.diagnosis import Problem
+from orchestrator.errors import UserError
 from orchestrator.wanted import WantedGateway, WantedValkey, WantedWorker
 
 
@@ -141,23 +142,40 @@ class Control:
 
     def ask(self, request: Request, *, tick_s: float = 0.2) -> Iterator[Answer | None]:
         """Send a request; yields what is answered, as it comes, and None when nothing came for
-        `tick_s`. It ends without `Finished` or `Refused` only if the supervisor went away."""
-        self._socket.sendall(msgspec.json.encode(request) + b"\n")
+        `tick_s`. It ends without `Finished` or `Refused` only if the supervisor went away.
+
+        Raises `UserError` if its end cannot be understood: the supervisor is of another version.
+        """
+        was_understood = True
+        for line in self._lines(msgspec.json.encode(request) + b"\n", tick_s):
+            try:
+                yield None if line is None else _answers.decode(line)
+            except UNREADABLE:
+                was_understood = False
+        if not was_understood:
+            raise UserError(
+                "the supervisor that runs is of another version of ew: it cannot be understood",
+                "`./ew stop`, then `./ew start`",
+            )
+
+    def _lines(self, request: bytes, tick_s: float) -> Iterator[bytes | None]:
+        """What comes until the other end closes; None for each tick without anything."""
         self._socket.settimeout(tick_s)
         unread = b""
-        while True:
-            try:
-                received = self._socket.recv(65536)
-            except TimeoutError:
-                yield None
-                continue
-            except ConnectionResetError:
-                return
-            if not received:
-                return
-            *lines, unread = (unread + received).split(b"\n")
-            for line in lines:
-                yield _answers.decode(line)
+        try:
+            self._socket.sendall(request)
+            while True:
+                try:
+                    received = self._socket.recv(65536)
+                except TimeoutError:
+                    yield None
+                    continue
+                if not received:
+                    return
+                *lines, unread = (unread + received).split(b"\n")
+                yield from lines
+        except (BrokenPipeError, ConnectionResetError):
+            return
 
     def peer(self) -> int:
         """The pid of the supervisor."""

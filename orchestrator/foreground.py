@@ -8,7 +8,7 @@ from types import FrameType
 
 from contract.messages import State
 from orchestrator import control
-from orchestrator.control import Answer, Follow, Start, Stop
+from orchestrator.control import Answer, Finished, Follow, Start, Stop
 from orchestrator.environments.progress import Progress
 from orchestrator.errors import UserError
 from orchestrator.reach import has_unfinished_run, is_running
@@ -31,7 +31,10 @@ def run_in_foreground(request: Start) -> bool:
     signal.signal(signal.SIGTERM, _interrupt)
     with summon_supervisor() as lifeline:
         events = lifeline.ask(Follow(stop_at_end=True))
-        next(events)
+        if next(events, Finished([])) == Finished([]):
+            raise UserError(
+                "the supervisor was just leaving", "once more: `./ew start --foreground`"
+            )
         is_good = True
         try:
             outcomes = start_and_wait(request)

@@ -7,7 +7,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from contract.messages import State
-from orchestrator.process_table import Entry, read_entry
+from orchestrator.process_table import read_entry
 from orchestrator.status import GatewayStatus, ModelStatus, RedisStatus, Status, WorkerStatus
 
 _Unit = TypeVar("_Unit", GatewayStatus, RedisStatus, WorkerStatus)
@@ -18,8 +18,7 @@ def is_supervised(status: Status) -> bool:
     supervisor = status.supervisor
     if supervisor is None:
         return False
-    entry = _running(supervisor.pid)
-    return entry is not None and entry.start_ticks == supervisor.start_ticks
+    return _is_running(supervisor.pid, supervisor.start_ticks)
 
 
 def without_the_dead(status: Status) -> Status:
@@ -41,11 +40,11 @@ def _model(model: ModelStatus) -> ModelStatus:
 
 
 def _still(unit: _Unit) -> _Unit:
-    if unit.pid is None or _running(unit.pid):
+    if unit.pid is None or _is_running(unit.pid, unit.start_ticks):
         return unit
     return replace(unit, state=State.STOPPED, stage="it has ended", pid=None)
 
 
-def _running(pid: int) -> Entry | None:
+def _is_running(pid: int, start_ticks: int) -> bool:
     entry = read_entry(pid)
-    return None if entry is None or entry.is_zombie else entry
+    return entry is not None and not entry.is_zombie and entry.start_ticks == start_ticks

@@ -79,7 +79,8 @@ class Observer:
         self._url = ""
         self._gone: set[tuple[str, str]] = set()
         #: The gateway processes that were seen to run on this host.
-        self._gateways: set[str] = set()
+        #: By the name of each gateway process that beat here, its identity: pid and start.
+        self._gateways: dict[str, tuple[int, int]] = {}
         #: By model, the last dead letter that was counted.
         self._dead_letters: dict[str, str] = {}
         #: The models on standby, as Redis knows them.
@@ -212,10 +213,20 @@ class Observer:
         """End the leases of gateway processes that ran here and are gone: jobs whose answer nobody
         can ask for are cancelled then."""
         here = {beat.name: beat for beat in beats if beat.host == host}
-        alive = {name for name, beat in here.items() if _runs(beat.pid)}
-        for name in (self._gateways & here.keys()) - alive:
+        alive = {
+            name: found for name, beat in here.items() if (found := self._running(name, beat.pid))
+        }
+        for name in (self._gateways.keys() & here.keys()) - alive.keys():
             await Heartbeats(db, GATEWAYS).leave(name)
         self._gateways = alive
+
+    def _running(self, name: str, pid: int) -> tuple[int, int] | None:
+        """The identity of a gateway process; None if it is gone, though its pid may live on."""
+        entry = read_entry(pid)
+        if entry is None or entry.is_zombie:
+            return None
+        found = (pid, entry.start_ticks)
+        return found if self._gateways.get(name, found) == found else None
 
     async def _end_leases(self, db: RedisClient) -> None:
         for model, name in list(self._gone):
@@ -242,11 +253,6 @@ class Observer:
                 return await _is_live(*address)
         except (OSError, TimeoutError):
             return False
-
-
-def _runs(pid: int) -> bool:
-    entry = read_entry(pid)
-    return entry is not None and not entry.is_zombie
 
 
 def _is_an_answer(error: Exception) -> bool:

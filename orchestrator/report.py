@@ -74,6 +74,7 @@ class Report:
             url=_url(unit.wanted.host, unit.wanted.port),
             since_unix_s=unit.since_unix_s,
             pid=_pid(unit),
+            start_ticks=_start_ticks(unit),
             processes=sorted(beat.pid for beat in ours),
             open_streams=sum(beat.open_streams for beat in ours),
             rss_mib=self._rss_mib(unit),
@@ -90,6 +91,7 @@ class Report:
             embedded=True,
             since_unix_s=unit.since_unix_s,
             pid=_pid(unit),
+            start_ticks=_start_ticks(unit),
             restarts=unit.restarts,
             stage=unit.stage or self._redis_silence(unit.state),
             problem=unit.problem,
@@ -173,6 +175,7 @@ class Report:
             stage=unit.stage,
             version=beat.version if beat else wanted.version,
             pid=_pid(unit),
+            start_ticks=_start_ticks(unit),
             slots=beat.slots if beat else 0,
             running=beat.running if beat else 0,
             tokens_per_s=round(unit.throughput.per_second(time.monotonic()), 1),
@@ -196,6 +199,10 @@ class Report:
 
 def _pid(unit: Unit) -> int | None:
     return unit.process.pid if unit.process is not None and not unit.has_exited else None
+
+
+def _start_ticks(unit: Unit) -> int:
+    return unit.process.identity.start_ticks if unit.process is not None else 0
 
 
 def _rounded(seconds: float | None) -> float | None:

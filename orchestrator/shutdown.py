@@ -38,7 +38,11 @@ def _reach() -> Control | None:
 
 
 def _stop(control: Control, request: Stop) -> None:
-    supervisor = os.pidfd_open(control.peer())
+    try:
+        supervisor = os.pidfd_open(control.peer())
+    except ProcessLookupError:
+        # It left between our call and our look; all that it had was stopped before.
+        return
     try:
         _ask(control, request)
         if not request.models:

@@ -11,7 +11,7 @@ from orchestrator.environments.progress import Progress
 from orchestrator.errors import UserError
 from orchestrator.stages import Stages, explain_failures, follow_to_the_end
 from orchestrator.status import read_status
-from orchestrator.summon import summon_supervisor
+from orchestrator.summon import ask_supervisor
 from orchestrator.terminal import say, warn
 from orchestrator.valkey import check_external
 from orchestrator.wanted import VALKEY
@@ -39,8 +39,7 @@ def check_redis(request: Start) -> None:
 def start_and_wait(request: Start) -> list[Outcome]:
     """Ask for the start, show how it goes, and answer how it ended."""
     _warn_of_listeners(request)
-    with summon_supervisor() as control:
-        outcomes = follow_to_the_end(control.ask(request), Stages(Progress()))
+    outcomes = follow_to_the_end(ask_supervisor(request), Stages(Progress()))
     if outcomes is None:
         raise UserError("the supervisor has gone away", "see logs/supervisor.log; start again")
     _say_why_nothing_was_done(outcomes)

@@ -15,6 +15,7 @@ import msgspec
 from contract.messages import UNREADABLE, State
 from contract.paths import state_dir
 from orchestrator.diagnosis import Problem
+from orchestrator.errors import UserError
 
 VERSION: Final = 1
 
@@ -69,7 +70,7 @@ class SupervisorStatus(msgspec.Struct, frozen=True):
 
     pid: int
     since_unix_s: float
-    #: With the pid, tells this process from a later one with the same number.
+    #: With the pid, tells this process from a later one with the same number; so everywhere here.
     start_ticks: int
     #: False once `status` has found that it is gone; the figures are then its last ones.
     alive: bool = True
@@ -82,6 +83,7 @@ class GatewayStatus(msgspec.Struct, frozen=True):
     url: str
     since_unix_s: float
     pid: int | None = None
+    start_ticks: int = 0
     processes: list[int] = []
     open_streams: int = 0
     rss_mib: int | None = None
@@ -99,6 +101,7 @@ class RedisStatus(msgspec.Struct, frozen=True):
     server: str = ""
     version: str = ""
     pid: int | None = None
+    start_ticks: int = 0
     used_mib: float | None = None
     operations_per_s: int | None = None
     append_only_file: bool | None = None
@@ -119,6 +122,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     stage: str = ""
     version: str = ""
     pid: int | None = None
+    start_ticks: int = 0
     slots: int = 0
     running: int = 0
     tokens_per_s: float = 0.0
@@ -173,8 +177,23 @@ def status_path() -> Path:
 
 
 def read_status() -> Status:
-    """What the supervisor wrote last."""
+    """What the supervisor wrote last; that nothing runs, if it wrote nothing. Raises `UserError` if
+    that cannot be read: an ew of another version may have written it."""
     try:
         return msgspec.json.decode(status_path().read_bytes(), type=Status)
-    except (FileNotFoundError, *UNREADABLE):
+    except FileNotFoundError:
         return Status(time.time())
+    except UNREADABLE as error:
+        raise UserError(
+            f"{status_path()} cannot be understood: {error}",
+            "was ew updated while it ran? `./ew stop`, then `./ew start`",
+        ) from None
+
+
+def models_as_seen() -> list[ModelStatus]:
+    """The models of what the supervisor wrote last; none if that cannot be read: who stops what
+    runs has to get by without."""
+    try:
+        return read_status().models
+    except UserError:
+        return []

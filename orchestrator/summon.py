@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from contract.paths import ROOT, logs_dir, make_private, project_dir, state_dir
-from orchestrator.control import Control
+from orchestrator.control import Answer, Control, Request
 from orchestrator.diagnosis import read_tail
 from orchestrator.errors import UserError
 from orchestrator.process import Command, detach, open_log
@@ -16,6 +17,9 @@ from orchestrator.reach import reach_supervisor
 
 _INHERITED: Final = ("EW_HOME", "EW_STATE_DIR", "EW_CONFIG", "EW_LOG_LEVEL")
 _APPEARS_WITHIN_S: Final = 20.0
+_LOOK_AGAIN_S: Final = 0.2
+#: So many supervisors in a row that leave before they hear are no coincidence.
+_LEAVERS: Final = 5
 
 
 def summon_supervisor() -> Control:
@@ -33,10 +37,28 @@ def summon_supervisor() -> Control:
         control = reach_supervisor()
         if control is not None:
             return control
-        if _has_failed(pid):
+        code = _exit_code(pid)
+        if code:
             break
+        if code == 0:
+            # It found another in its place, which is coming up, or just leaving.
+            time.sleep(_LOOK_AGAIN_S)
+            _, pid = spawn_supervisor()
         time.sleep(0.02)
     raise _absence(log_start)
+
+
+def ask_supervisor(request: Request) -> Iterator[Answer | None]:
+    """Summon a supervisor and ask it; yields as `Control.ask` does. One that left before it heard
+    is followed by another. Raises `UserError`."""
+    for _ in range(_LEAVERS):
+        with summon_supervisor() as control:
+            was_heard = False
+            for answer in control.ask(request):
+                was_heard = was_heard or answer is not None
+                yield answer
+        if was_heard:
+            return
 
 
 def spawn_supervisor() -> tuple[int, int]:
@@ -56,13 +78,13 @@ def spawn_supervisor() -> tuple[int, int]:
     return log_start, detach(command, path)
 
 
-def _has_failed(pid: int) -> bool:
-    """Whether our supervisor has ended. One that found another in its place has not failed."""
+def _exit_code(pid: int) -> int | None:
+    """How a supervisor that we started has ended; None while it runs."""
     try:
         ended, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        return False
-    return ended == pid and status != 0
+        return None
+    return os.waitstatus_to_exitcode(status) if ended == pid else None
 
 
 def _absence(log_start: int) -> UserError:

@@ -27,6 +27,7 @@ MOMENTS = {
     "orchestrator/report.py": "when the document was written",
     "orchestrator/status.py": "when the document was read",
     "orchestrator/unit.py": "since when it is in its state",
+    "orchestrator/watch.py": "how old the document is",
     "workers/fetching.py": "how old a file is",
     "workers/worker.py": "when the process started",
 }
