@@ -158,6 +158,7 @@ class Supervisor:
         match event:
             case Exited():
                 self._fleet.exited(event)
+                self._observer.look_now()
             case Observation():
                 self._publisher.report.saw(event)
                 self._fleet.observed(event)

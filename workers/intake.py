@@ -21,6 +21,7 @@ from contract.bus.queue import MAX_ATTEMPTS, Attempt, Claim, JobQueue, Refused
 from contract.bus.replies import first_id, scan_frames
 from contract.messages import ErrorCode, Job, Letter
 from contract.tasks import cancel_and_wait
+from workers.audience import Audience
 from workers.continuation import Published, can_continue, can_hand_over, read_published
 from workers.engine import Engine, JobRejected
 from workers.outbox import Outbox
@@ -45,13 +46,20 @@ class Intake:
     """What lies between the queue and the engine of one worker with `slots` places."""
 
     def __init__(
-        self, queue: JobQueue, engine: Engine, outbox: Outbox, worker: str, redis_url: str
+        self,
+        queue: JobQueue,
+        engine: Engine,
+        outbox: Outbox,
+        audience: Audience,
+        worker: str,
+        redis_url: str,
     ) -> None:
         self.slots = 0
         self.taken_over_total = 0
         self._queue = queue
         self._engine = engine
         self._outbox = outbox
+        self._audience = audience
         self._worker = worker
         self._redis_url = redis_url
         #: Jobs whose attempts Redis is just asked to begin, and those of them cancelled meanwhile.
@@ -146,7 +154,10 @@ class Intake:
         finally:
             unwanted, self._unwanted, self._beginning = self._unwanted, set(), set()
         for each in begun:
-            self._outbox.open(_attempt_of(each))
+            attempt = _attempt_of(each)
+            self._outbox.open(attempt)
+            if self._audience.is_gone(attempt):
+                unwanted.add(attempt.job.id)
         for job_id in unwanted:
             self._outbox.settle(job_id, "cancelled")
         await self._hand_over(begun)

@@ -15,12 +15,11 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from contract.bus.client import connect, connect_reader, wait_for_server
-from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.queue import Attempt, Cancellations, JobQueue
-from contract.bus.replies import KEEP_MS, reply_key
 from contract.config import WorkerSpec
 from contract.messages import Heartbeat, State
 from contract.tasks import cancel_and_wait
+from workers.audience import Audience
 from workers.continuation import can_continue, can_hand_over
 from workers.engine import Engine, EngineReport, Sleeper
 from workers.fetching import Fetching
@@ -29,9 +28,7 @@ from workers.outbox import Outbox
 from workers.pulse import Pulse
 
 log = logging.getLogger(__name__)
-_SWEEP_EVERY_S: Final = 1.0
-#: A gateway process that left, or is known to be dead, will not be heard of any more.
-_SURELY_GONE_S: Final = 1.0
+_SWEEP_EVERY_S: Final = 0.5
 _RECONNECT_S: Final = 0.25
 _LOADING: Final = "loading"
 #: What it may take to give jobs back; they are taken over later if it takes longer.
@@ -55,7 +52,10 @@ class Worker:
         self.queue = JobQueue(self.db, spec.model_id)
         self.cancellations = Cancellations(self.db, spec.model_id)
         self.outbox = Outbox(self.db, self.queue, spec.name)
-        self.intake = Intake(self.queue, engine, self.outbox, spec.name, spec.redis_url)
+        self.audience = Audience(self.db, spec.gateway_grace_s)
+        self.intake = Intake(
+            self.queue, engine, self.outbox, self.audience, spec.name, spec.redis_url
+        )
         self.pulse = Pulse(spec.redis_url, self.heartbeat, self._lapsed)
         #: Called once the engine is ready and the loop turns.
         self.on_ready: Callable[[], None] = lambda: None
@@ -67,7 +67,6 @@ class Worker:
         #: No answer is worth waiting for beyond `drain_s`.
         self._hurried = asyncio.Event()
         self._lapse_seen = False
-        self._gone_since: dict[str, float] = {}
 
     def stop(self) -> None:
         """Ask the worker to drain for `drain_s` at most, and leave. Safe to call from a signal
@@ -290,25 +289,10 @@ class Worker:
             await self.engine.cancel(job_id)
 
     async def _drop_unwanted(self) -> None:
-        replies = {attempt.reply for attempt in self.outbox.attempts()}
-        if not replies:
-            return
-        gateways = Heartbeats(self.db, GATEWAYS)
-        alive = {reply_key(name) for name in await gateways.names()}
-        silent = {reply_key(name) for name in await gateways.known()} - alive
-        now, since = time.monotonic(), self._gone_since
-        self._gone_since = {reply: since.get(reply, now) for reply in replies - alive}
+        await self.audience.look({attempt.reply for attempt in self.outbox.attempts()})
         for attempt in self.outbox.attempts():
-            gone_s = now - self._gone_since.get(attempt.reply, now)
-            if gone_s > self._patience_s(attempt, silent):
+            if self.audience.is_gone(attempt):
                 await self.intake.cancel(attempt.job.id)
-
-    def _patience_s(self, attempt: Attempt, silent: set[str]) -> float:
-        """How long a job goes on without its gateway process, which may come back if it is only
-        silent."""
-        if attempt.job.kept:
-            return KEEP_MS / 1000
-        return self.spec.gateway_grace_s if attempt.reply in silent else _SURELY_GONE_S
 
     async def _keep_turning(self) -> None:
         while True:

@@ -316,6 +316,19 @@ async def test_a_gateway_that_left_takes_along_what_nobody_can_ask_for_and_nothi
     assert_counted(desk.folds[kept], 800)
 
 
+async def test_jobs_of_a_gateway_that_left_hold_nobody_up_in_the_queue(
+    desk: Desk, crew: Crew
+) -> None:
+    await crew.hire(slots=1, gateway_grace_s=3600).ready()
+    waiting = [await desk.ask(100_000) for _ in range(100)]
+    await desk.saw_tokens(waiting[:1], 5)
+    await desk.leave()
+    for job_id in waiting:
+        await until(lambda job_id=job_id: _is(desk, job_id, "cancelled"), timeout_s=10)
+    # Not one by one, as they would be found out.
+    assert all(not desk.folds[job_id].tokens for job_id in waiting[5:])
+
+
 async def _is(desk: Desk, job_id: str, state: str) -> bool:
     return await desk.state_of(job_id) == state
 
