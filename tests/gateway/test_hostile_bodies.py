@@ -35,14 +35,14 @@ def _many_keys(before: str, after: str) -> bytes:
     return f"{before}{keys}{after}".encode()
 
 
-_CHAT: dict[str, bytes] = {
+CHAT: dict[str, bytes] = {
     "messages[0].role": _filled('{"model":"m","messages":[', "{}", "]}"),
     "messages[0]": _filled('{"model":"m","messages":[', "1", "]}"),
     "stop[0]": _chat("stop", '""'),
     "modalities[0]": _chat("modalities", '""'),
     "guided_choice[0]": _chat("guided_choice", '""'),
 }
-_NATIVE: dict[str, bytes] = {
+NATIVE: dict[str, bytes] = {
     "messages[0].role": _filled('{"modelId":"m","messages":[', "{}", "]}"),
     "stop[0]": _filled('{"modelId":"m","prompt":"x","stop":[', "1", "]}"),
     "choices[0]": _filled('{"modelId":"m","prompt":"x","choices":[', "1", "]}"),
@@ -51,8 +51,8 @@ _NATIVE: dict[str, bytes] = {
 
 
 _BODIES = [
-    *((ChatCompletionRequest, field, body) for field, body in _CHAT.items()),
-    *((InferenceRequest, field, body) for field, body in _NATIVE.items()),
+    *((ChatCompletionRequest, field, body) for field, body in CHAT.items()),
+    *((InferenceRequest, field, body) for field, body in NATIVE.items()),
 ]
 
 
@@ -90,7 +90,7 @@ def test_hostile_bodies_cost_no_memory(
     status = Path(f"/proc/{gateway.process.pid}/status")
     headers = {"X-API-Key": gateway.key.text}
     before = _peak_kib(status)
-    for body in _CHAT.values():
+    for body in CHAT.values():
         response = httpx.post(f"{gateway.url}/v1/chat/completions", content=body, headers=headers)
         assert response.status_code == 400
     for body in _UNKNOWN.values():
