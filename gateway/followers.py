@@ -8,6 +8,8 @@ import logging
 import os
 import socket
 import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -16,7 +18,7 @@ from contract.bus.client import RedisClient, connect_reader
 from contract.bus.heartbeats import BEAT_EVERY_S, GATEWAYS, Heartbeats
 from contract.bus.queue import Ticket
 from contract.bus.replies import ReplyStream, entry_order, read_frames, reply_key
-from contract.messages import ErrorCode, GatewayBeat
+from contract.messages import ErrorCode, GatewayBeat, Letter
 from contract.tasks import cancel_and_wait
 from gateway.dispatcher import Dispatcher
 from gateway.errors import ApiError
@@ -31,6 +33,9 @@ MOST_REPLIES_OF_A_KEY: Final = MOST_REPLIES // 2
 #: Who joins waits for the reader so long.
 _BLOCK_MS: Final = 100
 _RETRY_S: Final = 0.25
+#: Each may hold a letter for every reply.
+_FRAMES_AT_ONCE: Final = 16
+_LETTERS_AT_ONCE: Final = 256
 
 
 class Followers:
@@ -156,10 +161,16 @@ class FollowedStream:
 
     async def _hand_on(self, replies: list[Reply], after: str, block_ms: int) -> str:
         """Hand on what comes after an entry; answers the entry that is last now."""
-        frames = await read_frames(self._reader, self.key, after, block_ms=block_ms)
-        letters = [letter for _, letters in frames for letter in letters]
-        for by_job in _layers(replies):
-            self._dispatcher.hand_out(letters, by_job.get)
+        frames = await read_frames(
+            self._reader, self.key, after, block_ms=block_ms, count=_FRAMES_AT_ONCE
+        )
+        layers = _layers(replies)
+        letters = (letter for _, letters in frames for letter in letters)
+        for some in _slices(letter for letter in letters if letter.job_id in layers[0]):
+            for by_job in layers:
+                self._dispatcher.hand_out(some, by_job.get)
+            # Answers beside these have their turn.
+            await asyncio.sleep(0)
         return frames[-1][0] if frames else after
 
     def _forget_ended(self) -> None:
@@ -181,6 +192,22 @@ class FollowedStream:
             beat = GatewayBeat(self._name, socket.gethostname(), os.getpid(), index=-1)
             await heartbeats.beat(self._name, beat, ready=False)
         return True
+
+
+def _slices(letters: Iterable[Letter]) -> Iterator[list[Letter]]:
+    """Letters in portions that are handed out in a few milliseconds; all of a job's in one, so
+    that they become one write."""
+    by_job: dict[str, list[Letter]] = defaultdict(list)
+    for letter in letters:
+        by_job[letter.job_id].append(letter)
+    some: list[Letter] = []
+    for of_job in by_job.values():
+        some += of_job
+        if len(some) >= _LETTERS_AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 def _layers(replies: list[Reply]) -> list[dict[str, Reply]]:

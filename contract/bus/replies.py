@@ -80,16 +80,18 @@ async def read_frames(
     last: str,
     *,
     block_ms: int = BLOCK_MS,
+    count: int = 64,
     on_unreadable: Callable[[], None] = lambda: None,
 ) -> list[tuple[str, list[Letter]]]:
-    """Wait for the frames after entry `last`; each with its entry id. Never cancel this call.
+    """Wait for the frames after entry `last`, `count` at most; each with its entry id. Never
+    cancel this call.
 
     A frame that cannot be read is logged and has no letters: the answers that it belonged to
     end with their next letter, whose sequence number shows the gap, or by their timeouts.
     `on_unreadable` is called for each.
     """
     answer = await reader.execute_command(
-        "XREAD", "COUNT", 64, "BLOCK", block_ms, "STREAMS", reply, last
+        "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", reply, last
     )
     return [
         (entry, _letters(reply, entry, fields, on_unreadable))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.replies import reply_key
 from contract.messages import GatewayBeat, HostBeat, Letter, encode_frame
+from gateway.followers import _slices
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker, delta, done
 from tests.gateway.sse_client import Event, collect, streaming
@@ -613,3 +615,12 @@ async def test_a_redis_that_accepts_and_resets_ends_no_gateway(
             await worker.done(attempt)
             assert (await asking).json()["text"] == "a"
             assert gateway.process.poll() is None
+
+
+def test_what_is_handed_on_to_many_comes_in_portions_that_split_no_answer() -> None:
+    frames = [[Letter(f"j{job}", 1, seq, delta("x")) for job in range(300)] for seq in range(3)]
+    portions = list(_slices(letter for frame in frames for letter in frame))
+    assert sum(map(len, portions)) == 900
+    assert max(map(len, portions)) < 300
+    for portion in portions:
+        assert set(Counter(letter.job_id for letter in portion).values()) == {3}
