@@ -11,6 +11,7 @@ import difflib
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -127,6 +128,10 @@ def _of_model(model: ModelConfig) -> Iterator[Finding]:
         yield from _adapters(model)
     if model.command:
         yield from _program(model.command[0])
+    for pattern in model.pass_env:
+        if not any(fnmatchcase(name, pattern) for name in os.environ):
+            message = f"names {pattern}, and no such variable is set"
+            yield Finding(["pass_env"], message, f"`export {pattern}=...`, if it is needed", False)
     name = model.api_key_env
     if name and not os.environ.get(name):
         message = f"is the variable {name}, which is not set"

@@ -21,6 +21,12 @@ _NOUNS: Final = {
 _ID_RULE: Final = (
     "name for a model: at most 96 letters, digits and . _ : @ / -, a letter or digit first"
 )
+#: What a text must look like, by a part of the pattern that says so.
+_FORMS: Final = {
+    "https?": "an address like https://host",
+    "._:@-": f"a {_ID_RULE}",
+    "^[A-Za-z_]": "a variable's name, or how it begins and a `*`",
+}
 _LONGEST_SHOWN: Final = 60
 
 
@@ -93,7 +99,7 @@ def phrase(node: dict[str, Any]) -> str:
 def _text(node: dict[str, Any]) -> str:
     pattern, least, most = (node.get(key) for key in ("pattern", "minLength", "maxLength"))
     if pattern is not None:
-        return "an address like https://host" if "https?" in pattern else f"a {_ID_RULE}"
+        return next((words for part, words in _FORMS.items() if part in pattern), "a text")
     return f"a text of {least or 0} to {most} characters" if most else _NOUNS["string"]
 
 

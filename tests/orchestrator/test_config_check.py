@@ -279,6 +279,11 @@ MISTAKES: dict[str, Mistake] = {
         "3: `models.m.model_path` is missing",
         "it must be a text",
     ),
+    "a variable that no shell can have": Mistake(
+        model(MOCK, pass_env=["MY KEY"]),
+        '6: `models.m.pass_env.0` is "MY KEY"',
+        "a variable's name",
+    ),
     "a name that no URL can have": Mistake(
         {"models": {"my model": MOCK}}, "3: `models.my model` is no name for a model", "letters"
     ),
@@ -449,16 +454,17 @@ def test_what_is_right_is_good_and_what_may_come_right_is_only_said(project: Pro
             "c": {**VLLM, "model_path": "some/repository"},
             "d": {**VLLM, "model_path": "s3://bucket/model"},
             "e": {**SERVER, "base_url": "http://no.such.host.invalid/v1"},
-            "f": {**STARTED, "command": ["python3", "-m", "server"]},
+            "f": {**STARTED, "command": ["python3", "-m", "server"], "pass_env": ["NO_SUCH_*"]},
         },
         "hub": {"token_env": "PLACE_OF_THE_TOKEN"},
     }
     order = project.order("whole", Mistake(whole, "", "", {"PLACE_OF_THE_TOKEN": "hf_x"}))
     ((code, out, err),) = run([order], project.environment)
     assert (code, out) == (0, ""), err
-    near, host, good = err.splitlines()
+    near, unset, host, good = err.splitlines()
     assert "`models.b.model_path` is not here" in near
     assert "did you mean `models/good`?" in near
+    assert "`models.f.pass_env` names NO_SUCH_*, and no such variable is set" in unset
     assert "`models.e.base_url`: the host `no.such.host.invalid` cannot be" in host
     assert good == f"{order.arguments[-1]} is good; models: `a`, `b`, `c`, `d`, `e`, `f`"
 
