@@ -4,8 +4,9 @@ every variable."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from contract.config import GATEWAY_FIELDS
 from contract.config.variables import OTHERS
 from contract.config.wording import phrase, schema, shown
 from contract.paths import as_called
@@ -33,14 +34,38 @@ is looked at, too. What a start would fail for is an error: `./ew start` refuses
 words. What may come right by itself, such as a server that has no address yet, is only said. To
 check a configuration that is for another host, as in CI: `./ew config check --elsewhere`.
 """
-_SECTIONS: Final = {
-    "models": ("models.ID", "ModelConfig", "One model; ID is the name that clients ask for."),
-    "sampling": ("models.ID.sampling", "SamplingConfig", ""),
-    "gateway": ("gateway", "GatewayConfig", ""),
-    "limits": ("limits", "LimitsConfig", ""),
-    "redis": ("redis", "RedisConfig", ""),
-    "hub": ("hub", "HubConfig", ""),
-}
+_RESTART: Final = "A change counts when `ew` is started anew."
+_HERE_AND_NOW: Final = ", ".join(f"`{key}`" for key in sorted(GATEWAY_FIELDS))
+
+
+class _Section(NamedTuple):
+    """A table of keys; `counts` is when a change in the file does, while ew runs. What is said
+    above the keys is the schema's, unless `about` says it."""
+
+    title: str
+    kind: str
+    counts: str
+    about: str = ""
+
+
+_SECTIONS: Final = (
+    _Section(
+        "models.ID",
+        "ModelConfig",
+        f"A change of {_HERE_AND_NOW} counts at once; of the rest, when the model is stopped and "
+        "started.",
+        "One model; ID is the name that clients ask for.",
+    ),
+    _Section("models.ID.sampling", "SamplingConfig", "A change counts at once."),
+    _Section("gateway", "GatewayConfig", _RESTART),
+    _Section("limits", "LimitsConfig", "A change counts at once, for open answers too."),
+    _Section("redis", "RedisConfig", _RESTART),
+    _Section(
+        "hub",
+        "HubConfig",
+        "A change counts for the next `./ew models pull`, and when a model is stopped and started.",
+    ),
+)
 _VARIABLES: Final = """\
 ## Variables that are no keys
 
@@ -53,18 +78,16 @@ Beside them, `ew` and its engines heed those of others that are usual: `HF_HOME`
 def reference() -> str:
     """All of it, as Markdown."""
     parts = [_INTRODUCTION]
-    parts += [_section(*section) for section in _SECTIONS.values()]
+    parts += map(_section, _SECTIONS)
     parts.append("\n".join([_VARIABLES, *_table(("variable", "is"), OTHERS.items()), ""]))
     return as_called("\n".join(parts))
 
 
-def _section(title: str, kind: str, about: str) -> str:
-    node = schema()["$defs"][kind]
-    rows = _rows(node)
-    heading = ("key", "value", "default", "meaning")
-    return "\n".join(
-        [f"## `{title}`", "", about or node["description"], "", *_table(heading, rows), ""]
-    )
+def _section(section: _Section) -> str:
+    node = schema()["$defs"][section.kind]
+    about = section.about or " ".join(node["description"].split())
+    table = _table(("key", "value", "default", "meaning"), _rows(node))
+    return "\n".join([f"## `{section.title}`", "", f"{about} {section.counts}", "", *table, ""])
 
 
 def _rows(section: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
