@@ -25,6 +25,7 @@ from orchestrator.engine_env import environment_of
 from orchestrator.environments import find_environment
 from orchestrator.errors import UserError
 from orchestrator.hub.access import hub_variables
+from orchestrator.terminal import warn
 
 #: These say in `model_path` what they like.
 _WITHOUT_FILES: Final = ("mock", "openai")
@@ -65,8 +66,12 @@ def look(config: Config, model_ids: Collection[str], env: str | None = None) -> 
 
 
 def require(config: Config, model_ids: Collection[str], file: Path, env: str | None = None) -> None:
-    """Raises `UserError` with all that is fatal of what `look` finds."""
-    fatal = [finding for finding in look(config, model_ids, env) if finding.is_fatal]
+    """Warn of what `look` finds. Raises `UserError` with all of it that is fatal."""
+    found = list(look(config, model_ids, env))
+    fatal = [finding for finding in found if finding.is_fatal]
+    for finding in found:
+        if not finding.is_fatal:
+            warn(*lines_of([finding], file))
     if fatal:
         raise refusal(fatal, file)
 

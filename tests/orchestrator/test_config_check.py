@@ -494,6 +494,17 @@ def test_a_start_says_the_same_and_starts_nothing(terminal: Terminal) -> None:
     assert not (terminal.state / "status.json").exists()
 
 
+def test_a_start_warns_of_what_may_be_meant_otherwise(terminal: Terminal) -> None:
+    terminal.configure(
+        near={"engine": "cpu-vllm", "model_path": "deploy/demo-modle"},
+        bad={"engine": "cpu-vllm", "model_path": "/no/such"},
+    )
+    warning, error, _ = terminal.run("start").err.splitlines()
+    assert warning.startswith(f"warning: {terminal.config}:1: `models.near.model_path` is not here")
+    assert warning.endswith("did you mean `deploy/demo-model`?")
+    assert "`models.bad.model_path` does not exist: /no/such" in error
+
+
 def test_in_a_terminal_it_looks_the_same(terminal: Terminal) -> None:
     terminal.configure(m={"engine": "vlm"})
     typed = terminal.spawn("config", "check")
