@@ -112,10 +112,16 @@ def test_the_command_speaks_of_itself_as_it_is_called(ew: Installed) -> None:
     assert "ew 0.1.0" in ew.done("--version")
     assert "./ew" not in shown + ew.done("chat", "--help") + ew.run("stauts").stderr
     ew.configure(ew.project)
-    for command in (["doctor"], ["doctor", "--json"], ["status"], ["config", "reference"]):
-        done = ew.run(*command)
-        assert "ew start" in done.stdout or command[0] != "status"
+    ew.environment["EW_MODELS__V"] = '{"engine": "cpu-vllm", "model_path": "some/repository"}'
+    said = {}
+    for command in ("doctor", "doctor --json", "status", "config reference"):
+        done = ew.run(*command.split())
+        said[command] = done.stdout
         assert "./ew" not in done.stdout + done.stderr
+    assert "`ew setup --engine cpu-vllm" in said["doctor"]
+    assert "`ew setup --engine cpu-vllm" in said["doctor --json"]
+    assert "`ew start`" in said["status"]
+    assert "`ew config check`" in said["config reference"]
 
 
 def test_outside_of_a_project_it_says_so_and_leaves_nothing_behind(ew: Installed) -> None:
