@@ -113,10 +113,16 @@ def _arguments(model_id: str, model: ModelConfig, env: str | None) -> Iterator[F
         return
     engine, env_name = environment_of(model, env)
     keys = ["models", model_id, "engine_args"]
-    known = known_arguments(engine, find_environment(env_name))
+    environment = find_environment(env_name)
+    known = known_arguments(engine, environment)
     if known is None:
-        message = f"`{'.'.join(keys)}` cannot be checked: `{env_name}` does not show what it takes"
-        yield Finding(keys, message, f"`./ew setup --engine {engine} --env {env_name}`", False)
+        where = f"`{'.'.join(keys)}` cannot be checked: the environment `{env_name}`"
+        if environment is None:
+            fix = f"`./ew setup --engine {engine} --env {env_name}`"
+            yield Finding(keys, f"{where} is not set up", fix, False)
+        else:
+            fix = "its engine looks at them when it starts"
+            yield Finding(keys, f"{where} does not show what it takes", fix, False)
         return
     for name in model.engine_args:
         if name not in known.names:

@@ -116,7 +116,8 @@ def test_without_the_environment_it_is_said_that_they_could_not_be_checked(
     configure(terminal, engine="cpu-vllm", engine_args={"max_num_seq": 2})
     checked = terminal.run("config", "check")
     minded, good = checked.err.splitlines()
-    assert "`models.m.engine_args` cannot be checked" in minded
+    assert "`models.m.engine_args` cannot be checked: the environment `ew-cpu-vllm`" in minded
+    assert "is not set up" in minded
     assert "./ew setup --engine cpu-vllm" in minded
     assert (checked.code, "is good" in good) == (0, True)
 
