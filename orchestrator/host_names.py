@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from contract.config import Config, GatewayConfig
-from orchestrator.surroundings import Finding
+from orchestrator.findings import Finding
 
 #: A resolver that does not answer takes longer than anybody waits for a check.
 _PATIENCE_S: Final = 3.0

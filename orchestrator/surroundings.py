@@ -1,8 +1,5 @@
 """What the configuration names outside of itself: files, programs, variables. Whether they are here
 is true of this host alone, so `contract.config` knows nothing of it.
-
-A finding is fatal if a start on this host would fail for it, now and the next time. What may come
-right by itself (a server that is not up yet) is only to be minded.
 """
 
 from __future__ import annotations
@@ -13,10 +10,9 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from contract.config import Config, ModelConfig, is_repo_id
-from contract.config.loading import Source
 from contract.hub_cache import file_of, snapshot_of
 from contract.paths import project_dir
 from contract.spelling import did_you_mean
@@ -24,6 +20,7 @@ from orchestrator.engine_arguments import known_arguments
 from orchestrator.engine_env import environment_of
 from orchestrator.environments import find_environment
 from orchestrator.errors import UserError
+from orchestrator.findings import Finding, lines_of, refusal
 from orchestrator.hub.access import hub_variables
 from orchestrator.terminal import warn
 
@@ -37,15 +34,6 @@ _OF_ADAPTERS: Final = "adapter_config.json"
 _DIRECTORY_OR_REPOSITORY: Final = (
     "give a directory (relative to the project) or a Hugging Face repository id"
 )
-
-
-class Finding(NamedTuple):
-    """What the key at a path names and is not as it should be; `fix` is the next step."""
-
-    keys: list[str]
-    message: str
-    fix: str
-    is_fatal: bool = True
 
 
 def look(config: Config, model_ids: Collection[str], env: str | None = None) -> Iterator[Finding]:
@@ -74,32 +62,6 @@ def require(config: Config, model_ids: Collection[str], file: Path, env: str | N
             warn(*lines_of([finding], file))
     if fatal:
         raise refusal(fatal, file)
-
-
-def refusal(findings: list[Finding], file: Path) -> UserError:
-    """The error that names each of the findings (at least one), and where it stands."""
-    places = places_of(findings, file)
-    if len(findings) == 1:
-        return UserError(f"{places[0]}: {findings[0].message}", findings[0].fix)
-    return UserError(
-        "\n".join(lines_of(findings, file)),
-        "`./ew config check` looks again, and starts nothing",
-    )
-
-
-def lines_of(findings: Iterable[Finding], file: Path) -> list[str]:
-    """One line for each: where it stands, what is wrong, and the next step."""
-    findings = list(findings)
-    return [
-        f"{place}: {finding.message}; {finding.fix}"
-        for place, finding in zip(places_of(findings, file), findings, strict=True)
-    ]
-
-
-def places_of(findings: Iterable[Finding], file: Path) -> list[str]:
-    """The file and line of each, or the variable that gives the key."""
-    source = Source(file)
-    return [source.place(finding.keys) for finding in findings]
 
 
 def is_from_hub(model: ModelConfig) -> bool:

@@ -56,14 +56,14 @@ def check(
 
 def _look_around(config: Config, file: Path) -> None:
     """Say what is to be minded. Raises `UserError` for what a start would fail for."""
-    from orchestrator import host_names, surroundings
+    from orchestrator import findings, host_names, surroundings
 
     found = [*surroundings.look(config, config.models), *host_names.look_up(config)]
-    for line in surroundings.lines_of((each for each in found if not each.is_fatal), file):
+    for line in findings.lines_of((each for each in found if not each.is_fatal), file):
         say(f"mind: {line}")
     fatal = [each for each in found if each.is_fatal]
     if fatal:
-        raise surroundings.refusal(fatal, file)
+        raise findings.refusal(fatal, file)
 
 
 @app.command()
