@@ -238,7 +238,8 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     """A gateway process's sign of life, sent by a thread of its own; the `count`-th. The process
-    that started it, if it is one of several, is `parent_pid`."""
+    that started it, if it is one of several, is `parent_pid`. One that `is_leaving` takes no new
+    connections."""
 
     name: str
     host: str
@@ -247,6 +248,7 @@ class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     open_streams: int = 0
     parent_pid: int = 0
     count: int = 0
+    is_leaving: bool = False
     figures: Figures = msgspec.field(default_factory=Figures)
 
 

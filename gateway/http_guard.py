@@ -26,8 +26,8 @@ from gateway.refusal import Refusal
 MAX_PIPELINED: Final = 8
 HEAD_DEADLINE_S: Final = 10.0
 BODY_DEADLINE_S: Final = 30.0
-#: What the lifespan's state calls the function that begins to drain; it answers whether open
-#: answers may go on for as long as they need.
+#: What the lifespan's state calls the function that begins to drain; it answers whether others
+#: serve now, and what is open here may take the time that it needs.
 DRAIN_STATE: Final = "drain"
 #: What it calls the most connections that a process may have.
 CONNECTIONS_STATE: Final = "max_connections"
@@ -154,8 +154,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """The server stops: the application is told, so that open answers may end in time."""
         if self.app_state[DRAIN_STATE]():
+            # A request may be on its way, on any connection.
             self.config.timeout_graceful_shutdown = None
-        if self.cycle is None and self.loop.time() - self._made_at < _FIRST_REQUEST_S:
+            self.loop.call_later(_FIRST_REQUEST_S, super().shutdown)
+        elif self.cycle is None and self.loop.time() - self._made_at < _FIRST_REQUEST_S:
             self.loop.call_later(_FIRST_REQUEST_S, super().shutdown)
         else:
             super().shutdown()

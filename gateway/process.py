@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 INSTANCE_VARIABLE: Final = "EW_GATEWAY_INSTANCE"
 #: Ends what is open with an error, and the process; supervisors have no other way to say so.
 HURRY: Final = signal.SIGQUIT
+#: Others have taken the place of this process, which is about to be told to end; said again, they
+#: are to end, too.
+REPLACED: Final = signal.SIGUSR1
 _LAST_WORDS_S: Final = 2.0
 #: As long as a gateway may take to start on a busy machine.
 _RELIEVED_WITHIN_S: Final = 60.0
@@ -102,6 +105,7 @@ class GatewayProcess:
         self._settings = settings
         #: Whether the process that started this one has died.
         self.is_orphan = False
+        self._is_replaced = False
         self._loops: list[asyncio.Task[None]] = []
         self._reading: asyncio.Task[None] | None = None
 
@@ -129,22 +133,35 @@ class GatewayProcess:
         for task in (self._reading, *self._loops):
             task.add_done_callback(_leave_if_broken)
         self._watch_parent()
-        asyncio.get_running_loop().add_signal_handler(HURRY, self._hurry)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(HURRY, self._hurry)
+        loop.add_signal_handler(REPLACED, self._replaced)
         gc.collect()
         gc.freeze()
         log.info("gateway process %s serves %s", self.name, ", ".join(self.models.configured))
 
     def drain(self) -> bool:
-        """Take nothing new; open answers may go on for the configured time, or, if others have
-        taken the place of this process, to their end. Answers whether that is so."""
+        """The server stops. Nothing new is taken, and open answers may go on for the configured
+        time; but if others serve in the place of this process, then whoever is connected is still
+        served, and to the end. Answers whether that is so."""
+        is_relieved = self.is_orphan or self._is_replaced
+        if not is_relieved:
+            self._drain()
+        return is_relieved
+
+    def _drain(self) -> None:
         if self.dispatcher.draining:
-            return self.is_orphan
+            return
         self.dispatcher.draining = True
         log.info("draining %d open answers", len(self.dispatcher.replies))
-        if not self.is_orphan:
-            timeout_s = self.config.gateway.drain_timeout_s
-            asyncio.get_running_loop().call_later(timeout_s, self._end_draining)
-        return self.is_orphan
+        timeout_s = self.config.gateway.drain_timeout_s
+        asyncio.get_running_loop().call_later(timeout_s, self._end_draining)
+
+    def _replaced(self) -> None:
+        """Others serve now. Once more, and they are to end: this one has as long as they."""
+        if self._is_replaced:
+            self._drain()
+        self._is_replaced = True
 
     async def stop(self) -> None:
         """End everything; what is still open fails as drained."""
@@ -186,11 +203,12 @@ class GatewayProcess:
             pid=0,
             index=self._settings.process_index,
             open_streams=len(self.dispatcher),
+            is_leaving=self.dispatcher.draining or self._is_replaced,
             figures=self.metrics.figures(),
         )
 
     def _hurry(self) -> None:
-        self.drain()
+        self._drain()
         self._end_draining()
         os.kill(os.getpid(), signal.SIGTERM)
 
