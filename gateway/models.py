@@ -137,10 +137,11 @@ class Models:
             async with asyncio.timeout(_LOOK_TIMEOUT_S):
                 beats = await Heartbeats(self._db, model).alive()
                 waiting = await JobQueue(self._db, model).waiting()
-                on_demand = config.load == "on-demand"
-                standby = await read_standby(self._db, model) if on_demand else None
-            workers = tuple(read_beats(beats, _decode_beat))
-            state = best(Condition(worker.state) for worker in workers).state
+                workers = tuple(read_beats(beats, _decode_beat))
+                state = best(Condition(worker.state) for worker in workers).state
+                # A model that is always loaded has one, too, while its workers are replaced.
+                may_wait = config.load == "on-demand" or state is not State.READY
+                standby = await read_standby(self._db, model) if may_wait else None
             self._statuses[model] = ModelStatus(state, workers, waiting, standby)
 
     def _reload_config(self) -> None:

@@ -36,6 +36,16 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     valkey: WantedValkey = WantedValkey()
 
 
+class Restart(msgspec.Struct, frozen=True, tag="restart"):
+    """Replace the workers of these models by such as `workers` says, one after another, and the
+    gateway's processes, if it is given. Open answers go on. What does not run is not started."""
+
+    models: list[str]
+    workers: list[WantedWorker]
+    gateway: WantedGateway | None = None
+    redis_url: str | None = None
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Stop the workers of some models, or (no models given) everything, the supervisor
     included. `now` does not wait for open answers."""
@@ -102,7 +112,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     hint: str = ""
 
 
-Request: TypeAlias = Start | Stop | Load | Unload | Pin | Follow
+Request: TypeAlias = Start | Restart | Stop | Load | Unload | Pin | Follow
 Answer: TypeAlias = Progress | Finished | Refused
 
 _answers = msgspec.json.Decoder(Answer)

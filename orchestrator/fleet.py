@@ -95,6 +95,14 @@ class Fleet:
             unit.want(wanted, now)
         return unit
 
+    def replace(self, unit: Unit, wanted: Wanted, now: float) -> None:
+        """Let what runs be replaced, and lose nothing. A gateway that serves does it itself."""
+        if isinstance(wanted, WantedGateway) and unit.process and unit.state is State.READY:
+            unit.renew(wanted, now)
+            unit.process.replace()
+        else:
+            unit.replace(wanted, now)
+
     def take_over(self, records: list[UnitRecord]) -> None:
         """Go on with the units of a supervisor that is gone."""
         now = time.monotonic()
@@ -133,6 +141,8 @@ class Fleet:
             is_current = unit.process is not None and unit.process.started <= seen.taken_at
             if is_current and not unit.has_exited:
                 take_note(unit, seen)
+                # Whoever looked has told the gateways first.
+                unit.is_missable |= seen.redis is not None and seen.taken_at >= unit.replacement_at
                 self._relieve_orphans(unit)
         for unit, worker in self.workers:
             if poisoned := seen.poisoned.get(worker.model):
@@ -197,7 +207,9 @@ class Fleet:
                 self._condemn(unit, reason)
             if unit.has_exited:
                 self._bury(unit, now)
-            elif unit.process is not None and self._is_to_stop(unit):
+            elif unit.process is not None and (
+                self._is_to_stop(unit) or self._is_to_be_replaced(unit)
+            ):
                 self._stop(unit, unit.process, now)
             elif unit.process is not None and unit.is_to_fall_asleep and self._may_move(unit):
                 log.info("%s is put to sleep", unit.slot)
@@ -228,6 +240,22 @@ class Fleet:
             other.process is not None and _rank(other) < _rank(unit)
             for other in self.units.values()
         )
+
+    def _is_to_be_replaced(self, unit: Unit) -> bool:
+        """One after another, and only when jobs may wait for its model."""
+        if not (unit.is_to_be_replaced and unit.is_missable and self._may_move(unit)):
+            return False
+        return not any(
+            other.state in (State.STARTING, State.STOPPING)
+            for other in self._siblings(unit)
+            if other is not unit and other.is_desired
+        )
+
+    def _siblings(self, unit: Unit) -> list[Unit]:
+        wanted = unit.wanted
+        if not isinstance(wanted, WantedWorker):
+            return [unit]
+        return [other for other, worker in self.workers if worker.model == wanted.model]
 
     def _may_move(self, unit: Unit) -> bool:
         """Whether its memory may leave its GPUs now, so that all can be measured afterwards."""
@@ -314,7 +342,7 @@ class Fleet:
         if record.is_desired and record.is_parked and record.state is not State.FAILED:
             unit.park()
         elif record.is_desired and record.state is not State.FAILED:
-            unit.want(record.wanted, now)
+            unit.want(record.replacement or record.wanted, now)
         else:
             unit.enter(record.state if record.is_desired else State.STOPPED)
 

@@ -82,6 +82,16 @@ class Loader:
             else:
                 model.unpark()
 
+    def restarted(self, workers: Iterable[WantedWorker]) -> None:
+        """These are as described from now on, or soon."""
+        self._group()
+        for worker in workers:
+            model = self._models.get(worker.model)
+            if model is not None:
+                model.config = ModelConfig.model_validate(worker.spec["model"])
+                if not model.is_on_demand:
+                    model.unpark()
+
     def load(self, model_id: str) -> list[Unit]:
         """Load a model as if it were asked for. Raises `UserError`."""
         model = self._on_demand(model_id)
@@ -134,11 +144,12 @@ class Loader:
         self._decide(now)
 
     def standbys(self) -> dict[str, Standby]:
-        """What gateways shall know of the models that are loaded on demand."""
+        """What gateways shall know of the models that are loaded on demand, or leave to come
+        back."""
         return {
             model.id: model.standby()
             for model in self._models.values()
-            if model.is_on_demand and model.is_desired
+            if model.is_desired and (model.is_on_demand or model.is_returning)
         }
 
     def _group(self) -> None:

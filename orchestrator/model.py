@@ -52,6 +52,11 @@ class Model:
         return all(unit.is_desired for unit in self.units)
 
     @property
+    def is_returning(self) -> bool:
+        """Whether it leaves, or has left, to come back."""
+        return any(unit.is_returning for unit in self.units)
+
+    @property
     def is_ready(self) -> bool:
         return all(unit.state is State.READY for unit in self.units)
 

@@ -51,19 +51,24 @@ def plan(config: Config, choice: Choice) -> Start:
     """Everything that the choice needs. Raises `UserError` if something is missing."""
     chosen = chosen_models(config, choice)
     require(config, chosen, config_path(), choice.env)
-    gateway = WantedGateway(
-        python=sys.executable,
-        host=config.gateway.host,
-        port=config.gateway.port if choice.port is None else choice.port,
-        drain_timeout_s=config.gateway.drain_timeout_s,
-    )
     workers = [worker for model_id in chosen for worker in _workers(model_id, config, choice.env)]
     return Start(
         workers=workers,
-        gateway=gateway,
+        gateway=wanted_gateway(config, choice.port),
         redis_url=config.redis.url,
         variables=_settings(),
         valkey=WantedValkey(config.redis.max_memory_bytes or 0),
+    )
+
+
+def wanted_gateway(config: Config, port: int | None = None) -> WantedGateway:
+    """The gateway, at another port than is configured if that is given."""
+    return WantedGateway(
+        python=sys.executable,
+        host=config.gateway.host,
+        port=config.gateway.port if port is None else port,
+        drain_timeout_s=config.gateway.drain_timeout_s,
+        config=config.model_dump(mode="json", exclude_defaults=True, exclude={"redis", "schema_"}),
     )
 
 

@@ -129,6 +129,10 @@ class Process:
         that hears the signal too would break off the answers that the worker still drains."""
         self._signal(signal.SIGTERM)
 
+    def replace(self) -> None:
+        """Ask the gateway to replace its processes."""
+        self._signal(signal.SIGHUP)
+
     def hurry(self) -> None:
         """Ask the gateway to end what is open with an error, at once, and then itself."""
         self._signal(signal.SIGQUIT)

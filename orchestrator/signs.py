@@ -25,6 +25,7 @@ def _note_gateway(unit: Unit, seen: Observation) -> None:
     """One that does not answer in time is busy as long as its processes go on beating; those
     whose event loop stands still end themselves."""
     has_beaten = _has_beaten(unit, seen)
+    unit.has_renewed(_serving(unit, seen), seen.taken_at)
     if seen.gateway_answers:
         unit.seen(seen.taken_at, is_ready=True)
     elif has_beaten and unit.state is State.READY:
@@ -45,6 +46,15 @@ def _has_beaten(unit: Unit, seen: Observation) -> bool:
     }
     before, unit.gateway_beats = unit.gateway_beats, ours
     return any(before.get(name) != count for name, count in ours.items())
+
+
+def _serving(unit: Unit, seen: Observation) -> set[str]:
+    """Those of its processes that take new connections."""
+    return {
+        beat.name
+        for beat in seen.gateway_beats
+        if beat.name in unit.gateway_beats and not beat.is_leaving
+    }
 
 
 def _note_valkey(unit: Unit, seen: Observation) -> None:

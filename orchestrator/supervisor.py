@@ -26,6 +26,7 @@ from orchestrator.control import (
     Pin,
     Refused,
     Request,
+    Restart,
     Start,
     Stop,
     Unload,
@@ -39,6 +40,7 @@ from orchestrator.listeners import (
     Listeners,
     Waiter,
     is_loaded_or_failed,
+    is_restarted_or_failed,
     is_started_or_failed,
     is_stopped,
     is_unloaded,
@@ -181,26 +183,33 @@ class Supervisor:
             match request:
                 case Start():
                     self._start(connection, request)
+                case Restart():
+                    self._restart(connection, request)
                 case Stop():
                     self._stop(connection, request)
-                case Load(model=model):
-                    units = self._loader.load(model)
-                    loaded = [unit for unit in units if unit.state is State.READY]
-                    notes = {unit.slot: "is loaded already" for unit in loaded}
-                    self._await(connection, units, is_loaded_or_failed, notes)
-                case Unload(model=model):
-                    units = self._loader.unload(model)
-                    notes = {unit.slot: "is not loaded" for unit in units if not unit.process}
-                    self._await(connection, units, is_unloaded, notes)
-                case Pin(model=model, is_pinned=is_pinned):
-                    note = self._loader.pin(model, is_pinned=is_pinned)
-                    self._await(connection, [], is_stopped, {model: note} if note else {})
+                case Load() | Unload() | Pin():
+                    self._change_residency(connection, request)
                 case Follow():
                     self._listeners.follow(
                         connection, self._fleet.units, stop_at_end=request.stop_at_end
                     )
         except UserError as error:
             connection.finish(Refused(error.message, error.hint))
+
+    def _change_residency(self, connection: Connection, request: Load | Unload | Pin) -> None:
+        match request:
+            case Load(model=model):
+                units = self._loader.load(model)
+                loaded = [unit for unit in units if unit.state is State.READY]
+                notes = {unit.slot: "is loaded already" for unit in loaded}
+                self._await(connection, units, is_loaded_or_failed, notes)
+            case Unload(model=model):
+                units = self._loader.unload(model)
+                notes = {unit.slot: "is not loaded" for unit in units if not unit.process}
+                self._await(connection, units, is_unloaded, notes)
+            case Pin(model=model, is_pinned=is_pinned):
+                note = self._loader.pin(model, is_pinned=is_pinned)
+                self._await(connection, [], is_stopped, {model: note} if note else {})
 
     def _left(self, connection: Connection) -> None:
         if self._listeners.leave(connection):
@@ -224,6 +233,41 @@ class Supervisor:
         self._await(connection, units, is_started_or_failed, notes)
         self._observer.look_now()
         self._observer.survey_now()
+
+    def _restart(self, connection: Connection, request: Restart) -> None:
+        if self._is_stopping:
+            raise UserError("ew is just stopping", "try again in a moment")
+        if request.redis_url != self._external_redis:
+            raise UserError(
+                "what runs uses another Redis than `redis.url` names now",
+                "`./ew stop`, then `./ew start`",
+            )
+        now = time.monotonic()
+        units = [unit for model in request.models for unit in self._replace(model, request, now)]
+        self._loader.restarted(request.workers)
+        gateway = self._fleet.units.get(GATEWAY)
+        if request.gateway is not None and gateway is not None and gateway.is_desired:
+            self._fleet.replace(gateway, _where_it_is(request.gateway, gateway), now)
+            units.append(gateway)
+        running = {unit.wanted.model for unit in units if isinstance(unit.wanted, WantedWorker)}
+        notes = dict.fromkeys(sorted(set(request.models) - running), _WAS_NOT_RUNNING)
+        self._await(connection, units, is_restarted_or_failed, notes)
+        self._observer.look_now()
+
+    def _replace(self, model: str, request: Restart, now: float) -> list[Unit]:
+        """The units of a model that runs, which are to be replaced, to start, or to end."""
+        wanted = {each.slot: each for each in request.workers if each.model == model}
+        units = [
+            unit
+            for unit, worker in self._fleet.workers
+            if worker.model == model and unit.is_desired
+        ]
+        for unit in units:
+            if unit.slot in wanted:
+                self._fleet.replace(unit, wanted.pop(unit.slot), now)
+            else:
+                unit.unwant()
+        return units + [self._fleet.want(each, now) for each in wanted.values() if units]
 
     def _await(
         self,
@@ -277,8 +321,9 @@ class Supervisor:
         unit = self._fleet.units.get(wanted.slot)
         if unit is None or unit.process is None or not unit.is_desired:
             return ""
-        if unit.wanted != wanted:
-            return "runs already, with its former settings (stop it first to change them)"
+        name = wanted.model if isinstance(wanted, WantedWorker) else wanted.slot
+        if _settings(unit.wanted) != _settings(wanted):
+            return f"runs already, with its former settings (`./ew restart {name}` changes them)"
         return "runs already" if unit.state is State.READY else ""
 
     def _stop(self, connection: Connection, request: Stop) -> None:
@@ -384,3 +429,18 @@ class Supervisor:
             loop.add_signal_handler(number, self._events.put_nowait, Signalled(number))
         loop.add_signal_handler(signal.SIGHUP, log.info, "a terminal is gone; going on")
         loop.add_signal_handler(signal.SIGCHLD, self._fleet.reaper.collect)
+
+
+def _settings(wanted: Wanted) -> Wanted:
+    """What matters to the process: of the whole configuration, the gateway's section."""
+    if not isinstance(wanted, WantedGateway):
+        return wanted
+    section = wanted.config.get("gateway", {})
+    return msgspec.structs.replace(wanted, config={"gateway": section})
+
+
+def _where_it_is(gateway: WantedGateway, unit: Unit) -> WantedGateway:
+    """A gateway whose processes are replaced listens where it did."""
+    if not isinstance(unit.wanted, WantedGateway):
+        return gateway
+    return msgspec.structs.replace(gateway, host=unit.wanted.host, port=unit.wanted.port)

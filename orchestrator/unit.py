@@ -26,6 +26,8 @@ _UNREADY_STOP_S: Final = 5.0
 #: What the gateway needs at most to end all answers with an error.
 _HURRY_S: Final = 10.0
 _SERVER_START_S: Final = 60.0
+#: In which a gateway starts all of its processes, one after another.
+_RENEWAL_S: Final = 180.0
 _ON_DEMAND: Final = "loads on demand"
 _ASLEEP: Final = "wakes on demand"
 #: Beyond what the gateway grants open answers.
@@ -51,6 +53,7 @@ class UnitRecord(msgspec.Struct, frozen=True):
     #: it: monotonic seconds, which all processes of one boot share.
     started_at: float = 0.0
     began_at: float = 0.0
+    replacement: Wanted | None = None
 
 
 class Unit:
@@ -59,6 +62,18 @@ class Unit:
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
+        #: What it shall be from its next start on, which comes as soon as it can be spared.
+        self.replacement: Wanted | None = None
+        self.replacement_at = 0.0
+        #: It leaves to come back: meanwhile its model may be waited for.
+        self.is_returning = False
+        #: That it may be is known to the gateways.
+        self.is_missable = False
+        #: The gateway's processes that are being replaced by others.
+        self.renewing: frozenset[str] = frozenset()
+        self.renewed_until = 0.0
+        #: Why its last restart came to nothing.
+        self.notice = ""
         self.is_desired = True
         #: It shall run only when somebody asks for its model.
         self.is_parked = False
@@ -167,9 +182,40 @@ class Unit:
             self.start_at = now
             self.enter(State.STARTING, "waiting")
 
+    def replace(self, wanted: Wanted, now: float) -> None:
+        """It shall be as described; what runs goes on until it can be spared."""
+        self.notice = ""
+        if self.process is not None:
+            self.replacement, self.replacement_at = wanted, now
+            self.is_returning, self.is_missable = True, False
+        elif self.shall_run:
+            self.want(wanted, now)
+        else:
+            self.wanted = wanted
+
+    @property
+    def is_to_be_replaced(self) -> bool:
+        """It has to be told, once it can be spared."""
+        return self.replacement is not None and self.state is not State.STOPPING
+
+    def renew(self, wanted: Wanted, now: float) -> None:
+        """The gateway's processes are to be replaced, while it stays."""
+        self.wanted, self.notice = wanted, ""
+        self.renewing = frozenset(self.gateway_beats)
+        self.renewed_until = now + _RENEWAL_S
+
+    def has_renewed(self, serving: set[str], now: float) -> None:
+        """Take note of the processes that take new connections."""
+        if self.renewing and serving and not serving & self.renewing:
+            self.renewing = frozenset()
+        elif self.renewing and now > self.renewed_until:
+            self.renewing = frozenset()
+            self.notice = "goes on as it was: its log says why nothing was replaced"
+
     def unwant(self) -> None:
         """It shall not run. What runs is for the supervisor to stop."""
-        self.is_desired = False
+        self.is_desired = self.is_returning = False
+        self.replacement = None
         if self.process is None:
             self.orphans = ""
             self.enter(State.STOPPED)
@@ -239,6 +285,7 @@ class Unit:
 
     def fail(self, problem: Problem) -> None:
         """It is given up."""
+        self.is_returning = False
         self.problem = problem
         self.enter(State.FAILED)
 
@@ -275,6 +322,8 @@ class Unit:
         self.log_start = record.log_start
         self._reset()
         self.is_woken = record.is_woken
+        if record.replacement is not None:
+            self.replace(record.replacement, time.monotonic())
         self.began_at = record.began_at if record.is_woken else process.started
         # A stop or a sleep that was under way is asked for again, with fresh patience.
         is_to_ask_again = record.state in (State.STOPPING, State.SLEEPING)
@@ -291,6 +340,7 @@ class Unit:
         if self.state is State.STARTING and is_ready:
             self.ready_at = now
             self.ready_after_s = now - self.began_at
+            self.is_returning = self.replacement is not None
             self.deadline = None
             self.enter(State.READY)
         elif self.state is not State.STOPPING:
@@ -357,6 +407,9 @@ class Unit:
         """The process is gone, and all that it started, unless that survives it."""
         self.orphans = self.mark if self.is_survived else ""
         self.process = None
+        self.renewing = frozenset()
+        if self.replacement is not None:
+            self.wanted, self.replacement = self.replacement, None
         self.is_asleep = False
         self.deadline = None
         self.beat = None
@@ -389,6 +442,7 @@ class Unit:
             is_woken=self.is_woken,
             started_at=self.process.started if self.process else 0.0,
             began_at=self.began_at,
+            replacement=self.replacement,
         )
 
     def _reset(self) -> None:

@@ -29,6 +29,8 @@ class WantedGateway(msgspec.Struct, frozen=True, tag="gateway"):
     host: str
     port: int
     drain_timeout_s: float
+    #: `Config` as it was when this was planned, without what has its default.
+    config: dict[str, Any] = {}
 
     @property
     def slot(self) -> str:

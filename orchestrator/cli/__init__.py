@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "setup": "Make the environment that an engine runs in.",
     "start": "Start models, and what they need.",
     "stop": "Stop everything, or one model.",
+    "restart": "Restart models or the gateway, with the settings of the file.",
     "status": "Show what runs.",
     "logs": "Show what the processes wrote, by time.",
     "models": "List models; pull, show and remove what is downloaded of them.",

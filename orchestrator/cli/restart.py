@@ -1,0 +1,51 @@
+"""`ew restart`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.aliases import known_id
+from orchestrator.environments.progress import Progress
+from orchestrator.errors import UserError
+from orchestrator.reach import reach_supervisor
+from orchestrator.restarting import restart_request
+from orchestrator.stages import (
+    Stages,
+    explain_failures,
+    follow_to_the_end,
+    say_why_nothing_was_done,
+)
+from orchestrator.terminal import say
+from orchestrator.wanted import GATEWAY
+
+
+def restart(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL|gateway]...", help="Restart only these."),
+    ] = None,
+) -> None:
+    """Restart models or the gateway, with the settings of the file.
+
+    Nothing is lost: open answers go on, new requests are taken or wait. What does not run is not
+    started. Without arguments, everything that runs is restarted but Redis.
+    """
+    names = what or []
+    models = [known_id(name) for name in names if name != GATEWAY]
+    control = reach_supervisor()
+    if control is None:
+        raise UserError("ew does not run", "`./ew start` starts what is configured")
+    request = restart_request(models, gateway=GATEWAY in names) if names else restart_request()
+    with control:
+        outcomes = follow_to_the_end(control.ask(request), Stages(Progress()))
+    if outcomes is None:
+        raise UserError("the supervisor has gone away", "see logs/supervisor.log; try again")
+    say_why_nothing_was_done(outcomes)
+    if request.gateway is not None and any(
+        each.slot == GATEWAY and not each.note for each in outcomes
+    ):
+        say("gateway has new processes")
+    if explain_failures([each for each in outcomes if not each.note]):
+        raise typer.Exit(1)
