@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from orchestrator.file_watch import FileWatch
 from orchestrator.files import write_atomically
 from orchestrator.process import Identity
 from orchestrator.report import Memory, Report
@@ -27,6 +28,7 @@ class Publisher:
         self._identity = identity
         self._written_at = 0.0
         self._run: Run | None = None
+        self._file = FileWatch()
 
     @property
     def next_at(self) -> float:
@@ -60,6 +62,11 @@ class Publisher:
                 write_run(run)
                 self._run = run
             if is_due:
+                self.report.config = self._file.look(
+                    [unit.wanted for unit in units.values() if unit.is_desired],
+                    redis_url,
+                    variables,
+                )
                 is_external = redis_url is not None
                 status = self.report.status(units, memory, external_redis=is_external)
                 # Once a second, on the loop that everybody waits for: it is not worth the disk's

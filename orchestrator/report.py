@@ -13,6 +13,7 @@ from orchestrator.observer import Observation, Survey
 from orchestrator.process import Identity
 from orchestrator.process_table import Entry, tree
 from orchestrator.status import (
+    ConfigStatus,
     GatewayStatus,
     GpuStatus,
     ModelStatus,
@@ -41,6 +42,7 @@ class Report:
     def __init__(self, supervisor: Identity) -> None:
         self.seen: Observation | None = None
         self.survey: Survey | None = None
+        self.config = ConfigStatus()
         self._first_tokens = FirstTokens()
         self._supervisor = SupervisorStatus(
             pid=supervisor.pid, since_unix_s=time.time(), start_ticks=supervisor.start_ticks
@@ -61,6 +63,7 @@ class Report:
             gpus=list(memory.gpus),
             gpu_problem=memory.problem,
             host=socket.gethostname(),
+            config=self.config,
         )
 
     def _gateway(self, unit: Unit | None) -> GatewayStatus | None:

@@ -157,6 +157,14 @@ class ModelStatus(msgspec.Struct, frozen=True):
     first_token_p99_s: float | None = None
 
 
+class ConfigStatus(msgspec.Struct, frozen=True):
+    """The configuration file beside what runs: the keys that are `waiting` for a restart, or the
+    `problem` for which the file cannot be used."""
+
+    waiting: list[str] = []
+    problem: str = ""
+
+
 class Status(msgspec.Struct, frozen=True):
     """Everything that runs on this host; without a supervisor, that is nothing."""
 
@@ -169,6 +177,7 @@ class Status(msgspec.Struct, frozen=True):
     #: Why the figures of the GPUs are not known, or not up to date.
     gpu_problem: str = ""
     host: str = ""
+    config: ConfigStatus = ConfigStatus()
     v: int = VERSION
 
 

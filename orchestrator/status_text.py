@@ -10,6 +10,7 @@ from contract.paths import as_called
 from orchestrator.diagnosis import Problem
 from orchestrator.fitting import cells, clipped, padded, shortened, wrapped
 from orchestrator.status import (
+    ConfigStatus,
     ForeignProcess,
     GatewayStatus,
     GpuStatus,
@@ -85,6 +86,16 @@ class StatusText:
             yield from self._gateway(status.gateway, now)
         if status.redis:
             yield from self._redis(status.redis, now)
+        yield from self._config(status.config)
+
+    def _config(self, config: ConfigStatus) -> Iterator[str]:
+        """What the file says otherwise than what runs."""
+        if config.problem:
+            yield from self._wrapped("red", f"the configuration cannot be used: {config.problem}")
+        elif config.waiting:
+            keys = ", ".join(config.waiting)
+            text = f"config.json differs from what runs (`./ew config diff`): {keys}"
+            yield from self._wrapped("yellow", text)
 
     def _supervisor(self, supervisor: SupervisorStatus, age_s: float, now: float) -> Iterator[str]:
         if not supervisor.alive:

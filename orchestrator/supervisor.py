@@ -76,6 +76,7 @@ _SURVEY_WHILE_UNSETTLED_S: Final = 0.3
 #: A supervisor that nobody gives anything to do leaves.
 _IDLE_FOR_S: Final = 10.0
 _WAS_NOT_RUNNING: Final = "was not running"
+_IS_TOO_MANY: Final = "has ended: its model has fewer replicas now"
 _IS_NO_MORE_ON_DEMAND: Final = "was not loaded, and will not be on demand any more"
 
 
@@ -251,6 +252,7 @@ class Supervisor:
             units.append(gateway)
         running = {unit.wanted.model for unit in units if isinstance(unit.wanted, WantedWorker)}
         notes = dict.fromkeys(sorted(set(request.models) - running), _WAS_NOT_RUNNING)
+        notes |= {unit.slot: _IS_TOO_MANY for unit in units if not unit.is_desired}
         self._await(connection, units, is_restarted_or_failed, notes)
         self._observer.look_now()
 

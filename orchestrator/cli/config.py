@@ -13,10 +13,14 @@ from contract.config import Config, ConfigError
 from contract.config.heeded import remarks
 from contract.config.loading import read_source
 from contract.config.variables import unknown_variables
-from contract.paths import config_path
+from contract.paths import as_called, config_path
+from orchestrator.changes import Change, changes
 from orchestrator.cli import plain_app
 from orchestrator.errors import UserError
-from orchestrator.terminal import say
+from orchestrator.plan import read_config
+from orchestrator.restarting import assume
+from orchestrator.runfile import read_run
+from orchestrator.terminal import printable, say
 
 app = plain_app(
     help="Check the configuration, explain its keys, or print its schema.", no_args_is_help=True
@@ -64,6 +68,27 @@ def _look_around(config: Config, file: Path) -> None:
     fatal = [each for each in found if each.is_fatal]
     if fatal:
         raise findings.refusal(fatal, file)
+
+
+@app.command()
+def diff() -> None:
+    """Show what the file says otherwise than what runs, and what applies it."""
+    found = _changes()
+    if not found:
+        say("nothing differs from what runs")
+    for change in found:
+        applied = f"needs: {as_called(change.needs)}" if change.needs else "applied at once"
+        line = f"{change.key}: {change.running} -> {change.file}"
+        sys.stdout.write(f"{printable(line)}\n  {applied}\n")
+
+
+def _changes() -> list[Change]:
+    run = read_run()
+    if run is None:
+        raise UserError("ew does not run", "`./ew start` starts what is configured")
+    assume(run.variables)
+    wanted = [unit.replacement or unit.wanted for unit in run.units if unit.is_desired]
+    return changes(wanted, run.redis_url, read_config())
 
 
 @app.command()

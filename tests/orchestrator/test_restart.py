@@ -10,7 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from contract.messages import State
 from orchestrator.answers import read_events
+from orchestrator.changes import shown
+from orchestrator.status import WorkerStatus
 from tests.orchestrator.conftest import Host, eventually
 from tests.orchestrator.terminal import Terminal
 
@@ -117,3 +120,70 @@ def test_open_streams_go_on_across_a_restart_of_everything(host: Host, ready: Te
 def _demo(terminal: Terminal) -> dict[str, Any]:
     demo: dict[str, Any] = json.loads(terminal.config.read_text())["models"]["demo"]
     return demo
+
+
+def test_what_a_change_needs_is_said_key_by_key_and_applied(host: Host, ready: Terminal) -> None:
+    assert "nothing differs" in ready.run("config", "diff").err
+    assert ready.run("restart", "demmo").code == 1
+    _change(
+        ready,
+        models={"demo": {**_demo(ready), "max_batch_size": 7, "aliases": ["d"]}},
+        gateway={"max_connections": 500, "admin_port": 1},
+        limits={"max_waiting": 5},
+        redis={"max_memory_bytes": 100_000_000},
+    )
+    diff = ready.run("config", "diff").out.splitlines()
+    assert dict(zip(diff[::2], diff[1::2], strict=True)) == {
+        'models.demo.aliases: [] -> ["d"]': "  applied at once",
+        "models.demo.max_batch_size: 64 -> 7": "  needs: ./ew restart demo",
+        "gateway.admin_port: null -> 1": "  needs: ./ew stop, then ./ew start",
+        "gateway.max_connections: 8192 -> 500": "  needs: ./ew restart gateway",
+        "redis.max_memory_bytes: null -> 100000000": "  needs: ./ew stop, then ./ew start",
+        "limits.max_waiting: 1024 -> 5": "  applied at once",
+    }
+    said = eventually(lambda: (out := ready.run("status").out) and "config diff" in out and out)
+    assert "models.demo.max_batch_size" in said
+    assert "limits" not in said
+    assert ready.run("restart", "demo", "gateway").code == 0
+    left = ready.run("config", "diff").out
+    assert "max_connections" not in left
+    assert "max_batch_size" not in left
+    assert host.find_worker("demo-0").state is State.READY
+    ready.config.write_text("{")
+    eventually(lambda: "the configuration cannot be used" in ready.run("status").out)
+    before = host.find_worker("demo-0").pid
+    assert "not valid JSON" in ready.run("restart").err
+    assert host.find_worker("demo-0").pid == before
+
+
+def test_replicas_go_one_after_another_and_their_number_changes(
+    host: Host, terminal: Terminal
+) -> None:
+    terminal.configure(demo={"replicas": 2}, other={})
+    assert terminal.run("start", "demo").code == 0
+    before = [worker.pid for worker in host.status().models[0].workers]
+    _change(terminal, models={"demo": {**_demo(terminal), "replicas": 1}})
+    assert terminal.run("restart", "demo").code == 0
+    eventually(lambda: [each.state for each in _workers(host)] == [State.READY, State.STOPPED])
+    assert host.find_worker("demo-0").pid not in before
+    _change(terminal, models={"demo": {**_demo(terminal), "replicas": 3}})
+    assert terminal.run("restart").code == 0
+    assert [each.state for each in _workers(host)] == [State.READY] * 3
+    other = terminal.run("restart", "other")
+    assert (other.code, "other was not running" in other.err) == (0, True)
+
+
+def _workers(host: Host) -> list[WorkerStatus]:
+    return host.status().models[0].workers
+
+
+def test_secrets_are_not_shown() -> None:
+    url = "redis://user:pass@host/0"
+    assert shown(url) == '"redis://***@host/0"'
+    assert shown({"api_key": "x", "n": 1}) == '{"api_key": "***", "n": 1}'
+    assert (
+        shown(["serve", "--api-key", "x", "--port=1"])
+        == '["serve", "--api-key", "***", "--port=1"]'
+    )
+    assert shown(["--token=x"]) == '["--token=***"]'
+    assert shown("OPENAI_KEY", "api_key_env") == '"OPENAI_KEY"'

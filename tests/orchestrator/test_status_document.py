@@ -13,6 +13,7 @@ from contract.paths import ROOT
 from orchestrator.diagnosis import Problem
 from orchestrator.memory.reservation import Stage
 from orchestrator.status import (
+    ConfigStatus,
     ForeignProcess,
     GatewayStatus,
     GpuStatus,
@@ -31,6 +32,7 @@ DOCUMENTED = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "status.md").read_text(
     "part",
     [
         Status,
+        ConfigStatus,
         SupervisorStatus,
         GatewayStatus,
         RedisStatus,
