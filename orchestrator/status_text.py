@@ -32,6 +32,7 @@ _STYLES: Final = {
 }
 _STALE_AFTER_S: Final = 10.0
 WIDTH: Final = 80
+_MOST_KEYS: Final = 3
 _NARROWEST: Final = 60
 _FACTS_FROM: Final = 21
 #: What stands beside the name of a worker, and of a GPU.
@@ -93,7 +94,10 @@ class StatusText:
         if config.problem:
             yield from self._wrapped("red", f"the configuration cannot be used: {config.problem}")
         elif config.waiting:
-            keys = ", ".join(config.waiting)
+            more = len(config.waiting) - _MOST_KEYS
+            keys = ", ".join(config.waiting[:_MOST_KEYS]) + (
+                f" and {more} more" if more > 0 else ""
+            )
             text = f"config.json differs from what runs (`./ew config diff`): {keys}"
             yield from self._wrapped("yellow", text)
 

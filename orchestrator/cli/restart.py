@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from contract.messages import State
 from orchestrator.aliases import known_id
 from orchestrator.environments.progress import Progress
 from orchestrator.errors import UserError
@@ -47,5 +48,7 @@ def restart(
         each.slot == GATEWAY and not each.note for each in outcomes
     ):
         say("gateway has new processes")
-    if explain_failures([each for each in outcomes if not each.note]):
+    # A model on demand may rest when its restart has ended.
+    at_rest = (State.SLEEPING, State.STOPPED)
+    if explain_failures([each for each in outcomes if each.state not in at_rest]):
         raise typer.Exit(1)

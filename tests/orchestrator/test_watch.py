@@ -20,6 +20,7 @@ from wcwidth import wcswidth
 from contract.messages import State
 from orchestrator.diagnosis import Problem
 from orchestrator.status import (
+    ConfigStatus,
     ForeignProcess,
     GatewayStatus,
     GpuStatus,
@@ -123,6 +124,7 @@ def busy(models: int = 15, gpus: int = 8) -> Status:
         redis=RedisStatus(State.READY, True, now, "Valkey", "9.1.2", 4194304, 1234.5, 54321, True),
         models=[_model(index, states[index % len(states)], now) for index in range(models)],
         gpus=[_gpu(index) for index in range(gpus)],
+        config=ConfigStatus(waiting=[f"models.{LONG}-{index}.replicas" for index in range(9)]),
         gpu_problem="the driver does not answer, which it should within a few seconds at most",
     )
 
