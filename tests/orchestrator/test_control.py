@@ -65,6 +65,10 @@ class OldSupervisor(threading.Thread):
 
     def run(self) -> None:
         client, _ = self._server.accept()
+        while not client.recv(1):
+            # That one only looked whether anybody is here.
+            client.close()
+            client, _ = self._server.accept()
         self._server.close()
         socket_path().unlink()
         with client:
