@@ -43,6 +43,8 @@ from gateway.reply import Reply
 #: Redis is back within a second when it restarts, later with much data or on a busy host; that long
 #: a request waits for it.
 _PATIENCE_S: Final = 5.0
+#: Fewer than the client has connections: the rest is for what the process itself has to say.
+_ASK_AT_ONCE: Final = 12
 _RETRY_S: Final = 0.05
 #: A request that fails again and again is not made anew under the same key for ever.
 _MOST_TRIES: Final = 16
@@ -117,6 +119,7 @@ class Admission:
         self._followers = followers
         self._canceller = canceller
         self._metrics = metrics
+        self._turns = asyncio.Semaphore(_ASK_AT_ONCE)
 
     def check(self, job: Job, exchange: Exchange, names: Mapping[str, str]) -> Job:
         """The job, for the model that it names, if this key may ask that model for this. `names`
@@ -263,15 +266,20 @@ class Admission:
             raise
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask Redis, again and again for a while if it does not answer."""
-        deadline = time.monotonic() + _PATIENCE_S
-        while (left_s := deadline - time.monotonic()) > 0:
-            try:
-                async with asyncio.timeout(left_s):
-                    return await ask()
-            except (RedisError, OSError) as error:
-                self._link.failed(error)
-            await asyncio.sleep(_RETRY_S)
+        """Ask Redis, again and again for a while if it does not answer. When very many ask at once
+        each has its turn, in order of arrival: that all are busy does not mean that Redis is
+        away."""
+        async with self._turns:
+            if self._link.down_for_s() >= _PATIENCE_S:
+                raise _BackendDown
+            deadline = time.monotonic() + _PATIENCE_S
+            while (left_s := deadline - time.monotonic()) > 0:
+                try:
+                    async with asyncio.timeout(left_s):
+                        return await ask()
+                except (RedisError, OSError) as error:
+                    self._link.failed(error)
+                await asyncio.sleep(_RETRY_S)
         raise _BackendDown
 
     def _doubt(self, job: Job, reply: Reply) -> None:
