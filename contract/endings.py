@@ -10,6 +10,8 @@ from typing import Final
 
 #: EX_SOFTWARE: the engine died while it served.
 ENGINE_DIED: Final = 70
+#: Nothing came from the engine any more.
+ENGINE_HUNG: Final = 71
 #: EX_CONFIG: the same start would end the same way, so there is no sense in another. The last line
 #: with `REASON` in the log says why.
 CANNOT_SERVE: Final = 78

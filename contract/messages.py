@@ -286,6 +286,8 @@ class HostBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     models: dict[str, Condition] = {}
     gpus: tuple[GpuFigures, ...] = ()
     workers: tuple[WorkerMemory, ...] = ()
+    #: By model, how many workers were ended because their engine stood still.
+    hung: dict[str, int] = {}
 
 
 _job_encoder = msgspec.msgpack.Encoder()

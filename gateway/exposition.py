@@ -118,6 +118,7 @@ class Exposition(Collector):
         yield states
         yield waiting
         yield from _worker_families(statuses.values())
+        yield _hung_family(self._models.hosts)
         yield from _gpu_families(self._models.hosts)
 
     def text(self) -> str:
@@ -190,6 +191,15 @@ def _worker_families(statuses: Iterable[ModelStatus]) -> Iterator[Metric]:
         for worker in workers:
             counter.add_metric(_labels(worker), figure.read(worker) or 0)
         yield counter
+
+
+def _hung_family(hosts: Iterable[HostBeat]) -> Metric:
+    text = "Workers ended because their engine stood still."
+    hung = CounterMetricFamily("ew_engine_hung", text, labels=["host", "model"])
+    for host in hosts:
+        for model, count in host.hung.items():
+            hung.add_metric([host.host, model], count)
+    return hung
 
 
 def _gpu_families(hosts: Iterable[HostBeat]) -> Iterator[Metric]:

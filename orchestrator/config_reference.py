@@ -57,6 +57,12 @@ _SECTIONS: Final = (
         "One model; ID is the name that clients ask for.",
     ),
     _Section("models.ID.sampling", "SamplingConfig", "A change counts at once."),
+    _Section(
+        "models.ID.watchdog",
+        "WatchdogConfig",
+        "A change counts when the model is stopped and started.",
+        "When an engine is taken for hung; see [engines](engines.md#an-engine-that-hangs).",
+    ),
     _Section("gateway", "GatewayConfig", _RESTART),
     _Section("limits", "LimitsConfig", "A change counts at once, for open answers too."),
     _Section("redis", "RedisConfig", _RESTART),

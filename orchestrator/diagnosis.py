@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from contract.endings import REASON
+from contract.endings import ENGINE_DIED, ENGINE_HUNG, REASON
 from contract.paths import as_called, state_dir
 
 TAIL_LINES: Final = 20
@@ -139,10 +139,18 @@ def _hint(cause: _Cause, engine: str) -> str:
     return as_called(cause.hint.format(engine=engine, valkey=state_dir() / "valkey"))
 
 
+_WORDS: Final = {
+    ENGINE_DIED: "was left by its engine, which has died",
+    ENGINE_HUNG: "was ended because its engine stood still",
+}
+
+
 def describe_exit(exit_code: int | None) -> str:
     """How a process ended, in words."""
     if exit_code is None:
         return "ended"
+    if exit_code in _WORDS:
+        return _WORDS[exit_code]
     if exit_code >= 0:
         return f"exited with code {exit_code}"
     name = signal.Signals(-exit_code).name

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from contract.bus.queue import MAX_ATTEMPTS
-from contract.endings import CANNOT_SERVE
+from contract.endings import CANNOT_SERVE, ENGINE_HUNG
 from contract.messages import State
 from contract.paths import COMMAND, as_called, log_path
 from orchestrator.diagnosis import (
@@ -382,6 +382,7 @@ class Fleet:
 
     def _died(self, unit: Unit, process: Process, now: float) -> None:
         problem, is_lasting = _diagnose(unit, process)
+        unit.hangs += unit.exit_code == ENGINE_HUNG
         if unit.ready_at is None:
             self._failed_to_start(unit, problem, is_lasting=is_lasting)
         else:

@@ -17,10 +17,13 @@ def with_prospects(beat: HostBeat, units: Iterable[Unit]) -> HostBeat:
     conditions: dict[str, list[Condition]] = {}
     coming: set[str] = set()
     ended: dict[str, str] = {}
+    hung: dict[str, int] = {}
     for unit in units:
         if not isinstance(unit.wanted, WantedWorker):
             continue
         conditions.setdefault(unit.wanted.model, []).append(Condition(unit.state, unit.stage))
+        if unit.hangs:
+            hung[unit.wanted.model] = hung.get(unit.wanted.model, 0) + unit.hangs
         if why := _why_ended(unit):
             ended[unit.wanted.model] = why
         else:
@@ -30,6 +33,7 @@ def with_prospects(beat: HostBeat, units: Iterable[Unit]) -> HostBeat:
         coming=tuple(sorted(coming)),
         ended={model: why for model, why in ended.items() if model not in coming},
         models={model: best(each) for model, each in conditions.items()},
+        hung=hung,
     )
 
 

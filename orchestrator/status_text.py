@@ -118,7 +118,7 @@ class StatusText:
             f"{gateway.open_streams} streams" if gateway.open_streams else "",
             _pid(gateway.pid),
             f"up {duration(now - gateway.since_unix_s)}" if gateway.state is State.READY else "",
-            _restarts(gateway.restarts),
+            _restarts(gateway.restarts, gateway.problem),
         ]
         yield from self._server("gateway", gateway.state, [gateway.stage, *facts])
         yield from self._problem(gateway.state, gateway.problem)
@@ -132,7 +132,7 @@ class StatusText:
             "" if redis.append_only_file is None else _aof(redis.append_only_file),
             _pid(redis.pid),
             f"up {duration(now - redis.since_unix_s)}" if redis.state is State.READY else "",
-            _restarts(redis.restarts),
+            _restarts(redis.restarts, redis.problem),
         ]
         yield from self._server(name, redis.state, [redis.stage, *facts])
         yield from self._problem(redis.state, redis.problem)
@@ -174,7 +174,7 @@ class StatusText:
             f"env {worker.env}",
             _pid(worker.pid),
             _place(worker),
-            _restarts(worker.restarts),
+            _restarts(worker.restarts, worker.problem),
             "pinned" if model.pinned else "",
             worker.stage,
         ]
@@ -256,8 +256,10 @@ def _pid(pid: int | None) -> str:
     return "" if pid is None else f"pid {pid}"
 
 
-def _restarts(restarts: int) -> str:
-    return f"{restarts} restarts" if restarts > 1 else "1 restart" if restarts else ""
+def _restarts(restarts: int, last: Problem | None) -> str:
+    """How often it was started again, and what ended it the last time."""
+    count = f"{restarts} restarts" if restarts > 1 else "1 restart" if restarts else ""
+    return f"{count} (the last: {last.message})" if count and last else count
 
 
 def _aof(is_on: bool) -> str:

@@ -113,6 +113,8 @@ class Unit:
         self.exit_code: int | None = None
         self.problem: Problem | None = None
         self.restarts = 0
+        #: How often its engine stood still.
+        self.hangs = 0
         self.history = Restarts(at_once=not isinstance(wanted, WantedWorker))
         self.beat: Heartbeat | None = None
         #: How often each of a gateway's processes has beaten.

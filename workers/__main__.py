@@ -9,18 +9,22 @@ import logging
 import os
 import signal
 import sys
+import threading
+from typing import Final
 
 import uvloop
 
 from contract.config import WorkerSpec
-from contract.endings import CANNOT_SERVE, ENGINE_DIED, REASON
+from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG, REASON
 from contract.logs import configure_logging
 from workers.engine import CannotServe, Engine, Sleeper
 from workers.lasting import lasting_reason
-from workers.outbox import EngineDied
+from workers.outbox import EngineDied, EngineHung
 from workers.worker import Worker
 
 log = logging.getLogger(__name__)
+#: An engine that hangs may not end by itself, and may keep its worker from ending.
+_LEAVES_WITHIN_S: Final = 10.0
 
 
 def create_engine(spec: WorkerSpec) -> Engine:
@@ -60,6 +64,7 @@ async def serve(spec: WorkerSpec) -> None:
     loop = asyncio.get_running_loop()
     # A busy loop cannot drain; while the engine loads, a signal simply ends the process.
     worker.on_ready = lambda: _listen(loop, worker)
+    worker.on_hung = _leave_for_sure
     gc.collect()
     await worker.run()
 
@@ -73,6 +78,14 @@ def _listen(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
         loop.add_signal_handler(signal.SIGUSR2, worker.wake)
 
 
+def _leave_for_sure() -> None:
+    """End this process soon, whatever becomes of the engine. The supervisor ends what is left."""
+    faulthandler.dump_traceback()
+    leaving = threading.Timer(_LEAVES_WITHIN_S, os._exit, [ENGINE_HUNG])
+    leaving.daemon = True
+    leaving.start()
+
+
 def main() -> int:
     # A crash inside an engine's library leaves the stacks in the log; so does SIGABRT.
     faulthandler.enable()
@@ -80,6 +93,9 @@ def main() -> int:
     configure_logging(spec.name)
     try:
         uvloop.run(serve(spec))
+    except EngineHung as error:
+        log.error("%s", error)
+        return ENGINE_HUNG
     except EngineDied as error:
         log.error("the engine died: %s", error)
         return ENGINE_DIED

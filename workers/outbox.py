@@ -52,6 +52,10 @@ class EngineDied(Exception):
     """The engine cannot go on; the worker must exit, and its jobs be taken over."""
 
 
+class EngineHung(EngineDied):
+    """The engine says nothing any more. It may not even end when it is told to."""
+
+
 class Outbox:
     """The open answers of one worker, and the events that wait for the next flush."""
 
@@ -66,6 +70,8 @@ class Outbox:
         self.prompt_tokens_total = 0
         self.generated_tokens_total = 0
         self.fenced_total = 0
+        #: Grows with every word of the engine about any job, also one that is not here any more.
+        self.heard = 0
         #: Set whenever an answer has ended, so there is room for another job.
         self.freed = asyncio.Event()
         self.died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -86,6 +92,14 @@ class Outbox:
 
     def __contains__(self, job_id: object) -> bool:
         return job_id in self._answers
+
+    def hear(self) -> None:
+        """The engine has given a sign of life."""
+        self.heard += 1
+
+    def answers(self) -> list[Answer]:
+        """The open answers."""
+        return list(self._answers.values())
 
     def attempts(self) -> list[Attempt]:
         """The open attempts."""
@@ -132,6 +146,7 @@ class Outbox:
     ) -> None:
         """New text. Tokens without text (part of a character, a held-back stop string) wait
         for the text that they belong to."""
+        self.heard += 1
         answer = self._answers.get(job_id)
         if answer is None:
             return
@@ -159,6 +174,7 @@ class Outbox:
     ) -> None:
         """The answer is complete. `completion_tokens` counts them for an engine that knows no
         token ids."""
+        self.heard += 1
         answer = self._answers.get(job_id)
         if answer is None:
             return
@@ -191,6 +207,7 @@ class Outbox:
         self, job_id: str, code: ErrorCode, message: str, *, retryable: bool = False
     ) -> None:
         """The job ends without an answer."""
+        self.heard += 1
         answer = self._answers.get(job_id)
         if answer is not None:
             state = RETRYABLE if retryable else "failed"
@@ -206,7 +223,9 @@ class Outbox:
     def engine_died(self, error: BaseException) -> None:
         """The engine is gone for good. Its jobs stay open, for another worker to take over."""
         if not self.died.done():
-            self.died.set_exception(EngineDied(f"{type(error).__name__}: {error}"))
+            is_told = isinstance(error, EngineDied)
+            told = error if is_told else EngineDied(f"{type(error).__name__}: {error}")
+            self.died.set_exception(told)
 
     def report_load(self, load: EngineLoad) -> None:
         self.load = load

@@ -24,8 +24,9 @@ from workers.continuation import can_continue, can_hand_over
 from workers.engine import Engine, EngineReport, Sleeper
 from workers.fetching import Fetching
 from workers.intake import Intake
-from workers.outbox import Outbox
+from workers.outbox import EngineHung, Outbox
 from workers.pulse import Pulse
+from workers.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 _SWEEP_EVERY_S: Final = 0.5
@@ -56,9 +57,13 @@ class Worker:
         self.intake = Intake(
             self.queue, engine, self.outbox, self.audience, spec.name, spec.redis_url
         )
+        self.watchdog = Watchdog(spec.model.watchdog, engine, self.outbox, spec.model_id)
         self.pulse = Pulse(spec.redis_url, self.heartbeat, self._lapsed)
         #: Called once the engine is ready and the loop turns.
         self.on_ready: Callable[[], None] = lambda: None
+        #: Called when nothing comes from the engine any more.
+        self.on_hung: Callable[[], None] = lambda: None
+        self.outbox.died.add_done_callback(self._lost_engine)
         self._stopping = asyncio.Event()
         #: No more jobs are to be claimed: the worker is to sleep, or to leave.
         self._pausing = asyncio.Event()
@@ -137,6 +142,10 @@ class Worker:
             pseudo_streaming=self.report.pseudo_streaming,
         )
 
+    def _lost_engine(self, died: asyncio.Future[None]) -> None:
+        if not died.cancelled() and isinstance(died.exception(), EngineHung):
+            self.on_hung()
+
     def _stage_now(self) -> str:
         """While the engine loads, it may have to download the model first."""
         return (self.fetching.stage() or self.stage) if self.stage == _LOADING else self.stage
@@ -163,6 +172,8 @@ class Worker:
                 self._keep_turning(),
             )
         ]
+        if self.report.is_local:
+            loops.append(asyncio.create_task(self.watchdog.run()))
         claiming = asyncio.create_task(self._claim())
         # Any of these ends only by an error, except claiming, which ends when asked to stop.
         running = [claiming, self.outbox.died, *loops]
@@ -172,6 +183,7 @@ class Worker:
                 await ended
             self.state = State.STOPPING
             self.pulse.beat_now()
+            await self.watchdog.rest()
             await self._drain()
         finally:
             self.stop()
@@ -188,6 +200,7 @@ class Worker:
 
     async def _sleep(self, engine: Sleeper) -> None:
         self._enter(State.STOPPING, "going to sleep")
+        await self.watchdog.rest()
         await self._drain()
         if self._stopping.is_set():
             return
@@ -203,6 +216,7 @@ class Worker:
         self._enter(State.STARTING, "waking")
         began = time.monotonic()
         await self._unless_it_dies(engine.wake())
+        self.watchdog.resume()
         self._enter(State.READY)
         log.info("awake after %.1f s", time.monotonic() - began)
 

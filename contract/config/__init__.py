@@ -4,7 +4,7 @@
 """
 
 from contract.config.loading import ConfigError, load_config
-from contract.config.model import ModelConfig, ModelId, Part, is_repo_id
+from contract.config.model import ModelConfig, ModelId, Part, WatchdogConfig, is_repo_id
 from contract.config.names import GATEWAY_FIELDS, Named, ids_by_name, meanings, names_of
 from contract.config.schema import (
     Config,
@@ -27,6 +27,7 @@ __all__ = [
     "Named",
     "Part",
     "RedisConfig",
+    "WatchdogConfig",
     "WorkerSpec",
     "ids_by_name",
     "is_repo_id",

@@ -67,6 +67,28 @@ class SamplingConfig(Part):
     )
 
 
+class WatchdogConfig(Part):
+    """When an engine is taken for hung: its worker is ended, and its jobs go on elsewhere. The
+    limits are below those of the gateway (`limits`), so that clients wait instead of failing."""
+
+    first_token_s: float = Field(
+        60,
+        gt=0,
+        description="The longest that the engine may say nothing while it has to begin an answer, "
+        "beyond the time to read its prompt.",
+    )
+    prompt_tokens_per_s: float = Field(
+        200, gt=0, description="How fast prompts are read at the least."
+    )
+    token_s: float = Field(30, gt=0, description="The same, while all of its answers have begun.")
+    canary_every_s: float = Field(
+        300,
+        ge=0,
+        description="An engine that nobody asks generates one token so often, to show that it "
+        "lives; 0: only where that is in doubt. Servers elsewhere are never asked.",
+    )
+
+
 class ModelConfig(Part):
     """One model that clients can ask for by its name."""
 
@@ -139,6 +161,9 @@ class ModelConfig(Part):
     pinned: bool = Field(False, description="Never unload it to make room for another.")
     gpus: list[int | str] | None = Field(
         None, description="Only on these GPUs, by index or UUID; any that fit if unset."
+    )
+    watchdog: WatchdogConfig = Field(
+        WatchdogConfig(), description="When the engine is taken for hung."
     )
     start_timeout_s: float = Field(
         900, gt=0, description="The longest that a start may take, without a download."

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.endings import ENGINE_HUNG
 from orchestrator.diagnosis import describe_exit, diagnose, read_tail
 
 KNOWN = [
@@ -49,6 +50,7 @@ def test_exits_in_words() -> None:
     assert describe_exit(3) == "exited with code 3"
     assert describe_exit(-9) == "was killed by SIGKILL"
     assert describe_exit(None) == "ended"
+    assert describe_exit(ENGINE_HUNG) == "was ended because its engine stood still"
 
 
 def test_a_tail_begins_where_the_start_began(tmp_path: Path) -> None:

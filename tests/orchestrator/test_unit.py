@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from contract.messages import State
+from contract.messages import HostBeat, State
 from orchestrator.process import Identity, Process
+from orchestrator.prospects import with_prospects
 from orchestrator.unit import SILENT_FOR_S, Unit
 from orchestrator.wanted import WantedGateway, WantedValkey, WantedWorker
 
@@ -103,3 +104,11 @@ def test_one_who_is_killed_for_a_reason_is_not_killed_again() -> None:
     unit = started(unit_of(start_timeout_s=1))
     unit.condemned = "was not ready after 1 s"
     assert unit.overdue(100.0) == ""
+
+
+def test_how_often_engines_stood_still_is_told_by_model() -> None:
+    units = [unit_of(), unit_of(), unit_of()]
+    units[0].hangs, units[1].hangs = 2, 1
+    assert with_prospects(HostBeat("here"), units).hung == {"m": 3}
+    units[0].hangs = units[1].hangs = 0
+    assert with_prospects(HostBeat("here"), units).hung == {}

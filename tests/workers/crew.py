@@ -30,6 +30,7 @@ def a_spec(desk: Desk, name: str, *, slots: int = 64, **given: Any) -> WorkerSpe
         model_path="-",
         max_batch_size=slots,
         engine_args=given.pop("engine_args", {}),
+        watchdog=given.pop("watchdog", {}),
     )
     return WorkerSpec(
         name=name,

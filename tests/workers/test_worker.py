@@ -85,10 +85,14 @@ class ByHand:
 
 @asynccontextmanager
 async def working(
-    desk: Desk, engine: ByHand | MockEngine | None = None, name: str = "w", slots: int = 8
+    desk: Desk,
+    engine: ByHand | MockEngine | None = None,
+    name: str = "w",
+    slots: int = 8,
+    watchdog: dict[str, float] | None = None,
 ) -> AsyncIterator[Worker]:
     """A worker that serves; stopped without patience at the end."""
-    spec = a_spec(desk, name, slots=slots, drain_s=0.0)
+    spec = a_spec(desk, name, slots=slots, drain_s=0.0, watchdog=watchdog or {})
     worker = Worker(spec, engine or MockEngine(spec))
     task = asyncio.create_task(worker.run())
     try:

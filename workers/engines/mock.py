@@ -10,7 +10,8 @@ step, as in a real engine. `engine_args` set the script for every job:
                              script of a driver that is not real
     asleep_mib (0)           what it keeps of it while it sleeps
     wake_s (0)               waking takes this long
-    fail_at, hang_at, crash_at   at this token the job fails, the engine hangs, the process dies
+    fail_at, hang_at, crash_at   at this token the job fails, it hangs, the process dies
+    freeze_at                at this token of a job the whole engine hangs
     default_tokens (64)      length of an answer when the request gives none
 
 A prompt (its last message) may hold `[[fail_at=3]]` and the like, for that job alone.
@@ -53,6 +54,7 @@ class Script:
     wake_s: float = 0.0
     fail_at: float = -1
     hang_at: float = -1
+    freeze_at: float = -1
     crash_at: float = -1
     default_tokens: float = 64
 
@@ -80,6 +82,7 @@ class MockEngine:
         self._running: dict[str, _Running] = {}
         self._some = asyncio.Event()
         self._stepping: asyncio.Task[None] | None = None
+        self._is_frozen = False
 
     async def start(self, outbox: Outbox) -> EngineReport:
         _allocate(int(self._script.allocate_mib))
@@ -151,7 +154,7 @@ class MockEngine:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             now = time.monotonic()
             for running in list(self._running.values()):
-                if now >= running.not_before:
+                if now >= running.not_before and not self._is_frozen:
                     self._advance(running)
             self._outbox.report_load(EngineLoad(kv_cache_usage=self._fill()))
 
@@ -162,7 +165,8 @@ class MockEngine:
         job_id, token, script = running.job.id, running.next_token, running.script
         if token == script.crash_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        if token == script.hang_at:
+        self._is_frozen |= token == script.freeze_at
+        if self._is_frozen or token == script.hang_at:
             return
         if token == script.fail_at:
             del self._running[job_id]

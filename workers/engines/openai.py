@@ -95,7 +95,8 @@ class OpenAiEngine:
         self._watches = [asyncio.create_task(watch) for watch in watches]
         version = f"{server.kind or 'openai'} {server.version}".strip()
         slots = self._config.max_batch_size or _SLOTS
-        return EngineReport(version, slots, self._context_len or 0)
+        is_local = self._config.command is not None
+        return EngineReport(version, slots, self._context_len or 0, is_local=is_local)
 
     async def submit(self, job: Job) -> None:
         overdue_at = time.monotonic() + self._settings.first_token_timeout_s
@@ -202,6 +203,7 @@ class OpenAiEngine:
         epilogue = 0
         async for data in response.aiter_bytes():
             self._upstream.heard()
+            self._outbox.hear()
             if stream.is_finished:
                 epilogue += len(data)
                 if epilogue > _LARGEST_EPILOGUE:
