@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from contract.bus.queue import MAX_ATTEMPTS
 from contract.endings import CANNOT_SERVE, ENGINE_HUNG
 from contract.messages import State
 from contract.paths import COMMAND, as_called, log_path
@@ -145,9 +144,9 @@ class Fleet:
                 unit.is_missable |= seen.redis is not None and seen.taken_at >= unit.replacement_at
                 self._relieve_orphans(unit)
         for unit, worker in self.workers:
-            if poisoned := seen.poisoned.get(worker.model):
-                log.warning("%s: not to blame for what %d jobs did", unit.slot, poisoned)
-                unit.acquit(poisoned * MAX_ATTEMPTS, time.monotonic())
+            if broken := seen.broken.get(worker.model):
+                log.warning("%s: jobs were to blame for the end of %s", unit.slot, sorted(broken))
+                unit.acquit(broken, time.monotonic())
 
     def _relieve_orphans(self, unit: Unit) -> None:
         if unit.process is not None and unit.orphans and unit.is_succeeded:
@@ -386,7 +385,7 @@ class Fleet:
         if unit.ready_at is None:
             self._failed_to_start(unit, problem, is_lasting=is_lasting)
         else:
-            wait_s = unit.history.died(now, up_s=now - unit.ready_at)
+            wait_s = unit.history.died(now, up_s=now - unit.ready_at, name=unit.name)
             self._retry_or_give_up(unit, problem, wait_s)
 
     def _failed_to_start(self, unit: Unit, problem: Problem, *, is_lasting: bool) -> None:

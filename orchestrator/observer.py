@@ -54,8 +54,8 @@ class Observation(NamedTuple):
     gateway_beats: list[GatewayBeat]
     gateway_answers: bool
     redis_answers: bool = True
-    #: By model, how many jobs have ended as poison since the look before.
-    poisoned: Mapping[str, int] = MappingProxyType({})
+    #: By model, the workers that jobs had which have ended as poison since the look before.
+    broken: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
 class Survey(NamedTuple):
@@ -171,14 +171,14 @@ class Observer:
         beats: dict[str, Heartbeat] = {}
         waiting: dict[str, int] = {}
         unfinished: dict[str, int] = {}
-        poisoned: dict[str, int] = {}
+        broken: dict[str, frozenset[str]] = {}
         for model in subject.models:
             for beat in read_beats(await Heartbeats(db, model).alive(), _decode_heartbeat):
                 beats[beat.name] = beat
             queue = JobQueue(db, model)
             waiting[model] = await queue.waiting()
             unfinished[model] = await queue.unfinished()
-            poisoned[model] = await self._count_poisoned(queue)
+            broken[model] = await self._broken_by_jobs(queue)
         gateways = read_beats(await Heartbeats(db, GATEWAYS).alive(), _decode_gateway_beat)
         await self._end_dead_gateways(db, subject.host.host, gateways)
         return seen._replace(
@@ -187,7 +187,7 @@ class Observer:
             waiting=waiting,
             unfinished=unfinished,
             gateway_beats=gateways,
-            poisoned=poisoned,
+            broken=broken,
         )
 
     async def _announce(self, db: RedisClient, subject: Subject) -> None:
@@ -199,13 +199,14 @@ class Observer:
         self._announced = set(subject.standbys)
         await Heartbeats(db, HOSTS).beat(subject.host.host, subject.host, ready=True)
 
-    async def _count_poisoned(self, queue: JobQueue) -> int:
-        """How many jobs have ended as poison since this was last asked; none at first."""
+    async def _broken_by_jobs(self, queue: JobQueue) -> frozenset[str]:
+        """The workers that jobs had which have ended as poison since this was last asked; none at
+        first."""
         if queue.model not in self._dead_letters:
             self._dead_letters[queue.model] = await last_id(queue.db, queue.dead_key)
-        count, last = await queue.poisoned_since(self._dead_letters[queue.model])
+        workers, last = await queue.broken_since(self._dead_letters[queue.model])
         self._dead_letters[queue.model] = last
-        return count
+        return workers
 
     async def _end_dead_gateways(
         self, db: RedisClient, host: str, beats: list[GatewayBeat]

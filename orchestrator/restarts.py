@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 _WINDOW_S: Final = 600.0
@@ -25,29 +25,29 @@ class Restarts:
     ) -> None:
         self._at_once = at_once
         self._uniform = uniform
-        self._deaths: deque[float] = deque()
+        #: When, and who.
+        self._deaths: deque[tuple[float, str]] = deque()
         self._failed_starts = 0
         self._doublings = 0
 
-    def died(self, now: float, *, up_s: float | None) -> float | None:
-        """A death, `up_s` seconds after it had become ready (None: it never had). Answers how
-        long to wait for the next start, or None: no more."""
+    def died(self, now: float, *, up_s: float | None, name: str = "") -> float | None:
+        """A death, `up_s` seconds after it had become ready (None: it never had), of the process
+        with that name. Answers how long to wait for the next start, or None: no more."""
         if up_s is not None and up_s >= _WINDOW_S:
             self.forget()
         self._failed_starts = 0 if up_s is not None else self._failed_starts + 1
-        self._deaths.append(now)
-        while self._deaths[0] <= now - _WINDOW_S:
+        self._deaths.append((now, name))
+        while self._deaths[0][0] <= now - _WINDOW_S:
             self._deaths.popleft()
         if len(self._deaths) >= _MAX_DEATHS or self._failed_starts >= _MAX_FAILED_STARTS:
             return None
         return self._next_wait_s()
 
-    def forgive(self, deaths: int) -> bool:
-        """Something else was to blame for so many of the latest deaths. True if they were why it
-        was given up."""
+    def forgive(self, names: Collection[str]) -> bool:
+        """Something else was to blame for the deaths of these. True if they were why it was given
+        up."""
         was_too_often = len(self._deaths) >= _MAX_DEATHS
-        for _ in range(min(deaths, len(self._deaths))):
-            self._deaths.pop()
+        self._deaths = deque(each for each in self._deaths if each[1] not in names)
         self._doublings = min(self._doublings, len(self._deaths))
         return was_too_often and len(self._deaths) < _MAX_DEATHS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -417,10 +418,10 @@ class Unit:
         self.beat = None
         self.throughput = Throughput()
 
-    def acquit(self, deaths: int, now: float) -> None:
-        """A job, which has ended as poison, was to blame for so many deaths. If they were why this
-        was given up, it shall run again."""
-        if self.history.forgive(deaths) and self.state is State.FAILED and self.is_desired:
+    def acquit(self, names: Collection[str], now: float) -> None:
+        """A job, which has ended as poison, was to blame for the deaths of workers with these
+        names. If they were why this was given up, it shall run again."""
+        if self.history.forgive(names) and self.state is State.FAILED and self.is_desired:
             self.retry(now, 0.0)
 
     def retry(self, now: float, wait_s: float) -> None:

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contract.bus.client import connect_reader
-from contract.bus.queue import MAX_ATTEMPTS, Attempt, Claim, JobQueue, Refused
+from contract.bus.queue import MAX_ATTEMPTS, Attempt, Claim, JobQueue, Record, Refused
 from contract.bus.replies import first_id, scan_frames
 from contract.messages import ErrorCode, Job, Letter
 from contract.tasks import cancel_and_wait
@@ -34,6 +34,8 @@ _RECONNECT_S: Final = 0.25
 #: A job that lost so many workers may be what broke them.
 _SUSPECT_AFTER: Final = MAX_ATTEMPTS - 1
 _TRIAL_S: Final = 10.0
+#: Who got on so often, and lost its worker later, has one to itself until its end.
+_MOST_ACQUITTALS: Final = 6
 
 _WHY_REFUSED: Final = {
     "expired": (ErrorCode.EXPIRED, "the job's time was up before a worker was free", True),
@@ -68,7 +70,11 @@ class Intake:
         #: Deliveries may have been lost on the way: after each reconnect, and at the start.
         self._missed = True
         self._take_over_at = 0.0
-        self._suspects: deque[Claim] = deque()
+        self._suspects: deque[tuple[Claim, Record]] = deque()
+        #: Claims of lost workers that wait until no suspect does.
+        self._waiting: deque[Claim] = deque()
+        #: Suspects that were left to workers with less to do, once.
+        self._handed_back: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def claim_until(self, stopping: asyncio.Event) -> None:
@@ -106,7 +112,10 @@ class Intake:
             self._outbox.freed.clear()
             await _first_of(self._outbox.freed.wait(), stopping.wait())
         elif self._suspects:
-            await self._try(self._suspects.popleft(), stopping)
+            await self._try(*self._suspects.popleft(), stopping)
+        elif self._waiting:
+            count = min(room, len(self._waiting))
+            await self._begin([self._waiting.popleft() for _ in range(count)])
         elif self._missed:
             await self._recover(await self._missed_claims(reader, room))
         elif time.monotonic() >= self._take_over_at:
@@ -132,25 +141,46 @@ class Intake:
             if claim.job_id in self._outbox:
                 self._outbox.withdraw(claim.job_id)
                 await self._engine.cancel(claim.job_id)
-        lost = await self._queue.lost_attempts(claims)
-        self._suspects.extend(claim for claim in claims if lost[claim.entry] >= _SUSPECT_AFTER)
-        await self._begin([claim for claim in claims if lost[claim.entry] < _SUSPECT_AFTER])
+        records = await self._queue.records(claims)
+        suspects = [each for each in claims if records[each.entry].lost >= _SUSPECT_AFTER]
+        self._waiting.extend(each for each in claims if each not in suspects)
+        if len(self._outbox):
+            suspects = await self._leave_to_others(suspects)
+        # Who was just tried when the last worker broke has lost the most. It comes first, when
+        # nothing else is here: only then is it known for what it is.
+        suspects.sort(key=lambda each: -records[each.entry].lost)
+        self._suspects.extend((each, records[each.entry]) for each in suspects)
 
-    async def _try(self, suspect: Claim, stopping: asyncio.Event) -> None:
+    async def _leave_to_others(self, suspects: list[Claim]) -> list[Claim]:
+        """Give back suspects that come for the first time: a worker that has nothing to do may
+        try them without delay. Answers the others."""
+        fresh = [each for each in suspects if each.entry not in self._handed_back]
+        kept = [each for each in suspects if each.entry in self._handed_back]
+        if fresh:
+            await self._queue.hand_back(fresh)
+        self._handed_back = {each.entry for each in fresh}
+        return kept
+
+    async def _try(self, suspect: Claim, record: Record, stopping: asyncio.Event) -> None:
         """Begin a job that may be what broke its workers, and nothing else until it gets on: if
-        it breaks this one, too, no other job is blamed."""
-        for attempt in await self._begin([suspect]):
+        it breaks this one, too, no other job is to be blamed. One that got on often, and broke its
+        worker later, is tried until its end."""
+        alone = len(self._outbox) == 0
+        for attempt in await self._begin([suspect], alone=alone):
+            if record.acquitted >= _MOST_ACQUITTALS:
+                await _first_of(self._outbox.wait_until_empty(), stopping.wait())
+                continue
             word = self._outbox.wait_for_word(attempt.job.id)
-            if await _first_of(word, stopping.wait(), timeout_s=_TRIAL_S) == 0:
-                await self._queue.forgive(self._worker, attempt)
+            first = await _first_of(word, stopping.wait(), timeout_s=_TRIAL_S)
+            await self._queue.end_trial(self._worker, attempt, got_on=first == 0)
 
-    async def _begin(self, claims: Sequence[Claim]) -> list[Attempt]:
+    async def _begin(self, claims: Sequence[Claim], *, alone: bool = False) -> list[Attempt]:
         """Begin attempts, and open an answer for each. Answers those that are to be run."""
         if not claims:
             return []
         self._beginning = {claim.job_id for claim in claims}
         try:
-            begun = await self._queue.begin(self._worker, claims)
+            begun = await self._queue.begin(self._worker, claims, alone=alone)
         finally:
             unwanted, self._unwanted, self._beginning = self._unwanted, set(), set()
         for each in begun:

@@ -13,19 +13,19 @@ from contract.bus.standby import standbys
 from contract.messages import UNREADABLE, Job, decode_job, encode_job
 
 GROUP: Final = "workers"
+#: Holds, without ever having a lease, what was given back.
+RELEASED: Final = "released"
 #: How long a finished job's state can still be read.
 KEEP_MS: Final = 300_000
 MAX_ATTEMPTS: Final = 3
 #: The state of a job that failed, though the same request may succeed later.
 RETRYABLE: Final = "retryable"
-#: Attempts that got further than those before are not counted; this many times at most.
-_MOST_FORGIVEN: Final = 6
 
 _enqueue = Script("enqueue")
 _begin = Script("begin")
 _complete = Script("complete")
 _release = Script("release")
-_forgive = Script("forgive")
+_end_trial = Script("end_trial")
 _take_over = Script("take_over")
 _cancel = Script("cancel")
 
@@ -89,6 +89,14 @@ class Attempt(NamedTuple):
     reply: str
     first: str
     left_ms: int = 0
+
+
+class Record(NamedTuple):
+    """What is held against a job: workers that it `lost`, be it to blame or not, since it last got
+    on with one to itself; and how often it did (`acquitted`)."""
+
+    lost: int
+    acquitted: int
 
 
 class Refused(NamedTuple):
@@ -207,10 +215,16 @@ class JobQueue:
         return self._claims((entry.decode(), _mapping(flat)) for entry, flat in answer)
 
     async def begin(
-        self, worker: str, claims: Sequence[Claim], max_attempts: int = MAX_ATTEMPTS
+        self,
+        worker: str,
+        claims: Sequence[Claim],
+        max_attempts: int = MAX_ATTEMPTS,
+        *,
+        alone: bool = False,
     ) -> list[Attempt | Refused]:
         """Begin an attempt at each claim; what was cancelled or ended meanwhile, or claimed by
-        another worker, is left out."""
+        another worker, is left out. `alone`: until `end_trial`, the worker has nothing else to
+        do; if it is lost by then, the job was to blame."""
         readable = [claim for claim in claims if claim.job is not None]
         for claim in claims:
             if claim.job is None:
@@ -220,7 +234,7 @@ class JobQueue:
             [
                 (
                     [self.key, self.job_key(claim.job_id), self.dead_key],
-                    [GROUP, claim.entry, worker, max_attempts, KEEP_MS],
+                    [GROUP, claim.entry, worker, max_attempts, KEEP_MS, int(alone)],
                 )
                 for claim in readable
             ],
@@ -272,22 +286,29 @@ class JobQueue:
             ],
         )
 
-    async def lost_attempts(self, claims: Sequence[Claim]) -> dict[str, int]:
-        """By entry, how many attempts at its job ended with their worker and count against it."""
+    async def records(self, claims: Sequence[Claim]) -> dict[str, Record]:
+        """By entry, what is held against its job."""
         pipe = self.db.pipeline(transaction=False)
         for claim in claims:
-            pipe.hmget(self.job_key(claim.job_id), "attempt", "forgiven")
+            pipe.hmget(self.job_key(claim.job_id), "attempt", "forgiven", "acquitted")
         counts = await pipe.execute()
         return {
-            claim.entry: int(attempt or 0) - int(forgiven or 0)
-            for claim, (attempt, forgiven) in zip(claims, counts, strict=True)
+            claim.entry: Record(int(attempt or 0) - int(forgiven or 0), int(acquitted or 0))
+            for claim, (attempt, forgiven, acquitted) in zip(claims, counts, strict=True)
         }
 
-    async def forgive(self, worker: str, attempt: Attempt) -> None:
-        """Do not count an attempt that goes on against its job, should its worker be lost."""
-        if attempt.number <= _MOST_FORGIVEN:
-            args = [worker, attempt.number]
-            await _forgive(self.db, [self.job_key(attempt.job.id)], args)
+    async def end_trial(self, worker: str, attempt: Attempt, *, got_on: bool) -> None:
+        """An attempt that was begun alone has company from now on. If it `got_on` before, the
+        workers that its job lost do not count any more."""
+        args = [worker, attempt.number, int(got_on)]
+        await _end_trial(self.db, [self.job_key(attempt.job.id)], args)
+
+    async def hand_back(self, claims: Iterable[Claim]) -> None:
+        """Give back claims that were not begun: any worker may take them over."""
+        pipe = self.db.pipeline(transaction=False)
+        for claim in claims:
+            pipe.execute_command("XCLAIM", self.key, GROUP, RELEASED, 0, claim.entry, "JUSTID")
+        await pipe.execute()
 
     async def owners(self, job_ids: Sequence[str]) -> dict[str, int]:
         """The current attempt number of each job that still exists."""
@@ -311,12 +332,13 @@ class JobQueue:
             return Claim(entry, None, "")
         return Claim(entry, job, job.id)
 
-    async def poisoned_since(self, dead_letter: str) -> tuple[int, str]:
-        """How many jobs broke every worker that tried them, since that dead letter; and the last
-        one now."""
+    async def broken_since(self, dead_letter: str) -> tuple[frozenset[str], str]:
+        """The workers that had jobs which turned out as poison, since that dead letter; and the
+        last one now."""
         letters = await self.db.xrange(self.dead_key, f"({dead_letter}")
-        poison = sum(fields.get(b"reason") == b"poison" for _, fields in letters)
-        return poison, letters[-1][0].decode() if letters else dead_letter
+        workers = b" ".join(fields.get(b"workers", b"") for _, fields in letters)
+        last = letters[-1][0].decode() if letters else dead_letter
+        return frozenset(workers.decode().split()), last
 
     async def _bury(self, entry: str, reason: str) -> None:
         entries = await self.db.xrange(self.key, entry, entry)

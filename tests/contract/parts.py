@@ -57,7 +57,7 @@ async def claim(queue: JobQueue, db: Redis, worker: str, count: int = 10) -> lis
 
 async def begin(queue: JobQueue, db: Redis, worker: str) -> list[Attempt | Refused]:
     """Claim what waits, and begin it."""
-    return await queue.begin(worker, await claim(queue, db, worker))
+    return await queue.begin(worker, await claim(queue, db, worker), alone=True)
 
 
 def attempts(begun: list[Attempt | Refused]) -> list[Attempt]:
@@ -71,10 +71,12 @@ async def begin_one(queue: JobQueue, db: Redis, worker: str) -> Attempt:
     return attempt
 
 
-async def lose(queue: JobQueue, worker: str, heir: str) -> list[Attempt | Refused]:
+async def lose(
+    queue: JobQueue, worker: str, heir: str, *, alone: bool = True
+) -> list[Attempt | Refused]:
     """A worker is lost, and another takes all that it held."""
     await end_lease(queue.db, queue.model, worker)
-    return await queue.begin(heir, await queue.take_over(heir, 100))
+    return await queue.begin(heir, await queue.take_over(heir, 100), alone=alone)
 
 
 async def state_of(queue: JobQueue, job_id: str) -> str | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from unittest.mock import ANY
 
 import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from contract.bus.queue import MAX_ATTEMPTS, Attempt, Claim, JobQueue, Refused
+from contract.bus.queue import MAX_ATTEMPTS, Claim, JobQueue, Record, Refused
 from contract.messages import encode_job
 from tests.contract.parts import (
     a_job,
@@ -105,7 +106,32 @@ async def test_a_job_that_broke_every_worker_is_refused_with_one_dead_letter(
     (again,) = await lose(queue, "x", "y")
     assert isinstance(again, Refused)
     ((_, letter),) = await db.xrange(queue.dead_key)
-    assert letter == {b"reason": b"poison", b"job": encode_job(a_job(queue, "a"))}
+    assert letter == {
+        b"reason": b"poison",
+        b"workers": b" w0 w1 w2",
+        b"job": encode_job(a_job(queue, "a")),
+    }
+    assert await queue.broken_since("0") == (frozenset({"w0", "w1", "w2"}), ANY)
+
+
+async def test_who_only_was_there_when_workers_broke_is_never_called_poison(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    await begin(queue, db, "w0")
+    for n in range(1, 5 * MAX_ATTEMPTS):
+        attempts(await lose(queue, f"w{n - 1}", f"w{n}", alone=False))
+    assert await db.xlen(queue.dead_key) == 0
+
+
+async def test_company_that_comes_later_ends_the_suspicion_against_a_job_alone(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    await begin(queue, db, "w0")
+    for n in range(1, 3 * MAX_ATTEMPTS):
+        (attempt,) = attempts(await lose(queue, f"w{n - 1}", f"w{n}"))
+        await queue.end_trial(f"w{n}", attempt, got_on=False)
 
 
 async def test_released_attempts_use_up_their_number_but_do_not_count(
@@ -135,30 +161,28 @@ async def test_a_released_job_is_there_for_others_at_once_and_fences_who_gave_it
     assert claimed.job_id == "a"
 
 
-async def test_a_forgiven_attempt_does_not_count_but_not_without_end(
+async def test_who_got_on_alone_begins_anew(queue: JobQueue, db: Redis) -> None:
+    await put(queue, "a")
+    attempt = await begin_one(queue, db, "w0")
+    for n in range(1, 3 * MAX_ATTEMPTS):
+        await queue.end_trial(f"w{n - 1}", attempt, got_on=True)
+        await end_lease(db, queue.model, f"w{n - 1}")
+        claims = await queue.take_over(f"w{n}", 9)
+        assert await queue.records(claims) == {attempt.entry: Record(lost=1, acquitted=n)}
+        (attempt,) = attempts(await queue.begin(f"w{n}", claims, alone=True))
+
+
+async def test_only_the_attempt_that_owns_a_job_can_be_acquitted(
     queue: JobQueue, db: Redis
 ) -> None:
-    await put(queue, "a")
-    begun: Attempt | Refused = await begin_one(queue, db, "w0")
-    worker = 0
-    while isinstance(begun, Attempt):
-        assert worker < 4 * MAX_ATTEMPTS
-        await queue.forgive(f"w{worker}", begun)
-        (begun,) = await lose(queue, f"w{worker}", f"w{worker + 1}")
-        worker += 1
-    assert worker > MAX_ATTEMPTS
-    assert begun.reason == "poison"
-
-
-async def test_only_the_attempt_that_owns_a_job_can_be_forgiven(queue: JobQueue, db: Redis) -> None:
     await put(queue, "a")
     old = await begin_one(queue, db, "w0")
     await end_lease(db, queue.model, "w0")
     claims = await queue.take_over("w1", 9)
-    assert await queue.lost_attempts(claims) == {old.entry: 1}
+    assert await queue.records(claims) == {old.entry: Record(lost=1, acquitted=0)}
     await queue.begin("w1", claims)
-    await queue.forgive("w0", old)
-    assert await queue.lost_attempts(claims) == {old.entry: 2}
+    await queue.end_trial("w0", old, got_on=True)
+    assert await queue.records(claims) == {old.entry: Record(lost=2, acquitted=0)}
 
 
 async def test_what_another_worker_took_over_before_it_was_begun_is_left_to_it(

@@ -47,6 +47,8 @@ class ModelJob:
     owner: tuple[str, int] | None = None
     number: int = 0
     forgiven: int = 0
+    alone: bool = False
+    is_poison: bool = False
     cancelled: bool = False
     ended: str | None = None
 
@@ -116,10 +118,10 @@ class QueueMachine(RuleBasedStateMachine):
         self.claims += [(name, each) for each in claims]
 
     @precondition(lambda self: self.claims)
-    @rule(ago=ago)
-    def begin(self, ago: int) -> None:
+    @rule(ago=ago, alone=st.booleans())
+    def begin(self, ago: int, alone: bool) -> None:
         name, chosen = self.claims[-1 - ago % len(self.claims)]
-        begun = self.do(self.queue.begin(name, [chosen]))
+        begun = self.do(self.queue.begin(name, [chosen], alone=alone))
         job = self.jobs[chosen.job_id]
         if job.holder != name:
             assert begun == []
@@ -128,10 +130,12 @@ class QueueMachine(RuleBasedStateMachine):
             job.holder, job.ended = None, "cancelled"
         else:
             self.check_begun(name, job, begun)
+            job.alone = alone
 
     def check_begun(self, name: str, job: ModelJob, begun: list[Attempt | Refused]) -> None:
         (each,) = begun
-        is_poison = job.number - job.forgiven >= MAX_ATTEMPTS
+        job.is_poison |= job.alone and job.number - job.forgiven >= MAX_ATTEMPTS
+        is_poison = job.is_poison
         assert isinstance(each, Refused) == is_poison
         attempt = each.attempt if isinstance(each, Refused) else each
         assert attempt.number == job.number + 1
@@ -159,6 +163,7 @@ class QueueMachine(RuleBasedStateMachine):
         elif job.owner == (name, attempt.number):
             job.owner = None
             job.forgiven += 1
+            job.alone = False
             job.holder = None if job.ended else RELEASED
 
     @rule(job_id=jobs)
@@ -191,7 +196,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.take_over(heir, 100)
         held = [job_id for job_id, job in self.jobs.items() if job.holder == heir]
         for _ in held:
-            self.begin(len(held) - 1)
+            self.begin(len(held) - 1, alone=True)
 
     @invariant()
     def redis_knows_what_the_model_knows(self) -> None:

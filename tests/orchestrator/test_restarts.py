@@ -87,14 +87,17 @@ def test_being_asked_for_wipes_the_slate() -> None:
 def test_deaths_that_a_job_was_to_blame_for_do_not_count() -> None:
     restarts = Restarts(uniform=longest)
     for _ in range(5):
-        assert [restarts.died(now, up_s=1.0) for now in (0.0, 1.0, 2.0)] == [1, 2, 4]
-        assert not restarts.forgive(3)
+        waits = [restarts.died(float(n), up_s=1.0, name=f"w-{n}") for n in range(3)]
+        assert waits == [1, 2, 4]
+        assert not restarts.forgive({"w-0", "w-1", "w-2", "of-another"})
 
 
 def test_who_was_given_up_for_deaths_that_a_job_was_to_blame_for_may_go_on() -> None:
     restarts = Restarts(uniform=longest)
     for now in range(5):
-        restarts.died(float(now), up_s=1.0)
-    assert restarts.forgive(3)
-    assert not restarts.forgive(3)
-    assert restarts.died(6.0, up_s=1.0) == 1
+        restarts.died(float(now), up_s=1.0, name=f"w-{now}")
+    assert restarts.forgive({"w-1", "w-2", "w-4"})
+    assert not restarts.forgive({"w-1", "w-2", "w-4"})
+    assert restarts.died(6.0, up_s=1.0) == 4
+    assert restarts.died(7.0, up_s=1.0) == 8
+    assert restarts.died(8.0, up_s=1.0) is None

@@ -111,6 +111,7 @@ def test_jobs_that_break_their_workers_do_not_end_their_model(host: Host, model:
     host.start(host.worker(model))
     killed = set()
     for _ in range(2):
+        broken = []
         for _ in range(MAX_ATTEMPTS):
             worker = eventually(
                 lambda: (
@@ -121,8 +122,13 @@ def test_jobs_that_break_their_workers_do_not_end_their_model(host: Host, model:
             )
             os.kill(worker.pid or 0, signal.SIGKILL)
             killed.add(worker.pid)
-        end_as_poison(model)
-        eventually(lambda: "not to blame" in (logs_dir() / "supervisor.log").read_text())
+            broken.append(worker.name)
+        end_as_poison(model, broken)
+        eventually(
+            lambda broken=broken: (
+                f"the end of {sorted(broken)}" in (logs_dir() / "supervisor.log").read_text()
+            )
+        )
     eventually(
         lambda: (
             (found := host.find_worker(f"{model}-0")).state is State.READY
@@ -132,10 +138,13 @@ def test_jobs_that_break_their_workers_do_not_end_their_model(host: Host, model:
     assert len(killed) == 2 * MAX_ATTEMPTS
 
 
-def end_as_poison(model: str) -> None:
+def end_as_poison(model: str, workers: list[str]) -> None:
     async def bury() -> None:
         db = connect(embedded_url(), connections=1)
-        await db.xadd(JobQueue(db, model).dead_key, {"reason": "poison", "job": b""})
+        await db.xadd(
+            JobQueue(db, model).dead_key,
+            {"reason": "poison", "workers": " ".join(workers), "job": b""},
+        )
         await db.aclose()
 
     asyncio.run(bury())

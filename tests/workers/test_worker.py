@@ -294,8 +294,10 @@ async def test_a_job_cancelled_while_its_beginning_is_on_the_way_is_not_run(desk
     async with working(desk, engine) as worker:
         begin = worker.queue.begin
 
-        async def cancelled_meanwhile(name: str, claims: list[Claim]) -> list[Attempt | Refused]:
-            begun = await begin(name, claims)
+        async def cancelled_meanwhile(
+            name: str, claims: list[Claim], *, alone: bool
+        ) -> list[Attempt | Refused]:
+            begun = await begin(name, claims, alone=alone)
             await Cancellations(desk.db, desk.queue.model).announce(claims[0].job_id)
             await desk.see(lambda: claims[0].job_id in worker.intake._unwanted)
             return begun
@@ -451,8 +453,8 @@ async def test_a_job_that_lost_every_worker_is_begun_alone_until_it_gets_on(desk
             engine.say(engine.submitted[n].id, 0, 1)
         await desk.see(lambda: len(engine.submitted) == 4)
         assert engine.submitted[3].id == fresh
-        forgiven = await desk.db.hget(desk.queue.job_key(begun[0].job.id), "forgiven")
-        assert forgiven == b"1"
+        job_key = desk.queue.job_key(begun[0].job.id)
+        assert await desk.db.hmget(job_key, "attempt", "forgiven") == [b"3", b"2"]
 
 
 async def test_a_worker_that_lost_jobs_to_others_drops_them_and_keeps_the_rest(

@@ -1,6 +1,8 @@
 -- A worker begins an attempt at a job that it claimed. The attempt's number is the fencing token.
+-- Only a job that was alone in the last of too many workers that it lost is convicted: of several
+-- that were in a worker together, nobody knows which broke it.
 -- KEYS: queue, job, dead letters
--- ARGV: group, entry id, worker, max attempts, keep ms
+-- ARGV: group, entry id, worker, max attempts, keep ms, alone (1 or 0)
 -- Answers {'run'|'expired'|'poison', attempt, reply, first, deadline left ms}: run it, or tell the
 --   client why not; either way complete it. Or {'drop'}: it is another's, or nobody waits for it.
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
@@ -8,7 +10,7 @@ if pending.err or not pending[1] or pending[1][2] ~= ARGV[3] then
   return {'drop'}
 end
 local job = redis.call('HMGET', KEYS[2], 'state', 'attempt', 'cancelled', 'deadline', 'reply', 'first',
-  'forgiven')
+  'forgiven', 'alone', 'workers', 'poison')
 local is_open = job[1] == 'queued' or job[1] == 'running'
 if not is_open or job[3] then
   if is_open then
@@ -22,16 +24,24 @@ end
 local clock = redis.call('TIME')
 local left = tonumber(job[4]) - (clock[1] * 1000 + math.floor(clock[2] / 1000))
 local attempt = redis.call('HINCRBY', KEYS[2], 'attempt', 1)
-redis.call('HSET', KEYS[2], 'state', 'running', 'worker', ARGV[3])
+local lost = job[9] or ''
+redis.call('HSET', KEYS[2], 'state', 'running', 'worker', ARGV[3], 'workers', lost .. ' ' .. ARGV[3])
 local verdict = 'run'
 local limit = tonumber(ARGV[4]) + tonumber(job[7] or 0)
+local was_alone = job[8] and tonumber(job[8]) == attempt - 1
 if left <= 0 then
   verdict = 'expired'
-elseif attempt > limit then
+elseif job[10] or (was_alone and attempt > limit) then
   verdict = 'poison'
   local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])
-  if entry[1] and attempt == limit + 1 then
-    redis.call('XADD', KEYS[3], 'MAXLEN', '~', 1000, '*', 'reason', 'poison', unpack(entry[1][2]))
+  if entry[1] and redis.call('HSETNX', KEYS[2], 'poison', 1) == 1 then
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', 1000, '*', 'reason', 'poison', 'workers', lost,
+      unpack(entry[1][2]))
   end
+end
+if ARGV[6] == '1' then
+  redis.call('HSET', KEYS[2], 'alone', attempt)
+else
+  redis.call('HDEL', KEYS[2], 'alone')
 end
 return {verdict, attempt, job[5], job[6], left}

@@ -17,5 +17,6 @@ if job[3] and job[4] == 'running' then
 end
 redis.call('HSET', KEYS[2], 'worker', '')
 redis.call('HINCRBY', KEYS[2], 'forgiven', 1)
+redis.call('HDEL', KEYS[2], 'alone')
 redis.call('XCLAIM', KEYS[1], ARGV[1], 'released', 0, ARGV[2], 'JUSTID')
 return 1
