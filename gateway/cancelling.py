@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
-from typing import Any, Final
+from collections import defaultdict
+from typing import Final
 
 from redis.exceptions import RedisError
 
@@ -16,53 +16,101 @@ from contract.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 _RETRY_S: Final = 0.25
-_GIVE_UP_S: Final = 60.0
+#: While Redis is away, and others ask for it, too.
+_SLOWEST_RETRY_S: Final = 1.0
 _PUT_MAY_ARRIVE_S: Final = 3.0
 
 
-class Canceller:
-    """Announces cancellations from tasks of its own, so that whoever asks for one may be
-    cancelled itself, and tries again while Redis is away."""
+class _Order:
+    """A job to be cancelled, until that is known to have been heard, or `ends_at`. It may arrive
+    in Redis only later, for `watch_s` of the time in which Redis answers."""
 
-    def __init__(self, db: RedisClient) -> None:
+    __slots__ = ("ends_at", "model", "told", "watch_s")
+
+    def __init__(self, model: str, watch_s: float, ends_at: float) -> None:
+        self.model = model
+        self.watch_s = watch_s
+        self.ends_at = ends_at
+        self.told = asyncio.Event()
+
+
+class Canceller:
+    """Announces cancellations from a task of its own, so that whoever asks for one may be
+    cancelled itself. While Redis is away they are kept, each for `keep_s`: no job runs longer."""
+
+    def __init__(self, db: RedisClient, keep_s: float) -> None:
         self._db = db
-        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._keep_s = keep_s
+        self._orders: dict[str, _Order] = {}
+        self._running: asyncio.Task[None] | None = None
+        self._retry_s = _RETRY_S
+
+    def __len__(self) -> int:
+        return len(self._orders)
 
     def cancel(self, model: str, job_id: str) -> None:
         """Returns at once."""
-        self._start(job_id, self._announce(model, job_id, 0.0))
+        self._take(model, job_id, 0.0)
 
     def cancel_doubtful(self, model: str, job_id: str) -> None:
         """Cancel a job that may not have arrived in Redis yet, if it ever will."""
-        self._start(job_id, self._announce(model, job_id, _PUT_MAY_ARRIVE_S))
+        self._take(model, job_id, _PUT_MAY_ARRIVE_S)
 
     async def told(self, job_id: str) -> None:
         """Return when no cancellation of this job is under way: who asks for it again is to find
         that it was cancelled."""
-        if under_way := [task for task, id_ in self._tasks.items() if id_ == job_id]:
-            await asyncio.wait(under_way, timeout=_RETRY_S)
+        if order := self._orders.get(job_id):
+            try:
+                await asyncio.wait_for(order.told.wait(), _RETRY_S)
+            except TimeoutError:
+                return
 
     async def finish(self, timeout_s: float) -> None:
         """Wait for what is under way."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
-        await cancel_and_wait(self._tasks)
+        if self._running is not None:
+            await asyncio.wait([self._running], timeout=timeout_s)
+            await cancel_and_wait([self._running])
 
-    def _start(self, job_id: str, announcement: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(announcement)
-        self._tasks[task] = job_id
-        task.add_done_callback(self._tasks.pop)
+    def _take(self, model: str, job_id: str, watch_s: float) -> None:
+        self._orders[job_id] = _Order(model, watch_s, time.monotonic() + self._keep_s)
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._run())
 
-    async def _announce(self, model: str, job_id: str, watch_s: float) -> None:
-        cancellations = Cancellations(self._db, model)
-        began = answered = time.monotonic()
-        while answered - began < _GIVE_UP_S:
+    async def _run(self) -> None:
+        """Until nothing is left to be told."""
+        while self._orders:
             try:
-                if await cancellations.announce(job_id) or watch_s <= 0:
-                    return
-                watch_s -= _RETRY_S
+                await self._announce_all()
+                self._retry_s = _RETRY_S
             except (RedisError, OSError) as error:
-                log.debug("job %s is not cancelled yet: %s", job_id, error)
-            await asyncio.sleep(_RETRY_S)
-            answered = time.monotonic()
-        log.warning("job %s could not be cancelled: Redis is away for too long", job_id)
+                log.debug("%d jobs are not cancelled yet: %s", len(self._orders), error)
+                self._give_up_late_ones()
+                self._retry_s = min(2 * self._retry_s, _SLOWEST_RETRY_S)
+            if self._orders:
+                await asyncio.sleep(self._retry_s)
+
+    async def _announce_all(self) -> None:
+        by_model: defaultdict[str, list[str]] = defaultdict(list)
+        for job_id, order in self._orders.items():
+            by_model[order.model].append(job_id)
+        for model, job_ids in by_model.items():
+            were_open = await Cancellations(self._db, model).announce_all(job_ids)
+            for job_id, was_open in zip(job_ids, were_open, strict=True):
+                self._answered(job_id, was_open=was_open)
+
+    def _answered(self, job_id: str, *, was_open: bool) -> None:
+        order = self._orders.get(job_id)
+        if order is None:
+            return
+        order.watch_s -= _RETRY_S
+        if was_open or order.watch_s <= 0:
+            self._forget(job_id)
+
+    def _give_up_late_ones(self) -> None:
+        now = time.monotonic()
+        for job_id in [each for each, order in self._orders.items() if now > order.ends_at]:
+            log.warning("job %s could not be cancelled: Redis is away for too long", job_id)
+            self._forget(job_id)
+
+    def _forget(self, job_id: str) -> None:
+        self._orders.pop(job_id).told.set()

@@ -86,7 +86,7 @@ class GatewayProcess:
         self.doorkeeper = Doorkeeper(self.keys, self.config.gateway)
         stream = ReplyStream(self.db, self.name)
         self._reader = connect_reader(settings.redis_url)
-        self._canceller = Canceller(self.db)
+        self._canceller = Canceller(self.db, self.config.limits.total_timeout_s)
         self.dispatcher = Dispatcher(stream, self._reader, self.link, self._canceller, self.metrics)
         self._followers = Followers(self.db, settings.redis_url, self.dispatcher)
         self._memory = QueueMemory(self.db)

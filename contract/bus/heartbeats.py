@@ -43,7 +43,9 @@ class Heartbeats:
     async def beat(self, name: str, heartbeat: msgspec.Struct, *, ready: bool) -> bool:
         """Renew the lease. True if it had lapsed: others may have taken over what this one held."""
         body = msgspec.msgpack.encode(heartbeat)
-        return bool(await _beat(self.db, self._keys, [name, body, LEASE_MS, int(ready)]))
+        return bool(
+            await _beat(self.db, self._keys, [name, body, LEASE_MS, int(ready), _FORGET_MS])
+        )
 
     async def alive(self) -> list[bytes]:
         """The heartbeats of all whose lease holds, still encoded."""

@@ -18,6 +18,8 @@ RELEASED: Final = "released"
 #: How long a finished job's state can still be read.
 KEEP_MS: Final = 300_000
 MAX_ATTEMPTS: Final = 3
+#: How many dead letters of a model are kept (each has its whole job), and for how many ms.
+_DEAD_LETTERS: Final = (100, 7 * 86_400_000)
 #: The state of a job that failed, though the same request may succeed later.
 RETRYABLE: Final = "retryable"
 
@@ -234,7 +236,7 @@ class JobQueue:
             [
                 (
                     [self.key, self.job_key(claim.job_id), self.dead_key],
-                    [GROUP, claim.entry, worker, max_attempts, KEEP_MS, int(alone)],
+                    [GROUP, claim.entry, worker, max_attempts, KEEP_MS, int(alone), *_DEAD_LETTERS],
                 )
                 for claim in readable
             ],
@@ -342,9 +344,11 @@ class JobQueue:
 
     async def _bury(self, entry: str, reason: str) -> None:
         entries = await self.db.xrange(self.key, entry, entry)
+        most, keep_ms = _DEAD_LETTERS
         pipe = self.db.pipeline(transaction=True)
         for _, fields in entries:
-            pipe.xadd(self.dead_key, {b"reason": reason, **fields}, maxlen=1000)
+            pipe.xadd(self.dead_key, {b"reason": reason, **fields}, maxlen=most, approximate=False)
+        pipe.pexpire(self.dead_key, keep_ms)
         pipe.xack(self.key, GROUP, entry)
         pipe.xdel(self.key, entry)
         await pipe.execute()
@@ -379,8 +383,15 @@ class Cancellations:
 
     async def announce(self, job_id: str) -> bool:
         """Cancel a job: out of the queue, or by its worker. False if it had ended already."""
-        keys = [self.queue.job_key(job_id), self.key, self.queue.key, self.queue.leases_key]
-        return bool(await _cancel(self.db, keys, [job_id, GROUP, KEEP_MS]))
+        return (await self.announce_all([job_id]))[0]
+
+    async def announce_all(self, job_ids: Sequence[str]) -> list[bool]:
+        """The same for several, in one round trip. Safe to repeat."""
+        keys = [self.key, self.queue.key, self.queue.leases_key]
+        calls = [
+            ([self.queue.job_key(job_id), *keys], [job_id, GROUP, KEEP_MS]) for job_id in job_ids
+        ]
+        return [bool(answer) for answer in await _cancel.map(self.db, calls)]
 
     async def listen(self, reader: RedisClient) -> AsyncIterator[str]:
         """Job ids cancelled since `open`, or since it was last called (none is left out by a

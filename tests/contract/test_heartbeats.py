@@ -92,3 +92,13 @@ async def test_a_worker_that_is_not_ready_is_alive_but_does_not_serve(
 def test_no_model_can_have_the_leases_of_gateways_or_supervisors(tag: str) -> None:
     with pytest.raises(ValidationError):
         Config(models={tag: ModelConfig(engine="mock", model_path="none")})
+
+
+async def test_of_a_model_that_nobody_serves_any_more_nothing_is_left(
+    db: Redis, unique_model: str
+) -> None:
+    await beat(db, unique_model, "w")
+    keys = await db.keys(f"ew:{{{unique_model}}}:*")
+    assert len(keys) == 3
+    for key in keys:
+        assert await db.pttl(key) > 0

@@ -2,7 +2,7 @@
 -- Only a job that was alone in the last of too many workers that it lost is convicted: of several
 -- that were in a worker together, nobody knows which broke it.
 -- KEYS: queue, job, dead letters
--- ARGV: group, entry id, worker, max attempts, keep ms, alone (1 or 0)
+-- ARGV: group, entry id, worker, max attempts, keep ms, alone (1 or 0), most dead letters, keep those ms
 -- Answers {'run'|'expired'|'poison', attempt, reply, first, deadline left ms}: run it, or tell the
 --   client why not; either way complete it. Or {'drop'}: it is another's, or nobody waits for it.
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
@@ -35,8 +35,9 @@ elseif job[10] or (was_alone and attempt > limit) then
   verdict = 'poison'
   local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])
   if entry[1] and redis.call('HSETNX', KEYS[2], 'poison', 1) == 1 then
-    redis.call('XADD', KEYS[3], 'MAXLEN', '~', 1000, '*', 'reason', 'poison', 'workers', lost,
+    redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[7], '*', 'reason', 'poison', 'workers', lost,
       unpack(entry[1][2]))
+    redis.call('PEXPIRE', KEYS[3], ARGV[8])
   end
 end
 if ARGV[6] == '1' then

@@ -19,5 +19,6 @@ if job[3] and not is_held then
 end
 if job[2] and job[2] ~= '' then
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', 10000, '*', 'job', ARGV[1])
+  redis.call('PEXPIRE', KEYS[2], ARGV[3])
 end
 return 1
