@@ -127,7 +127,7 @@ class Process:
     def terminate(self) -> None:
         """Ask the process itself to end. Its children are its own to end: an engine's process
         that hears the signal too would break off the answers that the worker still drains."""
-        self._signal(signal.SIGTERM)
+        self._tell(signal.SIGTERM)
 
     def replace(self) -> None:
         """Ask the gateway to replace its processes."""
@@ -135,7 +135,7 @@ class Process:
 
     def hurry(self) -> None:
         """Ask the gateway to end what is open with an error, at once, and then itself."""
-        self._signal(signal.SIGQUIT)
+        self._tell(signal.SIGQUIT)
 
     def relieve(self) -> None:
         """Ask those whose leader died before this one took its place to end when their answers
@@ -148,7 +148,7 @@ class Process:
 
     def retire(self) -> None:
         """Ask a worker to end when its answers have; `terminate` hurries it."""
-        self._signal(signal.SIGQUIT)
+        self._tell(signal.SIGQUIT)
 
     def sleep(self) -> None:
         """Ask a worker to hand its GPU memory back."""
@@ -202,6 +202,13 @@ class Process:
         for entry in table.values():
             if entry.pid not in own and self._is_ours(entry):
                 _signal_exactly(entry, number)
+
+    def _tell(self, number: int) -> None:
+        """Signal the process, and let it hear: one that was stopped goes on, with its group."""
+        self._signal(number)
+        if self.identity.is_running():
+            # Its leader is there, and so the group's number is ours.
+            _signal_group(self.pid, signal.SIGCONT)
 
     def _signal(self, number: int) -> None:
         try:

@@ -16,14 +16,12 @@ _LONGEST_WAIT_S: Final = 60.0
 class Restarts:
     """The deaths of one process. Times are monotonic seconds.
 
-    Waits grow from up to one second to up to a minute, spread at random (full jitter), so that
-    workers that died together do not come back together. Ten good minutes wipe the slate.
+    The first is at once: whoever waits for an answer waits for this. Then waits grow from up to
+    one second to up to a minute, spread at random (full jitter), so that workers that die together
+    again do not come back together. Ten good minutes wipe the slate.
     """
 
-    def __init__(
-        self, *, at_once: bool = False, uniform: Callable[[float, float], float] = random.uniform
-    ) -> None:
-        self._at_once = at_once
+    def __init__(self, *, uniform: Callable[[float, float], float] = random.uniform) -> None:
         self._uniform = uniform
         #: When, and who.
         self._deaths: deque[tuple[float, str]] = deque()
@@ -58,8 +56,7 @@ class Restarts:
         self._doublings = 0
 
     def _next_wait_s(self) -> float:
-        ceiling_s = min(_LONGEST_WAIT_S, 2.0**self._doublings)
         self._doublings += 1
-        if self._at_once and self._doublings == 1:
+        if self._doublings == 1:
             return 0.0
-        return self._uniform(0.0, ceiling_s)
+        return self._uniform(0.0, min(_LONGEST_WAIT_S, 2.0 ** (self._doublings - 2)))

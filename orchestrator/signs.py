@@ -70,6 +70,9 @@ def _note_valkey(unit: Unit, seen: Observation) -> None:
 
 def _note_worker(unit: Unit, seen: Observation) -> None:
     beat = seen.beats.get(unit.name)
+    answers = seen.redis is not None and not seen.redis.get("loading")
+    if answers and unit.state is State.STOPPING:
+        unit.listens(seen.taken_at, beat)
     if beat is not None:
         unit.silent_since = None
         unit.beat = beat
@@ -78,5 +81,5 @@ def _note_worker(unit: Unit, seen: Observation) -> None:
             unit.fell_asleep(seen.taken_at)
         elif unit.state is not State.SLEEPING:
             unit.seen(seen.taken_at, is_ready=beat.state is State.READY, stage=beat.stage)
-    elif seen.redis is not None and not seen.redis.get("loading"):
+    elif answers:
         unit.missed(seen.taken_at)

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from contract.bus.heartbeats import BEAT_EVERY_S, LEASE_MS
 from contract.messages import DOWNLOADING, Heartbeat, State
 from orchestrator.diagnosis import Problem
 from orchestrator.process import Identity, Process
@@ -24,6 +25,10 @@ _WORKER_STOP_S: Final = 40.0
 _VALKEY_STOP_S: Final = 20.0
 #: A process that is still starting has nothing to finish, and may not even hear.
 _UNREADY_STOP_S: Final = 5.0
+#: A lease that was renewed just before holds for longer.
+_LEAVES_BY_S: Final = (LEASE_MS / 1000 - BEAT_EVERY_S) - 1
+#: A worker says at once that it stops; one that has not by then stands still.
+_HEARS_WITHIN_S: Final = 10.0
 #: What the gateway needs at most to end all answers with an error.
 _HURRY_S: Final = 10.0
 _SERVER_START_S: Final = 60.0
@@ -110,13 +115,18 @@ class Unit:
         self.deadline: float | None = None
         #: Why the supervisor itself killed the process.
         self.condemned = ""
+        #: When it was told to stop, and whether it has said since that it does.
+        self.told_at = 0.0
+        self.has_heard = self.is_deaf = False
+        #: Whether it had gone silent before it was told.
+        self.was_silent = False
         self.has_exited = False
         self.exit_code: int | None = None
         self.problem: Problem | None = None
         self.restarts = 0
         #: How often its engine stood still.
         self.hangs = 0
-        self.history = Restarts(at_once=not isinstance(wanted, WantedWorker))
+        self.history = Restarts()
         self.beat: Heartbeat | None = None
         #: How often each of a gateway's processes has beaten.
         self.gateway_beats: dict[str, int] = {}
@@ -385,6 +395,9 @@ class Unit:
         is_on_its_way = self.state is State.SLEEPING and not self.is_asleep
         self.is_retiring = self.is_desired and (self.state is State.READY or is_on_its_way)
         self.deadline = now + self.stop_timeout_s
+        self.told_at = now
+        self.has_heard = self.is_deaf = False
+        self.was_silent = self.silent_since is not None
         self.enter(State.STOPPING, "draining" if self.state is State.READY else "")
 
     def hurrying(self, now: float) -> None:
@@ -402,9 +415,19 @@ class Unit:
             if self.state is State.SLEEPING:
                 return "did not fall asleep in time"
             return f"was not ready after {self.start_timeout_s:.0f} s ({self.stage})"
+        if self.is_deaf and self.state is State.STOPPING:
+            return f"did not hear within {_HEARS_WITHIN_S:.0f} s that it should stop"
         if self.silent_since is not None and now - self.silent_since > self._silent_for_s:
             return f"gave no sign of life for {self._silent_for_s:.0f} s"
         return ""
+
+    def listens(self, now: float, beat: Heartbeat | None) -> None:
+        """What a worker that was told to stop says of itself; None if its lease has ended. One that
+        ends its lease itself does it sooner than a lease ends by itself."""
+        has_left = beat is None and not self.was_silent and now - self.told_at < _LEAVES_BY_S
+        if has_left or (beat is not None and beat.state is not State.READY):
+            self.has_heard = True
+        self.is_deaf = not self.has_heard and now - self.told_at > _HEARS_WITHIN_S
 
     def ended(self) -> None:
         """The process is gone, and all that it started, unless that survives it."""

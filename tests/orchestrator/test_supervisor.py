@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
@@ -222,6 +223,37 @@ def test_a_worker_that_does_not_hear_is_killed_when_it_must_be(host: Host, model
     host.stop(now=True)
     assert not is_alive(pid)
     assert host.processes() == []
+
+
+def test_a_worker_that_goes_on_as_if_not_told_is_not_waited_for(host: Host, model: str) -> None:
+    host.start(host.worker(model, is_deaf=True), host.worker("other"))
+    pid = host.find_worker(f"{model}-0").pid or 0
+    host.stop(model)
+    assert not is_alive(pid)
+    log = (logs_dir() / "supervisor.log").read_text()
+    assert f"{model}-0 did not hear within 10 s that it should stop" in log
+    assert host.find_worker("other-0").state is State.READY
+
+
+def test_who_was_stopped_by_a_signal_is_made_to_hear(host: Host, model: str) -> None:
+    gateway = WantedGateway(sys.executable, "127.0.0.1", free_port(), 1.0)
+    host.start(host.worker(model), gateway=gateway)
+    served = host.status().gateway
+    assert served is not None
+    pids = [host.find_worker(f"{model}-0").pid or 0, served.pid or 0]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+        eventually(lambda pid=pid: kernel_state(pid) == "T")
+    host.stop()
+    assert not any(map(is_alive, pids))
+    log = (logs_dir() / "supervisor.log").read_text()
+    assert "is killed" not in log
+    assert f"{model}-0 has stopped" in log
+    assert "gateway has stopped" in log
+
+
+def kernel_state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_when_the_supervisor_is_killed_the_rest_goes_on_and_is_adopted(
