@@ -250,6 +250,8 @@ class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     count: int = 0
     is_leaving: bool = False
     figures: Figures = msgspec.field(default_factory=Figures)
+    #: Why the configuration file cannot be used, while it serves by the last one that could.
+    config_problem: str = ""
 
 
 class GpuFigures(msgspec.Struct, frozen=True, omit_defaults=True):

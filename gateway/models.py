@@ -15,7 +15,15 @@ from contract.bus.client import RedisClient
 from contract.bus.heartbeats import HOSTS, Heartbeats, read_beats
 from contract.bus.queue import JobQueue
 from contract.bus.standby import Standby, read_standby
-from contract.config import Config, ConfigError, ModelConfig, Named, load_config, meanings, names_of
+from contract.config import (
+    Config,
+    ConfigError,
+    ModelConfig,
+    Named,
+    load_and_keep,
+    meanings,
+    names_of,
+)
 from contract.keys import KeyRecord
 from contract.messages import Condition, Heartbeat, HostBeat, Job, State, best
 from gateway.link import Link
@@ -54,7 +62,13 @@ _STOPPED: Final = ModelStatus(State.STOPPED)
 class Models:
     """Follows the configuration file and the workers' heartbeats, about once a second."""
 
-    def __init__(self, db: RedisClient, config: Config, config_path: Path, link: Link) -> None:
+    def __init__(
+        self, db: RedisClient, config: Config, config_path: Path, link: Link, problem: str = ""
+    ) -> None:
+        #: Why the configuration file cannot be used at the moment; empty if it can.
+        self.problem = problem
+        if problem:
+            log.error("with the last good configuration: %s", problem)
         self.configured: Mapping[str, ModelConfig] = config.models
         self.limits = config.limits
         self._named = dict(meanings(config.models))
@@ -150,10 +164,12 @@ class Models:
         if not self._file.has_changed():
             return
         try:
-            config = load_config(self._file.path)
+            config = load_and_keep(self._file.path)
         except ConfigError as error:
+            self.problem = str(error)
             log.error("models and limits stay as they were: %s", error)
             return
+        self.problem = ""
         if config.limits != self.limits:
             log.info("limits are now: %s", config.limits)
             self.limits = config.limits

@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from contract.bus.client import connect, connect_reader
 from contract.bus.replies import ReplyStream
-from contract.config import Config, load_config
+from contract.config import Config, load_or_recall
 from contract.messages import ErrorCode, GatewayBeat
 from contract.paths import config_path, keys_path
 from contract.tasks import cancel_and_wait
@@ -56,12 +56,16 @@ class Settings(NamedTuple):
     redis_url: str
     instance: str
     process_index: int
+    #: What is wrong with the file, if `config` is what it last held that could be used.
+    config_problem: str = ""
 
     @classmethod
     def from_environment(cls) -> Settings:
         """Raises `ConfigError`, `KeyError`."""
+        config, problem = load_or_recall(config_path())
         return cls(
-            config=load_config(config_path()),
+            config=config,
+            config_problem=problem,
             config_path=config_path(),
             keys_path=keys_path(),
             redis_url=os.environ["EW_REDIS_URL"],
@@ -81,7 +85,9 @@ class GatewayProcess:
         self.db = connect(settings.redis_url)
         self.link = Link()
         self.metrics = Metrics()
-        self.models = Models(self.db, self.config, settings.config_path, self.link)
+        self.models = Models(
+            self.db, self.config, settings.config_path, self.link, settings.config_problem
+        )
         self.keys = KeyRing(settings.keys_path)
         self.doorkeeper = Doorkeeper(self.keys, self.config.gateway)
         stream = ReplyStream(self.db, self.name)
@@ -205,6 +211,7 @@ class GatewayProcess:
             open_streams=len(self.dispatcher),
             is_leaving=self.dispatcher.draining or self._is_replaced,
             figures=self.metrics.figures(),
+            config_problem=self.models.problem,
         )
 
     def _hurry(self) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from contract.messages import Condition, State, best
+from contract.messages import Condition, GatewayBeat, State, best
 from orchestrator.latency import FirstTokens
 from orchestrator.observer import Observation, Survey
 from orchestrator.process import Identity
@@ -82,7 +82,7 @@ class Report:
             open_streams=sum(beat.open_streams for beat in ours),
             rss_mib=self._rss_mib(unit),
             restarts=unit.restarts,
-            stage=unit.stage,
+            stage=unit.stage or _old_configuration(ours),
             problem=unit.problem,
         )
 
@@ -198,6 +198,11 @@ class Report:
     def _rss_mib(self, unit: Unit) -> int | None:
         family = self._family(unit)
         return sum(entry.rss_bytes for entry in family) // _MIB if family else None
+
+
+def _old_configuration(beats: list[GatewayBeat]) -> str:
+    problem = next((beat.config_problem for beat in beats if beat.config_problem), "")
+    return f"by its last good configuration: {problem.splitlines()[0]}" if problem else ""
 
 
 def _pid(unit: Unit) -> int | None:

@@ -3,6 +3,7 @@
 `EW_GATEWAY__PORT=9000` overrides `gateway.port`; two underscores go one level down.
 """
 
+from contract.config.last_good import Loaded, load_and_keep, load_or_recall
 from contract.config.loading import ConfigError, load_config
 from contract.config.model import ModelConfig, ModelId, Part, WatchdogConfig, is_repo_id
 from contract.config.names import GATEWAY_FIELDS, Named, ids_by_name, meanings, names_of
@@ -22,6 +23,7 @@ __all__ = [
     "GatewayConfig",
     "HubConfig",
     "LimitsConfig",
+    "Loaded",
     "ModelConfig",
     "ModelId",
     "Named",
@@ -31,7 +33,9 @@ __all__ = [
     "WorkerSpec",
     "ids_by_name",
     "is_repo_id",
+    "load_and_keep",
     "load_config",
+    "load_or_recall",
     "meanings",
     "names_of",
 ]

@@ -1,0 +1,63 @@
+"""The configuration as it last could be used. A process that is started again while the file is
+half saved, or wrong, starts with that."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from contract.config.loading import ConfigError, load_config
+from contract.config.schema import Config
+from contract.paths import state_dir
+
+
+class Loaded(NamedTuple):
+    """A configuration. `problem`: what is wrong with the file, if this is the last good one."""
+
+    config: Config
+    problem: str = ""
+
+
+def load_or_recall(path: Path) -> Loaded:
+    """The configuration in a file, or the last one that was. Raises `ConfigError` if there was
+    none that can be used."""
+    try:
+        return Loaded(load_and_keep(path))
+    except ConfigError as error:
+        try:
+            return Loaded(load_config(_kept(path)), str(error))
+        except ConfigError:
+            raise error from None
+
+
+def load_and_keep(path: Path) -> Config:
+    """The configuration in a file, which is the last good one from now on. Raises `ConfigError`."""
+    config = load_config(path)
+    _keep(path)
+    return config
+
+
+def _kept(path: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:8]
+    return state_dir() / f"last-good-config-{digest}.json"
+
+
+def _keep(path: Path) -> None:
+    """Where that is not possible, there is none to come back to; nothing else fails by it."""
+    kept = _kept(path)
+    scratch = kept.with_name(f".{kept.name}.{os.getpid()}")
+    try:
+        content = path.read_bytes()
+        if kept.exists() and kept.read_bytes() == content:
+            return
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor with its mode set
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        scratch.replace(kept)
+    except OSError:
+        return
