@@ -32,9 +32,10 @@ from orchestrator.ports import require_free
 from orchestrator.preflight import Check, preflight
 from orchestrator.process import MARK_VARIABLE, ROOT_VARIABLE
 from orchestrator.process_table import Entry, command_line, read_environment, read_table
+from orchestrator.redis_trouble import troubles
 from orchestrator.runfile import Run
 from orchestrator.status import read_status
-from orchestrator.valkey import check_external, find_server
+from orchestrator.valkey import check_external, embedded_url, find_server, socket_path
 
 #: The oldest releases of each line without known holes in what ew uses: scripts and blocking reads.
 _OLDEST_SAFE: Final = {"Valkey": (9, 1, 2), "Redis": (8, 6, 3)}
@@ -100,8 +101,11 @@ def _redis(config: Config) -> Iterator[Check]:
     try:
         if config.redis.url is None:
             yield _server(*_embedded())
+            if socket_path().exists():
+                yield from asyncio.run(_troubles(embedded_url()))
         else:
             yield _server(*asyncio.run(_external(config.redis.url)))
+            yield from asyncio.run(_troubles(config.redis.url))
             for warning in asyncio.run(check_external(config.redis.url)):
                 yield Check("durability", warning, "turn on `appendonly` there")
     except UserError as error:
@@ -127,6 +131,18 @@ async def _external(url: str) -> tuple[str, str]:
     if "valkey_version" in info:
         return "Valkey", str(info["valkey_version"])
     return "Redis", str(info["redis_version"])
+
+
+async def _troubles(url: str) -> list[Check]:
+    """What keeps a server that runs from its work; none if it does not answer."""
+    db = connect(url, connections=1)
+    try:
+        found = troubles(await db.info())
+        return [Check("server", each.seen, each.fix, is_fatal=True) for each in found]
+    except (RedisError, OSError):
+        return []
+    finally:
+        await db.aclose()
 
 
 def _server(name: str, version: str) -> Check:

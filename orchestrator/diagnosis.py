@@ -185,6 +185,26 @@ def was_killed_for_memory(pid: int) -> bool:
         os.close(log)
 
 
+def count_memory_kills(cgroup: Path | None = None) -> int:
+    """How many processes of our control group (a container's, or a service's) the kernel has ended
+    because their memory was exhausted: known also where its log may not be read."""
+    try:
+        found = cgroup or _own_cgroup()
+        events = (found / "memory.events").read_text()
+    except (OSError, ValueError):
+        return 0
+    match = re.search(r"^oom_kill (\d+)$", events, re.MULTILINE)
+    return int(match[1]) if match else 0
+
+
+def _own_cgroup() -> Path:
+    """Raises `ValueError` where there is no version 2 of control groups, `OSError`."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        if line.startswith("0::/"):
+            return Path("/sys/fs/cgroup") / line.removeprefix("0::/")
+    raise ValueError("no control group of version 2")
+
+
 def _any_record(log: int, pattern: re.Pattern[bytes]) -> bool:
     while True:
         try:

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from contract.endings import CANNOT_SERVE, ENGINE_HUNG
+from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG
 from contract.messages import State
 from contract.paths import COMMAND, as_called, log_path
 from orchestrator.diagnosis import (
     Diagnosis,
     Problem,
+    count_memory_kills,
     describe_exit,
     diagnose,
     diagnose_unfit,
@@ -30,6 +31,7 @@ from orchestrator.process import (
     Process,
     Reaper,
     adopt,
+    kill_adopted,
     kill_descendants,
     kill_strays,
     open_log,
@@ -355,7 +357,7 @@ class Fleet:
         process = unit.process
         if process is None:
             return
-        left = [] if unit.is_survived else process.sweep()
+        left = [] if unit.is_survived else process.sweep() + self._sweep_adopted(unit)
         if left and unit.deadline is not None and now < unit.deadline:
             return
         if left:
@@ -365,6 +367,12 @@ class Fleet:
         unit.ended()
         self._settle(unit, process, now)
         self.steward.ended(unit.slot, returns=unit.is_waiting)
+
+    def _sweep_adopted(self, dead: Unit) -> list[int]:
+        """What a dead worker left without any mark: all other orphans are with their workers."""
+        if not isinstance(dead.wanted, WantedWorker):
+            return []
+        return kill_adopted({each.process.pid for each in self.units.values() if each.process})
 
     def _settle(self, unit: Unit, process: Process, now: float) -> None:
         """Decide what becomes of a unit whose process is gone."""
@@ -420,10 +428,16 @@ def _repair(unit: Unit) -> str:
     return f"is the environment `{unit.wanted.env}` whole? {setup}"
 
 
+def _ran_out(unit: Unit, process: Process) -> bool:
+    """Whether the kernel ended it, or a process of it, because memory was exhausted."""
+    is_told = count_memory_kills() > unit.memory_kills
+    return is_told or any(map(was_killed_for_memory, {process.pid, *process.family}))
+
+
 def _diagnose(unit: Unit, process: Process) -> Diagnosis:
     what = unit.condemned or describe_exit(unit.exit_code)
-    if unit.exit_code == -9 and not unit.condemned and was_killed_for_memory(process.pid):
-        what = "was killed by the kernel: the host's memory was exhausted"
+    if not unit.condemned and unit.exit_code in (-9, ENGINE_DIED) and _ran_out(unit, process):
+        what = "was killed by the kernel, or its engine was: the memory was exhausted"
     tail = read_tail(log_path(unit.slot), unit.log_start)
     engine = unit.wanted.engine if isinstance(unit.wanted, WantedWorker) else "ENGINE"
     if unit.exit_code == CANNOT_SERVE and not unit.condemned:

@@ -21,6 +21,7 @@ from contract.bus.standby import Standby, end_standby, renew_standby
 from contract.messages import GatewayBeat, Heartbeat, HostBeat
 from orchestrator.memory.nvml import Nvml, Snapshot
 from orchestrator.process_table import Entry, read_entry, read_table
+from orchestrator.redis_trouble import in_words
 
 log = logging.getLogger(__name__)
 _ANSWER_WITHIN_S: Final = 2.0
@@ -159,7 +160,9 @@ class Observer:
         except (RedisError, OSError, TimeoutError) as error:
             await self._disconnect()
             answers = self._has_answered or _is_an_answer(error)
-            return seen._replace(redis_error=str(error) or "no answer", redis_answers=answers)
+            return seen._replace(
+                redis_error=in_words(str(error)) or "no answer", redis_answers=answers
+            )
 
     async def _ask_redis(self, db: RedisClient, subject: Subject, seen: Observation) -> Observation:
         info = await db.info()

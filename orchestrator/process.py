@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from contract.paths import make_private, run_dir
+from contract.subreaper import adopt_orphans
 from orchestrator.log_rotation import open_privately, rotate
 from orchestrator.process_table import (
     Entry,
@@ -30,7 +30,6 @@ from orchestrator.process_table import (
 MARK_VARIABLE: Final = "EW_RUN_ID"
 #: The same for all children of one state directory.
 ROOT_VARIABLE: Final = "EW_RUN_ROOT"
-_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -65,7 +64,7 @@ class Reaper:
     that none escapes by a double fork."""
 
     def __init__(self) -> None:
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        adopt_orphans()
         self._groups: set[int] = set()
         self._statuses: dict[int, int] = {}
 
@@ -111,6 +110,11 @@ class Process:
     @property
     def pid(self) -> int:
         return self.identity.pid
+
+    @property
+    def family(self) -> set[int]:
+        """The pids that were seen to belong to it."""
+        return set(self._family)
 
     def watch(self, on_exit: Callable[[], None]) -> None:
         """Call `on_exit` once, in the running loop, when the process has ended."""
@@ -292,6 +296,26 @@ def kill_descendants() -> list[int]:
     orphan becomes a child of ours, none of them escapes. Answers their pids."""
     family = tree(read_table(), [os.getpid()])
     left = [entry for entry in family if entry.pid != os.getpid() and not entry.is_zombie]
+    for entry in left:
+        _signal_exactly(entry, signal.SIGKILL)
+    return [entry.pid for entry in left]
+
+
+def kill_adopted(own: Collection[int]) -> list[int]:
+    """Kill the children that this process did not start, but for those with a mark, and `own`: as
+    workers keep the orphans below them, these were left by one that is dead. Answers their pids."""
+    table = read_table()
+    here = table[os.getpid()]
+    root = f"{ROOT_VARIABLE}={run_dir()}"
+    orphans = [
+        entry.pid
+        for entry in table.values()
+        if entry.parent == here.pid
+        and entry.pid not in own
+        and entry.session != here.session
+        and root not in read_environment(entry.pid)
+    ]
+    left = [entry for entry in tree(table, orphans) if not entry.is_zombie]
     for entry in left:
         _signal_exactly(entry, signal.SIGKILL)
     return [entry.pid for entry in left]

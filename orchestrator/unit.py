@@ -10,7 +10,7 @@ import msgspec
 
 from contract.bus.heartbeats import BEAT_EVERY_S, LEASE_MS
 from contract.messages import DOWNLOADING, Heartbeat, State
-from orchestrator.diagnosis import Problem
+from orchestrator.diagnosis import Problem, count_memory_kills
 from orchestrator.process import Identity, Process
 from orchestrator.restarts import Restarts
 from orchestrator.throughput import Throughput
@@ -123,6 +123,8 @@ class Unit:
         self.has_exited = False
         self.exit_code: int | None = None
         self.problem: Problem | None = None
+        #: How many processes the kernel had ended for their memory when this one began.
+        self.memory_kills = 0
         self.restarts = 0
         #: How often its engine stood still.
         self.hangs = 0
@@ -322,6 +324,7 @@ class Unit:
         self.name = name
         self.log_start = log_start
         self.obstacle = ""
+        self.memory_kills = count_memory_kills()
         self.deadline = process.started + self.start_timeout_s
         self.began_at = process.started
         self._reset()

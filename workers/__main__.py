@@ -17,6 +17,7 @@ import uvloop
 from contract.config import WorkerSpec
 from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG, REASON
 from contract.logs import configure_logging
+from contract.subreaper import adopt_orphans
 from workers.engine import CannotServe, Engine, Sleeper
 from workers.lasting import lasting_reason
 from workers.outbox import EngineDied, EngineHung
@@ -89,6 +90,7 @@ def _leave_for_sure() -> None:
 def main() -> int:
     # A crash inside an engine's library leaves the stacks in the log; so does SIGABRT.
     faulthandler.enable()
+    adopt_orphans()
     spec = WorkerSpec.model_validate_json(os.environ.pop("EW_WORKER"))
     configure_logging(spec.name)
     try:

@@ -20,12 +20,14 @@ from redis.exceptions import RedisError
 from contract.bus.client import connect, wait_for_server
 from contract.bus.heartbeats import Heartbeats
 from contract.messages import Heartbeat, State
+from contract.subreaper import adopt_orphans
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(300)"]
 
 
 def main() -> None:
     spec = json.loads(os.environ["EW_WORKER"])
+    adopt_orphans()
     args: dict[str, Any] = spec["model"].get("engine_args", {})
     for line in args.get("says", []):
         sys.stderr.write(f"{line}\n")

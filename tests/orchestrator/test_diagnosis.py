@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contract.endings import ENGINE_HUNG
-from orchestrator.diagnosis import describe_exit, diagnose, read_tail
+from orchestrator.diagnosis import count_memory_kills, describe_exit, diagnose, read_tail
 
 KNOWN = [
     (
@@ -68,3 +68,10 @@ def test_a_tail_of_bytes_that_are_no_text_is_shown_all_the_same(tmp_path: Path) 
     log = tmp_path / "x.log"
     log.write_bytes(b"\xff\xfe broken\n")
     assert len(read_tail(log, 0)) == 1
+
+
+def test_kills_for_memory_are_counted_where_the_kernels_log_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "memory.events").write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
+    assert count_memory_kills(tmp_path) == 2
+    assert count_memory_kills(tmp_path / "none") == 0
+    assert count_memory_kills() >= 0

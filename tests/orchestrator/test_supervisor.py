@@ -155,7 +155,8 @@ def test_nothing_that_a_worker_has_started_survives_it(host: Host, model: str) -
     host.start(host.worker(model, has_orphans=True))
     worker = host.find_worker(f"{model}-0")
     family = {entry.pid for entry in host.processes() if entry.pid != host.status().redis.pid}
-    bare = [entry.pid for entry in read_table().values() if entry.parent == worker.pid]
+    table = read_table().values()
+    bare = [entry.pid for entry in table if entry.parent == worker.pid and not entry.is_zombie]
     family.update(bare)
     assert len(family) == 5
     # One of them has no mark: the supervisor knows it only from having seen it there.
@@ -173,6 +174,23 @@ def test_stop_ends_a_daemon_that_has_emptied_its_environment(host: Host, model: 
     assert read_environment(daemon) <= {"", "LC_CTYPE=C.UTF-8"}
     host.stop()
     eventually(lambda: not is_alive(daemon), 5)
+
+
+def test_stop_of_a_model_ends_its_hidden_daemon_and_no_other(host: Host, model: str) -> None:
+    files = [host.directory / "daemon", host.directory / "other"]
+    host.start(
+        host.worker(model, daemon_pid=str(files[0])), host.worker("x", daemon_pid=str(files[1]))
+    )
+    eventually(lambda: all(file.exists() and file.read_text() for file in files))
+    daemon, other = (int(file.read_text()) for file in files)
+    for pid in (daemon, other):
+        assert is_alive(pid)
+        assert read_environment(pid) <= {"", "LC_CTYPE=C.UTF-8"}
+    host.stop(model)
+    eventually(lambda: not is_alive(daemon), 5)
+    assert is_alive(other)
+    os.kill(host.find_worker("x-0").pid or 0, signal.SIGKILL)
+    eventually(lambda: not is_alive(other), 10)
 
 
 def test_stop_leaves_no_process_and_no_file_of_the_run(host: Host, model: str) -> None:

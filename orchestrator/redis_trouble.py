@@ -1,0 +1,40 @@
+"""What it means that Redis answers, and does nothing else: its disk or its memory is full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+_MEMORY: Final = (
+    "its memory is full: nothing is taken in until answers have ended; give it more "
+    "(`redis.max_memory_bytes`, or `maxmemory` there)"
+)
+_DISK: Final = "its disk is full: nothing is taken in; free some space where its data is (`df -h`)"
+_FILE: Final = "it cannot write its data: nothing is taken in; its log says why"
+#: By then it refuses what may need a little more.
+_FULL: Final = 0.98
+
+
+class Trouble(NamedTuple):
+    """What is wrong, and what to do about it."""
+
+    seen: str
+    fix: str
+
+
+def in_words(error: str) -> str:
+    """An error of Redis as a person reads it: the cause and the cure, where they are known."""
+    if "used memory > 'maxmemory'" in error:
+        return _MEMORY
+    if error.startswith("MISCONF") and "No space left" in error:
+        return _DISK
+    return _FILE if error.startswith("MISCONF") else error
+
+
+def troubles(info: Mapping[str, Any]) -> Iterator[Trouble]:
+    """What is wrong with a server, by its INFO."""
+    if info.get("aof_enabled") and info.get("aof_last_write_status", "ok") != "ok":
+        yield Trouble("the last write of its file failed", f"{_DISK}, or see its log")
+    most, used = info.get("maxmemory", 0), info.get("used_memory", 0)
+    if most and used >= _FULL * most:
+        yield Trouble(f"uses {used / 2**20:.0f} of {most / 2**20:.0f} MiB", _MEMORY)
