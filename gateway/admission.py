@@ -204,6 +204,8 @@ class Admission:
         if ticket.known:
             self._dispatcher.close(reply)
             self._followers.follow(reply, ticket)
+        else:
+            reply.is_current = True
         return reply
 
     def _forget(self, reply: Reply) -> None:
@@ -252,10 +254,12 @@ class Admission:
 
     async def _put_or_close(self, job: Job, reply: Reply) -> Ticket:
         try:
-            return await self._put(job, reply, "")
+            ticket = await self._put(job, reply, "")
         except BaseException:
             self._forget(reply)
             raise
+        reply.is_current = True
+        return ticket
 
     async def _put(self, job: Job, reply: Reply, digest: str) -> Ticket:
         """Put a job, again and again while Redis does not answer: it is put only once."""

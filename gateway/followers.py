@@ -157,6 +157,8 @@ class FollowedStream:
             if self._caught_up == before:
                 self._heard = self._heard if self._listening else before
                 self._listening += self._catching_up
+                for reply in self._catching_up:
+                    reply.is_current = True
                 self._catching_up = []
 
     async def _hand_on(self, replies: list[Reply], after: str, block_ms: int) -> str:

@@ -18,6 +18,7 @@ from gateway.auth import KeyRing
 from gateway.dispatcher import Dispatcher
 from gateway.errors import ApiError
 from gateway.link import Link
+from gateway.lost_ends import LostEnds
 from gateway.models import Models
 from gateway.reply import Phase, Reply
 
@@ -115,6 +116,7 @@ class Housekeeping:
         self._dispatcher = dispatcher
         self._link = link
         self._models = models
+        self._lost_ends = LostEnds(db, dispatcher)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -122,6 +124,7 @@ class Housekeeping:
             try:
                 await self._renew()
                 await self._trim()
+                await self._lost_ends.look()
             except (RedisError, OSError) as error:
                 self._link.failed(error)
             self._count_tokens()

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from redis.exceptions import RedisError
 from starlette.requests import Request
 
 from contract.bus.client import connect, connect_reader
@@ -90,7 +91,7 @@ class GatewayProcess:
         )
         self.keys = KeyRing(settings.keys_path)
         self.doorkeeper = Doorkeeper(self.keys, self.config.gateway)
-        stream = ReplyStream(self.db, self.name)
+        self._stream = stream = ReplyStream(self.db, self.name)
         self._reader = connect_reader(settings.redis_url)
         self._canceller = Canceller(self.db, self.config.limits.total_timeout_s)
         self.dispatcher = Dispatcher(stream, self._reader, self.link, self._canceller, self.metrics)
@@ -178,7 +179,8 @@ class GatewayProcess:
         try:
             async with asyncio.timeout(_LAST_WORDS_S):
                 await self.pulse.stop()
-        except TimeoutError:
+                await self._stream.leave()
+        except (TimeoutError, RedisError, OSError):
             log.warning("the lease is left to end: Redis does not answer")
         self.dispatcher.stop()
         if self._reading is not None:

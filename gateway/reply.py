@@ -71,7 +71,9 @@ class Reply:
         self.failed_with = ""
         self.tokens = 0
         self.phase = Phase.QUEUE
-        self.began = self.since = self.spoke_at = now
+        #: Its job was put, and what had been published of it before was read.
+        self.is_current = False
+        self.began = self.since = self.spoke_at = self.heard_at = now
         self.first_at = 0.0
         self._answer: Answer | None = answer
         self._exchange = exchange
@@ -98,6 +100,7 @@ class Reply:
         fail because one before it is missing."""
         if attempt < self.attempt or self.ended:
             return
+        self.heard_at = now
         if isinstance(event, Delta):
             if self._is_next(attempt, seq):
                 self._take_delta(seq, event, now)

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 from contract.bus.client import RedisClient, connect, last_id
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats, read_beats
 from contract.bus.queue import JobQueue
+from contract.bus.replies import ReplyStream
 from contract.bus.standby import Standby, end_standby, renew_standby
 from contract.messages import GatewayBeat, Heartbeat, HostBeat
 from orchestrator.memory.nvml import Nvml, Snapshot
@@ -222,6 +223,7 @@ class Observer:
         }
         for name in (self._gateways.keys() & here.keys()) - alive.keys():
             await Heartbeats(db, GATEWAYS).leave(name)
+            await ReplyStream(db, name).leave()
         self._gateways = alive
 
     def _running(self, name: str, pid: int) -> tuple[int, int] | None:

@@ -43,6 +43,10 @@ class RedisProxy:
         for client in list(self._clients):
             self._cut(client)
 
+    def switch(self, path: str) -> None:
+        """Pass new connections on to another server, as after a failover."""
+        self._path = path
+
     def heal(self) -> None:
         self._resets = False
 

@@ -75,6 +75,7 @@ class Intake:
         self._waiting: deque[Claim] = deque()
         #: Suspects that were left to workers with less to do, once.
         self._handed_back: set[str] = set()
+        self._forgotten: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def claim_until(self, stopping: asyncio.Event) -> None:
@@ -92,6 +93,16 @@ class Intake:
     def look_again(self) -> None:
         """Jobs may be ours that we do not know of: look before claiming others."""
         self._missed = True
+
+    async def look_for_forgotten(self) -> None:
+        """Redis may say that we hold what we have ended: a replica that took over did not know.
+        What is found so in two looks is begun again, and gets the end that was lost."""
+        if self._suspects or self._waiting or self._beginning:
+            return
+        forgotten = await self._queue.held(self._worker) - self._outbox.entries()
+        if forgotten & self._forgotten:
+            self.look_again()
+        self._forgotten = forgotten
 
     async def cancel(self, job_id: str) -> None:
         """Drop a job without a word, if it is here."""

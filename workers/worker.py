@@ -295,6 +295,7 @@ class Worker:
             try:
                 await self._drop_abandoned()
                 await self._drop_unwanted()
+                await self.intake.look_for_forgotten()
             except RedisError as error:
                 log.warning("sweeping again soon: %s", error)
 

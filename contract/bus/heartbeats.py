@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from contract.bus.client import RedisClient, Script
+from contract.bus.clock import LEAP_MS
 from contract.messages import UNREADABLE
 
 log = logging.getLogger(__name__)
@@ -16,7 +17,10 @@ Beat = TypeVar("Beat", bound=msgspec.Struct)
 
 LEASE_MS: Final = 10_000
 BEAT_EVERY_S: Final = 2.5
-_FORGET_MS: Final = 60_000
+#: Who is silent for less may come back, as far as its lease can tell.
+_FORGET_MS: Final = LEAP_MS + 60_000
+#: After a leap of the clock.
+_ALL_BEAT_WITHIN_MS: Final = int(2 * BEAT_EVERY_S * 1000)
 #: The gateway processes, and the supervisors. No model can be called so: ids begin with a letter
 #: or a digit.
 GATEWAYS: Final = "_gateways"
@@ -43,9 +47,9 @@ class Heartbeats:
     async def beat(self, name: str, heartbeat: msgspec.Struct, *, ready: bool) -> bool:
         """Renew the lease. True if it had lapsed: others may have taken over what this one held."""
         body = msgspec.msgpack.encode(heartbeat)
-        return bool(
-            await _beat(self.db, self._keys, [name, body, LEASE_MS, int(ready), _FORGET_MS])
-        )
+        keys = [*self._keys, f"{self._keys[0]}:lapsed"]
+        args = [name, body, LEASE_MS, int(ready), _FORGET_MS, _ALL_BEAT_WITHIN_MS]
+        return bool(await _beat(self.db, keys, args))
 
     async def alive(self) -> list[bytes]:
         """The heartbeats of all whose lease holds, still encoded."""

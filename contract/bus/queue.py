@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from contract.bus.client import BLOCK_MS, RedisClient, Script, entries_of, last_id
+from contract.bus.clock import LEAP_MS
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.standby import standbys
 from contract.messages import UNREADABLE, Job, decode_job, encode_job
@@ -141,7 +142,7 @@ class JobQueue:
         Raises `QueueFull`, `QueueTooLarge` (with `max_bytes`), `NotServed` (with
         `must_be_served`), `Conflict`, `WasCancelled`, `RedisError`.
         """
-        bounds = [max_waiting, deadline_ms, KEEP_MS, int(must_be_served), max_bytes]
+        bounds = [max_waiting, deadline_ms, KEEP_MS + LEAP_MS, int(must_be_served), max_bytes]
         answer = await _enqueue(
             self.db,
             [self.key, self.job_key(job.id), *self._ready_keys],
@@ -212,7 +213,7 @@ class JobQueue:
 
     async def take_over(self, worker: str, count: int) -> list[Claim]:
         """Claim jobs of workers whose lease has ended."""
-        keys = [self.key, self.leases_key]
+        keys = [self.key, self.leases_key, f"{self.leases_key}:lapsed"]
         answer = await _take_over(self.db, keys, [GROUP, worker, count])
         return self._claims((entry.decode(), _mapping(flat)) for entry, flat in answer)
 
@@ -311,6 +312,22 @@ class JobQueue:
         for claim in claims:
             pipe.execute_command("XCLAIM", self.key, GROUP, RELEASED, 0, claim.entry, "JUSTID")
         await pipe.execute()
+
+    async def are_open(self, job_ids: Sequence[str]) -> dict[str, bool]:
+        """By job, whether it is known, and not over."""
+        pipe = self.db.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.hget(self.job_key(job_id), "state")
+        states = await pipe.execute()
+        return {
+            job_id: state in (b"queued", b"running")
+            for job_id, state in zip(job_ids, states, strict=True)
+        }
+
+    async def held(self, worker: str) -> set[str]:
+        """The entries that Redis says a worker holds."""
+        found = await self.db.xpending_range(self.key, GROUP, "-", "+", 10_000, worker)
+        return {each["message_id"].decode() for each in found}
 
     async def owners(self, job_ids: Sequence[str]) -> dict[str, int]:
         """The current attempt number of each job that still exists."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Final
 
 from contract.bus.client import BLOCK_MS, RedisClient, entries_of, last_id
+from contract.bus.clock import LEAP_MS
 from contract.messages import UNREADABLE, Letter, decode_frame, encode_frame
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,12 @@ class ReplyStream:
         """
         if not await self.db.exists(self.key):
             await self.db.xadd(self.key, {b"f": encode_frame([])})
-        await self.db.pexpire(self.key, KEEP_MS)
+        await self.db.pexpire(self.key, KEEP_MS + LEAP_MS)
         return await last_id(self.db, self.key)
+
+    async def leave(self) -> None:
+        """Its gateway process is gone: what is there is kept for those who come back for it."""
+        await self.db.pexpire(self.key, KEEP_MS)
 
     async def trim(self, before: str) -> None:
         """Forget the entries before id `before`."""

@@ -82,3 +82,41 @@ async def lose(
 async def state_of(queue: JobQueue, job_id: str) -> str | None:
     state = await queue.db.hget(queue.job_key(job_id), "state")
     return state.decode() if state else None
+
+
+async def leap(db: RedisClient, seconds: int) -> None:
+    """What becomes of all that Redis keeps when its clock is set forward: leases and deadlines are
+    nearer by so much, and what should end within that time has ended."""
+    await db.eval(_LEAP, 0, seconds * 1000)
+
+
+_LEAP = """
+for _, key in ipairs(redis.call('KEYS', 'ew:*')) do
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'zset' then
+    for _, name in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+      redis.call('ZINCRBY', key, -ARGV[1], name)
+    end
+  elseif kind == 'hash' and redis.call('HEXISTS', key, 'deadline') == 1 then
+    redis.call('HINCRBY', key, 'deadline', -ARGV[1])
+  end
+  local left = redis.call('PTTL', key)
+  if left > 0 then
+    redis.call('PEXPIRE', key, left - ARGV[1])
+  end
+end
+"""
+
+
+async def snapshot(db: RedisClient) -> dict[bytes, bytes]:
+    """All that a server knows, as a replica has it that hears nothing more from then on."""
+    return {key: await db.dump(key) for key in await db.keys("ew:*")}
+
+
+async def restore(db: RedisClient, known: dict[bytes, bytes]) -> None:
+    """Make a server know this, and nothing else."""
+    pipe = db.pipeline(transaction=True)
+    pipe.flushall()
+    for key, value in known.items():
+        pipe.restore(key, 300_000, value)
+    await pipe.execute()

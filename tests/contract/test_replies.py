@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from contract.bus.client import connect_reader
+from contract.bus.clock import LEAP_MS
 from contract.bus.replies import (
     ReplyStream,
     first_id,
@@ -109,6 +110,8 @@ async def test_opening_keeps_what_is_there_and_keeps_it_alive(
     await db.pexpire(stream.key, 1000)
     assert await stream.open() != first
     assert [letter async for _, letter in scan_letters(db, stream.key, first, "a")] == [_letter(0)]
+    assert LEAP_MS < await db.pttl(stream.key) <= LEAP_MS + 300_000
+    await stream.leave()
     assert 295_000 < await db.pttl(stream.key) <= 300_000
 
 

@@ -7,16 +7,20 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
+from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.replies import reply_key
 from contract.messages import GatewayBeat, HostBeat, Letter, encode_frame
 from gateway.followers import _slices
+from tests.conftest import ValkeyServer
+from tests.contract.parts import leap, restore, snapshot
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker, delta, done
 from tests.gateway.sse_client import Event, collect, streaming
@@ -624,3 +628,50 @@ def test_what_is_handed_on_to_many_comes_in_portions_that_split_no_answer() -> N
     assert max(map(len, portions)) < 300
     for portion in portions:
         assert set(Counter(letter.job_id for letter in portion).values()) == {3}
+
+
+async def test_a_clock_that_leaps_an_hour_forward_ends_no_answer(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    gateway = new_gateway(own_valkey.url)
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        attempt = await worker.start()
+        await worker.delta(attempt, "a")
+        (stream,) = await worker.db.keys("ew:out:*")
+        before = await worker.db.pttl(stream)
+        await leap(worker.db, 3600)
+        assert await worker.db.pttl(stream) < before - 3_500_000, "the clock did not leap"
+        # The gateway looks after its stream, and after its answers, several times.
+        await asyncio.sleep(5)
+        assert await worker.db.exists(stream)
+        await worker.delta(attempt, "b")
+        await worker.done(attempt)
+        events = await asyncio.wait_for(reading, 10)
+        assert (texts_of(events), events[-1].name) == ("ab", "done")
+
+
+async def test_an_answer_that_a_lagging_replica_never_heard_of_fails_within_seconds(
+    new_gateway: Callable[..., Gateway], own_valkey: Any, tmp_path: Path
+) -> None:
+    replica = ValkeyServer(tmp_path)
+    replica.start()
+    try:
+        async with RedisProxy(str(own_valkey.socket)) as proxy:
+            gateway = new_gateway(proxy.url)
+            async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+                older = await snapshot(worker.db)
+                reading = asyncio.create_task(collect(client, STREAM, ASK))
+                attempt = await worker.start()
+                await worker.delta(attempt, "a")
+                behind = connect(replica.url)
+                await restore(behind, older)
+                assert not await behind.exists(f"ew:{{m}}:job:{attempt.job.id}"), "it does not lag"
+                proxy.reset()
+                proxy.switch(str(replica.socket))
+                proxy.heal()
+                *_, end = await asyncio.wait_for(reading, 20)
+                assert (end.name, end.json["code"]) == ("error", "lost")
+                await behind.aclose()
+    finally:
+        replica.kill()

@@ -7,10 +7,11 @@ import asyncio
 import signal
 import time
 
+from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import MAX_ATTEMPTS, Cancellations
 from contract.messages import Done, ErrorCode, Failed, Started, State
 from tests.conftest import ValkeyServer
-from tests.contract.parts import end_lease, until
+from tests.contract.parts import end_lease, leap, restore, snapshot, until
 from tests.redis_proxy import RedisProxy
 from tests.workers.crew import Crew, Member
 from tests.workers.desk import Desk
@@ -399,3 +400,36 @@ async def test_a_redis_that_accepts_and_resets_ends_no_worker(
         later = await own_desk.ask(5)
         await own_desk.ended([later])
         assert worker.process.poll() is None, worker.log()
+
+
+async def test_a_clock_that_leaps_an_hour_forward_ends_and_moves_no_answer(
+    own_desk: Desk, own_crew: Crew
+) -> None:
+    workers = [await own_crew.hire().ready() for _ in range(2)]
+    ids = [await own_desk.ask(2000) for _ in range(8)]
+    await own_desk.saw_tokens(ids, 5)
+    beats = Heartbeats(own_desk.db, own_desk.queue.model)
+    await leap(own_desk.db, 3600)
+    assert await beats.names() == set(), "the leases did not end"
+    await own_desk.ended(ids, timeout_s=60)
+    for job_id in ids:
+        assert_counted(own_desk.folds[job_id], 2000)
+        assert own_desk.folds[job_id].attempt == 1
+    assert await beats.names() == {worker.name for worker in workers}
+    await workers[0].kill()
+    await until(own_desk.is_settled)
+
+
+async def test_what_a_lagging_replica_takes_for_under_way_is_ended_there_too(
+    own_desk: Desk, own_crew: Crew
+) -> None:
+    await own_crew.hire().ready()
+    job_id = await own_desk.ask(300)
+    await own_desk.saw_tokens([job_id], 5)
+    older = await snapshot(own_desk.db)
+    await own_desk.ended([job_id])
+    await until(own_desk.is_settled)
+    await restore(own_desk.db, older)
+    assert await own_desk.state_of(job_id) == "running", "it does not lag"
+    await until(own_desk.is_settled, 20)
+    assert await own_desk.state_of(job_id) == "done"

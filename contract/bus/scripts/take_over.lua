@@ -1,9 +1,14 @@
--- Claim entries whose worker's lease has ended; a script runs alone, so no lock is needed.
--- KEYS: queue, leases
+-- Claim entries whose worker's lease has ended; a script runs alone, so no lock is needed. Not while
+-- the clock may have leapt: then all leases have ended, and who lives renews its own soon.
+-- KEYS: queue, leases, whether one has lapsed just now
 -- ARGV: group, worker, max entries
 -- Answers the claimed entries, as XCLAIM does.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local own = redis.call('ZSCORE', KEYS[2], ARGV[2])
+if (own and tonumber(own) < now) or redis.call('EXISTS', KEYS[3]) == 1 then
+  return {}
+end
 local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
 if consumers.err then
   return {}
