@@ -42,7 +42,7 @@ INSTANCE_VARIABLE: Final = "EW_GATEWAY_INSTANCE"
 HURRY: Final = signal.SIGQUIT
 #: Others have taken the place of this process, which is about to be told to end; said again, they
 #: are to end, too.
-REPLACED: Final = signal.SIGUSR1
+REPLACED: Final = signal.SIGUSR2
 _LAST_WORDS_S: Final = 2.0
 #: As long as a gateway may take to start on a busy machine.
 _RELIEVED_WITHIN_S: Final = 60.0
