@@ -24,6 +24,7 @@ from gateway.http_guard import GuardedProtocol
 from gateway.process import HURRY, INSTANCE_VARIABLE, REPLACED, Settings
 
 log = logging.getLogger(__name__)
+_NOT_OURS: Final = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 _MOST_BY_DEFAULT: Final = 8
 _CORES_PER_PROCESS: Final = 4
 _MOST_FILES: Final = 65_536
@@ -65,7 +66,11 @@ class Processes(Multiprocess):
     it is this one, until it is replaced: from then on it only looks after its successors."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        # uvicorn takes every signal, also those that it does nothing about.
+        others = {number: signal.getsignal(number) for number in _NOT_OURS}
         super().__init__(config, sockets)
+        for number, handler in others.items():
+            signal.signal(number, handler)
         #: Those that were replaced, and whose open answers have not ended yet.
         self._leaving: list[Process] = []
         #: Brings the first successor into service, while this process serves.
