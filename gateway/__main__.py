@@ -122,7 +122,13 @@ class Processes(Multiprocess):
         self._leaving = [each for each in self._leaving if each.process.is_alive()]
         super().keep_subprocess_alive()
 
+    def refuse_connections(self) -> None:
+        """Those who still come are refused: nobody would take them from these sockets."""
+        for each in self.sockets:
+            each.close()
+
     def terminate_all(self) -> None:
+        self.refuse_connections()
         for process in self._leaving:
             _tell(process, REPLACED)
         super().terminate_all()
@@ -130,6 +136,11 @@ class Processes(Multiprocess):
     def join_all(self) -> None:
         for process in (*self.processes, *self._leaving):
             process.join()
+
+    def end_serving(self) -> None:
+        """This process alone serves, and is told to stop."""
+        if self._heir is None:
+            self.refuse_connections()
 
     def _end(self, number: int, frame: object) -> None:
         if self._heir is None:
@@ -203,6 +214,7 @@ class _FirstServer(uvicorn.Server):
             self._processes.signal_queue.append(sig)
             signal.raise_signal(REPLACED)
         else:
+            self._processes.end_serving()
             super().handle_exit(sig, frame)
 
 

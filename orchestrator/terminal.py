@@ -34,6 +34,16 @@ def styled(text: str, style: str, stream: TextIO) -> str:
     return f"\x1b[{_CODES[style]}m{text}\x1b[0m"
 
 
+def terminal_size(stream: TextIO) -> os.terminal_size:
+    """Columns and lines, as the terminal itself says: the variables COLUMNS and LINES may be those
+    of another one, or of a time before it was resized. 80 x 24 if it does not say."""
+    try:
+        size = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        size = os.terminal_size((0, 0))
+    return size if size.columns > 0 else os.terminal_size((80, 24))
+
+
 def say(text: str) -> None:
     """One line of talk, to stderr."""
     sys.stderr.write(f"{as_called(text)}\n")

@@ -3,7 +3,6 @@ keys move and sort."""
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from orchestrator.fitting import clipped
 from orchestrator.keyboard import Keyboard
 from orchestrator.status import ModelStatus, Status
 from orchestrator.status_text import Section, StatusText
-from orchestrator.terminal import styled
+from orchestrator.terminal import styled, terminal_size
 
 _EVERY_S: Final = 1.0
 _UP: Final = ("up", "k")
@@ -141,7 +140,7 @@ def watch(current: Callable[[], Status]) -> None:
         while True:
             if time.monotonic() >= due:
                 due, status = time.monotonic() + _EVERY_S, current()
-            width, height = shutil.get_terminal_size()
+            width, height = live.console.size = terminal_size(sys.stdout)
             lines = layout.lines(status, time.time(), width, height)
             text = Text("\n", no_wrap=True, end="").join(map(Text.from_ansi, lines))
             live.update(text, refresh=True)

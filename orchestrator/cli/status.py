@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from typing import Annotated
@@ -14,6 +13,7 @@ from orchestrator.errors import UserError
 from orchestrator.last_seen import is_supervised, without_the_dead
 from orchestrator.status import Status, read_status
 from orchestrator.status_text import WIDTH, StatusText
+from orchestrator.terminal import terminal_size
 
 
 def status(
@@ -42,7 +42,7 @@ def _current() -> Status:
 
 def _width() -> int:
     """Of the terminal; what is no terminal gets what any has."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+    return terminal_size(sys.stdout).columns if sys.stdout.isatty() else WIDTH
 
 
 def _watch() -> None:

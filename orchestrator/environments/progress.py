@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from typing import Final, Protocol, TextIO
 
 from contract.paths import as_called
+from orchestrator.terminal import terminal_size
 
 _EVERY_S: Final = 10.0
 
@@ -36,7 +36,7 @@ class Progress:
 
     def update(self, text: str) -> None:
         if self._in_place:
-            width = shutil.get_terminal_size().columns - 1
+            width = terminal_size(self._stream).columns - 1
             print(f"\r\x1b[2K{text[:width]}", end="", file=self._stream, flush=True)
             self._is_line_open = True
         elif time.monotonic() - self._shown > _EVERY_S:

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from contract.bus.client import connect
+from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import (
     MAX_ATTEMPTS,
     Attempt,
@@ -71,8 +72,15 @@ class QueueMachine(RuleBasedStateMachine):
         self.cancellations = Cancellations(self.db, self.queue.model)
         self.jobs: dict[str, ModelJob] = {}
         self.leased: set[str] = set()
+        self.lapsed: set[str] = set()
+        #: A worker has beaten whose lease had lapsed: the clock may have leapt.
+        self.may_have_leapt = False
         self.claims: list[tuple[str, Claim]] = []
         self.attempts: list[tuple[str, Attempt]] = []
+
+    @property
+    def _leap_key(self) -> str:
+        return f"{self.queue.leases_key}:lapsed"
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -105,6 +113,8 @@ class QueueMachine(RuleBasedStateMachine):
     def take_over(self, name: str, count: int) -> None:
         keep = {None, name, *self.leased}
         lost = {job_id for job_id, job in self.jobs.items() if job.holder not in keep}
+        if self.may_have_leapt or name in self.lapsed:
+            lost.clear()
         claims = self.do(self.queue.take_over(name, count))
         assert len(claims) == min(count, len(lost))
         assert {each.job_id for each in claims} <= lost
@@ -180,12 +190,28 @@ class QueueMachine(RuleBasedStateMachine):
     def beat(self, name: str) -> None:
         assert self.do(beat(self.db, self.queue.model, name)) == (name not in self.leased)
         self.leased.add(name)
+        if name in self.lapsed:
+            self.lapsed.discard(name)
+            self.may_have_leapt = True
+            # Here, time passes only where it is told to.
+            assert self.do(self.db.persist(self._leap_key))
 
     @precondition(lambda self: self.leased)
     @rule(name=workers)
     def lapse(self, name: str) -> None:
         self.do(end_lease(self.db, self.queue.model, name))
         self.leased.discard(name)
+        self.lapsed.add(name)
+
+    @rule()
+    def all_have_had_time_to_beat(self) -> None:
+        self.do(self.db.delete(self._leap_key))
+        self.may_have_leapt = False
+
+    def leave(self, name: str) -> None:
+        self.do(Heartbeats(self.db, self.queue.model).leave(name))
+        self.leased.discard(name)
+        self.lapsed.discard(name)
 
     @precondition(lambda self: any(job.holder for job in self.jobs.values()))
     @rule(heir=workers)
@@ -193,6 +219,8 @@ class QueueMachine(RuleBasedStateMachine):
         """Everything moves to one worker, who begins it all: a whole life of jobs in one step."""
         for name in WORKERS:
             self.lapse(name)
+        self.leave(heir)
+        self.all_have_had_time_to_beat()
         self.take_over(heir, 100)
         held = [job_id for job_id, job in self.jobs.items() if job.holder == heir]
         for _ in held:
@@ -219,6 +247,7 @@ class QueueMachine(RuleBasedStateMachine):
         try:
             for name in WORKERS:
                 self.lapse(name)
+            self.all_have_had_time_to_beat()
             self.do(self._end_all_that_is_open("last"))
         finally:
             self.do(self.db.aclose())

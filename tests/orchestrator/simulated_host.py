@@ -63,7 +63,11 @@ class SimulatedProcess:
         self._on_exit = on_exit
 
     def turn(self) -> None:
-        if self.stuck or (self.busy and self.told):
+        if self.stuck:
+            return
+        if self.busy and self.told:
+            if self.told[-1] in ("terminate", "retire"):
+                self.state = State.STOPPING
             return
         last = self.told[-1] if self.told else "start"
         self.told = []

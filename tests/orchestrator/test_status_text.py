@@ -64,7 +64,15 @@ def test_all_of_it_fits_in_80_columns() -> None:
             State.READY, "http://127.0.0.1:65535", NOW - 100_000, pid=4194304, open_streams=1024
         ),
         redis=RedisStatus(
-            State.READY, True, NOW - 100_000, "Valkey", "9.1.2", 4194304, 1234.5, 54321, True
+            State.READY,
+            True,
+            NOW - 100_000,
+            "Valkey",
+            "9.1.2",
+            pid=4194304,
+            used_mib=1234.5,
+            operations_per_s=54321,
+            append_only_file=True,
         ),
         models=[model(busy)],
         gpus=[
