@@ -110,6 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         return _leave_unread()
     except OSError as error:
+        _drop_unwritable_output()
         mishap = os_errors.explain(error)
         if mishap is None:
             return _own_up(error, arguments)
@@ -231,6 +232,14 @@ def _keep_trace(arguments: list[str]) -> str:
 
 
 def _leave_unread() -> int:
-    """The reader of our output is gone. What is left of it must not fail once more at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """The reader of our output is gone."""
+    _drop_unwritable_output()
     return 0
+
+
+def _drop_unwritable_output() -> None:
+    """What could not be written must not fail once more when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
