@@ -12,6 +12,7 @@ from orchestrator.latency import FirstTokens
 from orchestrator.observer import Observation, Survey
 from orchestrator.process import Identity
 from orchestrator.process_table import Entry, tree
+from orchestrator.redis_trouble import troubles
 from orchestrator.status import (
     ConfigStatus,
     GatewayStatus,
@@ -96,7 +97,7 @@ class Report:
             pid=_pid(unit),
             start_ticks=_start_ticks(unit),
             restarts=unit.restarts,
-            stage=unit.stage or self._redis_silence(unit.state),
+            stage=unit.stage or self._redis_trouble(unit.state),
             problem=unit.problem,
             **self._redis_figures(),
         )
@@ -107,14 +108,15 @@ class Report:
             state=State.READY if answers else State.FAILED,
             embedded=False,
             since_unix_s=self._supervisor.since_unix_s,
-            stage=self._redis_silence(State.READY),
+            stage=self._redis_trouble(State.READY),
             **self._redis_figures(),
         )
 
-    def _redis_silence(self, state: State) -> str:
+    def _redis_trouble(self, state: State) -> str:
         if state is not State.READY or self.seen is None:
             return ""
-        return self.seen.redis_error
+        wrong = (each.fix for each in troubles(self.seen.redis or {}))
+        return self.seen.redis_error or next(wrong, "")
 
     def _redis_figures(self) -> dict[str, Any]:
         info = self.seen.redis if self.seen else None

@@ -446,6 +446,21 @@ def test_a_signal_to_the_supervisor_stops_everything(host: Host, model: str) -> 
     assert host.processes() == []
 
 
+def test_the_status_says_that_the_servers_memory_is_full(host: Host, model: str) -> None:
+    """It answers, and the gateway takes nothing in: no command has failed yet."""
+
+    async def fill() -> None:
+        db = connect(embedded_url(), connections=1)
+        used = (await db.info("memory"))["used_memory"]
+        await db.config_set("maxmemory", used)
+        await db.aclose()
+
+    host.start(host.worker(model))
+    assert "full" not in host.status().redis.stage
+    asyncio.run(fill())
+    eventually(lambda: "its memory is full" in host.status().redis.stage)
+
+
 def test_the_status_counts_tokens_and_memory(host: Host, model: str) -> None:
     host.start(host.worker(model, tokens_per_s=100, running=3))
     worker = eventually(
