@@ -28,7 +28,7 @@ GuidedKind = Literal["json", "json_object", "regex", "choice", "grammar"]
 
 
 class ErrorCode(str, Enum):
-    """Why a job failed, as a client reads it. `gateway/errors.py` maps each to an HTTP status."""
+    """Why a job failed, as a client reads it. `gateway/http/errors.py` has the HTTP statuses."""
 
     INVALID_REQUEST = "invalid_request"
     PROMPT_TOO_LONG = "prompt_too_long"

@@ -20,8 +20,8 @@ from uvicorn.supervisors.multiprocess import Process
 from contract.config import ConfigError, GatewayConfig, load_config
 from contract.logs import configure_logging
 from contract.paths import COMMAND, config_path
-from gateway.http_guard import GuardedProtocol
-from gateway.process import HURRY, INSTANCE_VARIABLE, REPLACED, Settings
+from gateway.lifecycle.process import HURRY, INSTANCE_VARIABLE, REPLACED, Settings
+from gateway.server.http_guard import GuardedProtocol
 
 log = logging.getLogger(__name__)
 _NOT_OURS: Final = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
@@ -274,7 +274,7 @@ def _allow_many_connections() -> None:
 
 def _server_config(gateway: GatewayConfig) -> uvicorn.Config:
     return uvicorn.Config(
-        "gateway.app:from_environment",
+        "gateway.server.app:from_environment",
         factory=True,
         host=gateway.host,
         port=gateway.port,

@@ -17,13 +17,13 @@ import venv
 from importlib.util import find_spec
 from pathlib import Path
 
-from orchestrator.environments.exclusive import exclusive
-from orchestrator.environments.installer import InstallFailed, Uv, find_uv
-from orchestrator.environments.lock_file import LockFile, read_lock
-from orchestrator.environments.pip_settings import further_places, uv_settings
-from orchestrator.environments.progress import Progress
+from orchestrator.environments.packages.installer import InstallFailed, Uv, find_uv
+from orchestrator.environments.packages.lock_file import LockFile, read_lock
+from orchestrator.environments.packages.pip_settings import further_places, uv_settings
 from orchestrator.errors import UserError
-from orchestrator.files import put_in_place
+from orchestrator.system.exclusive import exclusive
+from orchestrator.system.files import put_in_place
+from orchestrator.terminal.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {name: ROOT / "deploy" / f"{name}.lock" for name in ("ew", "dev")}

@@ -19,11 +19,11 @@ import tomllib
 from packaging.version import Version
 
 from orchestrator.environments.declaration import WORKER_REQUIREMENTS, Release, load_engines
-from orchestrator.environments.installer import InstallFailed, Uv, find_uv, is_reachable
-from orchestrator.environments.lock_file import Pin, read_lock
-from orchestrator.environments.pip_settings import registry_alone
-from orchestrator.environments.progress import Progress
+from orchestrator.environments.packages.installer import InstallFailed, Uv, find_uv, is_reachable
+from orchestrator.environments.packages.lock_file import Pin, read_lock
+from orchestrator.environments.packages.pip_settings import registry_alone
 from orchestrator.errors import UserError
+from orchestrator.terminal.progress import Progress
 from scripts.targets import SDIST, Target, project_targets, targets_of
 
 ROOT = Path(__file__).resolve().parent.parent

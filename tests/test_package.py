@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from contract.paths import ROOT
-from orchestrator.cli.project import make_project
-from orchestrator.environments.pip_settings import uv_settings
+from orchestrator.config.project import make_project
+from orchestrator.environments.packages.pip_settings import uv_settings
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -8,13 +8,16 @@ from contract.config import GatewayConfig, LimitsConfig
 from contract.flood import BURST, WINDOW_S
 from contract.keys import REVOKED_WITHIN_S
 from contract.paths import ROOT
-from gateway import auth, constraint_bounds, fields, housekeeping, queue_memory
-from gateway.followers import MOST_REPLIES, MOST_REPLIES_OF_A_KEY
-from gateway.http_guard import BODY_DEADLINE_S, HEAD_DEADLINE_S, MAX_PIPELINED
-from gateway.http_rules import MAX_HEAD_BYTES, MAX_HEADERS
-from gateway.writer import MAX_BUFFERED_BYTES
-from orchestrator import valkey
-from orchestrator.log_rotation import LARGEST_BYTES
+from gateway.api import constraint_bounds, fields
+from gateway.http import auth
+from gateway.jobs import queue_memory
+from gateway.lifecycle import housekeeping
+from gateway.server.http_guard import BODY_DEADLINE_S, HEAD_DEADLINE_S, MAX_PIPELINED
+from gateway.server.http_rules import MAX_HEAD_BYTES, MAX_HEADERS
+from gateway.streams.followers import MOST_REPLIES, MOST_REPLIES_OF_A_KEY
+from gateway.streams.writer import MAX_BUFFERED_BYTES
+from orchestrator.logs.rotation import LARGEST_BYTES
+from orchestrator.system import valkey
 from workers import outbox
 
 PAGE = (ROOT / "docs" / "security.md").read_text()

@@ -23,9 +23,9 @@ from workers.audience import Audience
 from workers.continuation import can_continue, can_hand_over
 from workers.engine import Engine, EngineReport, Sleeper
 from workers.fetching import Fetching
-from workers.intake import Intake
+from workers.heartbeat import Pulse
+from workers.job_consumer import Intake
 from workers.outbox import EngineHung, Outbox
-from workers.pulse import Pulse
 from workers.watchdog import Watchdog
 
 log = logging.getLogger(__name__)

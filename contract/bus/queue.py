@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from contract.bus.client import BLOCK_MS, RedisClient, Script, entries_of, last_id
 from contract.bus.clock import LEAP_MS
 from contract.bus.heartbeats import Heartbeats
-from contract.bus.standby import standbys
+from contract.bus.registration import standbys
 from contract.messages import UNREADABLE, Job, decode_job, encode_job
 
 GROUP: Final = "workers"

@@ -17,12 +17,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from contract.paths import COMMAND, config_path, logs_dir, project_dir, state_dir
-from orchestrator import os_errors
-from orchestrator.cli.grammar import App, Group
-from orchestrator.cli.project import require_project
+from orchestrator.cli.parsing.grammar import App, Group
+from orchestrator.config.project import require_project
 from orchestrator.errors import UserError
-from orchestrator.ownership import require_own_state
-from orchestrator.terminal import complain, say
+from orchestrator.system import os_errors
+from orchestrator.system.ownership import require_own_state
+from orchestrator.terminal.speech import complain, say
 
 #: Each command is the function, or the `app`, of that name in the module of that name (with `_`
 #: for `-`); what is said here is the first line of its docstring.
@@ -139,7 +139,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _complete(command: Any, arguments: list[str]) -> int:
-    from orchestrator.cli import completion
+    from orchestrator.cli.parsing import completion
 
     # Whatever is wrong, a shell must not be told in the middle of a line.
     with contextlib.suppress(Exception):
@@ -149,7 +149,7 @@ def _complete(command: Any, arguments: list[str]) -> int:
 
 def _print_version(ctx: typer.Context, is_asked: bool) -> None:
     if is_asked and not ctx.resilient_parsing:
-        from orchestrator.version import version
+        from orchestrator.system.version import version
 
         typer.echo(f"ew {version()}")
         raise typer.Exit
@@ -157,7 +157,7 @@ def _print_version(ctx: typer.Context, is_asked: bool) -> None:
 
 def _show_completion(ctx: typer.Context, is_asked: bool) -> None:
     if is_asked and not ctx.resilient_parsing:
-        from orchestrator.cli import completion
+        from orchestrator.cli.parsing import completion
 
         completion.show()
         raise typer.Exit
@@ -165,7 +165,7 @@ def _show_completion(ctx: typer.Context, is_asked: bool) -> None:
 
 def _install_completion(ctx: typer.Context, is_asked: bool) -> None:
     if is_asked and not ctx.resilient_parsing:
-        from orchestrator.cli import completion
+        from orchestrator.cli.parsing import completion
 
         say(completion.install())
         raise typer.Exit
@@ -220,7 +220,7 @@ def _own_up(error: Exception, arguments: list[str]) -> int:
 
 def _keep_trace(arguments: list[str]) -> str:
     """Answers where the trace is."""
-    from orchestrator.log_rotation import open_privately
+    from orchestrator.logs.rotation import open_privately
 
     path = logs_dir() / "ew.log"
     try:

@@ -13,12 +13,12 @@ import typer
 
 from contract.keys import is_well_formed
 from contract.messages import State
-from orchestrator.answers import Gateway, KeyRefused
-from orchestrator.dialogue import Conversation, Dialogue
+from orchestrator.client.dialogue import Conversation, Dialogue
+from orchestrator.client.gateway_client import Gateway, KeyRefused
+from orchestrator.config.key_file import CHAT_NAME, KeyFile
 from orchestrator.errors import UserError
-from orchestrator.key_file import CHAT_NAME, KeyFile
-from orchestrator.last_seen import is_supervised
-from orchestrator.status import read_status
+from orchestrator.protocol.last_seen import is_supervised
+from orchestrator.protocol.status import read_status
 
 _VARIABLE: Final = "EW_API_KEY"
 _KEY_LASTS_S: Final = 86_400.0

@@ -14,13 +14,13 @@ from contract.config.heeded import remarks
 from contract.config.loading import read_source
 from contract.config.variables import unknown_variables
 from contract.paths import as_called, config_path
-from orchestrator.changes import Change, changes
 from orchestrator.cli import plain_app
+from orchestrator.config.changes import Change, changes
+from orchestrator.config.selection import read_config
 from orchestrator.errors import UserError
-from orchestrator.plan import read_config
-from orchestrator.restarting import assume
-from orchestrator.runfile import read_run
-from orchestrator.terminal import printable, say
+from orchestrator.supervisor.reporting.run_file import read_run
+from orchestrator.supervisor.restarting import assume
+from orchestrator.terminal.speech import printable, say
 
 app = plain_app(
     help="Check the configuration, explain its keys, or print its schema.", no_args_is_help=True
@@ -60,7 +60,8 @@ def check(
 
 def _look_around(config: Config, file: Path) -> None:
     """Say what is to be minded. Raises `UserError` for what a start would fail for."""
-    from orchestrator import findings, host_names, surroundings
+    from orchestrator.config import findings, host_names
+    from orchestrator.config import host_checks as surroundings
 
     found = [*surroundings.look(config, config.models), *host_names.look_up(config)]
     for line in findings.lines_of((each for each in found if not each.is_fatal), file):
@@ -100,7 +101,7 @@ def schema() -> None:
 @app.command()
 def reference() -> None:
     """Explain every key and every variable, as docs/configuration.md does."""
-    from orchestrator.config_reference import reference as text_of
+    from orchestrator.config.reference import reference as text_of
 
     sys.stdout.write(text_of())
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from contract.paths import config_path
-from orchestrator.convert import (
+from orchestrator.client.conversion import (
     add_to_config,
     convert,
     default_output,
@@ -16,8 +16,8 @@ from orchestrator.convert import (
     require_addable,
     require_environment,
 )
-from orchestrator.terminal import say
-from orchestrator.trt_plan import DEFAULTS
+from orchestrator.tensorrt.plan import DEFAULTS
+from orchestrator.terminal.speech import say
 
 
 def convert_trt(

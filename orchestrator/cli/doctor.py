@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.checkup import check_up
-from orchestrator.preflight import describe
-from orchestrator.terminal import report, say
+from orchestrator.doctor.checks import check_up
+from orchestrator.environments.preflight import describe
+from orchestrator.terminal.speech import report, say
 
 
 def doctor(

@@ -14,7 +14,7 @@ from orchestrator.environments.environment import (
 )
 from orchestrator.environments.removal import remove as remove_environment
 from orchestrator.errors import UserError
-from orchestrator.terminal import mebibytes, report, say
+from orchestrator.terminal.speech import mebibytes, report, say
 
 app = plain_app(help="List and remove engine environments.", no_args_is_help=True)
 
@@ -57,8 +57,8 @@ def _table(environments: list[Environment], models: dict[str, list[str]]) -> lis
 
 def _models_by_env() -> dict[str, list[str]]:
     # The configuration takes longer to import than all the rest, and `setup` does not need it.
-    from orchestrator.engine_env import environment_of
-    from orchestrator.plan import read_config
+    from orchestrator.config.selection import read_config
+    from orchestrator.environments.engine_env import environment_of
 
     try:
         models = read_config().models

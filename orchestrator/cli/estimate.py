@@ -9,15 +9,15 @@ import msgspec
 import typer
 
 from contract.config import HubConfig, ModelConfig, ids_by_name, is_repo_id
+from orchestrator.config.selection import Choice, chosen_models, read_config
 from orchestrator.errors import UserError
+from orchestrator.estimate.checkpoint import ModelNotHere, locate
+from orchestrator.estimate.estimate import GPU_ENGINES
+from orchestrator.gpu.what_if import Outlook, imagined, outlook, this_host
+from orchestrator.gpu.what_if_text import lines_of
 from orchestrator.hub.outline import fetch_outline
-from orchestrator.memory.checkpoint import ModelNotHere, locate
-from orchestrator.memory.estimate import GPU_ENGINES
-from orchestrator.memory.outlook import Outlook, imagined, outlook, this_host
-from orchestrator.memory.outlook_text import lines_of
-from orchestrator.plan import Choice, chosen_models, read_config
-from orchestrator.status import read_status
-from orchestrator.terminal import report, say
+from orchestrator.protocol.status import read_status
+from orchestrator.terminal.speech import report, say
 
 
 def estimate(

@@ -14,10 +14,10 @@ import typer
 
 from contract.keys import KeyRecord, NewKey
 from orchestrator.cli import plain_app
-from orchestrator.durations import seconds_of
+from orchestrator.config.key_file import KeyFile
 from orchestrator.errors import UserError
-from orchestrator.key_file import KeyFile
-from orchestrator.terminal import printable, say
+from orchestrator.terminal.durations import seconds_of
+from orchestrator.terminal.speech import printable, say
 
 app = plain_app(help="Add, list, revoke and rotate API keys.", no_args_is_help=True)
 

@@ -13,12 +13,12 @@ from typing import Annotated, Final
 import typer
 
 from contract.paths import logs_dir, process_of_log
-from orchestrator.aliases import id_of
-from orchestrator.durations import seconds_of
+from orchestrator.config.aliases import id_of
 from orchestrator.errors import UserError
-from orchestrator.log_file import LogFile, logs_of
-from orchestrator.log_line import LogLine, merged
-from orchestrator.terminal import printable
+from orchestrator.logs.file import LogFile, logs_of
+from orchestrator.logs.line import LogLine, merged
+from orchestrator.terminal.durations import seconds_of
+from orchestrator.terminal.speech import printable
 
 _LOOK_EVERY_S: Final = 0.2
 _LINES: Final = 50

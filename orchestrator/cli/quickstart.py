@@ -12,20 +12,20 @@ import typer
 from contract.config import Config
 from contract.keys import find_key
 from contract.paths import ROOT, config_path, project_dir, state_dir
-from orchestrator.answers import Gateway
 from orchestrator.cli.chat import gateway_url
-from orchestrator.cli.project import make_project
 from orchestrator.cli.status import status as show_status
-from orchestrator.config_file import add_model
-from orchestrator.engine_env import OWN_ENVIRONMENT, environment_of
+from orchestrator.client.gateway_client import Gateway
+from orchestrator.client.startup import bring_up
+from orchestrator.config.config_file import add_model
+from orchestrator.config.key_file import KeyFile
+from orchestrator.config.project import make_project
+from orchestrator.config.selection import Choice, plan, read_config
 from orchestrator.environments import find_environment
-from orchestrator.environments.progress import Progress
+from orchestrator.environments.engine_env import OWN_ENVIRONMENT, environment_of
 from orchestrator.environments.setup import set_up
-from orchestrator.files import write_atomically
-from orchestrator.key_file import KeyFile
-from orchestrator.plan import Choice, plan, read_config
-from orchestrator.startup import bring_up
-from orchestrator.terminal import duration, printable, say
+from orchestrator.system.files import write_atomically
+from orchestrator.terminal.progress import Progress
+from orchestrator.terminal.speech import duration, printable, say
 
 _QUESTION: Final = "What is ew?"
 _KEY_NAME: Final = "quickstart"

@@ -7,19 +7,19 @@ from typing import Annotated
 import typer
 
 from contract.messages import State
-from orchestrator.aliases import known_id
-from orchestrator.environments.progress import Progress
-from orchestrator.errors import UserError
-from orchestrator.reach import reach_supervisor
-from orchestrator.restarting import restart_request
-from orchestrator.stages import (
+from orchestrator.client.reach import reach_supervisor
+from orchestrator.client.stages import (
     Stages,
     explain_failures,
     follow_to_the_end,
     say_why_nothing_was_done,
 )
-from orchestrator.terminal import say
-from orchestrator.wanted import GATEWAY
+from orchestrator.config.aliases import known_id
+from orchestrator.errors import UserError
+from orchestrator.protocol.specs import GATEWAY
+from orchestrator.supervisor.restarting import restart_request
+from orchestrator.terminal.progress import Progress
+from orchestrator.terminal.speech import say
 
 
 def restart(

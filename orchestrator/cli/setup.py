@@ -11,10 +11,10 @@ from orchestrator.cli.env import print_environments
 from orchestrator.environments import resolve_engine
 from orchestrator.environments.declaration import load_engines
 from orchestrator.environments.plan import MANAGERS, plan_set_up
-from orchestrator.environments.progress import Progress
 from orchestrator.environments.setup import carry_out, require_uv
 from orchestrator.errors import UserError
-from orchestrator.terminal import report
+from orchestrator.terminal.progress import Progress
+from orchestrator.terminal.speech import report
 
 
 def setup(

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.client.foreground import run_in_foreground
+from orchestrator.client.startup import bring_up
+from orchestrator.config.selection import Choice, plan, read_config
 from orchestrator.environments import find_environment
 from orchestrator.errors import UserError
-from orchestrator.foreground import run_in_foreground
-from orchestrator.plan import Choice, plan, read_config
-from orchestrator.startup import bring_up
 
 
 def start(

@@ -9,11 +9,11 @@ from typing import Annotated
 import msgspec
 import typer
 
+from orchestrator.cli.status_screen.text import WIDTH, StatusText
 from orchestrator.errors import UserError
-from orchestrator.last_seen import is_supervised, without_the_dead
-from orchestrator.status import Status, read_status
-from orchestrator.status_text import WIDTH, StatusText
-from orchestrator.terminal import terminal_size
+from orchestrator.protocol.last_seen import is_supervised, without_the_dead
+from orchestrator.protocol.status import Status, read_status
+from orchestrator.terminal.speech import terminal_size
 
 
 def status(
@@ -49,6 +49,6 @@ def _watch() -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError("`--watch` needs a terminal", "`./ew status --json` is for programs")
     # Only this needs rich.
-    from orchestrator.watch import watch
+    from orchestrator.cli.status_screen.watch import watch
 
     watch(_current)

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.aliases import known_id
-from orchestrator.control import Stop
-from orchestrator.shutdown import shut_down
-from orchestrator.terminal import say
+from orchestrator.client.shutdown import shut_down
+from orchestrator.config.aliases import known_id
+from orchestrator.protocol.control import Stop
+from orchestrator.terminal.speech import say
 
 
 def stop(

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.aliases import known_id
-from orchestrator.control import Unload
-from orchestrator.residency import change_residency
-from orchestrator.terminal import say
+from orchestrator.client.residency import change_residency
+from orchestrator.config.aliases import known_id
+from orchestrator.protocol.control import Unload
+from orchestrator.terminal.speech import say
 
 
 def unload(

@@ -27,6 +27,6 @@ def resolve_engine(name: str) -> str:
     `cpu-vllm`. Blocks for milliseconds; for seconds if the driver hangs."""
     if name != "vllm":
         return name
-    from orchestrator.memory.nvml import FIRST_ANSWER_S, Nvml
+    from orchestrator.gpu.nvml import FIRST_ANSWER_S, Nvml
 
     return "cuda-vllm" if Nvml().snapshot(FIRST_ANSWER_S).gpus else "cpu-vllm"

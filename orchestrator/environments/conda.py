@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from orchestrator.environments.progress import clock
 from orchestrator.errors import UserError
+from orchestrator.terminal.progress import clock
 
 PROGRAMS: Final = ("conda", "mamba", "micromamba")
 _LAST_LINES: Final = 8

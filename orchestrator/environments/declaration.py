@@ -43,7 +43,7 @@ class Release:
     hashes: dict[str, dict[str, str]] = field(default_factory=dict)
     #: Packages of which a lock may have a pre-release, each with the reason.
     prereleases: dict[str, str] = field(default_factory=dict)
-    #: Checks of `orchestrator.preflight` beyond those that every engine needs.
+    #: Checks of `orchestrator.environments.preflight` beyond those that every engine needs.
     needs: tuple[str, ...] = ()
     #: The oldest CUDA version that the driver must support.
     cuda: str = ""

@@ -6,16 +6,16 @@ import shlex
 from collections.abc import Iterator
 
 from orchestrator.environments.installation import installations
-from orchestrator.environments.installer import Uv
-from orchestrator.environments.lock_file import read_lock
+from orchestrator.environments.packages.installer import Uv
+from orchestrator.environments.packages.lock_file import read_lock
 from orchestrator.environments.plan import SetupPlan
+from orchestrator.environments.preflight import describe
 from orchestrator.environments.setup import (
     install_command,
     preflight_of,
     requirements_file,
     venv_command,
 )
-from orchestrator.preflight import describe
 
 
 def rehearse(plan: SetupPlan, uv: Uv) -> Iterator[str]:

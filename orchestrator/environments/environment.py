@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from contract.paths import make_private, state_dir
 from orchestrator.environments.declaration import load_engines
-from orchestrator.environments.exclusive import exclusive
-from orchestrator.environments.progress import Say
 from orchestrator.errors import UserError
-from orchestrator.files import write_atomically
-from orchestrator.process_table import command_line, read_table
+from orchestrator.system.exclusive import exclusive
+from orchestrator.system.files import write_atomically
+from orchestrator.system.process_table import command_line, read_table
+from orchestrator.terminal.progress import Say
 
 STAMP: Final = "ew-env.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.environments.declaration import WORKER_REQUIREMENTS, Release
-from orchestrator.environments.installer import is_reachable
-from orchestrator.environments.lock_file import read_lock
+from orchestrator.environments.packages.installer import is_reachable
+from orchestrator.environments.packages.lock_file import read_lock
 
 
 @dataclass(frozen=True)

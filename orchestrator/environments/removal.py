@@ -13,8 +13,8 @@ from orchestrator.environments.environment import (
     holding,
     require_name,
 )
-from orchestrator.environments.progress import Say
 from orchestrator.errors import UserError
+from orchestrator.terminal.progress import Say
 
 
 def remove(name: str, say: Say) -> None:

@@ -11,15 +11,15 @@ from contract.paths import IS_CLONE, ROOT
 from orchestrator.environments.conda import Conda
 from orchestrator.environments.environment import Environment, holding, write_stamp
 from orchestrator.environments.installation import Installation, installations
-from orchestrator.environments.installer import InstallFailed, Uv, find_uv
+from orchestrator.environments.packages.installer import InstallFailed, Uv, find_uv
 from orchestrator.environments.plan import SetupPlan, plan_set_up
-from orchestrator.environments.progress import Say, clock
-from orchestrator.environments.proof import Proof, prove
+from orchestrator.environments.preflight import Check, preflight
 from orchestrator.environments.removal import clear, conda_marker, refuse_if_used
+from orchestrator.environments.smoke_test import Proof, prove
 from orchestrator.errors import UserError
-from orchestrator.log_rotation import open_privately
-from orchestrator.preflight import Check, preflight
-from orchestrator.terminal import say as say_plainly
+from orchestrator.logs.rotation import open_privately
+from orchestrator.terminal.progress import Say, clock
+from orchestrator.terminal.speech import say as say_plainly
 
 
 def set_up(

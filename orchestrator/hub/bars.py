@@ -19,7 +19,7 @@ from rich.progress import (
 )
 
 from orchestrator.hub.remote import RemoteFile
-from orchestrator.terminal import mebibytes, say
+from orchestrator.terminal.speech import mebibytes, say
 
 _MIB: Final = 2**20
 _EVERY_S: Final = 10.0

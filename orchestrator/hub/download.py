@@ -29,9 +29,9 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 
 from contract.hub_cache import PARTIAL, commit_of, repo_dir, snapshot_dir
 from orchestrator.errors import UserError
-from orchestrator.files import put_in_place
 from orchestrator.hub.remote import Remote, RemoteFile, explained
-from orchestrator.terminal import mebibytes
+from orchestrator.system.files import put_in_place
+from orchestrator.terminal.speech import mebibytes
 
 _AT_ONCE: Final = 4
 _MIB: Final = 2**20

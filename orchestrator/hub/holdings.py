@@ -22,9 +22,9 @@ from contract.hub_cache import (
 from contract.messages import State
 from contract.paths import project_dir
 from orchestrator.errors import UserError
-from orchestrator.last_seen import is_supervised
-from orchestrator.status import read_status
-from orchestrator.terminal import mebibytes
+from orchestrator.protocol.last_seen import is_supervised
+from orchestrator.protocol.status import read_status
+from orchestrator.terminal.speech import mebibytes
 
 _MIB: Final = 2**20
 

@@ -9,7 +9,7 @@ from typing import Final
 from contract.config import HubConfig
 from orchestrator.hub.access import prepare
 from orchestrator.hub.selection import Selection, select
-from orchestrator.terminal import mebibytes, say
+from orchestrator.terminal.speech import mebibytes, say
 
 _MIB: Final = 2**20
 

@@ -149,7 +149,7 @@ class Installation:
         (self.state / "logs").mkdir(parents=True, exist_ok=True)
         with (self.state / "logs" / "supervisor.log").open("ab") as log:
             self._daemon = subprocess.Popen(
-                [self.python, "-P", "-m", "orchestrator.daemon"],
+                [self.python, "-P", "-m", "orchestrator.supervisor.daemon"],
                 cwd=ROOT,
                 env=self._environment(),
                 stdout=log,

@@ -20,9 +20,9 @@ from results import GIB, Failure, Piece, Row
 from watch import MIB, Watch, bytes_of, family, look, used_bytes
 
 from contract.config import ModelConfig
-from orchestrator.memory.estimate import Estimate, estimate_model
-from orchestrator.memory.running import Card
-from orchestrator.memory.sizes import show
+from orchestrator.estimate.estimate import Estimate, estimate_model
+from orchestrator.estimate.running import Card
+from orchestrator.terminal.sizes import show
 
 _CARD_MIB = 143771
 #: Not among the results: their files look large, though they are all hole.
@@ -273,7 +273,7 @@ def _check_places(ew: Installation, piece: Piece, models: list[str]) -> None:
 
 
 def _reserved(ew: Installation) -> dict[str, dict[str, int]]:
-    from orchestrator.memory.ledger import read_reservations
+    from orchestrator.gpu.ledger import read_reservations
 
     held = read_reservations(ew.state / "ledger.json")
     return {each.slot: each.reserved_bytes for each in held}

@@ -20,7 +20,7 @@ from contract.ports import free_port
 from tests.e2e.conftest import Ew
 from tests.engines.openai.scripted_upstream import ScriptedUpstream
 from tests.engines.openai.test_odd_streams import ERRORS, FINE, NO_END, UNREADABLE, play
-from tests.gateway.test_hostile_bodies import CHAT, NATIVE
+from tests.gateway.api.test_hostile_bodies import CHAT, NATIVE
 
 pytestmark = pytest.mark.timeout(300)
 

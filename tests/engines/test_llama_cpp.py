@@ -11,8 +11,8 @@ import pytest
 from contract.config import Config, ModelConfig, WorkerSpec
 from contract.hub_cache import file_of
 from contract.messages import ChatMessage, Guided, Job, Sampling
+from orchestrator.config.selection import Choice, plan
 from orchestrator.errors import UserError
-from orchestrator.plan import Choice, plan
 from workers.engine import JobRejected
 from workers.engines.llama_cpp import llama_cpp_engine, parameters
 from workers.engines.openai_wire import request_body

@@ -18,7 +18,11 @@ from typing import Any, NamedTuple
 from contract.paths import ROOT
 
 #: What is not imported again for each.
-_SHARED = ("orchestrator.cli.config", "orchestrator.host_names", "orchestrator.plan")
+_SHARED = (
+    "orchestrator.cli.config",
+    "orchestrator.config.host_names",
+    "orchestrator.config.selection",
+)
 
 
 class Order(NamedTuple):

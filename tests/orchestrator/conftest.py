@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import shutil
@@ -15,16 +16,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pynvml
 import pytest
 
 from contract.paths import run_dir
-from orchestrator.control import Answer, Finished, Outcome, Refused, Start, Stop
-from orchestrator.process import ROOT_VARIABLE, kill_strays
-from orchestrator.process_table import Entry, read_entry, read_environment, read_table
-from orchestrator.reach import is_running, reach_supervisor
-from orchestrator.status import Status, WorkerStatus, read_status
-from orchestrator.summon import summon_supervisor
-from orchestrator.wanted import WantedGateway, WantedWorker
+from orchestrator.client.connect import summon_supervisor
+from orchestrator.client.reach import is_running, reach_supervisor
+from orchestrator.protocol.control import Answer, Finished, Outcome, Refused, Start, Stop
+from orchestrator.protocol.specs import WantedGateway, WantedWorker
+from orchestrator.protocol.status import Status, WorkerStatus, read_status
+from orchestrator.system.process import ROOT_VARIABLE, kill_strays
+from orchestrator.system.process_table import Entry, read_entry, read_environment, read_table
+from tests.orchestrator.models_on_disk import MakeModel, decoder_tensors, write_safetensors
+from tests.orchestrator.scenes import Scene, scripted_driver
 from tests.orchestrator.terminal import Terminal
 
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
@@ -167,3 +171,29 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mount(directory, "-t", "tmpfs", "-o", "size=64k", "tmpfs")
     yield directory
     subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> MakeModel:
+    """Writes a decoder's files: config.json, and a safetensors file with a true header and a
+    hole where the weights would be."""
+
+    def make(config: dict[str, Any], name: str = "model", dtype: str = "BF16") -> Path:
+        path = tmp_path / name
+        path.mkdir(parents=True)
+        (path / "config.json").write_text(json.dumps(config))
+        write_safetensors(path / "model.safetensors", decoder_tensors(config), dtype)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """Below the real bindings, the scripted driver of the stand-in; nothing above notices."""
+    driver = scripted_driver()
+    path = tmp_path / "scene.json"
+    monkeypatch.setenv("PYNVML_SCENE", str(path))
+    monkeypatch.setattr(pynvml, "nvmlLib", driver.ScriptedDriver())
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+    return Scene(path, driver)

@@ -18,9 +18,9 @@ import msgspec
 from contract.keys import make_key
 from contract.messages import State
 from contract.paths import ROOT
-from orchestrator.process_table import read_environment
-from orchestrator.reach import is_running
-from orchestrator.status import GpuStatus, ModelStatus, WorkerStatus, read_status
+from orchestrator.client.reach import is_running
+from orchestrator.protocol.status import GpuStatus, ModelStatus, WorkerStatus, read_status
+from orchestrator.system.process_table import read_environment
 from tests.conftest import wait_until
 from tests.orchestrator.terminal import Result, Terminal
 
@@ -63,7 +63,7 @@ class GpuHost:
         log = self.terminal.state / "daemon.log"
         with log.open("ab") as output:
             daemon = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator.daemon"],
+                [sys.executable, "-m", "orchestrator.supervisor.daemon"],
                 env=environment,
                 stdout=output,
                 stderr=output,

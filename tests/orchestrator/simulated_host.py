@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from contract.bus.standby import Standby
+from contract.bus.registration import Standby
 from contract.messages import Heartbeat, State
-from orchestrator import fleet as fleet_module
-from orchestrator.fleet import Fleet
-from orchestrator.loader import Loader
-from orchestrator.memory.eviction import Policy
-from orchestrator.memory.nvml import Gpu, GpuProcess, Snapshot
-from orchestrator.memory.sizes import MIB
-from orchestrator.memory.steward import Grant, Steward
-from orchestrator.observer import Observation, Survey
-from orchestrator.process import Identity
-from orchestrator.process_table import Entry
-from orchestrator.unit import Unit, UnitRecord
-from orchestrator.wanted import Wanted, WantedWorker
+from orchestrator.gpu.allocator import Grant, Steward
+from orchestrator.gpu.eviction import Policy
+from orchestrator.gpu.nvml import Gpu, GpuProcess, Snapshot
+from orchestrator.protocol.specs import Wanted, WantedWorker
+from orchestrator.supervisor.loader import Loader
+from orchestrator.supervisor.observer import Observation, Survey
+from orchestrator.supervisor.units import fleet as fleet_module
+from orchestrator.supervisor.units.fleet import Fleet
+from orchestrator.supervisor.units.unit import Unit, UnitRecord
+from orchestrator.system.process import Identity
+from orchestrator.system.process_table import Entry
+from orchestrator.terminal.sizes import MIB
 
 DRIVER_MIB = 600
 KEPT_MIB = 50

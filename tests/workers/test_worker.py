@@ -33,7 +33,8 @@ from tests.contract.parts import beat, end_lease, until
 from tests.workers.crew import a_spec
 from tests.workers.desk import Desk
 from tests.workers.fold import Fold, assert_counted, counted
-from workers import intake, outbox
+from workers import job_consumer as intake
+from workers import outbox
 from workers.continuation import Published
 from workers.engine import EngineReport, JobRejected
 from workers.engines.mock import MockEngine

@@ -1,0 +1,246 @@
+"""What request bodies of both APIs are made of: bounded fields, and how a bad one is named."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Annotated, Any, ClassVar, Final, TypeVar
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError, from_json
+
+from contract.bounds import MOST_STOPS, StopText
+from contract.messages import Guided, GuidedKind, Job
+from gateway.api.constraint_bounds import TooComplex, check_pattern, check_schema
+from gateway.http.errors import ApiError, invalid
+
+_MOST_TURNS: Final = 4_096
+_LONGEST_PATTERN: Final = 8_192
+_LARGEST_SCHEMA_BYTES: Final = 65_536
+#: Of the names of fields without effect that an answer tells.
+_MOST_IGNORED: Final = 20
+_LONGEST_IGNORED: Final = 64
+
+
+_IN_WORDS_OF_JSON: Final = {
+    "missing": "Required",
+    "model_type": "Input should be an object",
+    "dict_type": "Input should be an object",
+    "list_type": "Input should be an array",
+    "tuple_type": "Input should be an array",
+}
+
+
+class StrictBody(BaseModel):
+    """What a client may send: nothing unknown, nothing of another type, no NaN."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_all_keys(cls, value: Any) -> Any:
+        """One error for the first unknown key; pydantic itself makes one for each of them."""
+        if isinstance(value, dict) and not value.keys() <= _known_keys(cls):
+            unknown = next(key for key in value if key not in _known_keys(cls))
+            raise PydanticCustomError("unknown_key", "unknown field", {"key": unknown})
+        return value
+
+
+class LenientBody(BaseModel):
+    """What a client of another server's API may send: numbers as text, and unknown fields, which
+    have no effect. Those are noted in the context of the validation, a set of names."""
+
+    #: Where it is within the body.
+    place: ClassVar[str] = ""
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _notes_unknown_keys(cls, value: Any, info: ValidationInfo) -> Any:
+        ignored: set[str] | None = info.context
+        if isinstance(value, dict) and ignored is not None:
+            for key in value.keys() - _known_keys(cls):
+                if len(ignored) >= _MOST_IGNORED:
+                    break
+                ignored.add(f"{cls.place}{key:.{_LONGEST_IGNORED}}")
+        return value
+
+
+@cache
+def _known_keys(form: type[BaseModel]) -> frozenset[str]:
+    return frozenset(field.alias or name for name, field in form.model_fields.items())
+
+
+class GenerationBody(BaseModel):
+    """A body that asks for a generation."""
+
+    @property
+    @abstractmethod
+    def own_names(self) -> Mapping[str, str]:
+        """What this body calls the fields that the operator's limits are about."""
+
+    @abstractmethod
+    def job(self, job_id: str, key_id: str) -> Job:
+        """The job asked for. Raises `ApiError`."""
+
+
+Body = TypeVar("Body", bound=BaseModel)
+Constraint = TypeVar("Constraint", str, dict[str, Any])
+
+
+def _stops(value: Any) -> Any:
+    """OpenAI takes one string as well as a list."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _text(value: Any) -> Any:
+    """Chat content may come in parts, of which only text is understood. Each begins a line, as
+    vLLM has it."""
+    return "\n".join(map(_text_of, value)) if isinstance(value, list) else value
+
+
+def _text_of(part: Any) -> str:
+    match part:
+        case {"type": "text", "text": str(text)}:
+            return text
+        case {"type": str(kind)} if kind != "text":
+            raise PydanticCustomError(
+                "text_only", "only text is supported, not {kind}", {"kind": kind}
+            )
+        case _:
+            raise PydanticCustomError("not_a_part", "not a part of text")
+
+
+def _nothing(value: Any) -> None:
+    if value:
+        raise PydanticCustomError("unsupported", "not supported")
+
+
+def _only(supported: Any) -> Any:
+    """The type of a field that may say what happens anyway."""
+
+    def check(value: Any) -> None:
+        if value is not None and value != supported:
+            only = orjson.dumps(supported).decode()
+            raise PydanticCustomError("unsupported", "only {only} is supported", {"only": only})
+
+    return Annotated[Any, AfterValidator(check), WithJsonSchema({"const": supported})]
+
+
+def _schema(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        encoded = orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        raise PydanticCustomError("number", "a number needs more than 64 bits") from None
+    if len(encoded) > _LARGEST_SCHEMA_BYTES:
+        raise PydanticCustomError("too_large", "the schema is too large")
+    return _bounded(check_schema, value)
+
+
+def _pattern(value: str) -> str:
+    return _bounded(check_pattern, value)
+
+
+def _bounded(check: Callable[[Constraint], None], value: Constraint) -> Constraint:
+    try:
+        check(value)
+    except TooComplex as error:
+        problem = {"problem": str(error)}
+        raise PydanticCustomError("too_complex", "too complex: {problem}", problem) from None
+    return value
+
+
+Stops = Annotated[
+    tuple[StopText, ...],
+    Field(max_length=MOST_STOPS, fail_fast=True),
+    BeforeValidator(_stops, json_schema_input_type=StopText | list[StopText]),
+]
+Pattern = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=_LONGEST_PATTERN),
+    AfterValidator(_pattern),
+]
+JsonSchema = Annotated[dict[str, Any], AfterValidator(_schema)]
+Unsupported = Annotated[Any, AfterValidator(_nothing), WithJsonSchema({"const": None})]
+OnlyTrue = _only(True)
+OnlyFalse = _only(False)
+OnlyOne = _only(1.0)
+Ignored = Annotated[Any, WithJsonSchema({"description": "Accepted, and without effect."})]
+ChoiceText = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
+Choices = Annotated[list[ChoiceText], Field(min_length=1, max_length=256, fail_fast=True)]
+_TEXT_PART: Final = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+}
+TextContent = Annotated[
+    str,
+    BeforeValidator(_text),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}]}),
+]
+Turn = TypeVar("Turn", bound=BaseModel)
+Turns = Annotated[list[Turn], Field(min_length=1, max_length=_MOST_TURNS, fail_fast=True)]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=96)]
+
+MinTokens = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+def parse(form: type[Body], body: bytes, ignored: set[str] | None = None) -> Body:
+    """A request body; what it holds without effect is added to `ignored`. Raises `ApiError`, which
+    names the first field that is wrong.
+
+    However wrong it is, the work stays in proportion to its size: lists stop at their first bad
+    item or at their bound, objects at their first unknown key.
+    """
+    try:
+        content = from_json(body, allow_inf_nan=False, cache_strings="keys")
+        return form.model_validate(content, context=ignored)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+    except ValueError as error:
+        raise ApiError("invalid_json", f"the body is not valid JSON: {error}") from None
+    raise _explained(problem)
+
+
+def _explained(problem: ErrorDetails) -> ApiError:
+    place = [*problem["loc"]]
+    if problem["type"] == "unknown_key":
+        place.append(problem["ctx"]["key"])
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(
+        "."
+    )
+    message = _IN_WORDS_OF_JSON.get(problem["type"], problem["msg"])
+    if not field:
+        return ApiError("invalid_request", message)
+    return invalid(field, message[:1].lower() + message[1:])
+
+
+def guided_by(**guides: tuple[GuidedKind, Any]) -> Guided | None:
+    """The one constraint that is given, if any; each is named as the API names its field, and
+    `None` stands for one that is not given. Raises `ApiError` if there are several."""
+    given = [(name, kind, value) for name, (kind, value) in guides.items() if value is not None]
+    if len(given) > 1:
+        both = f"`{given[0][0]}` and `{given[1][0]}` exclude each other"
+        raise ApiError("invalid_request", both, field=given[1][0])
+    for _, kind, value in given:
+        return Guided(kind, value if isinstance(value, str) else orjson.dumps(value).decode())
+    return None

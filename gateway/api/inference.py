@@ -1,0 +1,57 @@
+"""What all routes that generate have in common: from a request's body to a live response."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from fastapi import Request, Response
+from msgspec.structs import replace
+
+from contract.messages import Job
+from gateway.api.fields import GenerationBody, parse
+from gateway.http.body import read_body
+from gateway.http.errors import ApiError
+from gateway.http.headers import Exchange, exchange_of, header
+from gateway.jobs.admission import Resumption, resumption_of
+from gateway.lifecycle.process import process_of
+from gateway.streams.answers import Answer, WholeAnswer
+from gateway.streams.live import LiveResponse
+
+Asked = TypeVar("Asked", bound=GenerationBody)
+#: Makes the answer to what was asked, under the name that the model is served as; a resumed one
+#: leaves out what the client has already.
+AnswerMaker = Callable[[Asked, Job, Exchange, Resumption | None], Answer]
+
+
+async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) -> Response:
+    """Put the job that a request asks for. Raises `ApiError`."""
+    process, exchange = process_of(request), exchange_of(request.scope)
+    if exchange.key is None:
+        raise ApiError("missing_api_key", "send an API key")
+    body = await read_body(request, process.models.limits.max_body_bytes)
+    asked = parse(form, body, exchange.ignored)
+    if exchange.ignored:
+        process.metrics.count_ignoring()
+    named = asked.job(exchange.job_id, exchange.key.id)
+    job = process.admission.check(named, exchange, asked.own_names)
+    resumption = _resumption(request, asked)
+    if resumption is not None:
+        job = replace(job, id=resumption.job_id(job), kept=True)
+    shown = replace(job, model=process.models.served_name(job))
+    made = make(asked, shown, exchange, resumption)
+    if isinstance(made, WholeAnswer):
+        process.admission.check_whole(job, asked.own_names)
+    reply = await process.admission.admit(job, made, exchange, resumption)
+    return LiveResponse(process.dispatcher, reply, made.writer)
+
+
+def _resumption(request: Request, asked: GenerationBody) -> Resumption | None:
+    headers = request.scope["headers"]
+    key, last = header(headers, b"idempotency-key"), header(headers, b"last-event-id")
+    resumption = resumption_of(key, last)
+    if resumption is None:
+        return None
+    what = f"{request.url.path}\0{asked.model_dump_json()}"
+    return resumption._replace(digest=hashlib.sha256(what.encode()).hexdigest())

@@ -1,0 +1,75 @@
+"""How ew's own API looks on the wire."""
+
+from __future__ import annotations
+
+import orjson
+from pydantic import BaseModel
+
+from contract.messages import Delta, Done, Job, Status
+from gateway.api.native.schemas import Completion, InferenceAnswer, StatusBody, TimingsBody, Usage
+from gateway.http.errors import ApiError, native_body
+from gateway.streams import sse
+from gateway.streams.answers import Choice, Timings
+
+
+class _Native:
+    """What both shapes of an answer say at its end."""
+
+    openai = False
+
+    def __init__(self, job: Job, request_id: str) -> None:
+        self._model = job.model
+        self._request_id = request_id
+
+    def _completion(self, done: Done, timings: Timings) -> Completion:
+        return Completion(
+            finish_reason=done.finish_reasons[0],
+            usage=Usage(
+                prompt_tokens=done.prompt_tokens,
+                completion_tokens=done.completion_tokens,
+                cached_tokens=done.cached_tokens,
+            ),
+            timings=TimingsBody(
+                queue_ms=round(timings.queue_ms, 3),
+                first_token_ms=round(timings.first_token_ms, 3),
+                total_ms=round(timings.total_ms, 3),
+            ),
+            request_id=self._request_id,
+            model_id=self._model,
+            pseudo_streamed=done.pseudo_streamed,
+        )
+
+
+class NativeStream(_Native):
+    """Events: text without a name, then `done` or `error`; `status` while the job waits."""
+
+    def opening(self) -> bytes:
+        return b""
+
+    def delta(self, seq: int, delta: Delta) -> bytes:
+        return b'id: %d\ndata: {"text":%b}\n\n' % (seq, sse.json_text(delta.text))
+
+    def status(self, status: Status) -> bytes:
+        body = StatusBody(stage=status.stage, position=status.position, eta_s=status.eta_s)
+        return sse.event(_json(body), name="status")
+
+    def done(self, seq: int, done: Done, timings: Timings) -> bytes:
+        return sse.event(_json(self._completion(done, timings)), name="done", seq=seq)
+
+    def error(self, error: ApiError) -> bytes:
+        return sse.event(orjson.dumps(native_body(error, self._request_id)), name="error")
+
+
+class NativeWhole(_Native):
+    """One JSON object."""
+
+    def new_choice(self) -> Choice:
+        return Choice()
+
+    def body(self, choices: list[Choice], done: Done, timings: Timings) -> bytes:
+        completion = self._completion(done, timings)
+        return _json(InferenceAnswer(text=choices[0].text, **completion.model_dump()))
+
+
+def _json(body: BaseModel) -> bytes:
+    return body.model_dump_json(by_alias=True).encode()

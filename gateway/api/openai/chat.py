@@ -1,0 +1,158 @@
+"""How chat completions look on the wire."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+
+from contract.messages import Delta, Done, FinishReason, Job, Status, TokenLogprob
+from gateway.api.openai.bodies import CachedTokens, OpenAIFinishReason, OpenAIUsage
+from gateway.http.errors import ApiError, openai_body
+from gateway.streams import sse
+from gateway.streams.answers import Choice, Timings
+
+DONE: Final = b"data: [DONE]\n\n"
+_LOGPROBS: Final = b'{"content":[%b],"refusal":null}'
+
+
+class ChatStream:
+    """Chunks: the role first, then text, then why it ended, then `[DONE]`. `numbered` chunks of
+    text, and `[DONE]`, have ids, so that a client can resume after the last it has in full."""
+
+    openai = True
+
+    def __init__(self, job: Job, *, include_usage: bool, numbered: bool = False) -> None:
+        self._include_usage = include_usage
+        self._numbered = numbered
+        self._chunk: dict[str, Any] = {
+            "id": f"chatcmpl-{job.id}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": job.model,
+        }
+        before = orjson.dumps(self._chunk)[:-1]
+        self._befores = [
+            b'data: %b,"choices":[{"index":%d,"delta":{"content":' % (before, index)
+            for index in range(job.sampling.n)
+        ]
+        self._end = b'}],"usage":null}\n\n' if include_usage else b"}]}\n\n"
+        self._after = b'},"logprobs":null,"finish_reason":null' + self._end
+
+    def opening(self) -> bytes:
+        role = {"role": "assistant", "content": ""}
+        return b"".join(self._choice(i, role) for i in range(len(self._befores)))
+
+    def delta(self, seq: int, delta: Delta) -> bytes:
+        before, text = self._befores[delta.index], sse.json_text(delta.text)
+        if self._numbered:
+            before = sse.with_id(seq, before)
+        if delta.logprobs is None:
+            return before + text + self._after
+        logprobs = _LOGPROBS % chat_logprobs(delta.logprobs)
+        return b'%b%b},"logprobs":%b,"finish_reason":null%b' % (before, text, logprobs, self._end)
+
+    def status(self, status: Status) -> bytes:
+        return sse.HEARTBEAT
+
+    def done(self, seq: int, done: Done, timings: Timings) -> bytes:
+        reasons = map(finish_reason_of, done.finish_reasons)
+        chunks = [self._choice(i, {}, reason) for i, reason in enumerate(reasons)]
+        if self._include_usage:
+            usage = usage_of(done).model_dump()
+            chunks.append(sse.event(orjson.dumps({**self._chunk, "choices": [], "usage": usage})))
+        return b"".join([*chunks, sse.with_id(seq, DONE) if self._numbered else DONE])
+
+    def error(self, error: ApiError) -> bytes:
+        return sse.event(orjson.dumps(openai_body(error)))
+
+    def _choice(self, index: int, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        chunk = {**self._chunk, "choices": [choice]}
+        if self._include_usage:
+            chunk["usage"] = None
+        return sse.event(orjson.dumps(chunk))
+
+
+class ChatSoFar(Choice):
+    """One choice of a whole answer, with its log probabilities in JSON."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logprobs: list[bytes] = []
+
+    @property
+    def logprobs(self) -> orjson.Fragment | None:
+        if not self._logprobs:
+            return None
+        return orjson.Fragment(_LOGPROBS % b",".join(self._logprobs))
+
+    def add(self, delta: Delta) -> None:
+        super().add(delta)
+        if delta.logprobs:
+            self._logprobs.append(chat_logprobs(delta.logprobs))
+
+
+class ChatWhole:
+    """One JSON object, a `ChatCompletion`."""
+
+    openai = True
+
+    def __init__(self, job: Job) -> None:
+        self._job_id = job.id
+        self._model = job.model
+
+    def new_choice(self) -> ChatSoFar:
+        return ChatSoFar()
+
+    def body(self, choices: list[ChatSoFar], done: Done, timings: Timings) -> bytes:
+        ends = zip(choices, done.finish_reasons, strict=True)
+        completion = {
+            "id": f"chatcmpl-{self._job_id}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": self._model,
+            "choices": [
+                {
+                    "index": index,
+                    "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                    "logprobs": choice.logprobs,
+                    "finish_reason": finish_reason_of(reason),
+                }
+                for index, (choice, reason) in enumerate(ends)
+            ],
+            "usage": usage_of(done).model_dump(),
+        }
+        return orjson.dumps(completion)
+
+
+def finish_reason_of(reason: FinishReason) -> OpenAIFinishReason:
+    """In OpenAI's words, which are the same."""
+    if reason == "cancelled":
+        raise ValueError("a cancelled answer ends with an error")
+    return reason
+
+
+def usage_of(done: Done) -> OpenAIUsage:
+    return OpenAIUsage(
+        prompt_tokens=done.prompt_tokens,
+        completion_tokens=done.completion_tokens,
+        total_tokens=done.prompt_tokens + done.completion_tokens,
+        prompt_tokens_details=CachedTokens(cached_tokens=done.cached_tokens),
+    )
+
+
+def chat_logprobs(logprobs: Iterable[TokenLogprob]) -> bytes:
+    """JSON of `ChatLogprob`s, with commas between them."""
+    return orjson.dumps([_with_alternatives(each) for each in logprobs])[1:-1]
+
+
+def _with_alternatives(of: TokenLogprob) -> dict[str, Any]:
+    alternatives = [_alternative(token, logprob) for token, logprob in of.alternatives]
+    return {**_alternative(of.token, of.logprob), "top_logprobs": alternatives}
+
+
+def _alternative(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": [*token.encode()]}

@@ -1,0 +1,149 @@
+"""How text completions look on the wire."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import orjson
+
+from contract.messages import Delta, Done, Job, Status, TokenLogprob
+from gateway.api.openai.bodies import TextCompletion
+from gateway.api.openai.chat import DONE, finish_reason_of, usage_of
+from gateway.http.errors import ApiError, openai_body
+from gateway.streams import sse
+from gateway.streams.answers import Choice, Timings
+
+
+class TextStream:
+    """Chunks of text, then why it ended, then `[DONE]`; `numbered` ones with ids."""
+
+    openai = True
+
+    def __init__(self, job: Job, *, include_usage: bool, numbered: bool = False) -> None:
+        self._include_usage = include_usage
+        self._numbered = numbered
+        self._completion = TextCompletion(
+            id=f"cmpl-{job.id}", created=int(time.time()), model=job.model, choices=[]
+        )
+        before = orjson.dumps(self._completion.model_dump(exclude={"choices", "usage"}))[:-1]
+        self._befores = [
+            b'data: %b,"choices":[{"index":%d,"text":' % (before, index)
+            for index in range(job.sampling.n)
+        ]
+        self._offsets = [0] * job.sampling.n
+        self._end = b'}],"usage":null}\n\n' if include_usage else b"}]}\n\n"
+        self._after = b',"logprobs":null,"finish_reason":null' + self._end
+
+    def opening(self) -> bytes:
+        return b""
+
+    def delta(self, seq: int, delta: Delta) -> bytes:
+        before, text = self._befores[delta.index], sse.json_text(delta.text)
+        if self._numbered:
+            before = sse.with_id(seq, before)
+        if delta.logprobs is None:
+            return before + text + self._after
+        logprobs = text_logprobs(delta.logprobs, self._offsets[delta.index])
+        self._offsets[delta.index] += len(delta.text)
+        encoded = _json_of([logprobs])
+        return b'%b%b,"logprobs":%b,"finish_reason":null%b' % (before, text, encoded, self._end)
+
+    def status(self, status: Status) -> bytes:
+        return sse.HEARTBEAT
+
+    def done(self, seq: int, done: Done, timings: Timings) -> bytes:
+        reasons = map(finish_reason_of, done.finish_reasons)
+        chunks = [self._finish(i, reason) for i, reason in enumerate(reasons)]
+        if self._include_usage:
+            last = self._completion.model_copy(update={"usage": usage_of(done)})
+            chunks.append(sse.event(last.model_dump_json().encode()))
+        return b"".join([*chunks, sse.with_id(seq, DONE) if self._numbered else DONE])
+
+    def error(self, error: ApiError) -> bytes:
+        return sse.event(orjson.dumps(openai_body(error)))
+
+    def _finish(self, index: int, reason: str) -> bytes:
+        finish = b'"","logprobs":null,"finish_reason":"%b"' % reason.encode()
+        return self._befores[index] + finish + self._end
+
+
+class TextSoFar(Choice):
+    """One choice of a whole answer, with its log probabilities in JSON."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._offset = 0
+        self._columns: list[_Columns] = []
+
+    @property
+    def logprobs(self) -> orjson.Fragment | None:
+        return orjson.Fragment(_json_of(self._columns)) if self._columns else None
+
+    def add(self, delta: Delta) -> None:
+        super().add(delta)
+        if delta.logprobs:
+            self._columns.append(text_logprobs(delta.logprobs, self._offset))
+            self._offset += sum(len(each.token) for each in delta.logprobs)
+
+
+class TextWhole:
+    """One JSON object, a `TextCompletion`."""
+
+    openai = True
+
+    def __init__(self, job: Job) -> None:
+        self._job_id = job.id
+        self._model = job.model
+
+    def new_choice(self) -> TextSoFar:
+        return TextSoFar()
+
+    def body(self, choices: list[TextSoFar], done: Done, timings: Timings) -> bytes:
+        ends = zip(choices, done.finish_reasons, strict=True)
+        completion = {
+            "id": f"cmpl-{self._job_id}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": self._model,
+            "choices": [
+                {
+                    "index": index,
+                    "text": choice.text,
+                    "logprobs": choice.logprobs,
+                    "finish_reason": finish_reason_of(reason),
+                }
+                for index, (choice, reason) in enumerate(ends)
+            ],
+            "usage": usage_of(done).model_dump(),
+        }
+        return orjson.dumps(completion)
+
+
+class _Columns(NamedTuple):
+    """Some columns of `TextLogprobs` in JSON, with commas between their items."""
+
+    tokens: bytes
+    token_logprobs: bytes
+    top_logprobs: bytes
+    text_offset: bytes
+
+
+def text_logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> _Columns:
+    """`offset` is where in the text the first token begins."""
+    ends = accumulate((len(each.token) for each in logprobs), initial=offset)
+    columns = (
+        [each.token for each in logprobs],
+        [each.logprob for each in logprobs],
+        [dict(each.alternatives) for each in logprobs],
+        [*ends][:-1],
+    )
+    return _Columns(*(orjson.dumps(column)[1:-1] for column in columns))
+
+
+def _json_of(pieces: Sequence[_Columns]) -> bytes:
+    columns = zip(_Columns._fields, zip(*pieces, strict=True), strict=True)
+    named = (b'"%b":[%b]' % (name.encode(), b",".join(column)) for name, column in columns)
+    return b"{%b}" % b",".join(named)

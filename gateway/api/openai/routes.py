@@ -1,0 +1,141 @@
+"""OpenAI's API, as its official clients use it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from starlette.convertors import Convertor, register_url_convertor
+
+from contract.config import Named, names_of
+from contract.messages import Job
+from gateway.api.inference import answer
+from gateway.api.openai.bodies import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    OpenAIModel,
+    OpenAIModels,
+    TextCompletion,
+)
+from gateway.api.openai.chat import ChatStream, ChatWhole
+from gateway.api.openai.completions import TextStream, TextWhole
+from gateway.api.openai.schemas import ChatCompletionRequest, CompletionRequest
+from gateway.api.openapi import (
+    OPENAI_ERRORS,
+    OPENAI_GENERATION_ERRORS,
+    RESUME_PARAMETERS,
+    event_stream,
+    json_request,
+)
+from gateway.http.errors import ApiError
+from gateway.http.headers import Exchange, exchange_of
+from gateway.jobs.admission import Resumption
+from gateway.lifecycle.process import GatewayProcess, process_of
+from gateway.streams.answers import Answer, StreamAnswer, WholeAnswer
+
+
+class ModelName(Convertor[str]):
+    """A model's name in a path: it may have slashes, but none at its end."""
+
+    regex = ".*[^/]"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("model", ModelName())
+router = APIRouter(prefix="/v1", tags=["openai"])
+_ENDING: Final = (
+    "With `stream`: chunks, and `[DONE]` unless the answer fails. With an `Idempotency-Key` "
+    "they have ids; send the request again, with `Last-Event-ID`, for the rest."
+)
+
+
+def _described(form: type[ChatCompletionRequest | CompletionRequest]) -> dict[str, Any]:
+    return {**json_request(form), "parameters": RESUME_PARAMETERS}
+
+
+@router.post(
+    "/chat/completions",
+    summary="Chat completion",
+    openapi_extra=_described(ChatCompletionRequest),
+    responses={
+        200: {"model": ChatCompletion, **event_stream(_ENDING, ChatCompletionChunk)},
+        **OPENAI_GENERATION_ERRORS,
+    },
+    response_class=Response,
+)
+async def create_chat_completion(request: Request) -> Response:
+    return await answer(request, ChatCompletionRequest, _chat)
+
+
+@router.post(
+    "/completions",
+    summary="Text completion",
+    openapi_extra=_described(CompletionRequest),
+    responses={
+        200: {"model": TextCompletion, **event_stream(_ENDING, TextCompletion)},
+        **OPENAI_GENERATION_ERRORS,
+    },
+    response_class=Response,
+)
+async def create_completion(request: Request) -> Response:
+    return await answer(request, CompletionRequest, _text)
+
+
+@router.get("/models", summary="The models that this key may use", responses=OPENAI_ERRORS)
+async def list_openai_models(request: Request) -> OpenAIModels:
+    process = process_of(request)
+    key = exchange_of(request.scope).key
+    models = [
+        _model(process, name, Named(model))
+        for model, config in process.models.open_to(key).items()
+        for name in names_of(model, config)
+    ]
+    adapters = [
+        _model(process, each.adapter or "", each) for each in process.models.adapters_open_to(key)
+    ]
+    return OpenAIModels(data=models + adapters)
+
+
+@router.get("/models/{model:model}", summary="One model", responses=OPENAI_ERRORS)
+async def retrieve_openai_model(request: Request, model: str) -> OpenAIModel:
+    process = process_of(request)
+    found = process.models.find(model, exchange_of(request.scope).key)
+    if found is None:
+        raise ApiError("model_not_found", f"there is no model `{model}`")
+    return _model(process, model, found)
+
+
+def _model(process: GatewayProcess, name: str, named: Named) -> OpenAIModel:
+    status = process.models.status(named.model)
+    return OpenAIModel(
+        id=name,
+        root=named.adapter or named.model,
+        parent=named.model if named.adapter else None,
+        created=process.started_unix_s,
+        owned_by="ew",
+        max_model_len=status.max_model_len,
+        state=status.state.value,
+    )
+
+
+def _chat(
+    asked: ChatCompletionRequest, job: Job, exchange: Exchange, resumption: Resumption | None
+) -> Answer:
+    if asked.stream:
+        dialect = ChatStream(job, include_usage=asked.include_usage, numbered=bool(resumption))
+        return StreamAnswer(dialect, exchange.request_id, resumption.after if resumption else -1)
+    return WholeAnswer(ChatWhole(job), exchange.request_id, job.sampling.n)
+
+
+def _text(
+    asked: CompletionRequest, job: Job, exchange: Exchange, resumption: Resumption | None
+) -> Answer:
+    if asked.stream:
+        dialect = TextStream(job, include_usage=asked.include_usage, numbered=bool(resumption))
+        return StreamAnswer(dialect, exchange.request_id, resumption.after if resumption else -1)
+    return WholeAnswer(TextWhole(job), exchange.request_id, job.sampling.n)

@@ -1,0 +1,133 @@
+"""The OpenAPI document: what FastAPI finds by itself, and what routes that read their body by
+hand say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from gateway.api.native.schemas import (
+    Completion,
+    DeltaBody,
+    ErrorBody,
+    InferenceRequest,
+    StatusBody,
+)
+from gateway.api.openai.bodies import ChatCompletionChunk, OpenAIErrorBody
+from gateway.api.openai.schemas import ChatCompletionRequest, CompletionRequest
+
+Responses = dict[int | str, dict[str, Any]]
+
+DESCRIPTION: Final = """One gateway in front of several LLM engines.
+
+Every request but the health probes carries an API key, as `X-API-Key` or as
+`Authorization: Bearer`. For `/metrics`, `/docs` and `/openapi.json` it may also be the password of
+`Authorization: Basic`, and on the listener `gateway.admin_port` it may be left out.
+
+Every answer carries `X-Request-Id` (your own, if it is 1 to 64 of `A-Za-z0-9_-`),
+`X-Response-Time` (milliseconds to the answer's first byte) and `Server-Timing` (`queue`: until
+a worker took the job; `first`: until its first token). Every error has a machine-readable
+`code`; `Retry-After` says when to ask again.
+
+To survive a broken connection, send an `Idempotency-Key`: the job then goes on without you, and
+the same request with the same key is answered by the same job for five minutes after it ended.
+Without the key a job ends when its client leaves.
+"""
+_READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
+    InferenceRequest,
+    ChatCompletionRequest,
+    CompletionRequest,
+    ChatCompletionChunk,
+    Completion,
+    DeltaBody,
+    ErrorBody,
+    StatusBody,
+)
+_REFERENCE: Final = "#/components/schemas/{model}"
+_WHY: Final = {
+    400: "The request is not valid.",
+    401: "There is no API key, or it is unknown, expired or revoked.",
+    404: "There is no such thing, or this key may not see it.",
+    405: "Another method.",
+    408: "The request came too slowly.",
+    410: "The answer to resume is no longer kept.",
+    413: "The body is too large.",
+    421: "`Host` gives a name that this gateway does not have.",
+    422: "A field of the body is wrong.",
+    429: "Too many wrong keys.",
+    431: "The request's head is too large.",
+    500: "Something is broken here.",
+    502: "The server behind this one failed.",
+    503: "Not at the moment; `Retry-After` says when to ask again.",
+    504: "It took too long.",
+}
+_ALWAYS: Final = (400, 401, 405, 408, 421, 429, 431, 500, 503)
+_GENERATING: Final = (*_ALWAYS, 404, 410, 413, 422, 502, 504)
+
+
+def _errors(body: type[BaseModel], statuses: Iterable[int]) -> Responses:
+    return {status: {"model": body, "description": _WHY[status]} for status in sorted(statuses)}
+
+
+NATIVE_ERRORS: Final = _errors(ErrorBody, _ALWAYS)
+NATIVE_GENERATION_ERRORS: Final = _errors(ErrorBody, _GENERATING)
+OPENAI_ERRORS: Final = _errors(OpenAIErrorBody, (*_ALWAYS, 404))
+OPENAI_GENERATION_ERRORS: Final = _errors(OpenAIErrorBody, set(_GENERATING) - {422})
+PROBE_ERRORS: Final = _errors(ErrorBody, (400, 405, 408, 431, 500))
+
+IDEMPOTENCY_PARAMETER: Final[dict[str, Any]] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Makes the request repeatable: the same key and body get the same answer.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+RESUME_PARAMETERS: Final[list[dict[str, Any]]] = [
+    IDEMPOTENCY_PARAMETER,
+    {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "required": False,
+        "description": "With the first request's `Idempotency-Key`: leave out what came already.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+]
+
+
+def json_request(form: type[BaseModel]) -> dict[str, Any]:
+    """The description of a body that is read by hand."""
+    content = {"application/json": {"schema": _reference(form)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def event_stream(description: str, *events: type[BaseModel]) -> dict[str, Any]:
+    """The description of an answer in server-sent events, with the data that they may carry."""
+    schema = {"anyOf": [_reference(event) for event in events]}
+    return {"description": description, "content": {"text/event-stream": {"schema": schema}}}
+
+
+def _reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(model=model.__name__)}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The whole document."""
+    found = get_openapi(
+        title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes
+    )
+    _, by_hand = models_json_schema(
+        [(model, "validation") for model in _READ_BY_HAND], ref_template=_REFERENCE
+    )
+    components = found.setdefault("components", {})
+    components["schemas"] = {**by_hand["$defs"], **components.get("schemas", {})}
+    components["securitySchemes"] = {
+        "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "Bearer": {"type": "http", "scheme": "bearer"},
+    }
+    found["security"] = [{"X-API-Key": []}, {"Bearer": []}]
+    return found

@@ -1,0 +1,191 @@
+"""Who asks: every route needs an API key, but for those that are named here."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import time
+from pathlib import Path
+from typing import Final
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from contract.config import GatewayConfig
+from contract.keys import (
+    REVOKED_WITHIN_S,
+    KeyFileError,
+    KeyRecord,
+    find_key,
+    is_well_formed,
+    read_keys,
+)
+from gateway.http.errors import ApiError
+from gateway.http.headers import Headers, exchange_of, header
+from gateway.http.hosts import Hosts
+from gateway.http.watched_file import WatchedFile
+
+log = logging.getLogger(__name__)
+
+#: Probes have no key, and learn nothing of the installation.
+OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready", "/health", "/ping"})
+#: What operators look at: for keys that see everything, or without a key on the listener that
+#: the configuration names for it.
+OPERATOR_PATHS: Final = frozenset({"/metrics", "/openapi.json", "/docs"})
+_METRICS: Final = "/metrics"
+_ASK_FOR_PASSWORD: Final = {"www-authenticate": 'Basic realm="ew: any name, and an API key"'}
+#: The other half is for noticing, and for ending what is open.
+_LOOK_EVERY_S: Final = REVOKED_WITHIN_S / 2
+_FAILURES_PER_MINUTE: Final = 30
+_REMEMBERED_CLIENTS: Final = 10_000
+
+
+class KeyRing:
+    """The keys of the key file: a new one opens at once, a revoked one no longer than
+    `_LOOK_EVERY_S`."""
+
+    def __init__(self, path: Path) -> None:
+        #: Why nobody can be let in, if the file cannot be used.
+        self.problem = ""
+        self._records: dict[str, KeyRecord] = {}
+        self._file = WatchedFile(path)
+        self._looked = time.monotonic()
+        self._read()
+
+    def find(self, text: str) -> KeyRecord | None:
+        """The live record of a key. Raises `ApiError` while the key file cannot be used."""
+        self.refresh()
+        record = self._find(text)
+        # It may just have been made. What is no key at all costs no look; what is none of ours
+        # costs one `stat`.
+        if record is None and is_well_formed(text) and self._file.has_changed():
+            self._read()
+            record = self._find(text)
+        return record
+
+    def is_live(self, record: KeyRecord) -> bool:
+        """Whether a key that was let in still would be, as far as is known."""
+        self.refresh()
+        known = self._records.get(record.id)
+        return bool(self.problem) or (known is not None and known.is_live(time.time()))
+
+    def refresh(self) -> None:
+        """Read the file again if it has changed."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_EVERY_S:
+            return
+        self._looked = now
+        if self._file.has_changed() or self.problem:
+            self._read()
+
+    def _find(self, text: str) -> KeyRecord | None:
+        if self.problem:
+            raise ApiError("keys_unreadable", "API keys cannot be checked at the moment")
+        return find_key(self._records, text, time.time())
+
+    def _read(self) -> None:
+        try:
+            self._records, problem = read_keys(self._file.path), ""
+        except (KeyFileError, OSError) as error:
+            self._records, problem = {}, str(error)
+        if problem and problem != self.problem:
+            log.error("no request is let in: %s", problem)
+        self.problem = problem
+
+
+class FailureBudget:
+    """How many wrong keys one address may present, so that guessing is slow and seen."""
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._failures: dict[str, int] = {}
+
+    def spend(self, address: str) -> None:
+        """Raises `ApiError` when the address has none left in this minute."""
+        minute = int(time.monotonic() // 60)
+        if minute != self._minute or len(self._failures) > _REMEMBERED_CLIENTS:
+            self._minute = minute
+            self._failures.clear()
+        failures = self._failures[address] = self._failures.get(address, 0) + 1
+        if failures == _FAILURES_PER_MINUTE:
+            log.warning("%s presents wrong API keys, again and again", address)
+        if failures > _FAILURES_PER_MINUTE:
+            raise ApiError("too_many_failures", "too many wrong API keys; wait a minute")
+
+
+class Doorkeeper:
+    """The dependency of the whole app: a route that is not named above needs a key."""
+
+    def __init__(self, keys: KeyRing, gateway: GatewayConfig) -> None:
+        self._keys = keys
+        self._budget = FailureBudget()
+        self._admin_port = gateway.admin_port
+        self._hosts = Hosts(gateway.host, gateway.allowed_hosts)
+        self._admin_hosts = Hosts(gateway.admin_host, gateway.allowed_hosts)
+
+    async def check(self, request: Request) -> None:
+        """Raises `ApiError`, or notes the key in the exchange."""
+        scope = request.scope
+        path = scope["path"]
+        if path in OPEN_PATHS:
+            return
+        is_admin = self._admin_port is not None and scope["server"][1] == self._admin_port
+        (self._admin_hosts if is_admin else self._hosts).check(scope["headers"])
+        is_operators = path in OPERATOR_PATHS or path.startswith("/docs/")
+        if is_operators and is_admin:
+            return
+        record = self._record_of(scope, is_operators=is_operators)
+        if is_operators and not _may_operate(record, path):
+            raise ApiError("not_found", f"nothing is at {path}")
+        exchange_of(scope).key = record
+
+    def _record_of(self, scope: Scope, *, is_operators: bool) -> KeyRecord:
+        """Raises `ApiError`."""
+        hint = _ASK_FOR_PASSWORD if is_operators else {}
+        presented = _presented(scope["headers"]) or (
+            _password(scope["headers"]) if is_operators else None
+        )
+        if not presented:
+            message = "send an API key as `X-API-Key: ...` or `Authorization: Bearer ...`"
+            raise ApiError("missing_api_key", message, headers=hint)
+        record = self._keys.find(presented.decode("latin-1"))
+        if record is None:
+            self._budget.spend(_address(scope))
+            message = "this API key is unknown, expired or revoked"
+            raise ApiError("invalid_api_key", message, headers=hint)
+        return record
+
+
+def _may_operate(record: KeyRecord, path: str) -> bool:
+    return "*" in record.models or (path == _METRICS and record.metrics)
+
+
+def _presented(headers: Headers) -> bytes | None:
+    """The key that a request gives, if it does. Raises `ApiError` if it gives two."""
+    own = header(headers, b"x-api-key")
+    bearer = _credentials(headers, b"bearer")
+    if own is not None and bearer is not None and own != bearer:
+        message = "X-API-Key and Authorization give different keys; send one of them"
+        raise ApiError("conflicting_api_keys", message)
+    return own if own is not None else bearer
+
+
+def _password(headers: Headers) -> bytes | None:
+    """A browser, or Prometheus with `basic_auth`, gives the key as the password of any name.
+    Browsers add it by themselves to what other sites' pages ask of us, so it opens nothing that
+    generates."""
+    encoded = _credentials(headers, b"basic")
+    try:
+        return base64.b64decode(encoded or b"", validate=True).partition(b":")[2] or None
+    except ValueError:
+        return None
+
+
+def _credentials(headers: Headers, scheme: bytes) -> bytes | None:
+    given, _, token = (header(headers, b"authorization") or b"").partition(b" ")
+    return token.strip() or None if given.lower() == scheme else None
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else "unknown"

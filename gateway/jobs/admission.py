@@ -1,0 +1,357 @@
+"""Jobs on their way into the queue: who may ask for what, and what if the queue says no."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, NamedTuple, TypeVar
+
+from msgspec.structs import replace
+from redis.exceptions import OutOfMemoryError, RedisError
+
+from contract.bus.client import RedisClient
+from contract.bus.queue import (
+    KEEP_MS,
+    Conflict,
+    JobQueue,
+    KnownRequests,
+    NotServed,
+    QueueFull,
+    QueueTooLarge,
+    Ticket,
+    WasCancelled,
+)
+from contract.messages import ErrorCode, Job, State, encode_job
+from contract.paths import COMMAND
+from gateway.http.errors import ApiError
+from gateway.http.headers import Exchange
+from gateway.jobs.defaults import with_defaults
+from gateway.jobs.limits import check_limits, check_logprobs
+from gateway.jobs.models import Models
+from gateway.jobs.queue_memory import QueueMemory
+from gateway.streams.answers import Answer
+from gateway.streams.cancelling import Canceller
+from gateway.streams.dispatcher import Dispatcher
+from gateway.streams.followers import Followers
+from gateway.streams.link import Link
+from gateway.streams.metrics import Metrics
+from gateway.streams.reply import Reply
+
+#: Redis is back within a second when it restarts, later with much data or on a busy host; that long
+#: a request waits for it.
+_PATIENCE_S: Final = 5.0
+#: Fewer than the client has connections: the rest is for what the process itself has to say.
+_ASK_AT_ONCE: Final = 12
+_RETRY_S: Final = 0.05
+#: A request that fails again and again is not made anew under the same key for ever.
+_MOST_TRIES: Final = 16
+T = TypeVar("T")
+_IDEMPOTENCY_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
+
+
+class Resumption(NamedTuple):
+    """A request that may be sent again, for the same answer: its `Idempotency-Key`, and the
+    last event that its client has (-1: none). `digest` tells one request from another."""
+
+    idempotency_key: bytes
+    after: int = -1
+    digest: str = ""
+
+    def job_id(self, job: Job) -> str:
+        """The same for every repetition by the same API key. Of another model, or adapter, it is
+        another one, so that answers cannot be mixed up, whatever goes wrong."""
+        asked = (job.model, job.adapter) if job.adapter else (job.model,)
+        return _digest(job.key_id, self.idempotency_key, *asked)[:32]
+
+    def name(self, key_id: str) -> str:
+        """What `KnownRequests` knows this request by."""
+        return _digest(key_id, self.idempotency_key)[:32]
+
+
+def _tries(job: Job) -> list[Job]:
+    """The jobs that a request with an `Idempotency-Key` may become, one after the other: a new one
+    when the last has ended without an answer. Each has an id of its own, as a worker may still
+    hold the one before."""
+    ids = (hashlib.sha256(f"{job.id} {number}".encode()) for number in range(1, _MOST_TRIES))
+    others = (replace(job, id=each.hexdigest()[:32]) for each in ids)
+    return [job, *others]
+
+
+def resumption_of(idempotency_key: bytes | None, last_event_id: bytes | None) -> Resumption | None:
+    """What the two headers ask for. Raises `ApiError`."""
+    if idempotency_key is None:
+        if last_event_id is not None:
+            message = "`Last-Event-ID` needs the `Idempotency-Key` of the first request"
+            raise ApiError("invalid_header", message)
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+        message = "`Idempotency-Key` must be 1 to 255 visible ASCII characters"
+        raise ApiError("invalid_header", message)
+    if last_event_id is None:
+        return Resumption(idempotency_key)
+    if not re.fullmatch(rb"[0-9]{1,12}", last_event_id):
+        raise ApiError("invalid_header", "`Last-Event-ID` must be the number of an event")
+    return Resumption(idempotency_key, int(last_event_id))
+
+
+class Admission:
+    """Puts jobs into their model's queue, each with the reply that waits for its answer."""
+
+    def __init__(
+        self,
+        db: RedisClient,
+        link: Link,
+        models: Models,
+        dispatcher: Dispatcher,
+        followers: Followers,
+        canceller: Canceller,
+        metrics: Metrics,
+        memory: QueueMemory,
+    ) -> None:
+        self._db = db
+        self._memory = memory
+        self._link = link
+        self._models = models
+        self._dispatcher = dispatcher
+        self._followers = followers
+        self._canceller = canceller
+        self._metrics = metrics
+        self._turns = asyncio.Semaphore(_ASK_AT_ONCE)
+
+    def check(self, job: Job, exchange: Exchange, names: Mapping[str, str]) -> Job:
+        """The job, for the model that it names, if this key may ask that model for this. `names`
+        gives the API's own names of the fields that limits are about. Raises `ApiError`."""
+        named = self._models.find(job.model, exchange.key)
+        if named is None:
+            raise ApiError("model_not_found", f"there is no model `{job.model}`")
+        model = exchange.model = named.model
+        check_limits(job, self._models.limits, self._models.configured[model], names)
+        status = self._models.status(model)
+        if status.standby is not None and status.standby.problem and not status.is_served:
+            raise cannot_load(job.model, status.standby.problem)
+        return replace(job, model=model, adapter=named.adapter)
+
+    def check_whole(self, job: Job, names: Mapping[str, str]) -> None:
+        """Whether an answer may be kept until it is complete. Raises `ApiError`."""
+        context = self._models.status(job.model).max_model_len
+        configured = self._models.configured[job.model].max_output_len
+        longest = min(filter(None, (self._models.limits.max_output_len, configured, context)))
+        check_logprobs(job, self._models.limits, longest, names)
+
+    async def admit(
+        self, job: Job, answer: Answer, exchange: Exchange, resumption: Resumption | None
+    ) -> Reply:
+        """Put a job that was checked; its reply is being answered from now on.
+
+        Raises `ApiError`; the job is then not in the queue, or soon will not be.
+        """
+        first = await self._first_entry()
+        metrics, kept = self._metrics.of(job.model), resumption is not None
+
+        def reply_to(each: Job) -> Reply:
+            return Reply(each.id, each.model, answer, exchange, metrics, first, kept=kept)
+
+        if resumption is not None:
+            return await self._admit_once(_tries(job), reply_to, resumption)
+        reply = reply_to(job)
+        self._dispatcher.open(reply)
+        reply.position = (await self._put_or_close(job, reply)).waiting
+        return reply
+
+    async def _admit_once(
+        self, tries: list[Job], reply_to: Callable[[Job], Reply], resumption: Resumption
+    ) -> Reply:
+        """A request that may have been made before: its answer is replayed. One that ended without
+        an answer is made anew, unless its client wants the rest of what it has."""
+        await self._claim_key(tries[0], resumption)
+        digest = resumption.digest
+        if resumption.after >= 0:
+            job = await self._last_of(tries)
+            return await self._join(job, reply_to(job), digest, may_retry=False)
+        for number, job in enumerate(tries):
+            try:
+                is_last = job is tries[-1]
+                reply = await self._join(job, reply_to(job), digest, may_retry=not is_last)
+            except _Over:
+                continue
+            if number:
+                await self._remember(tries[:number])
+            return reply
+        raise AssertionError("the last try is never over")
+
+    async def _join(self, job: Job, reply: Reply, digest: str, *, may_retry: bool) -> Reply:
+        """Put a job, or follow the answer of one that was put before. Raises `_Over` if that one
+        has ended without an answer, and `may_retry`."""
+        await self._canceller.told(job.id)
+        if not self._dispatcher.has_job(job.id):
+            self._dispatcher.open(reply)
+        try:
+            ticket = await self._put(job, reply, digest)
+            if may_retry and ticket.may_retry:
+                raise _Over
+        except WasCancelled:
+            self._forget(reply)
+            if may_retry:
+                raise _Over from None
+            message = "the request with this `Idempotency-Key` was given up; use another key"
+            raise ApiError("answer_gone", message) from None
+        except BaseException:
+            self._forget(reply)
+            raise
+        if ticket.known:
+            self._dispatcher.close(reply)
+            self._followers.follow(reply, ticket)
+        else:
+            reply.is_current = True
+        return reply
+
+    def _forget(self, reply: Reply) -> None:
+        """End a reply that was not put, unless its answer is read on without a client."""
+        if not reply.left:
+            reply.ended = True
+            self._dispatcher.close(reply)
+
+    async def _last_of(self, tries: list[Job]) -> Job:
+        """The one whose answer can be resumed. Raises `ApiError` if there is none."""
+        queue = JobQueue(self._db, tries[0].model)
+        ids = [job.id for job in tries]
+        known = await self._patiently(lambda: queue.owners(ids))
+        found = [job for job in tries if job.id in known]
+        if not found:
+            raise ApiError("answer_gone", "the answer to resume is no longer kept")
+        return found[-1]
+
+    async def _remember(self, former: list[Job]) -> None:
+        """What came before the job that runs now leads to it, for as long as that one is kept."""
+        for_ms = int(self._models.limits.total_timeout_s * 1000) + KEEP_MS
+        queue = JobQueue(self._db, former[0].model)
+        await self._patiently(lambda: queue.keep([job.id for job in former], for_ms))
+
+    async def _claim_key(self, job: Job, resumption: Resumption) -> None:
+        """See that an `Idempotency-Key` names one request. Raises `ApiError`."""
+        keep_ms = int(self._models.limits.total_timeout_s * 1000) + KEEP_MS
+        name, digest = resumption.name(job.key_id), resumption.digest
+        known = KnownRequests(self._db)
+        if not await self._patiently(lambda: known.claim(name, digest, keep_ms)):
+            raise _conflict()
+
+    async def _first_entry(self) -> str:
+        """The last entry that was read of the reply stream: all of an answer comes after it."""
+        if self._dispatcher.draining:
+            raise ApiError(ErrorCode.DRAINING.value, "this gateway is stopping")
+        if self._link.down_for_s() >= _PATIENCE_S:
+            raise _BackendDown
+        deadline = time.monotonic() + _PATIENCE_S
+        # It opens just after the start of this process, and then stays.
+        while self._dispatcher.last is None:
+            if time.monotonic() > deadline:
+                raise _BackendDown
+            await asyncio.sleep(_RETRY_S)
+        return self._dispatcher.last
+
+    async def _put_or_close(self, job: Job, reply: Reply) -> Ticket:
+        try:
+            ticket = await self._put(job, reply, "")
+        except BaseException:
+            self._forget(reply)
+            raise
+        reply.is_current = True
+        return ticket
+
+    async def _put(self, job: Job, reply: Reply, digest: str) -> Ticket:
+        """Put a job, again and again while Redis does not answer: it is put only once."""
+        try:
+            return await self._patiently(lambda: self._put_once(job, reply, digest))
+        except (_BackendDown, asyncio.CancelledError):
+            self._doubt(job, reply)
+            raise
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask Redis, again and again for a while if it does not answer. When very many ask at once
+        each has its turn, in order of arrival: that all are busy does not mean that Redis is
+        away."""
+        async with self._turns:
+            if self._link.down_for_s() >= _PATIENCE_S:
+                raise _BackendDown
+            deadline = time.monotonic() + _PATIENCE_S
+            while (left_s := deadline - time.monotonic()) > 0:
+                try:
+                    async with asyncio.timeout(left_s):
+                        return await ask()
+                except (RedisError, OSError) as error:
+                    self._link.failed(error)
+                await asyncio.sleep(_RETRY_S)
+        raise _BackendDown
+
+    def _doubt(self, job: Job, reply: Reply) -> None:
+        """A job may have been put or not. It is cancelled, unless its client may ask for it
+        again: then its answer is read on, and kept, without a client."""
+        if reply.kept:
+            self._dispatcher.leave(reply)
+        else:
+            self._canceller.cancel_doubtful(job.model, job.id)
+
+    async def _put_once(self, job: Job, reply: Reply, digest: str) -> Ticket:
+        # Not before: a request that comes again is the same, whatever the defaults are by then.
+        model = self._models.configured.get(job.model)
+        if model is None:
+            raise self._not_served(job.model)
+        has_room = self._memory.take(len(encode_job(job)))
+        try:
+            return await JobQueue(self._db, job.model).put(
+                with_defaults(job, model, self._models.limits.max_output_len),
+                self._dispatcher.reply_key,
+                reply.first,
+                max_waiting=self._models.limits.max_waiting,
+                # What is in the queue already is answered all the same.
+                max_bytes=self._models.limits.max_waiting_bytes if has_room else 1,
+                deadline_ms=int(self._models.limits.total_timeout_s * 1000),
+                digest=digest,
+            )
+        except OutOfMemoryError:
+            raise ApiError("queue_full", "the queue's memory is full") from None
+        except QueueTooLarge as full:
+            why = (
+                f"{full} for `{job.model}` already"
+                if has_room
+                else "the queue's memory is nearly full"
+            )
+            raise ApiError("queue_full", why) from None
+        except QueueFull as full:
+            raise ApiError("queue_full", f"{full} for `{job.model}` already") from None
+        except NotServed:
+            raise self._not_served(job.model) from None
+        except Conflict:
+            raise _conflict() from None
+
+    def _not_served(self, model: str) -> ApiError:
+        if self._models.status(model).state in (State.STARTING, State.READY):
+            return ApiError("model_starting", f"model `{model}` is starting; ask again soon")
+        message = f"model `{model}` is not started; run `{COMMAND} start {model}`"
+        return ApiError("model_not_started", message)
+
+
+def _conflict() -> ApiError:
+    message = "this `Idempotency-Key` was used for a different request"
+    return ApiError("idempotency_conflict", message)
+
+
+def _digest(*parts: str | bytes) -> str:
+    encoded = [part.encode() if isinstance(part, str) else part for part in parts]
+    return hashlib.sha256(b"\0".join(encoded)).hexdigest()
+
+
+def cannot_load(model: str, problem: str) -> ApiError:
+    return ApiError("model_cannot_load", f"model `{model}` cannot be loaded: {problem}")
+
+
+class _Over(Exception):
+    """A job has ended without an answer."""
+
+
+class _BackendDown(ApiError):
+    def __init__(self) -> None:
+        super().__init__("backend_down", "the queue does not answer")

@@ -1,0 +1,41 @@
+"""Bounds that the operator sets on what one request may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from contract.config import LimitsConfig, ModelConfig
+from contract.messages import Job, Sampling
+from gateway.http.errors import invalid
+
+
+def check_limits(
+    job: Job, limits: LimitsConfig, model: ModelConfig, names: Mapping[str, str]
+) -> None:
+    """Bounds that the operator sets. Raises `ApiError`, with the body's own `names` of fields."""
+    sampling: Sampling = job.sampling
+    most = min(limits.max_output_len, model.max_output_len or limits.max_output_len)
+    if sampling.max_tokens is not None and sampling.max_tokens > most:
+        raise invalid(names["max_tokens"], f"at most {most} for `{job.model}`")
+    if sampling.min_tokens > (sampling.max_tokens or most):
+        raise invalid(names["min_tokens"], "more than the most tokens asked for")
+    if sampling.n > limits.max_choices:
+        raise invalid("n", f"at most {limits.max_choices}")
+
+
+def check_logprobs(job: Job, limits: LimitsConfig, longest: int, names: Mapping[str, str]) -> None:
+    """The bound on an answer that is put together before it is sent, of at most `longest` tokens
+    if the request does not say. Raises `ApiError`."""
+    sampling = job.sampling
+    if sampling.logprobs is None:
+        return
+    tokens = sampling.max_tokens or longest
+    most = limits.max_logprobs // (tokens * sampling.n) - 1
+    if sampling.logprobs > most:
+        field = names["logprobs"]
+        told = (
+            f"{tokens} tokens of {sampling.n} choices, with {sampling.logprobs} alternatives each"
+        )
+        hint = f"stream the answer, or lower `{field}`, `n` or `{names['max_tokens']}`"
+        bound = f"more than {limits.max_logprobs} log probabilities in one answer"
+        raise invalid(field, f"{told}, may be {bound}; {hint}")

@@ -1,0 +1,180 @@
+"""The models that clients can ask for: what the configuration says, and what their workers do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from redis.exceptions import RedisError
+
+from contract.bus.client import RedisClient
+from contract.bus.heartbeats import HOSTS, Heartbeats, read_beats
+from contract.bus.queue import JobQueue
+from contract.bus.registration import Standby, read_standby
+from contract.config import (
+    Config,
+    ConfigError,
+    ModelConfig,
+    Named,
+    load_and_keep,
+    meanings,
+    names_of,
+)
+from contract.keys import KeyRecord
+from contract.messages import Condition, Heartbeat, HostBeat, Job, State, best
+from gateway.http.watched_file import WatchedFile
+from gateway.streams.link import Link
+
+log = logging.getLogger(__name__)
+_LOOK_EVERY_S: Final = 1.0
+_LOOK_TIMEOUT_S: Final = 1.0
+_decode_beat = msgspec.msgpack.Decoder(Heartbeat).decode
+_decode_host = msgspec.msgpack.Decoder(HostBeat).decode
+
+
+class ModelStatus(NamedTuple):
+    """A model's state is that of its most advanced worker. `standby` is the supervisor's word on
+    one that is loaded on demand."""
+
+    state: State
+    workers: tuple[Heartbeat, ...] = ()
+    waiting: int = 0
+    standby: Standby | None = None
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a job would be worked on, now or when the model has been loaded."""
+        return self.state is State.READY or (self.standby is not None and not self.standby.problem)
+
+    @property
+    def max_model_len(self) -> int | None:
+        """Prompt and answer together, in tokens, as far as known."""
+        return max((worker.max_model_len for worker in self.workers), default=0) or None
+
+
+_STOPPED: Final = ModelStatus(State.STOPPED)
+
+
+class Models:
+    """Follows the configuration file and the workers' heartbeats, about once a second."""
+
+    def __init__(
+        self, db: RedisClient, config: Config, config_path: Path, link: Link, problem: str = ""
+    ) -> None:
+        #: Why the configuration file cannot be used at the moment; empty if it can.
+        self.problem = problem
+        if problem:
+            log.error("with the last good configuration: %s", problem)
+        self.configured: Mapping[str, ModelConfig] = config.models
+        self.limits = config.limits
+        self._named = dict(meanings(config.models))
+        self._db = db
+        self._file = WatchedFile(config_path)
+        self._link = link
+        self._statuses: dict[str, ModelStatus] = {}
+        #: The supervisors, with the accounts of their GPUs.
+        self.hosts: tuple[HostBeat, ...] = ()
+
+    def status(self, model: str) -> ModelStatus:
+        """As last seen."""
+        return self._statuses.get(model, _STOPPED)
+
+    def find(self, name: str, key: KeyRecord | None) -> Named | None:
+        """The model, or the adapter of one, that a key asks for by name; None if there is none
+        for this key. A key that opens one name of a model opens the model, but no adapter."""
+        named = self._named.get(name)
+        if named is None or key is None:
+            return None
+        is_open = key.may_use(name) if named.adapter else self._is_open(named.model, key)
+        return named if is_open else None
+
+    def adapters_open_to(self, key: KeyRecord | None) -> list[Named]:
+        """The adapters that a key may use."""
+        named = self._named.values()
+        return [each for each in named if each.adapter and key and key.may_use(each.adapter)]
+
+    def open_to(self, key: KeyRecord | None) -> dict[str, ModelConfig]:
+        """The models that a key may use."""
+        return {
+            model: config for model, config in self.configured.items() if self._is_open(model, key)
+        }
+
+    def served_name(self, job: Job) -> str:
+        """The name that the answer to a job carries."""
+        config = self.configured.get(job.model)
+        return job.adapter or (config.served_model_name if config else None) or job.model
+
+    def _is_open(self, model: str, key: KeyRecord | None) -> bool:
+        names = names_of(model, self.configured[model])
+        return key is not None and any(map(key.may_use, names))
+
+    def is_ready(self, model: str) -> bool:
+        return self.status(model).state is State.READY
+
+    def ended(self, model: str) -> str:
+        """Why a model has no worker and will get none by itself, if a supervisor says so and none
+        says otherwise; empty while there is hope."""
+        if self.status(model).workers or any(model in host.coming for host in self.hosts):
+            return ""
+        return next((host.ended[model] for host in self.hosts if model in host.ended), "")
+
+    def condition(self, model: str) -> Condition:
+        """How it is, in the supervisors' words; in its workers', where none speaks of it."""
+        told = [host.models[model] for host in self.hosts if model in host.models]
+        beats = [Condition(each.state, each.stage) for each in self.status(model).workers]
+        return best([*told, *beats])
+
+    def any_served(self) -> bool:
+        return any(self.status(model).is_served for model in self.configured)
+
+    async def watch(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            self._reload_config()
+            try:
+                await self._look()
+            except (RedisError, OSError) as error:
+                self._link.failed(error)
+            else:
+                self._link.worked()
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _look(self) -> None:
+        async with asyncio.timeout(_LOOK_TIMEOUT_S):
+            hosts = await Heartbeats(self._db, HOSTS).alive()
+        self.hosts = tuple(read_beats(hosts, _decode_host))
+        for model, config in self.configured.items():
+            async with asyncio.timeout(_LOOK_TIMEOUT_S):
+                beats = await Heartbeats(self._db, model).alive()
+                waiting = await JobQueue(self._db, model).waiting()
+                workers = tuple(read_beats(beats, _decode_beat))
+                state = best(Condition(worker.state) for worker in workers).state
+                # A model that is always loaded has one, too, while its workers are replaced.
+                may_wait = config.load == "on-demand" or state is not State.READY
+                standby = await read_standby(self._db, model) if may_wait else None
+            self._statuses[model] = ModelStatus(state, workers, waiting, standby)
+
+    def _reload_config(self) -> None:
+        """Models and limits are at once as the file has them. A file that cannot be used changes
+        nothing; what else it says waits for another process."""
+        if not self._file.has_changed():
+            return
+        try:
+            config = load_and_keep(self._file.path)
+        except ConfigError as error:
+            self.problem = str(error)
+            log.error("models and limits stay as they were: %s", error)
+            return
+        self.problem = ""
+        if config.limits != self.limits:
+            log.info("limits are now: %s", config.limits)
+            self.limits = config.limits
+        models = config.models
+        if models != self.configured:
+            log.info("models are now: %s", ", ".join(models) or "none")
+            self.configured = models
+            self._named = dict(meanings(models))

@@ -1,0 +1,150 @@
+"""What a gateway process does at regular intervals: end what takes too long, keep silent
+connections open, and tidy its reply stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from contract.bus.client import RedisClient
+from contract.bus.replies import ReplyStream
+from contract.messages import ErrorCode, State
+from gateway.http.auth import KeyRing
+from gateway.http.errors import ApiError
+from gateway.jobs.admission import cannot_load
+from gateway.jobs.models import Models
+from gateway.lifecycle.lost_ends import LostEnds
+from gateway.streams.dispatcher import Dispatcher
+from gateway.streams.link import Link
+from gateway.streams.reply import Phase, Reply
+
+log = logging.getLogger(__name__)
+_SCAN_EVERY_S: Final = 0.25
+_TIDY_EVERY_S: Final = 2.0
+#: By then what is known of a model is younger than a request for it.
+_LOOKED_SINCE_S: Final = 3.0
+
+
+class Timekeeper:
+    """Looks at every open reply a few times a second."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        models: Models,
+        link: Link,
+        keys: KeyRing,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._models = models
+        self._link = link
+        self._keys = keys
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        before = time.monotonic()
+        while True:
+            await asyncio.sleep(_SCAN_EVERY_S)
+            now = time.monotonic()
+            self._scan(now, now - before)
+            before = now
+
+    def _scan(self, now: float, elapsed_s: float) -> None:
+        for reply in self._dispatcher.replies:
+            with self._dispatcher.guard(reply):
+                self._look_at(reply, now, elapsed_s)
+
+    def _look_at(self, reply: Reply, now: float, elapsed_s: float) -> None:
+        self._excuse(reply, elapsed_s)
+        failure = (
+            self._disown(reply)
+            or reply.overdue(self._models.limits, now)
+            or self._hear_of_the_model(reply, now)
+        )
+        if failure is not None:
+            self._dispatcher.fail(reply, failure)
+        else:
+            reply.heartbeat_if_silent(now)
+            self._dispatcher.flush(reply)
+
+    def _disown(self, reply: Reply) -> ApiError | None:
+        if reply.key is None or self._keys.is_live(reply.key):
+            return None
+        return ApiError("key_ended", "the API key was revoked, or has expired")
+
+    def _excuse(self, reply: Reply, elapsed_s: float) -> None:
+        """While its worker is replaced, or Redis is, nobody could have sent a token; and who
+        waits for a model to be loaded does not wait for a place."""
+        status = self._models.status(reply.model)
+        is_loading = status.is_served and status.state is not State.READY
+        is_away = not self._link.is_up or status.state is not State.READY
+        if is_loading or (is_away and reply.phase is not Phase.QUEUE):
+            reply.pause(elapsed_s)
+
+    def _hear_of_the_model(self, reply: Reply, now: float) -> ApiError | None:
+        """Tell a client that waits how its model comes along, or why it does not come."""
+        status = self._models.status(reply.model)
+        is_news = now - reply.began >= _LOOKED_SINCE_S
+        if is_news and (why := self._models.ended(reply.model)):
+            message = f"model `{reply.model}` cannot go on: {why}"
+            return ApiError("model_not_started", message)
+        if status.state is State.READY or status.standby is None:
+            return None
+        if status.standby.problem:
+            return cannot_load(reply.model, status.standby.problem)
+        reply.wait(status.standby.stage, status.standby.eta_s, now)
+        return None
+
+
+class Housekeeping:
+    """Renews the reply stream of this process, and trims it."""
+
+    def __init__(
+        self,
+        db: RedisClient,
+        stream: ReplyStream,
+        dispatcher: Dispatcher,
+        link: Link,
+        models: Models,
+    ) -> None:
+        self._db = db
+        self._stream = stream
+        self._dispatcher = dispatcher
+        self._link = link
+        self._models = models
+        self._lost_ends = LostEnds(db, dispatcher)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self._renew()
+                await self._trim()
+                await self._lost_ends.look()
+            except (RedisError, OSError) as error:
+                self._link.failed(error)
+            self._count_tokens()
+            await asyncio.sleep(_TIDY_EVERY_S)
+
+    async def _renew(self) -> None:
+        vanished = self._dispatcher.last is not None and not await self._db.exists(self._stream.key)
+        await self._stream.open()
+        if vanished:
+            log.error("the reply stream has vanished from Redis, and with it all open answers")
+            self._dispatcher.fail_all(ApiError(ErrorCode.LOST.value, "the answer was lost"))
+
+    def _count_tokens(self) -> None:
+        for reply in self._dispatcher.replies:
+            reply.count_tokens()
+
+    async def _trim(self) -> None:
+        before = self._dispatcher.needed_from(time.monotonic())
+        if before is not None:
+            await self._stream.trim(before)
+        # One long answer needs all that came since it began.
+        if await self._stream.bound(self._models.limits.max_reply_bytes):
+            log.warning("the reply stream was cut: answers under way cannot be resumed any more")

@@ -1,0 +1,246 @@
+"""One gateway process: its parts, and their lives from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import multiprocessing
+import os
+import secrets
+import signal
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from redis.exceptions import RedisError
+from starlette.requests import Request
+
+from contract.bus.client import connect, connect_reader
+from contract.bus.replies import ReplyStream
+from contract.config import Config, load_or_recall
+from contract.messages import ErrorCode, GatewayBeat
+from contract.paths import config_path, keys_path
+from contract.tasks import cancel_and_wait
+from gateway.http.auth import Doorkeeper, KeyRing
+from gateway.http.errors import ApiError
+from gateway.jobs.admission import Admission
+from gateway.jobs.models import Models
+from gateway.jobs.queue_memory import QueueMemory
+from gateway.lifecycle.heartbeat import GatewayPulse
+from gateway.lifecycle.housekeeping import Housekeeping, Timekeeper
+from gateway.streams.cancelling import Canceller
+from gateway.streams.dispatcher import Dispatcher
+from gateway.streams.followers import Followers
+from gateway.streams.link import Link
+from gateway.streams.metrics import Metrics
+
+log = logging.getLogger(__name__)
+#: Shared by the processes of one gateway: their names begin with it.
+INSTANCE_VARIABLE: Final = "EW_GATEWAY_INSTANCE"
+#: Ends what is open with an error, and the process; supervisors have no other way to say so.
+HURRY: Final = signal.SIGQUIT
+#: Others have taken the place of this process, which is about to be told to end; said again, they
+#: are to end, too.
+REPLACED: Final = signal.SIGUSR2
+_LAST_WORDS_S: Final = 2.0
+#: As long as a gateway may take to start on a busy machine.
+_RELIEVED_WITHIN_S: Final = 60.0
+
+
+class Settings(NamedTuple):
+    """What a gateway process is told at its start."""
+
+    config: Config
+    config_path: Path
+    keys_path: Path
+    redis_url: str
+    instance: str
+    process_index: int
+    #: What is wrong with the file, if `config` is what it last held that could be used.
+    config_problem: str = ""
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Raises `ConfigError`, `KeyError`."""
+        config, problem = load_or_recall(config_path())
+        return cls(
+            config=config,
+            config_problem=problem,
+            config_path=config_path(),
+            keys_path=keys_path(),
+            redis_url=os.environ["EW_REDIS_URL"],
+            instance=os.environ.get(INSTANCE_VARIABLE) or secrets.token_hex(4),
+            process_index=_process_index(),
+        )
+
+
+class GatewayProcess:
+    """Everything that lives as long as the process. Nothing talks to Redis before `start`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.config = settings.config
+        self.instance = settings.instance
+        self.started_unix_s = int(time.time())
+        self.name = f"{settings.instance}-{secrets.token_hex(4)}"
+        self.db = connect(settings.redis_url)
+        self.link = Link()
+        self.metrics = Metrics()
+        self.models = Models(
+            self.db, self.config, settings.config_path, self.link, settings.config_problem
+        )
+        self.keys = KeyRing(settings.keys_path)
+        self.doorkeeper = Doorkeeper(self.keys, self.config.gateway)
+        self._stream = stream = ReplyStream(self.db, self.name)
+        self._reader = connect_reader(settings.redis_url)
+        self._canceller = Canceller(self.db, self.config.limits.total_timeout_s)
+        self.dispatcher = Dispatcher(stream, self._reader, self.link, self._canceller, self.metrics)
+        self._followers = Followers(self.db, settings.redis_url, self.dispatcher)
+        self._memory = QueueMemory(self.db)
+        self.admission = Admission(
+            self.db,
+            self.link,
+            self.models,
+            self.dispatcher,
+            self._followers,
+            self._canceller,
+            self.metrics,
+            self._memory,
+        )
+        self._timekeeper = Timekeeper(self.dispatcher, self.models, self.link, self.keys)
+        self._housekeeping = Housekeeping(self.db, stream, self.dispatcher, self.link, self.models)
+        self._settings = settings
+        #: Whether the process that started this one has died.
+        self.is_orphan = False
+        self._is_replaced = False
+        self._loops: list[asyncio.Task[None]] = []
+        self._reading: asyncio.Task[None] | None = None
+
+    def owns(self, beat: GatewayBeat) -> bool:
+        """Whether a heartbeat is of a process of this gateway."""
+        return beat.index >= 0 and beat.name.startswith(f"{self.instance}-")
+
+    async def start(self) -> None:
+        """Begin to read and to look after things. Redis may be away."""
+        self._reading = asyncio.create_task(self.dispatcher.run())
+        self.pulse = GatewayPulse(
+            self._settings.redis_url, self._beat, lambda: not self.dispatcher.draining
+        )
+        self.pulse.start()
+        self._loops = [
+            asyncio.create_task(loop)
+            for loop in (
+                self.models.watch(),
+                self._timekeeper.run(),
+                self._housekeeping.run(),
+                self._memory.watch(),
+                self.pulse.keep_turning(),
+            )
+        ]
+        for task in (self._reading, *self._loops):
+            task.add_done_callback(_leave_if_broken)
+        self._watch_parent()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(HURRY, self._hurry)
+        loop.add_signal_handler(REPLACED, self._replaced)
+        gc.collect()
+        gc.freeze()
+        log.info("gateway process %s serves %s", self.name, ", ".join(self.models.configured))
+
+    def drain(self) -> bool:
+        """The server stops. Nothing new is taken, and open answers may go on for the configured
+        time; but if others serve in the place of this process, then whoever is connected is still
+        served, and to the end. Answers whether that is so."""
+        is_relieved = self.is_orphan or self._is_replaced
+        if not is_relieved:
+            self._drain()
+        return is_relieved
+
+    def _drain(self) -> None:
+        if self.dispatcher.draining:
+            return
+        self.dispatcher.draining = True
+        log.info("draining %d open answers", len(self.dispatcher.replies))
+        timeout_s = self.config.gateway.drain_timeout_s
+        asyncio.get_running_loop().call_later(timeout_s, self._end_draining)
+
+    def _replaced(self) -> None:
+        """Others serve now. Once more, and they are to end: this one has as long as they."""
+        if self._is_replaced:
+            self._drain()
+        self._is_replaced = True
+
+    async def stop(self) -> None:
+        """End everything; what is still open fails as drained."""
+        self._end_draining()
+        await cancel_and_wait(self._loops)
+        await self._followers.close()
+        await self._canceller.finish(_LAST_WORDS_S)
+        try:
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self.pulse.stop()
+                await self._stream.leave()
+        except (TimeoutError, RedisError, OSError):
+            log.warning("the lease is left to end: Redis does not answer")
+        self.dispatcher.stop()
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
+        await self._reader.aclose()
+        await self.db.aclose()
+
+    def _watch_parent(self) -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            # What is left of the parent's group is killed with it.
+            os.setpgrp()
+            loop = asyncio.get_running_loop()
+            loop.add_reader(parent.sentinel, self._parent_died, loop, parent.sentinel)
+
+    def _parent_died(self, loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
+        """Serve until the supervisor says that others do (SIGTERM). If nobody does in time, leave:
+        there may be no supervisor that ever would."""
+        loop.remove_reader(sentinel)
+        self.is_orphan = True
+        log.error("the parent process is gone; serving until others do")
+        loop.call_later(_RELIEVED_WITHIN_S, os.kill, os.getpid(), signal.SIGTERM)
+
+    def _beat(self) -> GatewayBeat:
+        return GatewayBeat(
+            name=self.name,
+            host="",
+            pid=0,
+            index=self._settings.process_index,
+            open_streams=len(self.dispatcher),
+            is_leaving=self.dispatcher.draining or self._is_replaced,
+            figures=self.metrics.figures(),
+            config_problem=self.models.problem,
+        )
+
+    def _hurry(self) -> None:
+        self._drain()
+        self._end_draining()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _end_draining(self) -> None:
+        self.dispatcher.fail_all(
+            ApiError(ErrorCode.DRAINING.value, "this gateway is stopping; ask again")
+        )
+
+
+def process_of(request: Request) -> GatewayProcess:
+    """The process that a request is handled by."""
+    process: GatewayProcess = request.app.state.process
+    return process
+
+
+def _process_index() -> int:
+    """Which of the gateway's processes this is: 0, or uvicorn's count of those it started."""
+    _, _, count = multiprocessing.current_process().name.rpartition("-")
+    return int(count) - 1 if count.isdigit() else 0
+
+
+def _leave_if_broken(task: asyncio.Task[None]) -> None:
+    """Half a gateway is worse than none: leave, and be started anew as a whole."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("leaving: a defect has ended %s", task.get_coro(), exc_info=error)
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,1 @@
+"""The ASGI application, the HTTP protocol that guards it, and what operators ask."""

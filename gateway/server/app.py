@@ -1,0 +1,115 @@
+"""The ASGI application of one gateway process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fastapi import Depends, FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from contract.logs import configure_logging
+from gateway.api import openapi
+from gateway.api.native import routes
+from gateway.api.openai import routes as openai_routes
+from gateway.http.errors import OPENAI_PREFIX, ApiError, answer_error
+from gateway.http.headers import Exchange, ExchangeMiddleware, exchange_of
+from gateway.lifecycle.process import GatewayProcess, Settings
+from gateway.server import docs, health
+from gateway.server.http_guard import CONNECTIONS_STATE, DRAIN_STATE
+
+log = logging.getLogger(__name__)
+_HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
+
+
+def from_environment() -> ExchangeMiddleware:
+    """What uvicorn calls in each of its processes."""
+    settings = Settings.from_environment()
+    configure_logging(f"gateway[{settings.process_index}]")
+    return create_app(settings)
+
+
+def create_app(settings: Settings) -> ExchangeMiddleware:
+    """The application; its process starts and stops with its lifespan."""
+    process = GatewayProcess(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        await process.start()
+        most = settings.config.gateway.max_connections
+        yield {DRAIN_STATE: process.drain, CONNECTIONS_STATE: most}
+        await process.stop()
+
+    app = FastAPI(
+        title="ew",
+        version="1",
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(process.doorkeeper.check)],
+        exception_handlers={
+            ApiError: _answer_api_error,
+            HTTPException: _answer_http_exception,
+            Exception: _answer_bug,
+        },
+    )
+    app.state.process = process
+    app.openapi = lambda: _document_once(app)  # type: ignore[method-assign]
+    for router in (routes.router, openai_routes.router, health.router, docs.router):
+        app.include_router(router)
+    return ExchangeMiddleware(app, lambda *ended: _count(process, *ended))
+
+
+def _document_once(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        app.openapi_schema = openapi.document(app)
+    return app.openapi_schema
+
+
+async def _answer_api_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError):
+        raise error
+    exchange = exchange_of(request.scope)
+    is_openai = request.scope["path"].startswith(OPENAI_PREFIX)
+    answer = answer_error(error, exchange.request_id, openai=is_openai)
+    _process(request).metrics.count_failure(exchange.model, error.code)
+    response = Response(answer.body, answer.status)
+    response.raw_headers = answer.headers
+    return response
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    """What Starlette itself refuses: no such path, or another method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    code = _HTTP_CODES.get(status, "internal_error")
+    path = request.scope["path"]
+    if status == 405:
+        message = f"{request.method} is not possible at {path}"
+    elif path.endswith("/") and path.strip("/"):
+        message = f"nothing is at {path}; paths have no slash at their end"
+    else:
+        message = f"nothing is at {path}"
+    headers = getattr(error, "headers", None)
+    return await _answer_api_error(request, ApiError(code, message, headers=headers))
+
+
+async def _answer_bug(request: Request, error: Exception) -> Response:
+    """The traceback is logged by the server; the client learns nothing of it."""
+    return await _answer_api_error(request, ApiError("internal_error", "something broke here"))
+
+
+def _process(request: Request) -> GatewayProcess:
+    process: GatewayProcess = request.app.state.process
+    return process
+
+
+def _count(process: GatewayProcess, scope: Scope, exchange: Exchange, status: int) -> None:
+    route = getattr(scope.get("route"), "path", "other")
+    process.metrics.count_request(route, status, exchange.model)

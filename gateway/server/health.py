@@ -1,0 +1,85 @@
+"""What operators and their tools ask: probes, and metrics."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
+
+from contract.bus.heartbeats import GATEWAYS, Heartbeats, read_beats
+from contract.messages import GatewayBeat
+from gateway.api.native.schemas import LiveBody, ReadyBody
+from gateway.api.openapi import NATIVE_ERRORS, PROBE_ERRORS
+from gateway.lifecycle.process import GatewayProcess, process_of
+from gateway.server.exposition import Exposition
+
+router = APIRouter(tags=["operation"])
+_NO_KEY: Final[dict[str, Any]] = {"security": []}
+_decode_gateway = msgspec.msgpack.Decoder(GatewayBeat).decode
+_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@router.get(
+    "/health/live",
+    summary="The process runs",
+    openapi_extra=_NO_KEY,
+    responses=PROBE_ERRORS,
+)
+async def live() -> LiveBody:
+    return LiveBody()
+
+
+# As routers and platforms ask any server of models.
+@router.get("/health", include_in_schema=False)
+@router.get("/ping", include_in_schema=False)
+@router.get(
+    "/health/ready",
+    summary="A request would be answered: the queue is there, and at least one model",
+    openapi_extra=_NO_KEY,
+    response_model=ReadyBody,
+    responses={**PROBE_ERRORS, 503: {"model": ReadyBody, "description": "Not at the moment."}},
+)
+async def ready(request: Request) -> JSONResponse:
+    reasons = _reasons(process_of(request))
+    body = ReadyBody(status="not_ready" if reasons else "ready", reasons=reasons)
+    return JSONResponse(body.model_dump(), status_code=503 if reasons else 200)
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus, of all processes of this gateway and of all workers",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **NATIVE_ERRORS,
+    },
+)
+async def metrics(request: Request) -> Response:
+    process = process_of(request)
+    exposition = Exposition(await _published(process), process.models, process.link)
+    return Response(exposition.text(), headers={"content-type": _TEXT})
+
+
+def _reasons(process: GatewayProcess) -> list[str]:
+    """Why a request would not be answered."""
+    process.keys.refresh()
+    checks = {
+        "the gateway is stopping": process.dispatcher.draining,
+        "Redis does not answer": not process.link.is_up or process.dispatcher.last is None,
+        "the key file cannot be used": bool(process.keys.problem),
+        "no model is ready": not process.models.any_served(),
+    }
+    return [reason for reason, holds in checks.items() if holds]
+
+
+async def _published(process: GatewayProcess) -> list[GatewayBeat]:
+    """What the processes of this gateway have counted, as of their last heartbeats: the same
+    from whichever process answers, so that no counter ever seems to go back."""
+    try:
+        beats = await Heartbeats(process.db, GATEWAYS).alive()
+    except (RedisError, OSError):
+        return [process.pulse.last]
+    return [each for each in read_beats(beats, _decode_gateway) if process.owns(each)]

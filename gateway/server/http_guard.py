@@ -1,0 +1,269 @@
+"""uvicorn's HTTP protocol with what it lacks: limits on heads and on pipelined requests,
+deadlines for head and body, stricter rules, and word to the application when the server stops."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, NoReturn, cast
+
+import httptools
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from gateway.http import peer
+from gateway.http.errors import OPENAI_PREFIX, ApiError
+from gateway.server.http_rules import (
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    head_too_large,
+    problem_of,
+    without_offers,
+)
+from gateway.server.refusal import Refusal
+from gateway.streams.live import ABORT_EXTENSION
+
+#: Requests of one connection that wait for the answer to the one before them.
+MAX_PIPELINED: Final = 8
+HEAD_DEADLINE_S: Final = 10.0
+BODY_DEADLINE_S: Final = 30.0
+#: What the lifespan's state calls the function that begins to drain; it answers whether others
+#: serve now, and what is open here may take the time that it needs.
+DRAIN_STATE: Final = "drain"
+#: What it calls the most connections that a process may have.
+CONNECTIONS_STATE: Final = "max_connections"
+_LINGER_S: Final = 1.0
+#: Whoever has just connected when the server stops may still ask.
+_FIRST_REQUEST_S: Final = 2.0
+#: Bytes that it may take to send one of a chunked body.
+_LARGEST_FRAMING: Final = 16
+
+
+class _Stop(Exception):
+    """Raised inside the parser, to stop it."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._made_at = 0.0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._in_head = True
+        #: Of the present head or body: bytes that came in, and what the parser made of them.
+        self._received_bytes = 0
+        self._body_bytes = 0
+        self._parsed_bytes = 0
+        #: Why the parser was stopped.
+        self._problem: ApiError | None = None
+        #: The request that is being answered, or was last.
+        self._answering: RequestResponseCycle | None = None
+        #: Whatever the client still sends is dropped.
+        self._is_deaf = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._made_at = self.loop.time()
+        peer.notice_if_dead(transport.get_extra_info("socket"))
+        self._expect_within(HEAD_DEADLINE_S)
+        if len(self.connections) > self.app_state[CONNECTIONS_STATE]:
+            self._refuse(ApiError("too_many_connections", "too many connections are open"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relax()
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client says nothing more. If it is owed an answer, it may still wait for it."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.disconnected:
+            return False
+        if not peer.CAN_TELL:
+            return False
+        if cycle.more_body:
+            self._refuse(ApiError("incomplete_body", "the body ended before its length"))
+        else:
+            self._close_after_answers()
+        self._provoke()
+        peer.watch(self.transport)
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        self._unset_keepalive_if_required()
+        self._received_bytes += len(data)
+        self._feed(data)
+        # The parser keeps a field that does not end, at the end of a body as in a head.
+        if self._received_bytes - self._body_bytes * _LARGEST_FRAMING > MAX_HEAD_BYTES:
+            self._refuse(head_too_large())
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._received_bytes = self._body_bytes = self._parsed_bytes = 0
+        extensions: dict[str, Any] = {
+            ABORT_EXTENSION: self.transport.abort,
+            peer.HALF_CLOSE_EXTENSION: [],
+        }
+        self.scope["extensions"] = extensions
+        self._expect_within(HEAD_DEADLINE_S)
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._check_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # What comes behind a chunked body belongs to no head, and has no use here.
+        if self._in_head:
+            super().on_header(name, value)
+        self._check_head(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._close_after_answers()
+            raise _Stop
+        parser = self.parser
+        problem = problem_of(parser.get_method(), parser.get_http_version(), self.headers)
+        if problem is not None:
+            self._stop(problem)
+        self._in_head = False
+        self._received_bytes = 0
+        self._expect_within(BODY_DEADLINE_S)
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            self._relax()
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()
+
+    def shutdown(self) -> None:
+        """The server stops: the application is told, so that open answers may end in time."""
+        if self.app_state[DRAIN_STATE]():
+            # A request may be on its way, on any connection.
+            self.config.timeout_graceful_shutdown = None
+            self.loop.call_later(_FIRST_REQUEST_S, super().shutdown)
+        elif self.cycle is None and self.loop.time() - self._made_at < _FIRST_REQUEST_S:
+            self.loop.call_later(_FIRST_REQUEST_S, super().shutdown)
+        else:
+            super().shutdown()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+        except httptools.HttpParserError:
+            if not self._is_deaf:
+                self._refuse(self._problem or ApiError("bad_http", "this is not HTTP"))
+
+    def _decline(self, rest: bytes) -> None:
+        """Read a request again without its offer of another protocol: the parser takes what
+        follows such a head for that protocol, and not for the request's body."""
+        line = b"%b %b HTTP/%b\r\n" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+        )
+        kept = [b"%b: %b\r\n" % header for header in without_offers(self.headers)]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._feed(b"".join([line, *kept, b"\r\n", rest]))
+
+    def _check_head(self, parsed_bytes: int) -> None:
+        self._parsed_bytes += parsed_bytes
+        if self._parsed_bytes > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            self._stop(head_too_large())
+
+    def _stop(self, problem: ApiError) -> NoReturn:
+        self._problem = problem
+        raise _Stop
+
+    def _expect_within(self, seconds: float) -> None:
+        """Expect the rest of the head or body."""
+        self._relax()
+        self._deadline = self.loop.call_later(seconds, self._late, seconds)
+
+    def _relax(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _late(self, seconds: float) -> None:
+        if self.flow.read_paused:
+            # It is us who do not read.
+            self._expect_within(seconds)
+        elif self._in_head and self._received_bytes == 0:
+            self.transport.close()
+        else:
+            self._refuse(ApiError("request_timeout", "the request came too slowly"))
+
+    def _close_after_answers(self) -> None:
+        """Answer what was asked in full, and nothing more."""
+        self._relax()
+        self._is_deaf = True
+        self.cycle.keep_alive = False
+
+    def _provoke(self) -> None:
+        """Say something harmless to a client that may be gone, so that we are told."""
+        cycle = self._answering
+        if cycle is None or cycle.disconnected:
+            return
+        if cycle.response_started:
+            peer.call_speakers(cast(Scope, cycle.scope))
+        elif cycle.scope["http_version"] == "1.1":
+            self.transport.write(peer.INTERIM_ANSWER)
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answer without the application, in its turn, and end the connection."""
+        if self._is_deaf or self.transport.is_closing():
+            return
+        cycle = self.cycle
+        is_asked = self._in_head or cycle is None or not cycle.more_body
+        if cycle is not None and is_asked and not cycle.response_complete:
+            self._close_after_answers()
+        elif self.pipeline:
+            # Its turn will come; its body will not.
+            self._close_after_answers()
+            self.pipeline[0] = (cycle, self._refusal(error))  # type: ignore[assignment]
+        else:
+            self._refuse_now(error)
+
+    def _refuse_now(self, error: ApiError) -> None:
+        self._is_deaf = True
+        self._relax()
+        cycle = self.cycle
+        if cycle is not None and not self._in_head:
+            if cycle.response_started:
+                self.transport.close()
+                return
+            # The application is told that its client is gone.
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.write(self._refusal(error).wire(self.server_state.default_headers))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        # Closed at once, what the client still sends would reset the connection, answer and all.
+        self.loop.call_later(_LINGER_S, self.transport.close)
+
+    def _refusal(self, error: ApiError) -> Refusal:
+        is_openai = self.scope is not None and self.url.startswith(OPENAI_PREFIX.encode())
+        return Refusal(error, openai=is_openai)

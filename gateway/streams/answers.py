@@ -1,0 +1,175 @@
+"""The two shapes of an answer: a stream of events, or one whole body. Both are told what
+happens to their job, and write it to their client."""
+
+from __future__ import annotations
+
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+
+from contract.messages import Delta, Done, Status
+from gateway.http.errors import ApiError, answer_error
+from gateway.streams import sse
+from gateway.streams.writer import Writer
+
+_JSON_HEADER: Final = (b"content-type", b"application/json")
+
+
+class Timings(NamedTuple):
+    """Milliseconds from the request's entry into the queue."""
+
+    queue_ms: float
+    first_token_ms: float
+    total_ms: float
+
+
+class Choice:
+    """All that was said of one choice."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    def add(self, delta: Delta) -> None:
+        self._texts.append(delta.text)
+
+
+ChoiceType = TypeVar("ChoiceType", bound=Choice)
+
+
+class StreamDialect(Protocol):
+    """How events look on the wire of one API."""
+
+    openai: bool
+
+    def opening(self) -> bytes:
+        """What comes before everything else."""
+
+    def delta(self, seq: int, delta: Delta) -> bytes: ...
+
+    def status(self, status: Status) -> bytes: ...
+
+    def done(self, seq: int, done: Done, timings: Timings) -> bytes: ...
+
+    def error(self, error: ApiError) -> bytes: ...
+
+
+class WholeDialect(Protocol[ChoiceType]):
+    """How a complete answer looks in one API. What is long of it is encoded as it comes: to
+    encode all of it at its end would hold everybody else up."""
+
+    openai: bool
+
+    def new_choice(self) -> ChoiceType: ...
+
+    def body(self, choices: list[ChoiceType], done: Done, timings: Timings) -> bytes: ...
+
+
+class Answer(Protocol):
+    """An answer on its way to a client."""
+
+    writer: Writer
+
+    def delta(self, seq: int, delta: Delta) -> None: ...
+
+    def status(self, status: Status) -> None: ...
+
+    def done(self, seq: int, done: Done, timings: Timings) -> None: ...
+
+    def fail(self, error: ApiError) -> None: ...
+
+    def cut(self, error: ApiError) -> None:
+        """Fail without waiting for the client to read what it was sent before."""
+
+    def heartbeat(self) -> None:
+        """A sign of life while there is nothing to say."""
+
+
+class StreamAnswer:
+    """Server-sent events. The head leaves with the first of them, so that what fails before
+    has a proper HTTP status. Events up to `after` are left out: the client has them."""
+
+    def __init__(self, dialect: StreamDialect, request_id: str, after: int = -1) -> None:
+        self.writer = Writer()
+        self._dialect = dialect
+        self._request_id = request_id
+        self._after = after
+
+    def delta(self, seq: int, delta: Delta) -> None:
+        part = self._dialect.delta(seq, delta)
+        if seq > self._after:
+            if not self.writer.opened:
+                self._open()
+            self.writer.write(part)
+
+    def status(self, status: Status) -> None:
+        self._open()
+        self.writer.write(self._dialect.status(status))
+
+    def done(self, seq: int, done: Done, timings: Timings) -> None:
+        self._open()
+        self.writer.write(self._dialect.done(seq, done, timings))
+        self.writer.close()
+
+    def fail(self, error: ApiError) -> None:
+        if self.writer.opened:
+            self.writer.write(self._dialect.error(error))
+            self.writer.close()
+        else:
+            write_error(self.writer, error, self._request_id, openai=self._dialect.openai)
+
+    def cut(self, error: ApiError) -> None:
+        self.writer.cut(self._dialect.error(error))
+
+    def heartbeat(self) -> None:
+        self._open()
+        if not self.writer.is_blocked:
+            self.writer.write(sse.HEARTBEAT)
+
+    def _open(self) -> None:
+        if not self.writer.opened:
+            self.writer.open(200, sse.HEADERS)
+            if self._after < 0:
+                self.writer.write(self._dialect.opening())
+
+
+class WholeAnswer(Generic[ChoiceType]):
+    """One JSON body, once everything is there."""
+
+    def __init__(
+        self, dialect: WholeDialect[ChoiceType], request_id: str, choices: int = 1
+    ) -> None:
+        self.writer = Writer()
+        self._dialect = dialect
+        self._request_id = request_id
+        self._choices = [dialect.new_choice() for _ in range(choices)]
+
+    def delta(self, seq: int, delta: Delta) -> None:
+        self._choices[delta.index].add(delta)
+
+    def status(self, status: Status) -> None:
+        """A whole answer has no room for it."""
+
+    def done(self, seq: int, done: Done, timings: Timings) -> None:
+        body = self._dialect.body(self._choices, done, timings)
+        self.writer.open(200, [_JSON_HEADER, (b"content-length", b"%d" % len(body))])
+        self.writer.write(body)
+        self.writer.close()
+
+    def fail(self, error: ApiError) -> None:
+        write_error(self.writer, error, self._request_id, openai=self._dialect.openai)
+
+    def cut(self, error: ApiError) -> None:
+        self.fail(error)
+
+    def heartbeat(self) -> None:
+        """A whole answer has no room for it."""
+
+
+def write_error(writer: Writer, error: ApiError, request_id: str, *, openai: bool) -> None:
+    """An error as the whole answer."""
+    answer = answer_error(error, request_id, openai=openai)
+    writer.open(answer.status, answer.headers)
+    writer.write(answer.body)
+    writer.close()

@@ -1,0 +1,241 @@
+"""One job's answer as it comes in: put in order, fenced, timed, and told to its client."""
+
+from __future__ import annotations
+
+import math
+import time
+from enum import Enum, auto
+from typing import Final
+
+from contract.config import LimitsConfig
+from contract.figures import ModelFigures
+from contract.keys import KeyRecord
+from contract.messages import Delta, Done, ErrorCode, Event, Failed, Started, Status
+from gateway.http.errors import ApiError
+from gateway.http.headers import Exchange
+from gateway.streams.answers import Answer, Timings
+from gateway.streams.sse import HEARTBEAT_EVERY_S
+from gateway.streams.writer import SlowClient
+
+#: A client that waits for a model to be loaded hears at least so often how long it may take.
+_STATUS_EVERY_S: Final = 5.0
+#: Tokens are packed with 4 bytes each.
+_TOKEN_BYTES: Final = 4
+
+
+class Phase(Enum):
+    """What the client waits for."""
+
+    QUEUE = auto()
+    FIRST_TOKEN = auto()
+    TOKENS = auto()
+
+
+_TIMEOUTS: Final = {
+    Phase.QUEUE: (ErrorCode.EXPIRED, "no worker was free in time"),
+    Phase.FIRST_TOKEN: (ErrorCode.FIRST_TOKEN_TIMEOUT, "the worker's first token did not come"),
+    Phase.TOKENS: (ErrorCode.TOKEN_GAP_TIMEOUT, "the worker's next token did not come"),
+}
+
+
+class Reply:
+    """Hands a job's events to its answer, each once and in order, until the job has ended.
+
+    `kept`: the job goes on when its client leaves, who may come back for the answer.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        model: str,
+        answer: Answer,
+        exchange: Exchange,
+        metrics: ModelFigures,
+        first: str,
+        *,
+        kept: bool,
+    ) -> None:
+        now = time.monotonic()
+        self.job_id = job_id
+        self.model = model
+        self.kept = kept
+        #: The entry of the reply stream after which this answer begins.
+        self.first = first
+        #: How many jobs were before it when it was put.
+        self.position = 0
+        self.attempt = 0
+        self.next_seq = 0
+        self.ended = False
+        #: The client is gone, and the reply is read on for when it comes back.
+        self.left = False
+        self.failed_with = ""
+        self.tokens = 0
+        self.phase = Phase.QUEUE
+        #: Its job was put, and what had been published of it before was read.
+        self.is_current = False
+        self.began = self.since = self.spoke_at = self.heard_at = now
+        self.first_at = 0.0
+        self._answer: Answer | None = answer
+        self._exchange = exchange
+        self._metrics = metrics
+        self._told: Status | None = None
+        self._told_at = 0.0
+
+    @property
+    def key_id(self) -> str:
+        """The API key of whoever asks."""
+        return self._exchange.key.id if self._exchange.key else ""
+
+    @property
+    def request_id(self) -> str:
+        return self._exchange.request_id
+
+    @property
+    def key(self) -> KeyRecord | None:
+        """Whose answer it is."""
+        return self._exchange.key
+
+    def take(self, attempt: int, seq: int, event: Event, now: float) -> None:
+        """Accept an event, drop it (a repetition, or of an attempt that was fenced off), or
+        fail because one before it is missing."""
+        if attempt < self.attempt or self.ended:
+            return
+        self.heard_at = now
+        if isinstance(event, Delta):
+            if self._is_next(attempt, seq):
+                self._take_delta(seq, event, now)
+        elif isinstance(event, Started):
+            self._take_start(attempt, now)
+        elif isinstance(event, Done):
+            if self._is_next(attempt, seq):
+                self._take_end(seq, event, now)
+        elif isinstance(event, Failed):
+            self.fail(ApiError.of(event))
+        else:
+            self._take_status(event, now)
+
+    def fail(self, error: ApiError) -> None:
+        """End with an error."""
+        if not self.ended:
+            self.ended = True
+            self.failed_with = error.code
+            if self._answer is not None:
+                self._answer.fail(error)
+
+    def flush(self) -> None:
+        """Send what was taken. A client too slow for it is cut off, which ends the reply."""
+        if self._answer is None:
+            return
+        try:
+            self._answer.writer.flush()
+        except SlowClient:
+            error = ApiError(ErrorCode.SLOW_CLIENT.value, "the answer was read too slowly")
+            self.ended = True
+            self.failed_with = error.code
+            self._answer.cut(error)
+
+    def abandon(self) -> None:
+        """End after a defect, with the connection cut: what can be written is not known."""
+        self.ended = True
+        self.failed_with = "internal_error"
+        if self._answer is not None:
+            self._answer.writer.abort()
+            self._answer = None
+
+    def leave(self) -> None:
+        """The client is gone."""
+        self._answer = None
+        self.left = True
+
+    def heartbeat_if_silent(self, now: float) -> None:
+        """Have something to send when nothing was for long."""
+        if self._answer is not None and now - self.spoke_at >= HEARTBEAT_EVERY_S:
+            self.spoke_at = now
+            self._answer.heartbeat()
+
+    def speak_soon(self) -> None:
+        """Have something to send at the next look, whenever the last was."""
+        self.spoke_at = -math.inf
+
+    def pause(self, seconds: float) -> None:
+        """Nobody can work on the job at the moment: do not count this time against it."""
+        self.since += seconds
+
+    def wait(self, stage: str, eta_s: float | None, now: float) -> None:
+        """The job waits for its model: tell the client, when there is something new."""
+        status = Status(stage, self.position, eta_s)
+        is_new = self._told is None or self._told.stage != stage
+        if is_new or now - self._told_at >= _STATUS_EVERY_S:
+            self._told, self._told_at = status, now
+            self._take_status(status, now)
+
+    def overdue(self, limits: LimitsConfig, now: float) -> ApiError | None:
+        """The timeout that has passed, if one has."""
+        if now - self.began > limits.total_timeout_s:
+            return ApiError(ErrorCode.TOTAL_TIMEOUT.value, "the answer took too long")
+        allowed_s = {
+            Phase.QUEUE: limits.queue_timeout_s,
+            Phase.FIRST_TOKEN: limits.first_token_timeout_s,
+            Phase.TOKENS: limits.token_gap_timeout_s,
+        }[self.phase]
+        if now - self.since <= allowed_s:
+            return None
+        code, message = _TIMEOUTS[self.phase]
+        return ApiError(code.value, f"{message} ({allowed_s:g} s)")
+
+    def count_tokens(self) -> None:
+        """Bring the metrics up to date."""
+        self._metrics.tokens += self.tokens
+        self.tokens = 0
+
+    def _is_next(self, attempt: int, seq: int) -> bool:
+        if attempt == self.attempt and seq <= self.next_seq:
+            return seq == self.next_seq
+        self.fail(ApiError(ErrorCode.LOST.value, "a part of the answer was lost on its way"))
+        return False
+
+    def _take_delta(self, seq: int, delta: Delta, now: float) -> None:
+        self.next_seq = seq + 1
+        self.since = self.spoke_at = now
+        self.tokens += len(delta.tokens) // _TOKEN_BYTES
+        if self.phase is not Phase.TOKENS:
+            self._begin_tokens(now)
+        if self._answer is not None:
+            self._answer.delta(seq, delta)
+
+    def _begin_tokens(self, now: float) -> None:
+        self.phase = Phase.TOKENS
+        if not self.first_at:
+            self.first_at = now
+            self._exchange.first_ms = (now - self.began) * 1000
+            self._metrics.first_token_s.observe(now - self.began)
+
+    def _take_start(self, attempt: int, now: float) -> None:
+        if attempt == self.attempt:
+            return
+        if self.attempt == 0:
+            self._exchange.queue_ms = (now - self.began) * 1000
+            self._metrics.queue_s.observe(now - self.began)
+        self.attempt = attempt
+        self.phase = Phase.FIRST_TOKEN
+        self.since = now
+
+    def _take_end(self, seq: int, done: Done, now: float) -> None:
+        if "cancelled" in done.finish_reasons:
+            self.fail(ApiError("cancelled", "the job was cancelled"))
+            return
+        self.ended = True
+        if self.first_at and done.completion_tokens > 1:
+            spread_s = (now - self.first_at) / (done.completion_tokens - 1)
+            self._metrics.token_s.observe(spread_s)
+        if self._answer is not None:
+            self._answer.done(seq, done, self._timings(now))
+
+    def _timings(self, now: float) -> Timings:
+        queue_ms, first_ms = self._exchange.queue_ms, self._exchange.first_ms
+        return Timings(queue_ms, first_ms, (now - self.began) * 1000)
+
+    def _take_status(self, status: Status, now: float) -> None:
+        self.spoke_at = now
+        if self._answer is not None:
+            self._answer.status(status)

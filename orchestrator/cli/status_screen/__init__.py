@@ -1,0 +1,1 @@
+"""What `./ew status` shows, once or as a window that follows."""

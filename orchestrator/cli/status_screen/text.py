@@ -1,0 +1,266 @@
+"""The status document as text that is nowhere wider than the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, TextIO
+
+from contract.messages import State
+from contract.paths import as_called
+from orchestrator.protocol.diagnosis import Problem
+from orchestrator.protocol.status import (
+    ConfigStatus,
+    ForeignProcess,
+    GatewayStatus,
+    GpuStatus,
+    ModelStatus,
+    RedisStatus,
+    Status,
+    SupervisorStatus,
+    WorkerStatus,
+)
+from orchestrator.terminal.fitting import cells, clipped, padded, shortened, wrapped
+from orchestrator.terminal.speech import duration, mebibytes, printable, styled
+
+_STYLES: Final = {
+    State.READY: "green",
+    State.STARTING: "yellow",
+    State.SLEEPING: "cyan",
+    State.STOPPING: "yellow",
+    State.FAILED: "red",
+    State.STOPPED: "dim",
+}
+_STALE_AFTER_S: Final = 10.0
+WIDTH: Final = 80
+_MOST_KEYS: Final = 3
+_NARROWEST: Final = 60
+_FACTS_FROM: Final = 21
+#: What stands beside the name of a worker, and of a GPU.
+_WORKER_FIGURES: Final = 51
+_GPU_NAME: Final = 24
+#: Stands for a space where no line shall break.
+_GLUE: Final = "\x1f"
+
+
+class Section(NamedTuple):
+    """A table: its title, and the rows below it."""
+
+    title: str
+    rows: list[str]
+
+
+class StatusText:
+    """Writes lines for one stream, whose abilities decide about colour."""
+
+    def __init__(self, stream: TextIO, width: int = WIDTH) -> None:
+        self._stream = stream
+        #: A narrower terminal sees what fits.
+        self._width = max(width, _NARROWEST)
+        self._seen_width = width
+
+    def lines(self, status: Status, now_unix_s: float) -> list[str]:
+        """All of it."""
+        lines = self.head(status, now_unix_s)
+        for section in self.sections(status, now_unix_s):
+            lines += ["", section.title, *section.rows]
+        return lines
+
+    def head(self, status: Status, now_unix_s: float) -> list[str]:
+        """What there is one of."""
+        return self._fitted(self._head(status, now_unix_s))
+
+    def sections(self, status: Status, now_unix_s: float) -> list[Section]:
+        """What there may be many of."""
+        tables = (self._models(status.models, now_unix_s), self._gpus(status))
+        found = (self._fitted(table) for table in tables)
+        return [Section(lines[0], lines[1:]) for lines in found if lines]
+
+    def _fitted(self, lines: Iterator[str]) -> list[str]:
+        return [clipped(as_called(line), self._seen_width) for line in lines]
+
+    def _head(self, status: Status, now: float) -> Iterator[str]:
+        if status.supervisor is None:
+            yield "nothing runs; `./ew start` starts what is configured"
+        else:
+            yield from self._supervisor(status.supervisor, now - status.written_unix_s, now)
+        if status.gateway:
+            yield from self._gateway(status.gateway, now)
+        if status.redis:
+            yield from self._redis(status.redis, now)
+        yield from self._config(status.config)
+
+    def _config(self, config: ConfigStatus) -> Iterator[str]:
+        """What the file says otherwise than what runs."""
+        if config.problem:
+            yield from self._wrapped("red", f"the configuration cannot be used: {config.problem}")
+        elif config.waiting:
+            more = len(config.waiting) - _MOST_KEYS
+            keys = ", ".join(config.waiting[:_MOST_KEYS]) + (
+                f" and {more} more" if more > 0 else ""
+            )
+            text = f"config.json differs from what runs (`./ew config diff`): {keys}"
+            yield from self._wrapped("yellow", text)
+
+    def _supervisor(self, supervisor: SupervisorStatus, age_s: float, now: float) -> Iterator[str]:
+        if not supervisor.alive:
+            gone = f"the supervisor (pid {supervisor.pid}) is gone"
+            yield self._style("red", f"{gone}; `./ew start` takes over what is left:")
+            return
+        up = duration(now - supervisor.since_unix_s)
+        yield f"supervisor  {self._state(State.READY)} pid {supervisor.pid}, up {up}"
+        if age_s > _STALE_AFTER_S:
+            yield self._style("red", f"it has not written for {duration(age_s)}: is it stuck?")
+
+    def _gateway(self, gateway: GatewayStatus, now: float) -> Iterator[str]:
+        facts = [
+            gateway.url,
+            f"{len(gateway.processes)} processes" if len(gateway.processes) > 1 else "",
+            f"{gateway.open_streams} streams" if gateway.open_streams else "",
+            _pid(gateway.pid),
+            f"up {duration(now - gateway.since_unix_s)}" if gateway.state is State.READY else "",
+            _restarts(gateway.restarts, gateway.problem),
+        ]
+        yield from self._server("gateway", gateway.state, [gateway.stage, *facts])
+        yield from self._problem(gateway.state, gateway.problem)
+
+    def _redis(self, redis: RedisStatus, now: float) -> Iterator[str]:
+        name = "valkey" if redis.embedded else "redis"
+        facts = [
+            f"{redis.server} {redis.version}" if redis.version else "",
+            mebibytes(redis.used_mib) if redis.used_mib is not None else "",
+            f"{redis.operations_per_s} ops/s" if redis.operations_per_s is not None else "",
+            "" if redis.append_only_file is None else _aof(redis.append_only_file),
+            _pid(redis.pid),
+            f"up {duration(now - redis.since_unix_s)}" if redis.state is State.READY else "",
+            _restarts(redis.restarts, redis.problem),
+        ]
+        yield from self._server(name, redis.state, [redis.stage, *facts])
+        yield from self._problem(redis.state, redis.problem)
+
+    def _server(self, name: str, state: State, facts: Sequence[str]) -> Iterator[str]:
+        head = f"{name:11} {self._state(state)} "
+        for line in _lines(facts, self._width - _FACTS_FROM):
+            yield f"{head}{line}".rstrip()
+            head = " " * _FACTS_FROM
+
+    def _models(self, models: Sequence[ModelStatus], now: float) -> Iterator[str]:
+        if not models:
+            return
+        names = (cells(worker.slot) for model in models for worker in model.workers)
+        width = max(10, min(self._width - _WORKER_FIGURES, max(names, default=0)))
+        yield self._style(
+            "bold", f"{'WORKER':{width}}  STATE     QUEUE  RUN   TOK/S     MEMORY  UP"
+        )
+        for model in models:
+            for worker in model.workers:
+                yield from self._worker(model, worker, width, now)
+            if model.first_token_p50_s is not None and model.first_token_p99_s is not None:
+                half, most = _seconds(model.first_token_p50_s), _seconds(model.first_token_p99_s)
+                yield self._style("dim", f"  first token: half within {half}, 99% within {most}")
+
+    def _worker(
+        self, model: ModelStatus, worker: WorkerStatus, width: int, now: float
+    ) -> Iterator[str]:
+        queue = "-" if model.waiting is None else str(model.waiting)
+        memory = "-" if worker.rss_mib is None else mebibytes(worker.rss_mib)
+        up = duration(now - worker.since_unix_s) if worker.pid else "-"
+        name = padded(shortened(worker.slot, width), width)
+        yield (
+            f"{name}  {self._state(worker.state)} {queue:>5} {worker.running:4}"
+            f" {worker.tokens_per_s:7.1f} {memory:>10}  {up}"
+        )
+        facts = [
+            f"{worker.engine} {worker.version}".strip(),
+            f"env {worker.env}",
+            _pid(worker.pid),
+            _place(worker),
+            _restarts(worker.restarts, worker.problem),
+            "pinned" if model.pinned else "",
+            worker.stage,
+        ]
+        for line in _lines(facts, self._width - 2):
+            yield self._style("dim", f"  {line}")
+        yield from self._problem(worker.state, worker.problem)
+
+    def _gpus(self, status: Status) -> Iterator[str]:
+        if not status.gpus:
+            return
+        head = f"{'USED':>9} {'RESERVED':>9} {'FREE':>9} {'OF':>9} {'BUSY':>5} {'TEMP':>5}"
+        yield self._style("bold", f"{'GPU':{_GPU_NAME}} {head}")
+        for gpu in status.gpus:
+            yield from self._gpu(gpu)
+        if status.gpu_problem:
+            yield from self._wrapped("red", status.gpu_problem)
+
+    def _gpu(self, gpu: GpuStatus) -> Iterator[str]:
+        busy = "-" if gpu.utilization_percent is None else f"{gpu.utilization_percent}%"
+        heat = "-" if gpu.temperature_c is None else f"{gpu.temperature_c}°C"
+        reserved = sum(worker.reserved_mib for worker in gpu.workers)
+        sizes = " ".join(
+            f"{mebibytes(mib):>9}" for mib in (gpu.used_mib, reserved, gpu.free_mib, gpu.total_mib)
+        )
+        name = f"  slice {gpu.uuid}" if gpu.parent else f"{gpu.index} {gpu.name}"
+        yield f"{padded(clipped(name, _GPU_NAME), _GPU_NAME)} {sizes} {busy:>5} {heat:>5}"
+        if gpu.problem:
+            yield from self._wrapped("red", gpu.problem)
+        for process in gpu.foreign:
+            yield self._style("dim", f"  not ours: {_describe(process)}")
+
+    def _problem(self, state: State, problem: Problem | None) -> Iterator[str]:
+        if problem is None or state in (State.READY, State.STOPPED):
+            return
+        yield from self._wrapped("red", problem.message)
+        if problem.hint:
+            yield from self._wrapped("", f"hint: {problem.hint}")
+
+    def _wrapped(self, style: str, text: str) -> Iterator[str]:
+        """What somebody has to read in full."""
+        for line in wrapped(printable(text), self._width - 2):
+            yield self._style(style, f"  {line}") if style else f"  {line}"
+
+    def _state(self, state: State) -> str:
+        return self._style(_STYLES[state], f"{state.value:8}")
+
+    def _style(self, style: str, text: str) -> str:
+        return styled(text, style, self._stream)
+
+
+def _lines(facts: Sequence[str], width: int) -> list[str]:
+    """What is known, separated by commas, in lines that break only between two facts, unless one
+    is longer than a line."""
+    known = [printable(fact) for fact in facts if fact]
+    glued = (fact if cells(fact) > width else fact.replace(" ", _GLUE) for fact in known)
+    lines = wrapped(", ".join(glued), width)
+    return [line.replace(_GLUE, " ") for line in lines] or [""]
+
+
+def _place(worker: WorkerStatus) -> str:
+    """Where a worker is, and how much of its reservation it has taken."""
+    if worker.gpu_mib is None or worker.gpu_reserved_mib is None:
+        return ""
+    where = "+".join(str(index) for index in worker.gpus)
+    return f"GPU {where}: {mebibytes(worker.gpu_mib)} of {mebibytes(worker.gpu_reserved_mib)}"
+
+
+def _describe(process: ForeignProcess) -> str:
+    size = "some" if process.used_mib is None else mebibytes(process.used_mib)
+    who = printable(f"{process.command} ({process.user}, pid {process.pid})")
+    return f"{size}, {who}" if process.command else f"{size}, pid {process.pid}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _pid(pid: int | None) -> str:
+    return "" if pid is None else f"pid {pid}"
+
+
+def _restarts(restarts: int, last: Problem | None) -> str:
+    """How often it was started again, and what ended it the last time."""
+    count = f"{restarts} restarts" if restarts > 1 else "1 restart" if restarts else ""
+    return f"{count} (the last: {last.message})" if count and last else count
+
+
+def _aof(is_on: bool) -> str:
+    return "AOF on" if is_on else "AOF off"

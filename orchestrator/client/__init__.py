@@ -1,0 +1,1 @@
+"""Commands that ask the supervisor or the gateway: starting, stopping, loading, chatting."""

@@ -1,0 +1,94 @@
+"""Bringing a supervisor to life."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from contract.paths import ROOT, logs_dir, make_private, project_dir, state_dir
+from orchestrator.client.reach import reach_supervisor
+from orchestrator.errors import UserError
+from orchestrator.protocol.control import Answer, Control, Request
+from orchestrator.protocol.diagnosis import read_tail
+from orchestrator.system.process import Command, detach, open_log
+
+_INHERITED: Final = ("EW_HOME", "EW_STATE_DIR", "EW_CONFIG", "EW_LOG_LEVEL")
+_APPEARS_WITHIN_S: Final = 20.0
+_LOOK_AGAIN_S: Final = 0.2
+#: So many supervisors in a row that leave before they hear are no coincidence.
+_LEAVERS: Final = 5
+
+
+def summon_supervisor() -> Control:
+    """A connection to the supervisor; one is started if none runs. Of several that are started
+    at once, one stays.
+
+    Raises `UserError` if it does not come up.
+    """
+    control = reach_supervisor()
+    if control is not None:
+        return control
+    log_start, pid = spawn_supervisor()
+    deadline = time.monotonic() + _APPEARS_WITHIN_S
+    while time.monotonic() < deadline:
+        control = reach_supervisor()
+        if control is not None:
+            return control
+        code = _exit_code(pid)
+        if code:
+            break
+        if code == 0:
+            # It found another in its place, which is coming up, or just leaving.
+            time.sleep(_LOOK_AGAIN_S)
+            _, pid = spawn_supervisor()
+        time.sleep(0.02)
+    raise _absence(log_start)
+
+
+def ask_supervisor(request: Request) -> Iterator[Answer | None]:
+    """Summon a supervisor and ask it; yields as `Control.ask` does. One that left before it heard
+    is followed by another. Raises `UserError`."""
+    for _ in range(_LEAVERS):
+        with summon_supervisor() as control:
+            was_heard = False
+            for answer in control.ask(request):
+                was_heard = was_heard or answer is not None
+                yield answer
+        if was_heard:
+            return
+
+
+def spawn_supervisor() -> tuple[int, int]:
+    """Start a supervisor in the background and wait for nothing. Answers where its part of the
+    log begins, and its pid."""
+    make_private(state_dir())
+    path = logs_dir() / "supervisor.log"
+    log_start = open_log(path)
+    # Its children inherit this: settings are handed over with each start, not by accident.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("EW_") or name in _INHERITED
+    }
+    environment |= {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
+    module = "orchestrator.supervisor.daemon"
+    command = Command([sys.executable, "-m", module], environment, project_dir())
+    return log_start, detach(command, path)
+
+
+def _exit_code(pid: int) -> int | None:
+    """How a supervisor that we started has ended; None while it runs."""
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status) if ended == pid else None
+
+
+def _absence(log_start: int) -> UserError:
+    path = logs_dir() / "supervisor.log"
+    lines = read_tail(path, log_start, lines=5)
+    return UserError("\n".join(["the supervisor does not come up", *lines]), f"see {path}")

@@ -1,0 +1,65 @@
+"""`ew start --foreground`: the terminal holds everything, and Ctrl-C ends it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from types import FrameType
+
+from contract.messages import State
+from orchestrator.client.connect import summon_supervisor
+from orchestrator.client.reach import has_unfinished_run, is_running
+from orchestrator.client.shutdown import shut_down
+from orchestrator.client.stages import Stages, explain_failures
+from orchestrator.client.startup import check_redis, start_and_wait
+from orchestrator.errors import UserError
+from orchestrator.protocol import control
+from orchestrator.protocol.control import Answer, Finished, Follow, Start, Stop
+from orchestrator.terminal.progress import Progress
+from orchestrator.terminal.speech import say
+
+
+def run_in_foreground(request: Start) -> bool:
+    """Start, show every change, and stop all of it at SIGINT or SIGTERM, or when this process
+    dies. False if something did not start; what did start is kept all the same.
+
+    Raises `UserError` if something runs in the background already.
+    """
+    if is_running() or has_unfinished_run():
+        raise UserError("ew runs in the background already", "`./ew stop` first")
+    check_redis(request)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with summon_supervisor() as lifeline:
+        events = lifeline.ask(Follow(stop_at_end=True))
+        if next(events, Finished([])) == Finished([]):
+            raise UserError(
+                "the supervisor was just leaving", "once more: `./ew start --foreground`"
+            )
+        is_good = True
+        try:
+            outcomes = start_and_wait(request)
+            is_good = not explain_failures(outcomes)
+            ready = {outcome.slot for outcome in outcomes if outcome.state is State.READY}
+            if ready:
+                _show(events, ready)
+        except KeyboardInterrupt:
+            say("stopping; Ctrl-C again stops at once")
+        shut_down(Stop())
+    return is_good
+
+
+def _show(events: Iterable[Answer | None], ready: set[str]) -> None:
+    """Show what happens until the supervisor leaves, stopped from elsewhere. How the `ready` ones
+    became so has been shown."""
+    say("Ctrl-C stops everything")
+    stages = Stages(Progress())
+    for event in events:
+        if isinstance(event, control.Progress) and event.slot not in ready:
+            stages.show(event)
+        elif isinstance(event, control.Progress) and event.state is State.READY:
+            ready.discard(event.slot)
+            stages.show(event)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

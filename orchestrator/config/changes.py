@@ -1,0 +1,127 @@
+"""What the configuration file says otherwise than it did when things were started: key by key, and
+what applies it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel
+
+from contract.config import (
+    GATEWAY_FIELDS,
+    Config,
+    GatewayConfig,
+    HubConfig,
+    LimitsConfig,
+    ModelConfig,
+)
+from orchestrator.protocol.specs import Wanted, WantedGateway, WantedValkey, WantedWorker
+
+AT_ONCE: Final = ""
+_ALL_ANEW: Final = "./ew stop, then ./ew start"
+_GATEWAY: Final = "./ew restart gateway"
+#: The sockets outlive a restart.
+_OF_THE_SOCKETS: Final = ("host", "port", "admin_host", "admin_port")
+_PASSWORD: Final = re.compile(r"(://)[^/@\s]*@")
+_SECRET: Final = re.compile(r"(?i)(key|token|secret|password)$")
+_NAMES_A_VARIABLE: Final = re.compile(r"_(env|file)$")
+_HIDDEN: Final = "***"
+_MISSING: Final = "-"
+
+
+class Change(NamedTuple):
+    """A key, its value as it was taken when what needs it was started, and the file's, both as
+    text without secrets. `needs` is the command that applies it; empty if it is applied at once."""
+
+    key: str
+    running: str
+    file: str
+    needs: str = AT_ONCE
+
+
+def changes(units: Iterable[Wanted], redis_url: str | None, config: Config) -> list[Change]:
+    """All changes, in the order of the file's sections."""
+    wanted = list(units)
+    gateway = next((each for each in wanted if isinstance(each, WantedGateway)), None)
+    before: dict[str, Any] = gateway.config if gateway else {}
+    found = list(_of_models(wanted, before.get("models", {}), config))
+    if gateway is not None:
+        found += _of_section("gateway", GatewayConfig(**before.get("gateway", {})), config.gateway)
+    found += _of_redis(wanted, redis_url, config)
+    if gateway is not None:
+        found += _of_section("limits", LimitsConfig(**before.get("limits", {})), config.limits)
+        found += _of_section("hub", HubConfig(**before.get("hub", {})), config.hub)
+    return found
+
+
+def _of_models(wanted: list[Wanted], before: Mapping[str, Any], config: Config) -> Iterator[Change]:
+    running = {each.model: each for each in wanted if isinstance(each, WantedWorker)}
+    for model_id, worker in running.items():
+        now = config.models.get(model_id)
+        if now is None:
+            key = f"models.{model_id}"
+            yield Change(key, "runs", _MISSING, f"./ew stop {model_id}")
+            continue
+        spec = worker.spec["model"]
+        # The gateway takes these from the file, and workers know nothing of them.
+        taken = before.get(model_id) or now.model_dump(mode="json", exclude_defaults=True)
+        names = {key: taken[key] for key in GATEWAY_FIELDS & taken.keys()}
+        was = ModelConfig(**{**spec, **names})
+        yield from _of_section(f"models.{model_id}", was, now, f"./ew restart {model_id}")
+    for model_id in config.models.keys() - before.keys() - running.keys():
+        yield Change(f"models.{model_id}", _MISSING, "is new", f"./ew start {model_id}")
+
+
+def _of_redis(wanted: list[Wanted], redis_url: str | None, config: Config) -> Iterator[Change]:
+    if redis_url != config.redis.url:
+        yield Change("redis.url", shown(redis_url), shown(config.redis.url), _ALL_ANEW)
+    valkey = next((each for each in wanted if isinstance(each, WantedValkey)), None)
+    after = config.redis.max_memory_bytes
+    if valkey is not None and valkey.max_memory_bytes != (after or 0):
+        was = valkey.max_memory_bytes or None
+        yield Change("redis.max_memory_bytes", shown(was), shown(after), _ALL_ANEW)
+
+
+def _of_section(
+    name: str, before: BaseModel, after: BaseModel, needs: str = AT_ONCE
+) -> Iterator[Change]:
+    was, now = before.model_dump(mode="json"), after.model_dump(mode="json")
+    for key in now:
+        if was[key] != now[key]:
+            path = f"{name}.{key}"
+            needed = _needs(name, key, needs)
+            yield Change(path, shown(was[key], key), shown(now[key], key), needed)
+
+
+def _needs(section: str, key: str, usually: str) -> str:
+    match section:
+        case "gateway":
+            return _ALL_ANEW if key in _OF_THE_SOCKETS else _GATEWAY
+        case "hub":
+            return "./ew restart MODEL, for each that is from a hub"
+        case _:
+            return AT_ONCE if key in GATEWAY_FIELDS else usually
+
+
+def shown(value: Any, key: str = "") -> str:
+    """A value as it stands in the file, without secrets."""
+    return json.dumps(_masked(value, key), ensure_ascii=False)
+
+
+def _masked(value: Any, key: str) -> Any:
+    if isinstance(value, dict):
+        return {name: _masked(each, name) for name, each in value.items()}
+    if isinstance(value, list):
+        before = ["", *map(str, value)]
+        return [_masked(each, name) for name, each in zip(before, value, strict=False)]
+    if not isinstance(value, str):
+        return value
+    if _SECRET.search(key) and not _NAMES_A_VARIABLE.search(key):
+        return _HIDDEN
+    option, equals, _ = value.partition("=")
+    if equals and option.startswith("-") and _SECRET.search(option):
+        return f"{option}={_HIDDEN}"
+    return _PASSWORD.sub(rf"\1{_HIDDEN}@", value)

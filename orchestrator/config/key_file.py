@@ -1,0 +1,116 @@
+"""Changes to the key file: one at a time, all or nothing, readable by its owner alone."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from contract.keys import KeyFileError, KeyRecord, NewKey, make_key, read_keys
+from contract.paths import keys_path, make_private
+from orchestrator.errors import UserError
+from orchestrator.logs.rotation import open_privately
+from orchestrator.system.files import write_atomically
+
+#: Keys that ew makes for a conversation of its own.
+CHAT_NAME: Final = "ew chat"
+_LONGEST_NAME: Final = 64
+
+
+class KeyFile:
+    """The API keys of this installation. Every method may raise `UserError`."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path or keys_path()
+
+    def records(self) -> dict[str, KeyRecord]:
+        """All keys by id, also those that are revoked or have expired."""
+        try:
+            return read_keys(self._path)
+        except KeyFileError as error:
+            raise UserError(str(error)) from None
+
+    def add(
+        self,
+        name: str,
+        models: tuple[str, ...] = ("*",),
+        expires_unix_s: float | None = None,
+        *,
+        metrics: bool = False,
+    ) -> NewKey:
+        """A new key. Its text is in the answer and nowhere else."""
+        _require_line("a key's name", name)
+        for pattern in models:
+            _require_line("a model's glob", pattern)
+        if not all(models):
+            raise UserError("a model's glob is empty: it would open nothing", "`*` opens all")
+        new = make_key(name, models, expires_unix_s, metrics=metrics)
+        with self._changing() as records:
+            records[new.record.id] = new.record
+        return new
+
+    def revoke(self, key: str, at_unix_s: float | None = None) -> KeyRecord:
+        """End a key, named by its id or by its name."""
+        # A name of nothing leaves nothing behind: no directory, no lock.
+        _find(self.records(), key)
+        with self._changing() as records:
+            record = _find(records, key)
+            revoked = msgspec.structs.replace(
+                record, revoked_unix_s=time.time() if at_unix_s is None else at_unix_s
+            )
+            records[record.id] = revoked
+        return revoked
+
+    def rotate(self, key: str, overlap_s: float) -> NewKey:
+        """A new key with the same rights; the old one works for `overlap_s` longer."""
+        now = time.time()
+        _find(self.records(), key)
+        with self._changing() as records:
+            old = _find(records, key)
+            new = make_key(old.name, old.models, old.expires_unix_s, metrics=old.metrics)
+            records[old.id] = msgspec.structs.replace(old, revoked_unix_s=now + overlap_s)
+            records[new.record.id] = new.record
+        return new
+
+    def forget(self, is_superfluous: Callable[[KeyRecord], bool]) -> None:
+        """Remove records without a trace."""
+        with self._changing() as records:
+            for record in [each for each in records.values() if is_superfluous(each)]:
+                del records[record.id]
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, KeyRecord]]:
+        make_private(self._path.parent)
+        with open_privately(self._path.with_suffix(".lock")) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            records = self.records()
+            yield records
+            write_atomically(self._path, msgspec.json.encode(list(records.values())))
+
+
+def _require_line(what: str, text: str) -> None:
+    """Names are shown in tables and logs."""
+    if not text.isprintable():
+        message = f"{what} is one line of printable characters; this is {ascii(text)[:80]}"
+        raise UserError(message, "leave the others out")
+    if len(text) > _LONGEST_NAME:
+        raise UserError(f"{what} has {len(text)} characters", f"{_LONGEST_NAME} are the most")
+
+
+def _find(records: dict[str, KeyRecord], key: str) -> KeyRecord:
+    """The live key with this id, or the only one with this name."""
+    now = time.time()
+    if key in records and records[key].is_live(now):
+        return records[key]
+    named = [record for record in records.values() if record.name == key and record.is_live(now)]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        ids = ", ".join(record.id for record in named)
+        raise UserError(f"several keys are called `{key}`", f"name one by its id: {ids}")
+    raise UserError(f"no live key `{key}`", "`./ew keys list` shows them")

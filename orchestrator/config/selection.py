@@ -1,0 +1,170 @@
+"""From the configuration and the command line to what shall run."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from contract.config import (
+    GATEWAY_FIELDS,
+    Config,
+    ConfigError,
+    HubConfig,
+    ModelConfig,
+    ids_by_name,
+    load_config,
+)
+from contract.paths import config_path
+from orchestrator.config.host_checks import is_from_hub, require
+from orchestrator.environments import default_env_name, find_environment, resolve_engine
+from orchestrator.environments.engine_env import OWN_ENVIRONMENT, environment_of
+from orchestrator.errors import UserError
+from orchestrator.protocol.control import Start
+from orchestrator.protocol.specs import WantedGateway, WantedValkey, WantedWorker
+from orchestrator.tensorrt import check as trt_check
+
+#: EW_* variables that are no settings, and whose values are nobody else's business.
+_PRIVATE: Final = ("EW_API_KEY", "EW_WORKER", "EW_RUN_ID", "EW_RUN_ROOT", "EW_REDIS_URL")
+
+
+class Choice(NamedTuple):
+    """What the command line asks for; empty means everything that is configured."""
+
+    models: tuple[str, ...] = ()
+    engine: str | None = None
+    env: str | None = None
+    port: int | None = None
+
+
+def read_config() -> Config:
+    """The configuration. Raises `UserError`."""
+    try:
+        return load_config(config_path())
+    except ConfigError as error:
+        raise UserError(str(error), "`./ew config reference` explains every key") from None
+
+
+def plan(config: Config, choice: Choice) -> Start:
+    """Everything that the choice needs. Raises `UserError` if something is missing."""
+    chosen = chosen_models(config, choice)
+    require(config, chosen, config_path(), choice.env)
+    workers = [worker for model_id in chosen for worker in _workers(model_id, config, choice.env)]
+    return Start(
+        workers=workers,
+        gateway=wanted_gateway(config, choice.port),
+        redis_url=config.redis.url,
+        variables=_settings(),
+        valkey=WantedValkey(config.redis.max_memory_bytes or 0),
+    )
+
+
+def wanted_gateway(config: Config, port: int | None = None) -> WantedGateway:
+    """The gateway, at another port than is configured if that is given."""
+    return WantedGateway(
+        python=sys.executable,
+        host=config.gateway.host,
+        port=config.gateway.port if port is None else port,
+        drain_timeout_s=config.gateway.drain_timeout_s,
+        config=config.model_dump(mode="json", exclude_defaults=True, exclude={"redis", "schema_"}),
+    )
+
+
+def chosen_models(config: Config, choice: Choice) -> list[str]:
+    """The ids of the models that the choice means. Raises `UserError` if there are none."""
+    if not config.models:
+        raise UserError(
+            f"{config_path()} has no models",
+            "`./ew quickstart` adds one, or write it under `models`",
+        )
+    wanted = {_id_of(name, config.models) for name in choice.models} or config.models.keys()
+    chosen = [
+        model_id
+        for model_id, model in config.models.items()
+        if model_id in wanted and _has_engine(model, choice.engine)
+    ]
+    if not chosen:
+        engines = ", ".join(sorted({f"`{model.engine}`" for model in config.models.values()}))
+        raise UserError(
+            f"no such model has the engine `{choice.engine}`", f"the models have {engines}"
+        )
+    return chosen
+
+
+def _workers(model_id: str, config: Config, env: str | None) -> list[WantedWorker]:
+    model = config.models[model_id]
+    engine, env_name = environment_of(model, env)
+    python, version = _python(model_id, engine, env_name)
+    if engine == trt_check.ENGINE:
+        trt_check.require_fitting_plan(model_id, model, version)
+    spec = {
+        "model_id": model_id,
+        "engine": engine,
+        "env": env_name,
+        "model": model.model_dump(mode="json", exclude_defaults=True, exclude=set(GATEWAY_FIELDS)),
+    }
+    return [
+        WantedWorker(
+            model=model_id,
+            replica=replica,
+            engine=engine,
+            env=env_name,
+            python=python,
+            start_timeout_s=model.start_timeout_s,
+            spec=spec,
+            version=version,
+            hub=_hub(model, config.hub),
+            answer_timeout_s=config.limits.total_timeout_s,
+        )
+        for replica in range(model.replicas)
+    ]
+
+
+def _python(model_id: str, engine: str, env_name: str) -> tuple[str, str]:
+    """The interpreter of an environment, and the version of the engine in it."""
+    if env_name == OWN_ENVIRONMENT:
+        return sys.executable, ""
+    environment = find_environment(env_name)
+    if environment is None:
+        option = "" if env_name == default_env_name(engine) else f" --env {env_name}"
+        raise UserError(
+            f"model `{model_id}` needs the environment `{env_name}`, which is not set up",
+            f"`./ew setup --engine {engine}{option}`",
+        )
+    if environment.engine != engine:
+        raise UserError(
+            f"the environment `{env_name}` is for {environment.engine}; model `{model_id}` "
+            f"runs in {engine}",
+            "`./ew env list` shows which there are",
+        )
+    return str(environment.python), environment.version
+
+
+def _id_of(name: str, models: Mapping[str, ModelConfig]) -> str:
+    """The id of the model with this name. Raises `UserError` if there is none."""
+    ids = ids_by_name(models)
+    if name in ids:
+        return ids[name]
+    near = difflib.get_close_matches(name, ids, n=1)
+    listing = ", ".join(f"`{model_id}`" for model_id in models)
+    hint = f"did you mean `{near[0]}`?" if near else f"configured are {listing}"
+    raise UserError(f"no model `{name}` in {config_path()}", hint)
+
+
+def _has_engine(model: ModelConfig, engine: str | None) -> bool:
+    return engine is None or engine in (model.engine, resolve_engine(model.engine))
+
+
+def _hub(model: ModelConfig, hub: HubConfig) -> dict[str, Any] | None:
+    """How the worker reaches the hub that its model is from, if it is."""
+    return hub.model_dump(mode="json", exclude_defaults=True) if is_from_hub(model) else None
+
+
+def _settings() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("EW_") and name not in _PRIVATE
+    }

@@ -1,0 +1,1 @@
+"""What `./ew doctor` looks at."""

@@ -1,0 +1,1 @@
+"""Packages for an environment: locks, indexes, downloads, and what is wrong with them."""

@@ -1,0 +1,1 @@
+"""What a model needs: its files, its weights and its KV cache, in bytes."""

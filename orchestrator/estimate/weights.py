@@ -1,0 +1,141 @@
+"""How many bytes the weights of a checkpoint take, from the headers of its safetensors files.
+Nothing is loaded, and neither torch nor a GPU is needed."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from orchestrator.errors import UserError
+from orchestrator.estimate.model_json import (
+    FLOATING_BYTES,
+    IndexJson,
+    TensorJson,
+    read_index,
+    read_tensors,
+)
+
+_EMBEDDING: Final = re.compile(r"(embed_tokens|wte|word_embeddings|tok_embeddings)\.weight$")
+_HEAD: Final = re.compile(r"(^|\.)(lm_head|embed_out|output)\.weight$")
+_INDEXES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_OTHER_FORMATS: Final = ("*.safetensors", "*.bin", "*.gguf", "*.pt", "*.pth")
+
+
+class Bulk(msgspec.Struct, frozen=True):
+    """A part of the weights. The engine converts `floating` elements to the type that it runs in
+    (`linear` of them are matrices, which it may also quantise while it loads); `fixed_bytes`
+    stay as they are stored."""
+
+    floating: int = 0
+    linear: int = 0
+    fixed_bytes: int = 0
+
+    def __add__(self, other: Bulk) -> Bulk:
+        return Bulk(
+            self.floating + other.floating,
+            self.linear + other.linear,
+            self.fixed_bytes + other.fixed_bytes,
+        )
+
+    def size_bytes(self, element_bytes: float, linear_bytes: float | None = None) -> int:
+        """With `linear_bytes` for each element of a matrix, if that differs."""
+        matrix_bytes = element_bytes if linear_bytes is None else linear_bytes
+        others = self.floating - self.linear
+        return math.ceil(self.linear * matrix_bytes + others * element_bytes) + self.fixed_bytes
+
+
+class Weights(msgspec.Struct, frozen=True):
+    """`source` says what they were read from."""
+
+    source: str
+    layers: Bulk = Bulk()
+    embedding: Bulk = Bulk()
+    head: Bulk = Bulk()
+
+
+def read_weights(path: Path, stored_element_bytes: int, *, is_tied: bool) -> Weights:
+    """The weights in a directory. Files without a readable header, and a download that is not
+    complete, are taken by size, their elements as large as config.json says.
+
+    Raises `UserError` if there are none, or if a file is damaged.
+    """
+    index = _read_index(path)
+    files = sorted(path.glob("*.safetensors"))
+    missing = _missing(index, path)
+    if files and not missing:
+        return _from_headers(files, is_tied=is_tied)
+    if missing and not index.total_bytes:
+        raise UserError(
+            f"{path} is not complete: it lacks {missing[0]}", "download the rest of the model"
+        )
+    total_bytes = index.total_bytes or _file_bytes(path)
+    if not total_bytes:
+        raise UserError(
+            f"{path} has no weights", "download the model completely, or correct `model_path`"
+        )
+    elements = total_bytes // stored_element_bytes
+    source = "the index's total size" if index.total_bytes else "file sizes"
+    return Weights(source, layers=Bulk(floating=elements, linear=elements))
+
+
+def has_weights(path: Path) -> bool:
+    """Whether a directory has files of weights, or what says how large they will be."""
+    return any(next(path.glob(pattern), None) for pattern in (*_INDEXES, *_OTHER_FORMATS))
+
+
+def size_of(file: Path) -> int:
+    """The size of a file in bytes. Raises `UserError`."""
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}", "download it again") from None
+
+
+def _read_index(path: Path) -> IndexJson:
+    """What a checkpoint in several files says of them; nothing if it is in one."""
+    for name in _INDEXES:
+        if (path / name).is_file():
+            return read_index(path / name)
+    return IndexJson()
+
+
+def _missing(index: IndexJson, path: Path) -> list[str]:
+    """The files that the index names and that are not there."""
+    named = set((index.weight_map or {}).values())
+    return sorted(named - {file.name for file in path.iterdir()})
+
+
+def _file_bytes(path: Path) -> int:
+    """The size of the first format that is there; some checkpoints come in several."""
+    for pattern in _OTHER_FORMATS:
+        total_bytes = sum(size_of(file) for file in path.glob(pattern))
+        if total_bytes:
+            return total_bytes
+    return 0
+
+
+def _from_headers(files: list[Path], *, is_tied: bool) -> Weights:
+    layers = embedding = head = Bulk()
+    for file in files:
+        for name, tensor in read_tensors(file).items():
+            bulk = _bulk(tensor)
+            if _EMBEDDING.search(name):
+                embedding += bulk
+            elif not _HEAD.search(name):
+                layers += bulk
+            elif not is_tied:
+                # Some exports store a tied head a second time; engines skip it.
+                head += bulk
+    return Weights("safetensors headers", layers, embedding, head)
+
+
+def _bulk(tensor: TensorJson) -> Bulk:
+    start, end = tensor.data_offsets
+    if tensor.dtype not in FLOATING_BYTES:
+        return Bulk(fixed_bytes=end - start)
+    is_matrix = len(tensor.shape) >= 2
+    return Bulk(floating=tensor.elements, linear=tensor.elements if is_matrix else 0)

@@ -1,0 +1,300 @@
+"""The supervisor's door to this package: who may start, with which GPUs and numbers.
+
+The supervisor hands in what it sees (`observed`) and what happens (`start`, `ready`, `ended`);
+nothing here starts or stops a process. Only `reserve` reads files, and nothing waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from contract.config import ModelConfig
+from orchestrator.errors import UserError
+from orchestrator.estimate.checkpoint import ModelNotHere
+from orchestrator.estimate.estimate import blind_estimate, fraction_of
+from orchestrator.estimate.running import Card
+from orchestrator.gpu.account import accounts
+from orchestrator.gpu.attribution import GpuUse, attribute
+from orchestrator.gpu.demand import Need, need_of
+from orchestrator.gpu.footprints import Footprints, footprint_key, footprints_path
+from orchestrator.gpu.ledger import Ledger, ledger_path
+from orchestrator.gpu.nvml import Snapshot, restricted
+from orchestrator.gpu.placement import room_to_keep
+from orchestrator.gpu.places import Demand, Device, Refusal
+from orchestrator.gpu.reservation import Reservation
+from orchestrator.protocol.specs import WantedWorker
+from orchestrator.protocol.status import GpuStatus
+from orchestrator.terminal.sizes import MIB
+
+log = logging.getLogger(__name__)
+#: Of each GPU, for a model of which nothing is known yet: about what engines take by themselves.
+_BLIND_FRACTION: Final = 0.9
+#: From this release on, vLLM takes UUIDs in CUDA_VISIBLE_DEVICES; before, it fails on them.
+_VLLM_TAKES_UUIDS: Final = (0, 26)
+
+
+class Grant(NamedTuple):
+    """What a start needs to know of its place: fields of its `WorkerSpec`, and variables."""
+
+    spec: dict[str, Any]
+    environment: dict[str, str]
+
+
+class Steward:
+    """One per supervisor. Slots are those of `WantedWorker`."""
+
+    def __init__(self) -> None:
+        self._footprints = Footprints(footprints_path())
+        self._ledger = Ledger(ledger_path(), self._footprints)
+        self._uses: dict[str, GpuUse] = {}
+        #: When the GPUs were last looked at, on the monotonic clock.
+        self._seen_at: float | None = None
+        self._problem = "the GPUs have not been looked at yet"
+
+    @property
+    def problem(self) -> str:
+        """Why the account is not up to date; empty if it is. Where no GPU was ever seen, workers
+        start all the same and their engines take what they take; else they wait."""
+        return self._problem
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether it is known what GPUs there are; until then nothing should be started."""
+        return self._seen_at is not None
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether memory is on its way to or from a worker, so that a close look is worth it."""
+        stages = {each.stage for each in self._ledger.reservations}
+        return not stages.isdisjoint(("planned", "starting", "called", "waking", "releasing"))
+
+    def observed(
+        self, snapshot: Snapshot, families: Mapping[str, Collection[int]], taken_at: float = 0.0
+    ) -> None:
+        """The GPUs as they were from `taken_at` (monotonic) on, and the pids of each worker with
+        all that it started."""
+        self._problem = snapshot.problem or ("" if snapshot.gpus else "the driver shows no GPU")
+        if snapshot.is_pending:
+            return
+        self._seen_at = taken_at
+        if self._problem and self._uses:
+            return
+        visible = restricted(snapshot, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        self._uses = attribute(visible, families)
+        for notice in self._ledger.observe(self._uses):
+            log.warning("%s", notice)
+
+    def reserve(
+        self, workers: Iterable[WantedWorker], later: Iterable[WantedWorker] = ()
+    ) -> dict[str, UserError]:
+        """Promise places to workers that shall be started, all at once, so that they share what
+        there is. Room is left for those that may be loaded `later`. Answers why some cannot have
+        a place."""
+        wanted = list(workers)
+        if not self._uses or not wanted:
+            return {}
+        refused: dict[str, UserError] = {}
+        needs = self._needs(wanted, refused)
+        demands = [need.demand(slot) for need, slot in self._needs(later, {})]
+        kept = room_to_keep(demands, self.devices)
+        for refusal in self._ledger.reserve(needs, self._uses, kept).refusals:
+            refused[refusal.slot] = refused_for(refusal)
+        return refused
+
+    def demands(self, workers: Iterable[WantedWorker]) -> tuple[Demand, ...]:
+        """What those of these workers demand that have no place yet, or sleep and need more to
+        wake. Raises `UserError` if a model's files do not say."""
+        if not self._uses:
+            return ()
+        found = []
+        for worker in workers:
+            own = self._slots.get(worker.slot)
+            if own is None:
+                need = self._need(worker)
+                found += [need.demand(worker.slot)] if need is not None else []
+            elif own.stage == "asleep":
+                found.append(_waking(own))
+        return tuple(found)
+
+    @property
+    def devices(self) -> list[Device]:
+        """The GPUs as places."""
+        return self._ledger.devices(self._uses)
+
+    @property
+    def reservations(self) -> list[Reservation]:
+        return self._ledger.reservations
+
+    def load_s(self, worker: WantedWorker) -> float | None:
+        """How long its model takes to load, if that was ever measured."""
+        try:
+            need = self._need(worker) if self._uses else None
+        except UserError:
+            return None
+        return need.footprint.load_s if need and need.footprint else None
+
+    def bytes_beside_cache(self, slots: Iterable[str]) -> int:
+        """What these workers have on all their GPUs, but for their KV caches."""
+        held = (self._slots.get(slot) for slot in slots)
+        return sum(each.bytes_beside_cache for each in held if each is not None)
+
+    def lost_places(self) -> list[str]:
+        """The workers that cannot have their places, as planned, when they start or wake."""
+        return [] if self._problem else self._ledger.lost(self._uses)
+
+    def obstacle(self, slot: str, moving: Collection[str] = ()) -> str:
+        """Why a worker has to wait before it starts or wakes; empty if it need not. `moving` are
+        those whose memory is about to change."""
+        if slot not in self._slots:
+            return ""
+        return self._problem or self._ledger.obstacle(slot, self._uses, moving)
+
+    def unclear(self, slot: str, moving: Collection[str]) -> str:
+        """Whose memory has to come to rest before that of a worker may move; empty if nobody's."""
+        return self._ledger.unclear(slot, self._uses, moving)
+
+    def asleep(self) -> set[str]:
+        """The workers that have only what they keep while they sleep."""
+        return {each.slot for each in self._ledger.reservations if each.stage == "asleep"}
+
+    def start(self, worker: WantedWorker) -> Grant:
+        """A worker is started now."""
+        reservation = self._slots.get(worker.slot)
+        if reservation is None:
+            return Grant({}, {})
+        self._ledger.start(worker.slot, self._uses)
+        assignment = reservation.assignment
+        spec = {
+            "kv_cache_bytes": assignment.kv_cache_bytes,
+            "gpu_memory_fraction": assignment.gpu_memory_fraction,
+        }
+        has_slices = any(uuid.startswith("MIG-") for uuid in assignment.uuids)
+        by_uuid = has_slices or _takes_uuids(worker.engine, worker.version)
+        return Grant(spec, assignment.environment(by_uuid=by_uuid))
+
+    def ready(self, slot: str, *, since: float, version: str, load_s: float) -> bool:
+        """A worker is ready since then (monotonic). False if the GPUs have not been looked at
+        since, and it has to be said again."""
+        own = self._slots.get(slot)
+        if own is None or own.stage == "ready":
+            return True
+        if self._seen_at is None or self._seen_at < since:
+            return False
+        own = self._ledger.ready(slot, self._uses, version=version, load_s=load_s)
+        used = {uuid: f"{size // MIB} MiB" for uuid, size in own.used_bytes.items()}
+        log.info("%s has %s of GPU memory", slot, used)
+        return True
+
+    def slept(self, slot: str, *, since: float) -> bool:
+        """A worker sleeps since then (monotonic). False as for `ready`."""
+        if slot not in self._slots:
+            return True
+        if self._seen_at is None or self._seen_at < since:
+            return False
+        own = self._ledger.sleep(slot, self._uses)
+        kept = {uuid: f"{size // MIB} MiB" for uuid, size in own.reserved_bytes.items()}
+        log.info("%s keeps %s of GPU memory while it sleeps", slot, kept)
+        return True
+
+    def dozed(self, slot: str) -> None:
+        """A worker that was to wake sleeps on."""
+        self._ledger.doze(slot)
+
+    def wake(self, slot: str) -> None:
+        """A worker that sleeps is to wake: there is room for it."""
+        if slot in self._slots:
+            self._ledger.wake(slot)
+
+    def wakes(self, slot: str) -> None:
+        """A worker wakes now."""
+        if slot in self._slots:
+            self._ledger.wakes(slot)
+
+    def ended(self, slot: str, *, returns: bool) -> None:
+        """A worker has ended. If it `returns`, its place is kept for it."""
+        self._ledger.end(slot, returns=returns)
+
+    def adopt(self, running: Collection[str]) -> None:
+        """These workers of a former supervisor still run."""
+        self._ledger.adopt(running)
+
+    def accounts(self) -> tuple[GpuStatus, ...]:
+        """Every GPU, as `status` shows it."""
+        return accounts(self._uses, self._ledger.reservations)
+
+    @property
+    def _slots(self) -> dict[str, Reservation]:
+        return {each.slot: each for each in self._ledger.reservations}
+
+    def _needs(
+        self, workers: Iterable[WantedWorker], refused: dict[str, UserError]
+    ) -> list[tuple[Need, str]]:
+        """The needs of those that need GPU memory, with their slots. Notes whose is not known."""
+        found = []
+        for worker in workers:
+            try:
+                need = self._need(worker)
+            except UserError as error:
+                refused[worker.slot] = error
+                continue
+            if need is not None:
+                found.append((need, worker.slot))
+        return found
+
+    def _need(self, worker: WantedWorker) -> Need | None:
+        model = ModelConfig.model_validate(worker.spec["model"])
+        card = self._largest_card()
+        try:
+            return need_of(
+                worker.model, model, worker.engine, card, self._footprints, worker.version
+            )
+        except ModelNotHere:
+            return _blind_need(worker, model, card)
+
+    def _largest_card(self) -> Card:
+        """Engines reserve more for themselves on larger ones."""
+        largest = max(self._uses.values(), key=lambda use: use.total_bytes)
+        return Card(largest.gpu.name, largest.total_bytes)
+
+
+def _waking(own: Reservation) -> Demand:
+    """What a worker that sleeps needs to wake, where it is."""
+    lacking = own.lacking_bytes
+    return Demand(
+        slot=own.slot,
+        model=own.assignment.model,
+        gpus=len(lacking),
+        fixed_bytes=max(lacking.values(), default=0),
+        pins=own.assignment.uuids,
+    )
+
+
+def refused_for(refusal: Refusal) -> UserError:
+    """A refusal with its next step."""
+    hint = "`./ew estimate` shows every part; a smaller `max_model_len` needs less"
+    return UserError(str(refusal), hint)
+
+
+def _blind_need(worker: WantedWorker, model: ModelConfig, card: Card) -> Need:
+    """The need of a model that is yet to be downloaded: a GPU to itself, just this once."""
+    return Need(
+        model_id=worker.model,
+        model=model,
+        engine=worker.engine,
+        key=footprint_key(model, worker.engine, card.name),
+        estimate=blind_estimate(
+            model, fraction_of(model) or _BLIND_FRACTION, "the model is yet to be downloaded"
+        ),
+        footprint=None,
+    )
+
+
+def _takes_uuids(engine: str, version: str) -> bool:
+    if engine != "cuda-vllm":
+        return True
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    return numbers >= _VLLM_TAKES_UUIDS

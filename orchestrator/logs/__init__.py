@@ -1,0 +1,1 @@
+"""Logs: their lines, their growth and their rotation."""

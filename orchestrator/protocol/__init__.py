@@ -1,0 +1,1 @@
+"""What the supervisor and the commands tell each other."""

@@ -1,0 +1,1 @@
+"""The supervisor: one process that starts, watches, restarts and stops all others."""

@@ -1,0 +1,77 @@
+"""The supervisor's end of the conversations that `control` describes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from orchestrator.protocol.control import Answer, Finished, Refused, Request, socket_path
+
+_LONGEST_LINE: Final = 8 * 1024 * 1024
+_requests = msgspec.json.Decoder(Request)
+
+
+class Connection:
+    """The supervisor's end of one conversation."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def send(self, answer: Answer) -> None:
+        """Never waits; an asker who is gone does not matter."""
+        if not self._writer.is_closing():
+            self._writer.write(msgspec.json.encode(answer) + b"\n")
+
+    def finish(self, answer: Finished | Refused) -> None:
+        self.send(answer)
+        self._writer.close()
+
+
+class ControlServer:
+    """Hands each request to `on_request`, and each asker's leaving to `on_leave`."""
+
+    def __init__(
+        self,
+        on_request: Callable[[Connection, Request], None],
+        on_leave: Callable[[Connection], None],
+    ) -> None:
+        self._on_request = on_request
+        self._on_leave = on_leave
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        path = socket_path()
+        path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(
+                self._converse, path, limit=_LONGEST_LINE
+            )
+        finally:
+            os.umask(before)
+
+    def close(self) -> None:
+        socket_path().unlink(missing_ok=True)
+        if self._server is not None:
+            self._server.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(writer)
+        try:
+            request = _requests.decode(await reader.readline())
+        except (msgspec.MsgspecError, ValueError) as error:
+            hint = "after an update of ew: `./ew stop`, then `./ew start`"
+            connection.finish(Refused(f"the supervisor does not understand: {error}", hint))
+            return
+        self._on_request(connection, request)
+        try:
+            await reader.read()
+        except ConnectionError:
+            pass
+        finally:
+            self._on_leave(connection)
+            writer.close()

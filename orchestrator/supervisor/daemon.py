@@ -1,0 +1,41 @@
+"""The supervisor's process, `python -m orchestrator.supervisor.daemon`: one per state directory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+from contract.logs import configure_logging
+from contract.paths import make_run_dir
+from orchestrator.supervisor.supervisor import Supervisor
+from orchestrator.system.lock import Lock
+from orchestrator.system.process import Identity
+from orchestrator.system.process_table import boot_id, read_entry
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Supervise until everything is stopped. Leaves at once if another supervisor is there."""
+    configure_logging("supervisor")
+    lock = Lock(make_run_dir() / "supervisor.lock")
+    if not lock.acquire():
+        log.info("another supervisor is there")
+        return 0
+    try:
+        asyncio.run(_supervise())
+    finally:
+        lock.release()
+    return 0
+
+
+async def _supervise() -> None:
+    entry = read_entry(os.getpid())
+    identity = Identity(os.getpid(), entry.start_ticks if entry else 0, boot_id(), mark="")
+    await Supervisor(identity).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""Those who wait for something to happen, and are told what does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
+
+from contract.messages import State
+from orchestrator.protocol.control import Finished, Outcome, Progress
+from orchestrator.protocol.diagnosis import Problem
+from orchestrator.protocol.specs import VALKEY
+from orchestrator.supervisor.control_server import Connection
+from orchestrator.supervisor.units.unit import Unit
+
+#: Whether nothing more is to be waited for with a unit, among all units.
+IsSettled: TypeAlias = Callable[[Unit, Mapping[str, Unit]], bool]
+
+
+class Waiter:
+    """Somebody who asked for units to be started or stopped."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        slots: list[str],
+        is_settled: IsSettled,
+        notes: dict[str, str],
+    ) -> None:
+        self.connection = connection
+        self.slots = slots
+        self._is_settled = is_settled
+        #: Why nothing had to be done, by slot, or by a model that has none.
+        self.notes = notes
+        self.since = time.monotonic()
+        self.settled_after_s: dict[str, float] = {}
+
+    def is_settled(self, units: Mapping[str, Unit]) -> bool:
+        for slot in self.slots:
+            if slot not in self.settled_after_s and self._is_settled(units[slot], units):
+                self.settled_after_s[slot] = time.monotonic() - self.since
+        return len(self.settled_after_s) == len(self.slots)
+
+    def outcomes(self, units: Mapping[str, Unit]) -> list[Outcome]:
+        absent = [each for each in self.notes if each not in self.slots]
+        return [Outcome(each, State.STOPPED, self.notes[each]) for each in absent] + [
+            Outcome(
+                slot=slot,
+                state=units[slot].state,
+                note=self.notes.get(slot, "") or units[slot].notice,
+                seconds=self.settled_after_s.get(slot, 0.0),
+                problem=units[slot].problem if units[slot].state is State.FAILED else None,
+            )
+            for slot in self.slots
+        ]
+
+
+class _Shown(NamedTuple):
+    state: State
+    stage: str
+    problem: Problem | None
+
+
+class Listeners:
+    """Everybody who is told about changes."""
+
+    def __init__(self) -> None:
+        self.waiters: list[Waiter] = []
+        self._followers: dict[Connection, bool] = {}
+        self._shown: dict[str, _Shown] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.waiters and not self._followers
+
+    def follow(
+        self, connection: Connection, units: Mapping[str, Unit], *, stop_at_end: bool
+    ) -> None:
+        self._followers[connection] = stop_at_end
+        for unit in units.values():
+            connection.send(_progress(unit))
+
+    def wait(self, waiter: Waiter, units: Mapping[str, Unit]) -> None:
+        self.waiters.append(waiter)
+        for slot in waiter.slots:
+            waiter.connection.send(_progress(units[slot]))
+
+    def leave(self, connection: Connection) -> bool:
+        """Whether everything shall stop, now that this one is gone."""
+        self.waiters = [each for each in self.waiters if each.connection is not connection]
+        return self._followers.pop(connection, False)
+
+    def tell(self, units: Mapping[str, Unit]) -> bool:
+        """Tell what has changed since the last call. Answers whether anything has."""
+        changed = [unit for unit in units.values() if self._has_changed(unit)]
+        for unit in changed:
+            progress = _progress(unit)
+            for waiter in self.waiters:
+                if unit.slot in waiter.slots:
+                    waiter.connection.send(progress)
+            for follower in self._followers:
+                follower.send(progress)
+        return bool(changed)
+
+    def release(self, units: Mapping[str, Unit]) -> None:
+        """Answer those who have nothing left to wait for."""
+        done = [waiter for waiter in self.waiters if waiter.is_settled(units)]
+        self.waiters = [waiter for waiter in self.waiters if waiter not in done]
+        for waiter in done:
+            waiter.connection.finish(Finished(waiter.outcomes(units)))
+
+    def _has_changed(self, unit: Unit) -> bool:
+        shown = _Shown(unit.state, unit.stage, unit.problem)
+        if self._shown.get(unit.slot) == shown:
+            return False
+        self._shown[unit.slot] = shown
+        return True
+
+
+def _progress(unit: Unit) -> Progress:
+    return Progress(unit.slot, unit.state, unit.stage, unit.problem)
+
+
+def is_stopped(unit: Unit, units: Mapping[str, Unit]) -> bool:
+    return unit.process is None
+
+
+def is_unloaded(unit: Unit, units: Mapping[str, Unit]) -> bool:
+    """Whether a model has given its GPU memory back: it has stopped, or sleeps."""
+    return unit.process is None or (unit.is_asleep and unit.shall_sleep)
+
+
+def is_loaded_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
+    """Whether a model that somebody asked for is there, or will not come."""
+    is_over = unit.state in (State.READY, State.FAILED) or unit.is_resting or not unit.is_desired
+    return is_over or _is_valkey_lost(unit, units)
+
+
+def is_started_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
+    """Whether a start has come to its end, good or bad."""
+    if unit.state in (State.READY, State.SLEEPING, State.FAILED, State.STOPPED):
+        return True
+    return _is_valkey_lost(unit, units)
+
+
+def is_restarted_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
+    """Whether a restart has come to its end, good or bad."""
+    is_under_way = unit.replacement is not None or unit.renewing
+    return not is_under_way and is_started_or_failed(unit, units)
+
+
+def _is_valkey_lost(unit: Unit, units: Mapping[str, Unit]) -> bool:
+    valkey = units.get(VALKEY)
+    return unit.process is None and valkey is not None and valkey.state is State.FAILED

@@ -1,0 +1,345 @@
+"""Which models are loaded: those that always shall be, and the others while they are asked for.
+
+The loader finds places on the GPUs for workers that shall start, and parks and unparks the models
+that are loaded on demand. `orchestrator.gpu.eviction` decides who goes for whom; the fleet
+starts and stops.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from contract.bus.registration import Standby
+from contract.config import ModelConfig
+from contract.messages import State
+from orchestrator.errors import UserError
+from orchestrator.gpu.allocator import Steward, refused_for
+from orchestrator.gpu.eviction import (
+    CannotLoad,
+    Decision,
+    Load,
+    MakeRoom,
+    Policy,
+    Resident,
+    Wait,
+    Wish,
+    decide,
+    idle_too_long,
+)
+from orchestrator.gpu.placement import place
+from orchestrator.protocol.diagnosis import Problem
+from orchestrator.protocol.specs import WantedWorker
+from orchestrator.supervisor.model import Model
+from orchestrator.supervisor.observer import Observation
+from orchestrator.supervisor.units.fleet import Fleet
+from orchestrator.supervisor.units.unit import Unit
+from orchestrator.system.host_memory import host_memory
+from orchestrator.terminal.sizes import show
+
+log = logging.getLogger(__name__)
+#: Of the host's memory, what models that sleep leave free.
+_HOST_SPARE: Final = 0.1
+#: A model that could not be loaded may be asked for again after this long.
+_TRY_AGAIN_S: Final = 30.0
+
+
+class Loader:
+    """`tend` is to be called whenever something has been seen or asked."""
+
+    def __init__(self, fleet: Fleet, steward: Steward, policy: Policy | None = None) -> None:
+        self._fleet = fleet
+        self._steward = steward
+        self._policy = policy or Policy()
+        self._models: dict[str, Model] = {}
+
+    @property
+    def pins(self) -> dict[str, bool]:
+        """What the operator has pinned, or unpinned, against the configuration."""
+        return {model.id: model.pin for model in self._models.values() if model.pin is not None}
+
+    def pinned(self) -> frozenset[str]:
+        """The models that are never unloaded for another."""
+        return frozenset(model.id for model in self._models.values() if model.is_pinned)
+
+    def restore(self, pins: Mapping[str, bool]) -> None:
+        """Go on where a former supervisor ended."""
+        self._group()
+        for model_id in pins.keys() & self._models.keys():
+            self._models[model_id].pin = pins[model_id]
+
+    def started(self, workers: Iterable[WantedWorker]) -> None:
+        """These were asked to start: those that load on demand wait for their first request."""
+        self._group()
+        for worker in workers:
+            model = self._models[worker.model]
+            if all(unit.process is None for unit in model.units):
+                model.config = ModelConfig.model_validate(worker.spec["model"])
+            if model.is_on_demand:
+                model.join()
+            else:
+                model.unpark()
+
+    def restarted(self, workers: Iterable[WantedWorker]) -> None:
+        """These are as described from now on, or soon."""
+        self._group()
+        for worker in workers:
+            model = self._models.get(worker.model)
+            if model is not None:
+                model.config = ModelConfig.model_validate(worker.spec["model"])
+                if not model.is_on_demand:
+                    model.unpark()
+
+    def load(self, model_id: str) -> list[Unit]:
+        """Load a model as if it were asked for. Raises `UserError`."""
+        model = self._on_demand(model_id)
+        if not model.is_ready:
+            model.park_failed()
+            model.want(time.monotonic())
+            model.is_asked_for = True
+            self._wait(model, "asked for")
+            if model.is_leaving:
+                # Who sleeps, or is about to, needs room to wake.
+                falling = {unit.slot for unit in model.units if unit.state is State.SLEEPING}
+                model.unpark(besides=self._steward.asleep() | falling)
+        model.last_used = time.monotonic()
+        return model.units
+
+    def unload(self, model_id: str) -> list[Unit]:
+        """Unload a model, until it is asked for again; one that sleeps leaves altogether. Raises
+        `UserError`."""
+        model = self._on_demand(model_id)
+        self._unload(model)
+        return model.units
+
+    def pin(self, model_id: str, *, is_pinned: bool) -> str:
+        """Never unload a model for another, or do again. Answers why nothing had to be done; empty
+        if something had. Raises `UserError`."""
+        model = self._on_demand(model_id)
+        was_pinned, model.pin = model.is_pinned, is_pinned
+        if was_pinned is not is_pinned:
+            return ""
+        return "is pinned already" if is_pinned else "is not pinned"
+
+    def observed(self, seen: Observation) -> None:
+        """Take note of who asks for what."""
+        now = time.monotonic()
+        self._group()
+        for model in self._models.values():
+            if model.id in seen.unfinished:
+                model.note_use(seen.unfinished[model.id], now)
+
+    def tend(self) -> None:
+        """Find places, and let models come and go."""
+        self._group()
+        if not self._steward.has_looked:
+            return
+        now = time.monotonic()
+        self._forget_failures(now)
+        self._give_places_back()
+        self._unload_idle(now)
+        self._place_the_waiting()
+        self._decide(now)
+
+    def standbys(self) -> dict[str, Standby]:
+        """What gateways shall know of the models that are loaded on demand, or leave to come
+        back."""
+        return {
+            model.id: model.standby()
+            for model in self._models.values()
+            if model.is_desired and (model.is_on_demand or model.is_returning)
+        }
+
+    def _group(self) -> None:
+        """Bring the models up to date with the fleet's units."""
+        for model in self._models.values():
+            model.units, model.workers = [], []
+        wanted = {worker.model for unit, worker in self._fleet.workers if unit.is_desired}
+        for unit, worker in self._fleet.workers:
+            is_left_over = not unit.is_desired and unit.process is None
+            if is_left_over and worker.model in wanted:
+                continue
+            if worker.model not in self._models:
+                self._models[worker.model] = Model(worker)
+            self._models[worker.model].units.append(unit)
+            self._models[worker.model].workers.append(worker)
+        self._models = {each.id: each for each in self._models.values() if each.units}
+
+    def _on_demand(self, model_id: str) -> Model:
+        self._group()
+        model = self._models.get(model_id)
+        if model is None or not any(unit.is_desired for unit in model.units):
+            hint = f"`./ew start {model_id}`"
+            raise UserError(f"model `{model_id}` is not started", hint)
+        if not model.is_on_demand:
+            hint = 'with `"load": "on-demand"` it would come and go; `./ew stop` ends it'
+            raise UserError(f"model `{model_id}` is always loaded", hint)
+        return model
+
+    def _forget_failures(self, now: float) -> None:
+        """Who asks for a model that failed a while ago may try again."""
+        for model in self._models.values():
+            if model.is_on_demand and model.is_desired and model.problem:
+                since = max(unit.since for unit in model.units)
+                if now - since >= _TRY_AGAIN_S:
+                    model.park_failed()
+
+    def _give_places_back(self) -> None:
+        """A place whose worker neither runs nor waits for it, or that cannot be had any more, is
+        nobody's."""
+        units = self._fleet.units
+        for reservation in self._steward.reservations:
+            unit = units.get(reservation.slot)
+            is_used = unit is not None and (unit.process is not None or unit.is_waiting)
+            if not is_used and reservation.stage != "releasing":
+                self._steward.ended(reservation.slot, returns=False)
+        for slot in self._steward.lost_places():
+            unit = units.get(slot)
+            if unit is None or unit.process is None:
+                self._steward.ended(slot, returns=False)
+            else:
+                self._steward.dozed(slot)
+                unit.park(asleep=True)
+
+    def _unload_idle(self, now: float) -> None:
+        for model_id in idle_too_long(self._residents(), now):
+            log.info("%s was not asked for in a while", model_id)
+            self._unload(self._models[model_id])
+
+    def _unload(self, model: Model) -> None:
+        """A model goes: to sleep if it can and the host has memory for its weights, else for
+        good."""
+        fits = model.can_sleep and self._fits_the_host(model)
+        model.park(asleep=fits)
+
+    def _fits_the_host(self, model: Model) -> bool:
+        """Whether its weights do, and those of others that are just falling asleep."""
+        falling = [unit.slot for unit, _ in self._fleet.workers if unit.is_falling_asleep]
+        kept_bytes = self._steward.bytes_beside_cache([unit.slot for unit in model.units])
+        promised_bytes = self._steward.bytes_beside_cache(falling)
+        memory = host_memory()
+        left_bytes = memory.available - promised_bytes - kept_bytes
+        if left_bytes >= memory.total * _HOST_SPARE:
+            return True
+        log.info("%s cannot sleep: the host lacks %s", model.id, show(kept_bytes))
+        return False
+
+    def _place_the_waiting(self) -> None:
+        """Workers that shall start and need no room made, all at once."""
+        waiting = {unit.slot: unit for unit, _ in self._fleet.workers if unit.is_waiting}
+        workers = [worker for unit, worker in self._fleet.workers if unit.slot in waiting]
+        refused = self._steward.reserve(workers, self._parked())
+        for slot, unit in waiting.items():
+            unit.no_place = "" if slot not in refused else unit.no_place or "waiting for a place"
+
+    def _parked(self, besides: str = "") -> list[WantedWorker]:
+        """The workers that may be loaded later."""
+        models = (each for each in self._models.values() if each.is_parked and each.id != besides)
+        return [worker for model in models for worker in model.workers]
+
+    def _decide(self, now: float) -> None:
+        wishes = [wish for model in self._models.values() if (wish := self._wish(model, now))]
+        if not wishes:
+            return
+        devices, residents = self._steward.devices, self._residents()
+        for decision in decide(wishes, residents, devices, now, self._policy):
+            self._act(self._models[decision.model], decision)
+
+    def _wish(self, model: Model, now: float) -> Wish | None:
+        """What a model needs that somebody waits for and that has no place."""
+        if model.is_leaving or not model.is_desired:
+            return None
+        has_no_place = any(unit.is_waiting and unit.no_place for unit in model.units)
+        if has_no_place:
+            model.want(now)
+        elif model.problem or not model.wanted_since or not model.lacks_workers:
+            return None
+        try:
+            demands = self._steward.demands(model.workers)
+        except UserError as error:
+            self._give_up(model, Problem(error.message, error.hint))
+            return None
+        if model.is_loaded:
+            # Some of its workers serve: for the others it takes what is free, and no more.
+            if not place(demands, self._steward.devices).refusals:
+                self._load(model)
+            return None
+        if not demands:
+            self._load(model)
+            return None
+        return Wish(model.id, demands, model.wanted_since or now)
+
+    def _act(self, model: Model, decision: Decision) -> None:
+        match decision:
+            case Load() if not model.is_leaving:
+                self._load(model)
+            case MakeRoom(unloaded=unloaded, drained=drained):
+                names = ", ".join(f"`{name}`" for name in (*unloaded, *drained))
+                log.info("%s is unloaded for `%s`", names, model.id)
+                self._wait(model, f"{names} makes room")
+                for name in (*unloaded, *drained):
+                    self._unload(self._models[name])
+            case Wait(reason=reason):
+                self._wait(model, reason)
+            case CannotLoad(refusals=refusals):
+                error = refused_for(refusals[0])
+                self._give_up(model, Problem(error.message, error.hint))
+
+    def _load(self, model: Model) -> None:
+        """There is room."""
+        refused = self._steward.reserve(model.workers, self._parked(besides=model.id))
+        if refused:
+            self._wait(model, "waiting for a place")
+            return
+        model.waits_for = ""
+        model.load_s = self._steward.load_s(model.workers[0]) or model.load_s
+        now = time.monotonic()
+        for unit in model.units:
+            unit.no_place = ""
+            self._steward.wake(unit.slot)
+            unit.unpark(now)
+
+    def _wait(self, model: Model, reason: str) -> None:
+        model.waits_for = reason
+        for unit in model.units:
+            if unit.is_waiting:
+                unit.no_place = f"waiting: {reason}"
+            elif unit.is_parked and (unit.process is None or unit.is_asleep):
+                unit.enter(unit.state, f"waiting: {reason}")
+
+    def _give_up(self, model: Model, problem: Problem) -> None:
+        log.error("%s", problem.message)
+        model.wanted_since, model.is_asked_for = None, False
+        for unit in model.units:
+            if unit.process is None or unit.is_asleep:
+                unit.fail(problem)
+
+    def _residents(self) -> list[Resident]:
+        """Who has memory, or a process."""
+        held = {each.slot: each for each in self._steward.reservations}
+        residents = []
+        for model in self._models.values():
+            places = [held[unit.slot] for unit in model.units if unit.slot in held]
+            if places or any(unit.process for unit in model.units):
+                sizes = [
+                    {
+                        uuid: max(size, place.used_bytes.get(uuid, 0))
+                        for uuid, size in place.reserved_bytes.items()
+                    }
+                    for place in places
+                ]
+                residents.append(model.resident(_sum(sizes)))
+        ended = [each for each in held.values() if each.stage == "releasing" and not each.returns]
+        return residents + [
+            Resident(each.slot, each.used_bytes, None, 0.0, 0.0, is_leaving=True) for each in ended
+        ]
+
+
+def _sum(sizes: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for each in sizes:
+        for uuid, size in each.items():
+            total[uuid] = total.get(uuid, 0) + size
+    return total

@@ -1,0 +1,204 @@
+"""A model as the loader sees it: its workers, who asks for it, and what is known of its loads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+from contract.bus.registration import Standby
+from contract.config import ModelConfig
+from contract.messages import State
+from orchestrator.gpu.eviction import Resident
+from orchestrator.protocol.diagnosis import Problem
+from orchestrator.protocol.specs import WantedWorker
+from orchestrator.supervisor.units.unit import Unit
+
+
+class Model:
+    """A model with its workers, and when it was asked for. Times are monotonic seconds."""
+
+    def __init__(self, worker: WantedWorker) -> None:
+        self.id = worker.model
+        self.config = ModelConfig.model_validate(worker.spec["model"])
+        self.units: list[Unit] = []
+        self.workers: list[WantedWorker] = []
+        #: The operator's word, which goes before the configuration's.
+        self.pin: bool | None = None
+        #: Since when somebody waits for it who has not got it yet.
+        self.wanted_since: float | None = None
+        #: Whether the operator is among them.
+        self.is_asked_for = False
+        self.last_used = time.monotonic()
+        self.loaded_at: float | None = None
+        #: How long it took the last time: to load it, and to wake it.
+        self.load_s: float | None = None
+        self.wake_s: float | None = None
+        self.jobs_total = 0
+        self.unfinished = 0
+        #: What stands between it and its place.
+        self.waits_for = ""
+
+    @property
+    def is_on_demand(self) -> bool:
+        return self.config.load == "on-demand"
+
+    @property
+    def is_pinned(self) -> bool:
+        return self.config.pinned if self.pin is None else self.pin
+
+    @property
+    def is_desired(self) -> bool:
+        """Whether the operator wants it, now or on demand."""
+        return all(unit.is_desired for unit in self.units)
+
+    @property
+    def is_returning(self) -> bool:
+        """Whether it leaves, or has left, to come back."""
+        return any(unit.is_returning for unit in self.units)
+
+    @property
+    def is_ready(self) -> bool:
+        return all(unit.state is State.READY for unit in self.units)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it serves, and no more of it is on its way."""
+        at_rest = [unit for unit in self.units if unit.is_parked or unit.state is State.FAILED]
+        at_work = [unit for unit in self.units if unit not in at_rest]
+        return bool(at_work) and all(unit.state is State.READY for unit in at_work)
+
+    @property
+    def is_parked(self) -> bool:
+        return all(unit.is_parked for unit in self.units)
+
+    @property
+    def lacks_workers(self) -> bool:
+        return any(unit.is_parked for unit in self.units)
+
+    @property
+    def is_asleep(self) -> bool:
+        return self.is_parked and any(unit.is_asleep for unit in self.units)
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether memory of it will be free soon."""
+        return any(
+            unit.process is not None
+            and not unit.shall_run
+            and not (unit.shall_sleep and unit.is_asleep and unit.is_measured)
+            for unit in self.units
+        )
+
+    @property
+    def can_sleep(self) -> bool:
+        return self.is_ready and all(worker.can_sleep for worker in self.workers)
+
+    @property
+    def return_s(self) -> float:
+        """How long it takes to have it back if it goes now, as far as known."""
+        after_sleep_s = self.wake_s if self.can_sleep else None
+        return after_sleep_s or self.load_s or 0.0
+
+    @property
+    def running(self) -> int:
+        return sum(unit.beat.running for unit in self.units if unit.beat)
+
+    @property
+    def problem(self) -> Problem | None:
+        """Why it was given up."""
+        failed = (unit.problem for unit in self.units if unit.state is State.FAILED)
+        return next((problem for problem in failed if problem), None)
+
+    def park(self, *, asleep: bool = False) -> None:
+        self.wanted_since, self.is_asked_for, self.waits_for = None, False, ""
+        for unit in self.units:
+            unit.park(asleep=asleep)
+
+    def park_failed(self) -> None:
+        """Its workers that were given up may be tried again, with the next load."""
+        failed = [unit for unit in self.units if unit.state is State.FAILED]
+        if len(failed) == len(self.units):
+            self.wanted_since, self.is_asked_for, self.waits_for = None, False, ""
+        for unit in failed:
+            unit.park(asleep=unit.is_asleep)
+
+    def unpark(self, besides: Collection[str] = ()) -> None:
+        """Its workers are to run, but for these (by slot)."""
+        for unit in self.units:
+            if unit.slot not in besides:
+                unit.unpark(time.monotonic())
+
+    def join(self) -> None:
+        """Workers that are not there do as the others: they rest, or are to start."""
+        is_at_rest = all(unit.process is None or unit.is_parked for unit in self.units)
+        for unit in self.units:
+            if unit.process is None and is_at_rest:
+                unit.park()
+            elif unit.process is None:
+                unit.unpark(time.monotonic())
+
+    def want(self, now: float) -> None:
+        self.wanted_since = self.wanted_since or now
+
+    def note_use(self, unfinished: int, now: float) -> None:
+        """Take note of the jobs that want it."""
+        jobs_total = sum(unit.beat.jobs_total for unit in self.units if unit.beat)
+        if unfinished or self.running or jobs_total != self.jobs_total:
+            self.last_used = now
+        self.jobs_total = jobs_total
+        self.unfinished = unfinished
+        if self.is_loaded and self.loaded_at is None:
+            self.loaded_at = now
+            self._note_time()
+        elif self.is_asleep and self.loaded_at is None:
+            self.loaded_at = now
+        elif not self.is_parked and not any(unit.state is State.READY for unit in self.units):
+            self.loaded_at = None
+        if self.is_ready or (self.is_loaded and self.problem):
+            self.wanted_since, self.is_asked_for = None, False
+        elif self.is_on_demand and unfinished and not self.is_leaving:
+            # Its own last jobs do not call it back; what it leaves behind does, when it is gone.
+            self.want(now)
+        elif self.is_on_demand and not self.is_asked_for:
+            self.wanted_since = None
+
+    def resident(self, bytes_by_gpu: dict[str, int]) -> Resident:
+        """It, as those see it who decide on who goes for whom."""
+        return Resident(
+            model=self.id,
+            bytes_by_gpu=bytes_by_gpu,
+            loaded_at=self.loaded_at,
+            last_used_at=self.last_used,
+            load_s=self.return_s,
+            running=self.running,
+            waiting=max(0, self.unfinished - self.running),
+            is_on_demand=self.is_on_demand,
+            is_pinned=self.is_pinned,
+            idle_unload_s=None if self.is_asleep else self.config.idle_unload_s,
+            is_leaving=self.is_leaving,
+        )
+
+    def standby(self) -> Standby:
+        """What gateways shall know of it, if it is loaded on demand."""
+        unit = next((each for each in self.units if each.state is not State.READY), None)
+        if self.is_loaded or unit is None:
+            return Standby()
+        if self.problem:
+            return Standby(problem=self.problem.message)
+        is_woken = unit.is_asleep or unit.is_woken
+        takes_s = self.wake_s if is_woken else self.load_s
+        if unit.process is None or unit.is_asleep or not unit.shall_run:
+            waits_for = f"waiting: {self.waits_for}" if self.waits_for else unit.stage
+            return Standby(waits_for or "waiting for its turn", takes_s)
+        spent_s = time.monotonic() - unit.began_at
+        eta_s = None if takes_s is None else max(0.0, round(takes_s - spent_s, 1))
+        # Who waits is told no state beside it.
+        return Standby(f"loading: {unit.stage}" if unit.stage else "loading", eta_s)
+
+    def _note_time(self) -> None:
+        """How long it took until it was ready."""
+        took = max((unit.ready_after_s or 0.0 for unit in self.units), default=0.0)
+        if took and any(unit.is_woken for unit in self.units):
+            self.wake_s = took
+        elif took:
+            self.load_s = took

@@ -1,0 +1,276 @@
+"""What the supervisor learns from outside: heartbeats, queues, Redis, the gateway, the GPUs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from redis.exceptions import RedisError, ResponseError
+
+from contract.bus.client import RedisClient, connect, last_id
+from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats, read_beats
+from contract.bus.queue import JobQueue
+from contract.bus.registration import Standby, end_standby, renew_standby
+from contract.bus.replies import ReplyStream
+from contract.messages import GatewayBeat, Heartbeat, HostBeat
+from orchestrator.gpu.nvml import Nvml, Snapshot
+from orchestrator.system.process_table import Entry, read_entry, read_table
+from orchestrator.system.redis_trouble import in_words
+
+log = logging.getLogger(__name__)
+_ANSWER_WITHIN_S: Final = 2.0
+_decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
+_decode_gateway_beat = msgspec.msgpack.Decoder(GatewayBeat).decode
+
+
+class Subject(NamedTuple):
+    """Whom to look at, and what to tell those who look at Redis."""
+
+    redis_url: str
+    models: frozenset[str]
+    gateway: tuple[str, int] | None
+    standbys: dict[str, Standby]
+    host: HostBeat
+
+
+class Observation(NamedTuple):
+    """What was seen, looking from `taken_at` (monotonic seconds) on. `redis` is the server's
+    INFO, None if nothing is known of it, nor of beats and queues; it may still have answered,
+    if only that it cannot do what it was asked for.
+
+    By model, `waiting` jobs are unclaimed, and `unfinished` ones are these and those that run."""
+
+    taken_at: float
+    redis: dict[str, Any] | None
+    redis_error: str
+    beats: dict[str, Heartbeat]
+    waiting: dict[str, int]
+    unfinished: dict[str, int]
+    gateway_beats: list[GatewayBeat]
+    gateway_answers: bool
+    redis_answers: bool = True
+    #: By model, the workers that jobs had which have ended as poison since the look before.
+    broken: Mapping[str, frozenset[str]] = MappingProxyType({})
+
+
+class Survey(NamedTuple):
+    """The processes and GPUs of this host, looking from `taken_at` (monotonic seconds) on."""
+
+    taken_at: float
+    table: dict[int, Entry]
+    gpus: Snapshot
+
+
+class Observer:
+    """Looks again and again, and tells; decides nothing."""
+
+    def __init__(
+        self, subject: Callable[[], Subject | None], tell: Callable[[Observation | Survey], None]
+    ) -> None:
+        self._subject = subject
+        self._tell = tell
+        self._wake = asyncio.Event()
+        self._db: RedisClient | None = None
+        self._url = ""
+        self._gone: set[tuple[str, str]] = set()
+        #: The gateway processes that were seen to run on this host.
+        #: By the name of each gateway process that beat here, its identity: pid and start.
+        self._gateways: dict[str, tuple[int, int]] = {}
+        #: By model, the last dead letter that was counted.
+        self._dead_letters: dict[str, str] = {}
+        #: The models on standby, as Redis knows them.
+        self._announced: set[str] = set()
+        #: Whether Redis has, in the look that is under way.
+        self._has_answered = False
+        self._survey_now = threading.Event()
+        self.pace_s = 1.0
+        self.survey_pace_s = 2.0
+
+    def look_now(self) -> None:
+        self._wake.set()
+
+    def survey_now(self) -> None:
+        self._survey_now.set()
+
+    def forget_worker(self, model: str, name: str) -> None:
+        """End the lease of a dead worker, as soon as Redis answers: others may then take its
+        jobs over."""
+        self._gone.add((model, name))
+        self.look_now()
+
+    async def run(self) -> None:
+        """Observe until cancelled."""
+        loop = asyncio.get_running_loop()
+        ended = threading.Event()
+        # A thread that nobody joins: a card in trouble may hang the driver for good.
+        threading.Thread(target=self._survey, args=(loop, ended), daemon=True).start()
+        try:
+            while True:
+                try:
+                    await self._look()
+                except Exception:
+                    log.exception("what runs here could not be looked at")
+                await self._pause()
+        finally:
+            ended.set()
+            self._survey_now.set()
+            await self._disconnect()
+
+    async def _look(self) -> None:
+        subject = self._subject()
+        if subject is not None:
+            self._tell(await self._observe(subject))
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.pace_s):
+                await self._wake.wait()
+        self._wake.clear()
+
+    def _survey(self, loop: asyncio.AbstractEventLoop, ended: threading.Event) -> None:
+        nvml = Nvml()
+        while not ended.is_set():
+            self._survey_now.clear()
+            taken_at = time.monotonic()
+            try:
+                survey = Survey(taken_at, read_table(), nvml.snapshot())
+            except Exception:
+                log.exception("the processes and GPUs of this host could not be looked at")
+            else:
+                with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                    loop.call_soon_threadsafe(self._tell, survey)
+            self._survey_now.wait(self.survey_pace_s)
+
+    async def _observe(self, subject: Subject) -> Observation:
+        taken_at = time.monotonic()
+        answers = await self._gateway_answers(subject.gateway)
+        seen = Observation(taken_at, None, "", {}, {}, {}, [], answers)
+        self._has_answered = False
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
+                return await self._ask_redis(
+                    await self._connected(subject.redis_url), subject, seen
+                )
+        except (RedisError, OSError, TimeoutError) as error:
+            await self._disconnect()
+            answers = self._has_answered or _is_an_answer(error)
+            return seen._replace(
+                redis_error=in_words(str(error)) or "no answer", redis_answers=answers
+            )
+
+    async def _ask_redis(self, db: RedisClient, subject: Subject, seen: Observation) -> Observation:
+        info = await db.info()
+        self._has_answered = True
+        if info.get("loading"):
+            return seen._replace(redis=info)
+        await self._end_leases(db)
+        await self._announce(db, subject)
+        beats: dict[str, Heartbeat] = {}
+        waiting: dict[str, int] = {}
+        unfinished: dict[str, int] = {}
+        broken: dict[str, frozenset[str]] = {}
+        for model in subject.models:
+            for beat in read_beats(await Heartbeats(db, model).alive(), _decode_heartbeat):
+                beats[beat.name] = beat
+            queue = JobQueue(db, model)
+            waiting[model] = await queue.waiting()
+            unfinished[model] = await queue.unfinished()
+            broken[model] = await self._broken_by_jobs(queue)
+        gateways = read_beats(await Heartbeats(db, GATEWAYS).alive(), _decode_gateway_beat)
+        await self._end_dead_gateways(db, subject.host.host, gateways)
+        return seen._replace(
+            redis=info,
+            beats=beats,
+            waiting=waiting,
+            unfinished=unfinished,
+            gateway_beats=gateways,
+            broken=broken,
+        )
+
+    async def _announce(self, db: RedisClient, subject: Subject) -> None:
+        """Tell gateways which models may be waited for, and how the GPUs are."""
+        for model in self._announced - subject.standbys.keys():
+            await end_standby(db, model, subject.host.host)
+        for model, standby in subject.standbys.items():
+            await renew_standby(db, model, subject.host.host, standby)
+        self._announced = set(subject.standbys)
+        await Heartbeats(db, HOSTS).beat(subject.host.host, subject.host, ready=True)
+
+    async def _broken_by_jobs(self, queue: JobQueue) -> frozenset[str]:
+        """The workers that jobs had which have ended as poison since this was last asked; none at
+        first."""
+        if queue.model not in self._dead_letters:
+            self._dead_letters[queue.model] = await last_id(queue.db, queue.dead_key)
+        workers, last = await queue.broken_since(self._dead_letters[queue.model])
+        self._dead_letters[queue.model] = last
+        return workers
+
+    async def _end_dead_gateways(
+        self, db: RedisClient, host: str, beats: list[GatewayBeat]
+    ) -> None:
+        """End the leases of gateway processes that ran here and are gone: jobs whose answer nobody
+        can ask for are cancelled then."""
+        here = {beat.name: beat for beat in beats if beat.host == host}
+        alive = {
+            name: found for name, beat in here.items() if (found := self._running(name, beat.pid))
+        }
+        for name in (self._gateways.keys() & here.keys()) - alive.keys():
+            await Heartbeats(db, GATEWAYS).leave(name)
+            await ReplyStream(db, name).leave()
+        self._gateways = alive
+
+    def _running(self, name: str, pid: int) -> tuple[int, int] | None:
+        """The identity of a gateway process; None if it is gone, though its pid may live on."""
+        entry = read_entry(pid)
+        if entry is None or entry.is_zombie:
+            return None
+        found = (pid, entry.start_ticks)
+        return found if self._gateways.get(name, found) == found else None
+
+    async def _end_leases(self, db: RedisClient) -> None:
+        for model, name in list(self._gone):
+            await Heartbeats(db, model).leave(name)
+            self._gone.discard((model, name))
+
+    async def _connected(self, url: str) -> RedisClient:
+        if self._db is not None and self._url != url:
+            await self._disconnect()
+        if self._db is None:
+            self._db, self._url = connect(url, connections=2), url
+        return self._db
+
+    async def _disconnect(self) -> None:
+        if self._db is not None:
+            db, self._db = self._db, None
+            await db.aclose()
+
+    async def _gateway_answers(self, address: tuple[str, int] | None) -> bool:
+        if address is None:
+            return False
+        try:
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
+                return await _is_live(*address)
+        except (OSError, TimeoutError):
+            return False
+
+
+def _is_an_answer(error: Exception) -> bool:
+    """Whether Redis itself refused, as on a full disk or with too many clients."""
+    return isinstance(error, ResponseError) or "max number of clients" in str(error)
+
+
+async def _is_live(host: str, port: int) -> bool:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        request = f"GET /health/live HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
+        writer.write(request.encode())
+        return b" 200 " in await reader.readline()
+    finally:
+        writer.close()

@@ -1,0 +1,1 @@
+"""What the supervisor writes down: its status, and what a successor needs."""

@@ -1,0 +1,48 @@
+"""How models are, and what those who wait for one can hope for, as far as this host goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from contract.messages import Condition, HostBeat, State, best
+from orchestrator.protocol.specs import WantedWorker
+from orchestrator.supervisor.units.unit import Unit
+
+
+def with_prospects(beat: HostBeat, units: Iterable[Unit]) -> HostBeat:
+    """A heartbeat that says how the models are, which run or will again by themselves, and why
+    others do not: gateways then tell at once whoever waits for one of those."""
+    conditions: dict[str, list[Condition]] = {}
+    coming: set[str] = set()
+    ended: dict[str, str] = {}
+    hung: dict[str, int] = {}
+    for unit in units:
+        if not isinstance(unit.wanted, WantedWorker):
+            continue
+        conditions.setdefault(unit.wanted.model, []).append(Condition(unit.state, unit.stage))
+        if unit.hangs:
+            hung[unit.wanted.model] = hung.get(unit.wanted.model, 0) + unit.hangs
+        if why := _why_ended(unit):
+            ended[unit.wanted.model] = why
+        else:
+            coming.add(unit.wanted.model)
+    return msgspec.structs.replace(
+        beat,
+        coming=tuple(sorted(coming)),
+        ended={model: why for model, why in ended.items() if model not in coming},
+        models={model: best(each) for model, each in conditions.items()},
+        hung=hung,
+    )
+
+
+def _why_ended(unit: Unit) -> str:
+    """Empty while it runs, even if it is about to stop: it finishes or gives back its answers."""
+    if unit.process is not None or unit.is_parked:
+        return ""
+    if not unit.is_desired:
+        return "it was stopped"
+    if unit.state is State.FAILED:
+        return unit.problem.message if unit.problem else "it has failed"
+    return ""

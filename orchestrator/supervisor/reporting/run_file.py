@@ -1,0 +1,53 @@
+"""What a supervisor leaves for its successor: which processes run, and which should."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgspec
+
+from contract.messages import UNREADABLE
+from contract.paths import run_dir
+from orchestrator.supervisor.units.unit import UnitRecord
+from orchestrator.system.files import write_atomically
+from orchestrator.system.process import Identity
+
+log = logging.getLogger(__name__)
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One run of ew, from the first start to the last stop. `redis_url` None means embedded."""
+
+    supervisor: Identity
+    redis_url: str | None
+    variables: dict[str, str]
+    units: list[UnitRecord]
+    is_stopping: bool = False
+    #: By model, what the operator said of it (`./ew pin`).
+    pins: dict[str, bool] = {}
+
+
+def path() -> Path:
+    return run_dir() / "processes.json"
+
+
+def write_run(run: Run) -> None:
+    write_atomically(path(), msgspec.json.encode(run))
+
+
+def read_run() -> Run | None:
+    """The run to take over; None if there is none. One that cannot be read is set aside."""
+    try:
+        return msgspec.json.decode(path().read_bytes(), type=Run)
+    except FileNotFoundError:
+        return None
+    except UNREADABLE as error:
+        aside = path().with_suffix(".unreadable")
+        path().replace(aside)
+        log.error("%s cannot be read (%s); kept as %s", path(), error, aside)
+        return None
+
+
+def remove_run() -> None:
+    path().unlink(missing_ok=True)

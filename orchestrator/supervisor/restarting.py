@@ -1,0 +1,52 @@
+"""What runs, compared with what the configuration file says now."""
+
+from __future__ import annotations
+
+import os
+
+from contract.config.variables import SECTIONS
+from orchestrator.config.selection import Choice, plan, read_config, wanted_gateway
+from orchestrator.protocol.control import Restart
+from orchestrator.protocol.specs import WantedWorker
+from orchestrator.supervisor.reporting.run_file import Run, read_run
+from orchestrator.terminal.speech import say
+
+
+def restart_request(models: list[str] | None = None, *, gateway: bool = True) -> Restart:
+    """Restart these models, or (None) all that run and are configured. Raises `UserError`."""
+    run = read_run()
+    if run is not None:
+        assume(run.variables)
+    config = read_config()
+    running = running_models(run)
+    if models is None:
+        for model in running:
+            if model not in config.models:
+                say(f"{model} goes on as it is: it is not configured any more")
+        models = [model for model in running if model in config.models]
+    absent = [model for model in models if model not in running]
+    chosen = [model for model in models if model in running]
+    return Restart(
+        models=[*chosen, *absent],
+        workers=plan(config, Choice(models=tuple(chosen))).workers if chosen else [],
+        gateway=wanted_gateway(config) if gateway else None,
+        redis_url=config.redis.url,
+    )
+
+
+def running_models(run: Run | None) -> list[str]:
+    """Those that are started, in their order."""
+    wanted = [unit.wanted for unit in run.units if unit.is_desired] if run else []
+    return list(dict.fromkeys(each.model for each in wanted if isinstance(each, WantedWorker)))
+
+
+def assume(variables: dict[str, str]) -> None:
+    """Take the EW_* settings of what runs for those of this process: they are what the file is
+    read with when something is started again."""
+    for name in [each for each in os.environ if _is_setting(each)]:
+        del os.environ[name]
+    os.environ.update({name: value for name, value in variables.items() if _is_setting(name)})
+
+
+def _is_setting(name: str) -> bool:
+    return name.upper().startswith("EW_") and name[3:].lower().split("__")[0] in SECTIONS

@@ -1,0 +1,1 @@
+"""One process in the supervisor's care: its start, its signs of life, its restarts."""

@@ -1,0 +1,85 @@
+"""Signs of life: what an observation says of one unit."""
+
+from __future__ import annotations
+
+import socket
+
+from contract.messages import State
+from orchestrator.protocol.specs import WantedGateway, WantedValkey, WantedWorker
+from orchestrator.supervisor.observer import Observation
+from orchestrator.supervisor.units.unit import Unit
+
+
+def take_note(unit: Unit, seen: Observation) -> None:
+    """Tell a unit what was seen of its process."""
+    match unit.wanted:
+        case WantedValkey():
+            _note_valkey(unit, seen)
+        case WantedGateway():
+            _note_gateway(unit, seen)
+        case WantedWorker():
+            _note_worker(unit, seen)
+
+
+def _note_gateway(unit: Unit, seen: Observation) -> None:
+    """One that does not answer in time is busy as long as its processes go on beating; those
+    whose event loop stands still end themselves."""
+    has_beaten = _has_beaten(unit, seen)
+    unit.has_renewed(_serving(unit, seen), seen.taken_at)
+    if seen.gateway_answers:
+        unit.seen(seen.taken_at, is_ready=True)
+    elif has_beaten and unit.state is State.READY:
+        unit.seen(seen.taken_at, is_ready=True, stage="busy")
+    else:
+        unit.missed(seen.taken_at)
+
+
+def _has_beaten(unit: Unit, seen: Observation) -> bool:
+    """Whether there is a heartbeat of one of its processes that was not there before."""
+    if unit.process is None:
+        return False
+    host, pid = socket.gethostname(), unit.process.pid
+    ours = {
+        beat.name: beat.count
+        for beat in seen.gateway_beats
+        if beat.host == host and pid in (beat.pid, beat.parent_pid)
+    }
+    before, unit.gateway_beats = unit.gateway_beats, ours
+    return any(before.get(name) != count for name, count in ours.items())
+
+
+def _serving(unit: Unit, seen: Observation) -> set[str]:
+    """Those of its processes that take new connections."""
+    return {
+        beat.name
+        for beat in seen.gateway_beats
+        if beat.name in unit.gateway_beats and not beat.is_leaving
+    }
+
+
+def _note_valkey(unit: Unit, seen: Observation) -> None:
+    if not seen.redis_answers:
+        unit.missed(seen.taken_at)
+    elif seen.redis is None:
+        unit.seen(seen.taken_at, is_ready=False)
+    elif seen.redis.get("loading"):
+        unit.seen(seen.taken_at, is_ready=False, stage="loading the queue's data")
+    else:
+        unit.seen(seen.taken_at, is_ready=True)
+
+
+def _note_worker(unit: Unit, seen: Observation) -> None:
+    beat = seen.beats.get(unit.name)
+    answers = seen.redis is not None and not seen.redis.get("loading")
+    if answers and unit.state is State.STOPPING:
+        unit.listens(seen.taken_at, beat)
+    if beat is not None:
+        unit.silent_since = None
+        unit.beat = beat
+        unit.throughput.count(seen.taken_at, beat.generated_tokens_total)
+        if beat.state is State.SLEEPING:
+            unit.fell_asleep(seen.taken_at)
+        elif unit.state is not State.SLEEPING:
+            unit.seen(seen.taken_at, is_ready=beat.state is State.READY, stage=beat.stage)
+    elif answers:
+        unit.missed(seen.taken_at)

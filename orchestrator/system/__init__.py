@@ -1,0 +1,1 @@
+"""This host: processes, files, ports, Valkey and the environment of children."""

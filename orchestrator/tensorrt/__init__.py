@@ -1,0 +1,1 @@
+"""TensorRT-LLM plans: what they are made for, and whether they fit."""

@@ -1,0 +1,1 @@
+"""How ew speaks at a terminal."""

@@ -1,0 +1,323 @@
+"""Who is let in, and who is not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from contract.keys import REVOKED_WITHIN_S, KeyRecord, make_key, read_keys
+from contract.ports import free_port
+from gateway.http import auth
+from gateway.http.auth import KeyRing
+from gateway.http.errors import ApiError
+from gateway.http.hosts import Hosts
+from orchestrator.config.key_file import KeyFile
+from tests.gateway.conftest import Gateway
+from tests.gateway.scripted_worker import ScriptedWorker
+from tests.gateway.sse_client import collect
+
+MODELS_PATH = "/api/v1/models"
+STREAM = "/api/v1/inference/stream"
+
+
+@pytest.fixture(scope="module")
+def own(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A gateway whose key file these tests change."""
+    models = {name: {"engine": "mock", "model_path": "none"} for name in ("llama-1", "qwen-1")}
+    gateway = Gateway(tmp_path_factory.mktemp("keys"), redis_url, {"models": models})
+    gateway.start()
+    yield gateway
+    gateway.write_keys(gateway.key)
+    assert gateway.stop() == 0
+
+
+def ask(gateway: Gateway, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.get(gateway.url + MODELS_PATH, headers=named)
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_both_headers_are_understood(own: Gateway) -> None:
+    key = own.key.text
+    assert ask(own, X_API_Key=key).status_code == 200
+    assert ask(own, Authorization=f"Bearer {key}").status_code == 200
+    assert ask(own, Authorization=f"bearer {key}").status_code == 200
+    assert ask(own, X_API_Key=key, Authorization=f"Bearer {key}").status_code == 200
+
+
+def test_two_different_keys_are_refused(own: Gateway) -> None:
+    response = ask(own, X_API_Key=own.key.text, Authorization="Bearer ew_other")
+    assert (response.status_code, response.json()["code"]) == (400, "conflicting_api_keys")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic eDp5"}, {"X_API_Key": ""}])
+def test_no_key_no_answer(own: Gateway, headers: dict[str, str]) -> None:
+    response = ask(own, **headers)
+    assert (response.status_code, response.json()["code"]) == (401, "missing_api_key")
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_unknown_expired_and_revoked_keys_look_the_same(own: Gateway) -> None:
+    unknown, expired, revoked = make_key(), make_key(expires_unix_s=time.time() - 1), make_key()
+    gone = msgspec.structs.replace(revoked.record, revoked_unix_s=time.time() - 1)
+    good = make_key("new")
+    own.write_keys(own.key, expired, gone, good)
+    assert within(2, lambda: ask(own, X_API_Key=good.text).status_code == 200)
+    bodies = []
+    for key in (unknown.text, expired.text, revoked.text, "nonsense", "ew_" + "x" * 5000):
+        response = ask(own, X_API_Key=key)
+        assert response.status_code == 401
+        bodies.append({**response.json(), "requestId": ""})
+    assert all(body == bodies[0] for body in bodies)
+
+
+def test_a_new_key_opens_at_once(own: Gateway) -> None:
+    known = [own.key]
+    for number in range(20):
+        known.append(make_key(f"new {number}"))
+        own.write_keys(*known)
+        assert ask(own, X_API_Key=known[-1].text).status_code == 200
+
+
+def test_a_wrong_key_costs_a_look_at_the_file_and_no_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "keys.json"
+    ring = KeyRing(path)
+    reads = []
+
+    def read(path: Path) -> dict[str, KeyRecord]:
+        reads.append(path)
+        return read_keys(path)
+
+    monkeypatch.setattr(auth, "read_keys", read)
+    assert not any(ring.find(make_key().text) for _ in range(100))
+    assert reads == []
+    KeyFile(path).add("bob")
+    assert not any(ring.find("no key at all") for _ in range(100))
+    assert not any(ring.find(make_key().text) for _ in range(100))
+    assert reads == [path]
+
+
+def test_a_revoked_key_is_refused_within_a_second(own: Gateway) -> None:
+    key = make_key("soon gone")
+    own.write_keys(own.key, key)
+    assert within(5, lambda: ask(own, X_API_Key=key.text).status_code == 200)
+    own.write_keys(own.key, msgspec.structs.replace(key.record, revoked_unix_s=time.time()))
+    assert within(REVOKED_WITHIN_S, lambda: ask(own, X_API_Key=key.text).status_code == 401)
+    assert ask(own, X_API_Key=own.key.text).status_code == 200
+
+
+def test_an_unreadable_key_file_lets_nobody_in_and_says_so(own: Gateway) -> None:
+    path = own.directory / "keys.json"
+    for harm in (lambda: path.chmod(0o644), lambda: path.write_text("[{")):
+        harm()
+        assert within(5, lambda: ask(own, X_API_Key=own.key.text).status_code == 503)
+        response = ask(own, X_API_Key=own.key.text)
+        assert response.json()["code"] == "keys_unreadable"
+        assert str(path) not in response.text
+        assert "retry-after" in response.headers
+        ready = httpx.get(own.url + "/health/ready")
+        assert "the key file cannot be used" in ready.json()["reasons"]
+        own.write_keys(own.key)
+        assert within(5, lambda: ask(own, X_API_Key=own.key.text).status_code == 200)
+    log = own.log.read_text()
+    assert f"chmod 600 {path}" in log
+    assert f"{path} is damaged" in log
+
+
+def test_a_key_sees_only_its_models(own: Gateway) -> None:
+    llamas = make_key("llamas", models=("llama-*",))
+    own.write_keys(own.key, llamas)
+    assert within(5, lambda: ask(own, X_API_Key=llamas.text).status_code == 200)
+    headers = {"X-API-Key": llamas.text}
+    listed = ask(own, X_API_Key=llamas.text).json()["models"]
+    assert [model["id"] for model in listed] == ["llama-1"]
+    openai = httpx.get(own.url + "/v1/models", headers=headers).json()["data"]
+    assert [model["id"] for model in openai] == ["llama-1"]
+    assert httpx.get(own.url + "/v1/models/qwen-1", headers=headers).status_code == 404
+    forbidden, unknown = (
+        httpx.post(
+            own.url + "/api/v1/inference",
+            json={"modelId": model, "prompt": "x"},
+            headers={**headers, "X-Request-Id": "same"},
+        )
+        for model in ("qwen-1", "qwen-2")
+    )
+    assert forbidden.status_code == unknown.status_code == 404
+    assert forbidden.text.replace("qwen-1", "qwen-2") == unknown.text
+
+
+def test_guessing_keys_is_slowed_down_but_hurts_nobody_else(own: Gateway) -> None:
+    statuses = [ask(own, X_API_Key="ew_guess").status_code for _ in range(80)]
+    assert set(statuses) == {401, 429}
+    response = ask(own, X_API_Key="ew_guess")
+    if response.status_code == 429:
+        assert response.json()["code"] == "too_many_failures"
+        assert "retry-after" in response.headers
+    assert ask(own, X_API_Key=own.key.text).status_code == 200
+
+
+def test_every_route_but_the_probes_needs_a_key(gateway: Gateway) -> None:
+    key = {"X-API-Key": gateway.key.text}
+    document = httpx.get(gateway.url + "/openapi.json", headers=key).json()
+    for path, methods in document["paths"].items():
+        for method in methods:
+            url = gateway.url + path.replace("{model}", "m0")
+            response = httpx.request(method, url)
+            if path in ("/health/live", "/health/ready"):
+                assert response.status_code in (200, 503)
+            else:
+                assert response.status_code == 401, path
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json", "/docs/start.js"])
+def test_operators_pages_are_for_keys_that_see_everything(own: Gateway, path: str) -> None:
+    some, metrics = make_key("some", models=("llama-*",)), make_key("m", (), metrics=True)
+    own.write_keys(own.key, some, metrics)
+    assert within(5, lambda: ask(own, X_API_Key=metrics.text).status_code == 200)
+    url = own.url + path
+    assert httpx.get(url).status_code == 401
+    assert httpx.get(url).headers["www-authenticate"].startswith("Basic ")
+    assert httpx.get(url, headers={"X-API-Key": some.text}).status_code == 404
+    for_metrics = httpx.get(url, headers={"Authorization": f"Bearer {metrics.text}"})
+    assert for_metrics.status_code == (200 if path == "/metrics" else 404)
+    assert httpx.get(url, headers={"X-API-Key": own.key.text}).status_code == 200
+    assert httpx.get(url, auth=("anybody", own.key.text)).status_code == 200
+    assert httpx.get(url, auth=("anybody", "wrong")).status_code in (401, 429)
+
+
+def test_a_password_opens_nothing_else(own: Gateway) -> None:
+    response = httpx.get(own.url + MODELS_PATH, auth=("anybody", own.key.text))
+    assert (response.status_code, response.json()["code"]) == (401, "missing_api_key")
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_key_for_metrics_opens_no_model(own: Gateway) -> None:
+    metrics = make_key("m", (), metrics=True)
+    own.write_keys(own.key, metrics)
+    assert within(5, lambda: ask(own, X_API_Key=metrics.text).status_code == 200)
+    assert ask(own, X_API_Key=metrics.text).json() == {"models": []}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_second_listener_shows_operators_pages_without_a_key(
+    new_gateway: Callable[..., Gateway], own_valkey: Any, processes: int
+) -> None:
+    port = free_port()
+    own = new_gateway(own_valkey.url, gateway={"processes": processes, "admin_port": port})
+    for path in ("/metrics", "/docs", "/docs/swagger-ui.css", "/openapi.json"):
+        assert httpx.get(f"http://127.0.0.1:{port}{path}").status_code == 200
+        assert httpx.get(own.url + path).status_code == 401
+        rebound = {"Host": "evil.example"}
+        assert httpx.get(f"http://127.0.0.1:{port}{path}", headers=rebound).status_code == 421
+    assert httpx.get(f"http://127.0.0.1:{port}{MODELS_PATH}").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:80", 200),
+        ("api.localhost", 200),
+        ("127.0.0.1:1", 200),
+        ("[::1]:8080", 200),
+        ("192.0.2.7", 200),
+        ("ew.example", 200),
+        ("a.models.example:443", 200),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("models.example", 421),
+        ("ew.example@evil.example", 421),
+        ("", 421),
+    ],
+)
+def test_a_name_that_nobody_gave_us_is_not_answered(named: Gateway, host: str, status: int) -> None:
+    response = ask(named, X_API_Key=named.key.text, Host=host)
+    assert response.status_code == status
+    if status == 421:
+        assert response.json()["code"] == "unknown_host"
+        assert "gateway.allowed_hosts" in response.text
+    assert httpx.get(named.url + "/health/live", headers={"Host": host}).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def named(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway with names."""
+    config = {"gateway": {"processes": 1, "allowed_hosts": ["ew.example", "*.models.example"]}}
+    gateway = Gateway(tmp_path_factory.mktemp("named"), redis_url, config)
+    gateway.start()
+    yield gateway
+    assert gateway.stop() == 0
+
+
+def test_beyond_loopback_any_name_will_do_unless_some_are_given() -> None:
+    evil = [(b"host", b"evil.example")]
+    Hosts("192.0.2.1", []).check(evil)
+    with pytest.raises(ApiError):
+        Hosts("192.0.2.1", ["ew.example"]).check(evil)
+
+
+async def test_a_key_that_ends_ends_its_open_answers(
+    gateway: Gateway, worker: ScriptedWorker, model: str
+) -> None:
+    other, body = make_key("soon gone"), {"modelId": model, "prompt": "x"}
+    gateway.write_keys(gateway.key, other)
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
+        headers = {"X-API-Key": gateway.key.text}
+        staying = asyncio.create_task(collect(client, STREAM, body, **headers))
+        stays = await worker.start()
+        headers = {"X-API-Key": other.text}
+        assert await asyncio.to_thread(
+            within, 5, lambda: ask(gateway, X_API_Key=other.text).status_code == 200
+        )
+        reading = asyncio.create_task(collect(client, STREAM, body, **headers))
+        streams = await worker.start()
+        whole = asyncio.create_task(client.post("/api/v1/inference", json=body, headers=headers))
+        waits = await worker.start()
+        await worker.delta(streams, "a")
+        gateway.write_keys(
+            gateway.key, msgspec.structs.replace(other.record, revoked_unix_s=time.time())
+        )
+        # On a machine that has nothing else to do.
+        async with asyncio.timeout(10 * REVOKED_WITHIN_S):
+            *_, end = await reading
+            refused = await whole
+        assert (end.name, end.json["code"], end.json["retryable"]) == ("error", "key_ended", False)
+        assert (refused.status_code, refused.json()["code"]) == (401, "key_ended")
+        for attempt in (streams, waits):
+            await worker.wait_for_cancellation(attempt.job.id, 2)
+        await worker.done(stays)
+        assert (await staying)[-1].name == "done"
+
+
+def test_the_time_of_a_revocation_is_one_number() -> None:
+    root = Path(__file__).parents[3]
+    assert "within a second" in (root / "orchestrator/cli/keys.py").read_text()
+    assert "within a second" in (root / "docs/security.md").read_text()
+    assert REVOKED_WITHIN_S == 1
+
+
+async def test_a_job_carries_the_id_of_its_key(
+    client: httpx.AsyncClient, gateway: Gateway, worker: ScriptedWorker, model: str
+) -> None:
+    body = {"modelId": model, "prompt": "x"}
+    asking = asyncio.create_task(client.post("/api/v1/inference", json=body))
+    attempt = await worker.answer("a")
+    await asking
+    assert attempt.job.key_id == gateway.key.record.id

@@ -1,0 +1,136 @@
+"""Jobs for models that are loaded on demand wait for them, and their clients hear how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from contract.bus.client import connect
+from contract.bus.heartbeats import HOSTS, Heartbeats
+from contract.bus.registration import Standby, end_standby, renew_standby
+from contract.messages import Condition, HostBeat, State
+from contract.tasks import cancel_and_wait
+from tests.conftest import ValkeyServer
+from tests.gateway.conftest import Gateway, client_of
+from tests.gateway.scripted_worker import ScriptedWorker
+from tests.gateway.sse_client import collect
+
+ASK = {"modelId": "m", "prompt": "x"}
+STREAM = "/api/v1/inference/stream"
+MODELS = {"m": {"engine": "mock", "model_path": "none", "load": "on-demand"}}
+QUEUE_TIMEOUT_S = 0.6
+
+
+@pytest.fixture
+def gateway(new_gateway: Callable[..., Gateway], own_valkey: ValkeyServer) -> Gateway:
+    limits = {"queue_timeout_s": QUEUE_TIMEOUT_S, "total_timeout_s": 30.0}
+    return new_gateway(own_valkey.url, models=MODELS, limits=limits)
+
+
+class Supervisor:
+    """Says of model `m` what a supervisor would, again and again."""
+
+    def __init__(self) -> None:
+        self.word: Standby | None = Standby()
+
+
+@asynccontextmanager
+async def supervising(redis_url: str) -> AsyncIterator[Supervisor]:
+    supervisor, db = Supervisor(), connect(redis_url)
+
+    async def announce() -> None:
+        while True:
+            stage = supervisor.word.stage if supervisor.word else ""
+            beat = HostBeat("here", models={"m": Condition(State.STOPPED, stage)})
+            await Heartbeats(db, HOSTS).beat("here", beat, ready=True)
+            if supervisor.word is None:
+                await end_standby(db, "m", "here")
+            else:
+                await renew_standby(db, "m", "here", supervisor.word)
+            await asyncio.sleep(0.1)
+
+    announcing = asyncio.create_task(announce())
+    try:
+        yield supervisor
+    finally:
+        await cancel_and_wait([announcing])
+        await db.aclose()
+
+
+async def until_it_is_welcome(gateway: Gateway) -> None:
+    """The gateway looks at its models about once a second."""
+    async with client_of(gateway) as client:
+        while True:
+            models = (await client.get("/api/v1/models")).json()["models"]
+            if models[0]["state"] != "stopped" or models[0].get("stage"):
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_a_job_waits_for_its_model_and_its_client_hears_how_it_goes(gateway: Gateway) -> None:
+    async with supervising(gateway.redis_url) as supervisor, client_of(gateway) as client:
+        supervisor.word = Standby("loading: weights", eta_s=7.0)
+        await until_it_is_welcome(gateway)
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        # Much longer than jobs may wait for a place; but this one waits for its model.
+        await asyncio.sleep(4 * QUEUE_TIMEOUT_S)
+        assert not reading.done()
+        supervisor.word = Standby("loading: graphs", eta_s=2.0)
+        await asyncio.sleep(1.5)
+        async with ScriptedWorker(gateway.redis_url, "m") as worker:
+            await worker.answer("a", "b")
+            events = await reading
+    told = [event.json for event in events if event.name == "status"]
+    assert [(each["stage"], each["etaS"]) for each in told] == [
+        ("loading: weights", 7.0),
+        ("loading: graphs", 2.0),
+    ]
+    assert [event.name for event in events[len(told) :]] == ["", "", "done"]
+
+
+async def test_who_waits_for_a_model_that_cannot_be_loaded_is_told_why(gateway: Gateway) -> None:
+    async with supervising(gateway.redis_url) as supervisor, client_of(gateway) as client:
+        supervisor.word = Standby("waiting for its turn")
+        await until_it_is_welcome(gateway)
+        asking = asyncio.create_task(client.post("/api/v1/inference", json=ASK))
+        await asyncio.sleep(1)
+        assert not asking.done()
+        supervisor.word = Standby(problem="`m` needs 99 GiB")
+        waited = await asking
+        at_once = await client.post("/api/v1/inference", json=ASK)
+    for refused in (waited, at_once):
+        assert refused.status_code == 503
+        assert refused.json()["code"] == "model_cannot_load"
+        assert "`m` needs 99 GiB" in refused.json()["message"]
+        assert int(refused.headers["retry-after"]) > 0
+
+
+async def test_when_nobody_loads_the_model_any_more_waiting_ends(gateway: Gateway) -> None:
+    async with supervising(gateway.redis_url) as supervisor, client_of(gateway) as client:
+        supervisor.word = Standby("loading")
+        await until_it_is_welcome(gateway)
+        asking = asyncio.create_task(client.post("/api/v1/inference", json=ASK))
+        await asyncio.sleep(1)
+        supervisor.word = None
+        refused = await asking
+        assert (refused.status_code, refused.json()["code"]) == (504, "queue_timeout")
+        refused = await client.post("/api/v1/inference", json=ASK)
+        assert (refused.status_code, refused.json()["code"]) == (503, "model_not_started")
+
+
+async def test_clients_of_openai_hear_nothing_that_they_do_not_know(gateway: Gateway) -> None:
+    ask = {"model": "m", "prompt": "x", "stream": True}
+    async with supervising(gateway.redis_url) as supervisor, client_of(gateway) as client:
+        supervisor.word = Standby("loading", eta_s=7.0)
+        await until_it_is_welcome(gateway)
+        reading = asyncio.create_task(collect(client, "/v1/completions", ask))
+        await asyncio.sleep(1)
+        async with ScriptedWorker(gateway.redis_url, "m") as worker:
+            await worker.answer("a")
+            events = await reading
+    # A comment keeps the connection busy; the rest is the answer.
+    assert {event.name for event in events} == {":", ""}
+    assert not any("loading" in event.data for event in events)

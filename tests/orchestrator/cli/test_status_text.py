@@ -1,0 +1,145 @@
+"""The status on a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from contract.messages import State
+from orchestrator.cli.status_screen.text import StatusText
+from orchestrator.protocol.diagnosis import Problem
+from orchestrator.protocol.status import (
+    ForeignProcess,
+    GatewayStatus,
+    GpuStatus,
+    GpuWorker,
+    ModelStatus,
+    RedisStatus,
+    Status,
+    SupervisorStatus,
+    WorkerStatus,
+)
+
+NOW = 1_000_000.0
+
+
+def text_of(status: Status) -> str:
+    return "\n".join(StatusText(io.StringIO()).lines(status, NOW))
+
+
+def worker(**fields: object) -> WorkerStatus:
+    known = {
+        "slot": "llama-8b-0",
+        "name": "llama-8b-0-abc",
+        "state": State.READY,
+        "since_unix_s": NOW - 7500,
+        "engine": "cuda-vllm",
+        "env": "ew-cuda-vllm",
+    }
+    return WorkerStatus(**{**known, **fields})
+
+
+def model(*workers: WorkerStatus, waiting: int | None = 17) -> ModelStatus:
+    return ModelStatus("llama-8b", State.READY, waiting, 3, 1234.5, list(workers))
+
+
+def status(**fields: object) -> Status:
+    supervisor = SupervisorStatus(pid=4, since_unix_s=NOW - 90, start_ticks=1)
+    return Status(NOW - 0.5, supervisor=supervisor, **fields)
+
+
+def test_all_of_it_fits_in_80_columns() -> None:
+    busy = worker(
+        version="0.32.0",
+        pid=4194304,
+        running=256,
+        tokens_per_s=71234.5,
+        rss_mib=123456,
+        gpu_mib=143771,
+        restarts=12,
+    )
+    full = status(
+        gateway=GatewayStatus(
+            State.READY, "http://127.0.0.1:65535", NOW - 100_000, pid=4194304, open_streams=1024
+        ),
+        redis=RedisStatus(
+            State.READY,
+            True,
+            NOW - 100_000,
+            "Valkey",
+            "9.1.2",
+            pid=4194304,
+            used_mib=1234.5,
+            operations_per_s=54321,
+            append_only_file=True,
+        ),
+        models=[model(busy)],
+        gpus=[
+            GpuStatus(
+                index=0,
+                uuid="GPU-1",
+                name="NVIDIA H200 NVL 141GB HBM3e",
+                total_mib=143771,
+                used_mib=120000,
+                free_mib=23771,
+                utilization_percent=98,
+                temperature_c=71,
+                workers=(GpuWorker("llama-8b-0", "ready", 130000, 119000),),
+                foreign=(ForeignProcess(99, "bob", "python " + "x" * 99, 512),),
+            )
+        ],
+    )
+    text = text_of(full)
+    assert max(map(len, text.splitlines())) <= 80
+    for part in ("71234.5", "120.6 GiB", "2h 5m", "12 restarts", "71°C", "98%", "54321 ops/s"):
+        assert part in text
+
+
+def test_a_model_that_failed_says_why_and_what_to_do() -> None:
+    problem = Problem("llama-8b-0 exited with code 1", "read `model_path`", ["..."])
+    text = text_of(status(models=[model(worker(state=State.FAILED, problem=problem))]))
+    assert "  llama-8b-0 exited with code 1\n  hint: read `model_path`" in text
+
+
+def test_what_recovered_does_not_complain_any_more() -> None:
+    text = text_of(status(models=[model(worker(problem=Problem("it died"), restarts=1))]))
+    assert "\n  it died" not in text
+    assert "1 restart (the last: it died)" in text
+
+
+def test_what_is_not_known_is_a_dash() -> None:
+    text = text_of(status(models=[model(worker(), waiting=None)]))
+    assert text.splitlines()[-2].split() == ["llama-8b-0", "ready", "-", "0", "0.0", "-", "-"]
+
+
+def test_old_figures_are_called_old() -> None:
+    supervisor = SupervisorStatus(pid=4, since_unix_s=NOW - 90, start_ticks=1)
+    assert "has not written for 30s" in text_of(Status(NOW - 30, supervisor=supervisor))
+
+
+def test_redis_that_does_not_answer_says_so() -> None:
+    silent = RedisStatus(State.FAILED, False, NOW, stage="Connection refused")
+    assert "redis       failed   Connection refused" in text_of(status(redis=silent))
+
+
+class Terminal(io.StringIO):
+    """A stream that takes colours."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_has_its_colour(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    everything = status(
+        gateway=GatewayStatus(state, "http://127.0.0.1:8080", NOW - 60),
+        redis=RedisStatus(state, True, NOW - 60),
+        models=[ModelStatus("m", state, 0, 0, 0.0, [worker(state=state)])],
+    )
+    text = "\n".join(StatusText(Terminal()).lines(everything, NOW))
+    coloured = [line for line in text.splitlines() if f"m{state.value}" in line]
+    # The supervisor's own state is always ready.
+    assert len(coloured) == 3 + (state is State.READY)

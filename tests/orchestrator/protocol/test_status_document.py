@@ -1,0 +1,53 @@
+"""What programs read of the status is written down."""
+
+from __future__ import annotations
+
+import re
+import typing
+
+import msgspec
+import pytest
+
+from contract.messages import State
+from contract.paths import ROOT
+from orchestrator.gpu.reservation import Stage
+from orchestrator.protocol.diagnosis import Problem
+from orchestrator.protocol.status import (
+    ConfigStatus,
+    ForeignProcess,
+    GatewayStatus,
+    GpuStatus,
+    GpuWorker,
+    ModelStatus,
+    RedisStatus,
+    Status,
+    SupervisorStatus,
+    WorkerStatus,
+)
+
+DOCUMENTED = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "status.md").read_text()))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Status,
+        ConfigStatus,
+        SupervisorStatus,
+        GatewayStatus,
+        RedisStatus,
+        ModelStatus,
+        WorkerStatus,
+        GpuStatus,
+        GpuWorker,
+        ForeignProcess,
+        Problem,
+    ],
+)
+def test_every_field_is_documented(part: type[msgspec.Struct]) -> None:
+    assert set(part.__struct_fields__) <= DOCUMENTED
+
+
+def test_every_state_is_documented() -> None:
+    assert {state.value for state in State} <= DOCUMENTED
+    assert set(typing.get_args(Stage)) <= DOCUMENTED

@@ -1,0 +1,114 @@
+"""The state of one process, moved by hand through time."""
+
+from __future__ import annotations
+
+import os
+
+from contract.messages import HostBeat, State
+from orchestrator.protocol.specs import WantedGateway, WantedValkey, WantedWorker
+from orchestrator.supervisor.reporting.prospects import with_prospects
+from orchestrator.supervisor.units.unit import SILENT_FOR_S, Unit
+from orchestrator.system.process import Identity, Process
+
+
+def unit_of(*, start_timeout_s: float = 100.0) -> Unit:
+    wanted = WantedWorker("m", 0, "mock", ".venv", "python", start_timeout_s, {})
+    unit = Unit(wanted)
+    unit.want(wanted, 0.0)
+    return unit
+
+
+def started(unit: Unit, at: float = 0.0) -> Unit:
+    unit.started(Process(Identity(os.getpid(), 0, "", ""), -1, at), "m-0-abc", 0)
+    return unit
+
+
+def test_it_goes_from_wanted_to_ready() -> None:
+    unit = unit_of()
+    assert unit.is_due(0.0)
+    started(unit)
+    assert (unit.state, unit.stage) == (State.STARTING, "starting")
+    unit.seen(1.0, is_ready=False, stage="loading")
+    assert unit.stage == "loading"
+    unit.seen(9.0, is_ready=True)
+    assert (unit.state, unit.ready_after_s) == (State.READY, 9.0)
+    assert unit.overdue(1e9) == ""
+
+
+def test_a_start_has_its_time() -> None:
+    unit = started(unit_of(start_timeout_s=10), at=5.0)
+    unit.seen(6.0, is_ready=False, stage="loading")
+    assert unit.overdue(14.9) == ""
+    assert unit.overdue(15.0) == "was not ready after 10 s (loading)"
+
+
+def test_silence_of_a_ready_worker_is_suffered_for_a_while() -> None:
+    unit = started(unit_of())
+    unit.seen(1.0, is_ready=True)
+    unit.missed(100.0)
+    assert unit.overdue(100.0 + SILENT_FOR_S) == ""
+    assert "no sign of life" in unit.overdue(100.1 + SILENT_FOR_S)
+
+
+def test_a_sign_of_life_ends_the_silence() -> None:
+    unit = started(unit_of())
+    unit.seen(1.0, is_ready=True)
+    unit.missed(100.0)
+    unit.seen(110.0, is_ready=True)
+    unit.missed(111.0)
+    assert unit.overdue(111.0 + SILENT_FOR_S) == ""
+    assert unit.stage == "silent for 0 s"
+
+
+def test_a_worker_that_still_loads_may_be_silent() -> None:
+    unit = started(unit_of())
+    unit.missed(50.0)
+    assert unit.overdue(99.0) == ""
+
+
+def test_what_drains_has_more_time_than_what_never_was_ready() -> None:
+    ready, loading = started(unit_of()), started(unit_of())
+    ready.seen(1.0, is_ready=True)
+    for unit in (ready, loading):
+        unit.unwant()
+        unit.stopping(10.0)
+    assert "did not stop within 5 s" in loading.overdue(15.0)
+    assert ready.overdue(49.0) == ""
+    assert "did not stop within 40 s" in ready.overdue(50.0)
+
+
+def test_the_gateway_may_drain_as_long_as_it_is_configured_to() -> None:
+    gateway = started(Unit(WantedGateway("python", "127.0.0.1", 1, 120.0)))
+    gateway.seen(1.0, is_ready=True)
+    assert gateway.stop_timeout_s == 125.0
+    assert Unit(WantedValkey()).start_timeout_s == 60.0
+
+
+def test_an_unwanted_unit_without_a_process_is_stopped() -> None:
+    unit = unit_of()
+    unit.unwant()
+    assert unit.state is State.STOPPED
+    assert not unit.is_due(1e9)
+
+
+def test_a_retry_waits_for_its_time() -> None:
+    unit = started(unit_of())
+    unit.ended()
+    unit.retry(10.0, 4.0)
+    assert not unit.is_due(13.9)
+    assert unit.is_due(14.0)
+    assert unit.restarts == 1
+
+
+def test_one_who_is_killed_for_a_reason_is_not_killed_again() -> None:
+    unit = started(unit_of(start_timeout_s=1))
+    unit.condemned = "was not ready after 1 s"
+    assert unit.overdue(100.0) == ""
+
+
+def test_how_often_engines_stood_still_is_told_by_model() -> None:
+    units = [unit_of(), unit_of(), unit_of()]
+    units[0].hangs, units[1].hangs = 2, 1
+    assert with_prospects(HostBeat("here"), units).hung == {"m": 3}
+    units[0].hangs = units[1].hangs = 0
+    assert with_prospects(HostBeat("here"), units).hung == {}
