@@ -1,7 +1,7 @@
 """What crosses a process: jobs go to workers, events come back, heartbeats go to everyone.
 
 On the wire a `Job` is a msgpack map (it may gain fields), and a frame is a msgpack array of
-`Letter`s, each event an array whose first item is its tag (it is decoded once per token).
+`Envelope`s, each event an array whose first item is its tag (it is decoded once per token).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     priority: int = 0
     key_id: str = ""
     #: It goes on when its client leaves, or its gateway dies: the answer may be asked for again.
-    kept: bool = False
+    resumable: bool = False
     #: Token ids and text that earlier attempts have already sent. Set by the worker that takes
     #: a job over, never by a client.
     emitted: tuple[int, ...] = ()
@@ -117,7 +117,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 
 class Started(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     """An attempt begins. In the reply stream it fences: what an earlier attempt publishes
-    after it does not count. It takes no sequence number; the one in its letter says nothing."""
+    after it does not count. It takes no sequence number; the one in its envelope says nothing."""
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True, tag="w"):
@@ -160,7 +160,7 @@ Event: TypeAlias = Started | Status | Delta | Done | Failed
 TERMINAL = (Done, Failed)
 
 
-class Letter(NamedTuple):
+class Envelope(NamedTuple):
     """One event on its way to a gateway: of which job and attempt, and its place in the answer.
 
     `seq` counts a job's Deltas and its terminal event from 0, through all attempts.
@@ -296,28 +296,28 @@ _job_encoder = msgspec.msgpack.Encoder()
 encode_job = _job_encoder.encode
 decode_job = msgspec.msgpack.Decoder(Job).decode
 encode_frame = msgspec.msgpack.Encoder().encode
-_decode_letters = msgspec.msgpack.Decoder(list[Letter]).decode
+_decode_envelopes = msgspec.msgpack.Decoder(list[Envelope]).decode
 _decode_parts = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
-_decode_letter = msgspec.msgpack.Decoder(Letter).decode
-_decode_envelope = msgspec.msgpack.Decoder(tuple[str, int, int, msgspec.Raw]).decode
+_decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
+_decode_undecoded = msgspec.msgpack.Decoder(tuple[str, int, int, msgspec.Raw]).decode
 
 
-def decode_frame(frame: bytes) -> list[Letter]:
-    """The letters of a frame. A letter whose event cannot be read becomes a `Failed` of the same
-    job and attempt, so that the others in its frame are not harmed.
+def decode_frame(frame: bytes) -> list[Envelope]:
+    """The envelopes of a frame. An envelope whose event cannot be read becomes a `Failed` of the
+    same job and attempt, so that the others in its frame are not harmed.
 
-    Raises `UNREADABLE` if it cannot be told whose letters they are.
+    Raises `UNREADABLE` if it cannot be told whose envelopes they are.
     """
     try:
-        return _decode_letters(frame)
+        return _decode_envelopes(frame)
     except UNREADABLE:
         return [_decode_alone(part) for part in _decode_parts(frame)]
 
 
-def _decode_alone(part: msgspec.Raw) -> Letter:
+def _decode_alone(part: msgspec.Raw) -> Envelope:
     try:
-        return _decode_letter(part)
+        return _decode_envelope(part)
     except UNREADABLE:
-        job_id, attempt, seq, _ = _decode_envelope(part)
+        job_id, attempt, seq, _ = _decode_undecoded(part)
         message = "a part of the answer cannot be read"
-        return Letter(job_id, attempt, seq, Failed(ErrorCode.LOST, message))
+        return Envelope(job_id, attempt, seq, Failed(ErrorCode.LOST, message))

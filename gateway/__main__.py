@@ -20,7 +20,7 @@ from uvicorn.supervisors.multiprocess import Process
 from contract.config import ConfigError, GatewayConfig, load_config
 from contract.logs import configure_logging
 from contract.paths import COMMAND, config_path
-from gateway.lifecycle.process import HURRY, INSTANCE_VARIABLE, REPLACED, Settings
+from gateway.lifecycle.process import HURRY, INSTANCE_VARIABLE, REPLACED, ProcessSettings
 from gateway.server.http_guard import GuardedProtocol
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def main() -> int:
     configure_logging("gateway")
     os.environ[INSTANCE_VARIABLE] = secrets.token_hex(4)
     try:
-        gateway = Settings.from_environment().config.gateway
+        gateway = ProcessSettings.from_environment().config.gateway
     except ConfigError as error:
         log.error("%s", error)
         return 1

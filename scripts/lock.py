@@ -20,7 +20,7 @@ from packaging.version import Version
 
 from orchestrator.environments.declaration import WORKER_REQUIREMENTS, Release, load_engines
 from orchestrator.environments.packages.installer import InstallFailed, Uv, find_uv, is_reachable
-from orchestrator.environments.packages.lock_file import Pin, read_lock
+from orchestrator.environments.packages.lock_file import PinnedPackage, read_lock
 from orchestrator.environments.packages.pip_settings import registry_alone
 from orchestrator.errors import UserError
 from orchestrator.terminal.progress import Progress
@@ -193,7 +193,7 @@ def tags_of(wheel: str) -> str:
 
 def written(package: dict[str, Any], files: dict[str, str], reason: str | None) -> str:
     """An entry's text; `reason` is why there may be a pre-release."""
-    pin = Pin(package["name"], package["version"], package.get("marker", ""), files)
+    pin = PinnedPackage(package["name"], package["version"], package.get("marker", ""), files)
     ordered = sorted(files.items(), key=lambda file: (file[1], file[0]))
     lines = [pin.requirement, *(f"    --hash=sha256:{digest}" for digest, _ in ordered)]
     notes = [f"    # {digest[:8]} {tags}\n" for digest, tags in ordered]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from gateway.streams.followers import MOST_REPLIES, MOST_REPLIES_OF_A_KEY
 
 from contract.config import GatewayConfig, LimitsConfig
 from contract.flood import BURST, WINDOW_S
@@ -14,7 +15,6 @@ from gateway.jobs import queue_memory
 from gateway.lifecycle import housekeeping
 from gateway.server.http_guard import BODY_DEADLINE_S, HEAD_DEADLINE_S, MAX_PIPELINED
 from gateway.server.http_rules import MAX_HEAD_BYTES, MAX_HEADERS
-from gateway.streams.followers import MOST_REPLIES, MOST_REPLIES_OF_A_KEY
 from gateway.streams.writer import MAX_BUFFERED_BYTES
 from orchestrator.logs.rotation import LARGEST_BYTES
 from orchestrator.system import valkey
@@ -51,7 +51,7 @@ ROWS = {
         f"({LIMITS.max_reply_bytes // MIB} MiB)",
         f"{housekeeping._TIDY_EVERY_S:.0f} s",
     ],
-    "one frame": [f"{outbox._MOST_LETTERS} ", f"{outbox._LARGEST_FRAME_BYTES // KIB} KiB"],
+    "one frame": [f"{outbox._MOST_ENVELOPES} ", f"{outbox._LARGEST_FRAME_BYTES // KIB} KiB"],
     "one log": [f"{LARGEST_BYTES // MIB} MiB"],
     "lines of one cause": [f"{BURST} in {WINDOW_S:.0f} s"],
 }

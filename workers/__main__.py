@@ -18,7 +18,7 @@ from contract.config import WorkerSpec
 from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG, REASON
 from contract.logs import configure_logging
 from contract.subreaper import adopt_orphans
-from workers.engine import CannotServe, Engine, Sleeper
+from workers.engine import CannotServe, Engine, SupportsSleep
 from workers.lasting import lasting_reason
 from workers.outbox import EngineDied, EngineHung
 from workers.worker import Worker
@@ -74,7 +74,7 @@ def _listen(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
     """What the supervisor says, it says by signals."""
     loop.add_signal_handler(signal.SIGTERM, worker.stop)
     loop.add_signal_handler(signal.SIGQUIT, worker.retire)
-    if isinstance(worker.engine, Sleeper):
+    if isinstance(worker.engine, SupportsSleep):
         loop.add_signal_handler(signal.SIGUSR1, worker.sleep)
         loop.add_signal_handler(signal.SIGUSR2, worker.wake)
 

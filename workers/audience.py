@@ -54,6 +54,6 @@ class Audience:
         """Whether a job need not be run any more."""
         now = time.monotonic()
         missing_s = now - self._missing.get(attempt.reply, now)
-        if attempt.job.kept:
+        if attempt.job.resumable:
             return missing_s > KEEP_MS / 1000
         return attempt.reply in self._departed or missing_s > self._grace_s

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from contract.messages import TERMINAL, Delta, Done, Job, Letter, Started
+from contract.messages import TERMINAL, Delta, Done, Envelope, Job, Started
 
 #: Text lags its tokens by part of a character, or by a stop string; never by more than this.
 _LONGEST_LAG_TOKENS: Final = 64
@@ -32,34 +32,34 @@ class ResumePoint(NamedTuple):
     suppress: str
 
 
-def read_published(letters: Iterable[Letter], fence: int) -> Published:
-    """Fold a job's letters, in stream order, as its gateway does: `Started` fences off earlier
+def read_published(envelopes: Iterable[Envelope], fence: int) -> Published:
+    """Fold a job's envelopes, in stream order, as its gateway does: `Started` fences off earlier
     attempts, and sequence numbers seen before are repetitions. Stops at attempt `fence`."""
     text: list[str] = []
     tokens = array("I")
     current = next_seq = 0
-    for letter in letters:
-        if letter.attempt >= fence:
+    for envelope in envelopes:
+        if envelope.attempt >= fence:
             break
-        if isinstance(letter.event, Started):
-            current = max(current, letter.attempt)
-        elif _is_beyond(letter, current, next_seq):
+        if isinstance(envelope.event, Started):
+            current = max(current, envelope.attempt)
+        elif _is_beyond(envelope, current, next_seq):
             return Published(is_torn=True)
-        elif letter.attempt == current and letter.seq == next_seq:
+        elif envelope.attempt == current and envelope.seq == next_seq:
             next_seq += 1
-            if isinstance(letter.event, TERMINAL):
+            if isinstance(envelope.event, TERMINAL):
                 return Published("".join(text), tuple(tokens), next_seq, ended=True)
-            if isinstance(letter.event, Delta):
-                text.append(letter.event.text)
-                tokens.frombytes(letter.event.tokens)
+            if isinstance(envelope.event, Delta):
+                text.append(envelope.event.text)
+                tokens.frombytes(envelope.event.tokens)
     return Published("".join(text), tuple(tokens), next_seq)
 
 
-def _is_beyond(letter: Letter, attempt: int, seq: int) -> bool:
-    """Whether something that came before a letter is missing."""
-    if not isinstance(letter.event, Delta | Done):
+def _is_beyond(envelope: Envelope, attempt: int, seq: int) -> bool:
+    """Whether something that came before an envelope is missing."""
+    if not isinstance(envelope.event, Delta | Done):
         return False
-    return letter.attempt > attempt or (letter.attempt == attempt and letter.seq > seq)
+    return envelope.attempt > attempt or (envelope.attempt == attempt and envelope.seq > seq)
 
 
 def can_hand_over(job: Job) -> bool:

@@ -63,7 +63,7 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class Sleeper(Protocol):
+class SupportsSleep(Protocol):
     """An engine that can do without its GPU memory for a while. Neither is called while a job
     runs, and `submit` never between the two."""
 

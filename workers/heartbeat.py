@@ -6,14 +6,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from contract.bus import heartbeat_sender as pulse
+from contract.bus import heartbeat_sender as heartbeat_sender
 from contract.bus.heartbeat_sender import Sign
 from contract.messages import Heartbeat, State
 
 log = logging.getLogger(__name__)
 
 
-class Pulse(pulse.Pulse):
+class WorkerHeartbeat(heartbeat_sender.HeartbeatSender):
     """Beats until stopped. `lapsed` is called in the worker's loop when the lease had ended
     meanwhile, so that other workers may have taken its jobs over."""
 
@@ -30,7 +30,7 @@ class Pulse(pulse.Pulse):
 
     def is_due(self) -> bool:
         serves = self._heartbeat().state in (State.READY, State.STOPPING)
-        if serves and self.stands_still_s > pulse.HUNG_AFTER_S:
+        if serves and self.stands_still_s > heartbeat_sender.HUNG_AFTER_S:
             log.error("the event loop stands still; the lease is left to end")
             return False
         return True

@@ -17,9 +17,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contract.bus.client import connect_reader
-from contract.bus.queue import MAX_ATTEMPTS, Attempt, Claim, JobQueue, Record, Refused
+from contract.bus.queue import MAX_ATTEMPTS, Attempt, BeginRefused, Claim, JobQueue, Record
 from contract.bus.replies import first_id, scan_frames
-from contract.messages import ErrorCode, Job, Letter
+from contract.messages import Envelope, ErrorCode, Job
 from contract.tasks import cancel_and_wait
 from workers.audience import Audience
 from workers.continuation import Published, can_continue, can_hand_over, read_published
@@ -44,7 +44,7 @@ _WHY_REFUSED: Final = {
 T = TypeVar("T")
 
 
-class Intake:
+class JobConsumer:
     """What lies between the queue and the engine of one worker with `slots` places."""
 
     def __init__(
@@ -204,8 +204,8 @@ class Intake:
         await self._hand_over(begun)
         return [each for each in begun if isinstance(each, Attempt)]
 
-    async def _hand_over(self, begun: Sequence[Attempt | Refused]) -> None:
-        later = [each for each in begun if isinstance(each, Refused) or each.number > 1]
+    async def _hand_over(self, begun: Sequence[Attempt | BeginRefused]) -> None:
+        later = [each for each in begun if isinstance(each, BeginRefused) or each.number > 1]
         if later:
             self._spawn(self._go_on_with(later))
         for each in begun:
@@ -226,7 +226,7 @@ class Intake:
         if job.id not in self._outbox:
             await self._engine.cancel(job.id)
 
-    async def _go_on_with(self, begun: Sequence[Attempt | Refused]) -> None:
+    async def _go_on_with(self, begun: Sequence[Attempt | BeginRefused]) -> None:
         """Continue, restart or end jobs that earlier attempts left open."""
         attempts = [_attempt_of(each) for each in begun]
         published = await _persist(lambda: self._read_published(attempts))
@@ -237,7 +237,7 @@ class Intake:
             self._outbox.resume(attempt.job.id, said)
             if said.ended:
                 self._outbox.settle(attempt.job.id, "done")
-            elif isinstance(each, Refused):
+            elif isinstance(each, BeginRefused):
                 code, message, retryable = _WHY_REFUSED[each.reason]
                 self._outbox.failed(attempt.job.id, code, message, retryable=retryable)
             else:
@@ -265,17 +265,17 @@ class Intake:
     async def _read_published(self, attempts: Sequence[Attempt]) -> dict[str, Published]:
         """By job, what its client was sent before the attempt's fence, which goes out first."""
         await self._outbox.flush()
-        letters: dict[str, list[Letter]] = {attempt.job.id: [] for attempt in attempts}
+        envelopes: dict[str, list[Envelope]] = {attempt.job.id: [] for attempt in attempts}
         kept_from = {}
         for reply, first in _earliest(attempts).items():
             kept_from[reply] = await first_id(self._queue.db, reply)
             async for _, frame in scan_frames(self._queue.db, reply, first):
-                for letter in frame:
-                    if letter.job_id in letters:
-                        letters[letter.job_id].append(letter)
+                for envelope in frame:
+                    if envelope.job_id in envelopes:
+                        envelopes[envelope.job_id].append(envelope)
         published = {}
         for attempt in attempts:
-            said = read_published(letters[attempt.job.id], attempt.number)
+            said = read_published(envelopes[attempt.job.id], attempt.number)
             if said.next_seq == 0 and _place(attempt.first) < _place(kept_from[attempt.reply]):
                 said = Published(is_torn=attempt.first != "0")
             published[attempt.job.id] = said
@@ -292,8 +292,8 @@ class Intake:
             self._outbox.engine_died(error)
 
 
-def _attempt_of(begun: Attempt | Refused) -> Attempt:
-    return begun.attempt if isinstance(begun, Refused) else begun
+def _attempt_of(begun: Attempt | BeginRefused) -> Attempt:
+    return begun.attempt if isinstance(begun, BeginRefused) else begun
 
 
 def _earliest(attempts: Sequence[Attempt]) -> dict[str, str]:

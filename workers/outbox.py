@@ -19,11 +19,11 @@ from contract.bus.queue import RETRYABLE, Attempt, JobQueue
 from contract.bus.replies import publish
 from contract.messages import (
     Done,
+    Envelope,
     ErrorCode,
     Event,
     Failed,
     FinishReason,
-    Letter,
     Started,
     TokenLogprob,
     encode_frame,
@@ -33,10 +33,10 @@ from workers.continuation import Published
 
 log = logging.getLogger(__name__)
 _RETRY_S = 0.2
-#: Larger frames would make Redis and the gateway stall on one command. (A letter that is larger
+#: Larger frames would make Redis and the gateway stall on one command. (An envelope that is larger
 #: by itself is a frame of its own.)
 _LARGEST_FRAME_BYTES = 256 * 1024
-_MOST_LETTERS = 4096
+_MOST_ENVELOPES = 4096
 
 
 class EngineLoad(NamedTuple):
@@ -78,7 +78,7 @@ class Outbox:
         #: Jobs that ended though their engine goes on: nobody can use the rest.
         self._abandoned: list[str] = []
         self._answers: dict[str, Answer] = {}
-        self._letters: dict[str, list[Letter]] = {}
+        self._envelopes: dict[str, list[Envelope]] = {}
         self._ended: list[tuple[Attempt, str]] = []
         self._completing: list[tuple[Attempt, str]] = []
         self._some = asyncio.Event()
@@ -255,9 +255,9 @@ class Outbox:
             await self._some.wait()
             self._some.clear()
             self._flushes_begun += 1
-            letters, self._letters = self._letters, {}
+            envelopes, self._envelopes = self._envelopes, {}
             self._completing, self._ended = self._ended, []
-            await self._publish(letters)
+            await self._publish(envelopes)
             await self._complete(self._completing)
             self._completing = []
             self._flushes_ended += 1
@@ -266,7 +266,7 @@ class Outbox:
     async def flush(self) -> None:
         """Return when all that was pushed before has been published, and all that had ended
         is completed. What is pushed meanwhile does not hold it up."""
-        last = self._flushes_begun + bool(self._letters or self._ended)
+        last = self._flushes_begun + bool(self._envelopes or self._ended)
         while self._flushes_ended < last:
             self._changed.clear()
             await self._changed.wait()
@@ -285,8 +285,8 @@ class Outbox:
             self.freed.clear()
             await self.freed.wait()
 
-    async def _publish(self, letters: dict[str, list[Letter]]) -> None:
-        frames = [(reply, frame) for reply, batch in letters.items() for frame in _frames(batch)]
+    async def _publish(self, envelopes: dict[str, list[Envelope]]) -> None:
+        frames = [(reply, frame) for reply, batch in envelopes.items() for frame in _frames(batch)]
         while frames:
             try:
                 await publish(self.db, frames)
@@ -306,12 +306,12 @@ class Outbox:
 
     def _push(self, answer: Answer, seq: int, event: Event) -> None:
         attempt = answer.attempt
-        letter = Letter(attempt.job.id, attempt.number, seq, event)
-        batch = self._letters.get(attempt.reply)
+        envelope = Envelope(attempt.job.id, attempt.number, seq, event)
+        batch = self._envelopes.get(attempt.reply)
         if batch is None:
-            self._letters[attempt.reply] = [letter]
+            self._envelopes[attempt.reply] = [envelope]
         else:
-            batch.append(letter)
+            batch.append(envelope)
         self._some.set()
 
     def _end(self, answer: Answer, event: Done | Failed, state: str) -> None:
@@ -330,12 +330,12 @@ class Outbox:
         self.give_up(job_id, ErrorCode.ENGINE_LOST, message, retryable=True)
 
 
-def _frames(letters: list[Letter]) -> Iterator[bytes]:
-    """Letters in frames that are not too large, in order."""
-    frame = encode_frame(letters) if len(letters) <= _MOST_LETTERS else b""
-    if len(letters) == 1 or 0 < len(frame) <= _LARGEST_FRAME_BYTES:
+def _frames(envelopes: list[Envelope]) -> Iterator[bytes]:
+    """Envelopes in frames that are not too large, in order."""
+    frame = encode_frame(envelopes) if len(envelopes) <= _MOST_ENVELOPES else b""
+    if len(envelopes) == 1 or 0 < len(frame) <= _LARGEST_FRAME_BYTES:
         yield frame
     else:
-        half = len(letters) // 2
-        yield from _frames(letters[:half])
-        yield from _frames(letters[half:])
+        half = len(envelopes) // 2
+        yield from _frames(envelopes[:half])
+        yield from _frames(envelopes[half:])

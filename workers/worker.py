@@ -21,10 +21,10 @@ from contract.messages import Heartbeat, State
 from contract.tasks import cancel_and_wait
 from workers.audience import Audience
 from workers.continuation import can_continue, can_hand_over
-from workers.engine import Engine, EngineReport, Sleeper
+from workers.engine import Engine, EngineReport, SupportsSleep
 from workers.fetching import Fetching
-from workers.heartbeat import Pulse
-from workers.job_consumer import Intake
+from workers.heartbeat import WorkerHeartbeat
+from workers.job_consumer import JobConsumer
 from workers.outbox import EngineHung, Outbox
 from workers.watchdog import Watchdog
 
@@ -54,11 +54,11 @@ class Worker:
         self.cancellations = Cancellations(self.db, spec.model_id)
         self.outbox = Outbox(self.db, self.queue, spec.name)
         self.audience = Audience(self.db, spec.gateway_grace_s)
-        self.intake = Intake(
+        self.consumer = JobConsumer(
             self.queue, engine, self.outbox, self.audience, spec.name, spec.redis_url
         )
         self.watchdog = Watchdog(spec.model.watchdog, engine, self.outbox, spec.model_id)
-        self.pulse = Pulse(spec.redis_url, self.heartbeat, self._lapsed)
+        self.heartbeat_sender = WorkerHeartbeat(spec.redis_url, self.heartbeat, self._lapsed)
         #: Called once the engine is ready and the loop turns.
         self.on_ready: Callable[[], None] = lambda: None
         #: Called when nothing comes from the engine any more.
@@ -103,17 +103,17 @@ class Worker:
         Raises `EngineDied`, and whatever the engine raises when it cannot start.
         """
         await wait_for_server(self.db, timeout_s=30)
-        self.pulse.start()
+        self.heartbeat_sender.start()
         try:
             await self._start_engine()
             await self._serve()
         finally:
-            await self.pulse.stop()
+            await self.heartbeat_sender.stop()
             await self.engine.stop()
             await self.db.aclose()
 
     def heartbeat(self) -> Heartbeat:
-        """This worker, as it is now. Only reads: the pulse calls it from its own thread."""
+        """This worker, as it is now. Only reads: the heartbeat's thread calls it."""
         outbox, load = self.outbox, self.outbox.load
         return Heartbeat(
             name=self.spec.name,
@@ -134,7 +134,7 @@ class Worker:
             prompt_tokens_total=outbox.prompt_tokens_total,
             generated_tokens_total=outbox.generated_tokens_total,
             fenced_total=outbox.fenced_total,
-            taken_over_total=self.intake.taken_over_total,
+            taken_over_total=self.consumer.taken_over_total,
             engine_waiting=load.waiting,
             kv_cache_usage=load.kv_cache_usage,
             prefix_cache_queries_total=load.prefix_cache_queries,
@@ -155,10 +155,10 @@ class Worker:
         await self.queue.open()
         await self.cancellations.open()
         self.report = await self.engine.start(self.outbox)
-        self.intake.slots = self.report.slots
+        self.consumer.slots = self.report.slots
         self.ready_after_s = time.monotonic() - self.started
         self.on_ready()
-        self.pulse.turned()
+        self.heartbeat_sender.turned()
         self._enter(State.READY)
         log.info("ready after %.1f s: %s", self.ready_after_s, self.report)
 
@@ -182,23 +182,23 @@ class Worker:
             for ended in (each for each in running if each.done()):
                 await ended
             self.state = State.STOPPING
-            self.pulse.beat_now()
+            self.heartbeat_sender.beat_now()
             await self.watchdog.rest()
             await self._drain()
         finally:
             self.stop()
             await cancel_and_wait(loops)
             await asyncio.gather(claiming, return_exceptions=True)
-            await self.intake.close()
+            await self.consumer.close()
 
     async def _claim(self) -> None:
         """Claim jobs, and sleep when told to, until told to leave."""
         while not self._stopping.is_set():
-            await self.intake.claim_until(self._pausing)
-            if not self._stopping.is_set() and isinstance(self.engine, Sleeper):
+            await self.consumer.claim_until(self._pausing)
+            if not self._stopping.is_set() and isinstance(self.engine, SupportsSleep):
                 await self._sleep(self.engine)
 
-    async def _sleep(self, engine: Sleeper) -> None:
+    async def _sleep(self, engine: SupportsSleep) -> None:
         self._enter(State.STOPPING, "going to sleep")
         await self.watchdog.rest()
         await self._drain()
@@ -211,7 +211,7 @@ class Worker:
         if self._stopping.is_set():
             return
         # What could not be given back may still be ours.
-        self.intake.look_again()
+        self.consumer.look_again()
         self._pausing.clear()
         self._enter(State.STARTING, "waking")
         began = time.monotonic()
@@ -232,7 +232,7 @@ class Worker:
 
     def _enter(self, state: State, stage: str = "") -> None:
         self.state, self.stage = state, stage
-        self.pulse.beat_now()
+        self.heartbeat_sender.beat_now()
 
     async def _drain(self) -> None:
         """Let answers come to their ends, for a while; then only those that no other worker
@@ -283,7 +283,7 @@ class Worker:
             async with aclosing(connect_reader(self.spec.redis_url)) as reader:
                 try:
                     async for job_id in self.cancellations.listen(reader):
-                        await self.intake.cancel(job_id)
+                        await self.consumer.cancel(job_id)
                 except RedisError as error:
                     log.warning("listening again in %s s: %s", _RECONNECT_S, error)
             await asyncio.sleep(_RECONNECT_S)
@@ -295,7 +295,7 @@ class Worker:
             try:
                 await self._drop_abandoned()
                 await self._drop_unwanted()
-                await self.intake.look_for_forgotten()
+                await self.consumer.look_for_forgotten()
             except RedisError as error:
                 log.warning("sweeping again soon: %s", error)
 
@@ -307,11 +307,11 @@ class Worker:
         await self.audience.look({attempt.reply for attempt in self.outbox.attempts()})
         for attempt in self.outbox.attempts():
             if self.audience.is_gone(attempt):
-                await self.intake.cancel(attempt.job.id)
+                await self.consumer.cancel(attempt.job.id)
 
     async def _keep_turning(self) -> None:
         while True:
-            self.pulse.turned()
+            self.heartbeat_sender.turned()
             if self._lapse_seen:
                 await self._drop_lost()
             await asyncio.sleep(0.5)
@@ -334,4 +334,4 @@ class Worker:
                 self.outbox.withdraw(attempt.job.id)
                 self.outbox.fenced_total += 1
                 await self.engine.cancel(attempt.job.id)
-        self.intake.look_again()
+        self.consumer.look_again()

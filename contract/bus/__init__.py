@@ -8,7 +8,8 @@
     ew:{TAG}:ready        the same for those that accept work; TAG is a model (then these are its
                           workers), `_gateways` or `_hosts`
     ew:{TAG}:beats        hash: name -> heartbeat
-    ew:{MODEL}:standby:*  the same three for hosts: they load the model when somebody asks for it
+    ew:{MODEL}:registration:*
+                          the same three for hosts: they load the model when it is asked for
     ew:out:GATEWAY        reply stream of one gateway process: the frames, and so the durable log
 
 All keys of one model share a hash tag, so a script never crosses a cluster slot. Times inside

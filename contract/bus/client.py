@@ -110,7 +110,7 @@ def connect_reader(url: str) -> Redis:
     return client
 
 
-class Script:
+class LuaScript:
     """A Lua script by its digest, loaded again whenever the server has forgotten it."""
 
     def __init__(self, name: str) -> None:

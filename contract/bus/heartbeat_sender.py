@@ -31,7 +31,7 @@ class Sign(NamedTuple):
     ready: bool
 
 
-class Pulse(ABC):
+class HeartbeatSender(ABC):
     """Beats until stopped. `sign`, and all that it calls, runs in the thread, and only reads."""
 
     def __init__(self, redis_url: str) -> None:
@@ -42,7 +42,7 @@ class Pulse(ABC):
         self._stopping = False
         self._turned = time.monotonic()
         self._looks_since_turn = 0
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat_sender", daemon=True)
 
     @abstractmethod
     def sign(self) -> Sign:

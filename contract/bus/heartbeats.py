@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from contract.bus.client import RedisClient, Script
+from contract.bus.client import LuaScript, RedisClient
 from contract.bus.clock import LEAP_MS
 from contract.messages import UNREADABLE
 
@@ -26,8 +26,8 @@ _ALL_BEAT_WITHIN_MS: Final = int(2 * BEAT_EVERY_S * 1000)
 GATEWAYS: Final = "_gateways"
 HOSTS: Final = "_hosts"
 
-_beat = Script("beat")
-_alive = Script("alive")
+_beat = LuaScript("beat")
+_alive = LuaScript("alive")
 
 
 class Heartbeats:

@@ -7,10 +7,10 @@ from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from contract.bus.client import BLOCK_MS, RedisClient, Script, entries_of, last_id
+from contract.bus.client import BLOCK_MS, LuaScript, RedisClient, entries_of, last_id
 from contract.bus.clock import LEAP_MS
 from contract.bus.heartbeats import Heartbeats
-from contract.bus.registration import standbys
+from contract.bus.registration import registrations
 from contract.messages import UNREADABLE, Job, decode_job, encode_job
 
 GROUP: Final = "workers"
@@ -24,13 +24,13 @@ _DEAD_LETTERS: Final = (100, 7 * 86_400_000)
 #: The state of a job that failed, though the same request may succeed later.
 RETRYABLE: Final = "retryable"
 
-_enqueue = Script("enqueue")
-_begin = Script("begin")
-_complete = Script("complete")
-_release = Script("release")
-_end_trial = Script("end_trial")
-_take_over = Script("take_over")
-_cancel = Script("cancel")
+_enqueue = LuaScript("enqueue")
+_begin = LuaScript("begin")
+_complete = LuaScript("complete")
+_release = LuaScript("release")
+_end_trial = LuaScript("end_trial")
+_take_over = LuaScript("take_over")
+_cancel = LuaScript("cancel")
 
 
 class QueueFull(Exception):
@@ -102,7 +102,7 @@ class Record(NamedTuple):
     acquitted: int
 
 
-class Refused(NamedTuple):
+class BeginRefused(NamedTuple):
     """A job that will not be run, though its client still waits for a word. Its attempt must be
     completed all the same, after the client was told."""
 
@@ -119,7 +119,7 @@ class JobQueue:
         self.key = f"ew:{{{model}}}:queue"
         self.dead_key = f"ew:{{{model}}}:dead"
         #: Who would work on a job: workers now, hosts once they have loaded the model.
-        self._ready_keys = [Heartbeats(db, model).ready_key, standbys(db, model).ready_key]
+        self._ready_keys = [Heartbeats(db, model).ready_key, registrations(db, model).ready_key]
         self.leases_key = f"ew:{{{model}}}:leases"
 
     def job_key(self, job_id: str) -> str:
@@ -224,14 +224,14 @@ class JobQueue:
         max_attempts: int = MAX_ATTEMPTS,
         *,
         alone: bool = False,
-    ) -> list[Attempt | Refused]:
+    ) -> list[Attempt | BeginRefused]:
         """Begin an attempt at each claim; what was cancelled or ended meanwhile, or claimed by
         another worker, is left out. `alone`: until `end_trial`, the worker has nothing else to
         do; if it is lost by then, the job was to blame."""
         readable = [claim for claim in claims if claim.job is not None]
         for claim in claims:
             if claim.job is None:
-                await self._bury(claim.entry, "unreadable")
+                await self._reap(claim.entry, "unreadable")
         answers = await _begin.map(
             self.db,
             [
@@ -242,7 +242,7 @@ class JobQueue:
                 for claim in readable
             ],
         )
-        begun: list[Attempt | Refused] = []
+        begun: list[Attempt | BeginRefused] = []
         for claim, answer in zip(readable, answers, strict=True):
             verdict = answer[0].decode()
             if verdict == "drop" or claim.job is None:
@@ -251,7 +251,7 @@ class JobQueue:
             attempt = Attempt(
                 claim.job, claim.entry, number, reply.decode(), first.decode(), left_ms
             )
-            begun.append(attempt if verdict == "run" else Refused(attempt, verdict))
+            begun.append(attempt if verdict == "run" else BeginRefused(attempt, verdict))
         return begun
 
     async def keep(self, job_ids: Iterable[str], for_ms: int) -> None:
@@ -354,12 +354,12 @@ class JobQueue:
     async def broken_since(self, dead_letter: str) -> tuple[frozenset[str], str]:
         """The workers that had jobs which turned out as poison, since that dead letter; and the
         last one now."""
-        letters = await self.db.xrange(self.dead_key, f"({dead_letter}")
-        workers = b" ".join(fields.get(b"workers", b"") for _, fields in letters)
-        last = letters[-1][0].decode() if letters else dead_letter
+        dead = await self.db.xrange(self.dead_key, f"({dead_letter}")
+        workers = b" ".join(fields.get(b"workers", b"") for _, fields in dead)
+        last = dead[-1][0].decode() if dead else dead_letter
         return frozenset(workers.decode().split()), last
 
-    async def _bury(self, entry: str, reason: str) -> None:
+    async def _reap(self, entry: str, reason: str) -> None:
         entries = await self.db.xrange(self.key, entry, entry)
         most, keep_ms = _DEAD_LETTERS
         pipe = self.db.pipeline(transaction=True)

@@ -14,7 +14,7 @@ from contract.messages import UNREADABLE
 log = logging.getLogger(__name__)
 
 
-class Standby(msgspec.Struct, frozen=True, omit_defaults=True):
+class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
     """A model that is loaded when somebody asks for it. `stage` says what is being done for
     those who wait, and `eta_s` how long that may take; `problem`, why it cannot be loaded."""
 
@@ -23,37 +23,43 @@ class Standby(msgspec.Struct, frozen=True, omit_defaults=True):
     problem: str = ""
 
 
-_decode = msgspec.msgpack.Decoder(Standby).decode
+_decode = msgspec.msgpack.Decoder(Registration).decode
 
 
-def standbys(db: RedisClient, model: str) -> Heartbeats:
-    """The hosts on which a model is on standby, each for as long as its lease lasts."""
-    return Heartbeats(db, model, role="standby")
+def registrations(db: RedisClient, model: str) -> Heartbeats:
+    """The hosts on which a model is on registration, each for as long as its lease lasts."""
+    return Heartbeats(db, model, role="registration")
 
 
-async def renew_standby(db: RedisClient, model: str, host: str, standby: Standby) -> None:
+async def renew_registration(
+    db: RedisClient, model: str, host: str, registration: Registration
+) -> None:
     """Jobs are welcome for as long as a lease lasts, though no worker may be ready."""
-    await standbys(db, model).beat(host, standby, ready=True)
+    await registrations(db, model).beat(host, registration, ready=True)
 
 
-async def end_standby(db: RedisClient, model: str, host: str) -> None:
-    await standbys(db, model).leave(host)
+async def end_registration(db: RedisClient, model: str, host: str) -> None:
+    await registrations(db, model).leave(host)
 
 
-async def read_standby(db: RedisClient, model: str) -> Standby | None:
+async def read_registration(db: RedisClient, model: str) -> Registration | None:
     """The word of the host that will be first to have the model; None if nobody would load it.
     There is a problem only if all hosts have one."""
-    words = list(_read(await standbys(db, model).alive()))
+    words = list(_read(await registrations(db, model).alive()))
     return min(words, key=_how_late, default=None)
 
 
-def _read(bodies: Iterable[bytes]) -> Iterable[Standby]:
+def _read(bodies: Iterable[bytes]) -> Iterable[Registration]:
     for body in bodies:
         try:
             yield _decode(body)
         except UNREADABLE as error:
-            log.warning("a standby cannot be read (is its host of another version?): %s", error)
+            log.warning(
+                "a registration cannot be read (is its host of another version?): %s", error
+            )
 
 
-def _how_late(standby: Standby) -> tuple[bool, float]:
-    return bool(standby.problem), float("inf") if standby.eta_s is None else standby.eta_s
+def _how_late(registration: Registration) -> tuple[bool, float]:
+    return bool(registration.problem), float(
+        "inf"
+    ) if registration.eta_s is None else registration.eta_s

@@ -1,4 +1,4 @@
-"""Reply streams: frames of letters to one gateway process, and so the durable log of answers."""
+"""Reply streams: frames of envelopes to one gateway process, and so the durable log of answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from contract.bus.client import BLOCK_MS, RedisClient, entries_of, last_id
 from contract.bus.clock import LEAP_MS
-from contract.messages import UNREADABLE, Letter, decode_frame, encode_frame
+from contract.messages import UNREADABLE, Envelope, decode_frame, encode_frame
 
 log = logging.getLogger(__name__)
 
@@ -87,42 +87,42 @@ async def read_frames(
     block_ms: int = BLOCK_MS,
     count: int = 64,
     on_unreadable: Callable[[], None] = lambda: None,
-) -> list[tuple[str, list[Letter]]]:
+) -> list[tuple[str, list[Envelope]]]:
     """Wait for the frames after entry `last`, `count` at most; each with its entry id. Never
     cancel this call.
 
-    A frame that cannot be read is logged and has no letters: the answers that it belonged to
-    end with their next letter, whose sequence number shows the gap, or by their timeouts.
+    A frame that cannot be read is logged and has no envelopes: the answers that it belonged to
+    end with their next envelope, whose sequence number shows the gap, or by their timeouts.
     `on_unreadable` is called for each.
     """
     answer = await reader.execute_command(
         "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", reply, last
     )
     return [
-        (entry, _letters(reply, entry, fields, on_unreadable))
+        (entry, _envelopes(reply, entry, fields, on_unreadable))
         for entry, fields in entries_of(answer)
     ]
 
 
 async def scan_frames(
     db: RedisClient, reply: str, after: str
-) -> AsyncIterator[tuple[str, list[Letter]]]:
+) -> AsyncIterator[tuple[str, list[Envelope]]]:
     """The frames in a reply stream, after entry `after` and up to its present end."""
     while True:
         entries = await db.xrange(reply, f"({after}", count=_SCAN_AT_ONCE)
         for entry, fields in entries:
             after = entry.decode()
-            yield after, _letters(reply, after, fields)
+            yield after, _envelopes(reply, after, fields)
         if len(entries) < _SCAN_AT_ONCE:
             return
 
 
-def _letters(
+def _envelopes(
     reply: str,
     entry: str,
     fields: Mapping[bytes, bytes],
     on_unreadable: Callable[[], None] = lambda: None,
-) -> list[Letter]:
+) -> list[Envelope]:
     try:
         return decode_frame(fields[b"f"])
     except (KeyError, *UNREADABLE) as error:

@@ -5,7 +5,7 @@
 
 from contract.config.last_good import Loaded, load_and_keep, load_or_recall
 from contract.config.loading import ConfigError, load_config
-from contract.config.model import ModelConfig, ModelId, Part, WatchdogConfig, is_repo_id
+from contract.config.model import ModelConfig, ModelId, Section, WatchdogConfig, is_repo_id
 from contract.config.names import GATEWAY_FIELDS, Named, ids_by_name, meanings, names_of
 from contract.config.schema import (
     Config,
@@ -27,8 +27,8 @@ __all__ = [
     "ModelConfig",
     "ModelId",
     "Named",
-    "Part",
     "RedisConfig",
+    "Section",
     "WatchdogConfig",
     "WorkerSpec",
     "ids_by_name",

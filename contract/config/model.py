@@ -25,7 +25,7 @@ VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class Part(BaseModel):
+class Section(BaseModel):
     """A section of the configuration: no unknown keys, no change after loading."""
 
     model_config = ConfigDict(
@@ -33,7 +33,7 @@ class Part(BaseModel):
     )
 
 
-class SamplingConfig(Part):
+class SamplingConfig(Section):
     """How a model chooses tokens where a request does not say. What is not given here either is
     as the model's own generation_config.json has it, or the engine."""
 
@@ -67,7 +67,7 @@ class SamplingConfig(Part):
     )
 
 
-class WatchdogConfig(Part):
+class WatchdogConfig(Section):
     """When an engine is taken for hung: its worker is ended, and its jobs go on elsewhere. The
     limits are below those of the gateway (`limits`), so that clients wait instead of failing."""
 
@@ -89,7 +89,7 @@ class WatchdogConfig(Part):
     )
 
 
-class ModelConfig(Part):
+class ModelConfig(Section):
     """One model that clients can ask for by its name."""
 
     engine: EngineName = Field(

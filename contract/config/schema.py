@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from contract.config.model import EngineName, ModelConfig, ModelId, Part, Port
+from contract.config.model import EngineName, ModelConfig, ModelId, Port, Section
 from contract.config.names import Models
 
 
-class GatewayConfig(Part):
+class GatewayConfig(Section):
     """The HTTP server."""
 
     host: str = Field("127.0.0.1", description="Loopback unless you ask for more.")
@@ -45,7 +45,7 @@ class GatewayConfig(Part):
         return self
 
 
-class RedisConfig(Part):
+class RedisConfig(Section):
     """Where queues and token streams live."""
 
     url: str | None = Field(
@@ -61,7 +61,7 @@ class RedisConfig(Part):
     )
 
 
-class HubConfig(Part):
+class HubConfig(Section):
     """Where models are downloaded from. What is unset is as Hugging Face's own variables say."""
 
     endpoint: str | None = Field(
@@ -75,7 +75,7 @@ class HubConfig(Part):
     token_file: str | None = Field(None, description="A file that holds the token.")
 
 
-class LimitsConfig(Part):
+class LimitsConfig(Section):
     """Bounds that keep one client from hurting the others."""
 
     max_waiting: int = Field(1024, ge=1, description="Jobs that may wait for one model.")
@@ -136,7 +136,7 @@ class Config(BaseSettings):
         return env_settings, init_settings
 
 
-class WorkerSpec(Part):
+class WorkerSpec(Section):
     """All that one worker process needs to know; the supervisor hands it over as JSON in
     the variable EW_WORKER."""
 

@@ -13,37 +13,37 @@ from contract.messages import Job
 from gateway.api.fields import GenerationBody, parse
 from gateway.http.body import read_body
 from gateway.http.errors import ApiError
-from gateway.http.headers import Exchange, exchange_of, header
+from gateway.http.headers import RequestContext, context_of, header
 from gateway.jobs.admission import Resumption, resumption_of
 from gateway.lifecycle.process import process_of
-from gateway.streams.answers import Answer, WholeAnswer
+from gateway.streams.answers import AnswerSink, WholeAnswer
 from gateway.streams.live import LiveResponse
 
 Asked = TypeVar("Asked", bound=GenerationBody)
 #: Makes the answer to what was asked, under the name that the model is served as; a resumed one
 #: leaves out what the client has already.
-AnswerMaker = Callable[[Asked, Job, Exchange, Resumption | None], Answer]
+AnswerMaker = Callable[[Asked, Job, RequestContext, Resumption | None], AnswerSink]
 
 
 async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) -> Response:
     """Put the job that a request asks for. Raises `ApiError`."""
-    process, exchange = process_of(request), exchange_of(request.scope)
-    if exchange.key is None:
+    process, context = process_of(request), context_of(request.scope)
+    if context.key is None:
         raise ApiError("missing_api_key", "send an API key")
     body = await read_body(request, process.models.limits.max_body_bytes)
-    asked = parse(form, body, exchange.ignored)
-    if exchange.ignored:
+    asked = parse(form, body, context.ignored)
+    if context.ignored:
         process.metrics.count_ignoring()
-    named = asked.job(exchange.job_id, exchange.key.id)
-    job = process.admission.check(named, exchange, asked.own_names)
+    named = asked.job(context.job_id, context.key.id)
+    job = process.admission.check(named, context, asked.own_names)
     resumption = _resumption(request, asked)
     if resumption is not None:
-        job = replace(job, id=resumption.job_id(job), kept=True)
+        job = replace(job, id=resumption.job_id(job), resumable=True)
     shown = replace(job, model=process.models.served_name(job))
-    made = make(asked, shown, exchange, resumption)
+    made = make(asked, shown, context, resumption)
     if isinstance(made, WholeAnswer):
         process.admission.check_whole(job, asked.own_names)
-    reply = await process.admission.admit(job, made, exchange, resumption)
+    reply = await process.admission.admit(job, made, context, resumption)
     return LiveResponse(process.dispatcher, reply, made.writer)
 
 

@@ -21,7 +21,7 @@ from contract.keys import (
     read_keys,
 )
 from gateway.http.errors import ApiError
-from gateway.http.headers import Headers, exchange_of, header
+from gateway.http.headers import Headers, context_of, header
 from gateway.http.hosts import Hosts
 from gateway.http.watched_file import WatchedFile
 
@@ -40,7 +40,7 @@ _FAILURES_PER_MINUTE: Final = 30
 _REMEMBERED_CLIENTS: Final = 10_000
 
 
-class KeyRing:
+class KeyStore:
     """The keys of the key file: a new one opens at once, a revoked one no longer than
     `_LOOK_EVERY_S`."""
 
@@ -113,10 +113,10 @@ class FailureBudget:
             raise ApiError("too_many_failures", "too many wrong API keys; wait a minute")
 
 
-class Doorkeeper:
+class Authenticator:
     """The dependency of the whole app: a route that is not named above needs a key."""
 
-    def __init__(self, keys: KeyRing, gateway: GatewayConfig) -> None:
+    def __init__(self, keys: KeyStore, gateway: GatewayConfig) -> None:
         self._keys = keys
         self._budget = FailureBudget()
         self._admin_port = gateway.admin_port
@@ -124,7 +124,7 @@ class Doorkeeper:
         self._admin_hosts = Hosts(gateway.admin_host, gateway.allowed_hosts)
 
     async def check(self, request: Request) -> None:
-        """Raises `ApiError`, or notes the key in the exchange."""
+        """Raises `ApiError`, or notes the key in the context."""
         scope = request.scope
         path = scope["path"]
         if path in OPEN_PATHS:
@@ -137,7 +137,7 @@ class Doorkeeper:
         record = self._record_of(scope, is_operators=is_operators)
         if is_operators and not _may_operate(record, path):
             raise ApiError("not_found", f"nothing is at {path}")
-        exchange_of(scope).key = record
+        context_of(scope).key = record
 
     def _record_of(self, scope: Scope, *, is_operators: bool) -> KeyRecord:
         """Raises `ApiError`."""

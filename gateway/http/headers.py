@@ -1,4 +1,4 @@
-"""One exchange (a request and its answer), and the headers that every answer carries."""
+"""One context (a request and its answer), and the headers that every answer carries."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from contract.keys import KeyRecord
 Headers = Iterable[tuple[bytes, bytes]]
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _UNPRINTABLE: Final = re.compile(r"[^!-+\--~]")
-_EXCHANGE: Final = "ew.exchange"
+_EXCHANGE: Final = "ew.context"
 
 
-class Exchange:
+class RequestContext:
     """What is known of a request while it is answered. Times are of the monotonic clock."""
 
     __slots__ = (
@@ -73,10 +73,10 @@ def common_headers(
     ]
 
 
-def exchange_of(scope: Scope) -> Exchange:
-    """The exchange that a request belongs to."""
-    exchange: Exchange = scope[_EXCHANGE]
-    return exchange
+def context_of(scope: Scope) -> RequestContext:
+    """The context that a request belongs to."""
+    context: RequestContext = scope[_EXCHANGE]
+    return context
 
 
 def header(headers: Headers, name: bytes) -> bytes | None:
@@ -85,11 +85,13 @@ def header(headers: Headers, name: bytes) -> bytes | None:
 
 
 class ExchangeMiddleware:
-    """Outermost: begins the exchange, answers HEAD as GET without a body, adds the exchange's
+    """Outermost: begins the context, answers HEAD as GET without a body, adds the context's
     headers to whatever answers, and reports the status to `finished` (0 if the client left
     before there was one)."""
 
-    def __init__(self, app: ASGIApp, finished: Callable[[Scope, Exchange, int], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, finished: Callable[[Scope, RequestContext, int], None]
+    ) -> None:
         self.app = app
         self.finished = finished
 
@@ -100,15 +102,15 @@ class ExchangeMiddleware:
         if scope["method"] == "HEAD":
             # The server, which has a scope of its own, leaves out the body.
             scope = {**scope, "method": "GET"}
-        exchange = Exchange(send, header(scope["headers"], b"x-request-id"))
-        scope[_EXCHANGE] = exchange
+        context = RequestContext(send, header(scope["headers"], b"x-request-id"))
+        scope[_EXCHANGE] = context
         status = 0
 
         async def send_head(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *exchange.headers()]
+                message["headers"] = [*message["headers"], *context.headers()]
                 if header(message["headers"], b"cache-control") is None:
                     message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
@@ -116,4 +118,4 @@ class ExchangeMiddleware:
         try:
             await self.app(scope, receive, send_head)
         finally:
-            self.finished(scope, exchange, status)
+            self.finished(scope, context, status)

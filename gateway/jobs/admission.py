@@ -27,17 +27,17 @@ from contract.bus.queue import (
 from contract.messages import ErrorCode, Job, State, encode_job
 from contract.paths import COMMAND
 from gateway.http.errors import ApiError
-from gateway.http.headers import Exchange
+from gateway.http.headers import RequestContext
 from gateway.jobs.defaults import with_defaults
 from gateway.jobs.limits import check_limits, check_logprobs
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
-from gateway.streams.answers import Answer
+from gateway.streams.answers import AnswerSink
 from gateway.streams.cancelling import Canceller
 from gateway.streams.dispatcher import Dispatcher
-from gateway.streams.followers import Followers
 from gateway.streams.link import Link
 from gateway.streams.metrics import Metrics
+from gateway.streams.replays import Replays
 from gateway.streams.reply import Reply
 
 #: Redis is back within a second when it restarts, later with much data or on a busy host; that long
@@ -106,7 +106,7 @@ class Admission:
         link: Link,
         models: Models,
         dispatcher: Dispatcher,
-        followers: Followers,
+        replays: Replays,
         canceller: Canceller,
         metrics: Metrics,
         memory: QueueMemory,
@@ -116,22 +116,22 @@ class Admission:
         self._link = link
         self._models = models
         self._dispatcher = dispatcher
-        self._followers = followers
+        self._replays = replays
         self._canceller = canceller
         self._metrics = metrics
         self._turns = asyncio.Semaphore(_ASK_AT_ONCE)
 
-    def check(self, job: Job, exchange: Exchange, names: Mapping[str, str]) -> Job:
+    def check(self, job: Job, context: RequestContext, names: Mapping[str, str]) -> Job:
         """The job, for the model that it names, if this key may ask that model for this. `names`
         gives the API's own names of the fields that limits are about. Raises `ApiError`."""
-        named = self._models.find(job.model, exchange.key)
+        named = self._models.find(job.model, context.key)
         if named is None:
             raise ApiError("model_not_found", f"there is no model `{job.model}`")
-        model = exchange.model = named.model
+        model = context.model = named.model
         check_limits(job, self._models.limits, self._models.configured[model], names)
         status = self._models.status(model)
-        if status.standby is not None and status.standby.problem and not status.is_served:
-            raise cannot_load(job.model, status.standby.problem)
+        if status.registration is not None and status.registration.problem and not status.is_served:
+            raise cannot_load(job.model, status.registration.problem)
         return replace(job, model=model, adapter=named.adapter)
 
     def check_whole(self, job: Job, names: Mapping[str, str]) -> None:
@@ -142,7 +142,7 @@ class Admission:
         check_logprobs(job, self._models.limits, longest, names)
 
     async def admit(
-        self, job: Job, answer: Answer, exchange: Exchange, resumption: Resumption | None
+        self, job: Job, answer: AnswerSink, context: RequestContext, resumption: Resumption | None
     ) -> Reply:
         """Put a job that was checked; its reply is being answered from now on.
 
@@ -152,7 +152,7 @@ class Admission:
         metrics, kept = self._metrics.of(job.model), resumption is not None
 
         def reply_to(each: Job) -> Reply:
-            return Reply(each.id, each.model, answer, exchange, metrics, first, kept=kept)
+            return Reply(each.id, each.model, answer, context, metrics, first, resumable=kept)
 
         if resumption is not None:
             return await self._admit_once(_tries(job), reply_to, resumption)
@@ -203,7 +203,7 @@ class Admission:
             raise
         if ticket.known:
             self._dispatcher.close(reply)
-            self._followers.follow(reply, ticket)
+            self._replays.follow(reply, ticket)
         else:
             reply.is_current = True
         return reply
@@ -289,7 +289,7 @@ class Admission:
     def _doubt(self, job: Job, reply: Reply) -> None:
         """A job may have been put or not. It is cancelled, unless its client may ask for it
         again: then its answer is read on, and kept, without a client."""
-        if reply.kept:
+        if reply.resumable:
             self._dispatcher.leave(reply)
         else:
             self._canceller.cancel_doubtful(job.model, job.id)

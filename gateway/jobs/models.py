@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from contract.bus.client import RedisClient
 from contract.bus.heartbeats import HOSTS, Heartbeats, read_beats
 from contract.bus.queue import JobQueue
-from contract.bus.registration import Standby, read_standby
+from contract.bus.registration import Registration, read_registration
 from contract.config import (
     Config,
     ConfigError,
@@ -36,19 +36,21 @@ _decode_beat = msgspec.msgpack.Decoder(Heartbeat).decode
 _decode_host = msgspec.msgpack.Decoder(HostBeat).decode
 
 
-class ModelStatus(NamedTuple):
-    """A model's state is that of its most advanced worker. `standby` is the supervisor's word on
-    one that is loaded on demand."""
+class ModelAvailability(NamedTuple):
+    """A model's state is that of its most advanced worker. `registration` is what the supervisor
+    says of one that is loaded on demand."""
 
     state: State
     workers: tuple[Heartbeat, ...] = ()
     waiting: int = 0
-    standby: Standby | None = None
+    registration: Registration | None = None
 
     @property
     def is_served(self) -> bool:
         """Whether a job would be worked on, now or when the model has been loaded."""
-        return self.state is State.READY or (self.standby is not None and not self.standby.problem)
+        return self.state is State.READY or (
+            self.registration is not None and not self.registration.problem
+        )
 
     @property
     def max_model_len(self) -> int | None:
@@ -56,7 +58,7 @@ class ModelStatus(NamedTuple):
         return max((worker.max_model_len for worker in self.workers), default=0) or None
 
 
-_STOPPED: Final = ModelStatus(State.STOPPED)
+_STOPPED: Final = ModelAvailability(State.STOPPED)
 
 
 class Models:
@@ -75,11 +77,11 @@ class Models:
         self._db = db
         self._file = WatchedFile(config_path)
         self._link = link
-        self._statuses: dict[str, ModelStatus] = {}
+        self._statuses: dict[str, ModelAvailability] = {}
         #: The supervisors, with the accounts of their GPUs.
         self.hosts: tuple[HostBeat, ...] = ()
 
-    def status(self, model: str) -> ModelStatus:
+    def status(self, model: str) -> ModelAvailability:
         """As last seen."""
         return self._statuses.get(model, _STOPPED)
 
@@ -155,8 +157,8 @@ class Models:
                 state = best(Condition(worker.state) for worker in workers).state
                 # A model that is always loaded has one, too, while its workers are replaced.
                 may_wait = config.load == "on-demand" or state is not State.READY
-                standby = await read_standby(self._db, model) if may_wait else None
-            self._statuses[model] = ModelStatus(state, workers, waiting, standby)
+                registration = await read_registration(self._db, model) if may_wait else None
+            self._statuses[model] = ModelAvailability(state, workers, waiting, registration)
 
     def _reload_config(self) -> None:
         """Models and limits are at once as the file has them. A file that cannot be used changes

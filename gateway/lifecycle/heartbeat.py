@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from contract.bus import heartbeat_sender as pulse
+from contract.bus import heartbeat_sender as heartbeat_sender
 from contract.bus.heartbeat_sender import Sign
 from contract.bus.heartbeats import GATEWAYS
 from contract.messages import GatewayBeat
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _TURN_EVERY_S: Final = 0.5
 
 
-class GatewayPulse(pulse.Pulse):
+class GatewayHeartbeat(heartbeat_sender.HeartbeatSender):
     """Beats until stopped. `beat` is filled in; `is_ready` says whether requests are taken."""
 
     def __init__(
@@ -55,7 +55,7 @@ class GatewayPulse(pulse.Pulse):
         return Sign(GATEWAYS, self.last.name, self.last, self._is_ready())
 
     def is_due(self) -> bool:
-        if self.stands_still_s > pulse.HUNG_AFTER_S:
+        if self.stands_still_s > heartbeat_sender.HUNG_AFTER_S:
             log.critical("leaving: the event loop has stood still for %.0f s", self.stands_still_s)
             faulthandler.dump_traceback(all_threads=True)
             os.kill(os.getpid(), signal.SIGKILL)

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from contract.bus.client import RedisClient
 from contract.bus.replies import ReplyStream
 from contract.messages import ErrorCode, State
-from gateway.http.auth import KeyRing
+from gateway.http.auth import KeyStore
 from gateway.http.errors import ApiError
 from gateway.jobs.admission import cannot_load
 from gateway.jobs.models import Models
@@ -29,7 +29,7 @@ _TIDY_EVERY_S: Final = 2.0
 _LOOKED_SINCE_S: Final = 3.0
 
 
-class Timekeeper:
+class DeadlineMonitor:
     """Looks at every open reply a few times a second."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Timekeeper:
         dispatcher: Dispatcher,
         models: Models,
         link: Link,
-        keys: KeyRing,
+        keys: KeyStore,
     ) -> None:
         self._dispatcher = dispatcher
         self._models = models
@@ -92,11 +92,11 @@ class Timekeeper:
         if is_news and (why := self._models.ended(reply.model)):
             message = f"model `{reply.model}` cannot go on: {why}"
             return ApiError("model_not_started", message)
-        if status.state is State.READY or status.standby is None:
+        if status.state is State.READY or status.registration is None:
             return None
-        if status.standby.problem:
-            return cannot_load(reply.model, status.standby.problem)
-        reply.wait(status.standby.stage, status.standby.eta_s, now)
+        if status.registration.problem:
+            return cannot_load(reply.model, status.registration.problem)
+        reply.wait(status.registration.stage, status.registration.eta_s, now)
         return None
 
 

@@ -22,18 +22,18 @@ from contract.config import Config, load_or_recall
 from contract.messages import ErrorCode, GatewayBeat
 from contract.paths import config_path, keys_path
 from contract.tasks import cancel_and_wait
-from gateway.http.auth import Doorkeeper, KeyRing
+from gateway.http.auth import Authenticator, KeyStore
 from gateway.http.errors import ApiError
 from gateway.jobs.admission import Admission
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
-from gateway.lifecycle.heartbeat import GatewayPulse
-from gateway.lifecycle.housekeeping import Housekeeping, Timekeeper
+from gateway.lifecycle.heartbeat import GatewayHeartbeat
+from gateway.lifecycle.housekeeping import DeadlineMonitor, Housekeeping
 from gateway.streams.cancelling import Canceller
 from gateway.streams.dispatcher import Dispatcher
-from gateway.streams.followers import Followers
 from gateway.streams.link import Link
 from gateway.streams.metrics import Metrics
+from gateway.streams.replays import Replays
 
 log = logging.getLogger(__name__)
 #: Shared by the processes of one gateway: their names begin with it.
@@ -48,7 +48,7 @@ _LAST_WORDS_S: Final = 2.0
 _RELIEVED_WITHIN_S: Final = 60.0
 
 
-class Settings(NamedTuple):
+class ProcessSettings(NamedTuple):
     """What a gateway process is told at its start."""
 
     config: Config
@@ -61,7 +61,7 @@ class Settings(NamedTuple):
     config_problem: str = ""
 
     @classmethod
-    def from_environment(cls) -> Settings:
+    def from_environment(cls) -> ProcessSettings:
         """Raises `ConfigError`, `KeyError`."""
         config, problem = load_or_recall(config_path())
         return cls(
@@ -78,7 +78,7 @@ class Settings(NamedTuple):
 class GatewayProcess:
     """Everything that lives as long as the process. Nothing talks to Redis before `start`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ProcessSettings) -> None:
         self.config = settings.config
         self.instance = settings.instance
         self.started_unix_s = int(time.time())
@@ -89,25 +89,25 @@ class GatewayProcess:
         self.models = Models(
             self.db, self.config, settings.config_path, self.link, settings.config_problem
         )
-        self.keys = KeyRing(settings.keys_path)
-        self.doorkeeper = Doorkeeper(self.keys, self.config.gateway)
+        self.keys = KeyStore(settings.keys_path)
+        self.authenticator = Authenticator(self.keys, self.config.gateway)
         self._stream = stream = ReplyStream(self.db, self.name)
         self._reader = connect_reader(settings.redis_url)
         self._canceller = Canceller(self.db, self.config.limits.total_timeout_s)
         self.dispatcher = Dispatcher(stream, self._reader, self.link, self._canceller, self.metrics)
-        self._followers = Followers(self.db, settings.redis_url, self.dispatcher)
+        self._replays = Replays(self.db, settings.redis_url, self.dispatcher)
         self._memory = QueueMemory(self.db)
         self.admission = Admission(
             self.db,
             self.link,
             self.models,
             self.dispatcher,
-            self._followers,
+            self._replays,
             self._canceller,
             self.metrics,
             self._memory,
         )
-        self._timekeeper = Timekeeper(self.dispatcher, self.models, self.link, self.keys)
+        self._deadline_monitor = DeadlineMonitor(self.dispatcher, self.models, self.link, self.keys)
         self._housekeeping = Housekeeping(self.db, stream, self.dispatcher, self.link, self.models)
         self._settings = settings
         #: Whether the process that started this one has died.
@@ -123,18 +123,18 @@ class GatewayProcess:
     async def start(self) -> None:
         """Begin to read and to look after things. Redis may be away."""
         self._reading = asyncio.create_task(self.dispatcher.run())
-        self.pulse = GatewayPulse(
+        self.heartbeat_sender = GatewayHeartbeat(
             self._settings.redis_url, self._beat, lambda: not self.dispatcher.draining
         )
-        self.pulse.start()
+        self.heartbeat_sender.start()
         self._loops = [
             asyncio.create_task(loop)
             for loop in (
                 self.models.watch(),
-                self._timekeeper.run(),
+                self._deadline_monitor.run(),
                 self._housekeeping.run(),
                 self._memory.watch(),
-                self.pulse.keep_turning(),
+                self.heartbeat_sender.keep_turning(),
             )
         ]
         for task in (self._reading, *self._loops):
@@ -174,11 +174,11 @@ class GatewayProcess:
         """End everything; what is still open fails as drained."""
         self._end_draining()
         await cancel_and_wait(self._loops)
-        await self._followers.close()
+        await self._replays.close()
         await self._canceller.finish(_LAST_WORDS_S)
         try:
             async with asyncio.timeout(_LAST_WORDS_S):
-                await self.pulse.stop()
+                await self.heartbeat_sender.stop()
                 await self._stream.leave()
         except (TimeoutError, RedisError, OSError):
             log.warning("the lease is left to end: Redis does not answer")

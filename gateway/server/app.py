@@ -18,8 +18,8 @@ from gateway.api import openapi
 from gateway.api.native import routes
 from gateway.api.openai import routes as openai_routes
 from gateway.http.errors import OPENAI_PREFIX, ApiError, answer_error
-from gateway.http.headers import Exchange, ExchangeMiddleware, exchange_of
-from gateway.lifecycle.process import GatewayProcess, Settings
+from gateway.http.headers import ExchangeMiddleware, RequestContext, context_of
+from gateway.lifecycle.process import GatewayProcess, ProcessSettings
 from gateway.server import docs, health
 from gateway.server.http_guard import CONNECTIONS_STATE, DRAIN_STATE
 
@@ -29,12 +29,12 @@ _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
 def from_environment() -> ExchangeMiddleware:
     """What uvicorn calls in each of its processes."""
-    settings = Settings.from_environment()
+    settings = ProcessSettings.from_environment()
     configure_logging(f"gateway[{settings.process_index}]")
     return create_app(settings)
 
 
-def create_app(settings: Settings) -> ExchangeMiddleware:
+def create_app(settings: ProcessSettings) -> ExchangeMiddleware:
     """The application; its process starts and stops with its lifespan."""
     process = GatewayProcess(settings)
 
@@ -53,7 +53,7 @@ def create_app(settings: Settings) -> ExchangeMiddleware:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        dependencies=[Depends(process.doorkeeper.check)],
+        dependencies=[Depends(process.authenticator.check)],
         exception_handlers={
             ApiError: _answer_api_error,
             HTTPException: _answer_http_exception,
@@ -76,10 +76,10 @@ def _document_once(app: FastAPI) -> dict[str, Any]:
 async def _answer_api_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         raise error
-    exchange = exchange_of(request.scope)
+    context = context_of(request.scope)
     is_openai = request.scope["path"].startswith(OPENAI_PREFIX)
-    answer = answer_error(error, exchange.request_id, openai=is_openai)
-    _process(request).metrics.count_failure(exchange.model, error.code)
+    answer = answer_error(error, context.request_id, openai=is_openai)
+    _process(request).metrics.count_failure(context.model, error.code)
     response = Response(answer.body, answer.status)
     response.raw_headers = answer.headers
     return response
@@ -110,6 +110,6 @@ def _process(request: Request) -> GatewayProcess:
     return process
 
 
-def _count(process: GatewayProcess, scope: Scope, exchange: Exchange, status: int) -> None:
+def _count(process: GatewayProcess, scope: Scope, context: RequestContext, status: int) -> None:
     route = getattr(scope.get("route"), "path", "other")
-    process.metrics.count_request(route, status, exchange.model)
+    process.metrics.count_request(route, status, context.model)

@@ -17,7 +17,7 @@ from prometheus_client.utils import floatToGoString
 
 from contract.figures import Histogram, ModelFigures
 from contract.messages import GatewayBeat, GpuFigures, Heartbeat, HostBeat, State, WorkerMemory
-from gateway.jobs.models import Models, ModelStatus
+from gateway.jobs.models import ModelAvailability, Models
 from gateway.streams.link import Link
 
 
@@ -176,7 +176,7 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return [(floatToGoString(bound), count) for bound, count in cumulative]  # type: ignore[no-untyped-call]
 
 
-def _worker_families(statuses: Iterable[ModelStatus]) -> Iterator[Metric]:
+def _worker_families(statuses: Iterable[ModelAvailability]) -> Iterator[Metric]:
     workers = [worker for status in statuses for worker in status.workers]
     labels = ["model", "worker", "engine"]
     for figure in _GAUGES:

@@ -81,5 +81,5 @@ async def _published(process: GatewayProcess) -> list[GatewayBeat]:
     try:
         beats = await Heartbeats(process.db, GATEWAYS).alive()
     except (RedisError, OSError):
-        return [process.pulse.last]
+        return [process.heartbeat_sender.last]
     return [each for each in read_beats(beats, _decode_gateway) if process.owns(each)]

@@ -19,7 +19,7 @@ from gateway.server.http_rules import (
     problem_of,
     without_offers,
 )
-from gateway.server.refusal import Refusal
+from gateway.server.refusal import RefusalResponse
 from gateway.streams.live import ABORT_EXTENSION
 
 #: Requests of one connection that wait for the answer to the one before them.
@@ -264,6 +264,6 @@ class GuardedProtocol(HttpToolsProtocol):
         # Closed at once, what the client still sends would reset the connection, answer and all.
         self.loop.call_later(_LINGER_S, self.transport.close)
 
-    def _refusal(self, error: ApiError) -> Refusal:
+    def _refusal(self, error: ApiError) -> RefusalResponse:
         is_openai = self.scope is not None and self.url.startswith(OPENAI_PREFIX.encode())
-        return Refusal(error, openai=is_openai)
+        return RefusalResponse(error, openai=is_openai)

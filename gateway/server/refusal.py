@@ -11,7 +11,7 @@ from gateway.http.errors import ApiError, answer_error
 from gateway.http.headers import Headers, common_headers
 
 
-class Refusal:
+class RefusalResponse:
     """An error as bytes, or as an ASGI application that answers so whatever it is asked."""
 
     def __init__(self, error: ApiError, *, openai: bool) -> None:

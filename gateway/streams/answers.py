@@ -21,7 +21,7 @@ class Timings(NamedTuple):
     total_ms: float
 
 
-class Choice:
+class AnswerChoice:
     """All that was said of one choice."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Choice:
         self._texts.append(delta.text)
 
 
-ChoiceType = TypeVar("ChoiceType", bound=Choice)
+ChoiceType = TypeVar("ChoiceType", bound=AnswerChoice)
 
 
 class StreamDialect(Protocol):
@@ -66,7 +66,7 @@ class WholeDialect(Protocol[ChoiceType]):
     def body(self, choices: list[ChoiceType], done: Done, timings: Timings) -> bytes: ...
 
 
-class Answer(Protocol):
+class AnswerSink(Protocol):
     """An answer on its way to a client."""
 
     writer: Writer

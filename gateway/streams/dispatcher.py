@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient
 from contract.bus.replies import KEEP_MS, ReplyStream, entry_order, read_frames
-from contract.messages import ErrorCode, Letter
+from contract.messages import Envelope, ErrorCode
 from gateway.http.errors import ApiError
 from gateway.streams.cancelling import Canceller
 from gateway.streams.link import Link
@@ -54,7 +54,7 @@ class Dispatcher:
         self._canceller = canceller
         self._metrics = metrics
         self._replies: dict[str, Reply] = {}
-        #: Replies to jobs that another request has put, which are read by their followers.
+        #: Replies to jobs that another request has put, which are read by their replays.
         self._followed: set[Reply] = set()
         #: When a job that may be asked for again ended, and its first entry.
         self._kept: deque[tuple[float, str]] = deque()
@@ -98,7 +98,7 @@ class Dispatcher:
         if reply in self._followed:
             reply.ended = True
             self.close(reply)
-        elif not reply.kept:
+        elif not reply.resumable:
             reply.ended = True
             self._canceller.cancel(reply.model, reply.job_id)
             self.close(reply)
@@ -116,13 +116,13 @@ class Dispatcher:
     def fail_all(self, error: ApiError) -> None:
         """End all open replies. Jobs that may be asked for again go on."""
         for reply in self.replies:
-            self.fail(reply, error, cancel=not reply.kept)
+            self.fail(reply, error, cancel=not reply.resumable)
 
     def close(self, reply: Reply) -> None:
         """Forget a reply that has ended."""
         if self._replies.get(reply.job_id) is reply:
             del self._replies[reply.job_id]
-            if reply.kept and reply.attempt:
+            if reply.resumable and reply.attempt:
                 self._kept.append((time.monotonic(), reply.first))
         elif reply in self._followed:
             self._followed.remove(reply)
@@ -143,13 +143,13 @@ class Dispatcher:
             )
 
     def hand_out(
-        self, letters: Iterable[Letter], find: Callable[[str], Reply | None] | None = None
+        self, envelopes: Iterable[Envelope], find: Callable[[str], Reply | None] | None = None
     ) -> None:
-        """Give each letter to its reply, then send what each reply has got."""
+        """Give each envelope to its reply, then send what each reply has got."""
         find = find or self._replies.get
         now = time.monotonic()
         touched: dict[str, Reply] = {}
-        for job_id, attempt, seq, event in letters:
+        for job_id, attempt, seq, event in envelopes:
             reply = find(job_id)
             if reply is not None:
                 touched[job_id] = reply
@@ -179,7 +179,7 @@ class Dispatcher:
         """Forget a reply that has ended. If it ended by our own doing, its job is not over and
         must be."""
         if reply.ended and reply in self:
-            if reply.failed_with in _OWN_FAILURES and not reply.kept:
+            if reply.failed_with in _OWN_FAILURES and not reply.resumable:
                 self._canceller.cancel(reply.model, reply.job_id)
             self.close(reply)
 
@@ -221,5 +221,5 @@ class Dispatcher:
             on_unreadable=self._metrics.count_unreadable_frame,
         )
         if frames:
-            self.hand_out([letter for _, letters in frames for letter in letters])
+            self.hand_out([envelope for _, envelopes in frames for envelope in envelopes])
             self.last = frames[-1][0]

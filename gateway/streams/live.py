@@ -7,7 +7,7 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.http.headers import exchange_of
+from gateway.http.headers import context_of
 from gateway.http.peer import on_half_close
 from gateway.streams.dispatcher import Dispatcher
 from gateway.streams.reply import Reply
@@ -31,7 +31,7 @@ class LiveResponse(Response):
         abort: Callable[[], None] = scope.get("extensions", {}).get(ABORT_EXTENSION, _cannot_abort)
         on_half_close(scope, self._reply.speak_soon)
         try:
-            self._writer.attach(Client(send, exchange_of(scope).send, abort))
+            self._writer.attach(Client(send, context_of(scope).send, abort))
             # The server says `disconnect` also when the answer has been sent.
             while (await receive())["type"] != "http.disconnect":
                 pass

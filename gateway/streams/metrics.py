@@ -12,7 +12,7 @@ OTHER: Final = "other"
 
 
 class Metrics:
-    """Counted since the process started. The event loop counts, and the pulse's thread reads."""
+    """Counted since the process started. The event loop counts, the heartbeat's thread reads."""
 
     def __init__(self) -> None:
         self._started_unix_s = time.time()

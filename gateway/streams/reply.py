@@ -12,8 +12,8 @@ from contract.figures import ModelFigures
 from contract.keys import KeyRecord
 from contract.messages import Delta, Done, ErrorCode, Event, Failed, Started, Status
 from gateway.http.errors import ApiError
-from gateway.http.headers import Exchange
-from gateway.streams.answers import Answer, Timings
+from gateway.http.headers import RequestContext
+from gateway.streams.answers import AnswerSink, Timings
 from gateway.streams.sse import HEARTBEAT_EVERY_S
 from gateway.streams.writer import SlowClient
 
@@ -41,24 +41,24 @@ _TIMEOUTS: Final = {
 class Reply:
     """Hands a job's events to its answer, each once and in order, until the job has ended.
 
-    `kept`: the job goes on when its client leaves, who may come back for the answer.
+    `resumable`: the job goes on when its client leaves, who may come back for the answer.
     """
 
     def __init__(
         self,
         job_id: str,
         model: str,
-        answer: Answer,
-        exchange: Exchange,
+        answer: AnswerSink,
+        context: RequestContext,
         metrics: ModelFigures,
         first: str,
         *,
-        kept: bool,
+        resumable: bool,
     ) -> None:
         now = time.monotonic()
         self.job_id = job_id
         self.model = model
-        self.kept = kept
+        self.resumable = resumable
         #: The entry of the reply stream after which this answer begins.
         self.first = first
         #: How many jobs were before it when it was put.
@@ -75,8 +75,8 @@ class Reply:
         self.is_current = False
         self.began = self.since = self.spoke_at = self.heard_at = now
         self.first_at = 0.0
-        self._answer: Answer | None = answer
-        self._exchange = exchange
+        self._answer: AnswerSink | None = answer
+        self._context = context
         self._metrics = metrics
         self._told: Status | None = None
         self._told_at = 0.0
@@ -84,16 +84,16 @@ class Reply:
     @property
     def key_id(self) -> str:
         """The API key of whoever asks."""
-        return self._exchange.key.id if self._exchange.key else ""
+        return self._context.key.id if self._context.key else ""
 
     @property
     def request_id(self) -> str:
-        return self._exchange.request_id
+        return self._context.request_id
 
     @property
     def key(self) -> KeyRecord | None:
         """Whose answer it is."""
-        return self._exchange.key
+        return self._context.key
 
     def take(self, attempt: int, seq: int, event: Event, now: float) -> None:
         """Accept an event, drop it (a repetition, or of an attempt that was fenced off), or
@@ -207,14 +207,14 @@ class Reply:
         self.phase = Phase.TOKENS
         if not self.first_at:
             self.first_at = now
-            self._exchange.first_ms = (now - self.began) * 1000
+            self._context.first_ms = (now - self.began) * 1000
             self._metrics.first_token_s.observe(now - self.began)
 
     def _take_start(self, attempt: int, now: float) -> None:
         if attempt == self.attempt:
             return
         if self.attempt == 0:
-            self._exchange.queue_ms = (now - self.began) * 1000
+            self._context.queue_ms = (now - self.began) * 1000
             self._metrics.queue_s.observe(now - self.began)
         self.attempt = attempt
         self.phase = Phase.FIRST_TOKEN
@@ -232,7 +232,7 @@ class Reply:
             self._answer.done(seq, done, self._timings(now))
 
     def _timings(self, now: float) -> Timings:
-        queue_ms, first_ms = self._exchange.queue_ms, self._exchange.first_ms
+        queue_ms, first_ms = self._context.queue_ms, self._context.first_ms
         return Timings(queue_ms, first_ms, (now - self.began) * 1000)
 
     def _take_status(self, status: Status, now: float) -> None:

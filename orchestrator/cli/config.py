@@ -51,7 +51,7 @@ def check(
     except ConfigError as error:
         raise UserError(str(error), "`./ew config reference` explains every key") from None
     for line in (*unknown_variables(), *map(source.line, remarks(config))):
-        say(f"mind: {line}")
+        say(f"warning: {line}")
     if not elsewhere:
         _look_around(config, file)
     models = ", ".join(f"`{model_id}`" for model_id in config.models) or "none"
@@ -65,7 +65,7 @@ def _look_around(config: Config, file: Path) -> None:
 
     found = [*surroundings.look(config, config.models), *host_names.look_up(config)]
     for line in findings.lines_of((each for each in found if not each.is_fatal), file):
-        say(f"mind: {line}")
+        say(f"warning: {line}")
     fatal = [each for each in found if each.is_fatal]
     if fatal:
         raise findings.refusal(fatal, file)
@@ -88,7 +88,7 @@ def _changes() -> list[Change]:
     if run is None:
         raise UserError("ew does not run", "`./ew start` starts what is configured")
     assume(run.variables)
-    wanted = [unit.replacement or unit.wanted for unit in run.units if unit.is_desired]
+    wanted = [unit.replacement or unit.spec for unit in run.units if unit.is_desired]
     return changes(wanted, run.redis_url, read_config())
 
 

@@ -9,11 +9,11 @@ import msgspec
 import typer
 
 from contract.config import HubConfig, ModelConfig, ids_by_name, is_repo_id
-from orchestrator.config.selection import Choice, chosen_models, read_config
+from orchestrator.config.selection import StartOptions, chosen_models, read_config
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import ModelNotHere, locate
 from orchestrator.estimate.estimate import GPU_ENGINES
-from orchestrator.gpu.what_if import Outlook, imagined, outlook, this_host
+from orchestrator.gpu.what_if import WhatIf, imagined, this_host, what_if
 from orchestrator.gpu.what_if_text import lines_of
 from orchestrator.hub.outline import fetch_outline
 from orchestrator.protocol.status import read_status
@@ -42,11 +42,11 @@ def estimate(
     config = read_config()
     if model is not None and is_repo_id(model) and model not in ids_by_name(config.models):
         config = config.model_copy(update={"models": _with_repository(model, config.models)})
-    chosen = chosen_models(config, Choice(models=(model,) if model else ()))
+    chosen = chosen_models(config, StartOptions(models=(model,) if model else ()))
     for model_id in chosen:
         _fetch_description(config.models[model_id], config.hub, is_needed=model_id == model)
     where = imagined(on) if on else this_host(read_status())
-    found = outlook(config.models, chosen, where, _engine_of)
+    found = what_if(config.models, chosen, where, _engine_of)
     if as_json:
         content = msgspec.json.encode({"gpus": where.devices, "models": [*map(_figures, found)]})
         sys.stdout.write(msgspec.json.format(content).decode() + "\n")
@@ -86,7 +86,7 @@ def _engine_of(model: ModelConfig) -> str:
     return "cuda-vllm" if model.engine == "vllm" else model.engine
 
 
-def _figures(one: Outlook) -> dict[str, object]:
+def _figures(one: WhatIf) -> dict[str, object]:
     """A model as programs read it: bytes on each of its GPUs, and its workers' places."""
     need = one.need
     figures: dict[str, object] = {"id": one.model_id, "engine": one.engine, "error": one.error}

@@ -65,9 +65,9 @@ def setup(
         wheelhouse=wheelhouse.absolute() if wheelhouse else None,
     )
     if dry_run:
-        from orchestrator.environments.dry_run import rehearse
+        from orchestrator.environments.dry_run import dry_run_steps
 
-        report(rehearse(plan, require_uv()))
+        report(dry_run_steps(plan, require_uv()))
         return
     made = plan.made()
     progress = Progress()

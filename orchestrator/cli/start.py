@@ -8,7 +8,7 @@ import typer
 
 from orchestrator.client.foreground import run_in_foreground
 from orchestrator.client.startup import bring_up
-from orchestrator.config.selection import Choice, plan, read_config
+from orchestrator.config.selection import StartOptions, plan, read_config
 from orchestrator.environments import find_environment
 from orchestrator.errors import UserError
 
@@ -42,7 +42,9 @@ def start(
     """
     if env is not None:
         require_environment(env)
-    choice = Choice(models=(*(models or ()), *(model or ())), engine=engine, env=env, port=port)
+    choice = StartOptions(
+        models=(*(models or ()), *(model or ())), engine=engine, env=env, port=port
+    )
     request = plan(read_config(), choice)
     is_good = run_in_foreground(request) if foreground else bring_up(request)
     if not is_good:

@@ -12,7 +12,7 @@ import typer
 from orchestrator.cli.status_screen.text import WIDTH, StatusText
 from orchestrator.errors import UserError
 from orchestrator.protocol.last_seen import is_supervised, without_the_dead
-from orchestrator.protocol.status import Status, read_status
+from orchestrator.protocol.status import RunStatus, read_status
 from orchestrator.terminal.speech import terminal_size
 
 
@@ -32,7 +32,7 @@ def status(
     sys.stdout.write(f"{text}\n")
 
 
-def _current() -> Status:
+def _current() -> RunStatus:
     """What the supervisor wrote last, as far as it still is so."""
     current = read_status()
     if current.supervisor is None or is_supervised(current):

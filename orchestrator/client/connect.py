@@ -22,7 +22,7 @@ _LOOK_AGAIN_S: Final = 0.2
 _LEAVERS: Final = 5
 
 
-def summon_supervisor() -> Control:
+def connect_or_spawn() -> Control:
     """A connection to the supervisor; one is started if none runs. Of several that are started
     at once, one stays.
 
@@ -52,7 +52,7 @@ def ask_supervisor(request: Request) -> Iterator[Answer | None]:
     """Summon a supervisor and ask it; yields as `Control.ask` does. One that left before it heard
     is followed by another. Raises `UserError`."""
     for _ in range(_LEAVERS):
-        with summon_supervisor() as control:
+        with connect_or_spawn() as control:
             was_heard = False
             for answer in control.ask(request):
                 was_heard = was_heard or answer is not None

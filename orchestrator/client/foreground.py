@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import FrameType
 
 from contract.messages import State
-from orchestrator.client.connect import summon_supervisor
+from orchestrator.client.connect import connect_or_spawn
 from orchestrator.client.reach import has_unfinished_run, is_running
 from orchestrator.client.shutdown import shut_down
 from orchestrator.client.stages import Stages, explain_failures
@@ -29,7 +29,7 @@ def run_in_foreground(request: Start) -> bool:
         raise UserError("ew runs in the background already", "`./ew stop` first")
     check_redis(request)
     signal.signal(signal.SIGTERM, _interrupt)
-    with summon_supervisor() as lifeline:
+    with connect_or_spawn() as lifeline:
         events = lifeline.ask(Follow(stop_at_end=True))
         if next(events, Finished([])) == Finished([]):
             raise UserError(
@@ -54,9 +54,9 @@ def _show(events: Iterable[Answer | None], ready: set[str]) -> None:
     say("Ctrl-C stops everything")
     stages = Stages(Progress())
     for event in events:
-        if isinstance(event, control.Progress) and event.slot not in ready:
+        if isinstance(event, control.StartProgress) and event.slot not in ready:
             stages.show(event)
-        elif isinstance(event, control.Progress) and event.state is State.READY:
+        elif isinstance(event, control.StartProgress) and event.state is State.READY:
             ready.discard(event.slot)
             stages.show(event)
 

@@ -31,9 +31,9 @@ def _reach() -> Control | None:
     control = reach_supervisor()
     if control is None and has_unfinished_run():
         # Starting processes takes more imports than a stop needs otherwise.
-        from orchestrator.client.connect import summon_supervisor
+        from orchestrator.client.connect import connect_or_spawn
 
-        control = summon_supervisor()
+        control = connect_or_spawn()
     return control
 
 

@@ -8,22 +8,22 @@ from collections.abc import Iterable
 from contract.messages import State
 from contract.paths import log_path
 from orchestrator.errors import UserError
-from orchestrator.protocol.control import Answer, Finished, Outcome, Progress, Refused
+from orchestrator.protocol.control import Answer, Finished, Outcome, Refused, StartProgress
 from orchestrator.protocol.diagnosis import Problem
-from orchestrator.terminal.progress import Progress as Display
+from orchestrator.terminal.progress import Progress
 from orchestrator.terminal.speech import complain, duration, say
 
 
 class Stages:
     """What each unit is doing, as its changes come in."""
 
-    def __init__(self, display: Display) -> None:
+    def __init__(self, display: Progress) -> None:
         self._display = display
         self._began: dict[str, float] = {}
         self._doing: dict[str, str] = {}
         self._state: dict[str, State] = {}
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: StartProgress) -> None:
         """Take a change of state."""
         slot, state = progress.slot, progress.state
         before = self._state.get(slot)
@@ -49,7 +49,7 @@ class Stages:
     def close(self) -> None:
         self._display.clear()
 
-    def _show_doing(self, progress: Progress, *, is_new: bool) -> None:
+    def _show_doing(self, progress: StartProgress, *, is_new: bool) -> None:
         slot = progress.slot
         if is_new:
             self._began[slot] = time.monotonic()
@@ -57,7 +57,7 @@ class Stages:
         if progress.state is State.STARTING and progress.problem and "again" in progress.stage:
             self._display.say(f"{progress.problem.message}; {progress.stage}")
 
-    def _show_end(self, progress: Progress, before: State | None) -> None:
+    def _show_end(self, progress: StartProgress, before: State | None) -> None:
         slot = progress.slot
         self._doing.pop(slot, None)
         if before not in (State.STARTING, State.STOPPING, State.READY):
@@ -79,7 +79,7 @@ def follow_to_the_end(answers: Iterable[Answer | None], stages: Stages) -> list[
             match answer:
                 case None:
                     stages.tick()
-                case Progress():
+                case StartProgress():
                     stages.show(answer)
                 case Finished(outcomes=outcomes):
                     return outcomes

@@ -18,7 +18,7 @@ from contract.config import (
     LimitsConfig,
     ModelConfig,
 )
-from orchestrator.protocol.specs import Wanted, WantedGateway, WantedValkey, WantedWorker
+from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 
 AT_ONCE: Final = ""
 _ALL_ANEW: Final = "./ew stop, then ./ew start"
@@ -42,10 +42,10 @@ class Change(NamedTuple):
     needs: str = AT_ONCE
 
 
-def changes(units: Iterable[Wanted], redis_url: str | None, config: Config) -> list[Change]:
+def changes(units: Iterable[UnitSpec], redis_url: str | None, config: Config) -> list[Change]:
     """All changes, in the order of the file's sections."""
     wanted = list(units)
-    gateway = next((each for each in wanted if isinstance(each, WantedGateway)), None)
+    gateway = next((each for each in wanted if isinstance(each, GatewaySpec)), None)
     before: dict[str, Any] = gateway.config if gateway else {}
     found = list(_of_models(wanted, before.get("models", {}), config))
     if gateway is not None:
@@ -57,8 +57,10 @@ def changes(units: Iterable[Wanted], redis_url: str | None, config: Config) -> l
     return found
 
 
-def _of_models(wanted: list[Wanted], before: Mapping[str, Any], config: Config) -> Iterator[Change]:
-    running = {each.model: each for each in wanted if isinstance(each, WantedWorker)}
+def _of_models(
+    wanted: list[UnitSpec], before: Mapping[str, Any], config: Config
+) -> Iterator[Change]:
+    running = {each.model: each for each in wanted if isinstance(each, ReplicaSpec)}
     for model_id, worker in running.items():
         now = config.models.get(model_id)
         if now is None:
@@ -75,10 +77,10 @@ def _of_models(wanted: list[Wanted], before: Mapping[str, Any], config: Config) 
         yield Change(f"models.{model_id}", _MISSING, "is new", f"./ew start {model_id}")
 
 
-def _of_redis(wanted: list[Wanted], redis_url: str | None, config: Config) -> Iterator[Change]:
+def _of_redis(wanted: list[UnitSpec], redis_url: str | None, config: Config) -> Iterator[Change]:
     if redis_url != config.redis.url:
         yield Change("redis.url", shown(redis_url), shown(config.redis.url), _ALL_ANEW)
-    valkey = next((each for each in wanted if isinstance(each, WantedValkey)), None)
+    valkey = next((each for each in wanted if isinstance(each, ValkeySpec)), None)
     after = config.redis.max_memory_bytes
     if valkey is not None and valkey.max_memory_bytes != (after or 0):
         was = valkey.max_memory_bytes or None

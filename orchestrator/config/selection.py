@@ -23,14 +23,14 @@ from orchestrator.environments import default_env_name, find_environment, resolv
 from orchestrator.environments.engine_env import OWN_ENVIRONMENT, environment_of
 from orchestrator.errors import UserError
 from orchestrator.protocol.control import Start
-from orchestrator.protocol.specs import WantedGateway, WantedValkey, WantedWorker
+from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 from orchestrator.tensorrt import check as trt_check
 
 #: EW_* variables that are no settings, and whose values are nobody else's business.
 _PRIVATE: Final = ("EW_API_KEY", "EW_WORKER", "EW_RUN_ID", "EW_RUN_ROOT", "EW_REDIS_URL")
 
 
-class Choice(NamedTuple):
+class StartOptions(NamedTuple):
     """What the command line asks for; empty means everything that is configured."""
 
     models: tuple[str, ...] = ()
@@ -47,23 +47,23 @@ def read_config() -> Config:
         raise UserError(str(error), "`./ew config reference` explains every key") from None
 
 
-def plan(config: Config, choice: Choice) -> Start:
+def plan(config: Config, choice: StartOptions) -> Start:
     """Everything that the choice needs. Raises `UserError` if something is missing."""
     chosen = chosen_models(config, choice)
     require(config, chosen, config_path(), choice.env)
     workers = [worker for model_id in chosen for worker in _workers(model_id, config, choice.env)]
     return Start(
         workers=workers,
-        gateway=wanted_gateway(config, choice.port),
+        gateway=gateway_spec(config, choice.port),
         redis_url=config.redis.url,
         variables=_settings(),
-        valkey=WantedValkey(config.redis.max_memory_bytes or 0),
+        valkey=ValkeySpec(config.redis.max_memory_bytes or 0),
     )
 
 
-def wanted_gateway(config: Config, port: int | None = None) -> WantedGateway:
+def gateway_spec(config: Config, port: int | None = None) -> GatewaySpec:
     """The gateway, at another port than is configured if that is given."""
-    return WantedGateway(
+    return GatewaySpec(
         python=sys.executable,
         host=config.gateway.host,
         port=config.gateway.port if port is None else port,
@@ -72,7 +72,7 @@ def wanted_gateway(config: Config, port: int | None = None) -> WantedGateway:
     )
 
 
-def chosen_models(config: Config, choice: Choice) -> list[str]:
+def chosen_models(config: Config, choice: StartOptions) -> list[str]:
     """The ids of the models that the choice means. Raises `UserError` if there are none."""
     if not config.models:
         raise UserError(
@@ -93,7 +93,7 @@ def chosen_models(config: Config, choice: Choice) -> list[str]:
     return chosen
 
 
-def _workers(model_id: str, config: Config, env: str | None) -> list[WantedWorker]:
+def _workers(model_id: str, config: Config, env: str | None) -> list[ReplicaSpec]:
     model = config.models[model_id]
     engine, env_name = environment_of(model, env)
     python, version = _python(model_id, engine, env_name)
@@ -106,7 +106,7 @@ def _workers(model_id: str, config: Config, env: str | None) -> list[WantedWorke
         "model": model.model_dump(mode="json", exclude_defaults=True, exclude=set(GATEWAY_FIELDS)),
     }
     return [
-        WantedWorker(
+        ReplicaSpec(
             model=model_id,
             replica=replica,
             engine=engine,

@@ -224,11 +224,11 @@ def _processes() -> Iterator[Check]:
         if root not in environment or _age_s(entry) < _SETTLES_WITHIN_S:
             continue
         found += 1
-        yield from _stray(pid, environment, run)
+        yield from _orphan(pid, environment, run)
     yield Check("started by ew", f"{found} processes")
 
 
-def _stray(pid: int, environment: frozenset[str], run: Run | None) -> Iterator[Check]:
+def _orphan(pid: int, environment: frozenset[str], run: Run | None) -> Iterator[Check]:
     """A process that nobody has the care of."""
     units = run.units if run else ()
     marks = {f"{MARK_VARIABLE}={unit.identity.mark}" for unit in units if unit.identity}

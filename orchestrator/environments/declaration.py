@@ -70,7 +70,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineDeclaration:
     """One engine. `library` is what is imported, `distribution` the package that brings it."""
 
     engine: str
@@ -93,13 +93,13 @@ class Engine:
         return self.releases[version]
 
 
-def load_engines(directory: Path = ENGINES_DIR) -> dict[str, Engine]:
+def load_engines(directory: Path = ENGINES_DIR) -> dict[str, EngineDeclaration]:
     """All declarations by the engine's name."""
     engines = map(_read, sorted(directory.glob("*.json")))
     return {engine.engine: engine for engine in engines}
 
 
-def find_engine(name: str) -> Engine:
+def find_engine(name: str) -> EngineDeclaration:
     """Raises `UserError` for an engine that needs no environment, or does not exist."""
     engines = load_engines()
     if name not in engines:
@@ -108,10 +108,10 @@ def find_engine(name: str) -> Engine:
     return engines[name]
 
 
-def _read(path: Path) -> Engine:
+def _read(path: Path) -> EngineDeclaration:
     data = json.loads(path.read_text())
     releases = {version: _release(version, each) for version, each in data.pop("versions").items()}
-    return Engine(**data, releases=releases)
+    return EngineDeclaration(**data, releases=releases)
 
 
 def _release(version: str, data: dict[str, Any]) -> Release:

@@ -18,7 +18,7 @@ from orchestrator.environments.setup import (
 )
 
 
-def rehearse(plan: SetupPlan, uv: Uv) -> Iterator[str]:
+def dry_run_steps(plan: SetupPlan, uv: Uv) -> Iterator[str]:
     """The preflight's findings, then the commands, as lines of text."""
     release = plan.release
     yield f"{plan.engine.engine} {release.version} as `{plan.name}`, with {plan.manager}"

@@ -19,8 +19,8 @@ from contract.paths import ROOT
 from orchestrator.environments import Environment
 
 #: Of ew's own adapters: the dataclass with their settings.
-_MOCK: Final = (ROOT / "workers/engines/mock.py", "Script")
-_OPENAI: Final = (ROOT / "workers/engines/upstream.py", "Settings")
+_MOCK: Final = (ROOT / "workers/engines/mock.py", "MockScript")
+_OPENAI: Final = (ROOT / "workers/engines/upstream.py", "UpstreamSettings")
 #: Of the adapter for TensorRT-LLM, among `engine_args`.
 _BEAM_WIDTH: Final = "beam_width"
 _PATIENCE_S: Final = 30

@@ -8,7 +8,7 @@ from typing import Final
 
 from contract.paths import logs_dir
 from orchestrator.environments.conda import PROGRAMS, Conda, find_conda
-from orchestrator.environments.declaration import Engine, Release, find_engine
+from orchestrator.environments.declaration import EngineDeclaration, Release, find_engine
 from orchestrator.environments.environment import (
     Environment,
     default_env_name,
@@ -25,7 +25,7 @@ MANAGERS: Final = (*PROGRAMS, "uv")
 class SetupPlan:
     """One environment to be. `conda` None means that uv makes it."""
 
-    engine: Engine
+    engine: EngineDeclaration
     release: Release
     name: str
     conda: Conda | None

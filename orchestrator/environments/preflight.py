@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from contract.paths import state_dir
-from orchestrator.environments.declaration import Engine, Release
+from orchestrator.environments.declaration import EngineDeclaration, Release
 from orchestrator.environments.packages.installer import InstallFailed, Uv, is_reachable
 from orchestrator.gpu.nvml import FIRST_ANSWER_S, Nvml
 
@@ -33,7 +33,7 @@ class Check(NamedTuple):
 
 
 def preflight(
-    engine: Engine, release: Release, *, python: Path | None = None, uv: Uv | None = None
+    engine: EngineDeclaration, release: Release, *, python: Path | None = None, uv: Uv | None = None
 ) -> Iterator[Check]:
     """Look at everything that the release needs; takes about a second. With `uv`, also whether
     packages can be fetched; with `python`, whether it can compile extensions."""
@@ -55,7 +55,7 @@ def describe(checks: Collection[Check]) -> Iterator[str]:
     """One line for each, and one for what is to be done."""
     width = max((len(check.what) for check in checks), default=0)
     for check in checks:
-        verdict = "mend" if check.is_fatal else "mind" if check.fix else "ok"
+        verdict = "error" if check.is_fatal else "warning" if check.fix else "ok"
         yield f"  {verdict:4}  {check.what:{width}}  {check.seen}"
         if check.fix:
             yield f"{'':{width + 10}}{check.fix}"

@@ -15,7 +15,7 @@ from orchestrator.environments.packages.installer import InstallFailed, Uv, find
 from orchestrator.environments.plan import SetupPlan, plan_set_up
 from orchestrator.environments.preflight import Check, preflight
 from orchestrator.environments.removal import clear, conda_marker, refuse_if_used
-from orchestrator.environments.smoke_test import Proof, prove
+from orchestrator.environments.smoke_test import SmokeTest, prove
 from orchestrator.errors import UserError
 from orchestrator.logs.rotation import open_privately
 from orchestrator.terminal.progress import Say, clock
@@ -135,24 +135,26 @@ class Builder:
             raise _failure(self._plan, self._uv, error) from None
         _append(self._plan.log, output)
 
-    def _complete(self, proof: Proof) -> Environment:
+    def _complete(self, smoke_test: SmokeTest) -> Environment:
         plan = self._plan
         environment = Environment(
             name=plan.name,
             engine=plan.engine.engine,
             version=plan.release.version,
             manager=plan.manager,
-            versions=proof.versions,
-            device=proof.device,
+            versions=smoke_test.versions,
+            device=smoke_test.device,
             digest=plan.release.digest,
             created_unix_s=time.time(),
             path=plan.path.resolve(),
         )
-        if proof.problem:
-            self._say(f"warning: the demo model did not answer: {proof.problem} (see {plan.log})")
+        if smoke_test.problem:
+            problem = f"the demo model did not answer: {smoke_test.problem}"
+            self._say(f"warning: {problem} (see {plan.log})")
         write_stamp(environment)
         elapsed = clock(time.monotonic() - self._started)
-        self._say(f"{plan.name} is ready: {plan.release.version} on {proof.device} ({elapsed})")
+        made = f"{plan.release.version} on {smoke_test.device} ({elapsed})"
+        self._say(f"{plan.name} is ready: {made}")
         return environment
 
 

@@ -26,7 +26,7 @@ from orchestrator.gpu.nvml import Snapshot, restricted
 from orchestrator.gpu.placement import room_to_keep
 from orchestrator.gpu.places import Demand, Device, Refusal
 from orchestrator.gpu.reservation import Reservation
-from orchestrator.protocol.specs import WantedWorker
+from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.protocol.status import GpuStatus
 from orchestrator.terminal.sizes import MIB
 
@@ -37,15 +37,15 @@ _BLIND_FRACTION: Final = 0.9
 _VLLM_TAKES_UUIDS: Final = (0, 26)
 
 
-class Grant(NamedTuple):
+class Allocation(NamedTuple):
     """What a start needs to know of its place: fields of its `WorkerSpec`, and variables."""
 
     spec: dict[str, Any]
     environment: dict[str, str]
 
 
-class Steward:
-    """One per supervisor. Slots are those of `WantedWorker`."""
+class GpuAllocator:
+    """One per supervisor. Slots are those of `ReplicaSpec`."""
 
     def __init__(self) -> None:
         self._footprints = Footprints(footprints_path())
@@ -70,7 +70,7 @@ class Steward:
     def is_unsettled(self) -> bool:
         """Whether memory is on its way to or from a worker, so that a close look is worth it."""
         stages = {each.stage for each in self._ledger.reservations}
-        return not stages.isdisjoint(("planned", "starting", "called", "waking", "releasing"))
+        return not stages.isdisjoint(("planned", "starting", "wake_pending", "waking", "releasing"))
 
     def observed(
         self, snapshot: Snapshot, families: Mapping[str, Collection[int]], taken_at: float = 0.0
@@ -89,7 +89,7 @@ class Steward:
             log.warning("%s", notice)
 
     def reserve(
-        self, workers: Iterable[WantedWorker], later: Iterable[WantedWorker] = ()
+        self, workers: Iterable[ReplicaSpec], later: Iterable[ReplicaSpec] = ()
     ) -> dict[str, UserError]:
         """Promise places to workers that shall be started, all at once, so that they share what
         there is. Room is left for those that may be loaded `later`. Answers why some cannot have
@@ -105,7 +105,7 @@ class Steward:
             refused[refusal.slot] = refused_for(refusal)
         return refused
 
-    def demands(self, workers: Iterable[WantedWorker]) -> tuple[Demand, ...]:
+    def demands(self, workers: Iterable[ReplicaSpec]) -> tuple[Demand, ...]:
         """What those of these workers demand that have no place yet, or sleep and need more to
         wake. Raises `UserError` if a model's files do not say."""
         if not self._uses:
@@ -129,7 +129,7 @@ class Steward:
     def reservations(self) -> list[Reservation]:
         return self._ledger.reservations
 
-    def load_s(self, worker: WantedWorker) -> float | None:
+    def load_s(self, worker: ReplicaSpec) -> float | None:
         """How long its model takes to load, if that was ever measured."""
         try:
             need = self._need(worker) if self._uses else None
@@ -161,11 +161,11 @@ class Steward:
         """The workers that have only what they keep while they sleep."""
         return {each.slot for each in self._ledger.reservations if each.stage == "asleep"}
 
-    def start(self, worker: WantedWorker) -> Grant:
+    def start(self, worker: ReplicaSpec) -> Allocation:
         """A worker is started now."""
         reservation = self._slots.get(worker.slot)
         if reservation is None:
-            return Grant({}, {})
+            return Allocation({}, {})
         self._ledger.start(worker.slot, self._uses)
         assignment = reservation.assignment
         spec = {
@@ -174,7 +174,7 @@ class Steward:
         }
         has_slices = any(uuid.startswith("MIG-") for uuid in assignment.uuids)
         by_uuid = has_slices or _takes_uuids(worker.engine, worker.version)
-        return Grant(spec, assignment.environment(by_uuid=by_uuid))
+        return Allocation(spec, assignment.environment(by_uuid=by_uuid))
 
     def ready(self, slot: str, *, since: float, version: str, load_s: float) -> bool:
         """A worker is ready since then (monotonic). False if the GPUs have not been looked at
@@ -202,7 +202,7 @@ class Steward:
 
     def dozed(self, slot: str) -> None:
         """A worker that was to wake sleeps on."""
-        self._ledger.doze(slot)
+        self._ledger.cancel_wake(slot)
 
     def wake(self, slot: str) -> None:
         """A worker that sleeps is to wake: there is room for it."""
@@ -231,7 +231,7 @@ class Steward:
         return {each.slot: each for each in self._ledger.reservations}
 
     def _needs(
-        self, workers: Iterable[WantedWorker], refused: dict[str, UserError]
+        self, workers: Iterable[ReplicaSpec], refused: dict[str, UserError]
     ) -> list[tuple[Need, str]]:
         """The needs of those that need GPU memory, with their slots. Notes whose is not known."""
         found = []
@@ -245,7 +245,7 @@ class Steward:
                 found.append((need, worker.slot))
         return found
 
-    def _need(self, worker: WantedWorker) -> Need | None:
+    def _need(self, worker: ReplicaSpec) -> Need | None:
         model = ModelConfig.model_validate(worker.spec["model"])
         card = self._largest_card()
         try:
@@ -279,7 +279,7 @@ def refused_for(refusal: Refusal) -> UserError:
     return UserError(str(refusal), hint)
 
 
-def _blind_need(worker: WantedWorker, model: ModelConfig, card: Card) -> Need:
+def _blind_need(worker: ReplicaSpec, model: ModelConfig, card: Card) -> Need:
     """The need of a model that is yet to be downloaded: a GPU to itself, just this once."""
     return Need(
         model_id=worker.model,

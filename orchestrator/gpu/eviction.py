@@ -63,7 +63,7 @@ class Wish(msgspec.Struct, frozen=True):
     since: float
 
 
-class Load(msgspec.Struct, frozen=True):
+class LoadNow(msgspec.Struct, frozen=True):
     """There is room: start it."""
 
     model: str
@@ -92,7 +92,7 @@ class CannotLoad(msgspec.Struct, frozen=True):
     refusals: tuple[Refusal, ...]
 
 
-Decision: TypeAlias = Load | MakeRoom | Wait | CannotLoad
+Decision: TypeAlias = LoadNow | MakeRoom | Wait | CannotLoad
 
 
 def decide(
@@ -157,7 +157,7 @@ class _Room:
         placement = self._place(wish, ())
         if not placement.refusals and not self._is_first_starving:
             self._take(placement)
-            return Load(wish.model)
+            return LoadNow(wish.model)
         return self._find_room(wish)
 
     def _find_room(self, wish: Wish) -> Decision:

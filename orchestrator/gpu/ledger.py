@@ -129,7 +129,7 @@ class Ledger:
         somebody else has the memory. Who starts should be given another; who wakes has to stay
         where it is, asleep."""
         with self._lock:
-            stages = ("planned", "called")
+            stages = ("planned", "wake_pending")
             waiting = [each for each in self._held.values() if each.stage in stages]
             return [
                 each.slot
@@ -154,7 +154,7 @@ class Ledger:
     ) -> Reservation:
         """A worker is ready: measure it, and remember that for its next start."""
         with self._lock:
-            if self._held[slot].stage in ("asleep", "called"):
+            if self._held[slot].stage in ("asleep", "wake_pending"):
                 # A new supervisor took it for awake, until it says that it sleeps.
                 return self._held[slot]
             is_new = self._held[slot].stage != "waking"
@@ -183,10 +183,10 @@ class Ledger:
                 self._lie_down(measure(moving, uses, self._others(slot)))
             return self._held[slot]
 
-    def doze(self, slot: str) -> None:
+    def cancel_wake(self, slot: str) -> None:
         """A worker that was to wake sleeps on."""
         with self._lock:
-            if self._held[slot].stage == "called":
+            if self._held[slot].stage == "wake_pending":
                 self._lie_down(self._held[slot])
 
     def wake(self, slot: str) -> None:
@@ -194,12 +194,12 @@ class Ledger:
         with self._lock:
             own = self._held[slot]
             if own.awake is not None:
-                self._enter(own, "called", assignment=own.awake, awake=None)
+                self._enter(own, "wake_pending", assignment=own.awake, awake=None)
 
     def wakes(self, slot: str) -> None:
         """It takes its place now."""
         with self._lock:
-            if self._held[slot].stage == "called":
+            if self._held[slot].stage == "wake_pending":
                 self._enter(self._held[slot], "waking")
 
     def end(self, slot: str, *, returns: bool = False) -> None:

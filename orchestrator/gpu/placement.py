@@ -34,7 +34,7 @@ class _Place(NamedTuple):
     choices: int
 
     @property
-    def hunger_bytes(self) -> int:
+    def unmet_bytes(self) -> int:
         return (
             0 if self.demand.fraction is not None else self.demand.wanted_kv_bytes - self.kv_bytes
         )
@@ -151,28 +151,28 @@ def _grow(
     for place in places:
         for device in place.devices:
             left[device.uuid] -= place.bytes_on(device)
-    hunger = dict.fromkeys(left, 0)
+    unmet = dict.fromkeys(left, 0)
     for place in places:
         for device in place.devices:
-            hunger[device.uuid] += place.hunger_bytes
+            unmet[device.uuid] += place.unmet_bytes
     spare = dict(left)
     grown = [
-        _feed(place, left, min(_part(place, device, spare, hunger) for device in place.devices))
+        _add_kv(place, left, min(_part(place, device, spare, unmet) for device in place.devices))
         for place in places
     ]
-    return [_feed(place, left, place.hunger_bytes) for place in grown]
+    return [_add_kv(place, left, place.unmet_bytes) for place in grown]
 
 
-def _part(place: _Place, device: Device, spare: dict[str, int], hunger: dict[str, int]) -> int:
+def _part(place: _Place, device: Device, spare: dict[str, int], unmet: dict[str, int]) -> int:
     """A worker's fair part of what a GPU has left."""
-    total = hunger[device.uuid]
-    return spare[device.uuid] * place.hunger_bytes // total if total else 0
+    total = unmet[device.uuid]
+    return spare[device.uuid] * place.unmet_bytes // total if total else 0
 
 
-def _feed(place: _Place, left: dict[str, int], offer_bytes: int) -> _Place:
+def _add_kv(place: _Place, left: dict[str, int], offer_bytes: int) -> _Place:
     room = min(left[device.uuid] for device in place.devices)
-    extra = max(0, min(offer_bytes, room, place.hunger_bytes))
-    if extra < place.hunger_bytes:
+    extra = max(0, min(offer_bytes, room, place.unmet_bytes))
+    if extra < place.unmet_bytes:
         extra -= extra % MIB
     for device in place.devices:
         left[device.uuid] -= extra
@@ -212,7 +212,7 @@ def _why(place: _Place) -> str:
         reason = "nothing else holds it"
     else:
         reason = f"the least room of {place.choices} that hold it"
-    if demand.fraction is not None or place.hunger_bytes <= 0:
+    if demand.fraction is not None or place.unmet_bytes <= 0:
         return f"{names}: {reason}"
     wanted = show(demand.wanted_kv_bytes)
     return f"{names}: {reason}; {show(place.kv_bytes)} of {wanted} wanted for the KV cache"
@@ -222,8 +222,8 @@ def _refusal(demand: Demand, room: _Room, placed: Sequence[_Place]) -> Refusal:
     """What stands in the way when everybody else takes the least that they need."""
     verdicts = []
     for device in room.devices:
-        guests = [place for place in placed if device in place.devices]
-        taken = tuple(Holder(each.demand.slot, each.bytes_on(device)) for each in guests)
+        occupants = [place for place in placed if device in place.devices]
+        taken = tuple(Holder(each.demand.slot, each.bytes_on(device)) for each in occupants)
         full = msgspec.structs.replace(device, holders=device.holders + taken)
         room.free[device.uuid] -= sum(holder.size_bytes for holder in taken)
         reason = room.objection(demand, full) or "has room, but one more is needed"

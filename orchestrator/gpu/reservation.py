@@ -10,14 +10,14 @@ import msgspec
 from orchestrator.gpu.attribution import GpuUse
 from orchestrator.gpu.places import Assignment
 
-Stage = Literal["planned", "starting", "ready", "asleep", "called", "waking", "releasing"]
+Stage = Literal["planned", "starting", "ready", "asleep", "wake_pending", "waking", "releasing"]
 
 
 class Reservation(msgspec.Struct, frozen=True):
     """The place of one worker in the account. Bytes are by the UUID of the GPU.
 
     `planned` until it is its turn to start; while it is `asleep`, what it keeps is all that is
-    reserved; `called` until it is its turn to wake; `releasing` from its end until the driver
+    reserved; `wake_pending` until it is its turn to wake; `releasing` from its end until the driver
     shows its memory free again.
     """
 
@@ -101,7 +101,7 @@ def measure(
             continue
         pids.update(use.worker_pids.get(reservation.slot, ()))
         listed = use.by_worker.get(reservation.slot)
-        if listed is None and reservation.stage not in ("ready", "asleep", "called"):
+        if listed is None and reservation.stage not in ("ready", "asleep", "wake_pending"):
             on_top = rest_of(use, _on(uuid, neighbours)) - reservation.rest_bytes.get(uuid, 0)
             listed = max(0, on_top)
         if listed is not None:

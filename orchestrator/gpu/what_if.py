@@ -21,7 +21,7 @@ from orchestrator.gpu.nvml import Nvml, restricted
 from orchestrator.gpu.placement import place, room_to_keep
 from orchestrator.gpu.places import Assignment, Demand, Device, Refusal
 from orchestrator.gpu.reservation import Reservation
-from orchestrator.protocol.status import Status
+from orchestrator.protocol.status import RunStatus
 from orchestrator.system.process_table import read_table, tree
 from orchestrator.terminal.sizes import GIB
 
@@ -43,7 +43,7 @@ class Place(msgspec.Struct, frozen=True):
         return Card(largest.name, largest.total_bytes) if largest else Card()
 
 
-class Outlook(msgspec.Struct, frozen=True):
+class WhatIf(msgspec.Struct, frozen=True):
     """One model: what it needs (None: no GPU memory), and where its workers are, would go, or
     why they cannot. `error`: why its need is not known."""
 
@@ -61,7 +61,7 @@ class Outlook(msgspec.Struct, frozen=True):
         return not self.error and not self.refusals
 
 
-def this_host(status: Status) -> Place:
+def this_host(status: RunStatus) -> Place:
     """The GPUs of this host as they are now. Blocks for a moment; for seconds if the driver
     hangs."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -86,12 +86,12 @@ def imagined(text: str) -> Place:
     return Place(tuple(Device(f"GPU-{index}", index, name, size, size) for index in range(count)))
 
 
-def outlook(
+def what_if(
     models: Mapping[str, ModelConfig],
     chosen: Sequence[str],
     where: Place,
     resolve: Callable[[ModelConfig], str],
-) -> list[Outlook]:
+) -> list[WhatIf]:
     """The outlook for the `chosen` ones. Models that are always loaded are placed together, as a
     start places them, and leave room for those that come on demand; each of these is placed by
     itself beside them. `resolve` answers the engine that really runs a model."""
@@ -122,16 +122,16 @@ def _look(
     where: Place,
     footprints: Footprints,
     resolve: Callable[[ModelConfig], str],
-) -> Outlook:
+) -> WhatIf:
     engine = resolve(model)
     try:
         need = need_of(model_id, model, engine, where.card, footprints)
     except UserError as error:
-        return Outlook(model_id, engine, error=error.message, hint=error.hint)
-    return Outlook(model_id, engine, need)
+        return WhatIf(model_id, engine, error=error.message, hint=error.hint)
+    return WhatIf(model_id, engine, need)
 
 
-def _demands(found: Mapping[str, Outlook], where: Place, model_ids: Sequence[str]) -> list[Demand]:
+def _demands(found: Mapping[str, WhatIf], where: Place, model_ids: Sequence[str]) -> list[Demand]:
     """What the workers of these models demand, but for those that have their place."""
     held = {each.slot for each in where.reservations}
     needs = (found[model_id].need for model_id in model_ids)
@@ -139,8 +139,8 @@ def _demands(found: Mapping[str, Outlook], where: Place, model_ids: Sequence[str
 
 
 def _complete(
-    one: Outlook, where: Place, placed: Sequence[Assignment], refused: Sequence[Refusal]
-) -> Outlook:
+    one: WhatIf, where: Place, placed: Sequence[Assignment], refused: Sequence[Refusal]
+) -> WhatIf:
     return msgspec.structs.replace(
         one,
         reservations=tuple(
@@ -169,7 +169,7 @@ def _at_work(where: Place) -> dict[str, list[str]]:
     return models
 
 
-def _families(status: Status) -> dict[str, set[int]]:
+def _families(status: RunStatus) -> dict[str, set[int]]:
     """The pids of each worker that runs, and of all that it started."""
     table = read_table()
     return {

@@ -8,13 +8,13 @@ from typing import Final
 
 from orchestrator.gpu.demand import Need
 from orchestrator.gpu.reservation import Reservation
-from orchestrator.gpu.what_if import Outlook
+from orchestrator.gpu.what_if import WhatIf
 from orchestrator.terminal.sizes import show
 
 _WIDTH: Final = 80
 
 
-def lines_of(one: Outlook) -> Iterator[str]:
+def lines_of(one: WhatIf) -> Iterator[str]:
     """A model's need part by part, then its place."""
     yield f"{one.model_id} ({one.engine})"
     if one.error:
@@ -54,7 +54,7 @@ def _on_how_many(need: Need) -> str:
     return where if replicas == 1 else f"{where}, for each of {replicas} workers"
 
 
-def _places(one: Outlook) -> Iterator[str]:
+def _places(one: WhatIf) -> Iterator[str]:
     for reservation in one.reservations:
         yield from _wrapped(f"{reservation.slot} {_present(reservation)}")
     for assignment in one.assignments:

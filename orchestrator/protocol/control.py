@@ -19,7 +19,7 @@ from contract.messages import UNREADABLE, State
 from contract.paths import run_dir
 from orchestrator.errors import UserError
 from orchestrator.protocol.diagnosis import Problem
-from orchestrator.protocol.specs import WantedGateway, WantedValkey, WantedWorker
+from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
@@ -29,11 +29,11 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     settings.
     """
 
-    workers: list[WantedWorker]
-    gateway: WantedGateway | None = None
+    workers: list[ReplicaSpec]
+    gateway: GatewaySpec | None = None
     redis_url: str | None = None
     variables: dict[str, str] = {}
-    valkey: WantedValkey = WantedValkey()
+    valkey: ValkeySpec = ValkeySpec()
 
 
 class Restart(msgspec.Struct, frozen=True, tag="restart"):
@@ -41,8 +41,8 @@ class Restart(msgspec.Struct, frozen=True, tag="restart"):
     gateway's processes, if it is given. Open answers go on. What does not run is not started."""
 
     models: list[str]
-    workers: list[WantedWorker]
-    gateway: WantedGateway | None = None
+    workers: list[ReplicaSpec]
+    gateway: GatewaySpec | None = None
     redis_url: str | None = None
 
 
@@ -79,7 +79,7 @@ class Follow(msgspec.Struct, frozen=True, tag="follow"):
     stop_at_end: bool = False
 
 
-class Progress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
+class StartProgress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
     """A change of state. `slot` names the process: `valkey`, `gateway` or `MODEL-REPLICA`."""
 
     slot: str
@@ -113,7 +113,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 Request: TypeAlias = Start | Restart | Stop | Load | Unload | Pin | Follow
-Answer: TypeAlias = Progress | Finished | Refused
+Answer: TypeAlias = StartProgress | Finished | Refused
 
 _answers = msgspec.json.Decoder(Answer)
 

@@ -11,7 +11,7 @@ from orchestrator.protocol.status import (
     GatewayStatus,
     ModelStatus,
     RedisStatus,
-    Status,
+    RunStatus,
     WorkerStatus,
 )
 from orchestrator.system.process_table import read_entry
@@ -19,7 +19,7 @@ from orchestrator.system.process_table import read_entry
 _Unit = TypeVar("_Unit", GatewayStatus, RedisStatus, WorkerStatus)
 
 
-def is_supervised(status: Status) -> bool:
+def is_supervised(status: RunStatus) -> bool:
     """Whether the supervisor that wrote this still runs."""
     supervisor = status.supervisor
     if supervisor is None:
@@ -27,7 +27,7 @@ def is_supervised(status: Status) -> bool:
     return _is_running(supervisor.pid, supervisor.start_ticks)
 
 
-def without_the_dead(status: Status) -> Status:
+def without_the_dead(status: RunStatus) -> RunStatus:
     """The same, with what has ended since marked as stopped."""
     supervisor = status.supervisor
     return replace(

@@ -11,7 +11,7 @@ GATEWAY: Final = "gateway"
 ENGINES_THAT_SLEEP: Final = ("cuda-vllm", "mock")
 
 
-class WantedValkey(msgspec.Struct, frozen=True, tag="valkey"):
+class ValkeySpec(msgspec.Struct, frozen=True, tag="valkey"):
     """The server for queues and token streams that ew starts itself. It may take so many bytes of
     memory, or (0) what is usual on such a host."""
 
@@ -22,7 +22,7 @@ class WantedValkey(msgspec.Struct, frozen=True, tag="valkey"):
         return VALKEY
 
 
-class WantedGateway(msgspec.Struct, frozen=True, tag="gateway"):
+class GatewaySpec(msgspec.Struct, frozen=True, tag="gateway"):
     """The HTTP server. Port 0 picks a free one."""
 
     python: str
@@ -37,7 +37,7 @@ class WantedGateway(msgspec.Struct, frozen=True, tag="gateway"):
         return GATEWAY
 
 
-class WantedWorker(msgspec.Struct, frozen=True, tag="worker"):
+class ReplicaSpec(msgspec.Struct, frozen=True, tag="worker"):
     """One worker of a model. `spec` is a `contract.config.WorkerSpec` as JSON, without the
     name and the Redis URL: the supervisor gives those at each start."""
 
@@ -70,4 +70,4 @@ class WantedWorker(msgspec.Struct, frozen=True, tag="worker"):
         return f"{self.model}-{self.replica}"
 
 
-Wanted: TypeAlias = WantedValkey | WantedGateway | WantedWorker
+UnitSpec: TypeAlias = ValkeySpec | GatewaySpec | ReplicaSpec

@@ -1,6 +1,6 @@
 """What `./ew status` shows: written by the supervisor about once a second, read by anybody.
 
-`<state>/status.json` is the JSON of `Status`, and so is what `./ew status --json` prints. Fields
+`<state>/status.json` is the JSON of `RunStatus`, and so is what `./ew status --json` prints. Fields
 may be added. Names end in their units; times are Unix seconds; what is not known is null.
 """
 
@@ -22,9 +22,9 @@ VERSION: Final = 1
 
 class GpuWorker(msgspec.Struct, frozen=True):
     """A worker of ours on a GPU. `stage`: `planned` (it is yet to start), `starting`, `ready`,
-    `asleep`, `called`, `waking`, or `releasing` (it has ended, and its memory is not free yet).
-    It may have more than was reserved; then the estimate was wrong, and the next start knows
-    better."""
+    `asleep`, `wake_pending`, `waking`, or `releasing` (it has ended, and its memory is not free
+    yet). It may have more than was reserved; then the estimate was wrong, and the next start
+    knows better."""
 
     slot: str
     stage: str
@@ -165,7 +165,7 @@ class ConfigStatus(msgspec.Struct, frozen=True):
     problem: str = ""
 
 
-class Status(msgspec.Struct, frozen=True):
+class RunStatus(msgspec.Struct, frozen=True):
     """Everything that runs on this host; without a supervisor, that is nothing."""
 
     written_unix_s: float
@@ -185,13 +185,13 @@ def status_path() -> Path:
     return state_dir() / "status.json"
 
 
-def read_status() -> Status:
+def read_status() -> RunStatus:
     """What the supervisor wrote last; that nothing runs, if it wrote nothing. Raises `UserError` if
     that cannot be read: an ew of another version may have written it."""
     try:
-        return msgspec.json.decode(status_path().read_bytes(), type=Status)
+        return msgspec.json.decode(status_path().read_bytes(), type=RunStatus)
     except FileNotFoundError:
-        return Status(time.time())
+        return RunStatus(time.time())
     except UNREADABLE as error:
         raise UserError(
             f"{status_path()} cannot be understood: {error}",

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from contract.config import ConfigError, load_config
 from contract.paths import config_path
 from orchestrator.config.changes import changes
-from orchestrator.protocol.specs import Wanted
+from orchestrator.protocol.specs import UnitSpec
 from orchestrator.protocol.status import ConfigStatus
 from orchestrator.supervisor.restarting import assume
 
@@ -24,10 +24,10 @@ class FileWatch:
         self._status = ConfigStatus()
 
     def look(
-        self, wanted: Iterable[Wanted], redis_url: str | None, variables: dict[str, str]
+        self, specs: Iterable[UnitSpec], redis_url: str | None, variables: dict[str, str]
     ) -> ConfigStatus:
         """What waits to be applied."""
-        units, path = list(wanted), config_path()
+        units, path = list(specs), config_path()
         seen = (_stamp(path), units, redis_url, variables)
         if seen != self._seen:
             self._seen = seen
@@ -36,7 +36,7 @@ class FileWatch:
 
 
 def _compare(
-    path: Path, units: list[Wanted], redis_url: str | None, variables: dict[str, str]
+    path: Path, units: list[UnitSpec], redis_url: str | None, variables: dict[str, str]
 ) -> ConfigStatus:
     assume(variables)
     try:

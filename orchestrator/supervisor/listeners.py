@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from contract.messages import State
-from orchestrator.protocol.control import Finished, Outcome, Progress
+from orchestrator.protocol.control import Finished, Outcome, StartProgress
 from orchestrator.protocol.diagnosis import Problem
 from orchestrator.protocol.specs import VALKEY
 from orchestrator.supervisor.control_server import Connection
@@ -117,8 +117,8 @@ class Listeners:
         return True
 
 
-def _progress(unit: Unit) -> Progress:
-    return Progress(unit.slot, unit.state, unit.stage, unit.problem)
+def _progress(unit: Unit) -> StartProgress:
+    return StartProgress(unit.slot, unit.state, unit.stage, unit.problem)
 
 
 def is_stopped(unit: Unit, units: Mapping[str, Unit]) -> bool:

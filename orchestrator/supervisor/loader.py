@@ -12,15 +12,15 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from contract.bus.registration import Standby
+from contract.bus.registration import Registration
 from contract.config import ModelConfig
 from contract.messages import State
 from orchestrator.errors import UserError
-from orchestrator.gpu.allocator import Steward, refused_for
+from orchestrator.gpu.allocator import GpuAllocator, refused_for
 from orchestrator.gpu.eviction import (
     CannotLoad,
     Decision,
-    Load,
+    LoadNow,
     MakeRoom,
     Policy,
     Resident,
@@ -31,7 +31,7 @@ from orchestrator.gpu.eviction import (
 )
 from orchestrator.gpu.placement import place
 from orchestrator.protocol.diagnosis import Problem
-from orchestrator.protocol.specs import WantedWorker
+from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.model import Model
 from orchestrator.supervisor.observer import Observation
 from orchestrator.supervisor.units.fleet import Fleet
@@ -47,11 +47,11 @@ _TRY_AGAIN_S: Final = 30.0
 
 
 class Loader:
-    """`tend` is to be called whenever something has been seen or asked."""
+    """`reconcile` is to be called whenever something has been seen or asked."""
 
-    def __init__(self, fleet: Fleet, steward: Steward, policy: Policy | None = None) -> None:
+    def __init__(self, fleet: Fleet, allocator: GpuAllocator, policy: Policy | None = None) -> None:
         self._fleet = fleet
-        self._steward = steward
+        self._allocator = allocator
         self._policy = policy or Policy()
         self._models: dict[str, Model] = {}
 
@@ -70,7 +70,7 @@ class Loader:
         for model_id in pins.keys() & self._models.keys():
             self._models[model_id].pin = pins[model_id]
 
-    def started(self, workers: Iterable[WantedWorker]) -> None:
+    def started(self, workers: Iterable[ReplicaSpec]) -> None:
         """These were asked to start: those that load on demand wait for their first request."""
         self._group()
         for worker in workers:
@@ -82,7 +82,7 @@ class Loader:
             else:
                 model.unpark()
 
-    def restarted(self, workers: Iterable[WantedWorker]) -> None:
+    def restarted(self, workers: Iterable[ReplicaSpec]) -> None:
         """These are as described from now on, or soon."""
         self._group()
         for worker in workers:
@@ -103,7 +103,7 @@ class Loader:
             if model.is_leaving:
                 # Who sleeps, or is about to, needs room to wake.
                 falling = {unit.slot for unit in model.units if unit.state is State.SLEEPING}
-                model.unpark(besides=self._steward.asleep() | falling)
+                model.unpark(besides=self._allocator.asleep() | falling)
         model.last_used = time.monotonic()
         return model.units
 
@@ -131,10 +131,10 @@ class Loader:
             if model.id in seen.unfinished:
                 model.note_use(seen.unfinished[model.id], now)
 
-    def tend(self) -> None:
+    def reconcile(self) -> None:
         """Find places, and let models come and go."""
         self._group()
-        if not self._steward.has_looked:
+        if not self._allocator.has_looked:
             return
         now = time.monotonic()
         self._forget_failures(now)
@@ -143,11 +143,11 @@ class Loader:
         self._place_the_waiting()
         self._decide(now)
 
-    def standbys(self) -> dict[str, Standby]:
+    def registrations(self) -> dict[str, Registration]:
         """What gateways shall know of the models that are loaded on demand, or leave to come
         back."""
         return {
-            model.id: model.standby()
+            model.id: model.registration()
             for model in self._models.values()
             if model.is_desired and (model.is_on_demand or model.is_returning)
         }
@@ -156,10 +156,10 @@ class Loader:
         """Bring the models up to date with the fleet's units."""
         for model in self._models.values():
             model.units, model.workers = [], []
-        wanted = {worker.model for unit, worker in self._fleet.workers if unit.is_desired}
+        running = {worker.model for unit, worker in self._fleet.workers if unit.is_desired}
         for unit, worker in self._fleet.workers:
             is_left_over = not unit.is_desired and unit.process is None
-            if is_left_over and worker.model in wanted:
+            if is_left_over and worker.model in running:
                 continue
             if worker.model not in self._models:
                 self._models[worker.model] = Model(worker)
@@ -190,17 +190,17 @@ class Loader:
         """A place whose worker neither runs nor waits for it, or that cannot be had any more, is
         nobody's."""
         units = self._fleet.units
-        for reservation in self._steward.reservations:
+        for reservation in self._allocator.reservations:
             unit = units.get(reservation.slot)
             is_used = unit is not None and (unit.process is not None or unit.is_waiting)
             if not is_used and reservation.stage != "releasing":
-                self._steward.ended(reservation.slot, returns=False)
-        for slot in self._steward.lost_places():
+                self._allocator.ended(reservation.slot, returns=False)
+        for slot in self._allocator.lost_places():
             unit = units.get(slot)
             if unit is None or unit.process is None:
-                self._steward.ended(slot, returns=False)
+                self._allocator.ended(slot, returns=False)
             else:
-                self._steward.dozed(slot)
+                self._allocator.dozed(slot)
                 unit.park(asleep=True)
 
     def _unload_idle(self, now: float) -> None:
@@ -217,8 +217,8 @@ class Loader:
     def _fits_the_host(self, model: Model) -> bool:
         """Whether its weights do, and those of others that are just falling asleep."""
         falling = [unit.slot for unit, _ in self._fleet.workers if unit.is_falling_asleep]
-        kept_bytes = self._steward.bytes_beside_cache([unit.slot for unit in model.units])
-        promised_bytes = self._steward.bytes_beside_cache(falling)
+        kept_bytes = self._allocator.bytes_beside_cache([unit.slot for unit in model.units])
+        promised_bytes = self._allocator.bytes_beside_cache(falling)
         memory = host_memory()
         left_bytes = memory.available - promised_bytes - kept_bytes
         if left_bytes >= memory.total * _HOST_SPARE:
@@ -230,11 +230,11 @@ class Loader:
         """Workers that shall start and need no room made, all at once."""
         waiting = {unit.slot: unit for unit, _ in self._fleet.workers if unit.is_waiting}
         workers = [worker for unit, worker in self._fleet.workers if unit.slot in waiting]
-        refused = self._steward.reserve(workers, self._parked())
+        refused = self._allocator.reserve(workers, self._parked())
         for slot, unit in waiting.items():
             unit.no_place = "" if slot not in refused else unit.no_place or "waiting for a place"
 
-    def _parked(self, besides: str = "") -> list[WantedWorker]:
+    def _parked(self, besides: str = "") -> list[ReplicaSpec]:
         """The workers that may be loaded later."""
         models = (each for each in self._models.values() if each.is_parked and each.id != besides)
         return [worker for model in models for worker in model.workers]
@@ -243,7 +243,7 @@ class Loader:
         wishes = [wish for model in self._models.values() if (wish := self._wish(model, now))]
         if not wishes:
             return
-        devices, residents = self._steward.devices, self._residents()
+        devices, residents = self._allocator.devices, self._residents()
         for decision in decide(wishes, residents, devices, now, self._policy):
             self._act(self._models[decision.model], decision)
 
@@ -257,13 +257,13 @@ class Loader:
         elif model.problem or not model.wanted_since or not model.lacks_workers:
             return None
         try:
-            demands = self._steward.demands(model.workers)
+            demands = self._allocator.demands(model.workers)
         except UserError as error:
             self._give_up(model, Problem(error.message, error.hint))
             return None
         if model.is_loaded:
             # Some of its workers serve: for the others it takes what is free, and no more.
-            if not place(demands, self._steward.devices).refusals:
+            if not place(demands, self._allocator.devices).refusals:
                 self._load(model)
             return None
         if not demands:
@@ -273,7 +273,7 @@ class Loader:
 
     def _act(self, model: Model, decision: Decision) -> None:
         match decision:
-            case Load() if not model.is_leaving:
+            case LoadNow() if not model.is_leaving:
                 self._load(model)
             case MakeRoom(unloaded=unloaded, drained=drained):
                 names = ", ".join(f"`{name}`" for name in (*unloaded, *drained))
@@ -289,16 +289,16 @@ class Loader:
 
     def _load(self, model: Model) -> None:
         """There is room."""
-        refused = self._steward.reserve(model.workers, self._parked(besides=model.id))
+        refused = self._allocator.reserve(model.workers, self._parked(besides=model.id))
         if refused:
             self._wait(model, "waiting for a place")
             return
         model.waits_for = ""
-        model.load_s = self._steward.load_s(model.workers[0]) or model.load_s
+        model.load_s = self._allocator.load_s(model.workers[0]) or model.load_s
         now = time.monotonic()
         for unit in model.units:
             unit.no_place = ""
-            self._steward.wake(unit.slot)
+            self._allocator.wake(unit.slot)
             unit.unpark(now)
 
     def _wait(self, model: Model, reason: str) -> None:
@@ -318,7 +318,7 @@ class Loader:
 
     def _residents(self) -> list[Resident]:
         """Who has memory, or a process."""
-        held = {each.slot: each for each in self._steward.reservations}
+        held = {each.slot: each for each in self._allocator.reservations}
         residents = []
         for model in self._models.values():
             places = [held[unit.slot] for unit in model.units if unit.slot in held]

@@ -5,23 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from contract.bus.registration import Standby
+from contract.bus.registration import Registration
 from contract.config import ModelConfig
 from contract.messages import State
 from orchestrator.gpu.eviction import Resident
 from orchestrator.protocol.diagnosis import Problem
-from orchestrator.protocol.specs import WantedWorker
+from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.units.unit import Unit
 
 
 class Model:
     """A model with its workers, and when it was asked for. Times are monotonic seconds."""
 
-    def __init__(self, worker: WantedWorker) -> None:
+    def __init__(self, worker: ReplicaSpec) -> None:
         self.id = worker.model
         self.config = ModelConfig.model_validate(worker.spec["model"])
         self.units: list[Unit] = []
-        self.workers: list[WantedWorker] = []
+        self.workers: list[ReplicaSpec] = []
         #: The operator's word, which goes before the configuration's.
         self.pin: bool | None = None
         #: Since when somebody waits for it who has not got it yet.
@@ -178,22 +178,22 @@ class Model:
             is_leaving=self.is_leaving,
         )
 
-    def standby(self) -> Standby:
+    def registration(self) -> Registration:
         """What gateways shall know of it, if it is loaded on demand."""
         unit = next((each for each in self.units if each.state is not State.READY), None)
         if self.is_loaded or unit is None:
-            return Standby()
+            return Registration()
         if self.problem:
-            return Standby(problem=self.problem.message)
+            return Registration(problem=self.problem.message)
         is_woken = unit.is_asleep or unit.is_woken
         takes_s = self.wake_s if is_woken else self.load_s
         if unit.process is None or unit.is_asleep or not unit.shall_run:
             waits_for = f"waiting: {self.waits_for}" if self.waits_for else unit.stage
-            return Standby(waits_for or "waiting for its turn", takes_s)
+            return Registration(waits_for or "waiting for its turn", takes_s)
         spent_s = time.monotonic() - unit.began_at
         eta_s = None if takes_s is None else max(0.0, round(takes_s - spent_s, 1))
         # Who waits is told no state beside it.
-        return Standby(f"loading: {unit.stage}" if unit.stage else "loading", eta_s)
+        return Registration(f"loading: {unit.stage}" if unit.stage else "loading", eta_s)
 
     def _note_time(self) -> None:
         """How long it took until it was ready."""

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 from contract.bus.client import RedisClient, connect, last_id
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats, read_beats
 from contract.bus.queue import JobQueue
-from contract.bus.registration import Standby, end_standby, renew_standby
+from contract.bus.registration import Registration, end_registration, renew_registration
 from contract.bus.replies import ReplyStream
 from contract.messages import GatewayBeat, Heartbeat, HostBeat
 from orchestrator.gpu.nvml import Nvml, Snapshot
@@ -36,7 +36,7 @@ class Subject(NamedTuple):
     redis_url: str
     models: frozenset[str]
     gateway: tuple[str, int] | None
-    standbys: dict[str, Standby]
+    registrations: dict[str, Registration]
     host: HostBeat
 
 
@@ -85,7 +85,7 @@ class Observer:
         self._gateways: dict[str, tuple[int, int]] = {}
         #: By model, the last dead letter that was counted.
         self._dead_letters: dict[str, str] = {}
-        #: The models on standby, as Redis knows them.
+        #: The models on registration, as Redis knows them.
         self._announced: set[str] = set()
         #: Whether Redis has, in the look that is under way.
         self._has_answered = False
@@ -196,11 +196,11 @@ class Observer:
 
     async def _announce(self, db: RedisClient, subject: Subject) -> None:
         """Tell gateways which models may be waited for, and how the GPUs are."""
-        for model in self._announced - subject.standbys.keys():
-            await end_standby(db, model, subject.host.host)
-        for model, standby in subject.standbys.items():
-            await renew_standby(db, model, subject.host.host, standby)
-        self._announced = set(subject.standbys)
+        for model in self._announced - subject.registrations.keys():
+            await end_registration(db, model, subject.host.host)
+        for model, registration in subject.registrations.items():
+            await renew_registration(db, model, subject.host.host, registration)
+        self._announced = set(subject.registrations)
         await Heartbeats(db, HOSTS).beat(subject.host.host, subject.host, ready=True)
 
     async def _broken_by_jobs(self, queue: JobQueue) -> frozenset[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from contract.config.variables import SECTIONS
-from orchestrator.config.selection import Choice, plan, read_config, wanted_gateway
+from orchestrator.config.selection import StartOptions, gateway_spec, plan, read_config
 from orchestrator.protocol.control import Restart
-from orchestrator.protocol.specs import WantedWorker
+from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.reporting.run_file import Run, read_run
 from orchestrator.terminal.speech import say
 
@@ -28,16 +28,16 @@ def restart_request(models: list[str] | None = None, *, gateway: bool = True) ->
     chosen = [model for model in models if model in running]
     return Restart(
         models=[*chosen, *absent],
-        workers=plan(config, Choice(models=tuple(chosen))).workers if chosen else [],
-        gateway=wanted_gateway(config) if gateway else None,
+        workers=plan(config, StartOptions(models=tuple(chosen))).workers if chosen else [],
+        gateway=gateway_spec(config) if gateway else None,
         redis_url=config.redis.url,
     )
 
 
 def running_models(run: Run | None) -> list[str]:
     """Those that are started, in their order."""
-    wanted = [unit.wanted for unit in run.units if unit.is_desired] if run else []
-    return list(dict.fromkeys(each.model for each in wanted if isinstance(each, WantedWorker)))
+    specs = [unit.spec for unit in run.units if unit.is_desired] if run else []
+    return list(dict.fromkeys(each.model for each in specs if isinstance(each, ReplicaSpec)))
 
 
 def assume(variables: dict[str, str]) -> None:

@@ -21,7 +21,7 @@ from contract.ports import free_port
 from contract.tasks import cancel_and_wait
 from orchestrator.errors import UserError
 from orchestrator.gpu.account import host_beat
-from orchestrator.gpu.allocator import Steward
+from orchestrator.gpu.allocator import GpuAllocator
 from orchestrator.protocol.control import (
     Finished,
     Follow,
@@ -37,9 +37,9 @@ from orchestrator.protocol.control import (
 from orchestrator.protocol.specs import (
     GATEWAY,
     VALKEY,
-    Wanted,
-    WantedGateway,
-    WantedWorker,
+    GatewaySpec,
+    ReplicaSpec,
+    UnitSpec,
 )
 from orchestrator.supervisor.control_server import Connection, ControlServer
 from orchestrator.supervisor.listeners import (
@@ -105,11 +105,11 @@ class Supervisor:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._observer = Observer(self._subject, self._events.put_nowait)
         self._launcher = Launcher(embedded_url(), {})
-        self._steward = Steward()
+        self._allocator = GpuAllocator()
         self._fleet = Fleet(
-            self._launcher, self._events.put_nowait, self._observer.forget_worker, self._steward
+            self._launcher, self._events.put_nowait, self._observer.forget_worker, self._allocator
         )
-        self._loader = Loader(self._fleet, self._steward)
+        self._loader = Loader(self._fleet, self._allocator)
         self._listeners = Listeners()
         self._publisher = Publisher(identity)
         self._external_redis: str | None = None
@@ -140,8 +140,8 @@ class Supervisor:
             event = await self._next_event()
             if event is not None:
                 self._handle(event)
-            self._loader.tend()
-            self._fleet.tend(time.monotonic())
+            self._loader.reconcile()
+            self._fleet.reconcile(time.monotonic())
             self._publish()
 
     async def _next_event(self) -> Event | None:
@@ -221,13 +221,13 @@ class Supervisor:
         if self._is_stopping:
             raise UserError("ew is just stopping", "try again in a moment")
         self._settle_redis(request)
-        wanted = self._wanted(request)
-        notes = {each.slot: note for each in wanted if (note := self._note(each))}
+        specs = self._specs(request)
+        notes = {each.slot: note for each in specs if (note := self._note(each))}
         now = time.monotonic()
-        for each in wanted:
+        for each in specs:
             self._fleet.want(each, now)
         self._loader.started(request.workers)
-        units = [self._fleet.units[each.slot] for each in wanted]
+        units = [self._fleet.units[each.slot] for each in specs]
         for unit in units:
             if unit.is_parked:
                 notes[unit.slot] = "loads at its first request"
@@ -250,7 +250,7 @@ class Supervisor:
         if request.gateway is not None and gateway is not None and gateway.is_desired:
             self._fleet.replace(gateway, _where_it_is(request.gateway, gateway), now)
             units.append(gateway)
-        running = {unit.wanted.model for unit in units if isinstance(unit.wanted, WantedWorker)}
+        running = {unit.spec.model for unit in units if isinstance(unit.spec, ReplicaSpec)}
         notes = dict.fromkeys(sorted(set(request.models) - running), _WAS_NOT_RUNNING)
         notes |= {unit.slot: _IS_TOO_MANY for unit in units if not unit.is_desired}
         self._await(connection, units, is_restarted_or_failed, notes)
@@ -258,18 +258,18 @@ class Supervisor:
 
     def _replace(self, model: str, request: Restart, now: float) -> list[Unit]:
         """The units of a model that runs, which are to be replaced, to start, or to end."""
-        wanted = {each.slot: each for each in request.workers if each.model == model}
+        specs = {each.slot: each for each in request.workers if each.model == model}
         units = [
             unit
             for unit, worker in self._fleet.workers
             if worker.model == model and unit.is_desired
         ]
         for unit in units:
-            if unit.slot in wanted:
-                self._fleet.replace(unit, wanted.pop(unit.slot), now)
+            if unit.slot in specs:
+                self._fleet.replace(unit, specs.pop(unit.slot), now)
             else:
                 unit.unwant()
-        return units + [self._fleet.want(each, now) for each in wanted.values() if units]
+        return units + [self._fleet.want(each, now) for each in specs.values() if units]
 
     def _await(
         self,
@@ -298,17 +298,17 @@ class Supervisor:
             )
         self._launcher.variables = request.variables
 
-    def _wanted(self, request: Start) -> list[Wanted]:
-        wanted: list[Wanted] = [] if request.redis_url else [request.valkey]
+    def _specs(self, request: Start) -> list[UnitSpec]:
+        specs: list[UnitSpec] = [] if request.redis_url else [request.valkey]
         if request.gateway is not None:
-            wanted.append(self._with_port(request.gateway))
-        return wanted + list(request.workers)
+            specs.append(self._with_port(request.gateway))
+        return specs + list(request.workers)
 
-    def _with_port(self, gateway: WantedGateway) -> WantedGateway:
+    def _with_port(self, gateway: GatewaySpec) -> GatewaySpec:
         """Raises `UserError` if the port is taken by somebody else."""
         unit = self._fleet.units.get(GATEWAY)
-        if unit is not None and unit.process and isinstance(unit.wanted, WantedGateway):
-            return msgspec.structs.replace(gateway, port=gateway.port or unit.wanted.port)
+        if unit is not None and unit.process and isinstance(unit.spec, GatewaySpec):
+            return msgspec.structs.replace(gateway, port=gateway.port or unit.spec.port)
         if gateway.port != 0:
             require_free(gateway.host, gateway.port)
             return gateway
@@ -318,13 +318,13 @@ class Supervisor:
             message = f"cannot listen on {gateway.host}: {error.strerror}"
             raise UserError(message, "check `gateway.host`") from None
 
-    def _note(self, wanted: Wanted) -> str:
+    def _note(self, spec: UnitSpec) -> str:
         """Why nothing has to be done for it; empty if something has."""
-        unit = self._fleet.units.get(wanted.slot)
+        unit = self._fleet.units.get(spec.slot)
         if unit is None or unit.process is None or not unit.is_desired:
             return ""
-        name = wanted.model if isinstance(wanted, WantedWorker) else wanted.slot
-        if _settings(unit.wanted) != _settings(wanted):
+        name = spec.model if isinstance(spec, ReplicaSpec) else spec.slot
+        if _settings(unit.spec) != _settings(spec):
             return f"runs already, with its former settings (`./ew restart {name}` changes them)"
         return "runs already" if unit.state is State.READY else ""
 
@@ -358,7 +358,7 @@ class Supervisor:
     def _take_over(self) -> None:
         run = read_run()
         if run is None:
-            self._fleet.sweep_strays()
+            self._fleet.sweep_orphans()
             return
         log.info("taking over from the supervisor with pid %d", run.supervisor.pid)
         self._external_redis = run.redis_url
@@ -374,21 +374,21 @@ class Supervisor:
         units = self._fleet.units.values()
         is_starting = any(unit.state is State.STARTING for unit in units)
         self._observer.pace_s = _PACE_WHILE_STARTING_S if is_starting else _PACE_S
-        is_unsettled = is_starting or self._steward.is_unsettled
+        is_unsettled = is_starting or self._allocator.is_unsettled
         self._observer.survey_pace_s = _SURVEY_WHILE_UNSETTLED_S if is_unsettled else _SURVEY_S
         gateway = self._fleet.units.get(GATEWAY)
         address = None
-        if gateway is not None and isinstance(gateway.wanted, WantedGateway):
-            address = (gateway.wanted.host, gateway.wanted.port)
-        models = {each.wanted.model for each in units if isinstance(each.wanted, WantedWorker)}
+        if gateway is not None and isinstance(gateway.spec, GatewaySpec):
+            address = (gateway.spec.host, gateway.spec.port)
+        models = {each.spec.model for each in units if isinstance(each.spec, ReplicaSpec)}
         if not units:
             return None
         return Subject(
             self._launcher.redis_url,
             frozenset(models),
             address,
-            self._loader.standbys() if not self._is_stopping else {},
-            with_prospects(host_beat(self._steward.accounts()), units),
+            self._loader.registrations() if not self._is_stopping else {},
+            with_prospects(host_beat(self._allocator.accounts()), units),
         )
 
     def _publish(self) -> None:
@@ -403,7 +403,9 @@ class Supervisor:
             is_stopping=self._is_stopping,
             has_changed=self._listeners.tell(units),
             pins=self._loader.pins,
-            memory=Memory(self._steward.accounts(), self._steward.problem, self._loader.pinned()),
+            memory=Memory(
+                self._allocator.accounts(), self._allocator.problem, self._loader.pinned()
+            ),
         )
         self._listeners.release(units)
 
@@ -416,7 +418,7 @@ class Supervisor:
         return not self._is_busy() and time.monotonic() - self._busy_at > _IDLE_FOR_S
 
     def _leave_nothing(self) -> None:
-        self._fleet.sweep_strays()
+        self._fleet.sweep_orphans()
         self._fleet.sweep_descendants()
         self._fleet.reaper.collect()
         socket_path().unlink(missing_ok=True)
@@ -433,16 +435,16 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._fleet.reaper.collect)
 
 
-def _settings(wanted: Wanted) -> Wanted:
+def _settings(spec: UnitSpec) -> UnitSpec:
     """What matters to the process: of the whole configuration, the gateway's section."""
-    if not isinstance(wanted, WantedGateway):
-        return wanted
-    section = wanted.config.get("gateway", {})
-    return msgspec.structs.replace(wanted, config={"gateway": section})
+    if not isinstance(spec, GatewaySpec):
+        return spec
+    section = spec.config.get("gateway", {})
+    return msgspec.structs.replace(spec, config={"gateway": section})
 
 
-def _where_it_is(gateway: WantedGateway, unit: Unit) -> WantedGateway:
+def _where_it_is(gateway: GatewaySpec, unit: Unit) -> GatewaySpec:
     """A gateway whose processes are replaced listens where it did."""
-    if not isinstance(unit.wanted, WantedGateway):
+    if not isinstance(unit.spec, GatewaySpec):
         return gateway
-    return msgspec.structs.replace(gateway, host=unit.wanted.host, port=unit.wanted.port)
+    return msgspec.structs.replace(gateway, host=unit.spec.host, port=unit.spec.port)

@@ -277,18 +277,18 @@ def sweep_mark(identity: Identity) -> None:
         Process(identity, -1, 0.0).sweep()
 
 
-def kill_strays(known: Iterable[str]) -> list[int]:
+def kill_orphans(known: Iterable[str]) -> list[int]:
     """Kill the children of this state directory that carry none of the known marks. Answers their
     pids."""
     root = f"{ROOT_VARIABLE}={run_dir()}"
     marks = {f"{MARK_VARIABLE}={mark}" for mark in known}
-    strays = []
+    orphans = []
     for entry in read_table().values():
         environment = read_environment(entry.pid)
         if root in environment and not marks & environment and entry.pid != os.getpid():
             _signal_exactly(entry, signal.SIGKILL)
-            strays.append(entry.pid)
-    return strays
+            orphans.append(entry.pid)
+    return orphans
 
 
 def kill_descendants() -> list[int]:

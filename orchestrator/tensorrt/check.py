@@ -10,7 +10,7 @@ from contract.config import ModelConfig
 from contract.paths import project_dir
 from orchestrator.errors import UserError
 from orchestrator.gpu.nvml import Nvml, restricted
-from orchestrator.tensorrt.plan import Device, check_plan, read_plan
+from orchestrator.tensorrt.plan import PlanDevice, check_plan, read_plan
 
 ENGINE: Final = "cuda-trt"
 #: A driver that loads at its first question may take longer; its GPUs are the engine's to check.
@@ -33,12 +33,12 @@ def require_fitting_plan(model_id: str, model: ModelConfig, version: str) -> Non
         ) from None
 
 
-def _devices(model: ModelConfig) -> list[Device]:
+def _devices(model: ModelConfig) -> list[PlanDevice]:
     """The GPUs that the model may use; none if they cannot be seen."""
     snapshot = Nvml().snapshot(_DRIVER_ANSWERS_WITHIN_S)
     visible = restricted(snapshot, os.environ.get("CUDA_VISIBLE_DEVICES"))
     return [
-        Device(gpu.name, gpu.compute_capability or None)
+        PlanDevice(gpu.name, gpu.compute_capability or None)
         for gpu in visible.places
         if not gpu.problem and (model.gpus is None or {gpu.index, gpu.uuid} & {*model.gpus})
     ]

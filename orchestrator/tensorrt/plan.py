@@ -26,7 +26,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 }
 
 
-class Device(NamedTuple):
+class PlanDevice(NamedTuple):
     """A GPU that is to run a plan. The capability is None where it is not known."""
 
     name: str
@@ -94,7 +94,7 @@ def read_plan(path: Path) -> Plan | None:
 
 
 def check_plan(
-    model_id: str, model: ModelConfig, plan: Plan, version: str, devices: Sequence[Device]
+    model_id: str, model: ModelConfig, plan: Plan, version: str, devices: Sequence[PlanDevice]
 ) -> None:
     """Whether the plan can be served as the model is configured, by TensorRT-LLM `version` on
     these GPUs; none given means that they are not known. Raises `UserError`, with the command
@@ -139,7 +139,7 @@ def _check_version(model_id: str, plan: Plan, version: str) -> None:
         )
 
 
-def _check_devices(model_id: str, plan: Plan, devices: Sequence[Device]) -> None:
+def _check_devices(model_id: str, plan: Plan, devices: Sequence[PlanDevice]) -> None:
     if not devices:
         return
     if len(devices) < plan.gpus:
@@ -159,13 +159,13 @@ def _check_devices(model_id: str, plan: Plan, devices: Sequence[Device]) -> None
     )
 
 
-def _fits(device: Device, built: Mapping[str, str]) -> bool:
+def _fits(device: PlanDevice, built: Mapping[str, str]) -> bool:
     if device.compute_capability is None:
         return device.name == built["name"]
     return device.compute_capability == built["compute_capability"]
 
 
-def _describe(device: Device) -> str:
+def _describe(device: PlanDevice) -> str:
     known = device.compute_capability
     return f"{device.name} (compute capability {known})" if known else device.name
 

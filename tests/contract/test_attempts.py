@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from contract.bus.queue import MAX_ATTEMPTS, Claim, JobQueue, Record, Refused
+from contract.bus.queue import MAX_ATTEMPTS, BeginRefused, Claim, JobQueue, Record
 from contract.messages import encode_job
-from tests.contract.parts import (
+from tests.contract.queue_workers import (
     a_job,
     attempts,
     beat,
@@ -76,7 +76,7 @@ async def test_fenced_attempts_are_counted_among_those_that_end(queue: JobQueue,
 async def test_a_job_past_its_deadline_is_refused_and_not_run(queue: JobQueue, db: Redis) -> None:
     await put(queue, "a", deadline_ms=0)
     (refused,) = await begin(queue, db, "w")
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, BeginRefused)
     assert refused.reason == "expired"
     assert (refused.attempt.number, refused.attempt.reply) == (1, "ew:out:nobody")
 
@@ -87,7 +87,7 @@ async def test_a_refusal_that_its_worker_never_told_is_told_by_the_next(
     await put(queue, "a", deadline_ms=0)
     await begin(queue, db, "w0")
     (refused,) = await lose(queue, "w0", "w1")
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, BeginRefused)
     assert await queue.complete("w1", [(refused.attempt, "failed")]) == 0
     assert await lose(queue, "w1", "w2") == []
     assert await state_of(queue, "a") == "failed"
@@ -101,12 +101,12 @@ async def test_a_job_that_broke_every_worker_is_refused_with_one_dead_letter(
     for n in range(1, MAX_ATTEMPTS):
         attempts(await lose(queue, f"w{n - 1}", f"w{n}"))
     (refused,) = await lose(queue, f"w{MAX_ATTEMPTS - 1}", "x")
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, BeginRefused)
     assert (refused.reason, refused.attempt.number) == ("poison", MAX_ATTEMPTS + 1)
     (again,) = await lose(queue, "x", "y")
-    assert isinstance(again, Refused)
-    ((_, letter),) = await db.xrange(queue.dead_key)
-    assert letter == {
+    assert isinstance(again, BeginRefused)
+    ((_, dead),) = await db.xrange(queue.dead_key)
+    assert dead == {
         b"reason": b"poison",
         b"workers": b" w0 w1 w2",
         b"job": encode_job(a_job(queue, "a")),
@@ -146,7 +146,7 @@ async def test_released_attempts_use_up_their_number_but_do_not_count(
     for n in range(MAX_ATTEMPTS - 1):
         attempts(await lose(queue, f"w{n}", f"w{n + 1}"))
     (refused,) = await lose(queue, f"w{MAX_ATTEMPTS - 1}", "x")
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, BeginRefused)
 
 
 async def test_a_released_job_is_there_for_others_at_once_and_fences_who_gave_it_back(
@@ -245,8 +245,8 @@ async def test_an_entry_that_cannot_be_read_is_buried_and_holds_nobody_up(
     await db.xadd(queue.key, {"something": "else"})
     await put(queue, "a")
     assert [attempt.job.id for attempt in attempts(await begin(queue, db, "w"))] == ["a"]
-    letters = [fields for _, fields in await db.xrange(queue.dead_key)]
-    assert letters == [
+    dead = [fields for _, fields in await db.xrange(queue.dead_key)]
+    assert dead == [
         {b"reason": b"unreadable", b"job": payload},
         {b"reason": b"unreadable", b"something": b"else"},
     ]

@@ -11,7 +11,16 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import connect_reader
 from contract.bus.queue import Cancellations, JobQueue, QueueFull, WasCancelled
-from tests.contract.parts import beat, begin_one, claim, end_lease, lose, put, state_of, until
+from tests.contract.queue_workers import (
+    beat,
+    begin_one,
+    claim,
+    end_lease,
+    lose,
+    put,
+    state_of,
+    until,
+)
 
 
 @pytest.fixture

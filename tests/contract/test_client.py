@@ -9,10 +9,10 @@ import uvloop
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from contract.bus.client import Script, connect, connect_reader, wait_for_server
+from contract.bus.client import LuaScript, connect, connect_reader, wait_for_server
 from contract.bus.queue import JobQueue
 from tests.conftest import ValkeyServer
-from tests.contract.parts import attempts, beat, begin, begin_one, lose, put, state_of
+from tests.contract.queue_workers import attempts, beat, begin, begin_one, lose, put, state_of
 from tests.redis_proxy import RedisProxy
 
 
@@ -30,7 +30,7 @@ async def test_scripts_are_loaded_again_when_the_server_forgot_them(
 
 
 async def test_a_script_answers_each_call_of_a_batch_in_order(db: Redis, unique_model: str) -> None:
-    cancel = Script("cancel")
+    cancel = LuaScript("cancel")
     keys = [f"{unique_model}:{n}" for n in range(4)]
     for key in keys[::2]:
         await db.hset(key, "state", "queued")
@@ -44,7 +44,7 @@ async def test_a_script_answers_each_call_of_a_batch_in_order(db: Redis, unique_
 async def test_an_error_in_a_script_is_raised(db: Redis, unique_model: str) -> None:
     await db.set(unique_model, "not a hash")
     with pytest.raises(ResponseError, match="WRONGTYPE"):
-        await Script("cancel")(db, [unique_model, "x"], ["a"])
+        await LuaScript("cancel")(db, [unique_model, "x"], ["a"])
 
 
 async def test_the_bus_survives_that_everything_was_flushed(own_valkey: ValkeyServer) -> None:

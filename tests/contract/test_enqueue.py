@@ -18,7 +18,16 @@ from contract.bus.queue import (
     Ticket,
 )
 from contract.messages import Job, Sampling, decode_job
-from tests.contract.parts import a_job, attempts, beat, begin, begin_one, claim, end_lease, put
+from tests.contract.queue_workers import (
+    a_job,
+    attempts,
+    beat,
+    begin,
+    begin_one,
+    claim,
+    end_lease,
+    put,
+)
 
 
 async def test_a_job_put_twice_is_queued_once_and_answered_alike(queue: JobQueue) -> None:
@@ -137,8 +146,8 @@ async def test_the_payload_is_the_job_alone(queue: JobQueue, db: Redis) -> None:
 async def test_the_bytes_of_a_queue_are_bounded(db: Redis, unique_model: str) -> None:
     queue = JobQueue(db, unique_model)
 
-    async def put(job_id: str, letters: int) -> Ticket:
-        job = Job(job_id, unique_model, Sampling(), prompt="x" * letters)
+    async def put(job_id: str, characters: int) -> Ticket:
+        job = Job(job_id, unique_model, Sampling(), prompt="x" * characters)
         return await queue.put(
             job,
             "r",

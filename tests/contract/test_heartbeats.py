@@ -11,7 +11,7 @@ from contract.bus.heartbeats import GATEWAYS, HOSTS, LEASE_MS, Heartbeats
 from contract.config import Config, ModelConfig
 from contract.figures import Figures, ModelFigures, Requests
 from contract.messages import GatewayBeat, Heartbeat
-from tests.contract.parts import beat, end_lease
+from tests.contract.queue_workers import beat, end_lease
 
 
 async def test_the_first_beat_and_one_after_a_lapse_say_so_and_others_do_not(

@@ -15,12 +15,12 @@ from contract.messages import (
     ChatMessage,
     Delta,
     Done,
+    Envelope,
     ErrorCode,
     Failed,
     Guided,
     Heartbeat,
     Job,
-    Letter,
     Sampling,
     Started,
     Status,
@@ -93,7 +93,7 @@ events = st.one_of(
     ),
     st.builds(Failed, st.sampled_from(ErrorCode), text, st.booleans()),
 )
-letters = st.builds(Letter, text, st.integers(0, 1 << 40), st.integers(0, 1 << 40), events)
+envelopes = st.builds(Envelope, text, st.integers(0, 1 << 40), st.integers(0, 1 << 40), events)
 
 
 @given(jobs)
@@ -101,11 +101,13 @@ def test_a_job_arrives_as_it_was_sent(job: Job) -> None:
     assert decode_job(encode_job(job)) == job
 
 
-@given(st.lists(letters, max_size=8))
-def test_a_frame_arrives_as_it_was_sent(frame: list[Letter]) -> None:
+@given(st.lists(envelopes, max_size=8))
+def test_a_frame_arrives_as_it_was_sent(frame: list[Envelope]) -> None:
     decoded = decode_frame(encode_frame(frame))
     assert decoded == frame
-    assert [type(letter.event) for letter in decoded] == [type(letter.event) for letter in frame]
+    assert [type(envelope.event) for envelope in decoded] == [
+        type(envelope.event) for envelope in frame
+    ]
 
 
 @given(st.binary(max_size=64))
@@ -133,13 +135,13 @@ def test_a_job_gains_fields_without_breaking_older_readers() -> None:
 
 def test_a_delta_is_small_on_the_wire() -> None:
     tokens = struct.pack("=I", 42)
-    frame = encode_frame([Letter("j" * 22, 1, 300, Delta(" word", tokens))])
+    frame = encode_frame([Envelope("j" * 22, 1, 300, Delta(" word", tokens))])
     assert len(frame) < 50
 
 
 @pytest.mark.skipif(sys.byteorder != "little", reason="the example is little-endian")
 def test_a_frame_has_the_form_that_others_may_read() -> None:
-    frame = encode_frame([Letter("a", 1, 0, Delta("x", b"\x07\x00\x00\x00"))])
+    frame = encode_frame([Envelope("a", 1, 0, Delta("x", b"\x07\x00\x00\x00"))])
     assert msgspec.msgpack.decode(frame) == [["a", 1, 0, ["d", "x", b"\x07\x00\x00\x00", 0, None]]]
 
 

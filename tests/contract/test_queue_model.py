@@ -26,13 +26,13 @@ from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import (
     MAX_ATTEMPTS,
     Attempt,
+    BeginRefused,
     Cancellations,
     Claim,
     JobQueue,
-    Refused,
     WasCancelled,
 )
-from tests.contract.parts import beat, claim, end_lease, put
+from tests.contract.queue_workers import beat, claim, end_lease, put
 
 WORKERS: Final = ("w0", "w1", "w2")
 JOBS: Final = ("a", "b", "c")
@@ -142,12 +142,12 @@ class QueueMachine(RuleBasedStateMachine):
             self.check_begun(name, job, begun)
             job.alone = alone
 
-    def check_begun(self, name: str, job: ModelJob, begun: list[Attempt | Refused]) -> None:
+    def check_begun(self, name: str, job: ModelJob, begun: list[Attempt | BeginRefused]) -> None:
         (each,) = begun
         job.is_poison |= job.alone and job.number - job.forgiven >= MAX_ATTEMPTS
         is_poison = job.is_poison
-        assert isinstance(each, Refused) == is_poison
-        attempt = each.attempt if isinstance(each, Refused) else each
+        assert isinstance(each, BeginRefused) == is_poison
+        attempt = each.attempt if isinstance(each, BeginRefused) else each
         assert attempt.number == job.number + 1
         job.number, job.owner = attempt.number, (name, attempt.number)
         self.attempts.append((name, attempt))
@@ -259,7 +259,7 @@ class QueueMachine(RuleBasedStateMachine):
         if await self.queue.waiting():
             held += await claim(self.queue, self.db, worker, 100)
         begun = await self.queue.begin(worker, held)
-        attempts = [each.attempt if isinstance(each, Refused) else each for each in begun]
+        attempts = [each.attempt if isinstance(each, BeginRefused) else each for each in begun]
         assert await self.queue.complete(worker, [(each, "done") for each in attempts]) == 0
         assert await self.db.xlen(self.queue.key) == 0
         assert (await self.db.xpending(self.queue.key, "workers"))["pending"] == 0

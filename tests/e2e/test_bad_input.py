@@ -15,7 +15,7 @@ import psutil
 import pytest
 import redis.asyncio
 
-from contract.messages import Delta, Letter, encode_frame
+from contract.messages import Delta, Envelope, encode_frame
 from contract.ports import free_port
 from tests.e2e.conftest import Ew
 from tests.engines.openai.scripted_upstream import ScriptedUpstream
@@ -179,7 +179,7 @@ async def _send_hostile_bodies(site: Site) -> None:
 
 async def _break_frames(site: Site) -> None:
     """Entries that no worker writes, in the streams of all gateway processes."""
-    frame = encode_frame([Letter("xyz", 1, 0, Delta("xyz", b""))])
+    frame = encode_frame([Envelope("xyz", 1, 0, Delta("xyz", b""))])
     broken = frame.replace(b"xyz", b"\xff\xfe\xfd")
     valkey = psutil.Process((await site.pids())["valkey"])
     path = next(each.laddr for each in valkey.net_connections("unix") if each.laddr)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from workers.engines.trtllm.answer import Choice, EndedBadly
+from workers.engines.trtllm.answer import EndedBadly, TrtllmChoice
 from workers.engines.trtllm.stop_strings import StopStrings
 
 #: As SentencePiece writes them: a word that follows another one has its space in front.
@@ -36,8 +36,8 @@ class Output:
         return self
 
 
-def choice(before: Sequence[int] = (), stops: Sequence[str] = ()) -> Choice:
-    return Choice(before, StopStrings(stops), decode)
+def choice(before: Sequence[int] = (), stops: Sequence[str] = ()) -> TrtllmChoice:
+    return TrtllmChoice(before, StopStrings(stops), decode)
 
 
 def test_each_step_sends_what_is_new() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from workers.engines.trtllm.stop_strings import StopStrings
 
-LETTERS = st.text(alphabet="abx", max_size=12)
+ENVELOPES = st.text(alphabet="abx", max_size=12)
 
 
 def sent(chunks: list[str], stops: list[str]) -> tuple[str, bool]:
@@ -22,7 +22,7 @@ def sent(chunks: list[str], stops: list[str]) -> tuple[str, bool]:
     return out, False
 
 
-@given(st.lists(LETTERS, max_size=8), st.lists(LETTERS.filter(bool), min_size=1, max_size=3))
+@given(st.lists(ENVELOPES, max_size=8), st.lists(ENVELOPES.filter(bool), min_size=1, max_size=3))
 def test_however_a_text_is_cut_up_it_ends_before_its_first_stop_string(
     chunks: list[str], stops: list[str]
 ) -> None:

@@ -50,7 +50,7 @@ def read_to_end(connection: socket.socket) -> bytes:
     return answer
 
 
-def exchange(gateway: Gateway, *pieces: bytes, pause_s: float = 0.0) -> bytes:
+def context(gateway: Gateway, *pieces: bytes, pause_s: float = 0.0) -> bytes:
     """Send bytes as they are; everything that comes back until the connection ends."""
     with connect(gateway) as connection:
         for piece in pieces:

@@ -16,11 +16,11 @@ from contract.bus.replies import publish
 from contract.messages import (
     Delta,
     Done,
+    Envelope,
     ErrorCode,
     Event,
     Failed,
     Heartbeat,
-    Letter,
     Started,
     State,
     TokenLogprob,
@@ -84,13 +84,13 @@ class ScriptedWorker:
 
     async def say(self, attempt: Attempt, *events: Event, times: int = 1) -> None:
         """Publish events in one frame, numbered on, `times` times."""
-        letters = [self._letter(attempt, event) for event in events]
-        await self.send(attempt, *letters, times=times)
+        envelopes = [self._envelope(attempt, event) for event in events]
+        await self.send(attempt, *envelopes, times=times)
 
-    async def send(self, attempt: Attempt, *letters: Letter, times: int = 1) -> None:
-        """Publish letters as they are."""
+    async def send(self, attempt: Attempt, *envelopes: Envelope, times: int = 1) -> None:
+        """Publish envelopes as they are."""
         for _ in range(times):
-            await publish(self.db, [(attempt.reply, encode_frame(list(letters)))])
+            await publish(self.db, [(attempt.reply, encode_frame(list(envelopes)))])
 
     async def delta(self, attempt: Attempt, *texts: str) -> None:
         await self.say(attempt, *(delta(text) for text in texts))
@@ -124,12 +124,12 @@ class ScriptedWorker:
             assert time.monotonic() < deadline, f"{waiting} jobs wait"
             await asyncio.sleep(0.01)
 
-    def _letter(self, attempt: Attempt, event: Event) -> Letter:
+    def _envelope(self, attempt: Attempt, event: Event) -> Envelope:
         job_id = attempt.job.id
         seq = self._seqs.setdefault(job_id, 0)
         if isinstance(event, Delta | Done):
             self._seqs[job_id] += 1
-        return Letter(job_id, attempt.number, seq, event)
+        return Envelope(job_id, attempt.number, seq, event)
 
     async def _beat_once(self) -> None:
         beat = Heartbeat(

@@ -20,12 +20,12 @@ import pynvml
 import pytest
 
 from contract.paths import run_dir
-from orchestrator.client.connect import summon_supervisor
+from orchestrator.client.connect import connect_or_spawn
 from orchestrator.client.reach import is_running, reach_supervisor
 from orchestrator.protocol.control import Answer, Finished, Outcome, Refused, Start, Stop
-from orchestrator.protocol.specs import WantedGateway, WantedWorker
-from orchestrator.protocol.status import Status, WorkerStatus, read_status
-from orchestrator.system.process import ROOT_VARIABLE, kill_strays
+from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec
+from orchestrator.protocol.status import RunStatus, WorkerStatus, read_status
+from orchestrator.system.process import ROOT_VARIABLE, kill_orphans
 from orchestrator.system.process_table import Entry, read_entry, read_environment, read_table
 from tests.orchestrator.models_on_disk import MakeModel, decoder_tensors, write_safetensors
 from tests.orchestrator.scenes import Scene, scripted_driver
@@ -52,12 +52,12 @@ class Host:
         self._python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{FAKE_WORKER}"\n')
         self._python.chmod(0o755)
 
-    def worker(self, model: str, replica: int = 0, **wanted: Any) -> WantedWorker:
-        """A fake worker; what is not a field of `WantedWorker` tells it how to behave."""
+    def worker(self, model: str, replica: int = 0, **wanted: Any) -> ReplicaSpec:
+        """A fake worker; what is not a field of `ReplicaSpec` tells it how to behave."""
         python = wanted.pop("python", str(self._python))
         start_timeout_s = wanted.pop("start_timeout_s", 30.0)
         model_config = {"engine": "mock", "model_path": "none", "engine_args": wanted}
-        return WantedWorker(
+        return ReplicaSpec(
             model=model,
             replica=replica,
             engine="mock",
@@ -67,7 +67,7 @@ class Host:
             spec={"model_id": model, "engine": "mock", "env": "fake", "model": model_config},
         )
 
-    def start(self, *workers: WantedWorker, gateway: WantedGateway | None = None) -> list[Outcome]:
+    def start(self, *workers: ReplicaSpec, gateway: GatewaySpec | None = None) -> list[Outcome]:
         answer = self.ask(Start(workers=list(workers), gateway=gateway))[-1]
         assert isinstance(answer, Finished), answer
         return answer.outcomes
@@ -79,12 +79,12 @@ class Host:
         return answer
 
     def ask(self, request: Start | Stop) -> list[Answer]:
-        with summon_supervisor() as control:
+        with connect_or_spawn() as control:
             answers = [answer for answer in control.ask(request) if answer is not None]
         assert isinstance(answers[-1], Finished | Refused)
         return answers
 
-    def status(self) -> Status:
+    def status(self) -> RunStatus:
         return read_status()
 
     def find_worker(self, slot: str) -> WorkerStatus:
@@ -118,7 +118,7 @@ class Host:
         if control is not None:
             with control:
                 os.kill(control.peer(), signal.SIGKILL)
-        while kill_strays([]):
+        while kill_orphans([]):
             time.sleep(0.02)
         shutil.rmtree(self.directory, onerror=_raise_if_there)
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from contract.bus.registration import Standby
+from contract.bus.registration import Registration
 from contract.messages import Heartbeat, State
-from orchestrator.gpu.allocator import Grant, Steward
+from orchestrator.gpu.allocator import Allocation, GpuAllocator
 from orchestrator.gpu.eviction import Policy
 from orchestrator.gpu.nvml import Gpu, GpuProcess, Snapshot
-from orchestrator.protocol.specs import Wanted, WantedWorker
+from orchestrator.protocol.specs import ReplicaSpec, UnitSpec
 from orchestrator.supervisor.loader import Loader
 from orchestrator.supervisor.observer import Observation, Survey
 from orchestrator.supervisor.units import fleet as fleet_module
@@ -34,9 +34,9 @@ class SimulatedProcess:
     """A worker's process, or Valkey's. It does at the next turn what it was told, unless it is
     `busy` (then it drains) or `stuck`."""
 
-    def __init__(self, pid: int, wanted: Wanted, name: str, uuids: list[str]) -> None:
+    def __init__(self, pid: int, wanted: UnitSpec, name: str, uuids: list[str]) -> None:
         self.pid = pid
-        self.wanted = wanted
+        self.spec = wanted
         self.name = name
         self.uuids = uuids
         self.identity = Identity(pid, 1, "boot", str(pid))
@@ -54,9 +54,9 @@ class SimulatedProcess:
 
     @property
     def mib(self) -> int:
-        if not isinstance(self.wanted, WantedWorker):
+        if not isinstance(self.spec, ReplicaSpec):
             return 0
-        args = self.wanted.spec["model"]["engine_args"]
+        args = self.spec.spec["model"]["engine_args"]
         return int(args["asleep_mib" if self._is_asleep_as_to_memory else "allocate_mib"])
 
     def watch(self, on_exit: Callable[[], None]) -> None:
@@ -110,10 +110,10 @@ class SimulatedProcess:
         return [Entry(self.pid, 1, 1, 1, 0, False, "worker")]
 
     def beat(self) -> Heartbeat:
-        assert isinstance(self.wanted, WantedWorker)
+        assert isinstance(self.spec, ReplicaSpec)
         return Heartbeat(
             self.name,
-            self.wanted.model,
+            self.spec.model,
             "mock",
             "here",
             self.pid,
@@ -163,23 +163,23 @@ class SimulatedHost:
         patch.setattr(fleet_module, "open_log", lambda path: 0)
         patch.setattr(fleet_module, "adopt", self._adopt)
         patch.setattr(fleet_module, "sweep_mark", lambda identity: None)
-        patch.setattr(fleet_module, "kill_strays", lambda known: [])
-        self._summon_supervisor([])
+        patch.setattr(fleet_module, "kill_orphans", lambda known: [])
+        self._connect_supervisor([])
 
     def replace_supervisor(self) -> None:
         """Another one takes over."""
-        self._summon_supervisor([unit.record() for unit in self.fleet.units.values()])
+        self._connect_supervisor([unit.record() for unit in self.fleet.units.values()])
 
-    def _summon_supervisor(self, records: list[UnitRecord]) -> None:
-        self.steward = Steward()
-        self.steward._ledger._clock = lambda: self.now
+    def _connect_supervisor(self, records: list[UnitRecord]) -> None:
+        self.allocator = GpuAllocator()
+        self.allocator._ledger._clock = lambda: self.now
         self.fleet = Fleet(
             _Launcher(),  # type: ignore[arg-type]
             lambda event: self.fleet.exited(event),
             lambda model, name: None,
-            self.steward,
+            self.allocator,
         )
-        self.loader = Loader(self.fleet, self.steward, self._policy)
+        self.loader = Loader(self.fleet, self.allocator, self._policy)
         self.fleet.take_over(records)
         self.loader.restore({})
 
@@ -197,7 +197,7 @@ class SimulatedHost:
         }
         spec = {"model_id": model, "engine": "mock", "env": "e", "model": config}
         workers = [
-            WantedWorker(model, n, "mock", "e", "python", 60.0, spec) for n in range(replicas)
+            ReplicaSpec(model, n, "mock", "e", "python", 60.0, spec) for n in range(replicas)
         ]
         for worker in workers:
             self.fleet.want(worker, self.now)
@@ -233,16 +233,16 @@ class SimulatedHost:
     def states(self) -> dict[str, State]:
         return {slot: unit.state for slot, unit in self.fleet.units.items()}
 
-    def standby(self, model: str) -> Standby:
-        return self.loader.standbys()[model]
+    def registration(self, model: str) -> Registration:
+        return self.loader.registrations()[model]
 
     def used_mib(self, uuid: str) -> int:
         ours = (p.mib for p in self.processes if p.is_alive and uuid in p.uuids)
         return DRIVER_MIB + self.strangers_mib.get(uuid, 0) + sum(ours)
 
     def _tend(self) -> None:
-        self.loader.tend()
-        self.fleet.tend(self.now)
+        self.loader.reconcile()
+        self.fleet.reconcile(self.now)
         for uuid, size in self.gpus.items():
             assert self.used_mib(uuid) <= size, f"{uuid} is overfull"
 
@@ -267,15 +267,15 @@ class SimulatedHost:
         if self.is_redis_away or self.redis_refuses:
             return nothing._replace(redis_answers=self.redis_refuses)
         alive = [each for each in self.processes if each.is_alive]
-        workers = [each for each in alive if isinstance(each.wanted, WantedWorker)]
+        workers = [each for each in alive if isinstance(each.spec, ReplicaSpec)]
         beats = {each.name: each.beat() for each in workers if not each.mute}
         return Observation(
             self.now, {}, "", beats, {}, dict(self.unfinished), [], gateway_answers=True
         )
 
-    def _spawn(self, command: tuple[Wanted, str, Grant], *_: Any) -> SimulatedProcess:
-        wanted, name, grant = command
-        uuids = grant.environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    def _spawn(self, command: tuple[UnitSpec, str, Allocation], *_: Any) -> SimulatedProcess:
+        wanted, name, allocation = command
+        uuids = allocation.environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
         process = SimulatedProcess(1000 + len(self.processes), wanted, name, uuids)
         self.processes.append(process)
         return process
@@ -295,5 +295,5 @@ def _forget(process: SimulatedProcess) -> None:
 def reserved_mib(host: SimulatedHost) -> dict[str, int]:
     """By slot, what is reserved on all GPUs."""
     return {
-        each.slot: sum(each.reserved_bytes.values()) // MIB for each in host.steward.reservations
+        each.slot: sum(each.reserved_bytes.values()) // MIB for each in host.allocator.reservations
     }

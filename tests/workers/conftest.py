@@ -9,39 +9,39 @@ import pytest
 from hypothesis import settings
 
 from tests.conftest import ValkeyServer
-from tests.workers.crew import Crew
-from tests.workers.desk import Desk
+from tests.workers.client import Client
+from tests.workers.worker_processes import WorkerProcesses
 
 settings.register_profile("ew", deadline=None, database=None)
 settings.load_profile("ew")
 
 
 @pytest.fixture
-async def desk(redis_url: str, unique_model: str) -> AsyncIterator[Desk]:
-    made = Desk(redis_url, unique_model)
+async def client(redis_url: str, unique_model: str) -> AsyncIterator[Client]:
+    made = Client(redis_url, unique_model)
     await made.open()
     yield made
     await made.close()
 
 
 @pytest.fixture
-async def own_desk(own_valkey: ValkeyServer) -> AsyncIterator[Desk]:
-    """A desk at a server that the test may kill and start again."""
-    made = Desk(own_valkey.url, "m")
+async def own_client(own_valkey: ValkeyServer) -> AsyncIterator[Client]:
+    """A client at a server that the test may kill and start again."""
+    made = Client(own_valkey.url, "m")
     await made.open()
     yield made
     await made.close()
 
 
 @pytest.fixture
-async def crew(desk: Desk, tmp_path: Path) -> AsyncIterator[Crew]:
-    made = Crew(desk, tmp_path)
+async def workers(client: Client, tmp_path: Path) -> AsyncIterator[WorkerProcesses]:
+    made = WorkerProcesses(client, tmp_path)
     yield made
     made.close()
 
 
 @pytest.fixture
-async def own_crew(own_desk: Desk, tmp_path: Path) -> AsyncIterator[Crew]:
-    made = Crew(own_desk, tmp_path)
+async def own_workers(own_client: Client, tmp_path: Path) -> AsyncIterator[WorkerProcesses]:
+    made = WorkerProcesses(own_client, tmp_path)
     yield made
     made.close()

@@ -12,7 +12,17 @@ import pytest
 from hypothesis import example, given
 
 from contract.bus.queue import Attempt
-from contract.messages import Delta, Done, ErrorCode, Failed, Guided, Job, Letter, Sampling, Started
+from contract.messages import (
+    Delta,
+    Done,
+    Envelope,
+    ErrorCode,
+    Failed,
+    Guided,
+    Job,
+    Sampling,
+    Started,
+)
 from workers.answer import Answer
 from workers.continuation import Published, can_continue, read_published, resume_point
 
@@ -64,19 +74,19 @@ def attempt_at(job: Job, number: int) -> Attempt:
 
 
 class Attempts:
-    """One job's attempts, one after the other, each cut off after some of its letters."""
+    """One job's attempts, one after the other, each cut off after some of its envelopes."""
 
     def __init__(self, model: Model, held_back: int) -> None:
         self.model = model
         self.held_back = held_back
-        self.letters: list[Letter] = []
+        self.envelopes: list[Envelope] = []
         self.number = 0
 
-    def run(self, letters: int | None) -> None:
-        """One attempt; only its first so many letters are published, all if None."""
+    def run(self, envelopes: int | None) -> None:
+        """One attempt; only its first so many envelopes are published, all if None."""
         self.number += 1
         answer = Answer(attempt_at(JOB, self.number))
-        published = read_published(self.letters, self.number)
+        published = read_published(self.envelopes, self.number)
         answer.resume(published)
         keep, again = resume_point(self.model.decode, published.tokens, published.text)
         assert published.text == self.model.decode(published.tokens[:keep]) + again
@@ -89,10 +99,11 @@ class Attempts:
         assert answer.tokens == len(self.model.pieces)
         said.append(Done(("stop",), 1, answer.tokens))
         numbered = [
-            Letter("a", self.number, published.next_seq + n, event) for n, event in enumerate(said)
+            Envelope("a", self.number, published.next_seq + n, event)
+            for n, event in enumerate(said)
         ]
-        self.letters.append(Letter("a", self.number, 0, Started()))
-        self.letters += numbered if letters is None else numbered[:letters]
+        self.envelopes.append(Envelope("a", self.number, 0, Started()))
+        self.envelopes += numbered if envelopes is None else numbered[:envelopes]
 
 
 @given(models(), st.integers(0, 3), st.lists(st.integers(0, 12), max_size=4))
@@ -104,11 +115,11 @@ def test_an_answer_lost_any_number_of_times_at_any_place_comes_out_whole(
     attempts = Attempts(model, held_back)
     for cut in cuts:
         attempts.run(cut)
-        if read_published(attempts.letters, attempts.number + 1).ended:
+        if read_published(attempts.envelopes, attempts.number + 1).ended:
             break
     else:
         attempts.run(None)
-    result = read_published(attempts.letters, attempts.number + 1)
+    result = read_published(attempts.envelopes, attempts.number + 1)
     assert result.ended
     assert result.text == model.whole
     assert result.tokens == tuple(range(len(result.tokens)))
@@ -172,43 +183,48 @@ def test_the_search_for_a_place_to_go_on_is_bounded() -> None:
     assert decoded <= 65
 
 
-def letter(attempt: int, seq: int, text: str) -> Letter:
+def envelope(attempt: int, seq: int, text: str) -> Envelope:
     tokens = array("I", map(ord, text)).tobytes()
-    return Letter("a", attempt, seq, Delta(text, tokens))
+    return Envelope("a", attempt, seq, Delta(text, tokens))
 
 
-def started(attempt: int) -> Letter:
-    return Letter("a", attempt, 0, Started())
+def started(attempt: int) -> Envelope:
+    return Envelope("a", attempt, 0, Started())
 
 
 DONE = Done(("stop",), 1, 1)
 
 
 @pytest.mark.parametrize(
-    ("letters", "text", "next_seq", "ended"),
+    ("envelopes", "text", "next_seq", "ended"),
     [
         ([], "", 0, False),
         ([started(1)], "", 0, False),
-        ([started(1), letter(1, 0, "a"), letter(1, 1, "b")], "ab", 2, False),
-        ([started(1), letter(1, 0, "a"), letter(1, 0, "a"), letter(1, 1, "b")], "ab", 2, False),
-        ([started(1), letter(1, 0, "a"), started(2), letter(1, 1, "x")], "a", 1, False),
-        ([started(1), letter(1, 0, "a"), started(2), letter(2, 1, "b")], "ab", 2, False),
-        ([started(2), started(1), letter(1, 0, "x"), letter(2, 0, "b")], "b", 1, False),
-        ([started(1), letter(1, 0, "a"), started(3), letter(3, 1, "x")], "a", 1, False),
-        ([started(1), letter(1, 0, "a"), Letter("a", 1, 1, DONE)], "a", 2, True),
-        ([started(1), Letter("a", 1, 0, DONE), letter(1, 1, "x")], "", 1, True),
-        ([started(1), letter(1, 0, "a"), started(2), Letter("a", 1, 1, DONE)], "a", 1, False),
+        ([started(1), envelope(1, 0, "a"), envelope(1, 1, "b")], "ab", 2, False),
+        (
+            [started(1), envelope(1, 0, "a"), envelope(1, 0, "a"), envelope(1, 1, "b")],
+            "ab",
+            2,
+            False,
+        ),
+        ([started(1), envelope(1, 0, "a"), started(2), envelope(1, 1, "x")], "a", 1, False),
+        ([started(1), envelope(1, 0, "a"), started(2), envelope(2, 1, "b")], "ab", 2, False),
+        ([started(2), started(1), envelope(1, 0, "x"), envelope(2, 0, "b")], "b", 1, False),
+        ([started(1), envelope(1, 0, "a"), started(3), envelope(3, 1, "x")], "a", 1, False),
+        ([started(1), envelope(1, 0, "a"), Envelope("a", 1, 1, DONE)], "a", 2, True),
+        ([started(1), Envelope("a", 1, 0, DONE), envelope(1, 1, "x")], "", 1, True),
+        ([started(1), envelope(1, 0, "a"), started(2), Envelope("a", 1, 1, DONE)], "a", 1, False),
     ],
 )
 def test_what_was_published_is_read_as_a_gateway_reads_it(
-    letters: list[Letter], text: str, next_seq: int, ended: bool
+    envelopes: list[Envelope], text: str, next_seq: int, ended: bool
 ) -> None:
-    published = read_published(letters, fence=3)
+    published = read_published(envelopes, fence=3)
     assert published == Published(text, tuple(map(ord, text)), next_seq, ended)
 
 
 def test_a_failure_is_an_end_too() -> None:
-    failed = Letter("a", 1, 0, Failed(ErrorCode.ENGINE_FAILED, "x"))
+    failed = Envelope("a", 1, 0, Failed(ErrorCode.ENGINE_FAILED, "x"))
     assert read_published([started(1), failed], 2).ended
 
 
@@ -230,8 +246,8 @@ def test_answers_that_cannot_be_told_apart_afterwards_are_not_continued(
 
 def test_an_answer_whose_beginning_is_gone_is_torn() -> None:
     whole = [
-        Letter("a", 1, 0, Started()),
-        *(Letter("a", 1, seq, Delta(f"{seq}", b"")) for seq in range(4)),
+        Envelope("a", 1, 0, Started()),
+        *(Envelope("a", 1, seq, Delta(f"{seq}", b"")) for seq in range(4)),
     ]
     assert read_published(whole, 2).text == "0123"
     for lost in range(1, 5):

@@ -12,26 +12,26 @@ import pytest
 import redis
 from redis.asyncio import Redis
 
-from contract.bus import heartbeat_sender as pulse
+from contract.bus import heartbeat_sender as heartbeat_sender
 from contract.bus import heartbeats
 from contract.bus.client import connect
 from contract.bus.heartbeats import Heartbeats
 from contract.messages import Heartbeat, State
 from tests.conftest import ValkeyServer
-from tests.contract.parts import end_lease, until
-from workers.heartbeat import Pulse
+from tests.contract.queue_workers import end_lease, until
+from workers.heartbeat import WorkerHeartbeat
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeats, "LEASE_MS", 600)
-    monkeypatch.setattr(pulse, "BEAT_EVERY_S", 0.05)
-    monkeypatch.setattr(pulse, "HUNG_AFTER_S", 0.5)
+    monkeypatch.setattr(heartbeat_sender, "BEAT_EVERY_S", 0.05)
+    monkeypatch.setattr(heartbeat_sender, "HUNG_AFTER_S", 0.5)
 
 
 @dataclass
 class Patient:
-    """A worker as its pulse sees it."""
+    """A worker as its heartbeat sees it."""
 
     url: str
     model: str
@@ -49,8 +49,10 @@ class Patient:
         return ends_ms is not None and ends_ms >= seconds * 1000 + micros / 1000  # type: ignore[operator]
 
     @asynccontextmanager
-    async def beating(self) -> AsyncIterator[Pulse]:
-        made = Pulse(self.url, self.heartbeat, lambda: self.lapses.append(time.monotonic()))
+    async def beating(self) -> AsyncIterator[WorkerHeartbeat]:
+        made = WorkerHeartbeat(
+            self.url, self.heartbeat, lambda: self.lapses.append(time.monotonic())
+        )
         turning = asyncio.create_task(self._turn(made))
         made.start()
         await _true(self.lease_holds)
@@ -58,7 +60,7 @@ class Patient:
         await made.stop()
         turning.cancel()
 
-    async def _turn(self, made: Pulse) -> None:
+    async def _turn(self, made: WorkerHeartbeat) -> None:
         while True:
             made.turned()
             await asyncio.sleep(0.02)
@@ -141,7 +143,7 @@ async def test_a_beat_whose_answer_was_lost_counts_as_a_lapse(
 async def test_a_change_is_told_at_once_when_asked(
     patient: Patient, db: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pulse, "BEAT_EVERY_S", 60)
+    monkeypatch.setattr(heartbeat_sender, "BEAT_EVERY_S", 60)
     monkeypatch.setattr(heartbeats, "LEASE_MS", 60_000)
     patient.state = State.STARTING
     async with patient.beating() as made:

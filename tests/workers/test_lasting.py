@@ -10,7 +10,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 from pydantic import BaseModel, field_validator
 
 from contract.endings import CANNOT_SERVE, REASON
-from tests.workers.crew import Crew
+from tests.workers.worker_processes import WorkerProcesses
 from workers.engine import CannotServe
 from workers.lasting import lasting_reason
 
@@ -82,9 +82,9 @@ def test_what_may_come_right_has_none(error: Exception) -> None:
 
 
 async def test_a_worker_that_is_configured_wrong_says_so_in_its_exit_code_and_its_last_line(
-    crew: Crew,
+    workers: WorkerProcesses,
 ) -> None:
-    member = crew.hire(engine_args={"tokens_per_sec": 3})
+    member = workers.hire(engine_args={"tokens_per_sec": 3})
     assert await member.exits() == CANNOT_SERVE
     last = member.log().splitlines()[-1]
     said = "the mock engine has no argument `tokens_per_sec`; did you mean `tokens_per_s`?"

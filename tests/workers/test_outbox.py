@@ -17,18 +17,18 @@ from contract.bus.replies import ReplyStream, publish, scan_frames
 from contract.messages import (
     Delta,
     Done,
+    Envelope,
     ErrorCode,
     Failed,
     Job,
-    Letter,
     Sampling,
     Started,
     decode_frame,
 )
 from contract.tasks import cancel_and_wait
 from tests.conftest import ValkeyServer
-from tests.contract.parts import until
-from tests.workers.fold import Fold
+from tests.contract.queue_workers import until
+from tests.workers.read_answer import ReadAnswer
 from workers import outbox as outbox_module
 from workers.continuation import Published
 from workers.outbox import EngineDied, Outbox
@@ -63,20 +63,20 @@ class Office:
         self.outbox.open(attempt)
         return attempt
 
-    async def frames(self, gateway: str = "g") -> list[list[Letter]]:
+    async def frames(self, gateway: str = "g") -> list[list[Envelope]]:
         stream = self.streams[gateway]
         frames = scan_frames(self.db, stream.key, self.firsts[gateway])
-        return [letters async for _, letters in frames]
+        return [envelopes async for _, envelopes in frames]
 
-    async def letters(self, gateway: str = "g") -> list[Letter]:
-        return [letter for frame in await self.frames(gateway) for letter in frame]
+    async def envelopes(self, gateway: str = "g") -> list[Envelope]:
+        return [envelope for frame in await self.frames(gateway) for envelope in frame]
 
-    async def fold(self, job_id: str, gateway: str = "g") -> Fold:
-        fold = Fold()
-        for letter in await self.letters(gateway):
-            if letter.job_id == job_id:
-                fold.take(letter)
-        return fold
+    async def answer(self, job_id: str, gateway: str = "g") -> ReadAnswer:
+        answer = ReadAnswer()
+        for envelope in await self.envelopes(gateway):
+            if envelope.job_id == job_id:
+                answer.take(envelope)
+        return answer
 
     async def state_of(self, job_id: str) -> str:
         return (await self.db.hget(self.queue.job_key(job_id), "state")).decode()
@@ -110,8 +110,8 @@ def say(outbox: Outbox, job_id: str, first: int, last: int) -> None:
         outbox.delta(job_id, f"{token} ", [token])
 
 
-def events(letters: list[Letter]) -> list[object]:
-    return [letter.event for letter in letters]
+def events(envelopes: list[Envelope]) -> list[object]:
+    return [envelope.event for envelope in envelopes]
 
 
 async def test_events_of_an_answer_go_out_in_order_and_are_numbered(office: Office) -> None:
@@ -121,13 +121,13 @@ async def test_events_of_an_answer_go_out_in_order_and_are_numbered(office: Offi
         say(outbox, "a", 0, 2)
         outbox.done("a", ("stop",), prompt_tokens=5, cached_tokens=3)
         await outbox.flush()
-    letters = await office.letters()
-    assert [(each.job_id, each.attempt, each.seq) for each in letters[1:]] == [
+    envelopes = await office.envelopes()
+    assert [(each.job_id, each.attempt, each.seq) for each in envelopes[1:]] == [
         ("a", 1, 0),
         ("a", 1, 1),
         ("a", 1, 2),
     ]
-    assert events(letters) == [
+    assert events(envelopes) == [
         Started(),
         Delta("0 ", array("I", [0]).tobytes()),
         Delta("1 ", array("I", [1]).tobytes()),
@@ -173,7 +173,7 @@ async def test_frames_grow_while_a_flush_is_on_its_way(own_office: Office) -> No
     assert sizes[0] == 1
     assert sum(sizes) == 41
     assert len(sizes) <= 4
-    assert (await own_office.fold("a")).tokens == array("I", range(40))
+    assert (await own_office.answer("a")).tokens == array("I", range(40))
 
 
 async def test_a_batch_too_large_for_one_frame_is_split_in_order(office: Office) -> None:
@@ -182,7 +182,7 @@ async def test_a_batch_too_large_for_one_frame_is_split_in_order(office: Office)
     async with running(office.outbox):
         await office.outbox.flush()
     assert max(len(frame) for frame in await office.frames()) <= 4096
-    assert (await office.fold("a")).tokens == array("I", range(10_000))
+    assert (await office.answer("a")).tokens == array("I", range(10_000))
 
 
 async def test_tokens_without_text_wait_for_the_text_they_belong_to(office: Office) -> None:
@@ -196,14 +196,14 @@ async def test_tokens_without_text_wait_for_the_text_they_belong_to(office: Offi
     outbox.done("a", ("stop",), 1)
     async with running(outbox):
         await outbox.flush()
-    said = [event for event in events(await office.letters()) if isinstance(event, Delta)]
+    said = [event for event in events(await office.envelopes()) if isinstance(event, Delta)]
     assert [(delta.text, list(array("I", delta.tokens))) for delta in said] == [
         ("\u00e9", [1, 2, 3, 4]),
         ("x", [5]),
     ]
-    fold = await office.fold("a")
-    assert isinstance(fold.end, Done)
-    assert fold.end.completion_tokens == 6
+    answer = await office.answer("a")
+    assert isinstance(answer.end, Done)
+    assert answer.end.completion_tokens == 6
 
 
 async def test_tokens_that_wait_are_not_given_to_another_choice(office: Office) -> None:
@@ -213,7 +213,7 @@ async def test_tokens_that_wait_are_not_given_to_another_choice(office: Office) 
     office.outbox.delta("a", "y", [3], index=0)
     async with running(office.outbox):
         await office.outbox.flush()
-    said = [event for event in events(await office.letters()) if isinstance(event, Delta)]
+    said = [event for event in events(await office.envelopes()) if isinstance(event, Delta)]
     assert [(delta.index, list(array("I", delta.tokens))) for delta in said] == [
         (1, [2]),
         (0, [1, 3]),
@@ -225,7 +225,7 @@ async def test_the_end_is_published_before_the_job_is_called_ended(office: Offic
     complete = office.queue.complete
 
     async def look_first(*args: object) -> int:
-        seen.append(events(await office.letters()))
+        seen.append(events(await office.envelopes()))
         return await complete(*args)  # type: ignore[arg-type]
 
     office.queue.complete = look_first  # type: ignore[method-assign, assignment]
@@ -272,7 +272,7 @@ async def test_what_is_said_of_an_answer_that_is_not_open_is_dropped(office: Off
         outbox.suppress("a", "x")
         outbox.settle("a", "done")
         await outbox.flush()
-    assert events(await office.letters()) == [Started()]
+    assert events(await office.envelopes()) == [Started()]
     assert await office.state_of("a") == "cancelled"
 
 
@@ -283,7 +283,7 @@ async def test_an_answer_that_is_withdrawn_ends_nothing(office: Office) -> None:
         office.outbox.withdraw("a")
         say(office.outbox, "a", 1, 2)
         await office.outbox.flush()
-    assert len(await office.letters()) == 2
+    assert len(await office.envelopes()) == 2
     assert await office.state_of("a") == "running"
     assert not office.outbox.is_open(attempt)
 
@@ -325,7 +325,7 @@ async def test_nothing_is_lost_or_doubled_while_the_server_is_away(
         async with asyncio.timeout(5):
             await flushing
             await outbox.flush()
-    a, b = [await own_office.fold(job_id) for job_id in "ab"]
+    a, b = [await own_office.answer(job_id) for job_id in "ab"]
     assert list(a.tokens) == list(b.tokens) == list(range(60))
     assert isinstance(a.end, Done)
     assert await own_office.state_of("a") == "done"
@@ -340,9 +340,9 @@ async def test_frames_whose_reply_was_lost_are_repeated_and_read_once(office: Of
         await office.db.xadd(office.streams["g"].key, fields)
         say(office.outbox, "a", 3, 5)
         await office.outbox.flush()
-    fold = await office.fold("a")
-    assert len(fold.letters) == 4 + 4 + 2
-    assert list(fold.tokens) == list(range(5))
+    answer = await office.answer("a")
+    assert len(answer.envelopes) == 4 + 4 + 2
+    assert list(answer.tokens) == list(range(5))
 
 
 async def test_a_flush_returns_though_the_engine_never_pauses(
@@ -367,7 +367,7 @@ async def test_a_flush_returns_though_the_engine_never_pauses(
         for _ in range(20):
             said = talk()
             await asyncio.wait_for(outbox.flush(), 2)
-            assert len((await office.fold("a")).tokens) > said
+            assert len((await office.answer("a")).tokens) > said
 
 
 async def test_a_flush_of_nothing_returns_at_once(office: Office) -> None:
@@ -403,15 +403,15 @@ async def test_what_the_client_has_is_not_sent_again_across_any_chunks(office: O
     outbox.done("a", ("stop",), 1)
     async with running(outbox):
         await outbox.flush()
-    letters = [each for each in await office.letters() if not isinstance(each.event, Started)]
-    assert [each.seq for each in letters] == [2, 3, 4]
-    deltas = [each.event for each in letters if isinstance(each.event, Delta)]
+    envelopes = [each for each in await office.envelopes() if not isinstance(each.event, Started)]
+    assert [each.seq for each in envelopes] == [2, 3, 4]
+    deltas = [each.event for each in envelopes if isinstance(each.event, Delta)]
     assert [(each.text, list(array("I", each.tokens))) for each in deltas] == [
         (" wor", [3, 4]),
         ("ld", [5]),
     ]
-    assert isinstance(letters[-1].event, Done)
-    assert letters[-1].event.completion_tokens == 5
+    assert isinstance(envelopes[-1].event, Done)
+    assert envelopes[-1].event.completion_tokens == 5
 
 
 async def test_tokens_other_than_those_published_are_sent_from_the_first_of_them_on(
@@ -423,7 +423,7 @@ async def test_tokens_other_than_those_published_are_sent_from_the_first_of_them
     outbox.delta("a", "orld", [2])
     async with running(outbox):
         await outbox.flush()
-    deltas = [event for event in events(await office.letters()) if isinstance(event, Delta)]
+    deltas = [event for event in events(await office.envelopes()) if isinstance(event, Delta)]
     assert [list(array("I", delta.tokens)) for delta in deltas] == [[9], [2]]
 
 
@@ -438,7 +438,7 @@ async def test_an_engine_that_says_something_else_ends_the_answer_and_is_stopped
     outbox.delta("a", "too late", [9])
     async with running(outbox):
         await outbox.flush()
-    last = (await office.letters())[-1]
+    last = (await office.envelopes())[-1]
     assert isinstance(last.event, Failed)
     assert (last.event.code, last.event.retryable, last.seq) == (ErrorCode.ENGINE_LOST, True, 1)
     assert outbox.take_abandoned() == ["a"]
@@ -455,7 +455,7 @@ async def test_an_engine_that_ends_before_it_said_what_the_client_has_fails_the_
     outbox.done("a", ("stop",), 1)
     async with running(outbox):
         await outbox.flush()
-    assert isinstance((await office.letters())[-1].event, Failed)
+    assert isinstance((await office.envelopes())[-1].event, Failed)
 
 
 async def test_waiting_for_a_word_ends_when_something_new_was_published(office: Office) -> None:
@@ -469,7 +469,7 @@ async def test_waiting_for_a_word_ends_when_something_new_was_published(office: 
         assert not waiting.done()
         outbox.delta("a", "!", [2])
         await asyncio.wait_for(waiting, 2)
-        assert (await office.letters())[-1].event == Delta("!", array("I", [2]).tobytes())
+        assert (await office.envelopes())[-1].event == Delta("!", array("I", [2]).tobytes())
 
 
 @pytest.mark.parametrize("end", ["settle", "withdraw"])
@@ -547,18 +547,18 @@ async def test_pieces_stand_for_tokens_until_their_number_is_known(
 
 
 @pytest.mark.parametrize("size", [1, 100_000, 300_000])
-def test_a_frame_is_bounded_in_letters_and_bytes(size: int) -> None:
-    letters = [Letter("a", 1, seq, Delta("x" * size, b"")) for seq in range(20)]
-    frames = list(outbox_module._frames(letters))
-    assert [letter for frame in frames for letter in decode_frame(frame)] == letters
+def test_a_frame_is_bounded_in_envelopes_and_bytes(size: int) -> None:
+    envelopes = [Envelope("a", 1, seq, Delta("x" * size, b"")) for seq in range(20)]
+    frames = list(outbox_module._frames(envelopes))
+    assert [envelope for frame in frames for envelope in decode_frame(frame)] == envelopes
     for frame in frames:
         assert len(frame) <= max(outbox_module._LARGEST_FRAME_BYTES, size + 100)
     if size == 1:
         assert len(frames) == 1
 
 
-def test_many_letters_are_several_frames() -> None:
-    letters = [Letter("a", 1, seq, Delta("", b"")) for seq in range(10_000)]
-    frames = list(outbox_module._frames(letters))
-    assert [letter for frame in frames for letter in decode_frame(frame)] == letters
+def test_many_envelopes_are_several_frames() -> None:
+    envelopes = [Envelope("a", 1, seq, Delta("", b"")) for seq in range(10_000)]
+    frames = list(outbox_module._frames(envelopes))
+    assert [envelope for frame in frames for envelope in decode_frame(frame)] == envelopes
     assert 3 <= len(frames) <= 4

@@ -8,74 +8,80 @@ from typing import Any, Final
 from contract.bus.queue import Cancellations
 from contract.endings import ENGINE_HUNG
 from contract.messages import State
-from tests.contract.parts import until
-from tests.workers.crew import Crew, a_spec
-from tests.workers.desk import Desk
-from tests.workers.fold import assert_counted
+from tests.contract.queue_workers import until
+from tests.workers.client import Client
+from tests.workers.read_answer import assert_counted
 from tests.workers.test_worker import ByHand, working
+from tests.workers.worker_processes import WorkerProcesses, a_spec
 from workers.engines.mock import MockEngine
 from workers.watchdog import Watchdog
 
 QUICK: Final = {"token_s": 2, "first_token_s": 0.5, "canary_every_s": 0}
 
 
-async def nothing_comes(desk: Desk) -> None:
+async def nothing_comes(client: Client) -> None:
     """Return once the engine, with open answers in it, has said nothing for a while."""
-    while (before := len(desk.letters)) >= 0:
+    while (before := len(client.envelopes)) >= 0:
         await asyncio.sleep(0.5)
-        if len(desk.letters) == before:
+        if len(client.envelopes) == before:
             return
 
 
-async def test_answers_of_a_hung_engine_go_on_elsewhere(desk: Desk, crew: Crew) -> None:
-    hung = await crew.hire(watchdog=QUICK).ready()
-    answers = [await desk.ask(600) for _ in range(4)]
-    await desk.saw_tokens(answers, 5)
-    culprit = await desk.ask(50, "[[freeze_at=3]]")
-    await desk.saw_tokens([culprit], 3)
-    await nothing_comes(desk)
+async def test_answers_of_a_hung_engine_go_on_elsewhere(
+    client: Client, workers: WorkerProcesses
+) -> None:
+    hung = await workers.hire(watchdog=QUICK).ready()
+    answers = [await client.ask(600) for _ in range(4)]
+    await client.saw_tokens(answers, 5)
+    culprit = await client.ask(50, "[[freeze_at=3]]")
+    await client.saw_tokens([culprit], 3)
+    await nothing_comes(client)
     assert hung.process.poll() is None
     assert await hung.exits() == ENGINE_HUNG
     assert "the engine has stood still for 2 s, with 5 jobs in it" in hung.log()
-    await Cancellations(desk.db, desk.queue.model).announce(culprit)
-    await crew.hire().ready()
-    await desk.ended(answers)
+    await Cancellations(client.db, client.queue.model).announce(culprit)
+    await workers.hire().ready()
+    await client.ended(answers)
     for job_id in answers:
-        assert_counted(desk.folds[job_id], 600)
+        assert_counted(client.answers[job_id], 600)
 
 
-async def test_an_engine_that_never_begins_an_answer_is_hung_too(desk: Desk, crew: Crew) -> None:
-    worker = await crew.hire(watchdog=QUICK).ready()
-    await desk.ask(50, "[[freeze_at=0]]")
+async def test_an_engine_that_never_begins_an_answer_is_hung_too(
+    client: Client, workers: WorkerProcesses
+) -> None:
+    worker = await workers.hire(watchdog=QUICK).ready()
+    await client.ask(50, "[[freeze_at=0]]")
     assert await worker.exits() == ENGINE_HUNG
 
 
 async def test_a_canary_finds_an_engine_that_hangs_while_nobody_asks(
-    desk: Desk, crew: Crew
+    client: Client, workers: WorkerProcesses
 ) -> None:
-    worker = await crew.hire(watchdog={**QUICK, "token_s": 100, "canary_every_s": 1}).ready()
-    job_id = await desk.ask(50, "[[freeze_at=3]]")
-    await desk.saw_tokens([job_id], 3)
-    await nothing_comes(desk)
-    await Cancellations(desk.db, desk.queue.model).announce(job_id)
+    worker = await workers.hire(watchdog={**QUICK, "token_s": 100, "canary_every_s": 1}).ready()
+    job_id = await client.ask(50, "[[freeze_at=3]]")
+    await client.saw_tokens([job_id], 3)
+    await nothing_comes(client)
+    await Cancellations(client.db, client.queue.model).announce(job_id)
     assert await worker.exits() == ENGINE_HUNG
     assert "with only a canary in it" in worker.log()
 
 
-async def test_a_job_that_gets_nowhere_alone_is_no_hung_engine(desk: Desk, crew: Crew) -> None:
-    worker = await crew.hire(watchdog=QUICK).ready()
-    stuck = await desk.ask(50, "[[hang_at=3]]")
-    await desk.saw_tokens([stuck], 3)
+async def test_a_job_that_gets_nowhere_alone_is_no_hung_engine(
+    client: Client, workers: WorkerProcesses
+) -> None:
+    worker = await workers.hire(watchdog=QUICK).ready()
+    stuck = await client.ask(50, "[[hang_at=3]]")
+    await client.saw_tokens([stuck], 3)
     await asyncio.sleep(4)
-    assert len(desk.folds[stuck].tokens) == 3
-    later = await desk.ask(5)
-    await desk.ended([later])
+    assert len(client.answers[stuck].tokens) == 3
+    later = await client.ask(5)
+    await client.ended([later])
     assert worker.process.poll() is None
-    assert desk.folds[stuck].attempt == 1
+    assert client.answers[stuck].attempt == 1
 
 
-async def test_a_healthy_engine_outlives_its_canaries_and_counts_none(desk: Desk) -> None:
-    engine = MockEngine(a_spec(desk, "w"))
+async def test_a_healthy_engine_outlives_its_canaries_and_counts_none(client: Client) -> None:
+    engine = MockEngine(a_spec(client, "w"))
     asked: list[str] = []
 
     async def submit(job: Any) -> None:
@@ -83,42 +89,42 @@ async def test_a_healthy_engine_outlives_its_canaries_and_counts_none(desk: Desk
         await MockEngine.submit(engine, job)
 
     engine.submit = submit  # type: ignore[method-assign]
-    async with working(desk, engine, watchdog={**QUICK, "canary_every_s": 1}) as worker:
-        await desk.see(lambda: len(asked) == 2)
+    async with working(client, engine, watchdog={**QUICK, "canary_every_s": 1}) as worker:
+        await client.see(lambda: len(asked) == 2)
         assert worker.state is State.READY
         assert (worker.outbox.jobs_total, worker.outbox.generated_tokens_total) == (0, 0)
     assert asked == ["canary-1", "canary-2"]
 
 
-async def test_no_canary_is_in_an_engine_that_is_to_sleep(desk: Desk) -> None:
+async def test_no_canary_is_in_an_engine_that_is_to_sleep(client: Client) -> None:
     engine = ByHand()
-    async with working(desk, engine, watchdog={**QUICK, "canary_every_s": 1}) as worker:
-        await desk.see(lambda: bool(engine.submitted))
+    async with working(client, engine, watchdog={**QUICK, "canary_every_s": 1}) as worker:
+        await client.see(lambda: bool(engine.submitted))
         await worker.watchdog.rest()
         assert engine.cancelled == ["canary-1"]
         await asyncio.sleep(2.2)
         assert len(engine.submitted) == 1
 
 
-async def test_a_server_elsewhere_is_not_watched(desk: Desk) -> None:
+async def test_a_server_elsewhere_is_not_watched(client: Client) -> None:
     class Elsewhere(ByHand):
         async def start(self, outbox: Any) -> Any:
             return (await super().start(outbox))._replace(is_local=False)
 
     engine = Elsewhere()
-    async with working(desk, engine, watchdog={**QUICK, "canary_every_s": 1}) as worker:
-        job_id = await desk.ask(5)
-        await desk.see(lambda: len(engine.submitted) == 1)
+    async with working(client, engine, watchdog={**QUICK, "canary_every_s": 1}) as worker:
+        job_id = await client.ask(5)
+        await client.see(lambda: len(engine.submitted) == 1)
         await asyncio.sleep(3)
         assert not worker.outbox.died.done()
         assert [job.id for job in engine.submitted] == [job_id]
 
 
-async def test_the_time_to_read_a_long_prompt_is_granted(desk: Desk) -> None:
+async def test_the_time_to_read_a_long_prompt_is_granted(client: Client) -> None:
     engine = ByHand()
-    async with working(desk, engine) as worker:
-        short, long = await desk.ask(5), await desk.ask(5, "word " * 3000)
-        await desk.see(lambda: len(engine.submitted) == 2)
+    async with working(client, engine) as worker:
+        short, long = await client.ask(5), await client.ask(5, "word " * 3000)
+        await client.see(lambda: len(engine.submitted) == 2)
         dog: Watchdog = worker.watchdog
         answers = {answer.attempt.job.id: answer for answer in worker.outbox.answers()}
         worker.outbox.hear()

@@ -13,7 +13,7 @@ from typing import Any, Final
 from contract.config import ModelConfig, WorkerSpec
 from contract.hub_cache import file_of
 from workers.engines.openai import OpenAiEngine
-from workers.engines.upstream import Settings
+from workers.engines.upstream import UpstreamSettings
 
 _KEY: Final = "LLAMA_API_KEY"
 _SLOTS: Final = 4
@@ -29,7 +29,7 @@ def llama_cpp_engine(spec: WorkerSpec) -> OpenAiEngine:
         raise ValueError(f"`model_path`: there is no file {model.model_path}")
     # Whatever runs on this machine could ask it otherwise, a page in a browser included.
     os.environ[_KEY] = secrets.token_hex(16)
-    known = {field.name for field in dataclasses.fields(Settings)}
+    known = {field.name for field in dataclasses.fields(UpstreamSettings)}
     settings = {name: value for name, value in model.engine_args.items() if name in known}
     upstream = model.model_copy(
         update={
@@ -51,7 +51,7 @@ def _command(spec: WorkerSpec, path: Path) -> list[str]:
 def parameters(model: ModelConfig) -> dict[str, Any]:
     """llama.cpp's own, by the names that its library gives them. Without a bound of its own, a
     request may have the whole context that the model was made for, which all share then."""
-    known = {field.name for field in dataclasses.fields(Settings)}
+    known = {field.name for field in dataclasses.fields(UpstreamSettings)}
     own = {name: value for name, value in model.engine_args.items() if name not in known}
     slots = model.max_batch_size or _SLOTS
     context = model.context_len

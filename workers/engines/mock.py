@@ -43,7 +43,7 @@ _MOST_BEHIND_S: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Script:
+class MockScript:
     """What happens to a job, and when (token numbers from 0, seconds)."""
 
     tokens_per_s: float = 200.0
@@ -62,7 +62,7 @@ class Script:
 @dataclass
 class _Running:
     job: Job
-    script: Script
+    script: MockScript
     prompt_tokens: int
     next_token: int
     last_token: int
@@ -76,7 +76,7 @@ class MockEngine:
     continues = True
 
     def __init__(self, spec: WorkerSpec) -> None:
-        self._script = Script(**known(spec.model.engine_args, Script, "mock"))
+        self._script = MockScript(**known(spec.model.engine_args, MockScript, "mock"))
         self._slots = spec.model.max_batch_size or 256
         self._max_model_len = spec.model.max_model_len or _MAX_MODEL_LEN
         self._running: dict[str, _Running] = {}
@@ -133,10 +133,10 @@ class MockEngine:
         if self._stepping is not None:
             self._stepping.cancel()
 
-    def _scripted(self, text: str) -> Script:
+    def _scripted(self, text: str) -> MockScript:
         given: dict[str, Any] = {name: float(value) for name, value in _DIRECTIVE.findall(text)}
         try:
-            return Script(**{**self._script.__dict__, **given})
+            return MockScript(**{**self._script.__dict__, **given})
         except TypeError as error:
             raise JobRejected(ErrorCode.INVALID_REQUEST, f"mock: {error}") from None
 

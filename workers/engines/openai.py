@@ -21,15 +21,15 @@ from workers.engine import EngineReport, JobRejected
 from workers.engines.llama_cpp_wire import LLAMA_CPP
 from workers.engines.openai_errors import StreamBroken, UpstreamFailed, refusal
 from workers.engines.openai_stream import (
-    Choice,
     Halves,
-    Usage,
+    UpstreamChoice,
+    UpstreamUsage,
     read_chunk,
 )
 from workers.engines.openai_wire import request_body, request_path
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.server_sent_events import Event, EventReader
-from workers.engines.upstream import Settings, Upstream, read_start
+from workers.engines.upstream import Upstream, UpstreamSettings, read_start
 from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class _Stream:
         self.spoke = False
         self.pieces = 0
         self.reasons: dict[int, FinishReason] = {}
-        self.usage = Usage()
+        self.usage = UpstreamUsage()
         self.halves = Halves()
         self.is_finished = False
         self.task: asyncio.Task[None] | None = None
@@ -79,7 +79,7 @@ class OpenAiEngine:
                 "has in `adapters`"
             )
         self._config = model
-        self._settings = Settings.of(model)
+        self._settings = UpstreamSettings.of(model)
         self._upstream = Upstream(spec.model_id, model, self._settings)
         self._streams: dict[str, _Stream] = {}
         self._watches: list[asyncio.Task[None]] = []
@@ -227,7 +227,7 @@ class OpenAiEngine:
             for choice in chunk.choices or ():
                 self._push(stream, choice)
 
-    def _push(self, stream: _Stream, choice: Choice) -> None:
+    def _push(self, stream: _Stream, choice: UpstreamChoice) -> None:
         index, reason = choice.place(stream.job.sampling.n), choice.reason()
         text = stream.halves.join(index, choice.new_text)
         logprobs = choice.token_logprobs(stream.job.sampling.logprobs)

@@ -121,7 +121,7 @@ class _Logprobs(msgspec.Struct):
         )
 
 
-class Choice(msgspec.Struct):
+class UpstreamChoice(msgspec.Struct):
     """New text of one choice."""
 
     index: int | None = 0
@@ -174,14 +174,14 @@ class Choice(msgspec.Struct):
         )
 
 
-class Usage(NamedTuple):
+class UpstreamUsage(NamedTuple):
     """Token counts of a whole answer; None where the server does not say."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
 
-    def and_choice(self, other: Usage) -> Usage:
+    def and_choice(self, other: UpstreamUsage) -> UpstreamUsage:
         """With the tokens of one more choice; the prompt is the same."""
         generated = (self.completion_tokens, other.completion_tokens)
         known = [count for count in generated if count is not None]
@@ -191,7 +191,7 @@ class Usage(NamedTuple):
 class Chunk(msgspec.Struct):
     """One event of a stream."""
 
-    choices: list[Choice] | None = None
+    choices: list[UpstreamChoice] | None = None
     usage: Any = None
     error: Any = None
     object: Any = None
@@ -212,12 +212,12 @@ class Chunk(msgspec.Struct):
         codes = (code for code in (inner, self.code) if isinstance(code, int))
         return next((code for code in codes if 400 <= code <= 599), 500)
 
-    def counts(self) -> Usage | None:
+    def counts(self) -> UpstreamUsage | None:
         """None if it gives none. A count that is no number is one that is not given."""
         if not isinstance(self.usage, dict):
             return None
         details = self.usage.get("prompt_tokens_details")
-        return Usage(
+        return UpstreamUsage(
             _count(self.usage.get("prompt_tokens")),
             _count(self.usage.get("completion_tokens")),
             _count(details.get("cached_tokens")) if isinstance(details, dict) else None,

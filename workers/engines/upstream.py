@@ -31,7 +31,7 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class UpstreamSettings:
     """What `engine_args` may set for the `openai` engine."""
 
     connect_timeout_s: float = 5.0
@@ -49,7 +49,7 @@ class Settings:
     extra_body: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: ModelConfig) -> Settings:
+    def of(cls, model: ModelConfig) -> UpstreamSettings:
         """Raises `CannotServe` for a name that is none of these."""
         return cls(**known(model.engine_args, cls, "openai"))
 
@@ -84,7 +84,7 @@ class _ModelCard(NamedTuple):
 class Upstream:
     """The server at `url`, which serves the model as `model`."""
 
-    def __init__(self, model_id: str, config: ModelConfig, settings: Settings) -> None:
+    def __init__(self, model_id: str, config: ModelConfig, settings: UpstreamSettings) -> None:
         if not config.base_url and not config.command:
             raise ValueError(f"model {model_id}: the openai engine needs `base_url` or `command`")
         port = str(free_port()) if config.command else ""

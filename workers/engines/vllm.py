@@ -26,7 +26,7 @@ from workers.engine import EngineReport, JobRejected
 from workers.engines.arguments import known
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts, Turns, choices_of
-from workers.engines.vllm_answer import Answer
+from workers.engines.vllm_answer import VllmAnswer
 from workers.outbox import EngineLoad, Outbox
 
 try:
@@ -138,7 +138,7 @@ class VllmEngine:
 
     def _sink(self, job: Job, prompt_tokens: int) -> Callable[[Any], None]:
         """Where vLLM puts the outputs of one request (or the exception that ends it)."""
-        answer = Answer(self._outbox, job, prompt_tokens)
+        answer = VllmAnswer(self._outbox, job, prompt_tokens)
 
         def put(output: Any) -> None:
             if isinstance(output, Exception):

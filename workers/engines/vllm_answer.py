@@ -19,7 +19,7 @@ _UNCONSTRAINED: Final = "the engine could not finish this answer"
 _CONSTRAINED: Final = "the engine could not finish this answer; can its constraint be satisfied?"
 
 
-class Answer:
+class VllmAnswer:
     """The answer to one job."""
 
     def __init__(self, outbox: Outbox, job: Job, prompt_tokens: int) -> None:

@@ -27,11 +27,11 @@ from gateway.api.openapi import (
     event_stream,
     json_request,
 )
-from gateway.http.headers import Exchange, exchange_of
+from gateway.http.headers import RequestContext, context_of
 from gateway.jobs.admission import Resumption
 from gateway.jobs.models import Models
 from gateway.lifecycle.process import process_of
-from gateway.streams.answers import Choice, StreamAnswer, WholeAnswer
+from gateway.streams.answers import AnswerChoice, StreamAnswer, WholeAnswer
 
 router = APIRouter(prefix="/api/v1")
 _REQUEST: Final[dict[str, Any]] = {
@@ -81,7 +81,7 @@ async def infer(request: Request) -> Response:
     responses=NATIVE_ERRORS,
 )
 async def list_models(request: Request) -> ModelsBody:
-    known, key = process_of(request).models, exchange_of(request.scope).key
+    known, key = process_of(request).models, context_of(request.scope).key
     models = [_model(known, Named(model)) for model in known.open_to(key)]
     return ModelsBody(models=models + [_model(known, each) for each in known.adapters_open_to(key)])
 
@@ -106,14 +106,14 @@ def _model(known: Models, named: Named) -> ModelBody:
 
 
 def _stream(
-    asked: InferenceRequest, job: Job, exchange: Exchange, resumption: Resumption | None
+    asked: InferenceRequest, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> StreamAnswer:
-    request_id = exchange.request_id
+    request_id = context.request_id
     after = resumption.after if resumption else -1
     return StreamAnswer(NativeStream(job, request_id), request_id, after)
 
 
 def _whole(
-    asked: InferenceRequest, job: Job, exchange: Exchange, resumption: Resumption | None
-) -> WholeAnswer[Choice]:
-    return WholeAnswer(NativeWhole(job, exchange.request_id), exchange.request_id)
+    asked: InferenceRequest, job: Job, context: RequestContext, resumption: Resumption | None
+) -> WholeAnswer[AnswerChoice]:
+    return WholeAnswer(NativeWhole(job, context.request_id), context.request_id)

@@ -9,7 +9,7 @@ from contract.messages import Delta, Done, Job, Status
 from gateway.api.native.schemas import Completion, InferenceAnswer, StatusBody, TimingsBody, Usage
 from gateway.http.errors import ApiError, native_body
 from gateway.streams import sse
-from gateway.streams.answers import Choice, Timings
+from gateway.streams.answers import AnswerChoice, Timings
 
 
 class _Native:
@@ -63,10 +63,10 @@ class NativeStream(_Native):
 class NativeWhole(_Native):
     """One JSON object."""
 
-    def new_choice(self) -> Choice:
-        return Choice()
+    def new_choice(self) -> AnswerChoice:
+        return AnswerChoice()
 
-    def body(self, choices: list[Choice], done: Done, timings: Timings) -> bytes:
+    def body(self, choices: list[AnswerChoice], done: Done, timings: Timings) -> bytes:
         completion = self._completion(done, timings)
         return _json(InferenceAnswer(text=choices[0].text, **completion.model_dump()))
 

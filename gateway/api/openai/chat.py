@@ -12,7 +12,7 @@ from contract.messages import Delta, Done, FinishReason, Job, Status, TokenLogpr
 from gateway.api.openai.bodies import CachedTokens, OpenAIFinishReason, OpenAIUsage
 from gateway.http.errors import ApiError, openai_body
 from gateway.streams import sse
-from gateway.streams.answers import Choice, Timings
+from gateway.streams.answers import AnswerChoice, Timings
 
 DONE: Final = b"data: [DONE]\n\n"
 _LOGPROBS: Final = b'{"content":[%b],"refusal":null}'
@@ -76,7 +76,7 @@ class ChatStream:
         return sse.event(orjson.dumps(chunk))
 
 
-class ChatSoFar(Choice):
+class ChatSoFar(AnswerChoice):
     """One choice of a whole answer, with its log probabilities in JSON."""
 
     def __init__(self) -> None:

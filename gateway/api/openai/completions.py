@@ -14,7 +14,7 @@ from gateway.api.openai.bodies import TextCompletion
 from gateway.api.openai.chat import DONE, finish_reason_of, usage_of
 from gateway.http.errors import ApiError, openai_body
 from gateway.streams import sse
-from gateway.streams.answers import Choice, Timings
+from gateway.streams.answers import AnswerChoice, Timings
 
 
 class TextStream:
@@ -70,7 +70,7 @@ class TextStream:
         return self._befores[index] + finish + self._end
 
 
-class TextSoFar(Choice):
+class TextSoFar(AnswerChoice):
     """One choice of a whole answer, with its log probabilities in JSON."""
 
     def __init__(self) -> None:

@@ -28,10 +28,10 @@ from gateway.api.openapi import (
     json_request,
 )
 from gateway.http.errors import ApiError
-from gateway.http.headers import Exchange, exchange_of
+from gateway.http.headers import RequestContext, context_of
 from gateway.jobs.admission import Resumption
 from gateway.lifecycle.process import GatewayProcess, process_of
-from gateway.streams.answers import Answer, StreamAnswer, WholeAnswer
+from gateway.streams.answers import AnswerSink, StreamAnswer, WholeAnswer
 
 
 class ModelName(Convertor[str]):
@@ -89,7 +89,7 @@ async def create_completion(request: Request) -> Response:
 @router.get("/models", summary="The models that this key may use", responses=OPENAI_ERRORS)
 async def list_openai_models(request: Request) -> OpenAIModels:
     process = process_of(request)
-    key = exchange_of(request.scope).key
+    key = context_of(request.scope).key
     models = [
         _model(process, name, Named(model))
         for model, config in process.models.open_to(key).items()
@@ -104,7 +104,7 @@ async def list_openai_models(request: Request) -> OpenAIModels:
 @router.get("/models/{model:model}", summary="One model", responses=OPENAI_ERRORS)
 async def retrieve_openai_model(request: Request, model: str) -> OpenAIModel:
     process = process_of(request)
-    found = process.models.find(model, exchange_of(request.scope).key)
+    found = process.models.find(model, context_of(request.scope).key)
     if found is None:
         raise ApiError("model_not_found", f"there is no model `{model}`")
     return _model(process, model, found)
@@ -124,18 +124,18 @@ def _model(process: GatewayProcess, name: str, named: Named) -> OpenAIModel:
 
 
 def _chat(
-    asked: ChatCompletionRequest, job: Job, exchange: Exchange, resumption: Resumption | None
-) -> Answer:
+    asked: ChatCompletionRequest, job: Job, context: RequestContext, resumption: Resumption | None
+) -> AnswerSink:
     if asked.stream:
         dialect = ChatStream(job, include_usage=asked.include_usage, numbered=bool(resumption))
-        return StreamAnswer(dialect, exchange.request_id, resumption.after if resumption else -1)
-    return WholeAnswer(ChatWhole(job), exchange.request_id, job.sampling.n)
+        return StreamAnswer(dialect, context.request_id, resumption.after if resumption else -1)
+    return WholeAnswer(ChatWhole(job), context.request_id, job.sampling.n)
 
 
 def _text(
-    asked: CompletionRequest, job: Job, exchange: Exchange, resumption: Resumption | None
-) -> Answer:
+    asked: CompletionRequest, job: Job, context: RequestContext, resumption: Resumption | None
+) -> AnswerSink:
     if asked.stream:
         dialect = TextStream(job, include_usage=asked.include_usage, numbered=bool(resumption))
-        return StreamAnswer(dialect, exchange.request_id, resumption.after if resumption else -1)
-    return WholeAnswer(TextWhole(job), exchange.request_id, job.sampling.n)
+        return StreamAnswer(dialect, context.request_id, resumption.after if resumption else -1)
+    return WholeAnswer(TextWhole(job), context.request_id, job.sampling.n)

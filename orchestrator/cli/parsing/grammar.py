@@ -191,7 +191,7 @@ class PlainHelp:
         return rest
 
 
-class Command(PlainHelp, TyperCommand):
+class EwCommand(PlainHelp, TyperCommand):
     """One command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -263,7 +263,7 @@ class App(typer.Typer):
         super().__init__(add_completion=False, rich_markup_mode=None, **options)
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[_Function], _Function]:
-        return super().command(name, **{"cls": Command, **options})
+        return super().command(name, **{"cls": EwCommand, **options})
 
 
 def explain(error: typer.TyperException, ctx: Any) -> UserError:

@@ -15,7 +15,7 @@ from orchestrator.protocol.status import (
     GpuStatus,
     ModelStatus,
     RedisStatus,
-    Status,
+    RunStatus,
     SupervisorStatus,
     WorkerStatus,
 )
@@ -58,18 +58,18 @@ class StatusText:
         self._width = max(width, _NARROWEST)
         self._seen_width = width
 
-    def lines(self, status: Status, now_unix_s: float) -> list[str]:
+    def lines(self, status: RunStatus, now_unix_s: float) -> list[str]:
         """All of it."""
         lines = self.head(status, now_unix_s)
         for section in self.sections(status, now_unix_s):
             lines += ["", section.title, *section.rows]
         return lines
 
-    def head(self, status: Status, now_unix_s: float) -> list[str]:
+    def head(self, status: RunStatus, now_unix_s: float) -> list[str]:
         """What there is one of."""
         return self._fitted(self._head(status, now_unix_s))
 
-    def sections(self, status: Status, now_unix_s: float) -> list[Section]:
+    def sections(self, status: RunStatus, now_unix_s: float) -> list[Section]:
         """What there may be many of."""
         tables = (self._models(status.models, now_unix_s), self._gpus(status))
         found = (self._fitted(table) for table in tables)
@@ -78,7 +78,7 @@ class StatusText:
     def _fitted(self, lines: Iterator[str]) -> list[str]:
         return [clipped(as_called(line), self._seen_width) for line in lines]
 
-    def _head(self, status: Status, now: float) -> Iterator[str]:
+    def _head(self, status: RunStatus, now: float) -> Iterator[str]:
         if status.supervisor is None:
             yield "nothing runs; `./ew start` starts what is configured"
         else:
@@ -182,7 +182,7 @@ class StatusText:
             yield self._style("dim", f"  {line}")
         yield from self._problem(worker.state, worker.problem)
 
-    def _gpus(self, status: Status) -> Iterator[str]:
+    def _gpus(self, status: RunStatus) -> Iterator[str]:
         if not status.gpus:
             return
         head = f"{'USED':>9} {'RESERVED':>9} {'FREE':>9} {'OF':>9} {'BUSY':>5} {'TEMP':>5}"

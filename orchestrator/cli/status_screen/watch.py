@@ -14,7 +14,7 @@ from rich.text import Text
 
 from contract.messages import State
 from orchestrator.cli.status_screen.text import Section, StatusText
-from orchestrator.protocol.status import ModelStatus, Status
+from orchestrator.protocol.status import ModelStatus, RunStatus
 from orchestrator.terminal.fitting import clipped
 from orchestrator.terminal.keyboard import Keyboard
 from orchestrator.terminal.speech import styled, terminal_size
@@ -78,7 +78,7 @@ class Window:
         }
         return next((step for keys, step in steps.items() if key in keys), 0)
 
-    def sorted(self, status: Status) -> Status:
+    def sorted(self, status: RunStatus) -> RunStatus:
         """The status with its models in the order that was chosen."""
         if self.order == _AS_STARTED:
             return status
@@ -114,7 +114,7 @@ class Layout:
     def __init__(self, window: Window) -> None:
         self._window = window
 
-    def lines(self, status: Status, now_unix_s: float, width: int, height: int) -> list[str]:
+    def lines(self, status: RunStatus, now_unix_s: float, width: int, height: int) -> list[str]:
         """Never more lines than `height`, nor any wider than `width`."""
         text = StatusText(sys.stdout, width)
         status = self._window.sorted(status)
@@ -131,12 +131,12 @@ class Layout:
         return styled(clipped(line, width), "dim", sys.stdout)
 
 
-def watch(current: Callable[[], Status]) -> None:
+def watch(current: Callable[[], RunStatus]) -> None:
     """Show it until told to quit; the terminal is then as it was, whatever the reason."""
     window = Window()
     layout = Layout(window)
     with Keyboard(sys.stdin) as keyboard, Live(auto_refresh=False, screen=True) as live:
-        due, status = 0.0, Status(0.0)
+        due, status = 0.0, RunStatus(0.0)
         while True:
             if time.monotonic() >= due:
                 due, status = time.monotonic() + _EVERY_S, current()

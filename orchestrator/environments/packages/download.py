@@ -15,7 +15,7 @@ _ARRIVED = re.compile(r"^ *Downloaded (\S+)")
 _PREPARED = re.compile(r"^Prepared \d+ package")
 
 
-class Download:
+class PackageDownload:
     """What uv has said so far, as one line of progress."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, cast
 
-from orchestrator.environments.packages.download import Download
+from orchestrator.environments.packages.download import PackageDownload
 from orchestrator.environments.packages.mismatch import Mismatch, find_mismatch
 from orchestrator.environments.packages.pip_settings import (
     further_places,
@@ -165,7 +165,7 @@ def _version(program: str) -> tuple[int, ...]:
 
 def _follow(stream: IO[bytes], on_progress: Callable[[str], None]) -> str:
     """Read to the end, with a word of progress at least twice a second."""
-    download = Download()
+    download = PackageDownload()
     output = b""
     read_to = 0
     with stream, selectors.DefaultSelector() as selector:

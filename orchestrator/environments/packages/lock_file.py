@@ -17,7 +17,7 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _FILE = re.compile(r"^ +# ([0-9a-f]{8}) (\S+)$", re.MULTILINE)
 
 
-class Pin(NamedTuple):
+class PinnedPackage(NamedTuple):
     """One version of a package, where `marker` holds. `files` are the hashes, each with the tags
     of its wheel; empty where the lock does not say."""
 
@@ -41,7 +41,7 @@ class LockFile(NamedTuple):
     def without(self, names: Collection[str]) -> str:
         return "".join(text for name, text in self.entries.items() if name not in names)
 
-    def pins(self) -> list[Pin]:
+    def pins(self) -> list[PinnedPackage]:
         return [_pin(text) for entry in self.entries.values() for text in _split(entry)]
 
     def only(self, names: Collection[str]) -> str:
@@ -64,12 +64,12 @@ def _split(entry: str) -> list[str]:
     return [entry[start:end] for start, end in zip(starts, [*starts[1:], len(entry)], strict=True)]
 
 
-def _pin(text: str) -> Pin:
+def _pin(text: str) -> PinnedPackage:
     pin, _, marker = text.splitlines()[0].removesuffix("\\").partition(" ; ")
     name, _, version = pin.strip().partition("==")
     tags = dict(_FILE.findall(text))
     files = {digest: tags.get(digest[:8], "") for digest in _HASH.findall(text)}
-    return Pin(name, version, marker.strip(), files)
+    return PinnedPackage(name, version, marker.strip(), files)
 
 
 def normalised(name: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from contract.messages import Condition, HostBeat, State, best
-from orchestrator.protocol.specs import WantedWorker
+from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.units.unit import Unit
 
 
@@ -19,15 +19,15 @@ def with_prospects(beat: HostBeat, units: Iterable[Unit]) -> HostBeat:
     ended: dict[str, str] = {}
     hung: dict[str, int] = {}
     for unit in units:
-        if not isinstance(unit.wanted, WantedWorker):
+        if not isinstance(unit.spec, ReplicaSpec):
             continue
-        conditions.setdefault(unit.wanted.model, []).append(Condition(unit.state, unit.stage))
+        conditions.setdefault(unit.spec.model, []).append(Condition(unit.state, unit.stage))
         if unit.hangs:
-            hung[unit.wanted.model] = hung.get(unit.wanted.model, 0) + unit.hangs
+            hung[unit.spec.model] = hung.get(unit.spec.model, 0) + unit.hangs
         if why := _why_ended(unit):
-            ended[unit.wanted.model] = why
+            ended[unit.spec.model] = why
         else:
-            coming.add(unit.wanted.model)
+            coming.add(unit.spec.model)
     return msgspec.structs.replace(
         beat,
         coming=tuple(sorted(coming)),

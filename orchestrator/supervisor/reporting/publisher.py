@@ -63,7 +63,7 @@ class Publisher:
                 self._run = run
             if is_due:
                 self.report.config = self._file.look(
-                    [unit.wanted for unit in units.values() if unit.is_desired],
+                    [unit.spec for unit in units.values() if unit.is_desired],
                     redis_url,
                     variables,
                 )

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from contract.messages import Condition, GatewayBeat, State, best
-from orchestrator.protocol.specs import GATEWAY, VALKEY, WantedGateway, WantedWorker
+from orchestrator.protocol.specs import GATEWAY, VALKEY, GatewaySpec, ReplicaSpec
 from orchestrator.protocol.status import (
     ConfigStatus,
     GatewayStatus,
     GpuStatus,
     ModelStatus,
     RedisStatus,
-    Status,
+    RunStatus,
     SupervisorStatus,
     WorkerStatus,
 )
@@ -54,8 +54,10 @@ class Report:
         if seen.gateway_beats:
             self._first_tokens.count(seen.taken_at, (beat.figures for beat in seen.gateway_beats))
 
-    def status(self, units: Mapping[str, Unit], memory: Memory, *, external_redis: bool) -> Status:
-        return Status(
+    def status(
+        self, units: Mapping[str, Unit], memory: Memory, *, external_redis: bool
+    ) -> RunStatus:
+        return RunStatus(
             written_unix_s=time.time(),
             supervisor=self._supervisor,
             gateway=self._gateway(units.get(GATEWAY)),
@@ -68,14 +70,14 @@ class Report:
         )
 
     def _gateway(self, unit: Unit | None) -> GatewayStatus | None:
-        if unit is None or not isinstance(unit.wanted, WantedGateway):
+        if unit is None or not isinstance(unit.spec, GatewaySpec):
             return None
         beats = self.seen.gateway_beats if self.seen else []
         family = {entry.pid for entry in self._family(unit)}
         ours = [beat for beat in beats if beat.pid in family]
         return GatewayStatus(
             state=unit.state,
-            url=_url(unit.wanted.host, unit.wanted.port),
+            url=_url(unit.spec.host, unit.spec.port),
             since_unix_s=unit.since_unix_s,
             pid=_pid(unit),
             start_ticks=_start_ticks(unit),
@@ -135,11 +137,11 @@ class Report:
         by_model: dict[str, list[WorkerStatus]] = {}
         on_demand: set[str] = set()
         for unit in units.values():
-            if isinstance(unit.wanted, WantedWorker):
-                worker = self._worker(unit, unit.wanted, memory)
-                if unit.wanted.loads_on_demand:
-                    on_demand.add(unit.wanted.model)
-                by_model.setdefault(unit.wanted.model, []).append(worker)
+            if isinstance(unit.spec, ReplicaSpec):
+                worker = self._worker(unit, unit.spec, memory)
+                if unit.spec.loads_on_demand:
+                    on_demand.add(unit.spec.model)
+                by_model.setdefault(unit.spec.model, []).append(worker)
         waiting = self.seen.waiting if self.seen else {}
         conditions = {
             model: best(Condition(worker.state, worker.stage) for worker in workers)
@@ -162,7 +164,7 @@ class Report:
             for model, workers in by_model.items()
         ]
 
-    def _worker(self, unit: Unit, wanted: WantedWorker, memory: Memory) -> WorkerStatus:
+    def _worker(self, unit: Unit, spec: ReplicaSpec, memory: Memory) -> WorkerStatus:
         beat = unit.beat
         places = [
             (gpu.index, share)
@@ -175,10 +177,10 @@ class Report:
             name=unit.name,
             state=unit.state,
             since_unix_s=unit.since_unix_s,
-            engine=wanted.engine,
-            env=wanted.env,
+            engine=spec.engine,
+            env=spec.env,
             stage=unit.stage,
-            version=beat.version if beat else wanted.version,
+            version=beat.version if beat else spec.version,
             pid=_pid(unit),
             start_ticks=_start_ticks(unit),
             slots=beat.slots if beat else 0,

@@ -14,7 +14,7 @@ from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG
 from contract.messages import State
 from contract.paths import COMMAND, as_called, log_path
 from orchestrator.errors import UserError
-from orchestrator.gpu.allocator import Grant, Steward
+from orchestrator.gpu.allocator import Allocation, GpuAllocator
 from orchestrator.protocol.diagnosis import (
     Diagnosis,
     Problem,
@@ -25,7 +25,7 @@ from orchestrator.protocol.diagnosis import (
     read_tail,
     was_killed_for_memory,
 )
-from orchestrator.protocol.specs import VALKEY, Wanted, WantedGateway, WantedValkey, WantedWorker
+from orchestrator.protocol.specs import VALKEY, GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.supervisor.observer import Observation, Survey
 from orchestrator.supervisor.units.launch import Launcher
 from orchestrator.supervisor.units.liveness import take_note
@@ -36,7 +36,7 @@ from orchestrator.system.process import (
     adopt,
     kill_adopted,
     kill_descendants,
-    kill_strays,
+    kill_orphans,
     open_log,
     spawn,
     sweep_mark,
@@ -63,11 +63,11 @@ class Fleet:
         launcher: Launcher,
         on_exit: Callable[[Exited], None],
         on_lost_worker: Callable[[str, str], None],
-        steward: Steward,
+        allocator: GpuAllocator,
     ) -> None:
         self.units: dict[str, Unit] = {}
         self.launcher = launcher
-        self.steward = steward
+        self.allocator = allocator
         self.reaper = Reaper()
         #: Stop the gateway first, then workers, then Valkey, instead of each when asked.
         self.stops_in_order = False
@@ -76,39 +76,37 @@ class Fleet:
         self._on_lost_worker = on_lost_worker
 
     @property
-    def workers(self) -> list[tuple[Unit, WantedWorker]]:
+    def workers(self) -> list[tuple[Unit, ReplicaSpec]]:
         """All units that are workers, with what each shall be."""
         return [
-            (unit, unit.wanted)
-            for unit in self.units.values()
-            if isinstance(unit.wanted, WantedWorker)
+            (unit, unit.spec) for unit in self.units.values() if isinstance(unit.spec, ReplicaSpec)
         ]
 
     @property
     def is_idle(self) -> bool:
         return all(unit.process is None for unit in self.units.values())
 
-    def want(self, wanted: Wanted, now: float) -> Unit:
+    def want(self, spec: UnitSpec, now: float) -> Unit:
         """See that this runs. What runs already stays as it is."""
-        unit = self.units.setdefault(wanted.slot, Unit(wanted))
+        unit = self.units.setdefault(spec.slot, Unit(spec))
         is_running = unit.process is not None and unit.is_desired
         if not is_running:
-            unit.want(wanted, now)
+            unit.want(spec, now)
         return unit
 
-    def replace(self, unit: Unit, wanted: Wanted, now: float) -> None:
+    def replace(self, unit: Unit, spec: UnitSpec, now: float) -> None:
         """Let what runs be replaced, and lose nothing. A gateway that serves does it itself."""
-        if isinstance(wanted, WantedGateway) and unit.process and unit.state is State.READY:
-            unit.renew(wanted, now)
+        if isinstance(spec, GatewaySpec) and unit.process and unit.state is State.READY:
+            unit.renew(spec, now)
             unit.process.replace()
         else:
-            unit.replace(wanted, now)
+            unit.replace(spec, now)
 
     def take_over(self, records: list[UnitRecord]) -> None:
         """Go on with the units of a supervisor that is gone."""
         now = time.monotonic()
         for record in records:
-            unit = self.units.setdefault(record.wanted.slot, Unit(record.wanted))
+            unit = self.units.setdefault(record.spec.slot, Unit(record.spec))
             unit.restarts = record.restarts
             unit.is_desired = record.is_desired
             unit.is_parked = record.is_parked
@@ -121,8 +119,8 @@ class Fleet:
                 log.info("%s goes on, pid %d", unit.slot, process.pid)
             else:
                 self._take_over_dead(unit, record, now)
-        self.steward.adopt([slot for slot, unit in self.units.items() if unit.process])
-        self.sweep_strays()
+        self.allocator.adopt([slot for slot, unit in self.units.items() if unit.process])
+        self.sweep_orphans()
 
     def exited(self, event: Exited) -> None:
         unit, process = event
@@ -132,8 +130,8 @@ class Fleet:
             unit.deadline = time.monotonic() + _SWEEP_FOR_S
             if not unit.is_survived:
                 process.sweep()
-            if isinstance(unit.wanted, WantedWorker):
-                self._on_lost_worker(unit.wanted.model, unit.name)
+            if isinstance(unit.spec, ReplicaSpec):
+                self._on_lost_worker(unit.spec.model, unit.name)
 
     def observed(self, seen: Observation) -> None:
         """Take note of signs of life."""
@@ -163,17 +161,17 @@ class Fleet:
             for unit in self.units.values()
             if unit.process is not None and not unit.has_exited
         }
-        self.steward.observed(survey.gpus, families, survey.taken_at)
+        self.allocator.observed(survey.gpus, families, survey.taken_at)
         for unit, worker in self.workers:
             if unit.state is State.READY and not unit.is_measured:
-                unit.is_measured = self.steward.ready(
+                unit.is_measured = self.allocator.ready(
                     unit.slot,
                     since=unit.ready_at or 0.0,
                     version=worker.version,
                     load_s=unit.ready_after_s or 0.0,
                 )
             elif unit.is_asleep and unit.shall_sleep and not unit.is_measured:
-                unit.is_measured = self.steward.slept(unit.slot, since=unit.ready_at or 0.0)
+                unit.is_measured = self.allocator.slept(unit.slot, since=unit.ready_at or 0.0)
 
     def hurry(self, units: list[Unit]) -> None:
         """End them at once, whatever they are about. The gateway tells its clients first, and
@@ -182,32 +180,32 @@ class Fleet:
         for unit in units:
             if unit.process is None or unit.has_exited:
                 continue
-            if isinstance(unit.wanted, WantedGateway) and unit.ready_at is not None:
+            if isinstance(unit.spec, GatewaySpec) and unit.ready_at is not None:
                 unit.hurrying(now)
                 unit.process.hurry()
-            elif not isinstance(unit.wanted, WantedValkey) or unit.state is State.STOPPING:
-                self._condemn(unit, "is stopped at once")
+            elif not isinstance(unit.spec, ValkeySpec) or unit.state is State.STOPPING:
+                self._kill(unit, "is stopped at once")
 
-    def sweep_strays(self) -> None:
+    def sweep_orphans(self) -> None:
         """Kill what carries the mark of this state directory and belongs to no unit: what a
         supervisor started in the moment in which it was killed itself."""
-        strays = kill_strays(unit.mark for unit in self.units.values())
-        if strays:
-            log.warning("killed processes that nobody had the care of: %s", strays)
+        orphans = kill_orphans(unit.mark for unit in self.units.values())
+        if orphans:
+            log.warning("killed processes that nobody had the care of: %s", orphans)
 
     def sweep_descendants(self) -> None:
         """Kill what the units left behind without any mark, once none of them runs."""
         if self.is_idle and (left := kill_descendants()):
             log.warning("killed processes that had thrown their marks away: %s", left)
 
-    def tend(self, now: float) -> None:
+    def reconcile(self, now: float) -> None:
         """Do what is due."""
         for unit in self.units.values():
             reason = unit.overdue(now)
             if reason:
-                self._condemn(unit, reason)
+                self._kill(unit, reason)
             if unit.has_exited:
-                self._bury(unit, now)
+                self._reap(unit, now)
             elif unit.process is not None and (
                 self._is_to_stop(unit) or self._is_to_be_replaced(unit)
             ):
@@ -222,14 +220,14 @@ class Fleet:
                 self._start_if_possible(unit)
 
     def next_deadline(self) -> float | None:
-        """When `tend` has something to do next, if nothing happens before."""
+        """When `reconcile` has something to do next, if nothing happens before."""
         times = [at for unit in self.units.values() for at in self._deadlines(unit)]
         return min(times, default=None)
 
     def _deadlines(self, unit: Unit) -> list[float]:
         if unit.has_exited:
             return [time.monotonic() + _SWEEP_AGAIN_S]
-        times = [] if unit.deadline is None or unit.condemned else [unit.deadline]
+        times = [] if unit.deadline is None or unit.kill_reason else [unit.deadline]
         if unit.is_waiting and not unit.obstacle:
             times.append(unit.start_at)
         return times
@@ -253,14 +251,14 @@ class Fleet:
         )
 
     def _siblings(self, unit: Unit) -> list[Unit]:
-        wanted = unit.wanted
-        if not isinstance(wanted, WantedWorker):
+        spec = unit.spec
+        if not isinstance(spec, ReplicaSpec):
             return [unit]
-        return [other for other, worker in self.workers if worker.model == wanted.model]
+        return [other for other, worker in self.workers if worker.model == spec.model]
 
     def _may_move(self, unit: Unit) -> bool:
         """Whether its memory may leave its GPUs now, so that all can be measured afterwards."""
-        return not self.steward.unclear(unit.slot, self._moving())
+        return not self.allocator.unclear(unit.slot, self._moving())
 
     def _moving(self) -> set[str]:
         return {unit.slot for unit, _ in self.workers if unit.is_moving_memory}
@@ -268,7 +266,7 @@ class Fleet:
     def _stop(self, unit: Unit, process: Process, now: float) -> None:
         unit.stopping(now)
         log.info("%s is asked to %s", unit.slot, "leave" if unit.is_retiring else "stop")
-        if isinstance(unit.wanted, WantedGateway):
+        if isinstance(unit.spec, GatewaySpec):
             process.hurry_predecessors()
         if unit.is_retiring:
             process.retire()
@@ -298,7 +296,7 @@ class Fleet:
             return
         log.info("%s is woken", unit.slot)
         unit.waking(now)
-        self.steward.wakes(unit.slot)
+        self.allocator.wakes(unit.slot)
         process.wake()
 
     def _obstacle(self, unit: Unit) -> str:
@@ -306,30 +304,30 @@ class Fleet:
         valkey = self.units.get(VALKEY)
         if valkey is not None and valkey is not unit and valkey.state is not State.READY:
             return "waiting for valkey"
-        if not isinstance(unit.wanted, WantedWorker):
+        if not isinstance(unit.spec, ReplicaSpec):
             return ""
         if valkey is None and self._is_redis_away:
             return "waiting for Redis, which does not answer"
-        if not self.steward.has_looked:
+        if not self.allocator.has_looked:
             return "looking at the GPUs"
-        return unit.no_place or self.steward.obstacle(unit.slot, self._moving())
+        return unit.no_place or self.allocator.obstacle(unit.slot, self._moving())
 
     def _start(self, unit: Unit) -> None:
         name = f"{unit.slot}-{secrets.token_hex(3)}"
         path = log_path(unit.slot)
-        grant = self._grant(unit)
-        command = self.launcher.command(unit.wanted, name, grant)
+        allocation = self._allocation(unit)
+        command = self.launcher.command(unit.spec, name, allocation)
         log_start = open_log(path)
         process = spawn(command, path, self.reaper, unit.orphans)
         unit.started(process, name, log_start)
         process.watch(partial(self._on_exit, Exited(unit, process)))
         log.info("%s starts as %s, pid %d", unit.slot, name, process.pid)
 
-    def _grant(self, unit: Unit) -> Grant:
+    def _allocation(self, unit: Unit) -> Allocation:
         """Its place on the GPUs."""
-        if not isinstance(unit.wanted, WantedWorker):
-            return Grant({}, {})
-        return self.steward.start(unit.wanted)
+        if not isinstance(unit.spec, ReplicaSpec):
+            return Allocation({}, {})
+        return self.allocator.start(unit.spec)
 
     def _take_over_dead(self, unit: Unit, record: UnitRecord, now: float) -> None:
         if record.identity is not None:
@@ -338,22 +336,22 @@ class Fleet:
                 unit.orphans = record.identity.mark
             else:
                 sweep_mark(record.identity)
-            if isinstance(unit.wanted, WantedWorker):
-                self._on_lost_worker(unit.wanted.model, record.name)
+            if isinstance(unit.spec, ReplicaSpec):
+                self._on_lost_worker(unit.spec.model, record.name)
         if record.is_desired and record.is_parked and record.state is not State.FAILED:
             unit.park()
         elif record.is_desired and record.state is not State.FAILED:
-            unit.want(record.replacement or record.wanted, now)
+            unit.want(record.replacement or record.spec, now)
         else:
             unit.enter(record.state if record.is_desired else State.STOPPED)
 
-    def _condemn(self, unit: Unit, reason: str) -> None:
+    def _kill(self, unit: Unit, reason: str) -> None:
         log.warning("%s %s; it is killed", unit.slot, reason)
-        unit.condemned = reason
+        unit.kill_reason = reason
         if unit.process is not None:
             unit.process.kill()
 
-    def _bury(self, unit: Unit, now: float) -> None:
+    def _reap(self, unit: Unit, now: float) -> None:
         process = unit.process
         if process is None:
             return
@@ -366,11 +364,11 @@ class Fleet:
         unit.has_exited = False
         unit.ended()
         self._settle(unit, process, now)
-        self.steward.ended(unit.slot, returns=unit.is_waiting)
+        self.allocator.ended(unit.slot, returns=unit.is_waiting)
 
     def _sweep_adopted(self, dead: Unit) -> list[int]:
         """What a dead worker left without any mark: all other orphans are with their workers."""
-        if not isinstance(dead.wanted, WantedWorker):
+        if not isinstance(dead.spec, ReplicaSpec):
             return []
         return kill_adopted({each.process.pid for each in self.units.values() if each.process})
 
@@ -383,7 +381,7 @@ class Fleet:
             unit.park()
             log.info("%s was unloaded", unit.slot)
         elif unit.state is State.STOPPING:
-            unit.want(unit.wanted, now)
+            unit.want(unit.spec, now)
         else:
             self._died(unit, process, now)
 
@@ -411,21 +409,21 @@ class Fleet:
 
 
 def _rank(unit: Unit) -> int:
-    match unit.wanted:
-        case WantedGateway():
+    match unit.spec:
+        case GatewaySpec():
             return 0
-        case WantedWorker():
+        case ReplicaSpec():
             return 1
-        case WantedValkey():
+        case ValkeySpec():
             return 2
 
 
 def _repair(unit: Unit) -> str:
     """What brings back a program that cannot be executed."""
-    if not isinstance(unit.wanted, WantedWorker):
+    if not isinstance(unit.spec, ReplicaSpec):
         return ""
-    setup = f"`{COMMAND} setup --engine {unit.wanted.engine}`"
-    return f"is the environment `{unit.wanted.env}` whole? {setup}"
+    setup = f"`{COMMAND} setup --engine {unit.spec.engine}`"
+    return f"is the environment `{unit.spec.env}` whole? {setup}"
 
 
 def _ran_out(unit: Unit, process: Process) -> bool:
@@ -435,11 +433,11 @@ def _ran_out(unit: Unit, process: Process) -> bool:
 
 
 def _diagnose(unit: Unit, process: Process) -> Diagnosis:
-    what = unit.condemned or describe_exit(unit.exit_code)
-    if not unit.condemned and unit.exit_code in (-9, ENGINE_DIED) and _ran_out(unit, process):
+    what = unit.kill_reason or describe_exit(unit.exit_code)
+    if not unit.kill_reason and unit.exit_code in (-9, ENGINE_DIED) and _ran_out(unit, process):
         what = "was killed by the kernel, or its engine was: the memory was exhausted"
     tail = read_tail(log_path(unit.slot), unit.log_start)
-    engine = unit.wanted.engine if isinstance(unit.wanted, WantedWorker) else "ENGINE"
-    if unit.exit_code == CANNOT_SERVE and not unit.condemned:
+    engine = unit.spec.engine if isinstance(unit.spec, ReplicaSpec) else "ENGINE"
+    if unit.exit_code == CANNOT_SERVE and not unit.kill_reason:
         return diagnose_unfit(unit.slot, tail, engine=engine)
     return diagnose(f"{unit.slot} {what}", tail, engine=engine)

@@ -14,9 +14,9 @@ from typing import Final
 
 from contract.config import HubConfig
 from contract.paths import ROOT, project_dir
-from orchestrator.gpu.allocator import Grant
+from orchestrator.gpu.allocator import Allocation
 from orchestrator.hub.access import hub_variables
-from orchestrator.protocol.specs import Wanted, WantedGateway, WantedValkey, WantedWorker
+from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.system.child_environment import ENGINES, PYTHON, inherited
 from orchestrator.system.process import Command
 from orchestrator.system.valkey import server_command
@@ -31,46 +31,46 @@ class Launcher:
         self.redis_url = redis_url
         self.variables = variables
 
-    def command(self, wanted: Wanted, name: str, grant: Grant) -> Command:
-        """`grant` is a worker's place. Raises `UserError` if there is no Valkey to start."""
-        match wanted:
-            case WantedValkey():
+    def command(self, spec: UnitSpec, name: str, allocation: Allocation) -> Command:
+        """`allocation` is a worker's place. Raises `UserError` if there is no Valkey to start."""
+        match spec:
+            case ValkeySpec():
                 return Command(
-                    server_command(wanted.max_memory_bytes),
+                    server_command(spec.max_memory_bytes),
                     inherited(os.environ),
                     project_dir(),
                     umask=0o077,
                 )
-            case WantedGateway():
-                return self._gateway(wanted)
-            case WantedWorker():
-                return self._worker(wanted, name, grant)
+            case GatewaySpec():
+                return self._gateway(spec)
+            case ReplicaSpec():
+                return self._worker(spec, name, allocation)
 
-    def _gateway(self, wanted: WantedGateway) -> Command:
+    def _gateway(self, spec: GatewaySpec) -> Command:
         environment = _python_environment() | {
             **self.variables,
             "EW_REDIS_URL": self.redis_url,
-            "EW_GATEWAY__HOST": wanted.host,
-            "EW_GATEWAY__PORT": str(wanted.port),
+            "EW_GATEWAY__HOST": spec.host,
+            "EW_GATEWAY__PORT": str(spec.port),
         }
-        return Command([wanted.python, "-m", "gateway"], environment, project_dir())
+        return Command([spec.python, "-m", "gateway"], environment, project_dir())
 
-    def _worker(self, wanted: WantedWorker, name: str, grant: Grant) -> Command:
-        spec = {**wanted.spec, **grant.spec, "name": name, "redis_url": self.redis_url}
-        model = wanted.spec["model"]
+    def _worker(self, replica: ReplicaSpec, name: str, allocation: Allocation) -> Command:
+        spec = {**replica.spec, **allocation.spec, "name": name, "redis_url": self.redis_url}
+        model = replica.spec["model"]
         own = [*model.get("pass_env", ()), model.get("api_key_env") or ""]
         environment = _python_environment(ENGINES, own) | {
             **self._log_level(),
             "EW_WORKER": json.dumps(spec),
             # Engines rename their processes; this keeps the mark in their environment legible.
             "SPT_NOENV": "1",
-            **grant.environment,
+            **allocation.environment,
         }
-        if wanted.hub is not None:
-            environment |= hub_variables(HubConfig.model_validate(wanted.hub))
-        programs = str(Path(wanted.python).parent)
+        if replica.hub is not None:
+            environment |= hub_variables(HubConfig.model_validate(replica.hub))
+        programs = str(Path(replica.python).parent)
         environment["PATH"] = os.pathsep.join((programs, environment.get("PATH", os.defpath)))
-        return Command([wanted.python, "-m", "workers"], environment, project_dir())
+        return Command([replica.python, "-m", "workers"], environment, project_dir())
 
     def _log_level(self) -> dict[str, str]:
         """The one setting that is not in `EW_WORKER`."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import socket
 
 from contract.messages import State
-from orchestrator.protocol.specs import WantedGateway, WantedValkey, WantedWorker
+from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 from orchestrator.supervisor.observer import Observation
 from orchestrator.supervisor.units.unit import Unit
 
 
 def take_note(unit: Unit, seen: Observation) -> None:
     """Tell a unit what was seen of its process."""
-    match unit.wanted:
-        case WantedValkey():
+    match unit.spec:
+        case ValkeySpec():
             _note_valkey(unit, seen)
-        case WantedGateway():
+        case GatewaySpec():
             _note_gateway(unit, seen)
-        case WantedWorker():
+        case ReplicaSpec():
             _note_worker(unit, seen)
 
 

@@ -11,7 +11,7 @@ import msgspec
 from contract.bus.heartbeats import BEAT_EVERY_S, LEASE_MS
 from contract.messages import DOWNLOADING, Heartbeat, State
 from orchestrator.protocol.diagnosis import Problem, count_memory_kills
-from orchestrator.protocol.specs import Wanted, WantedGateway, WantedValkey, WantedWorker
+from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.supervisor.reporting.throughput import Throughput
 from orchestrator.supervisor.units.restarts import Restarts
 from orchestrator.system.process import Identity, Process
@@ -36,14 +36,14 @@ _SERVER_START_S: Final = 60.0
 _RENEWAL_S: Final = 180.0
 _ON_DEMAND: Final = "loads on demand"
 _ASLEEP: Final = "wakes on demand"
-#: Beyond what the gateway grants open answers.
+#: Beyond what the gateway allocations open answers.
 _GATEWAY_STOP_MARGIN_S: Final = 5.0
 
 
 class UnitRecord(msgspec.Struct, frozen=True):
     """What the next supervisor has to know of a unit to take it over."""
 
-    wanted: Wanted
+    spec: UnitSpec
     is_desired: bool
     state: State
     since_unix_s: float
@@ -59,17 +59,17 @@ class UnitRecord(msgspec.Struct, frozen=True):
     #: it: monotonic seconds, which all processes of one boot share.
     started_at: float = 0.0
     began_at: float = 0.0
-    replacement: Wanted | None = None
+    replacement: UnitSpec | None = None
 
 
 class Unit:
     """Its methods keep the facts consistent; `Supervisor` decides and acts. Times without a
     suffix are monotonic seconds."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self.wanted = wanted
+    def __init__(self, spec: UnitSpec) -> None:
+        self.spec = spec
         #: What it shall be from its next start on, which comes as soon as it can be spared.
-        self.replacement: Wanted | None = None
+        self.replacement: UnitSpec | None = None
         self.replacement_at = 0.0
         #: It leaves to come back: meanwhile its model may be waited for.
         self.is_returning = False
@@ -114,7 +114,7 @@ class Unit:
         #: When patience with the present state ends: a start, or a stop, that takes too long.
         self.deadline: float | None = None
         #: Why the supervisor itself killed the process.
-        self.condemned = ""
+        self.kill_reason = ""
         #: When it was told to stop, and whether it has said since that it does.
         self.told_at = 0.0
         self.has_heard = self.is_deaf = False
@@ -138,7 +138,7 @@ class Unit:
 
     @property
     def slot(self) -> str:
-        return self.wanted.slot
+        return self.spec.slot
 
     @property
     def mark(self) -> str:
@@ -148,9 +148,9 @@ class Unit:
     @property
     def is_survived(self) -> bool:
         """Whether the processes that its own has started may go on without it."""
-        is_gateway = isinstance(self.wanted, WantedGateway)
+        is_gateway = isinstance(self.spec, GatewaySpec)
         serves = self.state is State.READY or bool(self.orphans)
-        return is_gateway and serves and self.is_desired and not self.condemned
+        return is_gateway and serves and self.is_desired and not self.kill_reason
 
     @property
     def is_succeeded(self) -> bool:
@@ -160,36 +160,36 @@ class Unit:
 
     @property
     def start_timeout_s(self) -> float:
-        if isinstance(self.wanted, WantedWorker):
-            return self.wanted.start_timeout_s
+        if isinstance(self.spec, ReplicaSpec):
+            return self.spec.start_timeout_s
         return _SERVER_START_S
 
     @property
     def stop_timeout_s(self) -> float:
         if self.ready_at is None:
             return _UNREADY_STOP_S
-        match self.wanted:
-            case WantedWorker():
+        match self.spec:
+            case ReplicaSpec():
                 return _WORKER_STOP_S + (self._answer_timeout_s if self.is_retiring else 0.0)
-            case WantedGateway(drain_timeout_s=drain_timeout_s):
+            case GatewaySpec(drain_timeout_s=drain_timeout_s):
                 return drain_timeout_s + _GATEWAY_STOP_MARGIN_S
-            case WantedValkey():
+            case ValkeySpec():
                 return _VALKEY_STOP_S
 
     @property
     def _silent_for_s(self) -> float:
-        if isinstance(self.wanted, WantedValkey):
+        if isinstance(self.spec, ValkeySpec):
             return _VALKEY_SILENT_FOR_S
         # While it ends its engine it says nothing.
         return _WORKER_STOP_S if self.state is State.STOPPING else SILENT_FOR_S
 
     @property
     def _answer_timeout_s(self) -> float:
-        return self.wanted.answer_timeout_s if isinstance(self.wanted, WantedWorker) else 0.0
+        return self.spec.answer_timeout_s if isinstance(self.spec, ReplicaSpec) else 0.0
 
-    def want(self, wanted: Wanted, now: float) -> None:
+    def want(self, spec: UnitSpec, now: float) -> None:
         """It shall run, as described; former failures do not count any more."""
-        self.wanted = wanted
+        self.spec = spec
         self.is_desired = True
         self.problem = None
         self.history.forget()
@@ -197,25 +197,25 @@ class Unit:
             self.start_at = now
             self.enter(State.STARTING, "waiting")
 
-    def replace(self, wanted: Wanted, now: float) -> None:
+    def replace(self, spec: UnitSpec, now: float) -> None:
         """It shall be as described; what runs goes on until it can be spared."""
         self.notice = ""
         if self.process is not None:
-            self.replacement, self.replacement_at = wanted, now
+            self.replacement, self.replacement_at = spec, now
             self.is_returning, self.is_missable = True, False
         elif self.shall_run:
-            self.want(wanted, now)
+            self.want(spec, now)
         else:
-            self.wanted = wanted
+            self.spec = spec
 
     @property
     def is_to_be_replaced(self) -> bool:
         """It has to be told, once it can be spared."""
         return self.replacement is not None and self.state is not State.STOPPING
 
-    def renew(self, wanted: Wanted, now: float) -> None:
+    def renew(self, spec: UnitSpec, now: float) -> None:
         """The gateway's processes are to be replaced, while it stays."""
-        self.wanted, self.notice = wanted, ""
+        self.spec, self.notice = spec, ""
         self.renewing = frozenset(self.gateway_beats)
         self.renewed_until = now + _RENEWAL_S
 
@@ -252,7 +252,7 @@ class Unit:
         if self.is_parked:
             self.is_parked = self.rests_asleep = False
             if self.state is not State.SLEEPING:
-                self.want(self.wanted, now)
+                self.want(self.spec, now)
 
     @property
     def is_resting(self) -> bool:
@@ -410,7 +410,7 @@ class Unit:
 
     def overdue(self, now: float) -> str:
         """Why patience has ended; empty while it lasts."""
-        if self.process is None or self.condemned or self.has_exited:
+        if self.process is None or self.kill_reason or self.has_exited:
             return ""
         if self.deadline is not None and now >= self.deadline:
             if self.state is State.STOPPING:
@@ -438,7 +438,7 @@ class Unit:
         self.process = None
         self.renewing = frozenset()
         if self.replacement is not None:
-            self.wanted, self.replacement = self.replacement, None
+            self.spec, self.replacement = self.replacement, None
         self.is_asleep = False
         self.deadline = None
         self.beat = None
@@ -457,7 +457,7 @@ class Unit:
 
     def record(self) -> UnitRecord:
         return UnitRecord(
-            wanted=self.wanted,
+            spec=self.spec,
             is_desired=self.is_desired,
             state=self.state,
             since_unix_s=self.since_unix_s,
@@ -477,7 +477,7 @@ class Unit:
     def _reset(self) -> None:
         self.has_exited = False
         self.exit_code = None
-        self.condemned = ""
+        self.kill_reason = ""
         self.ready_at = None
         self.ready_after_s = None
         self.is_measured = False

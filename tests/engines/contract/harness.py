@@ -26,11 +26,11 @@ from contract.messages import (
     ChatMessage,
     Delta,
     Done,
+    Envelope,
     Failed,
     GatewayBeat,
     Heartbeat,
     Job,
-    Letter,
     Sampling,
     Started,
     State,
@@ -120,7 +120,7 @@ class WorkerProcess:
 
 
 class Answer:
-    """What a gateway makes of a job's letters; a gap between them fails the test."""
+    """What a gateway makes of a job's envelopes; a gap between them fails the test."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -132,23 +132,23 @@ class Answer:
         self.broken: AssertionError | None = None
         self.changed = asyncio.Event()
 
-    def take(self, letter: Letter) -> None:
+    def take(self, envelope: Envelope) -> None:
         try:
-            self._take(letter)
+            self._take(envelope)
         except AssertionError as error:
             self.broken = error
         self.changed.set()
 
-    def _take(self, letter: Letter) -> None:
-        event = letter.event
-        if letter.attempt < self.attempt:
+    def _take(self, envelope: Envelope) -> None:
+        event = envelope.event
+        if envelope.attempt < self.attempt:
             return
         if isinstance(event, Started):
-            self.attempt = letter.attempt
-            self.attempts.append(letter.attempt)
-        elif letter.attempt == self.attempt and letter.seq >= self.next_seq:
-            assert letter.seq == self.next_seq, f"{letter} came instead of {self.next_seq}"
-            assert self.end is None, f"{letter} came after {self.end}"
+            self.attempt = envelope.attempt
+            self.attempts.append(envelope.attempt)
+        elif envelope.attempt == self.attempt and envelope.seq >= self.next_seq:
+            assert envelope.seq == self.next_seq, f"{envelope} came instead of {self.next_seq}"
+            assert self.end is None, f"{envelope} came after {self.end}"
             self.next_seq += 1
             if isinstance(event, Delta):
                 self.deltas.append(event)
@@ -300,12 +300,12 @@ class Client:
 
     async def _read(self) -> None:
         while not self._closing:
-            for entry, letters in await read_frames(
+            for entry, envelopes in await read_frames(
                 self.reader, self.replies.key, self._last, block_ms=100
             ):
                 self._last = entry
-                for letter in letters:
-                    self.answers[letter.job_id].take(letter)
+                for envelope in envelopes:
+                    self.answers[envelope.job_id].take(envelope)
 
     async def _beat_on(self) -> None:
         while True:

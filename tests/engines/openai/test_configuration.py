@@ -11,7 +11,7 @@ import pytest
 
 from contract.config import ModelConfig, WorkerSpec
 from workers.engines.openai import OpenAiEngine
-from workers.engines.upstream import Settings, Upstream
+from workers.engines.upstream import Upstream, UpstreamSettings
 
 
 def _configured(**model: Any) -> WorkerSpec:
@@ -62,4 +62,4 @@ def test_the_settings_are_what_the_documentation_lists() -> None:
 
 
 def _setting_names() -> Iterable[str]:
-    return (field.name for field in dataclasses.fields(Settings))
+    return (field.name for field in dataclasses.fields(UpstreamSettings))

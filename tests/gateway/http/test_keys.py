@@ -15,7 +15,7 @@ import pytest
 from contract.keys import REVOKED_WITHIN_S, KeyRecord, make_key, read_keys
 from contract.ports import free_port
 from gateway.http import auth
-from gateway.http.auth import KeyRing
+from gateway.http.auth import KeyStore
 from gateway.http.errors import ApiError
 from gateway.http.hosts import Hosts
 from orchestrator.config.key_file import KeyFile
@@ -98,7 +98,7 @@ def test_a_wrong_key_costs_a_look_at_the_file_and_no_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "keys.json"
-    ring = KeyRing(path)
+    ring = KeyStore(path)
     reads = []
 
     def read(path: Path) -> dict[str, KeyRecord]:

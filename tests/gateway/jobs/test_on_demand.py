@@ -10,7 +10,7 @@ import pytest
 
 from contract.bus.client import connect
 from contract.bus.heartbeats import HOSTS, Heartbeats
-from contract.bus.registration import Standby, end_standby, renew_standby
+from contract.bus.registration import Registration, end_registration, renew_registration
 from contract.messages import Condition, HostBeat, State
 from contract.tasks import cancel_and_wait
 from tests.conftest import ValkeyServer
@@ -34,7 +34,7 @@ class Supervisor:
     """Says of model `m` what a supervisor would, again and again."""
 
     def __init__(self) -> None:
-        self.word: Standby | None = Standby()
+        self.word: Registration | None = Registration()
 
 
 @asynccontextmanager
@@ -47,9 +47,9 @@ async def supervising(redis_url: str) -> AsyncIterator[Supervisor]:
             beat = HostBeat("here", models={"m": Condition(State.STOPPED, stage)})
             await Heartbeats(db, HOSTS).beat("here", beat, ready=True)
             if supervisor.word is None:
-                await end_standby(db, "m", "here")
+                await end_registration(db, "m", "here")
             else:
-                await renew_standby(db, "m", "here", supervisor.word)
+                await renew_registration(db, "m", "here", supervisor.word)
             await asyncio.sleep(0.1)
 
     announcing = asyncio.create_task(announce())
@@ -72,13 +72,13 @@ async def until_it_is_welcome(gateway: Gateway) -> None:
 
 async def test_a_job_waits_for_its_model_and_its_client_hears_how_it_goes(gateway: Gateway) -> None:
     async with supervising(gateway.redis_url) as supervisor, client_of(gateway) as client:
-        supervisor.word = Standby("loading: weights", eta_s=7.0)
+        supervisor.word = Registration("loading: weights", eta_s=7.0)
         await until_it_is_welcome(gateway)
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         # Much longer than jobs may wait for a place; but this one waits for its model.
         await asyncio.sleep(4 * QUEUE_TIMEOUT_S)
         assert not reading.done()
-        supervisor.word = Standby("loading: graphs", eta_s=2.0)
+        supervisor.word = Registration("loading: graphs", eta_s=2.0)
         await asyncio.sleep(1.5)
         async with ScriptedWorker(gateway.redis_url, "m") as worker:
             await worker.answer("a", "b")
@@ -93,12 +93,12 @@ async def test_a_job_waits_for_its_model_and_its_client_hears_how_it_goes(gatewa
 
 async def test_who_waits_for_a_model_that_cannot_be_loaded_is_told_why(gateway: Gateway) -> None:
     async with supervising(gateway.redis_url) as supervisor, client_of(gateway) as client:
-        supervisor.word = Standby("waiting for its turn")
+        supervisor.word = Registration("waiting for its turn")
         await until_it_is_welcome(gateway)
         asking = asyncio.create_task(client.post("/api/v1/inference", json=ASK))
         await asyncio.sleep(1)
         assert not asking.done()
-        supervisor.word = Standby(problem="`m` needs 99 GiB")
+        supervisor.word = Registration(problem="`m` needs 99 GiB")
         waited = await asking
         at_once = await client.post("/api/v1/inference", json=ASK)
     for refused in (waited, at_once):
@@ -110,7 +110,7 @@ async def test_who_waits_for_a_model_that_cannot_be_loaded_is_told_why(gateway: 
 
 async def test_when_nobody_loads_the_model_any_more_waiting_ends(gateway: Gateway) -> None:
     async with supervising(gateway.redis_url) as supervisor, client_of(gateway) as client:
-        supervisor.word = Standby("loading")
+        supervisor.word = Registration("loading")
         await until_it_is_welcome(gateway)
         asking = asyncio.create_task(client.post("/api/v1/inference", json=ASK))
         await asyncio.sleep(1)
@@ -124,7 +124,7 @@ async def test_when_nobody_loads_the_model_any_more_waiting_ends(gateway: Gatewa
 async def test_clients_of_openai_hear_nothing_that_they_do_not_know(gateway: Gateway) -> None:
     ask = {"model": "m", "prompt": "x", "stream": True}
     async with supervising(gateway.redis_url) as supervisor, client_of(gateway) as client:
-        supervisor.word = Standby("loading", eta_s=7.0)
+        supervisor.word = Registration("loading", eta_s=7.0)
         await until_it_is_welcome(gateway)
         reading = asyncio.create_task(collect(client, "/v1/completions", ask))
         await asyncio.sleep(1)

@@ -26,7 +26,7 @@ from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.config import Config
 from contract.messages import GatewayBeat, State
 from gateway.__main__ import process_count
-from gateway.lifecycle.process import GatewayProcess, Settings
+from gateway.lifecycle.process import GatewayProcess, ProcessSettings
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect
@@ -196,7 +196,7 @@ async def test_processes_without_a_parent_leave_if_nobody_takes_their_place(
 ) -> None:
     config = Config.model_validate(gateway.config)
     paths = (gateway.directory / "config.json", gateway.directory / "keys.json")
-    process = GatewayProcess(Settings(config, *paths, gateway.redis_url, "i", 0))
+    process = GatewayProcess(ProcessSettings(config, *paths, gateway.redis_url, "i", 0))
     monkeypatch.setattr("gateway.lifecycle.process._RELIEVED_WITHIN_S", 0.1)
     loop = asyncio.get_running_loop()
     told_to_leave = asyncio.Event()
@@ -421,9 +421,9 @@ async def test_a_heartbeat_that_cannot_be_read_costs_no_figures(
 #: A gateway whose event loop stands still at SIGUSR1, for as long as a variable says.
 _STALLING = """
 import os, signal, sys, time
-from contract.bus import heartbeat_sender as pulse
-pulse.BEAT_EVERY_S = 0.2
-pulse.HUNG_AFTER_S = float(os.environ["HUNG_AFTER_S"])
+from contract.bus import heartbeat_sender as heartbeat_sender
+heartbeat_sender.BEAT_EVERY_S = 0.2
+heartbeat_sender.HUNG_AFTER_S = float(os.environ["HUNG_AFTER_S"])
 signal.signal(signal.SIGUSR1, lambda *_: time.sleep(float(os.environ["STALL_S"])))
 from gateway.__main__ import main
 sys.exit(main())

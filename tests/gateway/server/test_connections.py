@@ -16,7 +16,7 @@ import pytest
 
 from gateway.server.http_guard import MAX_PIPELINED
 from tests.gateway.conftest import Gateway
-from tests.gateway.raw import answers_in, connect, exchange, read_to_end, request
+from tests.gateway.raw import answers_in, connect, context, read_to_end, request
 from tests.gateway.scripted_worker import ScriptedWorker
 
 INFER = "/api/v1/inference"
@@ -31,7 +31,7 @@ async def test_pipelined_requests_beyond_the_bound_end_the_connection(
     gateway: Gateway, worker: ScriptedWorker, model: str
 ) -> None:
     asked = request(gateway, STREAM, ask(model)) + request(gateway, "/api/v1/models") * 500
-    reading = asyncio.create_task(asyncio.to_thread(exchange, gateway, asked))
+    reading = asyncio.create_task(asyncio.to_thread(context, gateway, asked))
     await worker.answer("a", "b")
     first, *others = answers_in(await reading)
     assert first.body.count(b"data: ") == 3
@@ -41,14 +41,14 @@ async def test_pipelined_requests_beyond_the_bound_end_the_connection(
 
 def test_without_a_key_no_more_requests_are_queued(gateway: Gateway) -> None:
     asked = b"GET /api/v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n" * 5000
-    answers = answers_in(exchange(gateway, asked))
+    answers = answers_in(context(gateway, asked))
     assert [answer.status for answer in answers] == [401] * (MAX_PIPELINED + 1)
 
 
 def test_pipelined_requests_within_the_bound_are_all_answered(gateway: Gateway) -> None:
     asked = request(gateway, "/health/live") * (MAX_PIPELINED - 1)
     last = request(gateway, "/health/live", Connection="close")
-    assert len(answers_in(exchange(gateway, asked + last))) == MAX_PIPELINED
+    assert len(answers_in(context(gateway, asked + last))) == MAX_PIPELINED
 
 
 async def test_what_is_wrong_with_a_queued_request_is_said_in_its_turn(
@@ -57,7 +57,7 @@ async def test_what_is_wrong_with_a_queued_request_is_said_in_its_turn(
     broken = b"POST /api/v1/inference HTTP/1.1\r\nHost: localhost\r\n"
     broken += b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n"
     asked = request(gateway, STREAM, ask(model)) + broken
-    reading = asyncio.create_task(asyncio.to_thread(exchange, gateway, asked))
+    reading = asyncio.create_task(asyncio.to_thread(context, gateway, asked))
     await worker.answer("a")
     first, second = answers_in(await reading)
     assert first.body.count(b"data: ") == 2
@@ -69,7 +69,7 @@ async def test_nonsense_behind_a_request_does_not_cut_its_answer(
     gateway: Gateway, worker: ScriptedWorker, model: str, nonsense: bytes
 ) -> None:
     asked = request(gateway, STREAM, ask(model)) + nonsense
-    reading = asyncio.create_task(asyncio.to_thread(exchange, gateway, asked))
+    reading = asyncio.create_task(asyncio.to_thread(context, gateway, asked))
     await worker.answer("a")
     (only,) = answers_in(await reading)
     assert only.body.count(b"data: ") == 2
@@ -91,7 +91,7 @@ def test_what_comes_behind_a_chunked_body_is_no_header(gateway: Gateway) -> None
     trailers = b"X-API-Key: %b\r\nX-Request-Id: mine\r\n" % key
     following = b"GET /api/v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     asked = head + b"\r\n2\r\n{}\r\n0\r\n" + trailers + b"\r\n" + following
-    answers = answers_in(exchange(gateway, asked))
+    answers = answers_in(context(gateway, asked))
     assert [answer.status for answer in answers] == [401, 401]
     assert b"mine" not in b"".join(answer.head for answer in answers)
 
@@ -101,7 +101,7 @@ def test_trailers_are_bounded_as_heads_are(gateway: Gateway) -> None:
     key = b"X-API-Key: %b\r\n" % gateway.key.text.encode()
     for trailers in (b"A: %b\r\n" % (b"x" * 8000) * 4, b"A: " + b"x" * 100_000):
         body = b"2\r\n{}\r\n0\r\n"
-        (answer,) = answers_in(exchange(gateway, head + key + b"\r\n", body, trailers, pause_s=0.1))
+        (answer,) = answers_in(context(gateway, head + key + b"\r\n", body, trailers, pause_s=0.1))
         assert (answer.status, answer.json["code"]) == (431, "head_too_large")
 
 
@@ -122,7 +122,7 @@ def test_trailers_are_bounded_as_heads_are(gateway: Gateway) -> None:
     ],
 )
 def test_heads_against_the_rules_are_refused(gateway: Gateway, head: bytes, status: int) -> None:
-    (answer,) = answers_in(exchange(gateway, head + b"Connection: close\r\n\r\n"))
+    (answer,) = answers_in(context(gateway, head + b"Connection: close\r\n\r\n"))
     assert answer.status == status
     if status == 400:
         assert answer.json["code"] == "bad_http"
@@ -160,7 +160,7 @@ def test_an_offer_costs_no_request_behind_it(gateway: Gateway) -> None:
     # In small pieces, too: a parser is fed what happens to come.
     whole = first + second + last
     for pieces in ([whole], [whole[i : i + 7] for i in range(0, len(whole), 7)]):
-        answers = answers_in(exchange(gateway, *pieces))
+        answers = answers_in(context(gateway, *pieces))
         assert [answer.status for answer in answers] == [404, 200, 200]
         assert answers[0].json["code"] == "model_not_found"
 
@@ -226,12 +226,12 @@ def test_connections_are_bounded(new_gateway: Callable[..., Gateway], own_valkey
     gateway = new_gateway(own_valkey.url, gateway={"processes": 1, "max_connections": 16})
     held = [connect(gateway) for _ in range(16)]
     try:
-        (answer,) = answers_in(exchange(gateway, b""))
+        (answer,) = answers_in(context(gateway, b""))
         assert (answer.status, answer.json["code"]) == (503, "too_many_connections")
         assert b"retry-after" in answer.head
         held.pop().close()
         gateway.wait_until(
-            lambda: exchange(
+            lambda: context(
                 gateway, request(gateway, "/health/live", Connection="close")
             ).startswith(b"HTTP/1.1 200"),
             10,

@@ -20,7 +20,7 @@ from gateway.http.errors import FAULTS, ApiError, native_body, openai_body
 from gateway.server.docs import VENDORED
 from gateway.server.http_rules import MAX_HEAD_BYTES, MAX_HEADERS
 from tests.gateway.conftest import Gateway
-from tests.gateway.raw import exchange
+from tests.gateway.raw import context
 from tests.gateway.scripted_worker import ScriptedWorker
 
 INFER = "/api/v1/inference"
@@ -199,7 +199,7 @@ async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient, model
     ],
 )
 def test_a_head_over_the_limits_is_refused(gateway: Gateway, head: bytes) -> None:
-    answer = exchange(gateway, head)
+    answer = context(gateway, head)
     status, _, rest = answer.partition(b"\r\n")
     assert status.startswith(b"HTTP/1.1 431 "), answer[:200]
     headers, _, body = rest.partition(b"\r\n\r\n")
@@ -211,20 +211,20 @@ def test_a_head_over_the_limits_is_refused(gateway: Gateway, head: bytes) -> Non
 def test_a_head_within_the_limits_is_not(gateway: Gateway) -> None:
     head = b"GET /health/live HTTP/1.1\r\nConnection: close\r\nHost: localhost\r\n"
     head += b"A: %b\r\n" % (b"x" * 200) * 60 + b"\r\n"
-    assert exchange(gateway, *(head[i : i + 1000] for i in range(0, len(head), 1000))).startswith(
+    assert context(gateway, *(head[i : i + 1000] for i in range(0, len(head), 1000))).startswith(
         b"HTTP/1.1 200"
     )
 
 
 def test_what_is_not_http_is_refused(gateway: Gateway) -> None:
     for nonsense in (b"\x16\x03\x01 hello\r\n\r\n", b"GET http:// HTTP/9.9\r\n\r\n"):
-        answer = exchange(gateway, nonsense)
+        answer = context(gateway, nonsense)
         assert answer.startswith(b"HTTP/1.1 400"), answer
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "bad_http"
 
 
 def test_a_body_of_two_lengths_is_refused(gateway: Gateway) -> None:
-    answer = exchange(
+    answer = context(
         gateway,
         b"POST /api/v1/inference HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -235,7 +235,7 @@ def test_a_body_of_two_lengths_is_refused(gateway: Gateway) -> None:
 def test_a_head_that_drips_is_given_ten_seconds(gateway: Gateway) -> None:
     began = time.monotonic()
     pieces = [b"GET /health/live HTTP/1.1\r\n", *[b"A: b\r\n"] * 14]
-    answer = exchange(gateway, *pieces, pause_s=1)
+    answer = context(gateway, *pieces, pause_s=1)
     assert time.monotonic() - began < 17
     assert answer.startswith(b"HTTP/1.1 408"), answer
 

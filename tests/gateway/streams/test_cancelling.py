@@ -16,7 +16,7 @@ from contract.bus.queue import JobQueue
 from gateway.streams import cancelling
 from gateway.streams.cancelling import Canceller
 from tests.conftest import ValkeyServer
-from tests.contract.parts import begin, put, state_of, until
+from tests.contract.queue_workers import begin, put, state_of, until
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from contract.messages import Delta, Letter, Started
+from contract.messages import Delta, Envelope, Started
 from gateway.api.native.wire import NativeStream
-from gateway.http.headers import Exchange
+from gateway.http.headers import RequestContext
 from gateway.streams.answers import StreamAnswer
 from gateway.streams.dispatcher import Dispatcher
 from gateway.streams.link import Link
@@ -37,8 +37,8 @@ class Connection:
         self.aborted = False
         self.fails = False
         self.answer = StreamAnswer(_Stream(job_id), job_id)
-        exchange = Exchange(self.send)
-        self.reply = Reply(job_id, "m", self.answer, exchange, metrics.of("m"), "0", kept=False)
+        context = RequestContext(self.send)
+        self.reply = Reply(job_id, "m", self.answer, context, metrics.of("m"), "0", resumable=False)
         dispatcher.open(self.reply)
         self.answer.writer.attach(Client(self.send, self.send, self.abort))
 
@@ -82,16 +82,16 @@ def dispatcher(cancelled: Cancelled, metrics: Metrics) -> Dispatcher:
     return Dispatcher(unused, unused, Link(), canceller, metrics)
 
 
-def letters(*jobs: str, text: str, seq: int = 0) -> list[Letter]:
-    return [Letter(job, 1, seq, Delta(text, b"")) for job in jobs]
+def envelopes(*jobs: str, text: str, seq: int = 0) -> list[Envelope]:
+    return [Envelope(job, 1, seq, Delta(text, b"")) for job in jobs]
 
 
 async def test_a_defect_in_one_answer_ends_that_answer_alone(
     dispatcher: Dispatcher, metrics: Metrics, cancelled: Cancelled
 ) -> None:
     broken, sound = (Connection(dispatcher, metrics, job) for job in ("broken", "sound"))
-    dispatcher.hand_out([Letter(job, 1, 0, Started()) for job in ("broken", "sound")])
-    dispatcher.hand_out(letters("broken", text="defect") + letters("sound", text="a"))
+    dispatcher.hand_out([Envelope(job, 1, 0, Started()) for job in ("broken", "sound")])
+    dispatcher.hand_out(envelopes("broken", text="defect") + envelopes("sound", text="a"))
     assert broken.aborted
     assert cancelled.jobs == ["broken"]
     assert dispatcher.replies == [sound.reply]
@@ -103,7 +103,7 @@ async def test_a_defect_while_an_answer_is_sent_ends_that_answer_alone(
     dispatcher: Dispatcher, metrics: Metrics, at_once: bool
 ) -> None:
     broken, sound = (Connection(dispatcher, metrics, job) for job in ("broken", "sound"))
-    dispatcher.hand_out([Letter(job, 1, 0, Started()) for job in ("broken", "sound")])
+    dispatcher.hand_out([Envelope(job, 1, 0, Started()) for job in ("broken", "sound")])
     if at_once:
 
         async def fail(message: Message) -> None:
@@ -112,10 +112,10 @@ async def test_a_defect_while_an_answer_is_sent_ends_that_answer_alone(
         broken.answer.writer.attach(Client(fail, fail, broken.abort))
     else:
         broken.fails = True
-    dispatcher.hand_out(letters("broken", "sound", text="a"))
+    dispatcher.hand_out(envelopes("broken", "sound", text="a"))
     for _ in range(5):
         await asyncio.sleep(0)
     assert broken.aborted
     assert not sound.aborted
-    dispatcher.hand_out(letters("broken", "sound", text="b", seq=1))
+    dispatcher.hand_out(envelopes("broken", "sound", text="b", seq=1))
     assert b'"text":"b"' in sound.got

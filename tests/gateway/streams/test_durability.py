@@ -17,10 +17,10 @@ import pytest
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.replies import reply_key
-from contract.messages import GatewayBeat, HostBeat, Letter, encode_frame
-from gateway.streams.followers import _slices
+from contract.messages import Envelope, GatewayBeat, HostBeat, encode_frame
+from gateway.streams.replays import _slices
 from tests.conftest import ValkeyServer
-from tests.contract.parts import leap, restore, snapshot
+from tests.contract.queue_workers import leap, restore, snapshot
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker, delta, done
 from tests.gateway.sse_client import Event, collect, streaming
@@ -425,17 +425,17 @@ async def test_a_frame_that_cannot_be_read_harms_no_answer_but_its_own(
     first, second, third = [await worker.start() for _ in readings]
     for attempt in (first, second, third):
         await worker.delta(attempt, "a")
-    bad_text = Letter(first.job.id, 1, 1, delta("xyz"))
-    frame = encode_frame([bad_text, Letter(second.job.id, 1, 1, delta("b"))])
+    bad_text = Envelope(first.job.id, 1, 1, delta("xyz"))
+    frame = encode_frame([bad_text, Envelope(second.job.id, 1, 1, delta("b"))])
     for fields in (
         {"f": b"\xc1 not a frame"},
         {"g": b"no field of a frame"},
         {"f": frame.replace(b"xyz", b"\xff\xfe\xfd")},
     ):
         await worker.db.xadd(first.reply, fields)
-    lost = Letter(third.job.id, 1, 2, delta("c"))
+    lost = Envelope(third.job.id, 1, 2, delta("c"))
     await worker.send(third, lost)
-    await worker.send(second, Letter(second.job.id, 1, 2, done(second, 2)))
+    await worker.send(second, Envelope(second.job.id, 1, 2, done(second, 2)))
     by_job = [await reading for reading in readings]
     ends = sorted((events[-1].name, texts_of(events)) for events in by_job)
     assert ends == [("done", "ab"), ("error", "a"), ("error", "a")]
@@ -622,12 +622,12 @@ async def test_a_redis_that_accepts_and_resets_ends_no_gateway(
 
 
 def test_what_is_handed_on_to_many_comes_in_portions_that_split_no_answer() -> None:
-    frames = [[Letter(f"j{job}", 1, seq, delta("x")) for job in range(300)] for seq in range(3)]
-    portions = list(_slices(letter for frame in frames for letter in frame))
+    frames = [[Envelope(f"j{job}", 1, seq, delta("x")) for job in range(300)] for seq in range(3)]
+    portions = list(_slices(envelope for frame in frames for envelope in frame))
     assert sum(map(len, portions)) == 900
     assert max(map(len, portions)) < 300
     for portion in portions:
-        assert set(Counter(letter.job_id for letter in portion).values()) == {3}
+        assert set(Counter(envelope.job_id for envelope in portion).values()) == {3}
 
 
 async def test_a_clock_that_leaps_an_hour_forward_ends_no_answer(

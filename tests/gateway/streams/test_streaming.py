@@ -6,7 +6,7 @@ import asyncio
 
 import httpx
 
-from contract.messages import Delta, Done, ErrorCode, Failed, Letter, Started, Status
+from contract.messages import Delta, Done, Envelope, ErrorCode, Failed, Started, Status
 from tests.gateway.scripted_worker import ScriptedWorker, delta, done
 from tests.gateway.sse_client import collect, streaming
 
@@ -112,15 +112,15 @@ async def test_what_a_fenced_off_attempt_says_is_dropped(
     job = attempt.job.id
     await worker.send(
         attempt,
-        Letter(job, 1, 0, Started()),
-        Letter(job, 1, 0, delta("one ")),
-        Letter(job, 2, 0, Started()),
-        Letter(job, 1, 1, delta("late ")),
-        Letter(job, 2, 1, delta("two ")),
-        Letter(job, 1, 2, done(attempt, 1)),
-        Letter(job, 1, 2, Failed(ErrorCode.ENGINE_FAILED, "late, too")),
-        Letter(job, 2, 2, delta("three")),
-        Letter(job, 2, 3, done(attempt, 3)),
+        Envelope(job, 1, 0, Started()),
+        Envelope(job, 1, 0, delta("one ")),
+        Envelope(job, 2, 0, Started()),
+        Envelope(job, 1, 1, delta("late ")),
+        Envelope(job, 2, 1, delta("two ")),
+        Envelope(job, 1, 2, done(attempt, 1)),
+        Envelope(job, 1, 2, Failed(ErrorCode.ENGINE_FAILED, "late, too")),
+        Envelope(job, 2, 2, delta("three")),
+        Envelope(job, 2, 3, done(attempt, 3)),
     )
     events = await asking
     assert [event.json.get("text") for event in events[:-1]] == ["one ", "two ", "three"]
@@ -133,8 +133,8 @@ async def test_a_missing_event_ends_the_answer_as_lost(
     asking = asyncio.create_task(collect(client, STREAM, question(model)))
     attempt = await worker.next()
     job = attempt.job.id
-    await worker.send(attempt, Letter(job, 1, 0, Started()), Letter(job, 1, 0, delta("a")))
-    await worker.send(attempt, Letter(job, 1, 2, delta("c")))
+    await worker.send(attempt, Envelope(job, 1, 0, Started()), Envelope(job, 1, 0, delta("a")))
+    await worker.send(attempt, Envelope(job, 1, 2, delta("c")))
     first, end = await asking
     assert first.json == {"text": "a"}
     assert end.name == "error"
@@ -148,7 +148,7 @@ async def test_an_event_of_an_attempt_that_never_began_is_a_gap(
 ) -> None:
     asking = asyncio.create_task(client.post("/api/v1/inference", json=question(model)))
     attempt = await worker.next()
-    await worker.send(attempt, Letter(attempt.job.id, 2, 0, delta("a")))
+    await worker.send(attempt, Envelope(attempt.job.id, 2, 0, delta("a")))
     assert (await asking).json()["code"] == "lost"
 
 

@@ -16,7 +16,7 @@ from orchestrator.protocol.status import (
     GpuWorker,
     ModelStatus,
     RedisStatus,
-    Status,
+    RunStatus,
     SupervisorStatus,
     WorkerStatus,
 )
@@ -24,7 +24,7 @@ from orchestrator.protocol.status import (
 NOW = 1_000_000.0
 
 
-def text_of(status: Status) -> str:
+def text_of(status: RunStatus) -> str:
     return "\n".join(StatusText(io.StringIO()).lines(status, NOW))
 
 
@@ -44,9 +44,9 @@ def model(*workers: WorkerStatus, waiting: int | None = 17) -> ModelStatus:
     return ModelStatus("llama-8b", State.READY, waiting, 3, 1234.5, list(workers))
 
 
-def status(**fields: object) -> Status:
+def status(**fields: object) -> RunStatus:
     supervisor = SupervisorStatus(pid=4, since_unix_s=NOW - 90, start_ticks=1)
-    return Status(NOW - 0.5, supervisor=supervisor, **fields)
+    return RunStatus(NOW - 0.5, supervisor=supervisor, **fields)
 
 
 def test_all_of_it_fits_in_80_columns() -> None:
@@ -115,7 +115,7 @@ def test_what_is_not_known_is_a_dash() -> None:
 
 def test_old_figures_are_called_old() -> None:
     supervisor = SupervisorStatus(pid=4, since_unix_s=NOW - 90, start_ticks=1)
-    assert "has not written for 30s" in text_of(Status(NOW - 30, supervisor=supervisor))
+    assert "has not written for 30s" in text_of(RunStatus(NOW - 30, supervisor=supervisor))
 
 
 def test_redis_that_does_not_answer_says_so() -> None:

@@ -28,7 +28,7 @@ from orchestrator.protocol.status import (
     GpuStatus,
     ModelStatus,
     RedisStatus,
-    Status,
+    RunStatus,
     SupervisorStatus,
     WorkerStatus,
 )
@@ -104,13 +104,13 @@ class Screen:
         return status
 
 
-def busy(models: int = 15, gpus: int = 8) -> Status:
+def busy(models: int = 15, gpus: int = 8) -> RunStatus:
     """A host that has much to show; its supervisor is this process."""
     now = time.time()
     me = psutil.Process()
     ticks = int(Path(f"/proc/{me.pid}/stat").read_text().rpartition(")")[2].split()[19])
     states = list(State)
-    return Status(
+    return RunStatus(
         now,
         supervisor=SupervisorStatus(me.pid, now - 90, ticks),
         gateway=GatewayStatus(
@@ -197,7 +197,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     yield terminal
 
 
-def write(terminal: Terminal, status: Status) -> None:
+def write(terminal: Terminal, status: RunStatus) -> None:
     scratch = terminal.state / "new"
     scratch.write_bytes(msgspec.json.encode(status))
     scratch.replace(terminal.state / "status.json")

@@ -12,7 +12,7 @@ import pexpect
 import pytest
 
 from contract.messages import State
-from orchestrator.protocol.specs import WantedWorker
+from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.units.unit import Unit
 from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Terminal
@@ -86,7 +86,7 @@ def test_only_what_is_on_its_way_is_a_download(cache: Path) -> None:
 
 
 def test_a_download_that_goes_on_does_not_make_a_start_overdue() -> None:
-    wanted = WantedWorker("m", 0, "mock", ".venv", sys.executable, 100.0, {"model": {}})
+    wanted = ReplicaSpec("m", 0, "mock", ".venv", sys.executable, 100.0, {"model": {}})
     unit = Unit(wanted)
     unit.enter(State.STARTING, "starting")
     unit.deadline = 100.0

@@ -10,7 +10,7 @@ import pytest
 
 from contract.config import Config, WorkerSpec
 from orchestrator.config import selection as planning
-from orchestrator.config.selection import Choice, chosen_models, plan
+from orchestrator.config.selection import StartOptions, chosen_models, plan
 from orchestrator.errors import UserError
 
 
@@ -26,9 +26,9 @@ THREE = config_of(
 
 
 def test_everything_is_chosen_unless_something_is() -> None:
-    assert chosen_models(THREE, Choice()) == ["a", "b", "c"]
-    assert chosen_models(THREE, Choice(models=("b", "a"))) == ["a", "b"]
-    assert chosen_models(THREE, Choice(engine="cuda-trt")) == ["c"]
+    assert chosen_models(THREE, StartOptions()) == ["a", "b", "c"]
+    assert chosen_models(THREE, StartOptions(models=("b", "a"))) == ["a", "b"]
+    assert chosen_models(THREE, StartOptions(engine="cuda-trt")) == ["c"]
 
 
 def test_vllm_is_chosen_by_the_name_it_has_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,19 +36,19 @@ def test_vllm_is_chosen_by_the_name_it_has_here(monkeypatch: pytest.MonkeyPatch)
         planning, "resolve_engine", lambda name: "cpu-vllm" if name == "vllm" else name
     )
     config = config_of(v={"engine": "vllm"}, w={"engine": "cuda-vllm"})
-    assert chosen_models(config, Choice(engine="cpu-vllm")) == ["v"]
-    assert chosen_models(config, Choice(engine="vllm")) == ["v"]
+    assert chosen_models(config, StartOptions(engine="cpu-vllm")) == ["v"]
+    assert chosen_models(config, StartOptions(engine="vllm")) == ["v"]
 
 
 @pytest.mark.parametrize(
     ("choice", "message", "hint"),
     [
-        (Choice(models=("aa",)), "no model `aa`", "did you mean `a`?"),
-        (Choice(models=("zebra",)), "no model `zebra`", "configured are `a`, `b`, `c`"),
-        (Choice(engine="cpu-vllm"), "no such model has the engine `cpu-vllm`", "`cuda-trt`"),
+        (StartOptions(models=("aa",)), "no model `aa`", "did you mean `a`?"),
+        (StartOptions(models=("zebra",)), "no model `zebra`", "configured are `a`, `b`, `c`"),
+        (StartOptions(engine="cpu-vllm"), "no such model has the engine `cpu-vllm`", "`cuda-trt`"),
     ],
 )
-def test_what_is_not_there_is_explained(choice: Choice, message: str, hint: str) -> None:
+def test_what_is_not_there_is_explained(choice: StartOptions, message: str, hint: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         chosen_models(THREE, choice)
     assert hint in caught.value.hint
@@ -56,13 +56,13 @@ def test_what_is_not_there_is_explained(choice: Choice, message: str, hint: str)
 
 def test_without_models_there_is_nothing_to_start() -> None:
     with pytest.raises(UserError, match="has no models"):
-        plan(Config(), Choice())
+        plan(Config(), StartOptions())
 
 
 def test_a_worker_is_described_completely(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EW_LIMITS__MAX_CHOICES", "3")
     monkeypatch.setenv("EW_API_KEY", "secret")
-    request = plan(THREE, Choice(models=("a",), port=0))
+    request = plan(THREE, StartOptions(models=("a",), port=0))
     assert [worker.slot for worker in request.workers] == ["a-0", "a-1"]
     worker = request.workers[0]
     assert worker.python == sys.executable
@@ -81,14 +81,14 @@ def test_an_environment_that_is_missing_is_named_with_the_command_that_makes_it(
     (tmp_path / "config.json").touch()
     config = config_of(c={"engine": "cuda-trt", "model_path": str(tmp_path)})
     with pytest.raises(UserError, match="needs the environment `ew-cuda-trt`") as caught:
-        plan(config, Choice())
+        plan(config, StartOptions())
     assert caught.value.hint == "`./ew setup --engine cuda-trt`"
     with pytest.raises(UserError, match="`other`") as caught:
-        plan(config, Choice(env="other"))
+        plan(config, StartOptions(env="other"))
     assert caught.value.hint == "`./ew setup --engine cuda-trt --env other`"
 
 
 def test_a_model_path_that_is_nothing_is_found_before_anything_starts() -> None:
     config = config_of(c={"engine": "cpu-vllm", "model_path": "/no/such/model"})
     with pytest.raises(UserError, match="does not exist: /no/such/model"):
-        plan(config, Choice())
+        plan(config, StartOptions())

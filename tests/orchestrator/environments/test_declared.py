@@ -13,7 +13,7 @@ from orchestrator.environments import default_env_name, resolve_engine
 from orchestrator.environments.declaration import (
     ENGINES_DIR,
     WORKER_REQUIREMENTS,
-    Engine,
+    EngineDeclaration,
     Release,
     find_engine,
     load_engines,
@@ -25,7 +25,7 @@ from orchestrator.errors import UserError
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def releases() -> Iterator[tuple[Engine, Release]]:
+def releases() -> Iterator[tuple[EngineDeclaration, Release]]:
     for engine in load_engines().values():
         for release in engine.releases.values():
             yield engine, release
@@ -42,7 +42,9 @@ def test_the_engines_of_the_configuration_are_declared() -> None:
 
 
 @pytest.mark.parametrize(("engine", "release"), RELEASES)
-def test_each_release_is_locked_or_says_why_not(engine: Engine, release: Release) -> None:
+def test_each_release_is_locked_or_says_why_not(
+    engine: EngineDeclaration, release: Release
+) -> None:
     assert engine.default_version in engine.releases
     assert release.disk_gib > 0
     assert set(release.needs) <= _NEEDS.keys()
@@ -50,7 +52,7 @@ def test_each_release_is_locked_or_says_why_not(engine: Engine, release: Release
 
 
 @pytest.mark.parametrize(("engine", "release"), [each for each in RELEASES if each.values[1].lock])
-def test_each_lock_is_complete_and_hashed(engine: Engine, release: Release) -> None:
+def test_each_lock_is_complete_and_hashed(engine: EngineDeclaration, release: Release) -> None:
     entries = read_lock(release.lock_path).entries
     assert all("--hash=sha256:" in entry for entry in entries.values())
     wanted = {

@@ -14,8 +14,8 @@ from orchestrator.environments import Environment
 from orchestrator.environments.engine_arguments import known_arguments
 from tests.engines.contract.engines import vllm_python
 from tests.orchestrator.terminal import Terminal
-from workers.engines.mock import Script
-from workers.engines.upstream import Settings
+from workers.engines.mock import MockScript
+from workers.engines.upstream import UpstreamSettings
 
 VLLM = ROOT / ".ew/envs/ew-cpu-vllm"
 #: As TensorRT-LLM writes them, in small.
@@ -50,7 +50,7 @@ def environment(path: Path, engine: str) -> Environment:
 
 
 def test_those_of_our_own_adapters_are_all_known() -> None:
-    for engine, kind in (("mock", Script), ("openai", Settings)):
+    for engine, kind in (("mock", MockScript), ("openai", UpstreamSettings)):
         known = known_arguments(engine, None)
         assert known is not None
         assert known.names == {field.name for field in dataclasses.fields(kind)}
@@ -126,7 +126,7 @@ def test_what_is_said_to_nobody_or_twice_is_named(terminal: Terminal) -> None:
     server = {"engine": "openai", "base_url": "http://127.0.0.1:9", "quantization": "fp8"}
     configure(terminal, **server, engine_args={"server": "vllm"})
     assert (
-        f"mind: {terminal.config}:7: `models.m.quantization` means nothing to the engine `openai`"
+        f"warning: {terminal.config}:7: `models.m.quantization` means nothing to the engine"
         in terminal.run("config", "check").err
     )
     configure(terminal, engine="cpu-vllm", engine_args={"max_num_seqs": 2})

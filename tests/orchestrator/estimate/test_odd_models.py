@@ -21,7 +21,7 @@ from orchestrator.estimate.checkpoint import locate, read_checkpoint
 from orchestrator.estimate.estimate import Estimate, estimate
 from orchestrator.estimate.running import Card
 from orchestrator.gpu import demand
-from orchestrator.gpu.allocator import Steward
+from orchestrator.gpu.allocator import GpuAllocator
 from orchestrator.gpu.demand import need_of
 from orchestrator.gpu.footprints import Footprints
 from tests.orchestrator.gpu.test_allocator import CARD, worker
@@ -263,15 +263,15 @@ def test_what_nobody_thought_of_ends_as_that_models_state(
 ) -> None:
     monkeypatch.setenv("EW_STATE_DIR", str(tmp_path / "state"))
     scene.show(CARD)
-    steward = Steward()
-    steward.observed(scene.snapshot(), {})
+    allocator = GpuAllocator()
+    allocator.observed(scene.snapshot(), {})
     good, odd = worker("good", make_model(QWEN2_HALF_B)), worker("odd", tmp_path / "odd")
-    refused = steward.reserve([good, odd])
+    refused = allocator.reserve([good, odd])
     assert list(refused) == ["odd-0"]
     assert "`odd`" in refused["odd-0"].message
     with pytest.raises(UserError, match="cannot be worked out"):
-        steward.demands([odd])
-    assert steward.load_s(odd) is None
+        allocator.demands([odd])
+    assert allocator.load_s(odd) is None
 
 
 def test_an_odd_model_spoils_no_estimate_but_its_own(

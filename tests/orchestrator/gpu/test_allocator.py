@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.gpu.allocator import Steward
-from orchestrator.protocol.specs import WantedWorker
+from orchestrator.gpu.allocator import GpuAllocator
+from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.terminal.sizes import GIB
 from tests.orchestrator.models_on_disk import QWEN2_7B, MakeModel
 from tests.orchestrator.scenes import Scene
@@ -18,170 +18,174 @@ CARD = {"uuid": "GPU-a", "total_mib": 80 * 1024, "driver_mib": 600}
 
 
 @pytest.fixture
-def steward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> Steward:
+def allocator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> GpuAllocator:
     monkeypatch.setenv("EW_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     scene.show(CARD)
-    return Steward()
+    return GpuAllocator()
 
 
-def worker(model: str, path: Path | str, replica: int = 0, **settings: Any) -> WantedWorker:
+def worker(model: str, path: Path | str, replica: int = 0, **settings: Any) -> ReplicaSpec:
     engine = settings.pop("engine", "cuda-vllm")
     version = settings.pop("version", "")
     config = {"engine": engine, "model_path": str(path), "max_model_len": 4096, **settings}
     spec = {"model_id": model, "engine": engine, "env": "e", "model": config}
-    return WantedWorker(model, replica, engine, "e", "python", 60.0, spec, version)
+    return ReplicaSpec(model, replica, engine, "e", "python", 60.0, spec, version)
 
 
-def test_a_grant_has_exact_numbers_and_names_the_gpu(
-    steward: Steward, scene: Scene, make_model: MakeModel
+def test_a_allocation_has_exact_numbers_and_names_the_gpu(
+    allocator: GpuAllocator, scene: Scene, make_model: MakeModel
 ) -> None:
-    steward.observed(scene.snapshot(), {})
+    allocator.observed(scene.snapshot(), {})
     one = worker("a", make_model(QWEN2_7B), max_batch_size=16, version="0.26.0")
-    assert steward.reserve([one]) == {}
-    assert steward.obstacle("a-0") == ""
-    grant = steward.start(one)
-    assert grant.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a"
-    assert grant.spec["kv_cache_bytes"] == (16 * 4096 + 16) * 57_344
-    assert 0.2 < grant.spec["gpu_memory_fraction"] < 0.3
+    assert allocator.reserve([one]) == {}
+    assert allocator.obstacle("a-0") == ""
+    allocation = allocator.start(one)
+    assert allocation.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a"
+    assert allocation.spec["kv_cache_bytes"] == (16 * 4096 + 16) * 57_344
+    assert 0.2 < allocation.spec["gpu_memory_fraction"] < 0.3
 
 
 @pytest.mark.parametrize(("version", "name"), [("0.20.2", "0"), ("", "0"), ("0.33.0", "GPU-a")])
 def test_engines_that_do_not_know_uuids_get_indices(
-    steward: Steward, scene: Scene, make_model: MakeModel, version: str, name: str
+    allocator: GpuAllocator, scene: Scene, make_model: MakeModel, version: str, name: str
 ) -> None:
-    steward.observed(scene.snapshot(), {})
+    allocator.observed(scene.snapshot(), {})
     one = worker("a", make_model(QWEN2_7B), version=version)
-    steward.reserve([one])
-    environment = steward.start(one).environment
+    allocator.reserve([one])
+    environment = allocator.start(one).environment
     assert environment == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": name}
 
 
 def test_a_refusal_is_an_error_with_a_next_step(
-    steward: Steward, scene: Scene, make_model: MakeModel
+    allocator: GpuAllocator, scene: Scene, make_model: MakeModel
 ) -> None:
     scene.show(CARD | {"total_mib": 10 * 1024})
-    steward.observed(scene.snapshot(), {})
-    refused = steward.reserve([worker("a", make_model(QWEN2_7B))])
+    allocator.observed(scene.snapshot(), {})
+    refused = allocator.reserve([worker("a", make_model(QWEN2_7B))])
     assert "`a` needs" in refused["a-0"].message
     assert "ew estimate" in refused["a-0"].hint
 
 
 def test_a_damaged_model_is_refused_and_the_others_are_not(
-    steward: Steward, scene: Scene, make_model: MakeModel, tmp_path: Path
+    allocator: GpuAllocator, scene: Scene, make_model: MakeModel, tmp_path: Path
 ) -> None:
-    steward.observed(scene.snapshot(), {})
+    allocator.observed(scene.snapshot(), {})
     (tmp_path / "broken").mkdir()
     both = [worker("a", make_model(QWEN2_7B)), worker("b", tmp_path / "broken")]
-    assert list(steward.reserve(both)) == ["b-0"]
-    assert [each.uuid for each in steward.accounts() if each.workers] == ["GPU-a"]
+    assert list(allocator.reserve(both)) == ["b-0"]
+    assert [each.uuid for each in allocator.accounts() if each.workers] == ["GPU-a"]
 
 
 @pytest.mark.parametrize(
     "args", [{"gpu_memory_utilization": "auto"}, {"cudagraph_capture_sizes": 8}]
 )
 def test_odd_settings_of_one_model_are_its_own_problem(
-    steward: Steward, scene: Scene, make_model: MakeModel, args: dict[str, Any]
+    allocator: GpuAllocator, scene: Scene, make_model: MakeModel, args: dict[str, Any]
 ) -> None:
-    steward.observed(scene.snapshot(), {})
+    allocator.observed(scene.snapshot(), {})
     path = make_model(QWEN2_7B)
     odd = worker("odd", path, engine_args=args)
-    refused = steward.reserve([odd, worker("good", path, max_batch_size=4)])
+    refused = allocator.reserve([odd, worker("good", path, max_batch_size=4)])
     assert set(refused) == {"odd-0"}
     assert f"`engine_args`: `{next(iter(args))}` is" in refused["odd-0"].message
 
 
 def test_a_model_that_must_be_downloaded_first_gets_a_gpu_to_itself(
-    steward: Steward, scene: Scene, make_model: MakeModel
+    allocator: GpuAllocator, scene: Scene, make_model: MakeModel
 ) -> None:
-    steward.observed(scene.snapshot(), {})
+    allocator.observed(scene.snapshot(), {})
     unknown = worker("new", "Org/New")
-    refused = steward.reserve([unknown, worker("a", make_model(QWEN2_7B))])
+    refused = allocator.reserve([unknown, worker("a", make_model(QWEN2_7B))])
     assert list(refused) == ["a-0"]
-    grant = steward.start(unknown)
-    assert grant.spec == {"kv_cache_bytes": None, "gpu_memory_fraction": 0.9}
+    allocation = allocator.start(unknown)
+    assert allocation.spec == {"kv_cache_bytes": None, "gpu_memory_fraction": 0.9}
 
 
 def test_models_on_demand_get_no_place_but_leave_to_find_one(
-    steward: Steward, scene: Scene, make_model: MakeModel
+    allocator: GpuAllocator, scene: Scene, make_model: MakeModel
 ) -> None:
-    steward.observed(scene.snapshot(), {})
+    allocator.observed(scene.snapshot(), {})
     path = make_model(QWEN2_7B)
     greedy = worker("a", path, max_batch_size=512, max_model_len=32768)
-    assert steward.reserve([greedy], [worker("b", path, load="on-demand")]) == {}
-    (account,) = steward.accounts()
+    assert allocator.reserve([greedy], [worker("b", path, load="on-demand")]) == {}
+    (account,) = allocator.accounts()
     (only,) = account.workers
     assert only.slot == "a-0"
     assert account.free_mib - account.promised_mib > 16 * 1024
 
 
-def test_without_nvml_workers_start_without_an_account(steward: Steward, scene: Scene) -> None:
+def test_without_nvml_workers_start_without_an_account(
+    allocator: GpuAllocator, scene: Scene
+) -> None:
     scene.show(driver="LIBRARY_NOT_FOUND")
-    steward.observed(scene.snapshot(), {})
+    allocator.observed(scene.snapshot(), {})
     one = worker("a", "Org/Model")
-    assert steward.reserve([one]) == {}
-    assert steward.obstacle("a-0") == ""
-    assert steward.start(one) == ({}, {})
-    assert steward.ready("a-0", since=0.0, version="1", load_s=1.0)
-    steward.ended("a-0", returns=False)
-    assert "no NVIDIA driver" in steward.problem
+    assert allocator.reserve([one]) == {}
+    assert allocator.obstacle("a-0") == ""
+    assert allocator.start(one) == ({}, {})
+    assert allocator.ready("a-0", since=0.0, version="1", load_s=1.0)
+    allocator.ended("a-0", returns=False)
+    assert "no NVIDIA driver" in allocator.problem
 
 
 def test_while_a_driver_that_was_there_is_silent_nobody_starts_on_its_gpus(
-    steward: Steward, scene: Scene
+    allocator: GpuAllocator, scene: Scene
 ) -> None:
-    steward.observed(scene.snapshot(), {})
+    allocator.observed(scene.snapshot(), {})
     mock = worker("a", "none", engine="mock", engine_args={"allocate_mib": 4096})
     scene.show(driver="DRIVER_NOT_LOADED")
-    steward.observed(scene.snapshot(), {})
-    assert steward.reserve([mock]) == {}
-    assert "is not loaded" in steward.obstacle("a-0")
+    allocator.observed(scene.snapshot(), {})
+    assert allocator.reserve([mock]) == {}
+    assert "is not loaded" in allocator.obstacle("a-0")
     scene.show(CARD)
-    steward.observed(scene.snapshot(), {})
-    assert steward.obstacle("a-0") == ""
+    allocator.observed(scene.snapshot(), {})
+    assert allocator.obstacle("a-0") == ""
 
 
-def test_workers_without_a_gpu_need_no_place(steward: Steward, scene: Scene) -> None:
-    steward.observed(scene.snapshot(), {})
+def test_workers_without_a_gpu_need_no_place(allocator: GpuAllocator, scene: Scene) -> None:
+    allocator.observed(scene.snapshot(), {})
     one = worker("a", "none", engine="mock")
-    assert steward.reserve([one]) == {}
-    assert steward.start(one) == ({}, {})
+    assert allocator.reserve([one]) == {}
+    assert allocator.start(one) == ({}, {})
 
 
 def test_only_the_gpus_that_ew_was_given_are_used(
-    steward: Steward, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    allocator: GpuAllocator, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene.show(CARD, CARD | {"uuid": "GPU-b"})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    steward.observed(scene.snapshot(), {})
+    allocator.observed(scene.snapshot(), {})
     mock = worker("a", "none", engine="mock", engine_args={"allocate_mib": 1000})
-    steward.reserve([mock])
-    assert steward.start(mock).environment["CUDA_VISIBLE_DEVICES"] == "GPU-b"
-    hidden = next(each for each in steward.accounts() if each.uuid == "GPU-a")
+    allocator.reserve([mock])
+    assert allocator.start(mock).environment["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+    hidden = next(each for each in allocator.accounts() if each.uuid == "GPU-a")
     assert "CUDA_VISIBLE_DEVICES" in hidden.problem
 
 
 def test_slices_that_ew_was_given_are_used(
-    steward: Steward, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    allocator: GpuAllocator, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slices = [
         {"uuid": f"MIG-{number}", "total_mib": 20000, "instance": [number, 0]} for number in (1, 2)
     ]
     scene.show(CARD | {"mig": True, "slices": slices})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-2")
-    steward.observed(scene.snapshot(), {})
+    allocator.observed(scene.snapshot(), {})
     mock = worker("a", "none", engine="mock", engine_args={"allocate_mib": 1000})
-    steward.reserve([mock])
-    assert steward.start(mock).environment["CUDA_VISIBLE_DEVICES"] == "MIG-2"
+    allocator.reserve([mock])
+    assert allocator.start(mock).environment["CUDA_VISIBLE_DEVICES"] == "MIG-2"
 
 
-def test_the_account_shows_promises_workers_and_strangers(steward: Steward, scene: Scene) -> None:
+def test_the_account_shows_promises_workers_and_strangers(
+    allocator: GpuAllocator, scene: Scene
+) -> None:
     scene.show(CARD | {"processes": [{"pid": 4_000_000, "mib": 512}]})
-    steward.observed(scene.snapshot(), {})
+    allocator.observed(scene.snapshot(), {})
     mock = worker("a", "none", engine="mock", engine_args={"allocate_mib": 4096})
-    steward.reserve([mock])
-    (account,) = steward.accounts()
+    allocator.reserve([mock])
+    (account,) = allocator.accounts()
     assert account.total_mib - account.used_mib == account.free_mib
     assert (account.promised_mib, account.free_mib) == (4096, 80 * 1024 - 1112)
     assert [(each.slot, each.stage, each.reserved_mib) for each in account.workers] == [
@@ -190,26 +194,28 @@ def test_the_account_shows_promises_workers_and_strangers(steward: Steward, scen
     assert [(each.pid, each.used_mib) for each in account.foreign] == [(4_000_000, 512)]
 
 
-def test_a_successor_knows_the_places_of_its_predecessor(steward: Steward, scene: Scene) -> None:
-    steward.observed(scene.snapshot(), {})
+def test_a_successor_knows_the_places_of_its_predecessor(
+    allocator: GpuAllocator, scene: Scene
+) -> None:
+    allocator.observed(scene.snapshot(), {})
     mock = worker("a", "none", engine="mock", engine_args={"allocate_mib": 4096})
-    steward.reserve([mock])
-    steward.start(mock)
-    successor = Steward()
+    allocator.reserve([mock])
+    allocator.start(mock)
+    successor = GpuAllocator()
     successor.adopt({"a-0"})
     successor.observed(scene.snapshot(), {})
     assert [each.slot for each in successor.accounts()[0].workers] == ["a-0"]
     assert successor.accounts()[0].workers[0].reserved_mib * 2**20 == 4 * GIB
 
 
-def test_a_worker_is_measured_only_by_a_look_at_it(steward: Steward, scene: Scene) -> None:
-    steward.observed(scene.snapshot(), {}, taken_at=1.0)
+def test_a_worker_is_measured_only_by_a_look_at_it(allocator: GpuAllocator, scene: Scene) -> None:
+    allocator.observed(scene.snapshot(), {}, taken_at=1.0)
     mock = worker("a", "none", engine="mock", engine_args={"allocate_mib": 4096})
-    steward.reserve([mock])
-    steward.start(mock)
-    assert not steward.ready("a-0", since=2.0, version="1", load_s=1.0)
+    allocator.reserve([mock])
+    allocator.start(mock)
+    assert not allocator.ready("a-0", since=2.0, version="1", load_s=1.0)
     scene.allocate(3000)
-    steward.observed(scene.snapshot(), {"a-0": {os.getpid()}}, taken_at=3.0)
-    assert steward.ready("a-0", since=2.0, version="1", load_s=1.0)
-    (share,) = steward.accounts()[0].workers
+    allocator.observed(scene.snapshot(), {"a-0": {os.getpid()}}, taken_at=3.0)
+    assert allocator.ready("a-0", since=2.0, version="1", load_s=1.0)
+    (share,) = allocator.accounts()[0].workers
     assert (share.stage, share.used_mib) == ("ready", 3000)

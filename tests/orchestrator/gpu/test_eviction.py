@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orchestrator.gpu.eviction import (
     CannotLoad,
     Decision,
-    Load,
+    LoadNow,
     MakeRoom,
     Policy,
     Resident,
@@ -50,7 +50,7 @@ def decision(wanted: Wish, residents: list[Resident], *cards: Device, now: float
 
 
 def test_where_there_is_room_nobody_goes() -> None:
-    assert decision(wish("b", 20), [resident("a", 90)], card(30)) == Load("b")
+    assert decision(wish("b", 20), [resident("a", 90)], card(30)) == LoadNow("b")
 
 
 def test_an_idle_model_makes_room() -> None:
@@ -131,7 +131,7 @@ def test_free_room_is_used_while_a_large_one_waits_but_not_for_ever() -> None:
     busy = resident("a", 120, idle_s=0, running=1, loaded_at=NOW - 1, load_s=60.0)
     large, small = wish("large", 100, 20), wish("small", 10, 1)
     decisions = decide([small, large], [busy], [card(20)], NOW, POLICY)
-    assert [type(each) for each in decisions] == [Wait, Load]
+    assert [type(each) for each in decisions] == [Wait, LoadNow]
     starving = wish("large", 100, 40)
     decisions = decide([small, starving], [busy], [card(20)], NOW, POLICY)
     assert decisions[1] == Wait("small", "`large` has waited longer")
@@ -229,7 +229,7 @@ def test_everything_that_is_loaded_or_made_room_for_fits_together(
     for found in decide(wishes, residents, gpus, NOW, POLICY):
         if isinstance(found, MakeRoom):
             gone |= {*found.unloaded, *found.drained}
-        if isinstance(found, MakeRoom | Load):
+        if isinstance(found, MakeRoom | LoadNow):
             (demand,) = next(each.demands for each in wishes if each.model == found.model)
             taken += demand.fixed_bytes
     room += sum(sum(each.bytes_by_gpu.values()) for each in residents if each.model in gone)
@@ -294,7 +294,7 @@ class Fleet:
         ]
         free = card(0 if self.loaded else 100)
         for found in decide(wishes, residents, [free], self.now, POLICY):
-            if isinstance(found, Load) and not self.loaded:
+            if isinstance(found, LoadNow) and not self.loaded:
                 self.loaded, self.loading_until = found.model, self.now + LOAD_S
                 self.loads += 1
             elif isinstance(found, MakeRoom):

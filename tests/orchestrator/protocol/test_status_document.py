@@ -20,7 +20,7 @@ from orchestrator.protocol.status import (
     GpuWorker,
     ModelStatus,
     RedisStatus,
-    Status,
+    RunStatus,
     SupervisorStatus,
     WorkerStatus,
 )
@@ -31,7 +31,7 @@ DOCUMENTED = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "status.md").read_text(
 @pytest.mark.parametrize(
     "part",
     [
-        Status,
+        RunStatus,
         ConfigStatus,
         SupervisorStatus,
         GatewayStatus,

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from contract.messages import GatewayBeat, State
-from orchestrator.protocol.specs import WantedGateway
+from orchestrator.protocol.specs import GatewaySpec
 from orchestrator.supervisor.observer import Observation
 from orchestrator.supervisor.units.liveness import take_note
 from orchestrator.supervisor.units.unit import SILENT_FOR_S, Unit
@@ -24,7 +24,7 @@ class _Running:
 
 @pytest.fixture
 def unit() -> Unit:
-    made = Unit(WantedGateway("python", "127.0.0.1", 8080, 30.0))
+    made = Unit(GatewaySpec("python", "127.0.0.1", 8080, 30.0))
     made.process = cast(Process, _Running())
     made.state = State.STARTING
     take_note(made, seen(0.0, answers=True))

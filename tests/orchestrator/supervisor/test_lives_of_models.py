@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from contract.bus.registration import Standby
+from contract.bus.registration import Registration
 from contract.messages import State
-from orchestrator.gpu import allocator as steward_module
+from orchestrator.gpu import allocator as allocator_module
 from orchestrator.gpu import ledger as ledger_module
 from orchestrator.gpu.ledger import ledger_path
 from orchestrator.gpu.nvml import Snapshot
 from orchestrator.protocol.diagnosis import Problem
-from orchestrator.protocol.specs import WantedValkey
+from orchestrator.protocol.specs import ValkeySpec
 from orchestrator.supervisor import loader as loader_module
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.host_memory import HostMemory
@@ -48,7 +48,7 @@ Host = Callable[[dict[str, int]], SimulatedHost]
 
 
 def started_valkey(host: SimulatedHost) -> Unit:
-    return host.fleet.want(WantedValkey(), host.now)
+    return host.fleet.want(ValkeySpec(), host.now)
 
 
 def draining_before_it_sleeps(here: SimulatedHost) -> SimulatedProcess:
@@ -65,7 +65,7 @@ def draining_before_it_sleeps(here: SimulatedHost) -> SimulatedProcess:
 def give_up(host: SimulatedHost, slot: str) -> None:
     """Its process ends, and there is no point in another."""
     host.worker(slot).end()
-    host.fleet.tend(host.now)
+    host.fleet.reconcile(host.now)
     host.unit(slot).fail(Problem("it crashed too often"))
 
 
@@ -127,9 +127,9 @@ def test_a_replica_that_was_given_up_does_not_show_to_those_whom_others_serve(ho
     here.start("m", 1000, replicas=2)
     loaded(here, "m")
     give_up(here, "m-1")
-    assert here.standby("m").problem == ""
+    assert here.registration("m").problem == ""
     give_up(here, "m-0")
-    assert here.standby("m").problem == "it crashed too often"
+    assert here.registration("m").problem == "it crashed too often"
 
 
 @pytest.mark.parametrize("sleep", [True, False])
@@ -190,7 +190,7 @@ def test_a_sleeper_that_cannot_wake_says_why(host: Host) -> None:
     here.loader.pin("b", is_pinned=True)
     here.unfinished["a"] = 1
     here.turns(2)
-    assert "b-0 6.8 GiB" in here.standby("a").problem
+    assert "b-0 6.8 GiB" in here.registration("a").problem
     assert here.worker("a-0").is_alive
     here.loader.pin("b", is_pinned=False)
     here.turns(90)
@@ -286,7 +286,7 @@ def test_jobs_that_wait_do_not_call_back_a_model_that_was_stopped(host: Host) ->
     here.unit("a-0").unwant()
     here.turns(60)
     assert here.state("a-0") is State.STOPPED
-    assert here.loader.standbys() == {}
+    assert here.loader.registrations() == {}
     assert reserved_mib(here) == {}
 
 
@@ -324,10 +324,12 @@ def test_resting_models_cost_nothing_while_nobody_asks(
     here.turns()
     written: list[Path] = []
     worked_out: list[str] = []
-    real = steward_module.need_of
+    real = allocator_module.need_of
     monkeypatch.setattr(ledger_module, "write_atomically", lambda path, _: written.append(path))
     monkeypatch.setattr(
-        steward_module, "need_of", lambda name, *rest: worked_out.append(name) or real(name, *rest)
+        allocator_module,
+        "need_of",
+        lambda name, *rest: worked_out.append(name) or real(name, *rest),
     )
     here.turns(10)
     assert (written, worked_out) == ([], [])
@@ -339,9 +341,9 @@ def test_a_driver_that_has_not_answered_yet_is_waited_for(host: Host) -> None:
     here = host(ROOMY)
     here.start("a", 1000, load="always")
     slow = Snapshot(here.now, problem="NVML has not answered for 5 s", is_pending=True)
-    here.steward.observed(slow, {}, here.now)
-    here.loader.tend()
-    here.fleet.tend(here.now)
+    here.allocator.observed(slow, {}, here.now)
+    here.loader.reconcile()
+    here.fleet.reconcile(here.now)
     assert here.unit("a-0").stage == "looking at the GPUs"
     assert here.processes == []
     here.turns()
@@ -391,7 +393,7 @@ def test_of_two_models_asked_for_at_once_one_waits_for_the_other(host: Host, fir
         here.turns(60)
     here.unfinished.update(a=1, b=1)
     here.turns(3)
-    assert [here.standby(name).problem for name in "ab"] == ["", ""]
+    assert [here.registration(name).problem for name in "ab"] == ["", ""]
     here.turns(10)
     here.unfinished["a"] = 0
     here.turns(40)
@@ -403,7 +405,7 @@ def test_gateways_always_hear_of_a_model_that_a_new_supervisor_found_asleep(host
     here.start("m", 1000, sleep=True)
     asleep(here, "m")
     here.replace_supervisor()
-    assert here.standby("m") == Standby()
+    assert here.registration("m") == Registration()
 
 
 @pytest.mark.parametrize("sleep", [True, False])
@@ -419,7 +421,7 @@ def test_where_processes_are_hidden_models_that_take_turns_keep_their_figures(
             here.unfinished.update({name: 1, other: 0})
             here.turns(60)
             assert here.state(f"{name}-0") is State.READY
-            (own,) = (each for each in here.steward.reservations if each.slot == f"{name}-0")
+            (own,) = (each for each in here.allocator.reservations if each.slot == f"{name}-0")
             assert own.used_bytes == {"GPU-a": 6000 * MIB}
 
 
@@ -437,7 +439,7 @@ def test_where_processes_are_hidden_a_sleeper_does_not_take_a_strangers_memory_f
     here.turns(2)
     here.strangers_mib["GPU-a"] = 2500
     here.turns(2)
-    (own,) = (each for each in here.steward.reservations if each.slot == "a-0")
+    (own,) = (each for each in here.allocator.reservations if each.slot == "a-0")
     assert own.used_bytes == {"GPU-a": KEPT_MIB * MIB}
 
 
@@ -492,7 +494,7 @@ def test_where_processes_are_hidden_nobody_leaves_while_another_starts(
     slow.stuck = False
     here.turns(20)
     assert here.state("a-0") is (State.SLEEPING if sleep else State.STOPPED)
-    (own,) = (each for each in here.steward.reservations if each.slot == "c-0")
+    (own,) = (each for each in here.allocator.reservations if each.slot == "c-0")
     assert own.used_bytes == {"GPU-a": 4000 * MIB}
 
 
@@ -594,8 +596,8 @@ def test_a_new_supervisor_does_not_take_a_processs_age_for_its_load_time(host: H
     asleep(here, "m")
     here.now += 36_000
     here.loader.load("m")
-    here.loader.tend()
-    here.fleet.tend(here.now)
+    here.loader.reconcile()
+    here.fleet.reconcile(here.now)
     assert here.worker("m-0").told == ["wake"]
     here.replace_supervisor()
     here.turns()
@@ -615,7 +617,7 @@ def test_a_model_may_be_started_again_with_fewer_replicas(host: Host) -> None:
     here.turns()
     here.start("m", 1000, replicas=1)
     here.turns()
-    assert here.standby("m").problem == ""
+    assert here.registration("m").problem == ""
     here.unfinished["m"] = 1
     here.turns()
     assert here.states() == {"m-0": State.READY, "m-1": State.STOPPED}
@@ -713,8 +715,8 @@ def waiting_for_a_place(here: SimulatedHost) -> None:
 def starting(here: SimulatedHost) -> None:
     here.turns()
     here.loader.load("m")
-    here.loader.tend()
-    here.fleet.tend(here.now)
+    here.loader.reconcile()
+    here.fleet.reconcile(here.now)
     assert here.state("m-0") is State.STARTING
     assert here.processes
 
@@ -741,8 +743,8 @@ def sleeping(here: SimulatedHost) -> None:
 def waking(here: SimulatedHost) -> None:
     sleeping(here)
     here.loader.load("m")
-    here.loader.tend()
-    here.fleet.tend(here.now)
+    here.loader.reconcile()
+    here.fleet.reconcile(here.now)
     assert here.worker("m-0").told == ["wake"]
 
 
@@ -800,6 +802,6 @@ def test_a_model_that_nobody_asked_for_waits_for_no_turn(host: Host) -> None:
     here.start("m", 1000)
     here.turns()
     assert here.states() == {"m-0": State.STOPPED}
-    assert here.standby("m").stage == here.unit("m-0").stage == "loads on demand"
+    assert here.registration("m").stage == here.unit("m-0").stage == "loads on demand"
     loaded(here, "m")
-    assert here.standby("m") == Standby()
+    assert here.registration("m") == Registration()

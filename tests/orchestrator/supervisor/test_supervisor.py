@@ -25,11 +25,11 @@ from contract.endings import CANNOT_SERVE, REASON
 from contract.messages import HostBeat, State
 from contract.paths import logs_dir, run_dir, state_dir
 from contract.ports import free_port
-from orchestrator.client.connect import summon_supervisor
+from orchestrator.client.connect import connect_or_spawn
 from orchestrator.client.reach import is_running
-from orchestrator.protocol.control import Finished, Follow, Progress, Refused, Start
+from orchestrator.protocol.control import Finished, Follow, Refused, Start, StartProgress
 from orchestrator.protocol.diagnosis import Problem
-from orchestrator.protocol.specs import WantedGateway
+from orchestrator.protocol.specs import GatewaySpec
 from orchestrator.protocol.status import status_path
 from orchestrator.supervisor.reporting import run_file as runfile
 from orchestrator.system.process import ROOT_VARIABLE
@@ -55,7 +55,7 @@ def test_a_start_tells_its_stages_and_ends_when_all_is_ready(host: Host, model: 
     stages = [
         answer.stage
         for answer in answers
-        if isinstance(answer, Progress) and answer.slot == f"{model}-0"
+        if isinstance(answer, StartProgress) and answer.slot == f"{model}-0"
     ]
     assert stages == ["waiting", "waiting for valkey", "starting", "loading", ""]
     assert {outcome.slot: outcome.state for outcome in answers[-1].outcomes} == {
@@ -99,7 +99,7 @@ def test_a_killed_worker_loses_its_lease_and_is_replaced(host: Host, model: str)
 
 
 def test_a_killed_gateway_loses_its_lease(host: Host, model: str) -> None:
-    gateway = WantedGateway(sys.executable, "127.0.0.1", free_port(), 1.0)
+    gateway = GatewaySpec(sys.executable, "127.0.0.1", free_port(), 1.0)
     host.start(host.worker(model), gateway=gateway)
     (killed,) = eventually(lambda: leases(GATEWAYS))
     # Its heartbeat has to have been seen while it ran.
@@ -140,7 +140,7 @@ def test_jobs_that_break_their_workers_do_not_end_their_model(host: Host, model:
 
 
 def end_as_poison(model: str, workers: list[str]) -> None:
-    async def bury() -> None:
+    async def reap() -> None:
         db = connect(embedded_url(), connections=1)
         await db.xadd(
             JobQueue(db, model).dead_key,
@@ -148,7 +148,7 @@ def end_as_poison(model: str, workers: list[str]) -> None:
         )
         await db.aclose()
 
-    asyncio.run(bury())
+    asyncio.run(reap())
 
 
 def test_nothing_that_a_worker_has_started_survives_it(host: Host, model: str) -> None:
@@ -254,7 +254,7 @@ def test_a_worker_that_goes_on_as_if_not_told_is_not_waited_for(host: Host, mode
 
 
 def test_who_was_stopped_by_a_signal_is_made_to_hear(host: Host, model: str) -> None:
-    gateway = WantedGateway(sys.executable, "127.0.0.1", free_port(), 1.0)
+    gateway = GatewaySpec(sys.executable, "127.0.0.1", free_port(), 1.0)
     host.start(host.worker(model), gateway=gateway)
     served = host.status().gateway
     assert served is not None
@@ -333,9 +333,9 @@ def test_a_reused_pid_is_never_signalled(host: Host, model: str) -> None:
 
 def test_what_was_started_but_never_recorded_is_found_and_ended(host: Host, model: str) -> None:
     marked = {**os.environ, ROOT_VARIABLE: str(run_dir())}
-    with subprocess.Popen(["sleep", "60"], env=marked) as stray:
+    with subprocess.Popen(["sleep", "60"], env=marked) as orphan:
         host.start(host.worker(model))
-        eventually(lambda: stray.poll() == -signal.SIGKILL)
+        eventually(lambda: orphan.poll() == -signal.SIGKILL)
 
 
 def test_a_crash_loop_is_given_up_with_the_reason_and_harms_nobody_else(
@@ -423,7 +423,7 @@ def test_a_taken_port_is_named_with_its_owner_and_nothing_is_started(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        gateway = WantedGateway(sys.executable, "127.0.0.1", port, 1.0)
+        gateway = GatewaySpec(sys.executable, "127.0.0.1", port, 1.0)
         answer = host.ask(Start(workers=[host.worker(model)], gateway=gateway))[-1]
     assert isinstance(answer, Refused)
     assert answer.message.startswith(f"port {port} is in use by ")
@@ -432,7 +432,7 @@ def test_a_taken_port_is_named_with_its_owner_and_nothing_is_started(
 
 
 def test_everything_stops_when_the_one_who_holds_it_goes(host: Host, model: str) -> None:
-    with summon_supervisor() as lifeline:
+    with connect_or_spawn() as lifeline:
         next(lifeline.ask(Follow(stop_at_end=True)))
         host.start(host.worker(model))
     eventually(lambda: not is_running())
@@ -504,11 +504,15 @@ def test_while_a_start_waits_for_its_own_server_another_redis_is_refused(
 ) -> None:
     (state_dir() / "valkey/appendonlydir").mkdir(parents=True)
     (state_dir() / "valkey/appendonlydir/appendonly.aof.manifest").write_text("nonsense\n")
-    with summon_supervisor() as first, summon_supervisor() as second:
+    with connect_or_spawn() as first, connect_or_spawn() as second:
         answers = first.ask(Start(workers=[host.worker(model)]))
         # The first time it is started again at once.
         for _ in range(2):
-            next(each for each in answers if isinstance(each, Progress) and "again" in each.stage)
+            next(
+                each
+                for each in answers
+                if isinstance(each, StartProgress) and "again" in each.stage
+            )
         refused = list(second.ask(Start(workers=[], redis_url="redis://127.0.0.1:1")))[-1]
         assert isinstance(refused, Refused)
         assert "another Redis" in refused.message

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 
 from contract.messages import HostBeat, State
-from orchestrator.protocol.specs import WantedGateway, WantedValkey, WantedWorker
+from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 from orchestrator.supervisor.reporting.prospects import with_prospects
 from orchestrator.supervisor.units.unit import SILENT_FOR_S, Unit
 from orchestrator.system.process import Identity, Process
 
 
 def unit_of(*, start_timeout_s: float = 100.0) -> Unit:
-    wanted = WantedWorker("m", 0, "mock", ".venv", "python", start_timeout_s, {})
+    wanted = ReplicaSpec("m", 0, "mock", ".venv", "python", start_timeout_s, {})
     unit = Unit(wanted)
     unit.want(wanted, 0.0)
     return unit
@@ -78,10 +78,10 @@ def test_what_drains_has_more_time_than_what_never_was_ready() -> None:
 
 
 def test_the_gateway_may_drain_as_long_as_it_is_configured_to() -> None:
-    gateway = started(Unit(WantedGateway("python", "127.0.0.1", 1, 120.0)))
+    gateway = started(Unit(GatewaySpec("python", "127.0.0.1", 1, 120.0)))
     gateway.seen(1.0, is_ready=True)
     assert gateway.stop_timeout_s == 125.0
-    assert Unit(WantedValkey()).start_timeout_s == 60.0
+    assert Unit(ValkeySpec()).start_timeout_s == 60.0
 
 
 def test_an_unwanted_unit_without_a_process_is_stopped() -> None:
@@ -102,7 +102,7 @@ def test_a_retry_waits_for_its_time() -> None:
 
 def test_one_who_is_killed_for_a_reason_is_not_killed_again() -> None:
     unit = started(unit_of(start_timeout_s=1))
-    unit.condemned = "was not ready after 1 s"
+    unit.kill_reason = "was not ready after 1 s"
     assert unit.overdue(100.0) == ""
 
 

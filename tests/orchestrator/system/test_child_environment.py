@@ -12,8 +12,8 @@ import pytest
 
 from contract.config import ModelConfig
 from contract.paths import ROOT
-from orchestrator.gpu.allocator import Grant
-from orchestrator.protocol.specs import Wanted, WantedGateway, WantedValkey, WantedWorker
+from orchestrator.gpu.allocator import Allocation
+from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.supervisor.units.launch import Launcher
 from orchestrator.system.child_environment import COMMON, ENGINES, inherited
 from tests.orchestrator.conftest import Host, eventually
@@ -39,7 +39,7 @@ NEEDED = {
     "OMP_NUM_THREADS": "9",
 }
 SETTINGS = {"EW_REDIS__URL": "redis://:x@host", "EW_LOG_LEVEL": "debug"}
-GATEWAY = WantedGateway(sys.executable, "127.0.0.1", 0, 1.0)
+GATEWAY = GatewaySpec(sys.executable, "127.0.0.1", 0, 1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -49,22 +49,22 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("EW_STATE_DIR", str(tmp_path))
 
 
-def environment(wanted: Wanted) -> dict[str, str]:
+def environment(wanted: UnitSpec) -> dict[str, str]:
     launcher = Launcher("redis://:secret@host", SETTINGS)
-    return launcher.command(wanted, "name", Grant({}, {})).environment
+    return launcher.command(wanted, "name", Allocation({}, {})).environment
 
 
-def worker(**model: Any) -> WantedWorker:
+def worker(**model: Any) -> ReplicaSpec:
     spec = {"model_id": "m", "engine": "openai", "env": ".venv", "model": model}
-    return WantedWorker("m", 0, "openai", ".venv", sys.executable, 1.0, spec)
+    return ReplicaSpec("m", 0, "openai", ".venv", sys.executable, 1.0, spec)
 
 
 def test_no_child_has_a_secret_that_is_not_for_it() -> None:
-    assert not SECRETS.keys() & environment(WantedValkey()).keys()
+    assert not SECRETS.keys() & environment(ValkeySpec()).keys()
     # The gateway reads the configuration, and so what overrides it.
     assert SECRETS.keys() & environment(GATEWAY).keys() == {"EW_REDIS__URL"}
     assert not SECRETS.keys() & environment(worker()).keys()
-    assert not NEEDED.keys() & environment(WantedValkey()).keys() - {"LD_LIBRARY_PATH"}
+    assert not NEEDED.keys() & environment(ValkeySpec()).keys() - {"LD_LIBRARY_PATH"}
 
 
 def test_a_worker_has_what_its_engine_reads() -> None:
@@ -91,7 +91,7 @@ def test_what_can_be_no_variable_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("wanted", [GATEWAY, worker()], ids=["gateway", "worker"])
-def test_what_the_user_has_installed_for_himself_is_not_seen(wanted: Wanted) -> None:
+def test_what_the_user_has_installed_for_himself_is_not_seen(wanted: UnitSpec) -> None:
     assert environment(wanted)["PYTHONNOUSERSITE"] == "1"
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from contract.config import ModelConfig
 from orchestrator.errors import UserError
-from orchestrator.tensorrt.plan import MANIFEST, Device, Plan, check_plan, read_plan
+from orchestrator.tensorrt.plan import MANIFEST, Plan, PlanDevice, check_plan, read_plan
 
-H100 = Device("NVIDIA H100 80GB HBM3", "9.0")
-A100 = Device("NVIDIA A100-SXM4-80GB", "8.0")
+H100 = PlanDevice("NVIDIA H100 80GB HBM3", "9.0")
+A100 = PlanDevice("NVIDIA A100-SXM4-80GB", "8.0")
 ARGUMENTS = {"max_batch_size": 64, "max_input_len": 4096, "max_output_len": 2048, "tp_size": 1}
 
 
@@ -54,7 +54,7 @@ def build(path: Path, *, ranks: int = 1, with_manifest: bool = True, **arguments
 
 
 def check(
-    plan: Plan, version: str = "1.2.1", devices: tuple[Device, ...] = (H100,), **asked: Any
+    plan: Plan, version: str = "1.2.1", devices: tuple[PlanDevice, ...] = (H100,), **asked: Any
 ) -> None:
     model = ModelConfig(engine="cuda-trt", model_path=str(plan.path), **asked)
     check_plan("chat", model, plan, version, devices)
@@ -113,8 +113,8 @@ def test_another_kind_of_gpu_is_refused_and_one_of_several_will_do(plan: Plan) -
 
 
 def test_without_a_known_capability_the_name_decides(plan: Plan) -> None:
-    check(plan, "1.2.1", (Device(H100.name, None),))
-    refused(plan, "1.2.1", (Device(A100.name, None),))
+    check(plan, "1.2.1", (PlanDevice(H100.name, None),))
+    refused(plan, "1.2.1", (PlanDevice(A100.name, None),))
 
 
 def test_gpus_that_cannot_be_seen_are_left_to_the_engine(plan: Plan) -> None:

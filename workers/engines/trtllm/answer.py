@@ -33,7 +33,7 @@ class EndedBadly(Exception):
     """TensorRT-LLM gave up on a choice; the message says with which reason."""
 
 
-class Choice:
+class TrtllmChoice:
     """One choice of an answer to the tokens `before`, as far as it was sent. `reason` is set
     when it has ended."""
 
@@ -74,11 +74,11 @@ class Choice:
         return self._lead + text
 
 
-class Answer:
+class TrtllmAnswer:
     """The answer to one job: a request to TensorRT-LLM for each choice, or one for all."""
 
     def __init__(
-        self, outbox: Outbox, job_id: str, prompt_tokens: int, choices: list[Choice]
+        self, outbox: Outbox, job_id: str, prompt_tokens: int, choices: list[TrtllmChoice]
     ) -> None:
         self.requests: list[Any] = []
         self._outbox = outbox

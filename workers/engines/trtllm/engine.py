@@ -17,7 +17,7 @@ from workers.engine import EngineReport, JobRejected
 from workers.engines.draining import Drains
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
-from workers.engines.trtllm.answer import Answer, Choice, EndedBadly
+from workers.engines.trtllm.answer import EndedBadly, TrtllmAnswer, TrtllmChoice
 from workers.engines.trtllm.engine_load import report_load
 from workers.engines.trtllm.library import is_dead, load_engine
 from workers.engines.trtllm.model_files import ModelFiles
@@ -39,7 +39,7 @@ class TrtllmEngine:
         self.continues = self._beam_width == 1
         self._spec = spec
         self._llm: Any = None
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, TrtllmAnswer] = {}
         self._drains = Drains(self._ended)
         self._watching: list[asyncio.Task[None]] = []
         self._adapters = _adapters(spec)
@@ -80,8 +80,10 @@ class TrtllmEngine:
         self._outbox.expect(job.id, len(prompt_ids))
         inputs = prompt_ids + emitted
         stops = StopStrings(job.sampling.stop)
-        choices = [Choice(inputs, stops, self._prompts.decode) for _ in range(job.sampling.n)]
-        answer = self._answers[job.id] = Answer(self._outbox, job.id, len(prompt_ids), choices)
+        choices = [TrtllmChoice(inputs, stops, self._prompts.decode) for _ in range(job.sampling.n)]
+        answer = self._answers[job.id] = TrtllmAnswer(
+            self._outbox, job.id, len(prompt_ids), choices
+        )
         try:
             self._request(job, answer, inputs, max_tokens, len(emitted))
         except JobRejected:
@@ -106,7 +108,7 @@ class TrtllmEngine:
         return "streaming" in self._takes and self._beam_width == 1
 
     def _request(
-        self, job: Job, answer: Answer, inputs: list[int], max_tokens: int, emitted: int
+        self, job: Job, answer: TrtllmAnswer, inputs: list[int], max_tokens: int, emitted: int
     ) -> None:
         """Ask TensorRT-LLM for every choice, and drain what comes. Raises `JobRejected`."""
         sampling = job.sampling

@@ -15,7 +15,7 @@ from typing import Any, Final
 from contract.config import ModelConfig, WorkerSpec
 from contract.paths import COMMAND
 from workers.engine import CannotServe
-from workers.engines.trtllm.model_files import ModelFiles, PlanLimits
+from workers.engines.trtllm.model_files import EngineLimits, ModelFiles
 
 log = logging.getLogger(__name__)
 #: Of `engine_args`, what is for the adapter and not for TensorRT-LLM.
@@ -108,7 +108,7 @@ def _gpus(model: ModelConfig, files: ModelFiles) -> int:
 
 
 def _plan_arguments(
-    spec: WorkerSpec, files: ModelFiles, plan: PlanLimits, adapters: dict[str, str]
+    spec: WorkerSpec, files: ModelFiles, plan: EngineLimits, adapters: dict[str, str]
 ) -> dict[str, Any]:
     """A plan has fixed the rest when it was built."""
     model = spec.model

@@ -17,7 +17,7 @@ _DEFAULT_CONTEXT: Final = 2048
 _DEFAULTS: Final = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
-class PlanLimits(NamedTuple):
+class EngineLimits(NamedTuple):
     """What was fixed when a plan was built."""
 
     max_batch_size: int
@@ -108,7 +108,7 @@ class ModelFiles:
         stored = str(self._shape.get("dtype") or self._shape.get("torch_dtype") or "float16")
         return _DTYPE_BYTES.get(dtype if self.plan is None else stored, _DTYPE_BYTES.get(stored, 2))
 
-    def _plan_limits(self) -> PlanLimits | None:
+    def _plan_limits(self) -> EngineLimits | None:
         config = self._config or {}
         if "build_config" not in config or "pretrained_config" not in config:
             return None
@@ -119,7 +119,7 @@ class ModelFiles:
             raise CannotServe(
                 f"the plan {self.path} is incomplete: rank{missing[0]}.engine is missing"
             )
-        return PlanLimits(
+        return EngineLimits(
             max_batch_size=built["max_batch_size"],
             max_input_len=built["max_input_len"],
             max_seq_len=built["max_seq_len"],

@@ -19,11 +19,11 @@ from contract.bus.heartbeats import Heartbeats
 from contract.config import ModelConfig, WorkerSpec
 from contract.messages import Heartbeat, State
 from contract.paths import ROOT
-from tests.contract.parts import end_lease
-from tests.workers.desk import Desk
+from tests.contract.queue_workers import end_lease
+from tests.workers.client import Client
 
 
-def a_spec(desk: Desk, name: str, *, slots: int = 64, **given: Any) -> WorkerSpec:
+def a_spec(client: Client, name: str, *, slots: int = 64, **given: Any) -> WorkerSpec:
     """What a worker with the mock engine needs; `engine_args` are the mock's script."""
     model = ModelConfig(
         engine="mock",
@@ -34,11 +34,11 @@ def a_spec(desk: Desk, name: str, *, slots: int = 64, **given: Any) -> WorkerSpe
     )
     return WorkerSpec(
         name=name,
-        model_id=desk.queue.model,
+        model_id=client.queue.model,
         model=model,
         engine="mock",
         env="-",
-        redis_url=given.pop("redis_url", desk.url),
+        redis_url=given.pop("redis_url", client.url),
         **given,
     )
 
@@ -46,9 +46,9 @@ def a_spec(desk: Desk, name: str, *, slots: int = 64, **given: Any) -> WorkerSpe
 class Member:
     """One worker process."""
 
-    def __init__(self, spec: WorkerSpec, desk: Desk, directory: Path) -> None:
+    def __init__(self, spec: WorkerSpec, client: Client, directory: Path) -> None:
         self.name = spec.name
-        self._desk = desk
+        self._client = client
         self._log = directory / f"{uuid.uuid4().hex}.log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -64,7 +64,7 @@ class Member:
 
     async def heartbeat(self) -> Heartbeat | None:
         """The worker's last sign of life, if its lease holds."""
-        bodies = await Heartbeats(self._desk.db, self._desk.queue.model).alive()
+        bodies = await Heartbeats(self._client.db, self._client.queue.model).alive()
         beats = [msgspec.msgpack.decode(body, type=Heartbeat) for body in bodies]
         return next((beat for beat in beats if beat.name == self.name), None)
 
@@ -86,7 +86,7 @@ class Member:
         self.process.kill()
         await self.exits()
         if lease_ends:
-            await end_lease(self._desk.db, self._desk.queue.model, self.name)
+            await end_lease(self._client.db, self._client.queue.model, self.name)
 
     async def freeze(self) -> None:
         """SIGSTOP, and seen to stand still."""
@@ -121,19 +121,19 @@ class Member:
             await asyncio.sleep(0.02)
 
 
-class Crew:
+class WorkerProcesses:
     """All worker processes of a test."""
 
-    def __init__(self, desk: Desk, directory: Path) -> None:
-        self._desk = desk
+    def __init__(self, client: Client, directory: Path) -> None:
+        self._client = client
         self._directory = directory
         self._members: list[Member] = []
         self._names = (f"w-{n}" for n in itertools.count())
 
     def hire(self, name: str | None = None, **given: Any) -> Member:
         """Start a worker; await `ready` where it matters."""
-        spec = a_spec(self._desk, name or next(self._names), **given)
-        member = Member(spec, self._desk, self._directory)
+        spec = a_spec(self._client, name or next(self._names), **given)
+        member = Member(spec, self._client, self._directory)
         self._members.append(member)
         return member
 

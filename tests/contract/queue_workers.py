@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from contract.bus.client import RedisClient
 from contract.bus.heartbeats import Heartbeats
-from contract.bus.queue import Attempt, Claim, JobQueue, Refused, Ticket
+from contract.bus.queue import Attempt, BeginRefused, Claim, JobQueue, Ticket
 from contract.messages import Heartbeat, Job, Sampling, State
 
 REPLY = "ew:out:nobody"
@@ -55,12 +55,12 @@ async def claim(queue: JobQueue, db: Redis, worker: str, count: int = 10) -> lis
     return await queue.claim(db, worker, count, block_ms=1)
 
 
-async def begin(queue: JobQueue, db: Redis, worker: str) -> list[Attempt | Refused]:
+async def begin(queue: JobQueue, db: Redis, worker: str) -> list[Attempt | BeginRefused]:
     """Claim what waits, and begin it."""
     return await queue.begin(worker, await claim(queue, db, worker), alone=True)
 
 
-def attempts(begun: list[Attempt | Refused]) -> list[Attempt]:
+def attempts(begun: list[Attempt | BeginRefused]) -> list[Attempt]:
     """What was begun, all of which is to be run."""
     assert all(isinstance(each, Attempt) for each in begun)
     return [each for each in begun if isinstance(each, Attempt)]
@@ -73,7 +73,7 @@ async def begin_one(queue: JobQueue, db: Redis, worker: str) -> Attempt:
 
 async def lose(
     queue: JobQueue, worker: str, heir: str, *, alone: bool = True
-) -> list[Attempt | Refused]:
+) -> list[Attempt | BeginRefused]:
     """A worker is lost, and another takes all that it held."""
     await end_lease(queue.db, queue.model, worker)
     return await queue.begin(heir, await queue.take_over(heir, 100), alone=alone)

@@ -18,7 +18,7 @@ from contract.bus.client import RedisClient, connect_reader
 from contract.bus.heartbeats import BEAT_EVERY_S, GATEWAYS, Heartbeats
 from contract.bus.queue import Ticket
 from contract.bus.replies import ReplyStream, entry_order, read_frames, reply_key
-from contract.messages import ErrorCode, GatewayBeat, Letter
+from contract.messages import Envelope, ErrorCode, GatewayBeat
 from contract.tasks import cancel_and_wait
 from gateway.http.errors import ApiError
 from gateway.streams.dispatcher import Dispatcher
@@ -33,12 +33,12 @@ MOST_REPLIES_OF_A_KEY: Final = MOST_REPLIES // 2
 #: Who joins waits for the reader so long.
 _BLOCK_MS: Final = 100
 _RETRY_S: Final = 0.25
-#: Each may hold a letter for every reply.
+#: Each may hold an envelope for every reply.
 _FRAMES_AT_ONCE: Final = 16
-_LETTERS_AT_ONCE: Final = 256
+_ENVELOPES_AT_ONCE: Final = 256
 
 
-class Followers:
+class Replays:
     """The reply streams that are followed, each by one reader, however many replies it serves."""
 
     def __init__(self, db: RedisClient, redis_url: str, dispatcher: Dispatcher) -> None:
@@ -92,7 +92,7 @@ class FollowedStream:
 
     One reader serves all: those who join are caught up together, in one pass over what was
     published before, slice by slice between the reads for those who listen already. Then they
-    listen, too. A letter that comes twice is dropped by its sequence number.
+    listen, too. An envelope that comes twice is dropped by its sequence number.
     """
 
     def __init__(self, db: RedisClient, redis_url: str, key: str, dispatcher: Dispatcher) -> None:
@@ -167,8 +167,8 @@ class FollowedStream:
             self._reader, self.key, after, block_ms=block_ms, count=_FRAMES_AT_ONCE
         )
         layers = _layers(replies)
-        letters = (letter for _, letters in frames for letter in letters)
-        for some in _slices(letter for letter in letters if letter.job_id in layers[0]):
+        envelopes = (envelope for _, envelopes in frames for envelope in envelopes)
+        for some in _slices(envelope for envelope in envelopes if envelope.job_id in layers[0]):
             for by_job in layers:
                 self._dispatcher.hand_out(some, by_job.get)
             # Answers beside these have their turn.
@@ -196,16 +196,16 @@ class FollowedStream:
         return True
 
 
-def _slices(letters: Iterable[Letter]) -> Iterator[list[Letter]]:
-    """Letters in portions that are handed out in a few milliseconds; all of a job's in one, so
+def _slices(envelopes: Iterable[Envelope]) -> Iterator[list[Envelope]]:
+    """Envelopes in portions that are handed out in a few milliseconds; all of a job's in one, so
     that they become one write."""
-    by_job: dict[str, list[Letter]] = defaultdict(list)
-    for letter in letters:
-        by_job[letter.job_id].append(letter)
-    some: list[Letter] = []
+    by_job: dict[str, list[Envelope]] = defaultdict(list)
+    for envelope in envelopes:
+        by_job[envelope.job_id].append(envelope)
+    some: list[Envelope] = []
     for of_job in by_job.values():
         some += of_job
-        if len(some) >= _LETTERS_AT_ONCE:
+        if len(some) >= _ENVELOPES_AT_ONCE:
             yield some
             some = []
     if some:

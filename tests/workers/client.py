@@ -1,4 +1,4 @@
-"""The client's side: puts jobs as a gateway does, and folds what comes back."""
+"""The client's side: puts jobs as a gateway does, and answers what comes back."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from contract.bus.client import connect, connect_reader
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.queue import JobQueue, Ticket
 from contract.bus.replies import ReplyStream, read_frames
-from contract.messages import GatewayBeat, Job, Letter, Sampling
+from contract.messages import Envelope, GatewayBeat, Job, Sampling
 from contract.tasks import cancel_and_wait
-from tests.workers.fold import Fold
+from tests.workers.read_answer import ReadAnswer
 
 
-class Desk:
+class Client:
     """One gateway process of one model."""
 
     def __init__(self, url: str, model: str) -> None:
@@ -29,9 +29,9 @@ class Desk:
         self.db = connect(url)
         self.queue = JobQueue(self.db, model)
         self.stream = ReplyStream(self.db, self.name)
-        self.folds: dict[str, Fold] = {}
-        #: All letters of all jobs, in the order of the reply stream.
-        self.letters: list[Letter] = []
+        self.answers: dict[str, ReadAnswer] = {}
+        #: All envelopes of all jobs, in the order of the reply stream.
+        self.envelopes: list[Envelope] = []
         self.first = ""
         self._ids = (f"j{n}" for n in itertools.count())
         self._tasks: list[asyncio.Task[None]] = []
@@ -69,12 +69,12 @@ class Desk:
 
     async def ask_to_keep(self, tokens: int) -> str:
         """Put a job whose answer may be asked for again; answers its id."""
-        job = msgspec.structs.replace(self.job(tokens), kept=True)
+        job = msgspec.structs.replace(self.job(tokens), resumable=True)
         await self.put(job)
         return job.id
 
     async def put(self, job: Job) -> Ticket:
-        self.folds.setdefault(job.id, Fold())
+        self.answers.setdefault(job.id, ReadAnswer())
         return await self.queue.put(
             job,
             self.stream.key,
@@ -86,13 +86,13 @@ class Desk:
 
     async def ended(self, job_ids: Iterable[str], timeout_s: float = 20) -> None:
         """Return when the answers are complete."""
-        folds = [self.folds[job_id] for job_id in job_ids]
-        await self.see(lambda: all(fold.end is not None for fold in folds), timeout_s)
+        answers = [self.answers[job_id] for job_id in job_ids]
+        await self.see(lambda: all(answer.end is not None for answer in answers), timeout_s)
 
     async def saw_tokens(self, job_ids: Iterable[str], count: int) -> None:
         """Return when each of the answers has so many tokens."""
-        folds = [self.folds[job_id] for job_id in job_ids]
-        await self.see(lambda: all(len(fold.tokens) >= count for fold in folds))
+        answers = [self.answers[job_id] for job_id in job_ids]
+        await self.see(lambda: all(len(answer.tokens) >= count for answer in answers))
 
     async def see(self, condition: Callable[[], bool], timeout_s: float = 20) -> None:
         """Return once the condition holds; fail the test after `timeout_s`."""
@@ -123,16 +123,16 @@ class Desk:
                 except RedisError:
                     await asyncio.sleep(0.02)
                     continue
-                for entry, letters in frames:
+                for entry, envelopes in frames:
                     last = entry
-                    self._take(letters)
+                    self._take(envelopes)
         finally:
             await reader.aclose()
 
-    def _take(self, letters: list[Letter]) -> None:
-        self.letters += letters
-        for letter in letters:
-            self.folds[letter.job_id].take(letter)
+    def _take(self, envelopes: list[Envelope]) -> None:
+        self.envelopes += envelopes
+        for envelope in envelopes:
+            self.answers[envelope.job_id].take(envelope)
 
     async def _beat_on(self) -> None:
         while True:
