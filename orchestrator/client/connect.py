@@ -49,7 +49,7 @@ def connect_or_spawn() -> Control:
 
 
 def ask_supervisor(request: Request) -> Iterator[Answer | None]:
-    """Summon a supervisor and ask it; yields as `Control.ask` does. One that left before it heard
+    """Connect to the supervisor (start one if there is none) and ask it; yields as `Control.ask` does. One that left before it heard
     is followed by another. Raises `UserError`."""
     for _ in range(_LEAVERS):
         with connect_or_spawn() as control:
