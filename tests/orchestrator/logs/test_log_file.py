@@ -141,7 +141,7 @@ def test_logs_are_for_their_owner_alone(tmp_path: Path, mode: int | None) -> Non
 
 
 def test_lines_say_what_they_are() -> None:
-    ours = parse("m-0", f"{DAY}12:00:00.123+01:00 WARNING m-0-ab workers.consumer: lost: a")
+    ours = parse("m-0", f"{DAY}12:00:00.123+01:00 WARNING m-0-ab workers.job_consumer: lost: a")
     assert ours.as_json() == {
         "time": f"{DAY}12:00:00.123+01:00",
         "unit": "m-0",
