@@ -17,7 +17,7 @@ def doctor(
 ) -> None:
     """Look for what is wrong on this host.
 
-    Exit code 1 if something has to be mended; what to mind only is said, too.
+    Exit code 1 if there is an error. Warnings do not count.
     """
     findings = {}
     for part, checks in check_up():
@@ -29,6 +29,6 @@ def doctor(
         rows = {part: [check._asdict() for check in checks] for part, checks in findings.items()}
         report([json.dumps(rows, indent=2)])
     else:
-        say(f"\n{broken} to be mended" if broken else "\nnothing to be mended")
+        say(f"\n{broken} error{'s' * (broken > 1)}" if broken else "\nno errors")
     if broken:
         raise typer.Exit(1)

@@ -49,8 +49,8 @@ def connect_or_spawn() -> Control:
 
 
 def ask_supervisor(request: Request) -> Iterator[Answer | None]:
-    """Connect to the supervisor (start one if there is none) and ask it; yields as `Control.ask` does. One that left before it heard
-    is followed by another. Raises `UserError`."""
+    """Connect to the supervisor, started if there is none, and ask it. Yield as `Control.ask` does.
+    If it left before it heard the request, the next one is asked. Raises `UserError`."""
     for _ in range(_LEAVERS):
         with connect_or_spawn() as control:
             was_heard = False

@@ -56,9 +56,9 @@ def describe(checks: Collection[Check]) -> Iterator[str]:
     width = max((len(check.what) for check in checks), default=0)
     for check in checks:
         verdict = "error" if check.is_fatal else "warning" if check.fix else "ok"
-        yield f"  {verdict:4}  {check.what:{width}}  {check.seen}"
+        yield f"  {verdict:7}  {check.what:{width}}  {check.seen}"
         if check.fix:
-            yield f"{'':{width + 10}}{check.fix}"
+            yield f"{'':{width + 13}}{check.fix}"
 
 
 def _machine(release: Release) -> Check:

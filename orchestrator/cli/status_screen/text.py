@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, TextIO
 
 from contract.messages import State
-from contract.paths import as_called
+from contract.paths import as_called, state_dir
+from orchestrator.doctor.storage import is_full
 from orchestrator.protocol.diagnosis import Problem
 from orchestrator.protocol.status import (
     ConfigStatus,
@@ -30,7 +31,7 @@ _STYLES: Final = {
     State.FAILED: "red",
     State.STOPPED: "dim",
 }
-_STALE_AFTER_S: Final = 10.0
+_STALE_AFTER_S: Final = 5.0
 WIDTH: Final = 80
 _MOST_KEYS: Final = 3
 _NARROWEST: Final = 60
@@ -109,7 +110,7 @@ class StatusText:
         up = duration(now - supervisor.since_unix_s)
         yield f"supervisor  {self._state(State.READY)} pid {supervisor.pid}, up {up}"
         if age_s > _STALE_AFTER_S:
-            yield self._style("red", f"it has not written for {duration(age_s)}: is it stuck?")
+            yield from self._wrapped("red", f"it has not written for {duration(age_s)}: {_why()}")
 
     def _gateway(self, gateway: GatewayStatus, now: float) -> Iterator[str]:
         facts = [
@@ -260,6 +261,14 @@ def _restarts(restarts: int, last: Problem | None) -> str:
     """How often it was started again, and what ended it the last time."""
     count = f"{restarts} restarts" if restarts > 1 else "1 restart" if restarts else ""
     return f"{count} (the last: {last.message})" if count and last else count
+
+
+def _why() -> str:
+    """Why the supervisor may not have written its status."""
+    place = state_dir()
+    if place.is_dir() and is_full(place):
+        return f"the disk is full; free some space (`df -h {place}`)"
+    return "is it stuck?"
 
 
 def _aof(is_on: bool) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from pathlib import Path
 
 import pytest
 
@@ -115,7 +117,24 @@ def test_what_is_not_known_is_a_dash() -> None:
 
 def test_old_figures_are_called_old() -> None:
     supervisor = SupervisorStatus(pid=4, since_unix_s=NOW - 90, start_ticks=1)
-    assert "has not written for 30s" in text_of(RunStatus(NOW - 30, supervisor=supervisor))
+    silent = RunStatus(NOW - 30, supervisor=supervisor)
+    assert "has not written for 30s: is it stuck?" in text_of(silent)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "files"), [(3, 100), (10_000, 0)], ids=["no room", "no more files"]
+)
+def test_a_full_disk_is_why_the_supervisor_does_not_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blocks: int, files: int
+) -> None:
+    monkeypatch.setenv("EW_STATE_DIR", str(tmp_path))
+    disk = os.statvfs(tmp_path)
+    full = (4096, 4096, 100_000, blocks, blocks, 1000, files, files, *disk[8:])
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(full))
+    supervisor = SupervisorStatus(pid=4, since_unix_s=NOW - 90, start_ticks=1)
+    text = text_of(RunStatus(NOW - 30, supervisor=supervisor))
+    assert "it has not written for 30s: the disk is full" in text
+    assert str(tmp_path) in text
 
 
 def test_redis_that_does_not_answer_says_so() -> None:
