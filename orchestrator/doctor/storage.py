@@ -17,7 +17,6 @@ from orchestrator.terminal.speech import mebibytes
 #: With less, the next log line, queue entry or key may be the one that fails.
 _FULL_MIB: Final = 64
 _SCARCE_MIB: Final = 1024
-_SMALL_FILE_BYTES: Final = 64 * 1024
 _FEW_INODES: Final = 100
 _ELSEWHERE: Final = "EW_STATE_DIR can name another place"
 #: Files whose content opens something, or is somebody's own.
@@ -30,12 +29,6 @@ def room() -> Iterator[Check]:
     yield _room("logs", logs_dir(), _ELSEWHERE)
     yield _room("temporary files", Path(tempfile.gettempdir()), "TMPDIR can name another place")
     yield _room("model cache", cache_dir(), "HF_HOME can name another place")
-
-
-def is_full(directory: Path) -> bool:
-    """Whether the disk under a directory has no room for one more small file."""
-    disk = os.statvfs(directory)
-    return disk.f_bavail * disk.f_frsize < _SMALL_FILE_BYTES or 0 == disk.f_favail < disk.f_files
 
 
 def privacy() -> Iterator[Check]:

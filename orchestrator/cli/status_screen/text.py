@@ -7,7 +7,6 @@ from typing import Final, NamedTuple, TextIO
 
 from contract.messages import State
 from contract.paths import as_called, state_dir
-from orchestrator.doctor.storage import is_full
 from orchestrator.protocol.diagnosis import Problem
 from orchestrator.protocol.status import (
     ConfigStatus,
@@ -20,6 +19,7 @@ from orchestrator.protocol.status import (
     SupervisorStatus,
     WorkerStatus,
 )
+from orchestrator.system.disk import is_full
 from orchestrator.terminal.fitting import cells, clipped, padded, shortened, wrapped
 from orchestrator.terminal.speech import duration, mebibytes, printable, styled
 
