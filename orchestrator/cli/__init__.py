@@ -44,6 +44,7 @@ COMMANDS: Final = {
     "pin": "Never unload a model to make room for another, nor because it is idle.",
     "estimate": "Show what models need of the GPUs, and where they would go.",
     "env": "List and remove engine environments.",
+    "service": "Run everything as a systemd service.",
     "doctor": "Look for what is wrong on this host.",
     "test": "Run the test suite.",
 }

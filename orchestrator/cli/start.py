@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from orchestrator.client.foreground import run_in_foreground
@@ -31,6 +32,9 @@ def start(
         int | None,
         typer.Option(min=0, max=65535, help="The gateway's port; 0 takes any that is free."),
     ] = None,
+    unless_running: Annotated[
+        bool, typer.Option("--unless-running", help="Do nothing if anything is started already.")
+    ] = False,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay, and stop everything at Ctrl-C.")
     ] = False,
@@ -45,7 +49,7 @@ def start(
     choice = StartOptions(
         models=(*(models or ()), *(model or ())), engine=engine, env=env, port=port
     )
-    request = plan(read_config(), choice)
+    request = msgspec.structs.replace(plan(read_config(), choice), unless_running=unless_running)
     is_good = run_in_foreground(request) if foreground else bring_up(request)
     if not is_good:
         raise typer.Exit(1)

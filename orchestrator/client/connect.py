@@ -14,6 +14,7 @@ from orchestrator.errors import UserError
 from orchestrator.protocol.control import Answer, Control, Request
 from orchestrator.protocol.diagnosis import read_tail
 from orchestrator.system.process import Command, detach, open_log
+from orchestrator.system.service_manager import VARIABLES
 
 _INHERITED: Final = ("EW_HOME", "EW_STATE_DIR", "EW_CONFIG", "EW_LOG_LEVEL")
 _APPEARS_WITHIN_S: Final = 20.0
@@ -64,19 +65,23 @@ def ask_supervisor(request: Request) -> Iterator[Answer | None]:
 def spawn_supervisor() -> tuple[int, int]:
     """Start a supervisor in the background and wait for nothing. Answers where its part of the
     log begins, and its pid."""
-    make_private(state_dir())
     path = logs_dir() / "supervisor.log"
     log_start = open_log(path)
+    return log_start, detach(supervisor_command(), path)
+
+
+def supervisor_command() -> Command:
+    """How a supervisor of this project is started."""
+    make_private(state_dir())
     # Its children inherit this: settings are handed over with each start, not by accident.
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("EW_") or name in _INHERITED
+        if name in _INHERITED or (not name.startswith("EW_") and name not in VARIABLES)
     }
     environment |= {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
     module = "orchestrator.supervisor.daemon"
-    command = Command([sys.executable, "-m", module], environment, project_dir())
-    return log_start, detach(command, path)
+    return Command([sys.executable, "-m", module], environment, project_dir())
 
 
 def _exit_code(pid: int) -> int | None:

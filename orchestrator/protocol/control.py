@@ -26,7 +26,7 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     """Start what does not run yet, and answer when all of it is ready or has failed.
 
     `redis_url` None means a Valkey of ew's own, as `valkey` says. `variables` are the EW_*
-    settings.
+    settings. `unless_running`: do nothing if anything shall run already.
     """
 
     workers: list[ReplicaSpec]
@@ -34,6 +34,7 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     redis_url: str | None = None
     variables: dict[str, str] = {}
     valkey: ValkeySpec = ValkeySpec()
+    unless_running: bool = False
 
 
 class Restart(msgspec.Struct, frozen=True, tag="restart"):

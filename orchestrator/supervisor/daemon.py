@@ -9,10 +9,12 @@ import sys
 
 from contract.logs import configure_logging
 from contract.paths import make_run_dir
+from contract.tasks import cancel_and_wait
 from orchestrator.supervisor.supervisor import Supervisor
 from orchestrator.system.lock import Lock
 from orchestrator.system.process import Identity
 from orchestrator.system.process_table import boot_id, read_entry
+from orchestrator.system.service_manager import keep_alive, notify
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,12 @@ def main() -> int:
 async def _supervise() -> None:
     entry = read_entry(os.getpid())
     identity = Identity(os.getpid(), entry.start_ticks if entry else 0, boot_id(), mark="")
-    await Supervisor(identity).run()
+    beating = asyncio.create_task(keep_alive())
+    try:
+        await Supervisor(identity).run(lambda: notify("READY=1"))
+    finally:
+        notify("STOPPING=1")
+        await cancel_and_wait([beating])
 
 
 if __name__ == "__main__":

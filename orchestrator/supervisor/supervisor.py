@@ -11,6 +11,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias, assert_never
 
 import msgspec
@@ -117,8 +118,9 @@ class Supervisor:
         self._stop_askers: list[Connection] = []
         self._busy_at = time.monotonic()
 
-    async def run(self) -> None:
-        """Take over what a former supervisor left, then serve until told to stop."""
+    async def run(self, when_open: Callable[[], None] = lambda: None) -> None:
+        """Take over what a former supervisor left, then serve until told to stop. `when_open` is
+        called as soon as it can be asked."""
         self._listen_for_signals()
         self._take_over()
         server = ControlServer(
@@ -126,6 +128,7 @@ class Supervisor:
             lambda connection: self._events.put_nowait(Left(connection)),
         )
         await server.open()
+        when_open()
         observing = asyncio.create_task(self._observer.run())
         rotating = asyncio.create_task(keep_small(logs_dir()))
         try:
@@ -220,6 +223,9 @@ class Supervisor:
     def _start(self, connection: Connection, request: Start) -> None:
         if self._is_stopping:
             raise UserError("ew is just stopping", "try again in a moment")
+        if request.unless_running and any(unit.is_desired for unit in self._fleet.units.values()):
+            connection.finish(Finished([]))
+            return
         self._settle_redis(request)
         specs = self._specs(request)
         notes = {each.slot: note for each in specs if (note := self._note(each))}

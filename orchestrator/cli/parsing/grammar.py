@@ -212,7 +212,11 @@ class Group(PlainHelp, TyperGroup):
 
     def summaries(self) -> dict[str, str]:
         """What each command does, in a line."""
-        return {name: (each.help or "").partition("\n")[0] for name, each in self.commands.items()}
+        return {
+            name: (each.help or "").partition("\n")[0]
+            for name, each in self.commands.items()
+            if not each.hidden
+        }
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
