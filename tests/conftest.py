@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -16,6 +18,11 @@ from redis.asyncio import Redis
 from xdist.scheduler import LoadScopeScheduling
 
 from contract.bus.client import connect
+
+# Hundreds of processes are started here. Without bytecode on disk, each compiles every module that
+# it imports, which takes longer than what most tests wait for.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 class Shares(LoadScopeScheduling):
