@@ -43,7 +43,7 @@ _GPU_NAME: Final = 24
 _GLUE: Final = "\x1f"
 
 
-class Section(NamedTuple):
+class StatusTable(NamedTuple):
     """A table: its title, and the rows below it."""
 
     title: str
@@ -62,19 +62,19 @@ class StatusText:
     def lines(self, status: RunStatus, now_unix_s: float) -> list[str]:
         """All of it."""
         lines = self.head(status, now_unix_s)
-        for section in self.sections(status, now_unix_s):
-            lines += ["", section.title, *section.rows]
+        for table in self.tables(status, now_unix_s):
+            lines += ["", table.title, *table.rows]
         return lines
 
     def head(self, status: RunStatus, now_unix_s: float) -> list[str]:
         """What there is one of."""
         return self._fitted(self._head(status, now_unix_s))
 
-    def sections(self, status: RunStatus, now_unix_s: float) -> list[Section]:
+    def tables(self, status: RunStatus, now_unix_s: float) -> list[StatusTable]:
         """What there may be many of."""
         tables = (self._models(status.models, now_unix_s), self._gpus(status))
         found = (self._fitted(table) for table in tables)
-        return [Section(lines[0], lines[1:]) for lines in found if lines]
+        return [StatusTable(lines[0], lines[1:]) for lines in found if lines]
 
     def _fitted(self, lines: Iterator[str]) -> list[str]:
         return [clipped(as_called(line), self._seen_width) for line in lines]

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from contract.messages import State
-from orchestrator.cli.status_screen.text import Section, StatusText
+from orchestrator.cli.status_screen.text import StatusTable, StatusText
 from orchestrator.protocol.status import ModelStatus, RunStatus
 from orchestrator.terminal.fitting import clipped
 from orchestrator.terminal.keyboard import Keyboard
@@ -85,9 +85,9 @@ class Window:
         models = sorted(status.models, key=_ORDERS[self.order])
         return msgspec.structs.replace(status, models=models)
 
-    def lines(self, sections: Sequence[Section], height: int) -> list[str]:
+    def lines(self, tables: Sequence[StatusTable], height: int) -> list[str]:
         """At most so many lines: a title, and rows."""
-        rows = [(section.title, row) for section in sections for row in ("", *section.rows)][1:]
+        rows = [(table.title, row) for table in tables for row in ("", *table.rows)][1:]
         self._height, self._count = max(height - 1, 1), len(rows)
         self.top = max(0, min(self.top, self._count - self._height))
         if not rows or height < 1:
@@ -119,8 +119,8 @@ class Layout:
         text = StatusText(sys.stdout, width)
         status = self._window.sorted(status)
         head = text.head(status, now_unix_s)[: height - 1]
-        sections = text.sections(status, now_unix_s)
-        rows = self._window.lines(sections, height - len(head) - 2)
+        tables = text.tables(status, now_unix_s)
+        rows = self._window.lines(tables, height - len(head) - 2)
         body = [*head, "", *rows][: height - 1]
         return [*body, *[""] * (height - 1 - len(body)), self._footer(width)]
 

@@ -1,0 +1,107 @@
+"""Check the sizes of folders and files, and that no two public classes share a name.
+
+    python scripts/check_layout.py
+
+Prints one line per fault, with the next step, and exits with 1 if there is any. Run by
+scripts/check.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PACKAGES: Final = ("contract", "gateway", "workers", "orchestrator")
+#: Modules in one folder, without `__init__.py`. About 15 is the aim.
+MODULES: Final = 20
+LINES: Final = 250
+#: Files that are longer, with the lines that they may have. The list only shrinks: lower a number
+#: when its file gets shorter, and give a new file a second noun's file instead of an entry.
+LONGER: Final = {
+    "contract/bus/queue.py": 435,
+    "contract/messages.py": 323,
+    "gateway/__main__.py": 302,
+    "gateway/api/openai/schemas.py": 290,
+    "gateway/jobs/admission.py": 357,
+    "gateway/server/http_guard.py": 269,
+    "workers/engines/openai.py": 298,
+    "workers/engines/openai_stream.py": 259,
+    "workers/engines/upstream.py": 300,
+    "workers/engines/vllm.py": 349,
+    "workers/job_consumer.py": 330,
+    "workers/outbox.py": 341,
+    "workers/worker.py": 337,
+    "orchestrator/cli/parsing/grammar.py": 289,
+    "orchestrator/cli/status_screen/text.py": 266,
+    "orchestrator/doctor/checks.py": 252,
+    "orchestrator/estimate/checkpoint.py": 276,
+    "orchestrator/estimate/estimate.py": 305,
+    "orchestrator/gpu/allocator.py": 300,
+    "orchestrator/gpu/eviction.py": 261,
+    "orchestrator/gpu/ledger.py": 396,
+    "orchestrator/gpu/nvml.py": 342,
+    "orchestrator/gpu/placement.py": 261,
+    "orchestrator/supervisor/loader.py": 345,
+    "orchestrator/supervisor/observer.py": 276,
+    "orchestrator/supervisor/supervisor.py": 450,
+    "orchestrator/supervisor/units/fleet.py": 443,
+    "orchestrator/supervisor/units/unit.py": 487,
+    "orchestrator/system/process.py": 351,
+}
+
+
+def main(root: Path = ROOT, longer: Mapping[str, int] = LONGER) -> int:
+    """Check the tree at `root`. Return the exit code."""
+    files = sorted(path for name in PACKAGES for path in (root / name).rglob("*.py"))
+    faults = [
+        *shared_names(root, files),
+        *large_folders(root, files),
+        *long_files(root, files, longer),
+    ]
+    for fault in faults:
+        print(fault)
+    return 1 if faults else 0
+
+
+def shared_names(root: Path, files: Sequence[Path]) -> Iterator[str]:
+    """Yield a fault for each name that two public classes at the top of a module have."""
+    places = defaultdict(list)
+    for path in files:
+        for node in ast.parse(path.read_text(), path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(f"{path.relative_to(root)}:{node.lineno}")
+    for name, found in sorted(places.items()):
+        if len(found) > 1:
+            yield f"{', '.join(found)}: classes share the name `{name}`; rename all but one"
+
+
+def large_folders(root: Path, files: Sequence[Path]) -> Iterator[str]:
+    """Yield a fault for each folder with more than `MODULES` modules."""
+    folders = defaultdict(int)
+    for path in files:
+        folders[path.parent] += path.name != "__init__.py"
+    for folder, modules in sorted(folders.items()):
+        if modules > MODULES:
+            name = folder.relative_to(root)
+            yield f"{name}/: {modules} modules, {MODULES} at most; put one subject in a subfolder"
+
+
+def long_files(root: Path, files: Sequence[Path], longer: Mapping[str, int]) -> Iterator[str]:
+    """Yield a fault for each file over its limit, and for each entry of `longer` that is over."""
+    lines = {str(path.relative_to(root)): path.read_text().count("\n") for path in files}
+    for name, count in lines.items():
+        limit = longer.get(name, LINES)
+        if count > limit:
+            yield f"{name}: {count} lines, {limit} at most; move one noun to a file of its own"
+    for name in longer:
+        if lines.get(name, 0) <= LINES:
+            yield f"{name}: needs no entry in LONGER (scripts/check_layout.py) any more; delete it"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
