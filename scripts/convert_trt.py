@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from trt_conversion.command import as_called
-from trt_conversion.conversion import Conversion
-from trt_conversion.problem import Problem
+from programs.trt_conversion.command import as_called
+from programs.trt_conversion.conversion import Conversion
+from programs.trt_conversion.problem import Problem
 
 DTYPES: Final = ("auto", "float16", "bfloat16", "float32")
 QUANTIZATIONS: Final = ("fp8", "int8_sq", "int4_awq", "w4a8_awq", "int8_wo", "int4_wo", "nvfp4")

@@ -19,7 +19,7 @@ from orchestrator.client.startup import bring_up
 from orchestrator.config.config_file import add_model
 from orchestrator.config.key_file import KeyFile
 from orchestrator.config.project import make_project
-from orchestrator.config.selection import StartOptions, plan, read_config
+from orchestrator.config.selection import StartOptions, read_config, start_request
 from orchestrator.environments import find_environment
 from orchestrator.environments.engine_env import OWN_ENVIRONMENT, environment_of
 from orchestrator.environments.setup import set_up
@@ -54,7 +54,7 @@ def quickstart(
     _set_up(config, model_id)
     key = _key()
     say(f"starting `{model_id}`")
-    if not bring_up(plan(config, StartOptions(models=(model_id,), port=port))):
+    if not bring_up(start_request(config, StartOptions(models=(model_id,), port=port))):
         raise typer.Exit(1)
     url = gateway_url()
     _ask(Gateway(url, key), model_id)

@@ -10,8 +10,8 @@ import typer
 from orchestrator.cli.env import print_environments
 from orchestrator.environments import resolve_engine
 from orchestrator.environments.declaration import load_engines
-from orchestrator.environments.plan import MANAGERS, plan_set_up
 from orchestrator.environments.setup import carry_out, require_uv
+from orchestrator.environments.spec import MANAGERS, environment_spec
 from orchestrator.errors import UserError
 from orchestrator.terminal.progress import Progress
 from orchestrator.terminal.speech import report
@@ -57,7 +57,7 @@ def setup(
         known = ", ".join(f"`{name}`" for name in load_engines())
         raise UserError("no engine is given", f"`--engine` with one of {known}")
     name, at, suffix = engine.partition("@")
-    plan = plan_set_up(
+    spec = environment_spec(
         f"{resolve_engine(name)}{at}{suffix}",
         env,
         version=version,
@@ -67,11 +67,11 @@ def setup(
     if dry_run:
         from orchestrator.environments.dry_run import dry_run_steps
 
-        report(dry_run_steps(plan, require_uv()))
+        report(dry_run_steps(spec, require_uv()))
         return
-    made = plan.made()
+    made = spec.made()
     progress = Progress()
     if made:
         progress.say(f"`{made.name}` is there already, and current")
         return
-    carry_out(plan, force=force, say=progress.say, progress=progress.update)
+    carry_out(spec, force=force, say=progress.say, progress=progress.update)

@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.client.foreground import run_in_foreground
 from orchestrator.client.startup import bring_up
-from orchestrator.config.selection import StartOptions, plan, read_config
+from orchestrator.config.selection import StartOptions, read_config, start_request
 from orchestrator.environments import find_environment
 from orchestrator.errors import UserError
 
@@ -49,7 +49,9 @@ def start(
     choice = StartOptions(
         models=(*(models or ()), *(model or ())), engine=engine, env=env, port=port
     )
-    request = msgspec.structs.replace(plan(read_config(), choice), unless_running=unless_running)
+    request = msgspec.structs.replace(
+        start_request(read_config(), choice), unless_running=unless_running
+    )
     is_good = run_in_foreground(request) if foreground else bring_up(request)
     if not is_good:
         raise typer.Exit(1)

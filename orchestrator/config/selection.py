@@ -1,4 +1,4 @@
-"""From the configuration and the command line to what shall run."""
+"""From the configuration and the command line to a `Start` request."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ def read_config() -> Config:
         raise UserError(str(error), "`./ew config reference` explains every key") from None
 
 
-def plan(config: Config, choice: StartOptions) -> Start:
-    """Everything that the choice needs. Raises `UserError` if something is missing."""
+def start_request(config: Config, choice: StartOptions) -> Start:
+    """Return what the supervisor needs to run the chosen models. Raises `UserError` if a model, its
+    environment or its files are missing."""
     chosen = chosen_models(config, choice)
     require(config, chosen, config_path(), choice.env)
     workers = [worker for model_id in chosen for worker in _workers(model_id, config, choice.env)]

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from orchestrator.environments.installation import installations
 from orchestrator.environments.packages.installer import Uv
 from orchestrator.environments.packages.lock_file import read_lock
-from orchestrator.environments.plan import SetupPlan
 from orchestrator.environments.preflight import describe
 from orchestrator.environments.setup import (
     install_command,
@@ -16,28 +15,29 @@ from orchestrator.environments.setup import (
     requirements_file,
     venv_command,
 )
+from orchestrator.environments.spec import EnvironmentSpec
 
 
-def dry_run_steps(plan: SetupPlan, uv: Uv) -> Iterator[str]:
+def dry_run_steps(spec: EnvironmentSpec, uv: Uv) -> Iterator[str]:
     """The preflight's findings, then the commands, as lines of text."""
-    release = plan.release
-    yield f"{plan.engine.engine} {release.version} as `{plan.name}`, with {plan.manager}"
-    if plan.made():
+    release = spec.release
+    yield f"{spec.engine.engine} {release.version} as `{spec.name}`, with {spec.manager}"
+    if spec.made():
         yield "nothing to do: it is there, and current"
         return
     yield "\npreflight"
-    yield from describe(list(preflight_of(plan, uv)))
+    yield from describe(list(preflight_of(spec, uv)))
     yield "\ncommands"
-    if plan.conda:
-        yield f"  {shlex.join(plan.conda.create_command(plan.name, release.pythons[0]))}"
+    if spec.conda:
+        yield f"  {shlex.join(spec.conda.create_command(spec.name, release.pythons[0]))}"
     else:
-        yield f"  uv {shlex.join(venv_command(plan, uv.find_python(release.pythons)))}"
-    for number, installation in enumerate(installations(release, plan.wheelhouse), 1):
-        command = install_command(plan, uv, installation, requirements_file(plan, number))
+        yield f"  uv {shlex.join(venv_command(spec, uv.find_python(release.pythons)))}"
+    for number, installation in enumerate(installations(release, spec.wheelhouse), 1):
+        command = install_command(spec, uv, installation, requirements_file(spec, number))
         variables = uv.with_index(installation.index).items()
         prefix = "".join(f"{name}={shlex.quote(value)} " for name, value in variables)
         yield f"  {prefix}uv {shlex.join(command)}    # {installation.title}"
-    yield f"  import {plan.engine.library}, on {plan.engine.device}"
+    yield f"  import {spec.engine.library}, on {spec.engine.device}"
     if release.lock:
         count = len(read_lock(release.lock_path).entries)
         yield f"\n{count} packages, each with its hashes in deploy/engines/{release.lock}"

@@ -12,10 +12,10 @@ from orchestrator.environments.conda import Conda
 from orchestrator.environments.environment import Environment, holding, write_stamp
 from orchestrator.environments.installation import Installation, installations
 from orchestrator.environments.packages.installer import InstallFailed, Uv, find_uv
-from orchestrator.environments.plan import SetupPlan, plan_set_up
 from orchestrator.environments.preflight import Check, preflight
 from orchestrator.environments.removal import clear, conda_marker, refuse_if_used
 from orchestrator.environments.smoke_test import SmokeTest, prove
+from orchestrator.environments.spec import EnvironmentSpec, environment_spec
 from orchestrator.errors import UserError
 from orchestrator.logs.rotation import open_privately
 from orchestrator.terminal.progress import Say, clock
@@ -40,28 +40,30 @@ def set_up(
     missing. Raises `UserError`; what is then half made is never used, and made anew by the
     next call.
     """
-    plan = plan_set_up(engine, env_name, version=version, manager=manager, wheelhouse=wheelhouse)
-    return carry_out(plan, force=force, say=say, progress=progress or (lambda _: None))
+    spec = environment_spec(
+        engine, env_name, version=version, manager=manager, wheelhouse=wheelhouse
+    )
+    return carry_out(spec, force=force, say=say, progress=progress or (lambda _: None))
 
 
 def carry_out(
-    plan: SetupPlan, *, force: bool, say: Say, progress: Callable[[str], None]
+    spec: EnvironmentSpec, *, force: bool, say: Say, progress: Callable[[str], None]
 ) -> Environment:
     """As `set_up`."""
-    made = plan.made()
+    made = spec.made()
     if made is not None:
         return made
-    with holding(plan.name, say) as descriptor:
-        return plan.made() or Builder(plan, require_uv(descriptor), say, progress).build(force)
+    with holding(spec.name, say) as descriptor:
+        return spec.made() or Builder(spec, require_uv(descriptor), say, progress).build(force)
 
 
-def preflight_of(plan: SetupPlan, uv: Uv) -> Iterator[Check]:
+def preflight_of(spec: EnvironmentSpec, uv: Uv) -> Iterator[Check]:
     """What is looked at before anything is made."""
-    interpreter = None if plan.conda else uv.find_python(plan.release.pythons)
-    online = None if plan.wheelhouse or uv.is_offline else uv
-    if plan.conda is None:
-        yield _interpreter_check(plan, interpreter, can_fetch=online is not None)
-    yield from preflight(plan.engine, plan.release, python=interpreter, uv=online)
+    interpreter = None if spec.conda else uv.find_python(spec.release.pythons)
+    online = None if spec.wheelhouse or uv.is_offline else uv
+    if spec.conda is None:
+        yield _interpreter_check(spec, interpreter, can_fetch=online is not None)
+    yield from preflight(spec.engine, spec.release, python=interpreter, uv=online)
 
 
 def require_uv(descriptor: int | None = None) -> Uv:
@@ -76,53 +78,55 @@ def require_uv(descriptor: int | None = None) -> Uv:
 class Builder:
     """Makes one environment."""
 
-    def __init__(self, plan: SetupPlan, uv: Uv, say: Say, progress: Callable[[str], None]) -> None:
-        self._plan = plan
+    def __init__(
+        self, spec: EnvironmentSpec, uv: Uv, say: Say, progress: Callable[[str], None]
+    ) -> None:
+        self._spec = spec
         self._uv = uv
         self._say = say
         self._progress = progress
         self._started = time.monotonic()
 
     def build(self, force: bool) -> Environment:
-        plan = self._plan
-        refuse_if_used(plan.name)
-        _require_fit(list(preflight_of(plan, self._uv)), self._say, force)
-        with open_privately(plan.log) as log:
+        spec = self._spec
+        refuse_if_used(spec.name)
+        _require_fit(list(preflight_of(spec, self._uv)), self._say, force)
+        with open_privately(spec.log) as log:
             log.truncate(0)
-        clear(plan.path)
-        if plan.conda:
-            self._make_with_conda(plan.conda)
+        clear(spec.path)
+        if spec.conda:
+            self._make_with_conda(spec.conda)
         else:
             self._make()
-        for number, installation in enumerate(installations(plan.release, plan.wheelhouse), 1):
+        for number, installation in enumerate(installations(spec.release, spec.wheelhouse), 1):
             self._install(installation, number)
-        self._say(f"proving that {plan.engine.library} works")
-        return self._complete(prove(plan.engine, python_of(plan), plan.log))
+        self._say(f"proving that {spec.engine.library} works")
+        return self._complete(prove(spec.engine, python_of(spec), spec.log))
 
     def _make(self) -> None:
-        interpreter = self._uv.find_python(self._plan.release.pythons)
-        self._say(f"making {self._plan.path} with {interpreter or 'a Python that uv fetches'}")
-        command = venv_command(self._plan, interpreter)
+        interpreter = self._uv.find_python(self._spec.release.pythons)
+        self._say(f"making {self._spec.path} with {interpreter or 'a Python that uv fetches'}")
+        command = venv_command(self._spec, interpreter)
         self._log(command, lambda: self._uv.run(command, self._progress))
 
     def _make_with_conda(self, conda: Conda) -> None:
-        name, version = self._plan.name, self._plan.release.pythons[0]
+        name, version = self._spec.name, self._spec.release.pythons[0]
         if conda.prefix(name) is not None:
             raise UserError(
                 f"{conda.name} has an environment `{name}` that ew did not make",
                 f"choose another `--env`, or `{conda.name} env remove -n {name}`",
             )
         self._say(f"making `{name}` with {conda.name} and Python {version}")
-        conda_marker(self._plan.path).write_text(conda.name)
-        self._plan.path.symlink_to(
+        conda_marker(self._spec.path).write_text(conda.name)
+        self._spec.path.symlink_to(
             conda.create(name, version, self._progress, self._uv.descriptors)
         )
 
     def _install(self, installation: Installation, number: int) -> None:
         self._say(f"installing {installation.title}")
-        file = requirements_file(self._plan, number)
+        file = requirements_file(self._spec, number)
         file.write_text(installation.requirements)
-        command = install_command(self._plan, self._uv, installation, file)
+        command = install_command(self._spec, self._uv, installation, file)
         self._log(command, lambda: self._uv.install(command, self._progress, installation.index))
 
     def _log(self, command: list[str], run: Callable[[], str]) -> None:
@@ -131,63 +135,65 @@ class Builder:
             output = run()
         except InstallFailed as error:
             self._say(f"uv {' '.join(command[:2])} failed")
-            _append(self._plan.log, error.output)
-            raise _failure(self._plan, self._uv, error) from None
-        _append(self._plan.log, output)
+            _append(self._spec.log, error.output)
+            raise _failure(self._spec, self._uv, error) from None
+        _append(self._spec.log, output)
 
     def _complete(self, smoke_test: SmokeTest) -> Environment:
-        plan = self._plan
+        spec = self._spec
         environment = Environment(
-            name=plan.name,
-            engine=plan.engine.engine,
-            version=plan.release.version,
-            manager=plan.manager,
+            name=spec.name,
+            engine=spec.engine.engine,
+            version=spec.release.version,
+            manager=spec.manager,
             versions=smoke_test.versions,
             device=smoke_test.device,
-            digest=plan.release.digest,
+            digest=spec.release.digest,
             created_unix_s=time.time(),
-            path=plan.path.resolve(),
+            path=spec.path.resolve(),
         )
         if smoke_test.problem:
             problem = f"the demo model did not answer: {smoke_test.problem}"
-            self._say(f"warning: {problem} (see {plan.log})")
+            self._say(f"warning: {problem} (see {spec.log})")
         write_stamp(environment)
         elapsed = clock(time.monotonic() - self._started)
-        made = f"{plan.release.version} on {smoke_test.device} ({elapsed})"
-        self._say(f"{plan.name} is ready: {made}")
+        made = f"{spec.release.version} on {smoke_test.device} ({elapsed})"
+        self._say(f"{spec.name} is ready: {made}")
         return environment
 
 
-def venv_command(plan: SetupPlan, interpreter: Path | None) -> list[str]:
+def venv_command(spec: EnvironmentSpec, interpreter: Path | None) -> list[str]:
     """Without an interpreter uv fetches the preferred one."""
-    python = str(interpreter or plan.release.pythons[0])
-    return ["venv", "--no-project", "--python", python, str(plan.path)]
+    python = str(interpreter or spec.release.pythons[0])
+    return ["venv", "--no-project", "--python", python, str(spec.path)]
 
 
 def install_command(
-    plan: SetupPlan, uv: Uv, installation: Installation, requirements: Path
+    spec: EnvironmentSpec, uv: Uv, installation: Installation, requirements: Path
 ) -> list[str]:
     # uv takes no flag twice, and who installs from a wheelhouse may have set PIP_NO_INDEX too.
     arguments = [each for each in installation.arguments if each not in uv.arguments]
-    options = ["--python", str(python_of(plan)), *uv.arguments, *arguments]
+    options = ["--python", str(python_of(spec)), *uv.arguments, *arguments]
     return ["pip", "install", *options, "-r", str(requirements)]
 
 
-def python_of(plan: SetupPlan) -> Path:
-    return plan.path.resolve() / "bin" / "python"
+def python_of(spec: EnvironmentSpec) -> Path:
+    return spec.path.resolve() / "bin" / "python"
 
 
-def requirements_file(plan: SetupPlan, number: int) -> Path:
+def requirements_file(spec: EnvironmentSpec, number: int) -> Path:
     """What a call of uv installs; it stays in the environment, for who wants to know."""
-    return plan.path / f"ew-requirements-{number}.txt"
+    return spec.path / f"ew-requirements-{number}.txt"
 
 
-def _interpreter_check(plan: SetupPlan, interpreter: Path | None, *, can_fetch: bool) -> Check:
-    wanted = " or ".join(plan.release.pythons)
+def _interpreter_check(
+    spec: EnvironmentSpec, interpreter: Path | None, *, can_fetch: bool
+) -> Check:
+    wanted = " or ".join(spec.release.pythons)
     if interpreter is not None:
         return Check("Python", str(interpreter))
     if can_fetch:
-        return Check("Python", f"no {wanted} here; uv fetches {plan.release.pythons[0]}")
+        return Check("Python", f"no {wanted} here; uv fetches {spec.release.pythons[0]}")
     return Check("Python", f"no {wanted} here", "install one of them", is_fatal=True)
 
 
@@ -205,17 +211,17 @@ def _require_fit(checks: list[Check], say: Say, force: bool) -> None:
         )
 
 
-def _failure(plan: SetupPlan, uv: Uv, error: InstallFailed) -> UserError:
-    name = _named(plan.release.lock_path) if plan.release.lock else "REQUIREMENTS"
+def _failure(spec: EnvironmentSpec, uv: Uv, error: InstallFailed) -> UserError:
+    name = _named(spec.release.lock_path) if spec.release.lock else "REQUIREMENTS"
     if error.mismatch:
-        places = [str(plan.wheelhouse)] if plan.wheelhouse else uv.places
+        places = [str(spec.wheelhouse)] if spec.wheelhouse else uv.places
         return error.mismatch.error(name, places)
     causes = "".join(f"\n  | {line}" for line in error.causes)
     return UserError(
-        f"`{plan.name}` could not be made:{causes}",
+        f"`{spec.name}` could not be made:{causes}",
         "without a network, set PIP_INDEX_URL to a mirror or give `--wheelhouse DIR`; where there "
         f"is a network, `pip download --no-deps --require-hashes -r {name} -d DIR` fills it "
-        f"(all output: {plan.log})",
+        f"(all output: {spec.log})",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from contract.config.variables import SECTIONS
-from orchestrator.config.selection import StartOptions, gateway_spec, plan, read_config
+from orchestrator.config.selection import StartOptions, gateway_spec, read_config, start_request
 from orchestrator.protocol.control import Restart
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.reporting.run_file import Run, read_run
@@ -28,7 +28,7 @@ def restart_request(models: list[str] | None = None, *, gateway: bool = True) ->
     chosen = [model for model in models if model in running]
     return Restart(
         models=[*chosen, *absent],
-        workers=plan(config, StartOptions(models=tuple(chosen))).workers if chosen else [],
+        workers=start_request(config, StartOptions(models=tuple(chosen))).workers if chosen else [],
         gateway=gateway_spec(config) if gateway else None,
         redis_url=config.redis.url,
     )

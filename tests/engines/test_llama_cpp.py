@@ -11,7 +11,7 @@ import pytest
 from contract.config import Config, ModelConfig, WorkerSpec
 from contract.hub_cache import file_of
 from contract.messages import ChatMessage, Guided, Job, Sampling
-from orchestrator.config.selection import StartOptions, plan
+from orchestrator.config.selection import StartOptions, start_request
 from orchestrator.errors import UserError
 from workers.engine import JobRejected
 from workers.engines.llama_cpp import llama_cpp_engine, parameters
@@ -124,5 +124,5 @@ def test_a_file_is_found_here_or_in_the_cache(
 def test_a_file_that_is_not_here_is_said_at_once(path: str, hint: str) -> None:
     config = Config(models={"m": {"engine": "llama-cpp", "model_path": path}})
     with pytest.raises(UserError, match=f"`models.m.model_path` is no file here: {path}") as caught:
-        plan(config, StartOptions())
+        start_request(config, StartOptions())
     assert hint in caught.value.hint

@@ -14,7 +14,7 @@ import pytest
 from contract.config import Config
 from contract.paths import ROOT
 from orchestrator.client.reach import is_running
-from orchestrator.config.selection import StartOptions, plan
+from orchestrator.config.selection import StartOptions, start_request
 from orchestrator.environments.declaration import load_engines
 from orchestrator.environments.environment import Environment, envs_dir, write_stamp
 from orchestrator.errors import UserError
@@ -101,7 +101,7 @@ def test_a_plan_that_fits_is_started(terminal: Terminal) -> None:
 def test_without_a_driver_the_rest_is_checked(tmp_path: Path) -> None:
     build(tmp_path / "plan")
     model = {"engine": "cuda-trt", "model_path": str(tmp_path / "plan")}
-    (worker,) = plan(Config(models={"chat": model}), StartOptions()).workers
+    (worker,) = start_request(Config(models={"chat": model}), StartOptions()).workers
     assert worker.version == "1.2.1"
     with pytest.raises(UserError, match="max_batch_size"):
-        plan(Config(models={"chat": {**model, "max_batch_size": 65}}), StartOptions())
+        start_request(Config(models={"chat": {**model, "max_batch_size": 65}}), StartOptions())

@@ -10,7 +10,7 @@ import pytest
 
 from contract.config import Config, WorkerSpec
 from orchestrator.config import selection as planning
-from orchestrator.config.selection import StartOptions, chosen_models, plan
+from orchestrator.config.selection import StartOptions, chosen_models, start_request
 from orchestrator.errors import UserError
 
 
@@ -56,13 +56,13 @@ def test_what_is_not_there_is_explained(choice: StartOptions, message: str, hint
 
 def test_without_models_there_is_nothing_to_start() -> None:
     with pytest.raises(UserError, match="has no models"):
-        plan(Config(), StartOptions())
+        start_request(Config(), StartOptions())
 
 
 def test_a_worker_is_described_completely(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EW_LIMITS__MAX_CHOICES", "3")
     monkeypatch.setenv("EW_API_KEY", "secret")
-    request = plan(THREE, StartOptions(models=("a",), port=0))
+    request = start_request(THREE, StartOptions(models=("a",), port=0))
     assert [worker.slot for worker in request.workers] == ["a-0", "a-1"]
     worker = request.workers[0]
     assert worker.python == sys.executable
@@ -81,14 +81,14 @@ def test_an_environment_that_is_missing_is_named_with_the_command_that_makes_it(
     (tmp_path / "config.json").touch()
     config = config_of(c={"engine": "cuda-trt", "model_path": str(tmp_path)})
     with pytest.raises(UserError, match="needs the environment `ew-cuda-trt`") as caught:
-        plan(config, StartOptions())
+        start_request(config, StartOptions())
     assert caught.value.hint == "`./ew setup --engine cuda-trt`"
     with pytest.raises(UserError, match="`other`") as caught:
-        plan(config, StartOptions(env="other"))
+        start_request(config, StartOptions(env="other"))
     assert caught.value.hint == "`./ew setup --engine cuda-trt --env other`"
 
 
 def test_a_model_path_that_is_nothing_is_found_before_anything_starts() -> None:
     config = config_of(c={"engine": "cpu-vllm", "model_path": "/no/such/model"})
     with pytest.raises(UserError, match="does not exist: /no/such/model"):
-        plan(config, StartOptions())
+        start_request(config, StartOptions())

@@ -1,5 +1,5 @@
 """The estimate agrees with what NVML showed of real engines on real GPUs, as
-`scripts/gpu_acceptance` has written it down."""
+`scripts/programs/gpu_acceptance` has written it down."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_estimate_is_what_was_measured(make_model: MakeModel, row: dict[str,
     peak = found.fixed_bytes - found.part_bytes("spare") + row["kv_cache_bytes"]
     assert abs(peak - row["measured_peak"]) <= max(GIB, row["measured_peak"] // 10)
     is_today = abs(peak - row["estimated_peak"]) < 64 * MIB
-    assert is_today, "`scripts/gpu_acceptance report` brings the table up to date"
+    assert is_today, "`scripts/programs/gpu_acceptance report` brings the table up to date"
     # What is reserved holds what was taken, but for a trifle.
     assert found.fixed_bytes + row["kv_cache_bytes"] > row["measured_peak"] - 128 * MIB
 

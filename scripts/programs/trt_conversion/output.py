@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 from types import TracebackType
 
-from trt_conversion.manifest import NAME, read_manifest
-from trt_conversion.problem import Problem
+from programs.trt_conversion.manifest import NAME, read_manifest
+from programs.trt_conversion.problem import Problem
 
 
 class Output:

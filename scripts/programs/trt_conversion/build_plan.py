@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from trt_conversion.child import Child
+from programs.trt_conversion.child import Child
 
 _ALGORITHMS: Final = {
     "fp8": "FP8",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from trt_conversion.checkpoint import Checkpoint
-from trt_conversion.host import Gpu, available_memory_bytes, free_disk_bytes
-from trt_conversion.problem import Problem
+from programs.trt_conversion.checkpoint import Checkpoint
+from programs.trt_conversion.host import Gpu, available_memory_bytes, free_disk_bytes
+from programs.trt_conversion.problem import Problem
 
 GIB: Final = 2**30
 #: Bytes per weight, with scales.

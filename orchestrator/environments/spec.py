@@ -22,7 +22,7 @@ MANAGERS: Final = (*PROGRAMS, "uv")
 
 
 @dataclass(frozen=True)
-class SetupPlan:
+class EnvironmentSpec:
     """One environment to be. `conda` None means that uv makes it."""
 
     engine: EngineDeclaration
@@ -51,14 +51,14 @@ class SetupPlan:
         return found
 
 
-def plan_set_up(
+def environment_spec(
     engine: str,
     env_name: str | None = None,
     *,
     version: str | None = None,
     manager: str | None = None,
     wheelhouse: Path | None = None,
-) -> SetupPlan:
+) -> EnvironmentSpec:
     """Decide what to make. `engine` may be `ENGINE@VERSION`. Raises `UserError`."""
     engine, _, suffix = engine.partition("@")
     declared = find_engine(engine)
@@ -72,7 +72,7 @@ def plan_set_up(
             f"`{name}` is an environment for {present.engine} {present.version}",
             f"choose another `--env`, or `./ew env remove {name}` first",
         )
-    return SetupPlan(declared, release, name, _manager(manager), wheelhouse)
+    return EnvironmentSpec(declared, release, name, _manager(manager), wheelhouse)
 
 
 def _manager(name: str | None) -> Conda | None:

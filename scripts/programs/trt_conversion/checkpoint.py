@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from trt_conversion.problem import Problem
+from programs.trt_conversion.problem import Problem
 
 #: What users call a family, by what checkpoints call it.
 _FAMILIES: Final = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 
-from trt_conversion.child import Child
+from programs.trt_conversion.child import Child
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What docs/memory.md promises of GPU memory, tried on real GPUs with real engines.
 
-    python3 scripts/gpu_acceptance PIECE... --out DIR [--only NAME,NAME] [--budget-s 330]
-    python3 scripts/gpu_acceptance report --out DIR [--from DIR...]
+    python3 scripts/programs/gpu_acceptance PIECE... --out DIR [--only NAME,NAME] [--budget-s 330]
+    python3 scripts/programs/gpu_acceptance report --out DIR [--from DIR...]
 
 Pieces: check, estimate, share, evict, kill, sleep (one GPU) and two (two GPUs). Each takes some
 minutes, installs nothing, and adds DIR/PIECE.json and its logs to DIR; `report` (and the end of
@@ -21,7 +21,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 if "--mock" in sys.argv:
     # This process, too, shall see the scripted driver.

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from results import Failure
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STANDIN = ROOT / "tests" / "standins" / "pynvml"
 ENV = "acceptance"
 

@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-DEMO = Path(__file__).resolve().parents[2] / "deploy" / "demo-model"
+DEMO = Path(__file__).resolve().parents[3] / "deploy" / "demo-model"
 #: Of Qwen2.5: what decides memory.
 SHAPES: dict[str, dict[str, Any]] = {
     "0.5B": {

@@ -9,19 +9,19 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from trt_conversion.checkpoint import Checkpoint, open_checkpoint
-from trt_conversion.estimate import (
+from programs.trt_conversion.checkpoint import Checkpoint, open_checkpoint
+from programs.trt_conversion.estimate import (
     Estimate,
     estimate_checkpoint,
     estimate_plan,
     gib,
     require_room,
 )
-from trt_conversion.host import Gpu, driver, gpus, installed_version, require_gpus
-from trt_conversion.manifest import differences, inputs_of, read_manifest, write_manifest
-from trt_conversion.output import Output, require_replaceable
-from trt_conversion.problem import Problem
-from trt_conversion.stages import Stages, clock
+from programs.trt_conversion.host import Gpu, driver, gpus, installed_version, require_gpus
+from programs.trt_conversion.manifest import differences, inputs_of, read_manifest, write_manifest
+from programs.trt_conversion.output import Output, require_replaceable
+from programs.trt_conversion.problem import Problem
+from programs.trt_conversion.stages import Stages, clock
 
 #: What is made depends on these.
 _PLAN_ARGUMENTS: Final = (

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from trt_conversion.problem import Problem
+from programs.trt_conversion.problem import Problem
 
 
 class Gpu(NamedTuple):

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
-from trt_conversion.command import as_called
-from trt_conversion.problem import Problem
+from programs.trt_conversion.command import as_called
+from programs.trt_conversion.problem import Problem
 
 _LOOK_EVERY_S: Final = 0.2
 _SAY_EVERY_S: Final = 10.0
@@ -184,7 +184,7 @@ def _latest_stage(lines: list[str]) -> str:
 
 
 def _import_path() -> str:
-    here = str(Path(__file__).resolve().parent.parent)
+    here = str(Path(__file__).resolve().parents[2])
     return os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
 
 
