@@ -84,7 +84,7 @@ def header(headers: Headers, name: bytes) -> bytes | None:
     return next((value for key, value in headers if key == name), None)
 
 
-class ExchangeMiddleware:
+class RequestContextMiddleware:
     """Outermost: begins the context, answers HEAD as GET without a body, adds the context's
     headers to whatever answers, and reports the status to `finished` (0 if the client left
     before there was one)."""

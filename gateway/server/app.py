@@ -18,7 +18,7 @@ from gateway.api import openapi
 from gateway.api.native import routes
 from gateway.api.openai import routes as openai_routes
 from gateway.http.errors import OPENAI_PREFIX, ApiError, answer_error
-from gateway.http.headers import ExchangeMiddleware, RequestContext, context_of
+from gateway.http.headers import RequestContext, RequestContextMiddleware, context_of
 from gateway.lifecycle.process import GatewayProcess, ProcessSettings
 from gateway.server import docs, health
 from gateway.server.http_guard import CONNECTIONS_STATE, DRAIN_STATE
@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
 
-def from_environment() -> ExchangeMiddleware:
+def from_environment() -> RequestContextMiddleware:
     """What uvicorn calls in each of its processes."""
     settings = ProcessSettings.from_environment()
     configure_logging(f"gateway[{settings.process_index}]")
     return create_app(settings)
 
 
-def create_app(settings: ProcessSettings) -> ExchangeMiddleware:
+def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
     """The application; its process starts and stops with its lifespan."""
     process = GatewayProcess(settings)
 
@@ -64,7 +64,7 @@ def create_app(settings: ProcessSettings) -> ExchangeMiddleware:
     app.openapi = lambda: _document_once(app)  # type: ignore[method-assign]
     for router in (routes.router, openai_routes.router, health.router, docs.router):
         app.include_router(router)
-    return ExchangeMiddleware(app, lambda *ended: _count(process, *ended))
+    return RequestContextMiddleware(app, lambda *ended: _count(process, *ended))
 
 
 def _document_once(app: FastAPI) -> dict[str, Any]:
