@@ -23,7 +23,7 @@ LINES: Final = 250
 #: Files that are longer, with the lines that they may have, in steps of 25. The list only shrinks:
 #: lower a number when its file gets shorter, and split a file rather than add it here.
 LONGER: Final = {
-    "contract/bus/queue.py": 450,
+    "contract/bus/queue.py": 350,
     "contract/messages.py": 325,
     "gateway/__main__.py": 325,
     "gateway/api/openai/schemas.py": 300,
@@ -36,7 +36,6 @@ LONGER: Final = {
     "workers/job_consumer.py": 350,
     "workers/outbox.py": 350,
     "workers/worker.py": 350,
-    "orchestrator/cli/parsing/grammar.py": 300,
     "orchestrator/cli/status_screen/text.py": 275,
     "orchestrator/doctor/checks.py": 275,
     "orchestrator/estimate/checkpoint.py": 300,

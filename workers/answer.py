@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-from contract.bus.queue import Attempt
+from contract.bus.claims import Attempt
 from contract.messages import Delta, TokenLogprob
 from workers.continuation import Published
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
+from contract.bus.claims import Attempt
 from contract.bus.client import RedisClient
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
-from contract.bus.queue import Attempt
 from contract.bus.replies import KEEP_MS, reply_key
 
 #: One whose end was not seen may not have said yet that it is there.

@@ -16,8 +16,9 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from contract.bus.claims import Attempt, BeginRefused, Claim, Record
 from contract.bus.client import connect_reader
-from contract.bus.queue import MAX_ATTEMPTS, Attempt, BeginRefused, Claim, JobQueue, Record
+from contract.bus.queue import MAX_ATTEMPTS, JobQueue
 from contract.bus.replies import first_id, scan_frames
 from contract.messages import Envelope, ErrorCode, Job
 from contract.tasks import cancel_and_wait

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from contract.bus.queue import RETRYABLE, Attempt, JobQueue
+from contract.bus.claims import Attempt
+from contract.bus.queue import RETRYABLE, JobQueue
 from contract.bus.replies import publish
 from contract.messages import (
     Done,

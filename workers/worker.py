@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from contract.bus.cancellations import Cancellations
+from contract.bus.claims import Attempt
 from contract.bus.client import connect, connect_reader, wait_for_server
-from contract.bus.queue import Attempt, Cancellations, JobQueue
+from contract.bus.queue import JobQueue
 from contract.config import WorkerSpec
 from contract.messages import Heartbeat, State
 from contract.tasks import cancel_and_wait

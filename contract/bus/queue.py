@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from contract.bus.client import BLOCK_MS, LuaScript, RedisClient, entries_of, last_id
+from contract.bus.claims import Attempt, BeginRefused, Claim, Record
+from contract.bus.client import LuaScript, RedisClient, entries_of
 from contract.bus.clock import LEAP_MS
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.registration import registrations
@@ -30,7 +31,6 @@ _complete = LuaScript("complete")
 _release = LuaScript("release")
 _end_trial = LuaScript("end_trial")
 _take_over = LuaScript("take_over")
-_cancel = LuaScript("cancel")
 
 
 class QueueFull(Exception):
@@ -73,41 +73,6 @@ class Ticket(NamedTuple):
     waiting: int = 0
     known: bool = False
     may_retry: bool = False
-
-
-class Claim(NamedTuple):
-    """A queue entry that a worker holds, not begun yet. `job` is None if it could not be read."""
-
-    entry: str
-    job: Job | None
-    job_id: str
-
-
-class Attempt(NamedTuple):
-    """A begun job. `number` fences: of two attempts at one job, only the higher counts."""
-
-    job: Job
-    entry: str
-    number: int
-    reply: str
-    first: str
-    left_ms: int = 0
-
-
-class Record(NamedTuple):
-    """What is held against a job: workers that it `lost`, be it to blame or not, since it last got
-    on with one to itself; and how often it did (`acquitted`)."""
-
-    lost: int
-    acquitted: int
-
-
-class BeginRefused(NamedTuple):
-    """A job that will not be run, though its client still waits for a word. Its attempt must be
-    completed all the same, after the client was told."""
-
-    attempt: Attempt
-    reason: str
 
 
 class JobQueue:
@@ -369,59 +334,6 @@ class JobQueue:
         pipe.xack(self.key, GROUP, entry)
         pipe.xdel(self.key, entry)
         await pipe.execute()
-
-
-class KnownRequests:
-    """What each idempotency key was first used for, whichever model that asked for: the jobs of
-    two models may lie on two servers of a cluster, and no script sees both."""
-
-    def __init__(self, db: RedisClient) -> None:
-        self._db = db
-
-    async def claim(self, name: str, digest: str, keep_ms: int) -> bool:
-        """Whether a key is new, or was used for this very request. Safe to repeat."""
-        key = f"ew:request:{name}"
-        first = await self._db.set(key, digest, nx=True, get=True, px=keep_ms)
-        return first is None or first.decode() == digest
-
-
-class Cancellations:
-    """The jobs of one model that nobody wants any more."""
-
-    def __init__(self, db: RedisClient, model: str) -> None:
-        self.db = db
-        self.queue = JobQueue(db, model)
-        self.key = f"ew:{{{model}}}:cancel"
-        self._last = ""
-
-    async def open(self) -> None:
-        """Listen from now on, whenever `listen` is called."""
-        self._last = await last_id(self.db, self.key)
-
-    async def announce(self, job_id: str) -> bool:
-        """Cancel a job: out of the queue, or by its worker. False if it had ended already."""
-        return (await self.announce_all([job_id]))[0]
-
-    async def announce_all(self, job_ids: Sequence[str]) -> list[bool]:
-        """The same for several, in one round trip. Safe to repeat."""
-        keys = [self.key, self.queue.key, self.queue.leases_key]
-        calls = [
-            ([self.queue.job_key(job_id), *keys], [job_id, GROUP, KEEP_MS]) for job_id in job_ids
-        ]
-        return [bool(answer) for answer in await _cancel.map(self.db, calls)]
-
-    async def listen(self, reader: RedisClient) -> AsyncIterator[str]:
-        """Job ids cancelled since `open`, or since it was last called (none is left out by a
-        reconnect). Ends only by an error of the connection."""
-        if not self._last:
-            await self.open()
-        while True:
-            answer = await reader.execute_command(
-                "XREAD", "COUNT", 1000, "BLOCK", BLOCK_MS, "STREAMS", self.key, self._last
-            )
-            for entry, fields in entries_of(answer):
-                self._last = entry
-                yield fields[b"job"].decode()
 
 
 def _read_job(fields: Mapping[bytes, bytes]) -> Job | None:

@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from contract.bus.client import RedisClient
+from contract.bus.known_requests import KnownRequests
 from contract.bus.queue import (
     KEEP_MS,
     Conflict,
     JobQueue,
-    KnownRequests,
     NotServed,
     QueueFull,
     QueueTooLarge,

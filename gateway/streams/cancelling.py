@@ -10,8 +10,8 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
+from contract.bus.cancellations import Cancellations
 from contract.bus.client import RedisClient
-from contract.bus.queue import Cancellations
 from contract.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)

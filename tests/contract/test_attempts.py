@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from contract.bus.queue import MAX_ATTEMPTS, BeginRefused, Claim, JobQueue, Record
+from contract.bus.claims import BeginRefused, Claim, Record
+from contract.bus.queue import MAX_ATTEMPTS, JobQueue
 from contract.messages import encode_job
 from tests.contract.queue_workers import (
     a_job,

@@ -9,8 +9,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from contract.bus.cancellations import Cancellations
 from contract.bus.client import connect_reader
-from contract.bus.queue import Cancellations, JobQueue, QueueFull, WasCancelled
+from contract.bus.queue import JobQueue, QueueFull, WasCancelled
 from tests.contract.queue_workers import (
     beat,
     begin_one,

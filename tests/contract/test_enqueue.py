@@ -7,16 +7,9 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
+from contract.bus.cancellations import Cancellations
 from contract.bus.clock import LEAP_MS
-from contract.bus.queue import (
-    Cancellations,
-    Conflict,
-    JobQueue,
-    NotServed,
-    QueueFull,
-    QueueTooLarge,
-    Ticket,
-)
+from contract.bus.queue import Conflict, JobQueue, NotServed, QueueFull, QueueTooLarge, Ticket
 from contract.messages import Job, Sampling, decode_job
 from tests.contract.queue_workers import (
     a_job,

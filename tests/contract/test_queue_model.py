@@ -21,17 +21,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from contract.bus.cancellations import Cancellations
+from contract.bus.claims import Attempt, BeginRefused, Claim
 from contract.bus.client import connect
 from contract.bus.heartbeats import Heartbeats
-from contract.bus.queue import (
-    MAX_ATTEMPTS,
-    Attempt,
-    BeginRefused,
-    Cancellations,
-    Claim,
-    JobQueue,
-    WasCancelled,
-)
+from contract.bus.queue import MAX_ATTEMPTS, JobQueue, WasCancelled
 from tests.contract.queue_workers import beat, claim, end_lease, put
 
 WORKERS: Final = ("w0", "w1", "w2")

@@ -9,9 +9,11 @@ from array import array
 
 from redis.exceptions import RedisError
 
+from contract.bus.cancellations import Cancellations
+from contract.bus.claims import Attempt
 from contract.bus.client import connect, connect_reader
 from contract.bus.heartbeats import Heartbeats
-from contract.bus.queue import RETRYABLE, Attempt, Cancellations, JobQueue
+from contract.bus.queue import RETRYABLE, JobQueue
 from contract.bus.replies import publish
 from contract.messages import (
     Delta,

@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
 
-from contract.bus.queue import Attempt
+from contract.bus.claims import Attempt
 from contract.messages import (
     Delta,
     Done,

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
+from contract.bus.claims import Attempt
 from contract.bus.client import connect
-from contract.bus.queue import Attempt, JobQueue
+from contract.bus.queue import JobQueue
 from contract.bus.replies import ReplyStream, publish, scan_frames
 from contract.messages import (
     Delta,

@@ -7,8 +7,9 @@ import asyncio
 import signal
 import time
 
+from contract.bus.cancellations import Cancellations
 from contract.bus.heartbeats import Heartbeats
-from contract.bus.queue import MAX_ATTEMPTS, Cancellations
+from contract.bus.queue import MAX_ATTEMPTS
 from contract.messages import Done, ErrorCode, Failed, Started, State
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import end_lease, leap, restore, snapshot, until

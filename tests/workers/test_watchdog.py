@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from contract.bus.queue import Cancellations
+from contract.bus.cancellations import Cancellations
 from contract.endings import ENGINE_HUNG
 from contract.messages import State
 from tests.contract.queue_workers import until

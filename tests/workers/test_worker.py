@@ -12,8 +12,9 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from contract.bus.cancellations import Cancellations
+from contract.bus.claims import Attempt, BeginRefused, Claim
 from contract.bus.heartbeats import Heartbeats
-from contract.bus.queue import Attempt, BeginRefused, Cancellations, Claim
 from contract.bus.replies import publish, scan_frames
 from contract.messages import (
     Delta,

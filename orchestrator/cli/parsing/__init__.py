@@ -1,1 +1,1 @@
-"""The command line itself: its grammar, its completion, and guesses at what was meant."""
+"""The command line itself: its grammar, its parameters, its completion, and guesses."""

@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from contract.bus.cancellations import Cancellations
 from contract.bus.client import connect, connect_reader
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
-from contract.bus.queue import Cancellations, JobQueue
+from contract.bus.queue import JobQueue
 from contract.bus.replies import ReplyStream, read_frames
 from contract.config import WorkerSpec
 from contract.messages import (

@@ -10,7 +10,7 @@ import pytest
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from orchestrator.cli import COMMANDS, load_command, main
-from orchestrator.cli.parsing.grammar import PlainArgument, PlainOption
+from orchestrator.cli.parsing.parameters import PlainArgument, PlainOption
 
 #: What typer, click and pydantic show of themselves.
 LIBRARY_WORDS = re.compile(
