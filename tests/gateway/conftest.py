@@ -20,6 +20,17 @@ from contract.ports import free_port
 from tests.gateway.scripted_worker import ScriptedWorker
 
 ROOT = Path(__file__).parents[2]
+#: Runs a gateway in which constants of its modules have other values: long intervals are shorter.
+_WITH_CONSTANTS = """
+import json, sys
+from importlib import import_module
+for name, value in json.loads(sys.argv[1]).items():
+    module, _, constant = name.rpartition(".")
+    assert hasattr(import_module(module), constant), name
+    setattr(import_module(module), constant, value)
+from gateway.__main__ import main
+sys.exit(main())
+"""
 
 
 class Gateway:
@@ -167,17 +178,25 @@ def client_of(gateway: Gateway, connections: int = 100) -> httpx.AsyncClient:
 
 @pytest.fixture
 def new_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
-    """Makes gateways of the test's own: `new_gateway(redis_url, limits={...})`."""
+    """Makes gateways of the test's own: `new_gateway(redis_url, limits={...})`. `constants` gives
+    values for constants of the gateway's modules, by their full names."""
     made: list[Gateway] = []
 
     def make(
-        redis_url: str, key: NewKey | None = None, *, start: bool = True, **config: Any
+        redis_url: str,
+        key: NewKey | None = None,
+        *,
+        start: bool = True,
+        constants: dict[str, float] | None = None,
+        **config: Any,
     ) -> Gateway:
         directory = tmp_path / f"gateway-{len(made)}"
         directory.mkdir()
         models = {"m": {"engine": "mock", "model_path": "none"}}
         whole = {"models": models, "gateway": {"processes": 1}, **config}
         made.append(Gateway(directory, redis_url, whole, key))
+        if constants:
+            made[-1].command = [sys.executable, "-c", _WITH_CONSTANTS, json.dumps(constants)]
         if start:
             made[-1].start()
         return made[-1]

@@ -84,7 +84,7 @@ def test_what_may_come_right_has_none(error: Exception) -> None:
 async def test_a_worker_that_is_configured_wrong_says_so_in_its_exit_code_and_its_last_line(
     workers: WorkerProcesses,
 ) -> None:
-    member = workers.hire(engine_args={"tokens_per_sec": 3})
+    member = workers.start(engine_args={"tokens_per_sec": 3})
     assert await member.exits() == CANNOT_SERVE
     last = member.log().splitlines()[-1]
     said = "the mock engine has no argument `tokens_per_sec`; did you mean `tokens_per_s`?"

@@ -30,7 +30,7 @@ async def nothing_comes(client: Client) -> None:
 async def test_answers_of_a_hung_engine_go_on_elsewhere(
     client: Client, workers: WorkerProcesses
 ) -> None:
-    hung = await workers.hire(watchdog=QUICK).ready()
+    hung = await workers.start(watchdog=QUICK).ready()
     answers = [await client.ask(600) for _ in range(4)]
     await client.saw_tokens(answers, 5)
     culprit = await client.ask(50, "[[freeze_at=3]]")
@@ -40,7 +40,7 @@ async def test_answers_of_a_hung_engine_go_on_elsewhere(
     assert await hung.exits() == ENGINE_HUNG
     assert "the engine has stood still for 2 s, with 5 jobs in it" in hung.log()
     await Cancellations(client.db, client.queue.model).announce(culprit)
-    await workers.hire().ready()
+    await workers.start().ready()
     await client.ended(answers)
     for job_id in answers:
         assert_counted(client.answers[job_id], 600)
@@ -49,7 +49,7 @@ async def test_answers_of_a_hung_engine_go_on_elsewhere(
 async def test_an_engine_that_never_begins_an_answer_is_hung_too(
     client: Client, workers: WorkerProcesses
 ) -> None:
-    worker = await workers.hire(watchdog=QUICK).ready()
+    worker = await workers.start(watchdog=QUICK).ready()
     await client.ask(50, "[[freeze_at=0]]")
     assert await worker.exits() == ENGINE_HUNG
 
@@ -57,7 +57,7 @@ async def test_an_engine_that_never_begins_an_answer_is_hung_too(
 async def test_a_canary_finds_an_engine_that_hangs_while_nobody_asks(
     client: Client, workers: WorkerProcesses
 ) -> None:
-    worker = await workers.hire(watchdog={**QUICK, "token_s": 100, "canary_every_s": 1}).ready()
+    worker = await workers.start(watchdog={**QUICK, "token_s": 100, "canary_every_s": 1}).ready()
     job_id = await client.ask(50, "[[freeze_at=3]]")
     await client.saw_tokens([job_id], 3)
     await nothing_comes(client)
@@ -69,7 +69,7 @@ async def test_a_canary_finds_an_engine_that_hangs_while_nobody_asks(
 async def test_a_job_that_gets_nowhere_alone_is_no_hung_engine(
     client: Client, workers: WorkerProcesses
 ) -> None:
-    worker = await workers.hire(watchdog=QUICK).ready()
+    worker = await workers.start(watchdog=QUICK).ready()
     stuck = await client.ask(50, "[[hang_at=3]]")
     await client.saw_tokens([stuck], 3)
     await asyncio.sleep(4)

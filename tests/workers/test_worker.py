@@ -290,9 +290,9 @@ async def test_cancelling_stops_the_engines_work_within_two_seconds(client: Clie
         job_id = await client.ask(100_000)
         await client.saw_tokens([job_id], 5)
         assert await Cancellations(client.db, client.queue.model).announce(job_id)
-        await asyncio.sleep(2)
-        assert engine._running == {}
-        assert await client.is_settled()
+        async with asyncio.timeout(2):
+            await client.see(lambda: engine._running == {})
+            await until(client.is_settled)
 
 
 async def test_a_job_cancelled_while_its_beginning_is_on_the_way_is_not_run(client: Client) -> None:

@@ -43,7 +43,7 @@ def a_spec(client: Client, name: str, *, slots: int = 64, **given: Any) -> Worke
     )
 
 
-class Member:
+class WorkerProcess:
     """One worker process."""
 
     def __init__(self, spec: WorkerSpec, client: Client, directory: Path) -> None:
@@ -58,7 +58,7 @@ class Member:
                 stderr=log,
             )
 
-    async def ready(self) -> Member:
+    async def ready(self) -> WorkerProcess:
         await self._until_heartbeat(lambda beat: beat.state is State.READY)
         return self
 
@@ -127,16 +127,16 @@ class WorkerProcesses:
     def __init__(self, client: Client, directory: Path) -> None:
         self._client = client
         self._directory = directory
-        self._members: list[Member] = []
+        self._started: list[WorkerProcess] = []
         self._names = (f"w-{n}" for n in itertools.count())
 
-    def hire(self, name: str | None = None, **given: Any) -> Member:
+    def start(self, name: str | None = None, **given: Any) -> WorkerProcess:
         """Start a worker; await `ready` where it matters."""
         spec = a_spec(self._client, name or next(self._names), **given)
-        member = Member(spec, self._client, self._directory)
-        self._members.append(member)
-        return member
+        worker = WorkerProcess(spec, self._client, self._directory)
+        self._started.append(worker)
+        return worker
 
     def close(self) -> None:
-        for member in self._members:
-            member.close()
+        for worker in self._started:
+            worker.close()

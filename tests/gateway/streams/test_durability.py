@@ -29,6 +29,8 @@ from tests.redis_proxy import RedisProxy
 INFER = "/api/v1/inference"
 STREAM = "/api/v1/inference/stream"
 ASK = {"modelId": "m", "prompt": "x"}
+TIDY_EVERY_S = 0.2
+TIDY_OFTEN = {"gateway.lifecycle.housekeeping._TIDY_EVERY_S": TIDY_EVERY_S}
 
 
 def texts_of(events: list[Event]) -> str:
@@ -400,13 +402,13 @@ async def test_the_gateway_starts_without_redis_and_serves_when_it_comes(
 async def test_the_reply_stream_keeps_only_what_is_needed(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
-    gateway = new_gateway(own_valkey.url)
+    gateway = new_gateway(own_valkey.url, constants=TIDY_OFTEN)
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         for _ in range(1000):
             await worker.delta(attempt, "x")
-        await asyncio.sleep(3)
+        await asyncio.sleep(5 * TIDY_EVERY_S)
         assert await worker.db.xlen(attempt.reply) >= 1000
         await worker.done(attempt)
         assert len(await reading) == 1001
@@ -633,7 +635,7 @@ def test_what_is_handed_on_to_many_comes_in_portions_that_split_no_answer() -> N
 async def test_a_clock_that_leaps_an_hour_forward_ends_no_answer(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
-    gateway = new_gateway(own_valkey.url)
+    gateway = new_gateway(own_valkey.url, constants=TIDY_OFTEN)
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
@@ -643,7 +645,7 @@ async def test_a_clock_that_leaps_an_hour_forward_ends_no_answer(
         await leap(worker.db, 3600)
         assert await worker.db.pttl(stream) < before - 3_500_000, "the clock did not leap"
         # The gateway looks after its stream, and after its answers, several times.
-        await asyncio.sleep(5)
+        await asyncio.sleep(5 * TIDY_EVERY_S)
         assert await worker.db.exists(stream)
         await worker.delta(attempt, "b")
         await worker.done(attempt)
