@@ -1,4 +1,4 @@
-"""What a sampling setting may be, whoever gives it: a request, or the configuration."""
+"""What a sampling setting may be, in a request and in the configuration."""
 
 from __future__ import annotations
 

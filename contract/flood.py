@@ -61,7 +61,7 @@ class FloodGate(logging.Filter):
         return flood
 
     def _tell_later(self, flood: _Flood) -> None:
-        """Who falls silent after a flood tells of it all the same."""
+        """Report the flood at its end, also if no further line comes."""
         timer = Timer(max(0.0, flood.ends_at - monotonic()), self._tell_of, [flood])
         timer.daemon = True
         timer.start()

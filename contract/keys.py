@@ -1,7 +1,7 @@
 """API keys: `ew_<id>_<secret>_<checksum>`. Only the secret's SHA-256 is kept.
 
 The secret has 256 random bits, so a plain fast hash is enough. The checksum lets a scanner (or
-a person) tell a mistyped key from a revoked one without asking anybody.
+a person) tell a mistyped key from a revoked one without a look at the key file.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def read_keys(path: Path) -> dict[str, KeyRecord]:
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
     if status.st_uid != os.getuid():
-        raise KeyFileError(f"{path} belongs to somebody else (user {status.st_uid})")
+        raise KeyFileError(f"{path} belongs to another user ({status.st_uid})")
     if status.st_mode & 0o077:
         raise KeyFileError(f"{path} can be read by others; run `chmod 600 {path}`")
     try:

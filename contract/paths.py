@@ -66,7 +66,7 @@ def run_dir() -> Path:
     """The private directory for sockets: in the state directory, or in the system's runtime
     directory where that path would be too long for a socket. There may be none yet.
 
-    Raises `PermissionError` if somebody else owns it, `OSError`.
+    Raises `PermissionError` if another user owns it, `OSError`.
     """
     path = state_dir() / "run"
     if len(os.fsencode(path)) > _LONGEST_SOCKET_DIR:
@@ -78,16 +78,16 @@ def run_dir() -> Path:
     except FileNotFoundError:
         return path
     if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
-        reason = "belongs to somebody else; set EW_STATE_DIR elsewhere"
+        reason = "belongs to another user; set EW_STATE_DIR elsewhere"
         raise PermissionError(errno.EPERM, reason, str(path))
     return path
 
 
 def make_run_dir() -> Path:
-    """The same, made if missing, and closed (0700) to everybody else. Raises `OSError`."""
+    """The same, made if missing, and closed (0700) to other users. Raises `OSError`."""
     path = run_dir()
     make_private(path)
-    # Whoever made it first may have had time to make it theirs.
+    # Between the check and the making, another user may have made it: check the owner again.
     run_dir().chmod(0o700)
     return path
 

@@ -1,4 +1,4 @@
-"""Where servers listen: a TCP port that nobody has, and who reaches a host."""
+"""Where servers listen: a TCP port that is free, and from where a host can be reached."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on now. Raises `OSError` if the host is not one of ours."""
+    """Return a port that no process listens on. Raises `OSError` if the host is not one of ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in random.sample(_CANDIDATES, 100):
         try:

@@ -1,4 +1,4 @@
-"""What somebody may have meant."""
+"""Which known name a mistyped one stands for."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _LAST_WORDS_S: Final = 7
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT (open answers may end first) or SIGQUIT (they end with an
-    error at once); SIGHUP replaces what serves, and nobody notices. 0 after a clean end, 1 if the
+    error at once); SIGHUP replaces what serves, unseen by clients. 0 after a clean end, 1 if the
     operator must do something."""
     configure_logging("gateway")
     os.environ[INSTANCE_VARIABLE] = secrets.token_hex(4)
@@ -78,7 +78,7 @@ class Processes(Multiprocess):
 
     def run(self) -> None:
         """Look after the others."""
-        # Not through the queue of signals: nobody reads it while the processes drain.
+        # Not through the queue of signals: it is not read while the processes drain.
         signal.signal(HURRY, lambda *_: self._pass_on())
         signal.signal(signal.SIGHUP, lambda *_: self.signal_queue.append(signal.SIGHUP))
         super().run()
@@ -87,7 +87,7 @@ class Processes(Multiprocess):
         """Serve, until told to stop or replaced."""
         server = _FirstServer(self.config, self)
         # uvicorn raises the signal again when it has stopped. Before the application is there,
-        # nobody waits for an answer.
+        # no client waits for an answer.
         for number in (signal.SIGTERM, signal.SIGINT, HURRY):
             signal.signal(number, self._end)
         signal.signal(signal.SIGHUP, lambda *_: self._find_heir(server))
@@ -123,7 +123,7 @@ class Processes(Multiprocess):
         super().keep_subprocess_alive()
 
     def refuse_connections(self) -> None:
-        """Those who still come are refused: nobody would take them from these sockets."""
+        """Refuse further connections: no process would accept them from these sockets."""
         for each in self.sockets:
             each.close()
 
@@ -188,7 +188,7 @@ class Processes(Multiprocess):
         return process
 
     def _dismiss(self, processes: list[Process]) -> None:
-        """Nobody waits for them here: their open answers may go on for long."""
+        """Tell them to end, and don't wait: their open answers may go on for long."""
         for process in processes:
             _tell(process, REPLACED)
             process.terminate()
@@ -237,8 +237,8 @@ def _addresses(gateway: GatewayConfig) -> list[tuple[str, int]]:
 
 def bound_socket(host: str, port: int) -> socket.socket:
     """A socket at an address that other gateway processes of this user may be listening at:
-    those whose parent process has died serve until this gateway does. That nobody else has the
-    port is the supervisor's to check.
+    those whose parent process has died serve until this gateway does. That no one else's
+    process has the port is for the supervisor to check.
 
     It does not listen yet: connections come to it only once there is a process that accepts them.
     Raises `OSError`.

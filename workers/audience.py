@@ -1,5 +1,5 @@
-"""Whether anybody waits for a job: the gateway process that it came from lives, or may come back,
-or the answer is kept for whoever asks for it again."""
+"""Whether a client waits for a job: the gateway process that it came from lives, or may come back,
+or the answer is kept for a repeated request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Audience:
         self._departed: dict[str, float] = {}
 
     async def look(self, replies: Iterable[str]) -> None:
-        """See who lives, of those that have jobs here. Raises `RedisError`."""
+        """See which processes live, of those that have jobs here. Raises `RedisError`."""
         alive = {reply_key(name) for name in await self._heartbeats.names()}
         known = {reply_key(name) for name in await self._heartbeats.known()} | alive
         now, since = time.monotonic(), self._missing

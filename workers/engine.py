@@ -19,7 +19,7 @@ class EngineReport(NamedTuple):
     #: It computes whole answers and hands them out in pieces.
     pseudo_streaming: bool = False
     #: It runs on this host, so that ending its worker ends it, too. A server elsewhere is not
-    #: watched: to ask it costs somebody money, and another worker would meet the same server. What
+    #: watched: to ask it may cost money, and another worker would meet the same server. What
     #: it does not answer ends by its own timeouts.
     is_local: bool = True
 

@@ -35,7 +35,7 @@ _RECONNECT_S: Final = 0.25
 #: A job that lost so many workers may be what broke them.
 _SUSPECT_AFTER: Final = MAX_ATTEMPTS - 1
 _TRIAL_S: Final = 10.0
-#: Who got on so often, and lost its worker later, has one to itself until its end.
+#: A job that got on so often, and lost its worker later, has one to itself until its end.
 _MOST_ACQUITTALS: Final = 6
 
 _WHY_REFUSED: Final = {
@@ -158,8 +158,8 @@ class JobConsumer:
         self._waiting.extend(each for each in claims if each not in suspects)
         if len(self._outbox):
             suspects = await self._leave_to_others(suspects)
-        # Who was just tried when the last worker broke has lost the most. It comes first, when
-        # nothing else is here: only then is it known for what it is.
+        # The job that was just tried when the last worker broke has lost the most. It comes first,
+        # when nothing else is here: only then is it known for what it is.
         suspects.sort(key=lambda each: -records[each.entry].lost)
         self._suspects.extend((each, records[each.entry]) for each in suspects)
 

@@ -15,7 +15,7 @@ _LASTING: Final = frozenset({"CannotServe", "ValidationError", "ImportError"})
 _OF_HUB: Final = frozenset(
     {"GatedRepoError", "RepositoryNotFoundError", "RevisionNotFoundError", "HFValidationError"}
 )
-#: Below a failure that looks lasting: nobody could be asked.
+#: Below a failure that looks lasting: no server could be asked.
 _PASSING: Final = frozenset(
     {"ConnectionError", "Timeout", "TransportError", "OfflineModeIsEnabled"}
 )

@@ -1,6 +1,6 @@
 """Whether the engine gets on: a watchdog over the jobs that are in it, and a canary, a job of one
-token, where it is in doubt or where nobody asks. An engine that says nothing for too long is taken
-for hung: the worker leaves, and its jobs go on elsewhere.
+token, where it is in doubt or has no job. An engine that says nothing for too long is taken for
+hung: the worker leaves, and its jobs go on elsewhere.
 
 Any word about any job counts. A single job that gets nowhere while a canary does (a constraint
 that takes long to compile) is not for the worker to judge; its client's timeouts end it.
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 1.0
 #: An engine that has said nothing yet may have to compile something for its first answer.
 _PATIENCE_AT_FIRST: Final = 4.0
-#: Whoever was cancelled after so long without a word may have been let down by the engine.
+#: A job that was cancelled after so long without a word may have been let down by the engine.
 _SUSPICIOUS_S: Final = 5.0
 #: Fewer than any text has tokens, while the engine has not counted them.
 _CHARACTERS_PER_TOKEN: Final = 3

@@ -291,7 +291,7 @@ class Worker:
             await asyncio.sleep(_RECONNECT_S)
 
     async def _sweep(self) -> None:
-        """Drop jobs that nobody wants."""
+        """Drop jobs for which no client waits."""
         while True:
             await asyncio.sleep(_SWEEP_EVERY_S * random.uniform(0.75, 1.25))  # noqa: S311
             try:

@@ -13,5 +13,5 @@
     ew:out:GATEWAY        reply stream of one gateway process: the frames, and so the durable log
 
 All keys of one model share a hash tag, so a script never crosses a cluster slot. Times inside
-Redis are Redis' own; nobody compares the clocks of two hosts.
+Redis are Redis' own; the clocks of two hosts are never compared.
 """

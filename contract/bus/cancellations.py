@@ -11,7 +11,7 @@ _cancel = LuaScript("cancel")
 
 
 class Cancellations:
-    """The jobs of one model that nobody wants any more."""
+    """The cancelled jobs of one model."""
 
     def __init__(self, db: RedisClient, model: str) -> None:
         self.db = db

@@ -1,4 +1,4 @@
-"""Who is alive: leases that end unless they are renewed, each with a heartbeat."""
+"""Which processes are alive: leases that end unless they are renewed, each with a heartbeat."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Beat = TypeVar("Beat", bound=msgspec.Struct)
 
 LEASE_MS: Final = 10_000
 BEAT_EVERY_S: Final = 2.5
-#: Who is silent for less may come back, as far as its lease can tell.
+#: A process that is silent for less may come back, as far as its lease can tell.
 _FORGET_MS: Final = LEAP_MS + 60_000
 #: After a leap of the clock.
 _ALL_BEAT_WITHIN_MS: Final = int(2 * BEAT_EVERY_S * 1000)
@@ -31,8 +31,8 @@ _alive = LuaScript("alive")
 
 
 class Heartbeats:
-    """Who is alive: the workers of a model (`tag` is its id), others that have a `role` for it,
-    or those of a tag above."""
+    """Which processes are alive: the workers of a model (`tag` is its id), others that have a
+    `role` for it, or those of a tag above."""
 
     def __init__(self, db: RedisClient, tag: str, role: str = "") -> None:
         self.db = db
@@ -41,7 +41,7 @@ class Heartbeats:
 
     @property
     def ready_key(self) -> str:
-        """The sorted set of those who accept work."""
+        """The key of the sorted set of processes that accept work."""
         return self._keys[1]
 
     async def beat(self, name: str, heartbeat: msgspec.Struct, *, ready: bool) -> bool:
@@ -52,20 +52,20 @@ class Heartbeats:
         return bool(await _beat(self.db, keys, args))
 
     async def alive(self) -> list[bytes]:
-        """The heartbeats of all whose lease holds, still encoded."""
+        """Return the heartbeats of all processes with a lease that holds, still encoded."""
         answer = await _alive(self.db, self._keys, [_FORGET_MS])
         return [body for body in answer if body is not None]
 
     async def names(self) -> set[str]:
-        """The names of all whose lease holds."""
+        """Return the names of all processes with a lease that holds."""
         seconds, micros = await self.db.time()
         now = seconds * 1000 + micros // 1000
         names = await self.db.zrangebyscore(self._keys[0], now, "+inf")
         return {name.decode() for name in names}
 
     async def known(self) -> set[str]:
-        """The names of all whose lease holds, or ended a while ago without a word; who has left,
-        or is known to be dead, is none of them."""
+        """Return the names of all processes with a lease that holds, or that ended a while ago by
+        itself; one that has left, or is known to be dead, is not among them."""
         return {name.decode() for name in await self.db.zrange(self._keys[0], 0, -1)}
 
     async def leave(self, name: str) -> None:

@@ -50,7 +50,7 @@ class QueueTooLarge(Exception):
 
 
 class NotServed(Exception):
-    """No worker of this model is ready, and nobody would start one for it."""
+    """No worker of this model is ready, and no host would start one for it."""
 
 
 class Conflict(Exception):
@@ -83,7 +83,7 @@ class JobQueue:
         self.model = model
         self.key = f"ew:{{{model}}}:queue"
         self.dead_key = f"ew:{{{model}}}:dead"
-        #: Who would work on a job: workers now, hosts once they have loaded the model.
+        #: What would work on a job: workers now, hosts once they have loaded the model.
         self._ready_keys = [Heartbeats(db, model).ready_key, registrations(db, model).ready_key]
         self.leases_key = f"ew:{{{model}}}:leases"
 
@@ -133,11 +133,11 @@ class JobQueue:
                 raise NotServed(self.model)
 
     async def unfinished(self) -> int:
-        """How many jobs are not over: those that wait, and those that somebody holds."""
+        """Return how many jobs are not over: those that wait, and those that workers hold."""
         return int(await self.db.xlen(self.key))
 
     async def waiting(self) -> int:
-        """How many jobs wait unclaimed."""
+        """Return how many jobs wait unclaimed."""
         pipe = self.db.pipeline(transaction=True)
         pipe.xlen(self.key)
         pipe.xpending(self.key, GROUP)
@@ -310,8 +310,8 @@ class JobQueue:
         return [self._claim(entry, _read_job(fields)) for entry, fields in entries]
 
     def _claim(self, entry: str, job: Job | None) -> Claim:
-        """A job of another model counts as unreadable: whoever asked for it reads no answer of
-        this model's workers."""
+        """A job of another model counts as unreadable: its client reads no answer of this model's
+        workers."""
         if job is None or job.model != self.model:
             return Claim(entry, None, "")
         return Claim(entry, job, job.id)

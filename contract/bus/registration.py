@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 
 class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A model that is loaded when somebody asks for it. `stage` says what is being done for
-    those who wait, and `eta_s` how long that may take; `problem`, why it cannot be loaded."""
+    """A model that is loaded at a request for it. `stage` says what is being done for requests
+    that wait, `eta_s` how long that may take, `problem` why the model cannot be loaded."""
 
     stage: str = ""
     eta_s: float | None = None
@@ -27,14 +27,14 @@ _decode = msgspec.msgpack.Decoder(Registration).decode
 
 
 def registrations(db: RedisClient, model: str) -> Heartbeats:
-    """The hosts on which a model is on registration, each for as long as its lease lasts."""
+    """Return the hosts that have registered a model, each for as long as its lease lasts."""
     return Heartbeats(db, model, role="registration")
 
 
 async def renew_registration(
     db: RedisClient, model: str, host: str, registration: Registration
 ) -> None:
-    """Jobs are welcome for as long as a lease lasts, though no worker may be ready."""
+    """Let jobs wait for as long as a lease lasts, though no worker is ready."""
     await registrations(db, model).beat(host, registration, ready=True)
 
 
@@ -43,8 +43,8 @@ async def end_registration(db: RedisClient, model: str, host: str) -> None:
 
 
 async def read_registration(db: RedisClient, model: str) -> Registration | None:
-    """The word of the host that will be first to have the model; None if nobody would load it.
-    There is a problem only if all hosts have one."""
+    """Return the registration of the host that will have the model first; None if no host would
+    load it. It has a problem only if all hosts have one."""
     words = list(_read(await registrations(db, model).alive()))
     return min(words, key=_how_late, default=None)
 

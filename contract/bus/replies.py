@@ -46,7 +46,7 @@ class ReplyStream:
         return await last_id(self.db, self.key)
 
     async def leave(self) -> None:
-        """Its gateway process is gone: what is there is kept for those who come back for it."""
+        """Its gateway process is gone: keep what is there for clients that come back for it."""
         await self.db.pexpire(self.key, KEEP_MS)
 
     async def trim(self, before: str) -> None:
@@ -54,8 +54,8 @@ class ReplyStream:
         await self.db.execute_command("XTRIM", self.key, "MINID", "~", before)
 
     async def bound(self, most_bytes: int) -> bool:
-        """Forget the older half if all of it takes more than so many bytes. True if it did: who
-        would read from before what is left finds that the beginning is missing."""
+        """Forget the older half if all of it takes more than so many bytes. True if it did: a
+        reader from before what is left finds that the beginning is missing."""
         size = await self.db.execute_command("MEMORY", "USAGE", self.key, "SAMPLES", 64) or 0
         if size <= most_bytes:
             return False

@@ -1,4 +1,4 @@
-"""Who asks: every route needs an API key, but for those that are named here."""
+"""Authentication: every route needs an API key, but for those that are named here."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class KeyStore:
     `_LOOK_EVERY_S`."""
 
     def __init__(self, path: Path) -> None:
-        #: Why nobody can be let in, if the file cannot be used.
+        #: Why every key is refused, if the file cannot be used.
         self.problem = ""
         self._records: dict[str, KeyRecord] = {}
         self._file = WatchedFile(path)

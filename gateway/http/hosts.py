@@ -1,7 +1,7 @@
 """Which names this gateway answers to.
 
 A page of another site can have its own name resolve to this machine, and then talk to us as if we
-were that site (DNS rebinding). Its browser says so in `Host`: a name that nobody gave us.
+were that site (DNS rebinding). Its browser says so in `Host`: a name that is not ours.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 class Hosts:
-    """The names of one listener. Whoever listens on loopback has loopback's names, and those
-    that the configuration adds; elsewhere any name will do unless the configuration names some.
+    """The names of one listener. On loopback it has loopback's names, and those that the
+    configuration adds; elsewhere any name will do unless the configuration names some.
     Addresses always will: no name was resolved to them."""
 
     def __init__(self, listens_on: str, names: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """Whether the client at the other end of a connection is still there.
 
 One that ends its half of a connection may wait for its answer, or be gone. Both look alike until
-something is sent: whoever closed the whole socket resets the connection.
+something is sent: a client that closed the whole socket resets the connection.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _USER_TIMEOUT_MS: Final = 30_000
 #: Linux' state of a socket that its peer has reset; first in `struct tcp_info`.
 _TCP_CLOSE: Final = 7
 
-#: Elsewhere nobody tells a reset before the second write, and an end means that the client left.
+#: Elsewhere a reset shows only at the second write, and an end means that the client left.
 CAN_TELL: Final = sys.platform == "linux"
 
 

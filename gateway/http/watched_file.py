@@ -9,7 +9,7 @@ _Stamp: TypeAlias = tuple[int, int, int] | None
 
 
 class WatchedFile:
-    """Tells when a file, or who may read it, is no longer as it was. A look costs one `stat`."""
+    """Tells when a file, or its permissions, have changed. A look costs one `stat`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""Jobs on their way into the queue: who may ask for what, and what if the queue says no."""
+"""Jobs on their way into the queue: what a key may ask for, and what if the queue refuses."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The heartbeat of a gateway process, with all that it has counted. It tells a process that is
 busy from one that is dead; one whose event loop stands still for long ends itself, because several
-processes share a port and nobody else could tell which of them it is."""
+processes share a port and no other process could tell which of them it is."""
 
 from __future__ import annotations
 

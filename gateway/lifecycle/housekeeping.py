@@ -77,8 +77,8 @@ class DeadlineMonitor:
         return ApiError("key_ended", "the API key was revoked, or has expired")
 
     def _excuse(self, reply: Reply, elapsed_s: float) -> None:
-        """While its worker is replaced, or Redis is, nobody could have sent a token; and who
-        waits for a model to be loaded does not wait for a place."""
+        """Don't count time in which no token could come, as its worker or Redis is replaced, or in
+        which its model is loaded: it does not wait for a place then."""
         status = self._models.status(reply.model)
         is_loading = status.is_served and status.state is not State.READY
         is_away = not self._link.is_up or status.state is not State.READY

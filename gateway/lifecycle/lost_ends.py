@@ -16,13 +16,13 @@ from gateway.streams.dispatcher import Dispatcher
 from gateway.streams.reply import Reply
 
 log = logging.getLogger(__name__)
-#: Who hears that much is well.
+#: An answer that hears something so often is well.
 _SILENT_S: Final = 3.0
 
 
 class LostEnds:
-    """Looks at answers that hear nothing. An end is published before its job is over, so whoever
-    is found in two looks without it has lost it."""
+    """Looks at answers that hear nothing. An end is published before its job is over, so an
+    answer that is found in two looks without it has lost it."""
 
     def __init__(self, db: RedisClient, dispatcher: Dispatcher) -> None:
         self._db = db

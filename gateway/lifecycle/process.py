@@ -149,8 +149,8 @@ class GatewayProcess:
 
     def drain(self) -> bool:
         """The server stops. Nothing new is taken, and open answers may go on for the configured
-        time; but if others serve in the place of this process, then whoever is connected is still
-        served, and to the end. Answers whether that is so."""
+        time; but if others serve in the place of this process, then the clients that are connected
+        are served to the end. Return whether that is so."""
         is_relieved = self.is_orphan or self._is_replaced
         if not is_relieved:
             self._drain()
@@ -197,8 +197,8 @@ class GatewayProcess:
             loop.add_reader(parent.sentinel, self._parent_died, loop, parent.sentinel)
 
     def _parent_died(self, loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
-        """Serve until the supervisor says that others do (SIGTERM). If nobody does in time, leave:
-        there may be no supervisor that ever would."""
+        """Serve until the supervisor says that others do (SIGTERM). Leave if that does not come in
+        time: there may be no supervisor."""
         loop.remove_reader(sentinel)
         self.is_orphan = True
         log.error("the parent process is gone; serving until others do")

@@ -84,7 +84,7 @@ class _ShareFigure(NamedTuple):
 
 _GPU: Final = (
     _GpuFigure("memory_bytes", "All of its memory.", lambda gpu: gpu.total_bytes),
-    _GpuFigure("memory_used_bytes", "By anybody.", lambda gpu: gpu.used_bytes),
+    _GpuFigure("memory_used_bytes", "By all processes.", lambda gpu: gpu.used_bytes),
     _GpuFigure("memory_promised_bytes", "Free, and reserved.", lambda gpu: gpu.promised_bytes),
     _GpuFigure("memory_foreign_bytes", "By others than ew.", lambda gpu: gpu.foreign_bytes),
     _GpuFigure("utilization_percent", "Time with a kernel on it.", lambda g: g.utilization_percent),

@@ -32,7 +32,7 @@ DRAIN_STATE: Final = "drain"
 #: What it calls the most connections that a process may have.
 CONNECTIONS_STATE: Final = "max_connections"
 _LINGER_S: Final = 1.0
-#: Whoever has just connected when the server stops may still ask.
+#: A client that has just connected when the server stops may still ask.
 _FIRST_REQUEST_S: Final = 2.0
 #: Bytes that it may take to send one of a chunked body.
 _LARGEST_FRAMING: Final = 16
@@ -209,7 +209,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _late(self, seconds: float) -> None:
         if self.flow.read_paused:
-            # It is us who do not read.
+            # The client waits for us: we do not read.
             self._expect_within(seconds)
         elif self._in_head and self._received_bytes == 0:
             self.transport.close()

@@ -1,4 +1,4 @@
-"""Word to the workers that nobody waits for a job any more."""
+"""Tells workers which jobs are cancelled, also across an outage of Redis."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class _Order:
 
 
 class Canceller:
-    """Announces cancellations from a task of its own, so that whoever asks for one may be
-    cancelled itself. While Redis is away they are kept, each for `keep_s`: no job runs longer."""
+    """Announces cancellations from a task of its own, so that the caller may be cancelled
+    itself. While Redis is away they are kept, each for `keep_s`: no job runs longer."""
 
     def __init__(self, db: RedisClient, keep_s: float) -> None:
         self._db = db
@@ -57,7 +57,7 @@ class Canceller:
         self._take(model, job_id, _PUT_MAY_ARRIVE_S)
 
     async def told(self, job_id: str) -> None:
-        """Return when no cancellation of this job is under way: who asks for it again is to find
+        """Return when no cancellation of this job is under way: a request for it again is to find
         that it was cancelled."""
         if order := self._orders.get(job_id):
             try:

@@ -86,12 +86,12 @@ class Dispatcher:
         self._metrics.of(reply.model).open += 1
 
     def follow(self, reply: Reply) -> None:
-        """Look after a reply whose events come from a follower."""
+        """Look after a reply whose events come from a `FollowedStream`."""
         self._followed.add(reply)
         self._metrics.of(reply.model).open += 1
 
     def leave(self, reply: Reply) -> None:
-        """The client is gone: nobody wants the rest, unless it may come back for it."""
+        """The client is gone: drop the rest, unless it may come back for it."""
         if reply.ended:
             return
         reply.leave()

@@ -1,4 +1,4 @@
-"""Whether Redis answers, as those who talk to it find out."""
+"""Whether Redis answers, as its callers report."""
 
 from __future__ import annotations
 

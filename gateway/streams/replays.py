@@ -30,7 +30,7 @@ MOST_STREAMS: Final = 64
 MOST_REPLIES: Final = 8192
 #: So that one key's clients leave room for others.
 MOST_REPLIES_OF_A_KEY: Final = MOST_REPLIES // 2
-#: Who joins waits for the reader so long.
+#: A reply that joins waits for the reader so long.
 _BLOCK_MS: Final = 100
 _RETRY_S: Final = 0.25
 #: Each may hold an envelope for every reply.
@@ -82,7 +82,7 @@ class Replays:
             log.exception("a reply stream that was followed is given up")
             stream.fail(ApiError("internal_error", "the answer could not be read"))
         finally:
-            # No await since `run` found nobody left: nobody can have joined since.
+            # No await since `run` found no reply left: none can have joined since.
             del self._followed[stream.key]
 
 
@@ -90,8 +90,8 @@ class FollowedStream:
     """Another request's reply stream. While it is followed it stays, and so do its jobs, even if
     the process that it belongs to is dead.
 
-    One reader serves all: those who join are caught up together, in one pass over what was
-    published before, slice by slice between the reads for those who listen already. Then they
+    One reader serves all: replies that join are caught up together, in one pass over what was
+    published before, slice by slice between the reads for those that listen already. Then they
     listen, too. An envelope that comes twice is dropped by its sequence number.
     """
 
@@ -104,7 +104,7 @@ class FollowedStream:
         self._joining: list[tuple[Reply, str]] = []
         self._catching_up: list[Reply] = []
         self._listening: list[Reply] = []
-        #: The entry up to which those were served who catch up, and those who listen.
+        #: The entries up to which replies were served that catch up, and that listen.
         self._caught_up = self._heard = ""
         self._looked = time.monotonic()
         self._adopted = False
@@ -125,7 +125,7 @@ class FollowedStream:
             self._dispatcher.fail(reply, error)
 
     async def run(self) -> None:
-        """Serve until nobody is left."""
+        """Serve until no reply is left."""
         try:
             while self.replies:
                 await self._serve()
@@ -134,7 +134,7 @@ class FollowedStream:
             await self._reader.aclose()
 
     async def _serve(self) -> None:
-        """One round for everybody."""
+        """Do one round for all replies."""
         try:
             await self._catch_up()
             if self._listening:

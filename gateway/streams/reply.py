@@ -41,7 +41,7 @@ _TIMEOUTS: Final = {
 class Reply:
     """Hands a job's events to its answer, each once and in order, until the job has ended.
 
-    `resumable`: the job goes on when its client leaves, who may come back for the answer.
+    `resumable`: the job goes on when its client leaves, which may come back for the answer.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Reply:
 
     @property
     def key_id(self) -> str:
-        """The API key of whoever asks."""
+        """The id of the request's API key; empty if it has none."""
         return self._context.key.id if self._context.key else ""
 
     @property
@@ -92,7 +92,7 @@ class Reply:
 
     @property
     def key(self) -> KeyRecord | None:
-        """Whose answer it is."""
+        """The record of the request's API key."""
         return self._context.key
 
     def take(self, attempt: int, seq: int, event: Event, now: float) -> None:
@@ -158,7 +158,7 @@ class Reply:
         self.spoke_at = -math.inf
 
     def pause(self, seconds: float) -> None:
-        """Nobody can work on the job at the moment: do not count this time against it."""
+        """No worker can work on the job at the moment: don't count this time against it."""
         self.since += seconds
 
     def wait(self, stage: str, eta_s: float | None, now: float) -> None:

@@ -92,7 +92,7 @@ def test_sockets_of_a_state_directory_with_a_long_path_lie_elsewhere(
 def test_somebody_elses_directory_is_refused(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths.make_run_dir()
     monkeypatch.setattr(os, "getuid", lambda: (state / "run").stat().st_uid + 1)
-    with pytest.raises(PermissionError, match="belongs to somebody else; set EW_STATE_DIR"):
+    with pytest.raises(PermissionError, match="belongs to another user; set EW_STATE_DIR"):
         paths.make_run_dir()
 
 

@@ -112,5 +112,5 @@ def test_a_key_file_of_somebody_else_opens_nothing(tmp_path: Path) -> None:
     keys.chmod(0o600)
     assert read_keys(keys) == {}
     os.chown(keys, STRANGER, STRANGER)
-    with pytest.raises(KeyFileError, match="belongs to somebody else"):
+    with pytest.raises(KeyFileError, match="belongs to another user"):
         read_keys(keys)
