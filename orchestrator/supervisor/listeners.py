@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 from contract.messages import State
 from orchestrator.protocol.control import Finished, Outcome, StartProgress
 from orchestrator.protocol.diagnosis import Problem
+from orchestrator.protocol.life import Goal
 from orchestrator.protocol.specs import VALKEY
 from orchestrator.supervisor.control_server import Connection
 from orchestrator.supervisor.units.unit import Unit
@@ -127,12 +128,12 @@ def is_stopped(unit: Unit, units: Mapping[str, Unit]) -> bool:
 
 def is_unloaded(unit: Unit, units: Mapping[str, Unit]) -> bool:
     """Whether a model has given its GPU memory back: it has stopped, or sleeps."""
-    return unit.process is None or (unit.is_asleep and unit.shall_sleep)
+    return unit.process is None or (unit.is_asleep and unit.goal is Goal.SLEEP)
 
 
 def is_loaded_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
     """Whether a model that somebody asked for is there, or will not come."""
-    is_over = unit.state in (State.READY, State.FAILED) or unit.is_resting or not unit.is_desired
+    is_over = unit.state in (State.READY, State.FAILED) or not unit.is_desired
     return is_over or _is_valkey_lost(unit, units)
 
 
@@ -145,7 +146,7 @@ def is_started_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
 
 def is_restarted_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
     """Whether a restart has come to its end, good or bad."""
-    is_under_way = unit.replacement is not None or unit.renewing
+    is_under_way = unit.replacement is not None or unit.renewal is not None
     return not is_under_way and is_started_or_failed(unit, units)
 
 

@@ -32,6 +32,7 @@ from orchestrator.gpu.eviction import (
 from orchestrator.gpu.placement import place
 from orchestrator.protocol.diagnosis import Problem
 from orchestrator.protocol.specs import ReplicaSpec
+from orchestrator.supervisor.listeners import is_loaded_or_failed
 from orchestrator.supervisor.model import Model
 from orchestrator.supervisor.observer import Observation
 from orchestrator.supervisor.units.fleet import Fleet
@@ -106,6 +107,15 @@ class Loader:
                 model.unpark(besides=self._allocator.asleep() | falling)
         model.last_used = time.monotonic()
         return model.units
+
+    def is_load_over(self, unit: Unit, units: Mapping[str, Unit]) -> bool:
+        """Whether a load has come to its end: its worker is there, will not come, or nobody waits
+        for it any more."""
+        is_resting = unit.is_parked and unit.process is None
+        is_asked_for = any(
+            each.is_asked_for and unit in each.units for each in self._models.values()
+        )
+        return is_loaded_or_failed(unit, units) or (is_resting and not is_asked_for)
 
     def unload(self, model_id: str) -> list[Unit]:
         """Unload a model, until it is asked for again; one that sleeps leaves altogether. Raises
@@ -304,10 +314,7 @@ class Loader:
     def _wait(self, model: Model, reason: str) -> None:
         model.waits_for = reason
         for unit in model.units:
-            if unit.is_waiting:
-                unit.no_place = f"waiting: {reason}"
-            elif unit.is_parked and (unit.process is None or unit.is_asleep):
-                unit.enter(unit.state, f"waiting: {reason}")
+            unit.wait_for(reason)
 
     def _give_up(self, model: Model, problem: Problem) -> None:
         log.error("%s", problem.message)

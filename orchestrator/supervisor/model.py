@@ -10,6 +10,7 @@ from contract.config import ModelConfig
 from contract.messages import State
 from orchestrator.gpu.eviction import Resident
 from orchestrator.protocol.diagnosis import Problem
+from orchestrator.protocol.life import Goal
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.units.unit import Unit
 
@@ -82,12 +83,7 @@ class Model:
     @property
     def is_leaving(self) -> bool:
         """Whether memory of it will be free soon."""
-        return any(
-            unit.process is not None
-            and not unit.shall_run
-            and not (unit.shall_sleep and unit.is_asleep and unit.is_measured)
-            for unit in self.units
-        )
+        return any(unit.frees_memory for unit in self.units)
 
     @property
     def can_sleep(self) -> bool:
@@ -129,12 +125,13 @@ class Model:
                 unit.unpark(time.monotonic())
 
     def join(self) -> None:
-        """Workers that are not there do as the others: they rest, or are to start."""
-        is_at_rest = all(unit.process is None or unit.is_parked for unit in self.units)
-        for unit in self.units:
-            if unit.process is None and is_at_rest:
+        """Workers that are not there, or leave, do as the others: they rest, or are to start."""
+        absent = [unit for unit in self.units if unit.process is None or unit.is_leaving]
+        is_at_rest = all(unit in absent or unit.is_parked for unit in self.units)
+        for unit in absent:
+            if is_at_rest:
                 unit.park()
-            elif unit.process is None:
+            else:
                 unit.unpark(time.monotonic())
 
     def want(self, now: float) -> None:
@@ -187,7 +184,7 @@ class Model:
             return Registration(problem=self.problem.message)
         is_woken = unit.is_asleep or unit.is_woken
         takes_s = self.wake_s if is_woken else self.load_s
-        if unit.process is None or unit.is_asleep or not unit.shall_run:
+        if unit.process is None or unit.is_asleep or unit.goal is not Goal.RUN:
             waits_for = f"waiting: {self.waits_for}" if self.waits_for else unit.stage
             return Registration(waits_for or "waiting for its turn", takes_s)
         spent_s = time.monotonic() - unit.began_at

@@ -47,7 +47,6 @@ from orchestrator.supervisor.listeners import (
     IsSettled,
     Listeners,
     Waiter,
-    is_loaded_or_failed,
     is_restarted_or_failed,
     is_started_or_failed,
     is_stopped,
@@ -206,7 +205,7 @@ class Supervisor:
                 units = self._loader.load(model)
                 loaded = [unit for unit in units if unit.state is State.READY]
                 notes = {unit.slot: "is loaded already" for unit in loaded}
-                self._await(connection, units, is_loaded_or_failed, notes)
+                self._await(connection, units, self._loader.is_load_over, notes)
             case Unload(model=model):
                 units = self._loader.unload(model)
                 notes = {unit.slot: "is not loaded" for unit in units if not unit.process}
@@ -346,8 +345,7 @@ class Supervisor:
         notes = dict.fromkeys(sorted(absent), _WAS_NOT_RUNNING)
         for unit in units:
             if unit.process is None:
-                was_on_demand = unit.is_desired and unit.is_parked
-                notes[unit.slot] = _IS_NO_MORE_ON_DEMAND if was_on_demand else _WAS_NOT_RUNNING
+                notes[unit.slot] = _IS_NO_MORE_ON_DEMAND if unit.is_parked else _WAS_NOT_RUNNING
             unit.unwant()
         if request.now:
             self._fleet.hurry(units)
@@ -355,9 +353,7 @@ class Supervisor:
 
     def _stop_everything(self, *, now: bool) -> None:
         self._is_stopping = True
-        self._fleet.stops_in_order = True
-        for unit in self._fleet.units.values():
-            unit.unwant()
+        self._fleet.stop_in_order()
         if now:
             self._fleet.hurry(list(self._fleet.units.values()))
 

@@ -1,5 +1,5 @@
-"""The units of this host: started when they should run, stopped when they should not, buried
-and brought back when they died."""
+"""The units of this host: each is moved towards its goal, one step at a time, and brought back when
+it died."""
 
 from __future__ import annotations
 
@@ -10,23 +10,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple
 
-from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG
-from contract.messages import State
-from contract.paths import COMMAND, as_called, log_path
+from contract.endings import ENGINE_HUNG
+from contract.paths import as_called, log_path
 from orchestrator.errors import UserError
 from orchestrator.gpu.allocator import Allocation, GpuAllocator
-from orchestrator.protocol.diagnosis import (
-    Diagnosis,
-    Problem,
-    count_memory_kills,
-    describe_exit,
-    diagnose,
-    diagnose_unfit,
-    read_tail,
-    was_killed_for_memory,
-)
-from orchestrator.protocol.specs import VALKEY, GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
+from orchestrator.protocol.diagnosis import Diagnosis, Problem
+from orchestrator.protocol.life import LIFE, Action, Event, Goal, Phase
+from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.supervisor.observer import Observation, Survey
+from orchestrator.supervisor.units.clearance import Clearance
+from orchestrator.supervisor.units.death import diagnose_death, diagnose_no_start
 from orchestrator.supervisor.units.launch import Launcher
 from orchestrator.supervisor.units.liveness import take_note
 from orchestrator.supervisor.units.unit import Unit, UnitRecord
@@ -46,6 +39,12 @@ log = logging.getLogger(__name__)
 _SWEEP_AGAIN_S: Final = 0.05
 #: A process that SIGKILL does not end by then hangs in the kernel; nothing more can be done.
 _SWEEP_FOR_S: Final = 10.0
+_SAID: Final = {
+    Action.WAKE: "woken",
+    Action.SUSPEND: "put to sleep",
+    Action.RETIRE: "asked to leave",
+    Action.TERMINATE: "asked to stop",
+}
 
 
 class Exited(NamedTuple):
@@ -69,9 +68,7 @@ class Fleet:
         self.launcher = launcher
         self.allocator = allocator
         self.reaper = Reaper()
-        #: Stop the gateway first, then workers, then Valkey, instead of each when asked.
-        self.stops_in_order = False
-        self._is_redis_away = False
+        self._clearance = Clearance(self.units, allocator)
         self._on_exit = on_exit
         self._on_lost_worker = on_lost_worker
 
@@ -96,25 +93,40 @@ class Fleet:
 
     def replace(self, unit: Unit, spec: UnitSpec, now: float) -> None:
         """Let what runs be replaced, and lose nothing. A gateway that serves does it itself."""
-        if isinstance(spec, GatewaySpec) and unit.process and unit.state is State.READY:
+        if isinstance(spec, GatewaySpec) and unit.process and unit.phase is Phase.READY:
             unit.renew(spec, now)
             unit.process.replace()
         else:
             unit.replace(spec, now)
+
+    def stop_in_order(self) -> None:
+        """None shall run; the gateway stops first, then workers, then Valkey."""
+        self._clearance.stops_in_order = True
+        for unit in self.units.values():
+            unit.unwant()
+
+    def hurry(self, units: list[Unit]) -> None:
+        """End them at once, whatever they are about. The gateway tells its clients first, and
+        needs Valkey for that."""
+        now = time.monotonic()
+        for unit in units:
+            if unit.process is None or unit.has_exited:
+                continue
+            if isinstance(unit.spec, GatewaySpec) and unit.ready_at is not None:
+                unit.hurrying(now)
+                unit.process.hurry()
+            elif not isinstance(unit.spec, ValkeySpec) or unit.is_leaving:
+                self._kill(unit, "is stopped at once")
 
     def take_over(self, records: list[UnitRecord]) -> None:
         """Go on with the units of a supervisor that is gone."""
         now = time.monotonic()
         for record in records:
             unit = self.units.setdefault(record.spec.slot, Unit(record.spec))
-            unit.restarts = record.restarts
-            unit.is_desired = record.is_desired
-            unit.is_parked = record.is_parked
-            unit.rests_asleep = record.rests_asleep
-            unit.problem = record.problem
             process = adopt(record.identity, record.started_at) if record.identity else None
+            unit.restore(record)
             if process is not None:
-                unit.adopted(process, record)
+                unit.adopted(process, record, now)
                 process.watch(partial(self._on_exit, Exited(unit, process)))
                 log.info("%s goes on, pid %d", unit.slot, process.pid)
             else:
@@ -122,12 +134,21 @@ class Fleet:
         self.allocator.adopt([slot for slot, unit in self.units.items() if unit.process])
         self.sweep_orphans()
 
+    def _take_over_dead(self, unit: Unit, record: UnitRecord, now: float) -> None:
+        if record.identity is not None:
+            if unit.is_survived:
+                unit.orphans = record.identity.mark
+            else:
+                sweep_mark(record.identity)
+            if isinstance(unit.spec, ReplicaSpec):
+                self._on_lost_worker(unit.spec.model, record.name)
+        unit.lost(record, now)
+
     def exited(self, event: Exited) -> None:
         unit, process = event
         if unit.process is process:
-            unit.has_exited = True
+            unit.exited_at = time.monotonic()
             unit.exit_code = self.reaper.exit_code(process.pid)
-            unit.deadline = time.monotonic() + _SWEEP_FOR_S
             if not unit.is_survived:
                 process.sweep()
             if isinstance(unit.spec, ReplicaSpec):
@@ -135,13 +156,14 @@ class Fleet:
 
     def observed(self, seen: Observation) -> None:
         """Take note of signs of life."""
-        self._is_redis_away = not seen.redis_answers
+        self._clearance.is_redis_away = not seen.redis_answers
         for unit in self.units.values():
             is_current = unit.process is not None and unit.process.started <= seen.taken_at
             if is_current and not unit.has_exited:
                 take_note(unit, seen)
-                # Whoever looked has told the gateways first.
-                unit.is_missable |= seen.redis is not None and seen.taken_at >= unit.replacement_at
+                if unit.replacement is not None and seen.redis is not None:
+                    # Whoever looked has told the gateways first.
+                    unit.replacement.announced(seen.taken_at)
                 self._relieve_orphans(unit)
         for unit, worker in self.workers:
             if broken := seen.broken.get(worker.model):
@@ -163,28 +185,15 @@ class Fleet:
         }
         self.allocator.observed(survey.gpus, families, survey.taken_at)
         for unit, worker in self.workers:
-            if unit.state is State.READY and not unit.is_measured:
+            if unit.phase is Phase.READY and not unit.is_measured:
                 unit.is_measured = self.allocator.ready(
                     unit.slot,
                     since=unit.ready_at or 0.0,
                     version=worker.version,
                     load_s=unit.ready_after_s or 0.0,
                 )
-            elif unit.is_asleep and unit.shall_sleep and not unit.is_measured:
+            elif unit.is_asleep and unit.goal is Goal.SLEEP and not unit.is_measured:
                 unit.is_measured = self.allocator.slept(unit.slot, since=unit.ready_at or 0.0)
-
-    def hurry(self, units: list[Unit]) -> None:
-        """End them at once, whatever they are about. The gateway tells its clients first, and
-        needs Valkey for that."""
-        now = time.monotonic()
-        for unit in units:
-            if unit.process is None or unit.has_exited:
-                continue
-            if isinstance(unit.spec, GatewaySpec) and unit.ready_at is not None:
-                unit.hurrying(now)
-                unit.process.hurry()
-            elif not isinstance(unit.spec, ValkeySpec) or unit.state is State.STOPPING:
-                self._kill(unit, "is stopped at once")
 
     def sweep_orphans(self) -> None:
         """Kill what carries the mark of this state directory and belongs to no unit: what a
@@ -198,27 +207,6 @@ class Fleet:
         if self.is_idle and (left := kill_descendants()):
             log.warning("killed processes that had thrown their marks away: %s", left)
 
-    def reconcile(self, now: float) -> None:
-        """Do what is due."""
-        for unit in self.units.values():
-            reason = unit.overdue(now)
-            if reason:
-                self._kill(unit, reason)
-            if unit.has_exited:
-                self._reap(unit, now)
-            elif unit.process is not None and (
-                self._is_to_stop(unit) or self._is_to_be_replaced(unit)
-            ):
-                self._stop(unit, unit.process, now)
-            elif unit.process is not None and unit.is_to_fall_asleep and self._may_move(unit):
-                log.info("%s is put to sleep", unit.slot)
-                unit.falling_asleep(now)
-                unit.process.sleep()
-            elif unit.process is not None and unit.shall_run and unit.is_asleep:
-                self._wake_if_possible(unit, unit.process, now)
-            elif unit.is_due(now):
-                self._start_if_possible(unit)
-
     def next_deadline(self) -> float | None:
         """When `reconcile` has something to do next, if nothing happens before."""
         times = [at for unit in self.units.values() for at in self._deadlines(unit)]
@@ -227,123 +215,76 @@ class Fleet:
     def _deadlines(self, unit: Unit) -> list[float]:
         if unit.has_exited:
             return [time.monotonic() + _SWEEP_AGAIN_S]
-        times = [] if unit.deadline is None or unit.kill_reason else [unit.deadline]
+        deadline = unit.patience.deadline
+        times = [] if unit.process is None or deadline is None or unit.kill_reason else [deadline]
         if unit.is_waiting and not unit.obstacle:
             times.append(unit.start_at)
         return times
 
-    def _is_to_stop(self, unit: Unit) -> bool:
-        if not unit.is_to_stop or (unit.is_desired and not self._may_move(unit)):
-            return False
-        return not self.stops_in_order or not any(
-            other.process is not None and _rank(other) < _rank(unit)
-            for other in self.units.values()
-        )
+    def reconcile(self, now: float) -> None:
+        """Move each unit towards its goal, as far as it may go now."""
+        for unit in self.units.values():
+            reason = unit.overdue(now)
+            if reason:
+                self._kill(unit, reason)
+            if unit.has_exited:
+                self._reap(unit, now)
+            else:
+                self._pursue(unit, now)
 
-    def _is_to_be_replaced(self, unit: Unit) -> bool:
-        """One after another, and only when jobs may wait for its model."""
-        if not (unit.is_to_be_replaced and unit.is_missable and self._may_move(unit)):
-            return False
-        return not any(
-            other.state in (State.STARTING, State.STOPPING)
-            for other in self._siblings(unit)
-            if other is not unit and other.is_desired
-        )
-
-    def _siblings(self, unit: Unit) -> list[Unit]:
-        spec = unit.spec
-        if not isinstance(spec, ReplicaSpec):
-            return [unit]
-        return [other for other, worker in self.workers if worker.model == spec.model]
-
-    def _may_move(self, unit: Unit) -> bool:
-        """Whether its memory may leave its GPUs now, so that all can be measured afterwards."""
-        return not self.allocator.unclear(unit.slot, self._moving())
-
-    def _moving(self) -> set[str]:
-        return {unit.slot for unit, _ in self.workers if unit.is_moving_memory}
-
-    def _stop(self, unit: Unit, process: Process, now: float) -> None:
-        unit.stopping(now)
-        log.info("%s is asked to %s", unit.slot, "leave" if unit.is_retiring else "stop")
-        if isinstance(unit.spec, GatewaySpec):
-            process.hurry_predecessors()
-        if unit.is_retiring:
-            process.retire()
-        else:
-            process.terminate()
-
-    def _start_if_possible(self, unit: Unit) -> None:
-        obstacle = self._obstacle(unit)
-        if obstacle:
-            unit.hold_up(obstacle)
+    def _pursue(self, unit: Unit, now: float) -> None:
+        event = Event.REPLACED if self._clearance.may_be_replaced(unit) else Event.DUE
+        action = LIFE[unit.goal, unit.phase, event].action
+        if action is Action.NOTHING or not self._clearance.permits(unit, action, now):
             return
-        try:
+        if action in (Action.START, Action.WAKE):
+            obstacle = self._clearance.obstacle(unit)
+            if obstacle:
+                unit.hold_up(obstacle)
+                return
+        self._do(unit, event, action, now)
+
+    def _do(self, unit: Unit, event: Event, action: Action, now: float) -> None:
+        if unit.process is None:
             self._start(unit)
-        except UserError as error:
-            self._failed_to_start(
-                unit, Problem(error.message, as_called(error.hint)), is_lasting=True
-            )
-        except OSError as error:
-            is_lasting = isinstance(error, FileNotFoundError | PermissionError)
-            problem = Problem(f"{unit.slot} cannot be started: {error}", _repair(unit))
-            self._failed_to_start(unit, problem, is_lasting=is_lasting)
-
-    def _wake_if_possible(self, unit: Unit, process: Process, now: float) -> None:
-        obstacle = self._obstacle(unit)
-        if obstacle:
-            unit.enter(State.SLEEPING, obstacle)
             return
-        log.info("%s is woken", unit.slot)
-        unit.waking(now)
-        self.allocator.wakes(unit.slot)
-        process.wake()
-
-    def _obstacle(self, unit: Unit) -> str:
-        """Why a unit that is due cannot be started or woken; empty if it can."""
-        valkey = self.units.get(VALKEY)
-        if valkey is not None and valkey is not unit and valkey.state is not State.READY:
-            return "waiting for valkey"
-        if not isinstance(unit.spec, ReplicaSpec):
-            return ""
-        if valkey is None and self._is_redis_away:
-            return "waiting for Redis, which does not answer"
-        if not self.allocator.has_looked:
-            return "looking at the GPUs"
-        return unit.no_place or self.allocator.obstacle(unit.slot, self._moving())
+        unit.advance(event, now)
+        log.info("%s is %s", unit.slot, _SAID[action])
+        match action:
+            case Action.WAKE:
+                self.allocator.wakes(unit.slot)
+                unit.process.wake()
+            case Action.SUSPEND:
+                unit.process.sleep()
+            case Action.RETIRE:
+                unit.process.retire()
+            case _:
+                if isinstance(unit.spec, GatewaySpec):
+                    unit.process.hurry_predecessors()
+                unit.process.terminate()
 
     def _start(self, unit: Unit) -> None:
+        try:
+            self._spawn(unit)
+        except UserError as error:
+            problem = Problem(error.message, as_called(error.hint))
+            self._failed_to_start(unit, Diagnosis(problem, is_lasting=True))
+        except OSError as error:
+            self._failed_to_start(unit, diagnose_no_start(unit, error))
+
+    def _spawn(self, unit: Unit) -> None:
         name = f"{unit.slot}-{secrets.token_hex(3)}"
         path = log_path(unit.slot)
-        allocation = self._allocation(unit)
-        command = self.launcher.command(unit.spec, name, allocation)
+        command = self.launcher.command(unit.spec, name, self._allocation(unit.spec))
         log_start = open_log(path)
         process = spawn(command, path, self.reaper, unit.orphans)
         unit.started(process, name, log_start)
         process.watch(partial(self._on_exit, Exited(unit, process)))
         log.info("%s starts as %s, pid %d", unit.slot, name, process.pid)
 
-    def _allocation(self, unit: Unit) -> Allocation:
+    def _allocation(self, spec: UnitSpec) -> Allocation:
         """Its place on the GPUs."""
-        if not isinstance(unit.spec, ReplicaSpec):
-            return Allocation({}, {})
-        return self.allocator.start(unit.spec)
-
-    def _take_over_dead(self, unit: Unit, record: UnitRecord, now: float) -> None:
-        if record.identity is not None:
-            unit.state = record.state
-            if unit.is_survived:
-                unit.orphans = record.identity.mark
-            else:
-                sweep_mark(record.identity)
-            if isinstance(unit.spec, ReplicaSpec):
-                self._on_lost_worker(unit.spec.model, record.name)
-        if record.is_desired and record.is_parked and record.state is not State.FAILED:
-            unit.park()
-        elif record.is_desired and record.state is not State.FAILED:
-            unit.want(record.replacement or record.spec, now)
-        else:
-            unit.enter(record.state if record.is_desired else State.STOPPED)
+        return self.allocator.start(spec) if isinstance(spec, ReplicaSpec) else Allocation({}, {})
 
     def _kill(self, unit: Unit, reason: str) -> None:
         log.warning("%s %s; it is killed", unit.slot, reason)
@@ -353,16 +294,14 @@ class Fleet:
 
     def _reap(self, unit: Unit, now: float) -> None:
         process = unit.process
-        if process is None:
+        if process is None or unit.exited_at is None:
             return
         left = [] if unit.is_survived else process.sweep() + self._sweep_adopted(unit)
-        if left and unit.deadline is not None and now < unit.deadline:
+        if left and now < unit.exited_at + _SWEEP_FOR_S:
             return
         if left:
             log.error("%s leaves processes that cannot be killed: %s", unit.slot, left)
         process.close()
-        unit.has_exited = False
-        unit.ended()
         self._settle(unit, process, now)
         self.allocator.ended(unit.slot, returns=unit.is_waiting)
 
@@ -374,29 +313,27 @@ class Fleet:
 
     def _settle(self, unit: Unit, process: Process, now: float) -> None:
         """Decide what becomes of a unit whose process is gone."""
-        if not unit.is_desired:
-            unit.enter(State.STOPPED)
-            log.info("%s has stopped", unit.slot)
-        elif unit.is_parked:
-            unit.park()
-            log.info("%s was unloaded", unit.slot)
-        elif unit.state is State.STOPPING:
-            unit.want(unit.spec, now)
-        else:
-            self._died(unit, process, now)
+        match unit.ended(now):
+            case Action.RETRY:
+                self._died(unit, process, now)
+            case Action.RENEW:
+                unit.want(unit.spec, now)
+            case _:
+                log.info("%s %s", unit.slot, "was unloaded" if unit.is_parked else "has stopped")
 
     def _died(self, unit: Unit, process: Process, now: float) -> None:
-        problem, is_lasting = _diagnose(unit, process)
+        diagnosis = diagnose_death(unit, process)
         unit.hangs += unit.exit_code == ENGINE_HUNG
         if unit.ready_at is None:
-            self._failed_to_start(unit, problem, is_lasting=is_lasting)
+            self._failed_to_start(unit, diagnosis)
         else:
             wait_s = unit.history.died(now, up_s=now - unit.ready_at, name=unit.name)
-            self._retry_or_give_up(unit, problem, wait_s)
+            self._retry_or_give_up(unit, diagnosis.problem, wait_s)
 
-    def _failed_to_start(self, unit: Unit, problem: Problem, *, is_lasting: bool) -> None:
-        wait_s = None if is_lasting else unit.history.died(time.monotonic(), up_s=None)
-        self._retry_or_give_up(unit, problem, wait_s)
+    def _failed_to_start(self, unit: Unit, diagnosis: Diagnosis) -> None:
+        lasts = diagnosis.is_lasting
+        wait_s = None if lasts else unit.history.died(time.monotonic(), up_s=None)
+        self._retry_or_give_up(unit, diagnosis.problem, wait_s)
 
     def _retry_or_give_up(self, unit: Unit, problem: Problem, wait_s: float | None) -> None:
         unit.problem = problem
@@ -406,38 +343,3 @@ class Fleet:
         else:
             unit.retry(time.monotonic(), wait_s)
             log.warning("%s; again in %.1f s", problem.message, wait_s)
-
-
-def _rank(unit: Unit) -> int:
-    match unit.spec:
-        case GatewaySpec():
-            return 0
-        case ReplicaSpec():
-            return 1
-        case ValkeySpec():
-            return 2
-
-
-def _repair(unit: Unit) -> str:
-    """What brings back a program that cannot be executed."""
-    if not isinstance(unit.spec, ReplicaSpec):
-        return ""
-    setup = f"`{COMMAND} setup --engine {unit.spec.engine}`"
-    return f"is the environment `{unit.spec.env}` whole? {setup}"
-
-
-def _ran_out(unit: Unit, process: Process) -> bool:
-    """Whether the kernel ended it, or a process of it, because memory was exhausted."""
-    is_told = count_memory_kills() > unit.memory_kills
-    return is_told or any(map(was_killed_for_memory, {process.pid, *process.family}))
-
-
-def _diagnose(unit: Unit, process: Process) -> Diagnosis:
-    what = unit.kill_reason or describe_exit(unit.exit_code)
-    if not unit.kill_reason and unit.exit_code in (-9, ENGINE_DIED) and _ran_out(unit, process):
-        what = "was killed by the kernel, or its engine was: the memory was exhausted"
-    tail = read_tail(log_path(unit.slot), unit.log_start)
-    engine = unit.spec.engine if isinstance(unit.spec, ReplicaSpec) else "ENGINE"
-    if unit.exit_code == CANNOT_SERVE and not unit.kill_reason:
-        return diagnose_unfit(unit.slot, tail, engine=engine)
-    return diagnose(f"{unit.slot} {what}", tail, engine=engine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 from contract.messages import State
+from orchestrator.protocol.life import Event, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 from orchestrator.supervisor.observer import Observation
 from orchestrator.supervisor.units.unit import Unit
@@ -28,7 +29,7 @@ def _note_gateway(unit: Unit, seen: Observation) -> None:
     unit.has_renewed(_serving(unit, seen), seen.taken_at)
     if seen.gateway_answers:
         unit.seen(seen.taken_at, is_ready=True)
-    elif has_beaten and unit.state is State.READY:
+    elif has_beaten and unit.phase is Phase.READY:
         unit.seen(seen.taken_at, is_ready=True, stage="busy")
     else:
         unit.missed(seen.taken_at)
@@ -71,15 +72,15 @@ def _note_valkey(unit: Unit, seen: Observation) -> None:
 def _note_worker(unit: Unit, seen: Observation) -> None:
     beat = seen.beats.get(unit.name)
     answers = seen.redis is not None and not seen.redis.get("loading")
-    if answers and unit.state is State.STOPPING:
-        unit.listens(seen.taken_at, beat)
+    if answers and unit.is_leaving:
+        unit.patience.answered(seen.taken_at, beat)
     if beat is not None:
-        unit.silent_since = None
+        unit.patience.heard()
         unit.beat = beat
         unit.throughput.count(seen.taken_at, beat.generated_tokens_total)
         if beat.state is State.SLEEPING:
-            unit.fell_asleep(seen.taken_at)
-        elif unit.state is not State.SLEEPING:
+            unit.advance(Event.SLEEPS, seen.taken_at)
+        elif unit.phase not in (Phase.SUSPENDING, Phase.ASLEEP):
             unit.seen(seen.taken_at, is_ready=beat.state is State.READY, stage=beat.stage)
     elif answers:
         unit.missed(seen.taken_at)

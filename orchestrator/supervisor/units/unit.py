@@ -8,132 +8,98 @@ from typing import Final
 
 import msgspec
 
-from contract.bus.heartbeats import BEAT_EVERY_S, LEASE_MS
 from contract.messages import DOWNLOADING, Heartbeat, State
 from orchestrator.protocol.diagnosis import Problem, count_memory_kills
-from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
+from orchestrator.protocol.life import AT_REST, LEAVING, LIFE, Action, Event, Goal, Phase, shown
+from orchestrator.protocol.specs import GatewaySpec, UnitSpec
 from orchestrator.supervisor.reporting.throughput import Throughput
+from orchestrator.supervisor.units.patience import Patience
 from orchestrator.supervisor.units.restarts import Restarts
+from orchestrator.supervisor.units.succession import Renewal, Replacement
 from orchestrator.system.process import Identity, Process
 
-#: A ready process that gives no sign of life for this long is killed and started again.
-SILENT_FOR_S: Final = 20.0
-#: Valkey may be writing much to a slow disk, and everybody else waits for it.
-_VALKEY_SILENT_FOR_S: Final = 60.0
-#: What a worker needs at most to finish or give back its jobs, and to end its engine.
-_WORKER_STOP_S: Final = 40.0
-_VALKEY_STOP_S: Final = 20.0
-#: A process that is still starting has nothing to finish, and may not even hear.
-_UNREADY_STOP_S: Final = 5.0
-#: A lease that was renewed just before holds for longer.
-_LEAVES_BY_S: Final = (LEASE_MS / 1000 - BEAT_EVERY_S) - 1
-#: A worker says at once that it stops; one that has not by then stands still.
-_HEARS_WITHIN_S: Final = 10.0
-#: What the gateway needs at most to end all answers with an error.
-_HURRY_S: Final = 10.0
-_SERVER_START_S: Final = 60.0
-#: In which a gateway starts all of its processes, one after another.
-_RENEWAL_S: Final = 180.0
 _ON_DEMAND: Final = "loads on demand"
 _ASLEEP: Final = "wakes on demand"
-#: Beyond what the gateway allocations open answers.
-_GATEWAY_STOP_MARGIN_S: Final = 5.0
 
 
 class UnitRecord(msgspec.Struct, frozen=True):
     """What the next supervisor has to know of a unit to take it over."""
 
     spec: UnitSpec
-    is_desired: bool
-    state: State
+    goal: Goal
+    phase: Phase
     since_unix_s: float
     restarts: int
     name: str
     log_start: int
     identity: Identity | None
     problem: Problem | None = None
-    is_parked: bool = False
-    rests_asleep: bool = False
-    is_woken: bool = False
     #: When its process started, and when the start or waking began that it is in or has behind
     #: it: monotonic seconds, which all processes of one boot share.
     started_at: float = 0.0
     began_at: float = 0.0
     replacement: UnitSpec | None = None
 
+    @property
+    def is_desired(self) -> bool:
+        return self.goal is not Goal.STOPPED
+
 
 class Unit:
-    """Its methods keep the facts consistent; `Supervisor` decides and acts. Times without a
-    suffix are monotonic seconds."""
+    """What it shall be (`goal`), where it is (`phase`), and the facts of its process. Events move
+    the phase (`advance`). `stage` is for people to read. Times are monotonic seconds."""
 
     def __init__(self, spec: UnitSpec) -> None:
         self.spec = spec
-        #: What it shall be from its next start on, which comes as soon as it can be spared.
-        self.replacement: UnitSpec | None = None
-        self.replacement_at = 0.0
+        self.goal = Goal.STOPPED
+        self.phase = Phase.PENDING
+        self.replacement: Replacement | None = None
+        self.renewal: Renewal | None = None
         #: It leaves to come back: meanwhile its model may be waited for.
         self.is_returning = False
-        #: That it may be is known to the gateways.
-        self.is_missable = False
-        #: The gateway's processes that are being replaced by others.
-        self.renewing: frozenset[str] = frozenset()
-        self.renewed_until = 0.0
         #: Why its last restart came to nothing.
         self.notice = ""
-        self.is_desired = True
-        #: It shall run only when somebody asks for its model.
-        self.is_parked = False
-        #: While it is parked it sleeps, and is not stopped.
-        self.rests_asleep = False
-        #: It has said that it sleeps.
-        self.is_asleep = False
-        #: It stops until somebody asks for its model: no answer is to be lost by that.
-        self.is_retiring = False
-        self.state = State.STOPPED
         self.stage = ""
-        #: Since when it is in this state: for people, and to count from.
+        #: Since when it is in the state that is shown: for people, and to count from.
         self.since_unix_s = time.time()
         self.since = time.monotonic()
-        self.process: Process | None = None
-        self.name = ""
-        self.log_start = 0
         self.start_at = 0.0
-        #: Why it cannot be started at the moment, though it is due.
+        #: Why it cannot be started or woken at the moment, though it is due.
         self.obstacle = ""
         #: Why it has no place on a GPU yet (`Loader` finds it one, if it needs any).
         self.no_place = "waiting for a place"
-        #: When the start, or the waking, began that it is in or has behind it.
-        self.began_at = 0.0
-        self.is_woken = False
-        self.ready_at: float | None = None
-        self.ready_after_s: float | None = None
-        #: Whether the account knows what it took since it was ready.
-        self.is_measured = False
-        #: Since when a ready process has given no sign of life.
-        self.silent_since: float | None = None
-        #: When patience with the present state ends: a start, or a stop, that takes too long.
-        self.deadline: float | None = None
-        #: Why the supervisor itself killed the process.
-        self.kill_reason = ""
-        #: When it was told to stop, and whether it has said since that it does.
-        self.told_at = 0.0
-        self.has_heard = self.is_deaf = False
-        #: Whether it had gone silent before it was told.
-        self.was_silent = False
-        self.has_exited = False
-        self.exit_code: int | None = None
         self.problem: Problem | None = None
-        #: How many processes the kernel had ended for their memory when this one began.
-        self.memory_kills = 0
         self.restarts = 0
         #: How often its engine stood still.
         self.hangs = 0
         self.history = Restarts()
+        #: The mark of processes that serve though the one that started them has died.
+        self.orphans = ""
+        self.process: Process | None = None
+        self.name = ""
+        self.log_start = 0
+        #: How many processes the kernel had ended for their memory when this one began.
+        self.memory_kills = 0
+        #: When the start, or the waking, began that it is in or has behind it.
+        self.began_at = 0.0
+        self._forget_process()
+        self._shown = self.state
+
+    def _forget_process(self) -> None:
+        self.patience = Patience()
+        #: Why the supervisor itself killed the process.
+        self.kill_reason = ""
+        self.exited_at: float | None = None
+        self.exit_code: int | None = None
+        self.ready_at: float | None = None
+        self.ready_after_s: float | None = None
+        #: Whether the account knows what it took since it was ready.
+        self.is_measured = False
+        #: It sleeps, and there is no room for it to wake; `problem` says why.
+        self.is_stranded = False
         self.beat: Heartbeat | None = None
         #: How often each of a gateway's processes has beaten.
         self.gateway_beats: dict[str, int] = {}
-        #: The mark of processes that serve though the one that started them has died.
-        self.orphans = ""
         self.throughput = Throughput()
 
     @property
@@ -141,15 +107,76 @@ class Unit:
         return self.spec.slot
 
     @property
+    def state(self) -> State:
+        """What people and programs are shown."""
+        return State.FAILED if self.is_stranded else shown(self.goal, self.phase)
+
+    @property
     def mark(self) -> str:
         """What all of its processes carry; empty if there are none."""
         return self.process.identity.mark if self.process else self.orphans
 
     @property
+    def is_desired(self) -> bool:
+        return self.goal is not Goal.STOPPED
+
+    @property
+    def is_parked(self) -> bool:
+        """It shall run only when somebody asks for its model."""
+        return self.goal in (Goal.SLEEP, Goal.UNLOADED)
+
+    @property
+    def has_exited(self) -> bool:
+        """Its process has, and what it left behind is still being swept up."""
+        return self.exited_at is not None
+
+    @property
+    def is_asleep(self) -> bool:
+        return self.phase is Phase.ASLEEP
+
+    @property
+    def is_leaving(self) -> bool:
+        return self.phase in LEAVING
+
+    @property
+    def is_waiting(self) -> bool:
+        """It is to be started, now or a little later."""
+        return self.goal is Goal.RUN and self.phase is Phase.PENDING
+
+    @property
+    def is_woken(self) -> bool:
+        """What it is in, or has behind it, is a waking and no start."""
+        return self.process is not None and self.began_at > self.process.started
+
+    @property
+    def has_settled_asleep(self) -> bool:
+        """It sleeps and shall, and the account knows what it keeps."""
+        return self.goal is Goal.SLEEP and self.is_asleep and self.is_measured
+
+    @property
+    def is_falling_asleep(self) -> bool:
+        """It is to, or just does: its weights are not in the host's memory yet."""
+        is_on_its_way = self.phase not in AT_REST and not self.is_asleep
+        return self.goal is Goal.SLEEP and is_on_its_way
+
+    @property
+    def frees_memory(self) -> bool:
+        """Memory of it will be free soon."""
+        return (
+            self.process is not None and self.goal is not Goal.RUN and not self.has_settled_asleep
+        )
+
+    @property
+    def is_moving_memory(self) -> bool:
+        """What it has on its GPUs is about to change, or has and was not measured yet."""
+        is_unmeasured = self.is_asleep and not self.is_measured
+        return self.is_leaving or self.phase is Phase.SUSPENDING or is_unmeasured
+
+    @property
     def is_survived(self) -> bool:
         """Whether the processes that its own has started may go on without it."""
         is_gateway = isinstance(self.spec, GatewaySpec)
-        serves = self.state is State.READY or bool(self.orphans)
+        serves = self.phase is Phase.READY or bool(self.orphans)
         return is_gateway and serves and self.is_desired and not self.kill_reason
 
     @property
@@ -158,163 +185,144 @@ class Unit:
         heartbeat it may not listen yet."""
         return any(count > 1 for count in self.gateway_beats.values())
 
-    @property
-    def start_timeout_s(self) -> float:
-        if isinstance(self.spec, ReplicaSpec):
-            return self.spec.start_timeout_s
-        return _SERVER_START_S
+    def advance(self, event: Event, now: float) -> Action:
+        """Enter the phase that the event leads to. Answers what is to be done."""
+        before = self.phase
+        self.phase, action = LIFE[self.goal, self.phase, event]
+        if self.phase is not before:
+            self._entered(before, now)
+        return action
 
-    @property
-    def stop_timeout_s(self) -> float:
-        if self.ready_at is None:
-            return _UNREADY_STOP_S
-        match self.spec:
-            case ReplicaSpec():
-                return _WORKER_STOP_S + (self._answer_timeout_s if self.is_retiring else 0.0)
-            case GatewaySpec(drain_timeout_s=drain_timeout_s):
-                return drain_timeout_s + _GATEWAY_STOP_MARGIN_S
-            case ValkeySpec():
-                return _VALKEY_STOP_S
+    def _entered(self, before: Phase, now: float) -> None:
+        match self.phase:
+            case Phase.READY:
+                self.ready_at = now
+                self.patience.rest()
+                self._show()
+            case Phase.SUSPENDING:
+                self.patience.sleep(self.spec, now)
+                self.is_measured = False
+                self._show("going to sleep")
+            case Phase.ASLEEP:
+                self.ready_at = now
+                self.patience.rest()
+                self._show(_ASLEEP)
+            case Phase.WAKING:
+                self.patience.start(self.spec, now)
+                self.began_at = now
+                self.is_measured = self.is_stranded = False
+                self.obstacle = ""
+                self._show("waking")
+            case Phase.DRAINING | Phase.RELEASING:
+                drains, was_ready = self.phase is Phase.DRAINING, self.ready_at is not None
+                self.patience.stop(self.spec, now, was_ready=was_ready, drains=drains)
+                self._show("draining" if before is Phase.READY else "")
+            case _:
+                self._show(_ON_DEMAND if self.is_parked else "")
 
-    @property
-    def _silent_for_s(self) -> float:
-        if isinstance(self.spec, ValkeySpec):
-            return _VALKEY_SILENT_FOR_S
-        # While it ends its engine it says nothing.
-        return _WORKER_STOP_S if self.state is State.STOPPING else SILENT_FOR_S
+    def _show(self, stage: str = "") -> None:
+        if self.state is not self._shown:
+            self._shown = self.state
+            self.since_unix_s, self.since = time.time(), time.monotonic()
+        self.stage = stage
 
-    @property
-    def _answer_timeout_s(self) -> float:
-        return self.spec.answer_timeout_s if isinstance(self.spec, ReplicaSpec) else 0.0
+    def _aim(self, goal: Goal, now: float) -> None:
+        self.goal = goal
+        self.advance(Event.ASKED, now)
 
     def want(self, spec: UnitSpec, now: float) -> None:
         """It shall run, as described; former failures do not count any more."""
         self.spec = spec
-        self.is_desired = True
-        self.problem = None
+        self.problem, self.is_stranded = None, False
         self.history.forget()
+        self._aim(Goal.RUN, now)
         if self.process is None:
             self.start_at = now
-            self.enter(State.STARTING, "waiting")
+        self._show("waiting" if self.process is None else self.stage)
+
+    def unwant(self) -> None:
+        """It shall not run. What runs is for the fleet to stop."""
+        self.is_returning = False
+        self.replacement = None
+        self._aim(Goal.STOPPED, time.monotonic())
+        if self.process is None:
+            self.orphans = ""
+        self._show("" if self.process is None else self.stage)
+
+    def park(self, *, asleep: bool = False) -> None:
+        """It shall not run until somebody asks for its model; if it is ready now, it may be
+        `asleep` until then."""
+        if not self.is_desired:
+            return
+        may_sleep = asleep and self.phase in (Phase.READY, Phase.ASLEEP)
+        self._aim(Goal.SLEEP if may_sleep else Goal.UNLOADED, time.monotonic())
+        if self.process is None or self.is_asleep:
+            self.problem, self.is_stranded = None, False
+            self._show(_ASLEEP if self.is_asleep else _ON_DEMAND)
+
+    def unpark(self, now: float) -> None:
+        """Somebody has asked for its model."""
+        if self.is_parked:
+            self.want(self.spec, now)
 
     def replace(self, spec: UnitSpec, now: float) -> None:
         """It shall be as described; what runs goes on until it can be spared."""
         self.notice = ""
         if self.process is not None:
-            self.replacement, self.replacement_at = spec, now
-            self.is_returning, self.is_missable = True, False
-        elif self.shall_run:
+            self.replacement = Replacement(spec, now)
+            self.is_returning = True
+        elif self.goal is Goal.RUN:
             self.want(spec, now)
         else:
             self.spec = spec
 
-    @property
-    def is_to_be_replaced(self) -> bool:
-        """It has to be told, once it can be spared."""
-        return self.replacement is not None and self.state is not State.STOPPING
-
     def renew(self, spec: UnitSpec, now: float) -> None:
         """The gateway's processes are to be replaced, while it stays."""
         self.spec, self.notice = spec, ""
-        self.renewing = frozenset(self.gateway_beats)
-        self.renewed_until = now + _RENEWAL_S
+        self.renewal = Renewal(self.gateway_beats, now)
 
-    def has_renewed(self, serving: set[str], now: float) -> None:
+    def has_renewed(self, serving: Collection[str], now: float) -> None:
         """Take note of the processes that take new connections."""
-        if self.renewing and serving and not serving & self.renewing:
-            self.renewing = frozenset()
-        elif self.renewing and now > self.renewed_until:
-            self.renewing = frozenset()
+        if self.renewal is None:
+            return
+        if self.renewal.is_done(serving):
+            self.renewal = None
+        elif self.renewal.has_failed(now):
+            self.renewal = None
             self.notice = "goes on as it was: its log says why nothing was replaced"
 
-    def unwant(self) -> None:
-        """It shall not run. What runs is for the supervisor to stop."""
-        self.is_desired = self.is_returning = False
-        self.replacement = None
-        if self.process is None:
-            self.orphans = ""
-            self.enter(State.STOPPED)
-
-    def park(self, *, asleep: bool = False) -> None:
-        """It shall not run until somebody asks for its model; if it is ready now, it may be
-        `asleep` until then."""
-        self.is_parked = True
-        self.rests_asleep = asleep and (self.is_asleep or self.state is State.READY)
-        if self.process is None:
-            self.problem = None
-            self.enter(State.STOPPED, _ON_DEMAND)
-        elif self.is_asleep:
-            self.problem = None
-            self.enter(State.SLEEPING, _ASLEEP)
-
-    def unpark(self, now: float) -> None:
-        """Somebody has asked for its model."""
-        if self.is_parked:
-            self.is_parked = self.rests_asleep = False
-            if self.state is not State.SLEEPING:
-                self.want(self.spec, now)
-
-    @property
-    def is_resting(self) -> bool:
-        """Parked, and nobody has asked for it."""
-        return self.is_parked and self.process is None and self.stage == _ON_DEMAND
-
-    @property
-    def shall_run(self) -> bool:
-        return self.is_desired and not self.is_parked
-
-    @property
-    def shall_sleep(self) -> bool:
-        return self.is_desired and self.is_parked and self.rests_asleep
-
-    @property
-    def is_to_stop(self) -> bool:
-        """It has to be told; or again, if it was not told to hurry."""
-        if self.shall_run or self.shall_sleep:
-            return False
-        is_hurried = self.is_retiring and not self.is_desired
-        return self.state is not State.STOPPING or is_hurried
-
-    @property
-    def is_to_fall_asleep(self) -> bool:
-        """Only what it had awake tells what it needs when it wakes."""
-        return self.shall_sleep and self.state is State.READY and self.is_measured
-
-    @property
-    def is_falling_asleep(self) -> bool:
-        """It is to, or just does: its weights are not in the host's memory yet."""
-        return self.shall_sleep and self.process is not None and not self.is_asleep
-
-    @property
-    def is_moving_memory(self) -> bool:
-        """What it has on its GPUs is about to change, or has and was not measured yet."""
-        is_settled = self.is_asleep and self.is_measured
-        return self.process is not None and (
-            self.state is State.STOPPING or (self.state is State.SLEEPING and not is_settled)
-        )
-
     def hold_up(self, obstacle: str) -> None:
-        """It cannot be started now."""
+        """It cannot be started or woken now."""
         self.obstacle = obstacle
-        self.enter(State.STARTING, obstacle)
+        self._show(obstacle)
+
+    def wait_for(self, reason: str) -> None:
+        """Say what its model waits for, while it rests or has no place."""
+        if self.is_waiting:
+            self.no_place = f"waiting: {reason}"
+        elif self.is_parked and (self.process is None or self.is_asleep):
+            self._show(f"waiting: {reason}")
 
     def fail(self, problem: Problem) -> None:
-        """It is given up."""
+        """It is given up; if it sleeps, it sleeps on."""
         self.is_returning = False
         self.problem = problem
-        self.enter(State.FAILED)
+        self.advance(Event.REFUSED, time.monotonic())
+        self.is_stranded = self.is_asleep
+        self._show()
 
-    def enter(self, state: State, stage: str = "") -> None:
-        if state is not self.state:
-            self.since_unix_s = time.time()
-            self.since = time.monotonic()
-        self.state = state
-        self.stage = stage
+    def retry(self, now: float, wait_s: float) -> None:
+        self.restarts += 1
+        self.start_at = now + wait_s
+        self._show(f"again in {wait_s:.0f} s" if wait_s >= 1 else "again")
 
-    @property
-    def is_waiting(self) -> bool:
-        """It is to be started, now or a little later."""
-        return self.shall_run and self.process is None and self.state is State.STARTING
+    def acquit(self, names: Collection[str], now: float) -> None:
+        """A job, which has ended as poison, was to blame for the deaths of workers with these
+        names. If they were why this was given up, it shall run again."""
+        is_given_up = self.phase is Phase.FAILED and self.goal is Goal.RUN
+        if self.history.forgive(names) and is_given_up:
+            self.advance(Event.ASKED, now)
+            self.retry(now, 0.0)
 
     def is_due(self, now: float) -> bool:
         return self.is_waiting and now >= self.start_at
@@ -325,163 +333,105 @@ class Unit:
         self.log_start = log_start
         self.obstacle = ""
         self.memory_kills = count_memory_kills()
-        self.deadline = process.started + self.start_timeout_s
         self.began_at = process.started
-        self._reset()
-        self.enter(State.STARTING, "starting")
+        self._forget_process()
+        self.patience.start(self.spec, process.started)
+        self.advance(Event.DUE, process.started)
+        self._show("starting")
 
-    def adopted(self, process: Process, record: UnitRecord) -> None:
+    def restore(self, record: UnitRecord) -> None:
+        """Be where a former supervisor knew it to be."""
+        self.goal, self.phase = record.goal, record.phase
+        self.restarts = record.restarts
+        self.problem = record.problem
+
+    def lost(self, record: UnitRecord, now: float) -> None:
+        """Its process is gone since a former supervisor saw it."""
+        self.spec = record.replacement or record.spec
+        self.advance(Event.LOST, now)
+        if self.is_waiting:
+            self.want(self.spec, now)
+        elif self.phase is Phase.PENDING:
+            self.park()
+
+    def adopted(self, process: Process, record: UnitRecord, now: float) -> None:
         """A process that a former supervisor had started goes on as it was."""
         self.process = process
         self.no_place = ""
         self.name = record.name
         self.log_start = record.log_start
-        self._reset()
-        self.is_woken = record.is_woken
+        self.began_at = record.began_at
+        self._forget_process()
         if record.replacement is not None:
-            self.replace(record.replacement, time.monotonic())
-        self.began_at = record.began_at if record.is_woken else process.started
-        # A stop or a sleep that was under way is asked for again, with fresh patience.
-        is_to_ask_again = record.state in (State.STOPPING, State.SLEEPING)
-        self.state = State.READY if is_to_ask_again else record.state
-        self.since_unix_s = record.since_unix_s
-        if self.state is State.READY:
-            self.ready_at = time.monotonic()
+            self.replace(record.replacement, now)
+        self.advance(Event.ADOPTED, now)
+        if self.phase is Phase.READY:
+            self.ready_at = now
         else:
-            self.deadline = time.monotonic() + self.start_timeout_s
+            self.patience.start(self.spec, now)
+        self._show()
+        self.since_unix_s = record.since_unix_s
 
     def seen(self, now: float, *, is_ready: bool, stage: str = "") -> None:
         """A sign of life."""
-        self.silent_since = None
-        if self.state is State.STARTING and is_ready:
-            self.ready_at = now
+        self.patience.heard()
+        is_starting = self.phase in (Phase.STARTING, Phase.WAKING)
+        if is_starting and is_ready:
+            self.advance(Event.SERVES, now)
             self.ready_after_s = now - self.began_at
             self.is_returning = self.replacement is not None
-            self.deadline = None
-            self.enter(State.READY)
-        elif self.state is not State.STOPPING:
-            is_fetching = self.state is State.STARTING and stage.startswith(DOWNLOADING)
-            if is_fetching and stage != self.stage:
+        elif not self.is_leaving:
+            if is_starting and stage.startswith(DOWNLOADING) and stage != self.stage:
                 # How long a download takes is not for the start's timeout to bound.
-                self.deadline = now + self.start_timeout_s
+                self.patience.start(self.spec, now)
             self.stage = stage
 
     def missed(self, now: float) -> None:
         """There should have been a sign of life, and was none."""
-        if self.state in (State.READY, State.SLEEPING) or self.is_retiring:
-            self.silent_since = now if self.silent_since is None else self.silent_since
-        if self.state is State.READY and self.silent_since is not None:
-            self.stage = f"silent for {now - self.silent_since:.0f} s"
-
-    def falling_asleep(self, now: float) -> None:
-        # It drains first; then its weights are copied, which may take as long as to load them.
-        self.deadline = now + self._answer_timeout_s + self.start_timeout_s
-        self.is_measured = False
-        self.enter(State.SLEEPING, "going to sleep")
-
-    def fell_asleep(self, now: float) -> None:
-        """It says that it sleeps."""
-        self.silent_since = None
-        if not self.is_asleep and self.state is not State.STOPPING:
-            self.is_asleep, self.deadline, self.ready_at = True, None, now
-            self.enter(State.SLEEPING, _ASLEEP)
-
-    def waking(self, now: float) -> None:
-        self.deadline = now + self.start_timeout_s
-        self.began_at = now
-        self.is_asleep = self.is_measured = False
-        self.is_woken = True
-        self.obstacle = ""
-        self.enter(State.STARTING, "waking")
-
-    def stopping(self, now: float) -> None:
-        is_on_its_way = self.state is State.SLEEPING and not self.is_asleep
-        self.is_retiring = self.is_desired and (self.state is State.READY or is_on_its_way)
-        self.deadline = now + self.stop_timeout_s
-        self.told_at = now
-        self.has_heard = self.is_deaf = False
-        self.was_silent = self.silent_since is not None
-        self.enter(State.STOPPING, "draining" if self.state is State.READY else "")
+        self.patience.missed(self.phase, now)
+        silent_s = self.patience.silent_s(now)
+        if self.phase is Phase.READY and silent_s is not None:
+            self.stage = f"silent for {silent_s:.0f} s"
 
     def hurrying(self, now: float) -> None:
         """It is to end at once, but may tell its clients."""
-        self.deadline = min(self.deadline or now + _HURRY_S, now + _HURRY_S)
-        self.enter(State.STOPPING, "ending all answers")
+        self.advance(Event.DUE, now)
+        self.patience.hurry(now)
+        self._show("ending all answers")
 
     def overdue(self, now: float) -> str:
         """Why patience has ended; empty while it lasts."""
         if self.process is None or self.kill_reason or self.has_exited:
             return ""
-        if self.deadline is not None and now >= self.deadline:
-            if self.state is State.STOPPING:
-                return f"did not stop within {self.stop_timeout_s:.0f} s"
-            if self.state is State.SLEEPING:
-                return "did not fall asleep in time"
-            return f"was not ready after {self.start_timeout_s:.0f} s ({self.stage})"
-        if self.is_deaf and self.state is State.STOPPING:
-            return f"did not hear within {_HEARS_WITHIN_S:.0f} s that it should stop"
-        if self.silent_since is not None and now - self.silent_since > self._silent_for_s:
-            return f"gave no sign of life for {self._silent_for_s:.0f} s"
-        return ""
+        reason = self.patience.overdue(self.spec, self.phase, now)
+        is_starting = self.phase in (Phase.STARTING, Phase.WAKING)
+        return f"{reason} ({self.stage})" if reason and is_starting else reason
 
-    def listens(self, now: float, beat: Heartbeat | None) -> None:
-        """What a worker that was told to stop says of itself; None if its lease has ended. One that
-        ends its lease itself does it sooner than a lease ends by itself."""
-        has_left = beat is None and not self.was_silent and now - self.told_at < _LEAVES_BY_S
-        if has_left or (beat is not None and beat.state is not State.READY):
-            self.has_heard = True
-        self.is_deaf = not self.has_heard and now - self.told_at > _HEARS_WITHIN_S
-
-    def ended(self) -> None:
-        """The process is gone, and all that it started, unless that survives it."""
+    def ended(self, now: float) -> Action:
+        """The process is gone, and all that it started, unless that survives it. Answers what is to
+        be done."""
         self.orphans = self.mark if self.is_survived else ""
-        self.process = None
-        self.renewing = frozenset()
-        if self.replacement is not None:
-            self.spec, self.replacement = self.replacement, None
-        self.is_asleep = False
-        self.deadline = None
-        self.beat = None
+        self.process = self.renewal = self.exited_at = self.beat = None
+        self.is_stranded = False
         self.throughput = Throughput()
-
-    def acquit(self, names: Collection[str], now: float) -> None:
-        """A job, which has ended as poison, was to blame for the deaths of workers with these
-        names. If they were why this was given up, it shall run again."""
-        if self.history.forgive(names) and self.state is State.FAILED and self.is_desired:
-            self.retry(now, 0.0)
-
-    def retry(self, now: float, wait_s: float) -> None:
-        self.restarts += 1
-        self.start_at = now + wait_s
-        self.enter(State.STARTING, f"again in {wait_s:.0f} s" if wait_s >= 1 else "again")
+        if self.replacement is not None:
+            self.spec, self.replacement = self.replacement.spec, None
+        if self.is_parked:
+            self.problem = None
+        return self.advance(Event.EXITED, now)
 
     def record(self) -> UnitRecord:
         return UnitRecord(
             spec=self.spec,
-            is_desired=self.is_desired,
-            state=self.state,
+            goal=self.goal,
+            phase=self.phase,
             since_unix_s=self.since_unix_s,
             restarts=self.restarts,
             name=self.name,
             log_start=self.log_start,
             identity=self.process.identity if self.process else None,
             problem=self.problem,
-            is_parked=self.is_parked,
-            rests_asleep=self.rests_asleep,
-            is_woken=self.is_woken,
             started_at=self.process.started if self.process else 0.0,
             began_at=self.began_at,
-            replacement=self.replacement,
+            replacement=self.replacement.spec if self.replacement else None,
         )
-
-    def _reset(self) -> None:
-        self.has_exited = False
-        self.exit_code = None
-        self.kill_reason = ""
-        self.ready_at = None
-        self.ready_after_s = None
-        self.is_measured = False
-        self.is_asleep = self.is_woken = self.is_retiring = False
-        self.silent_since = None
-        self.gateway_beats = {}
-        self.beat = None

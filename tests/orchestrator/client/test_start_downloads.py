@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -11,9 +12,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from contract.messages import State
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.units.unit import Unit
+from orchestrator.system.process import Identity, Process
 from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Terminal
 from tests.standins.hub import Hub, Repository, running_hub
@@ -88,11 +89,11 @@ def test_only_what_is_on_its_way_is_a_download(cache: Path) -> None:
 def test_a_download_that_goes_on_does_not_make_a_start_overdue() -> None:
     wanted = ReplicaSpec("m", 0, "mock", ".venv", sys.executable, 100.0, {"model": {}})
     unit = Unit(wanted)
-    unit.enter(State.STARTING, "starting")
-    unit.deadline = 100.0
+    unit.want(wanted, 0.0)
+    unit.started(Process(Identity(os.getpid(), 0, "", ""), -1, 0.0), "m-0-abc", 0)
     unit.seen(90.0, is_ready=False, stage="downloading 1.0 GiB of 9.0 GiB")
     unit.seen(180.0, is_ready=False, stage="downloading 2.0 GiB of 9.0 GiB")
-    assert unit.deadline == 280.0
+    assert unit.patience.deadline == 280.0
     unit.seen(270.0, is_ready=False, stage="downloading 2.0 GiB of 9.0 GiB")
     unit.seen(275.0, is_ready=False, stage="loading")
-    assert unit.deadline == 280.0
+    assert unit.patience.deadline == 280.0

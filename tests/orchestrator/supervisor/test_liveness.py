@@ -12,7 +12,8 @@ from contract.messages import GatewayBeat, State
 from orchestrator.protocol.specs import GatewaySpec
 from orchestrator.supervisor.observer import Observation
 from orchestrator.supervisor.units.liveness import take_note
-from orchestrator.supervisor.units.unit import SILENT_FOR_S, Unit
+from orchestrator.supervisor.units.patience import SILENT_FOR_S
+from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Process
 
 
@@ -20,13 +21,14 @@ class _Running:
     """As much of a process as signs look at."""
 
     pid = os.getpid()
+    started = 0.0
 
 
 @pytest.fixture
 def unit() -> Unit:
     made = Unit(GatewaySpec("python", "127.0.0.1", 8080, 30.0))
-    made.process = cast(Process, _Running())
-    made.state = State.STARTING
+    made.want(made.spec, 0.0)
+    made.started(cast(Process, _Running()), "gateway", 0)
     take_note(made, seen(0.0, answers=True))
     assert made.state is State.READY
     return made

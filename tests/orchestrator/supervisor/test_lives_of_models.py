@@ -805,3 +805,17 @@ def test_a_model_that_nobody_asked_for_waits_for_no_turn(host: Host) -> None:
     assert here.registration("m").stage == here.unit("m-0").stage == "loads on demand"
     loaded(here, "m")
     assert here.registration("m") == Registration()
+
+
+def test_a_model_that_is_started_again_while_it_stops_loads_at_its_next_request(host: Host) -> None:
+    here = host(ROOMY)
+    here.start("m", 1000)
+    loaded(here, "m")
+    here.unit("m-0").unwant()
+    here.worker("m-0").busy = 1
+    here.turns(1)
+    here.start("m", 1000)
+    here.worker("m-0").busy = 0
+    here.turns()
+    assert (here.state("m-0"), here.unit("m-0").stage) == (State.STOPPED, "loads on demand")
+    loaded(here, "m")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 
 from contract.messages import HostBeat, State
+from orchestrator.protocol.life import Action, Event
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 from orchestrator.supervisor.reporting.prospects import with_prospects
-from orchestrator.supervisor.units.unit import SILENT_FOR_S, Unit
+from orchestrator.supervisor.units.patience import SILENT_FOR_S, start_timeout_s, stop_timeout_s
+from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity, Process
 
 
@@ -71,17 +73,16 @@ def test_what_drains_has_more_time_than_what_never_was_ready() -> None:
     ready.seen(1.0, is_ready=True)
     for unit in (ready, loading):
         unit.unwant()
-        unit.stopping(10.0)
+        unit.advance(Event.DUE, 10.0)
     assert "did not stop within 5 s" in loading.overdue(15.0)
     assert ready.overdue(49.0) == ""
     assert "did not stop within 40 s" in ready.overdue(50.0)
 
 
 def test_the_gateway_may_drain_as_long_as_it_is_configured_to() -> None:
-    gateway = started(Unit(GatewaySpec("python", "127.0.0.1", 1, 120.0)))
-    gateway.seen(1.0, is_ready=True)
-    assert gateway.stop_timeout_s == 125.0
-    assert Unit(ValkeySpec()).start_timeout_s == 60.0
+    gateway = GatewaySpec("python", "127.0.0.1", 1, 120.0)
+    assert stop_timeout_s(gateway, drains=False) == 125.0
+    assert start_timeout_s(ValkeySpec()) == 60.0
 
 
 def test_an_unwanted_unit_without_a_process_is_stopped() -> None:
@@ -93,7 +94,7 @@ def test_an_unwanted_unit_without_a_process_is_stopped() -> None:
 
 def test_a_retry_waits_for_its_time() -> None:
     unit = started(unit_of())
-    unit.ended()
+    assert unit.ended(9.0) is Action.RETRY
     unit.retry(10.0, 4.0)
     assert not unit.is_due(13.9)
     assert unit.is_due(14.0)
@@ -112,3 +113,12 @@ def test_how_often_engines_stood_still_is_told_by_model() -> None:
     assert with_prospects(HostBeat("here"), units).hung == {"m": 3}
     units[0].hangs = units[1].hangs = 0
     assert with_prospects(HostBeat("here"), units).hung == {}
+
+
+def test_a_model_that_rested_and_was_stopped_is_told_as_stopped() -> None:
+    unit = unit_of()
+    unit.park()
+    assert with_prospects(HostBeat("here"), [unit]).coming == ("m",)
+    unit.unwant()
+    told = with_prospects(HostBeat("here"), [unit])
+    assert (told.coming, told.ended) == ((), {"m": "it was stopped"})
