@@ -21,11 +21,14 @@ from orchestrator.gpu.account import accounts
 from orchestrator.gpu.attribution import GpuUse, attribute
 from orchestrator.gpu.demand import Need, need_of
 from orchestrator.gpu.footprints import Footprints, footprint_key, footprints_path
-from orchestrator.gpu.ledger import Ledger, ledger_path
+from orchestrator.gpu.ledger import Ledger
+from orchestrator.gpu.ledger_file import ledger_path
 from orchestrator.gpu.nvml import Snapshot, restricted
 from orchestrator.gpu.placement import room_to_keep
 from orchestrator.gpu.places import Demand, Device, Refusal
 from orchestrator.gpu.reservation import Reservation
+from orchestrator.gpu.turns import Turns
+from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.protocol.status import GpuStatus
 from orchestrator.terminal.sizes import MIB
@@ -69,8 +72,7 @@ class GpuAllocator:
     @property
     def is_unsettled(self) -> bool:
         """Whether memory is on its way to or from a worker, so that a close look is worth it."""
-        stages = {each.stage for each in self._ledger.reservations}
-        return not stages.isdisjoint(("planned", "starting", "wake_pending", "waking", "releasing"))
+        return any(each.is_promised or each.is_moving for each in self._ledger.reservations)
 
     def observed(
         self, snapshot: Snapshot, families: Mapping[str, Collection[int]], taken_at: float = 0.0
@@ -116,7 +118,7 @@ class GpuAllocator:
             if own is None:
                 need = self._need(worker)
                 found += [need.demand(worker.slot)] if need is not None else []
-            elif own.stage == "asleep":
+            elif own.phase is Phase.ASLEEP and not own.is_to_wake:
                 found.append(_waking(own))
         return tuple(found)
 
@@ -144,22 +146,23 @@ class GpuAllocator:
 
     def lost_places(self) -> list[str]:
         """The workers that cannot have their places, as planned, when they start or wake."""
-        return [] if self._problem else self._ledger.lost(self._uses)
+        return [] if self._problem else self._turns.lost()
 
     def obstacle(self, slot: str, moving: Collection[str] = ()) -> str:
         """Why a worker has to wait before it starts or wakes; empty if it need not. `moving` are
         those whose memory is about to change."""
         if slot not in self._slots:
             return ""
-        return self._problem or self._ledger.obstacle(slot, self._uses, moving)
+        return self._problem or self._turns.obstacle(slot, moving)
 
     def unclear(self, slot: str, moving: Collection[str]) -> str:
         """Whose memory has to come to rest before that of a worker may move; empty if nobody's."""
-        return self._ledger.unclear(slot, self._uses, moving)
+        return self._turns.unclear(slot, moving)
 
     def asleep(self) -> set[str]:
         """The workers that have only what they keep while they sleep."""
-        return {each.slot for each in self._ledger.reservations if each.stage == "asleep"}
+        held = self._ledger.reservations
+        return {each.slot for each in held if each.phase is Phase.ASLEEP and not each.is_to_wake}
 
     def start(self, worker: ReplicaSpec) -> Allocation:
         """A worker is started now."""
@@ -176,43 +179,39 @@ class GpuAllocator:
         by_uuid = has_slices or _takes_uuids(worker.engine, worker.version)
         return Allocation(spec, assignment.environment(by_uuid=by_uuid))
 
-    def ready(self, slot: str, *, since: float, version: str, load_s: float) -> bool:
-        """A worker is ready since then (monotonic). False if the GPUs have not been looked at
-        since, and it has to be said again."""
+    def settle(
+        self,
+        slot: str,
+        phase: Phase,
+        *,
+        since: float,
+        version: str = "",
+        load_s: float = 0.0,
+    ) -> bool:
+        """A worker is ready, or sleeps, since then (monotonic). False if the GPUs have not been
+        looked at since, and it has to be said again."""
         own = self._slots.get(slot)
-        if own is None or own.stage == "ready":
+        if own is None or own.phase is phase:
             return True
         if self._seen_at is None or self._seen_at < since:
             return False
-        own = self._ledger.ready(slot, self._uses, version=version, load_s=load_s)
+        own = self._ledger.settle(slot, phase, self._uses, version=version, load_s=load_s)
         used = {uuid: f"{size // MIB} MiB" for uuid, size in own.used_bytes.items()}
-        log.info("%s has %s of GPU memory", slot, used)
+        asleep = " asleep" if phase is Phase.ASLEEP else ""
+        log.info("%s has %s of GPU memory%s", slot, used, asleep)
         return True
 
-    def slept(self, slot: str, *, since: float) -> bool:
-        """A worker sleeps since then (monotonic). False as for `ready`."""
-        if slot not in self._slots:
-            return True
-        if self._seen_at is None or self._seen_at < since:
-            return False
-        own = self._ledger.sleep(slot, self._uses)
-        kept = {uuid: f"{size // MIB} MiB" for uuid, size in own.reserved_bytes.items()}
-        log.info("%s keeps %s of GPU memory while it sleeps", slot, kept)
-        return True
-
-    def dozed(self, slot: str) -> None:
+    def cancel_wake(self, slot: str) -> None:
         """A worker that was to wake sleeps on."""
         self._ledger.cancel_wake(slot)
 
     def wake(self, slot: str) -> None:
         """A worker that sleeps is to wake: there is room for it."""
-        if slot in self._slots:
-            self._ledger.wake(slot)
+        self._ledger.wake(slot)
 
     def wakes(self, slot: str) -> None:
         """A worker wakes now."""
-        if slot in self._slots:
-            self._ledger.wakes(slot)
+        self._ledger.wakes(slot)
 
     def ended(self, slot: str, *, returns: bool) -> None:
         """A worker has ended. If it `returns`, its place is kept for it."""
@@ -225,6 +224,10 @@ class GpuAllocator:
     def accounts(self) -> tuple[GpuStatus, ...]:
         """Every GPU, as `status` shows it."""
         return accounts(self._uses, self._ledger.reservations)
+
+    @property
+    def _turns(self) -> Turns:
+        return self._ledger.turns(self._uses)
 
     @property
     def _slots(self) -> dict[str, Reservation]:

@@ -6,7 +6,6 @@ when the driver shows it free again. The account is kept in a file, for the next
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -16,42 +15,28 @@ from typing import Final
 
 import msgspec
 
-from contract.messages import UNREADABLE
-from contract.paths import state_dir
 from orchestrator.gpu.attribution import GpuUse, describe_holders
 from orchestrator.gpu.demand import Need
 from orchestrator.gpu.footprints import Footprint, Footprints
+from orchestrator.gpu.ledger_file import LedgerFile
 from orchestrator.gpu.placement import place
-from orchestrator.gpu.places import Device, Holder, Placement
+from orchestrator.gpu.places import Device, Placement
 from orchestrator.gpu.reservation import (
     Reservation,
     is_back_at_baseline,
     measure,
-    measured,
     rest_of,
 )
-from orchestrator.system.files import write_atomically
-from orchestrator.system.process_table import boot_id
-from orchestrator.terminal.sizes import MIB, show
+from orchestrator.gpu.turns import Turns, holders_of
+from orchestrator.protocol.life import Phase
+from orchestrator.terminal.sizes import MIB
 
-log = logging.getLogger(__name__)
 #: Kept free on each GPU, for what nobody plans.
 _HEADROOM_BYTES: Final = 256 * MIB
 #: So close to what was in use before counts as the same.
 _TOLERANCE_BYTES: Final = 128 * MIB
 #: After that, what a worker left behind is on the account of whoever holds it.
 RELEASE_WITHIN_S: Final = 30.0
-
-
-def ledger_path() -> Path:
-    return state_dir() / "ledger.json"
-
-
-class LedgerFile(msgspec.Struct, frozen=True):
-    """What is on disk. After another boot none of it holds."""
-
-    boot_id: str
-    reservations: list[Reservation]
 
 
 class Ledger:
@@ -61,13 +46,11 @@ class Ledger:
     def __init__(
         self, path: Path, footprints: Footprints, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._path = path
+        self._file = LedgerFile(path)
         self._footprints = footprints
         self._clock = clock
         self._lock = threading.RLock()
-        self._held = {each.slot: each for each in read_reservations(path)}
-        #: What the file says, as far as this supervisor has written it.
-        self._written = b""
+        self._held = {each.slot: each for each in self._file.read()}
 
     @property
     def reservations(self) -> list[Reservation]:
@@ -96,47 +79,17 @@ class Ledger:
                     assignment,
                     key=need.key,
                     engine=need.engine,
-                    stage="planned",
+                    phase=Phase.PENDING,
                     since=self._clock(),
                     unseen_bytes=need.estimate.unseen_at_rest_bytes,
                 )
             self._write()
             return placement
 
-    def obstacle(self, slot: str, uses: Mapping[str, GpuUse], moving: Collection[str] = ()) -> str:
-        """Why a worker that has a reservation cannot start yet; empty if it can. On one GPU
-        starts come one after the other, and after what ended there is gone: engines measure the
-        free memory while they start. Where the driver does not list processes, it has to wait
-        also for those whose memory is `moving`: whose is what could not be told afterwards."""
+    def turns(self, uses: Mapping[str, GpuUse]) -> Turns:
+        """Whose turn it is on the GPUs, by what is reserved now."""
         with self._lock:
-            own = self._held[slot]
-            turns = (self._predecessor_on(uuid, own) for uuid in own.reserved_bytes)
-            moves = (self.unclear(slot, uses, moving),)
-            faults = (self._fault_of(uuid, own, uses) for uuid in own.reserved_bytes)
-            return next(filter(None, (*turns, *moves, *faults)), "")
-
-    def unclear(self, slot: str, uses: Mapping[str, GpuUse], moving: Collection[str]) -> str:
-        """Whose memory is on its way on the GPUs of a worker, where the driver does not list
-        processes; empty if there is nobody. If its own moved meanwhile, whose is what could not
-        be told."""
-        with self._lock:
-            own = self._held.get(slot)
-            uuids = own.reserved_bytes if own is not None else {}
-            return next(filter(None, (self._mover_on(u, slot, uses, moving) for u in uuids)), "")
-
-    def lost(self, uses: Mapping[str, GpuUse]) -> list[str]:
-        """Whose place is not there any more, before they took it: the GPU is in trouble, or
-        somebody else has the memory. Who starts should be given another; who wakes has to stay
-        where it is, asleep."""
-        with self._lock:
-            stages = ("planned", "wake_pending")
-            waiting = [each for each in self._held.values() if each.stage in stages]
-            return [
-                each.slot
-                for each in waiting
-                if not any(self._predecessor_on(uuid, each) for uuid in each.reserved_bytes)
-                and any(self._fault_of(uuid, each, uses) for uuid in each.reserved_bytes)
-            ]
+            return Turns(dict(self._held), uses)
 
     def start(self, slot: str, uses: Mapping[str, GpuUse]) -> None:
         """A worker starts now: remember what was in use before."""
@@ -147,60 +100,66 @@ class Ledger:
                 for uuid in own.reserved_bytes
                 if uuid in uses
             }
-            self._enter(own, "starting", rest_bytes=rest, used_bytes={}, pids=frozenset())
+            self._enter(own, Phase.STARTING, rest_bytes=rest, used_bytes={}, pids=frozenset())
 
-    def ready(
-        self, slot: str, uses: Mapping[str, GpuUse], *, version: str, load_s: float
+    def settle(
+        self,
+        slot: str,
+        phase: Phase,
+        uses: Mapping[str, GpuUse],
+        *,
+        version: str = "",
+        load_s: float = 0.0,
     ) -> Reservation:
-        """A worker is ready: measure it, and remember that for its next start."""
-        with self._lock:
-            if self._held[slot].stage in ("asleep", "wake_pending"):
-                # A new supervisor took it for awake, until it says that it sleeps.
-                return self._held[slot]
-            is_new = self._held[slot].stage != "waking"
-            own = measure(self._held[slot], uses, self._others(slot))
-            self._enter(own, "ready")
-            used = _beside_cache(own)
-            if used > 0 and is_new:
-                measurement = Footprint(
-                    engine=own.engine,
-                    version=version,
-                    ready_bytes=used,
-                    peak_bytes=used,
-                    unseen_bytes=own.unseen_bytes,
-                    load_s=load_s,
-                )
-                self._footprints.learn(own.key, measurement)
-            return self._held[slot]
-
-    def sleep(self, slot: str, uses: Mapping[str, GpuUse]) -> Reservation:
-        """A worker sleeps: what it has kept is all that it still has, and is reserved."""
+        """A worker is ready, or sleeps: measure it. What it has after its start is remembered for
+        the next one; what it has kept while it sleeps is all that is reserved then."""
         with self._lock:
             own = self._held[slot]
-            if own.stage == "ready":
+            if phase is Phase.ASLEEP and own.phase is Phase.READY:
                 # Measured anew, as at a start, also where the driver does not list processes.
-                moving = msgspec.structs.replace(own, stage="waking")
+                moving = msgspec.structs.replace(own, phase=Phase.WAKING)
                 self._lie_down(measure(moving, uses, self._others(slot)))
+            elif phase is Phase.READY and own.phase is not Phase.ASLEEP:
+                # (A new supervisor takes it for awake, until it says that it sleeps.)
+                is_new = own.phase is not Phase.WAKING
+                self._enter(measure(own, uses, self._others(slot)), Phase.READY)
+                if is_new:
+                    self._learn(self._held[slot], version, load_s)
             return self._held[slot]
+
+    def _learn(self, own: Reservation, version: str, load_s: float) -> None:
+        used = _beside_cache(own)
+        if used > 0:
+            measurement = Footprint(
+                engine=own.engine,
+                version=version,
+                ready_bytes=used,
+                peak_bytes=used,
+                unseen_bytes=own.unseen_bytes,
+                load_s=load_s,
+            )
+            self._footprints.learn(own.key, measurement)
 
     def cancel_wake(self, slot: str) -> None:
         """A worker that was to wake sleeps on."""
         with self._lock:
-            if self._held[slot].stage == "wake_pending":
-                self._lie_down(self._held[slot])
+            own = self._held.get(slot)
+            if own is not None and own.is_to_wake:
+                self._lie_down(own)
 
     def wake(self, slot: str) -> None:
         """A worker that sleeps is to have its whole place again, when it is its turn."""
         with self._lock:
-            own = self._held[slot]
-            if own.awake is not None:
-                self._enter(own, "wake_pending", assignment=own.awake, awake=None)
+            own = self._held.get(slot)
+            if own is not None and own.awake is not None:
+                self._enter(own, Phase.ASLEEP, assignment=own.awake, awake=None)
 
     def wakes(self, slot: str) -> None:
         """It takes its place now."""
         with self._lock:
-            if self._held[slot].stage == "wake_pending":
-                self._enter(self._held[slot], "waking")
+            own = self._held.get(slot)
+            if own is not None and own.is_to_wake:
+                self._enter(own, Phase.WAKING)
 
     def end(self, slot: str, *, returns: bool = False) -> None:
         """A worker has ended. Its memory stays on the account until it is free again; if it
@@ -209,11 +168,11 @@ class Ledger:
             own = self._held.get(slot)
             if own is None:
                 return
-            if own.stage == "planned":
+            if own.phase is Phase.PENDING:
                 if not returns:
                     self._drop(slot)
             elif returns:
-                self._enter(own, "releasing", returns=True)
+                self._enter(own, Phase.RELEASING, returns=True)
             else:
                 self._retire(own)
 
@@ -222,20 +181,20 @@ class Ledger:
         with self._lock:
             notices = []
             for own in self.reservations:
-                if own.stage == "planned":
+                if own.phase is Phase.PENDING:
                     continue
                 own = self._held[own.slot] = measure(own, uses, self._others(own.slot))
-                if own.stage == "ready":
+                if own.phase is Phase.READY:
                     self._footprints.saw(own.key, _beside_cache(own))
-                elif own.stage == "releasing":
-                    notices.append(self._settle(own, uses))
+                elif own.phase is Phase.RELEASING:
+                    notices.append(self._release(own, uses))
             return [notice for notice in notices if notice]
 
     def adopt(self, running: Collection[str]) -> None:
         """Take the account over from a former supervisor: these workers still run."""
         with self._lock:
             for own in self.reservations:
-                if own.slot not in running and own.stage != "releasing":
+                if own.slot not in running and own.phase is not Phase.RELEASING:
                     self.end(own.slot)
 
     def devices(self, uses: Mapping[str, GpuUse]) -> list[Device]:
@@ -253,59 +212,24 @@ class Ledger:
             name=gpu.name,
             total_bytes=use.total_bytes,
             free_bytes=max(0, use.free_bytes - promised - _HEADROOM_BYTES),
-            holders=tuple(_holders(use, here)),
+            holders=tuple(holders_of(use, here)),
             parent=gpu.parent,
             problem=gpu.problem,
         )
 
-    def _predecessor_on(self, uuid: str, own: Reservation) -> str:
-        """Whose start or end it has to wait for."""
-        for other in self._others_on(uuid, own.slot):
-            if other.stage == "starting" or (other.stage == "waking" and own.stage != "waking"):
-                return f"`{other.slot}` is {other.stage} on the same GPU"
-            if other.stage == "releasing":
-                return f"the GPU memory of `{other.slot}` is not free yet"
-        if own.stage == "releasing":
-            return "the GPU memory of its last run is not free yet"
-        return ""
-
-    def _mover_on(
-        self, uuid: str, slot: str, uses: Mapping[str, GpuUse], moving: Collection[str]
-    ) -> str:
-        """Whose memory is on its way on a GPU, as far as the driver does not tell."""
-        listed = uses[uuid].by_worker if uuid in uses else {}
-        movers = (
-            each.slot
-            for each in self._others_on(uuid, slot)
-            if (each.slot in moving or each.stage in ("starting", "waking", "releasing"))
-            and listed.get(each.slot) is None
-        )
-        return next((f"the GPU memory of `{slot}` is on its way" for slot in movers), "")
-
-    def _fault_of(self, uuid: str, own: Reservation, uses: Mapping[str, GpuUse]) -> str:
-        """Why its place cannot be had."""
-        use = uses.get(uuid)
-        if use is None or use.gpu.problem:
-            return f"GPU {uuid} {use.gpu.problem if use else 'is not there any more'}"
-        lacking = own.promised_bytes(uuid) - use.free_bytes
-        if lacking <= 0:
-            return ""
-        holders = ", ".join(f"{each.name} {show(each.size_bytes)}" for each in _holders(use, []))
-        return f"GPU {use.gpu.index} lacks {show(lacking)}: {holders or 'nobody visible'} has it"
-
-    def _settle(self, own: Reservation, uses: Mapping[str, GpuUse]) -> str:
+    def _release(self, own: Reservation, uses: Mapping[str, GpuUse]) -> str:
         """Give back what an ended worker had, if it is free. Answers what went wrong."""
         is_back = is_back_at_baseline(own, uses, self._others(own.slot), _TOLERANCE_BYTES)
         if not is_back and self._clock() - own.since < RELEASE_WITHIN_S:
             return ""
         if own.returns:
-            self._enter(own, "planned", returns=False, used_bytes={}, pids=frozenset())
+            self._enter(own, Phase.PENDING, returns=False, used_bytes={}, pids=frozenset())
         else:
             self._drop(own.slot)
         return "" if is_back else _explain_rest(own, uses)
 
-    def _enter(self, own: Reservation, stage: str, **changes: object) -> None:
-        changed = msgspec.structs.replace(own, stage=stage, since=self._clock(), **changes)
+    def _enter(self, own: Reservation, phase: Phase, **changes: object) -> None:
+        changed = msgspec.structs.replace(own, phase=phase, since=self._clock(), **changes)
         self._held[changed.slot] = changed
         self._write()
 
@@ -315,7 +239,7 @@ class Ledger:
             for uuid, size in own.reserved_bytes.items()
         }
         place = msgspec.structs.replace(own.assignment, bytes_by_gpu=kept)
-        self._enter(own, "asleep", assignment=place, awake=own.assignment)
+        self._enter(own, Phase.ASLEEP, assignment=place, awake=own.assignment)
 
     def _retire(self, own: Reservation) -> None:
         """Its slot may be given a new place while the memory of its former one becomes free."""
@@ -323,7 +247,7 @@ class Ledger:
         names = (f"{own.slot} (ended{number or ''})" for number in count())
         name = next(each for each in names if each not in self._held)
         assignment = msgspec.structs.replace(own.assignment, slot=name)
-        self._enter(own, "releasing", assignment=assignment, returns=False)
+        self._enter(own, Phase.RELEASING, assignment=assignment, returns=False)
 
     def _drop(self, slot: str) -> None:
         del self._held[slot]
@@ -343,41 +267,12 @@ class Ledger:
         return models
 
     def _write(self) -> None:
-        content = msgspec.json.encode(LedgerFile(boot_id(), list(self._held.values())))
-        if content == self._written:
-            return
-        try:
-            write_atomically(self._path, content)
-            self._written = content
-        except OSError as error:
-            log.error("the account of GPU memory cannot be written down: %s", error)
-
-
-def read_reservations(path: Path) -> list[Reservation]:
-    """What the account says; empty if there is none, or it is from before the last boot."""
-    try:
-        content = msgspec.json.decode(path.read_bytes(), type=LedgerFile)
-    except FileNotFoundError:
-        return []
-    except UNREADABLE as error:
-        log.warning("%s cannot be read, GPU memory is accounted for anew: %s", path, error)
-        return []
-    return content.reservations if content.boot_id == boot_id() else []
+        self._file.write(self._held.values())
 
 
 def _beside_cache(own: Reservation) -> int:
     """What a worker has on its fullest GPU beside its KV cache."""
     return max(own.used_bytes.values(), default=0) - (own.assignment.kv_cache_bytes or 0)
-
-
-def _holders(use: GpuUse, reservations: Iterable[Reservation]) -> list[Holder]:
-    """Everybody with memory on a GPU, and with a promise of some."""
-    uuid = use.gpu.uuid
-    ours = [
-        Holder(each.slot, measured(each, use) + each.promised_bytes(uuid)) for each in reservations
-    ]
-    strangers = [Holder(str(each), each.used_bytes or 0) for each in use.foreign]
-    return [*ours, *strangers]
 
 
 def _explain_rest(own: Reservation, uses: Mapping[str, GpuUse]) -> str:

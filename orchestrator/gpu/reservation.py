@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from orchestrator.gpu.attribution import GpuUse
 from orchestrator.gpu.places import Assignment
+from orchestrator.protocol.life import Phase
 
-Stage = Literal["planned", "starting", "ready", "asleep", "wake_pending", "waking", "releasing"]
+#: As the status shows it.
+Stage: TypeAlias = Literal[
+    "planned", "starting", "ready", "asleep", "wake_pending", "waking", "releasing"
+]
+_STAGES: Final[Mapping[Phase, Stage]] = {
+    Phase.PENDING: "planned",
+    Phase.STARTING: "starting",
+    Phase.READY: "ready",
+    Phase.ASLEEP: "asleep",
+    Phase.WAKING: "waking",
+    Phase.RELEASING: "releasing",
+}
 
 
 class Reservation(msgspec.Struct, frozen=True):
     """The place of one worker in the account. Bytes are by the UUID of the GPU.
 
-    `planned` until it is its turn to start; while it is `asleep`, what it keeps is all that is
-    reserved; `wake_pending` until it is its turn to wake; `releasing` from its end until the driver
-    shows its memory free again.
+    `phase` follows the worker's, once its memory was measured in it: PENDING until it is its turn
+    to start, STARTING until it was measured when ready. While it is ASLEEP, all that is reserved
+    is what it keeps, or its whole place once it is to wake (`is_to_wake`). It is RELEASING from
+    its end until the driver shows its memory free again.
     """
 
     assignment: Assignment
     key: str
     engine: str
-    stage: Stage
+    phase: Phase
     #: Monotonic seconds: the same for all processes of one boot, and the account ends with it.
     since: float = 0.0
     #: What nobody known had on the GPU just before the worker started: the driver's own.
@@ -60,9 +73,28 @@ class Reservation(msgspec.Struct, frozen=True):
         return {uuid: max(0, size - self.reserved_bytes[uuid]) for uuid, size in whole.items()}
 
     @property
+    def stage(self) -> Stage:
+        return "wake_pending" if self.is_to_wake else _STAGES[self.phase]
+
+    @property
+    def is_to_wake(self) -> bool:
+        """It sleeps, and its whole place is promised until it is its turn to wake."""
+        return self.phase is Phase.ASLEEP and self.awake is None
+
+    @property
+    def is_moving(self) -> bool:
+        """Memory is on its way to or from it."""
+        return self.phase in (Phase.STARTING, Phase.WAKING, Phase.RELEASING)
+
+    @property
+    def is_promised(self) -> bool:
+        """Its place is promised, and it is yet to take it."""
+        return self.phase is Phase.PENDING or self.is_to_wake
+
+    @property
     def stays(self) -> bool:
         """Whether its place is still its own."""
-        return self.stage != "releasing" or self.returns
+        return self.phase is not Phase.RELEASING or self.returns
 
     def promised_bytes(self, uuid: str) -> int:
         """What it has not taken yet of what was promised."""
@@ -101,7 +133,7 @@ def measure(
             continue
         pids.update(use.worker_pids.get(reservation.slot, ()))
         listed = use.by_worker.get(reservation.slot)
-        if listed is None and reservation.stage not in ("ready", "asleep", "wake_pending"):
+        if listed is None and reservation.phase not in (Phase.READY, Phase.ASLEEP):
             on_top = rest_of(use, _on(uuid, neighbours)) - reservation.rest_bytes.get(uuid, 0)
             listed = max(0, on_top)
         if listed is not None:

@@ -16,7 +16,8 @@ from orchestrator.estimate.running import Card
 from orchestrator.gpu.attribution import attribute
 from orchestrator.gpu.demand import Need, need_of
 from orchestrator.gpu.footprints import Footprints, footprints_path
-from orchestrator.gpu.ledger import Ledger, ledger_path
+from orchestrator.gpu.ledger import Ledger
+from orchestrator.gpu.ledger_file import ledger_path
 from orchestrator.gpu.nvml import Nvml, restricted
 from orchestrator.gpu.placement import place, room_to_keep
 from orchestrator.gpu.places import Assignment, Demand, Device, Refusal

@@ -14,7 +14,6 @@ from typing import Final
 
 from contract.bus.registration import Registration
 from contract.config import ModelConfig
-from contract.messages import State
 from orchestrator.errors import UserError
 from orchestrator.gpu.allocator import GpuAllocator, refused_for
 from orchestrator.gpu.eviction import (
@@ -31,6 +30,7 @@ from orchestrator.gpu.eviction import (
 )
 from orchestrator.gpu.placement import place
 from orchestrator.protocol.diagnosis import Problem
+from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.listeners import is_loaded_or_failed
 from orchestrator.supervisor.model import Model
@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 _HOST_SPARE: Final = 0.1
 #: A model that could not be loaded may be asked for again after this long.
 _TRY_AGAIN_S: Final = 30.0
+_SLEEPING: Final = (Phase.SUSPENDING, Phase.ASLEEP)
 
 
 class Loader:
@@ -103,7 +104,7 @@ class Loader:
             self._wait(model, "asked for")
             if model.is_leaving:
                 # Who sleeps, or is about to, needs room to wake.
-                falling = {unit.slot for unit in model.units if unit.state is State.SLEEPING}
+                falling = {unit.slot for unit in model.units if unit.phase in _SLEEPING}
                 model.unpark(besides=self._allocator.asleep() | falling)
         model.last_used = time.monotonic()
         return model.units
@@ -203,14 +204,14 @@ class Loader:
         for reservation in self._allocator.reservations:
             unit = units.get(reservation.slot)
             is_used = unit is not None and (unit.process is not None or unit.is_waiting)
-            if not is_used and reservation.stage != "releasing":
+            if not is_used and reservation.phase is not Phase.RELEASING:
                 self._allocator.ended(reservation.slot, returns=False)
         for slot in self._allocator.lost_places():
             unit = units.get(slot)
             if unit is None or unit.process is None:
                 self._allocator.ended(slot, returns=False)
             else:
-                self._allocator.dozed(slot)
+                self._allocator.cancel_wake(slot)
                 unit.park(asleep=True)
 
     def _unload_idle(self, now: float) -> None:
@@ -338,7 +339,9 @@ class Loader:
                     for place in places
                 ]
                 residents.append(model.resident(_sum(sizes)))
-        ended = [each for each in held.values() if each.stage == "releasing" and not each.returns]
+        ended = [
+            each for each in held.values() if each.phase is Phase.RELEASING and not each.returns
+        ]
         return residents + [
             Resident(each.slot, each.used_bytes, None, 0.0, 0.0, is_leaving=True) for each in ended
         ]

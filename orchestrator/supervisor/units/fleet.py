@@ -185,15 +185,15 @@ class Fleet:
         }
         self.allocator.observed(survey.gpus, families, survey.taken_at)
         for unit, worker in self.workers:
-            if unit.phase is Phase.READY and not unit.is_measured:
-                unit.is_measured = self.allocator.ready(
+            is_asleep = unit.phase is Phase.ASLEEP and unit.goal is Goal.SLEEP
+            if not unit.is_measured and (unit.phase is Phase.READY or is_asleep):
+                unit.is_measured = self.allocator.settle(
                     unit.slot,
+                    unit.phase,
                     since=unit.ready_at or 0.0,
                     version=worker.version,
                     load_s=unit.ready_after_s or 0.0,
                 )
-            elif unit.is_asleep and unit.goal is Goal.SLEEP and not unit.is_measured:
-                unit.is_measured = self.allocator.slept(unit.slot, since=unit.ready_at or 0.0)
 
     def sweep_orphans(self) -> None:
         """Kill what carries the mark of this state directory and belongs to no unit: what a

@@ -273,9 +273,9 @@ def _check_places(ew: Installation, piece: Piece, models: list[str]) -> None:
 
 
 def _reserved(ew: Installation) -> dict[str, dict[str, int]]:
-    from orchestrator.gpu.ledger import read_reservations
+    from orchestrator.gpu.ledger_file import LedgerFile
 
-    held = read_reservations(ew.state / "ledger.json")
+    held = LedgerFile(ew.state / "ledger.json").read()
     return {each.slot: each.reserved_bytes for each in held}
 
 

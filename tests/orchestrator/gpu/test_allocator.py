@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.gpu.allocator import GpuAllocator
+from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.terminal.sizes import GIB
 from tests.orchestrator.models_on_disk import QWEN2_7B, MakeModel
@@ -125,7 +126,7 @@ def test_without_nvml_workers_start_without_an_account(
     assert allocator.reserve([one]) == {}
     assert allocator.obstacle("a-0") == ""
     assert allocator.start(one) == ({}, {})
-    assert allocator.ready("a-0", since=0.0, version="1", load_s=1.0)
+    assert allocator.settle("a-0", Phase.READY, since=0.0, version="1", load_s=1.0)
     allocator.ended("a-0", returns=False)
     assert "no NVIDIA driver" in allocator.problem
 
@@ -213,9 +214,9 @@ def test_a_worker_is_measured_only_by_a_look_at_it(allocator: GpuAllocator, scen
     mock = worker("a", "none", engine="mock", engine_args={"allocate_mib": 4096})
     allocator.reserve([mock])
     allocator.start(mock)
-    assert not allocator.ready("a-0", since=2.0, version="1", load_s=1.0)
+    assert not allocator.settle("a-0", Phase.READY, since=2.0, version="1", load_s=1.0)
     scene.allocate(3000)
     allocator.observed(scene.snapshot(), {"a-0": {os.getpid()}}, taken_at=3.0)
-    assert allocator.ready("a-0", since=2.0, version="1", load_s=1.0)
+    assert allocator.settle("a-0", Phase.READY, since=2.0, version="1", load_s=1.0)
     (share,) = allocator.accounts()[0].workers
     assert (share.stage, share.used_mib) == ("ready", 3000)

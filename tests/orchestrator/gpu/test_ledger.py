@@ -16,6 +16,7 @@ from orchestrator.gpu.attribution import GpuUse, attribute
 from orchestrator.gpu.demand import Need
 from orchestrator.gpu.footprints import Footprints
 from orchestrator.gpu.ledger import RELEASE_WITHIN_S, Ledger
+from orchestrator.protocol.life import Phase
 from orchestrator.terminal.sizes import GIB, MIB
 from tests.orchestrator.scenes import Scene
 
@@ -61,7 +62,10 @@ class Host:
         self.scene.allocate(mib, uuid, self.workers[slot].pid)
 
     def ready(self, slot: str) -> None:
-        self.ledger.ready(slot, self.uses(), version="1", load_s=5.0)
+        self.ledger.settle(slot, Phase.READY, self.uses(), version="1", load_s=5.0)
+
+    def obstacle(self, slot: str) -> str:
+        return self.ledger.turns(self.uses()).obstacle(slot)
 
     def run(self, slot: str, mib: int) -> None:
         self.start(slot, mib)
@@ -130,23 +134,23 @@ def test_starts_on_one_gpu_come_one_after_the_other(host: Host) -> None:
     host.ledger.reserve([*wanted, (need("c", 60 * 1024), "c-0")], host.uses())
     places = {each.slot: each.assignment.uuids for each in host.ledger.reservations}
     assert places["b-0"] == places["c-0"] != places["a-0"]
-    assert host.ledger.obstacle("b-0", host.uses()) == ""
+    assert host.obstacle("b-0") == ""
     host.start("c-0", 100, places["c-0"][0])
-    assert "`c-0` is starting" in host.ledger.obstacle("b-0", host.uses())
-    assert host.ledger.obstacle("a-0", host.uses()) == ""
+    assert "`c-0` is starting" in host.obstacle("b-0")
+    assert host.obstacle("a-0") == ""
     host.ready("c-0")
-    assert host.ledger.obstacle("b-0", host.uses()) == ""
+    assert host.obstacle("b-0") == ""
 
 
 def test_a_start_waits_for_memory_that_a_stranger_has_taken_meanwhile(host: Host) -> None:
     host.ledger.reserve([(need("a", 60 * 1024), "a-0")], host.uses())
     stranger = subprocess.Popen(["sleep", "302"])
     host.scene.allocate(30 * 1024, "GPU-a", stranger.pid)
-    obstacle = host.ledger.obstacle("a-0", host.uses())
+    obstacle = host.obstacle("a-0")
     stranger.kill()
     stranger.wait()
     assert "GPU 0 lacks 10.6 GiB: sleep 302 (pid" in obstacle
-    assert host.ledger.obstacle("a-0", host.uses()) == ""
+    assert host.obstacle("a-0") == ""
 
 
 def test_a_worker_is_measured_over_its_processes_and_remembered(host: Host) -> None:
@@ -174,7 +178,7 @@ def test_memory_is_given_back_only_when_the_driver_shows_it_free(host: Host) -> 
     host.kill("a-0")
     host.ledger.end("a-0")
     assert host.ledger.observe(host.uses()) == []
-    assert [each.stage for each in host.ledger.reservations] == ["releasing"]
+    assert [each.phase for each in host.ledger.reservations] == [Phase.RELEASING]
     assert host.free_gib() == pytest.approx(before - 20)
     host.scene.show(CARD)
     host.ledger.observe(host.uses())
@@ -188,11 +192,11 @@ def test_a_slot_may_have_a_new_place_while_its_former_memory_becomes_free(host: 
     former = host.workers["a-0"]
     host.ledger.end("a-0")
     host.ledger.reserve([(need("a", 30 * 1024), "a-0")], host.uses())
-    assert "`a-0 (ended)` is not free yet" in host.ledger.obstacle("a-0", host.uses())
+    assert "`a-0 (ended)` is not free yet" in host.obstacle("a-0")
     former.kill()
     former.wait()
     host.ledger.observe(host.uses())
-    assert host.ledger.obstacle("a-0", host.uses()) == ""
+    assert host.obstacle("a-0") == ""
     (own,) = host.ledger.reservations
     assert own.reserved_bytes == {"GPU-a": 30 * GIB}
 
@@ -218,7 +222,7 @@ def test_an_orphan_that_nobody_knows_as_ours_any_more_is_not_taken_for_a_strange
     host.ledger.end("a-0")
     orphan = host.workers.pop("a-0")
     host.ledger.observe(host.uses())
-    assert [each.stage for each in host.ledger.reservations] == ["releasing"]
+    assert [each.phase for each in host.ledger.reservations] == [Phase.RELEASING]
     orphan.kill()
     orphan.wait()
     host.ledger.observe(host.uses())
@@ -229,13 +233,13 @@ def test_one_that_comes_back_keeps_its_place_and_waits_for_its_own_memory(host: 
     host.ledger.reserve([(need("a", 50 * 1024), "a-0")], host.uses())
     host.run("a-0", 50 * 1024)
     host.ledger.end("a-0", returns=True)
-    assert "its last run is not free yet" in host.ledger.obstacle("a-0", host.uses())
+    assert "its last run is not free yet" in host.obstacle("a-0")
     refused = host.ledger.reserve([(need("b", 50 * 1024), "b-0")], host.uses()).refusals
     assert [each.slot for each in refused] == ["b-0"]
     host.kill("a-0")
     host.ledger.observe(host.uses())
-    assert host.ledger.obstacle("a-0", host.uses()) == ""
-    assert [each.stage for each in host.ledger.reservations] == ["planned"]
+    assert host.obstacle("a-0") == ""
+    assert [each.phase for each in host.ledger.reservations] == [Phase.PENDING]
     refused = host.ledger.reserve([(need("b", 50 * 1024), "b-0")], host.uses()).refusals
     assert [each.slot for each in refused] == ["b-0"]
 
@@ -281,7 +285,7 @@ def test_who_sleeps_holds_what_it_keeps_and_wakes_in_its_own_place(host: Host, s
     known = host.footprints.get("a")
     pid = host.workers["a-0"].pid
     host.scene.allocate(-48 * 1024, "GPU-a", pid)
-    asleep = host.ledger.sleep("a-0", host.uses())
+    asleep = host.ledger.settle("a-0", Phase.ASLEEP, host.uses())
     assert asleep.reserved_bytes == {"GPU-a": 2 * GIB}
     assert asleep.lacking_bytes == {"GPU-a": 48 * GIB}
     host.ledger.observe(host.uses())
@@ -290,12 +294,14 @@ def test_who_sleeps_holds_what_it_keeps_and_wakes_in_its_own_place(host: Host, s
     assert host.new_ledger().reservations == host.ledger.reservations
     # A new supervisor may take it for awake until it says that it sleeps.
     host.ready("a-0")
-    assert host.ledger.sleep("a-0", host.uses()).lacking_bytes == {"GPU-a": 48 * GIB}
+    assert host.ledger.settle("a-0", Phase.ASLEEP, host.uses()).lacking_bytes == {"GPU-a": 48 * GIB}
     assert host.footprints.get("a") == known
+    assert asleep.stage == "asleep"
     host.ledger.wake("a-0")
+    assert [each.stage for each in host.ledger.reservations] == ["wake_pending", "ready"]
     assert host.free_gib() == pytest.approx(before - 60)
-    assert host.ledger.obstacle("a-0", host.uses()) == ""
-    assert host.ledger.lost(host.uses()) == []
+    assert host.obstacle("a-0") == ""
+    assert host.ledger.turns(host.uses()).lost() == []
     host.ledger.wakes("a-0")
     host.scene.allocate(48 * 1024, "GPU-a", pid)
     host.ready("a-0")
@@ -309,12 +315,12 @@ def test_nobody_starts_beside_one_that_wakes_and_two_wake_at_once(host: Host) ->
     for slot in ("a-0", "b-0"):
         host.run(slot, 10 * 1024)
         host.scene.allocate(-9 * 1024, "GPU-a", host.workers[slot].pid)
-        host.ledger.sleep(slot, host.uses())
+        host.ledger.settle(slot, Phase.ASLEEP, host.uses())
         host.ledger.wake(slot)
         host.ledger.wakes(slot)
-    assert "is waking on the same GPU" in host.ledger.obstacle("c-0", host.uses())
-    assert host.ledger.obstacle("a-0", host.uses()) == ""
-    assert host.ledger.obstacle("b-0", host.uses()) == ""
+    assert "is waking on the same GPU" in host.obstacle("c-0")
+    assert host.obstacle("a-0") == ""
+    assert host.obstacle("b-0") == ""
 
 
 def test_a_new_supervisor_takes_the_account_over(host: Host) -> None:
@@ -326,9 +332,9 @@ def test_a_new_supervisor_takes_the_account_over(host: Host) -> None:
     host.kill("b-0")
     successor = host.new_ledger()
     successor.adopt({"a-0"})
-    assert {each.slot: each.stage for each in successor.reservations} == {
-        "a-0": "ready",
-        "b-0 (ended)": "releasing",
+    assert {each.slot: each.phase for each in successor.reservations} == {
+        "a-0": Phase.READY,
+        "b-0 (ended)": Phase.RELEASING,
     }
     successor.observe(host.uses())
     (device,) = successor.devices(host.uses())
@@ -339,7 +345,7 @@ def test_an_account_from_before_a_reboot_is_void(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.ledger.reserve([(need("a", 20 * 1024), "a-0")], host.uses())
-    monkeypatch.setattr("orchestrator.gpu.ledger.boot_id", lambda: "another")
+    monkeypatch.setattr("orchestrator.gpu.ledger_file.boot_id", lambda: "another")
     assert host.new_ledger().reservations == []
 
 
@@ -355,7 +361,7 @@ def test_a_lost_gpu_holds_nothing_up(host: Host) -> None:
     host.kill("a-0")
     host.ledger.end("a-0", returns=True)
     assert host.ledger.observe(host.uses()) == []
-    assert host.ledger.obstacle("a-0", host.uses()) != ""
+    assert host.obstacle("a-0") != ""
 
 
 def test_what_was_planned_and_never_started_is_simply_given_back(host: Host) -> None:

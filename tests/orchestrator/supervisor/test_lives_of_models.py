@@ -12,8 +12,7 @@ import pytest
 from contract.bus.registration import Registration
 from contract.messages import State
 from orchestrator.gpu import allocator as allocator_module
-from orchestrator.gpu import ledger as ledger_module
-from orchestrator.gpu.ledger import ledger_path
+from orchestrator.gpu import ledger_file
 from orchestrator.gpu.nvml import Snapshot
 from orchestrator.protocol.diagnosis import Problem
 from orchestrator.protocol.specs import ValkeySpec
@@ -325,7 +324,7 @@ def test_resting_models_cost_nothing_while_nobody_asks(
     written: list[Path] = []
     worked_out: list[str] = []
     real = allocator_module.need_of
-    monkeypatch.setattr(ledger_module, "write_atomically", lambda path, _: written.append(path))
+    monkeypatch.setattr(ledger_file, "write_atomically", lambda path, _: written.append(path))
     monkeypatch.setattr(
         allocator_module,
         "need_of",
@@ -334,7 +333,7 @@ def test_resting_models_cost_nothing_while_nobody_asks(
     here.turns(10)
     assert (written, worked_out) == ([], [])
     loaded(here, "a")
-    assert set(written) == {ledger_path()} and worked_out
+    assert set(written) == {ledger_file.ledger_path()} and worked_out
 
 
 def test_a_driver_that_has_not_answered_yet_is_waited_for(host: Host) -> None:

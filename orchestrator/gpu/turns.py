@@ -1,0 +1,97 @@
+"""Whose turn it is to take memory on a GPU, and why it is not another's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from orchestrator.gpu.attribution import GpuUse
+from orchestrator.gpu.places import Holder
+from orchestrator.gpu.reservation import Reservation, measured
+from orchestrator.protocol.life import Phase
+from orchestrator.terminal.sizes import show
+
+
+class Turns:
+    """Of workers that have reservations (by slot), with what is in use on each GPU (by UUID)."""
+
+    def __init__(self, held: Mapping[str, Reservation], uses: Mapping[str, GpuUse]) -> None:
+        self._held = held
+        self._uses = uses
+
+    def obstacle(self, slot: str, moving: Collection[str] = ()) -> str:
+        """Why a worker that has a reservation cannot start or wake yet; empty if it can. On one GPU
+        starts come one after the other, and after what ended there is gone: engines measure the
+        free memory while they start. Where the driver does not list processes, it has to wait
+        also for those whose memory is `moving`: whose is what could not be told afterwards."""
+        own = self._held[slot]
+        turns = (self._predecessor_on(uuid, own) for uuid in own.reserved_bytes)
+        moves = (self.unclear(slot, moving),)
+        faults = (self._fault_of(uuid, own) for uuid in own.reserved_bytes)
+        return next(filter(None, (*turns, *moves, *faults)), "")
+
+    def unclear(self, slot: str, moving: Collection[str]) -> str:
+        """Whose memory is on its way on the GPUs of a worker, where the driver does not list
+        processes; empty if there is nobody. If its own moved meanwhile, whose is what could not
+        be told."""
+        own = self._held.get(slot)
+        uuids = own.reserved_bytes if own is not None else {}
+        return next(filter(None, (self._mover_on(uuid, slot, moving) for uuid in uuids)), "")
+
+    def lost(self) -> list[str]:
+        """Whose place is not there any more, before they took it: the GPU is in trouble, or
+        somebody else has the memory. Who starts should be given another; who wakes has to stay
+        where it is, asleep."""
+        waiting = [each for each in self._held.values() if each.is_promised]
+        return [
+            each.slot
+            for each in waiting
+            if not any(self._predecessor_on(uuid, each) for uuid in each.reserved_bytes)
+            and any(self._fault_of(uuid, each) for uuid in each.reserved_bytes)
+        ]
+
+    def _predecessor_on(self, uuid: str, own: Reservation) -> str:
+        """Whose start or end it has to wait for."""
+        for other in self._others_on(uuid, own.slot):
+            wakes_alone = other.phase is Phase.WAKING and own.phase is not Phase.WAKING
+            if other.phase is Phase.STARTING or wakes_alone:
+                return f"`{other.slot}` is {other.stage} on the same GPU"
+            if other.phase is Phase.RELEASING:
+                return f"the GPU memory of `{other.slot}` is not free yet"
+        if own.phase is Phase.RELEASING:
+            return "the GPU memory of its last run is not free yet"
+        return ""
+
+    def _mover_on(self, uuid: str, slot: str, moving: Collection[str]) -> str:
+        """Whose memory is on its way on a GPU, as far as the driver does not tell."""
+        listed = self._uses[uuid].by_worker if uuid in self._uses else {}
+        movers = (
+            each.slot
+            for each in self._others_on(uuid, slot)
+            if (each.slot in moving or each.is_moving) and listed.get(each.slot) is None
+        )
+        return next((f"the GPU memory of `{slot}` is on its way" for slot in movers), "")
+
+    def _fault_of(self, uuid: str, own: Reservation) -> str:
+        """Why its place cannot be had."""
+        use = self._uses.get(uuid)
+        if use is None or use.gpu.problem:
+            return f"GPU {uuid} {use.gpu.problem if use else 'is not there any more'}"
+        lacking = own.promised_bytes(uuid) - use.free_bytes
+        if lacking <= 0:
+            return ""
+        holders = ", ".join(f"{each.name} {show(each.size_bytes)}" for each in holders_of(use, []))
+        return f"GPU {use.gpu.index} lacks {show(lacking)}: {holders or 'nobody visible'} has it"
+
+    def _others_on(self, uuid: str, slot: str) -> list[Reservation]:
+        others = (each for each in self._held.values() if each.slot != slot)
+        return [each for each in others if uuid in each.reserved_bytes]
+
+
+def holders_of(use: GpuUse, reservations: Iterable[Reservation]) -> list[Holder]:
+    """Everybody with memory on a GPU, and with a promise of some."""
+    uuid = use.gpu.uuid
+    ours = [
+        Holder(each.slot, measured(each, use) + each.promised_bytes(uuid)) for each in reservations
+    ]
+    strangers = [Holder(str(each), each.used_bytes or 0) for each in use.foreign]
+    return [*ours, *strangers]
