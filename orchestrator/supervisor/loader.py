@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 _HOST_SPARE: Final = 0.1
 #: A model that could not be loaded may be asked for again after this long.
 _TRY_AGAIN_S: Final = 30.0
-_SLEEPING: Final = (Phase.SUSPENDING, Phase.ASLEEP)
+_SLEEPING: Final = frozenset({Phase.SUSPENDING, Phase.ASLEEP})
 
 
 class Loader:

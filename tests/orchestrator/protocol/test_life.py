@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 
 from contract.messages import State
+from contract.paths import ROOT
 from orchestrator.protocol.life import AT_REST, LEAVING, LIFE, Action, Event, Goal, Phase, shown
 
 #: What a worker does of itself once it was told: starts and wakes end, so do sleep and leaving.
@@ -146,3 +147,16 @@ def test_a_model_that_is_not_there_is_shown_as_starting_only_if_it_shall_run() -
     assert shown(Goal.RUN, Phase.PENDING) is State.STARTING
     assert {shown(goal, Phase.PENDING) for goal in set(Goal) - {Goal.RUN}} == {State.STOPPED}
     assert {shown(goal, phase) for goal, phase in product(Goal, Phase)} == set(State)
+
+
+def test_architecture_draws_this_table() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    columns = [Goal.RUN, Goal.SLEEP, Goal.UNLOADED, Goal.STOPPED]
+    for phase in Phase:
+        steps = [LIFE[goal, phase, Event.DUE] for goal in columns]
+        told = [
+            "-" if step.action is Action.NOTHING else f"{step.action.value} → `{step.phase.value}`"
+            for step in steps
+        ]
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{phase.value}` |"))
+        assert row.split(" | ", 2)[2] == " | ".join(told) + " |"
