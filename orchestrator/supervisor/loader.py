@@ -12,8 +12,6 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from contract.bus.registration import Registration
-from contract.config import ModelConfig
 from orchestrator.errors import UserError
 from orchestrator.gpu.allocator import GpuAllocator, refused_for
 from orchestrator.gpu.eviction import (
@@ -34,7 +32,7 @@ from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.listeners import is_loaded_or_failed
 from orchestrator.supervisor.model import Model
-from orchestrator.supervisor.observer import Observation
+from orchestrator.supervisor.models import Models
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.host_memory import host_memory
@@ -55,48 +53,11 @@ class Loader:
         self._fleet = fleet
         self._allocator = allocator
         self._policy = policy or Policy()
-        self._models: dict[str, Model] = {}
-
-    @property
-    def pins(self) -> dict[str, bool]:
-        """What the operator has pinned, or unpinned, against the configuration."""
-        return {model.id: model.pin for model in self._models.values() if model.pin is not None}
-
-    def pinned(self) -> frozenset[str]:
-        """The models that are never unloaded for another."""
-        return frozenset(model.id for model in self._models.values() if model.is_pinned)
-
-    def restore(self, pins: Mapping[str, bool]) -> None:
-        """Go on where a former supervisor ended."""
-        self._group()
-        for model_id in pins.keys() & self._models.keys():
-            self._models[model_id].pin = pins[model_id]
-
-    def started(self, workers: Iterable[ReplicaSpec]) -> None:
-        """These were asked to start: those that load on demand wait for their first request."""
-        self._group()
-        for worker in workers:
-            model = self._models[worker.model]
-            if all(unit.process is None for unit in model.units):
-                model.config = ModelConfig.model_validate(worker.spec["model"])
-            if model.is_on_demand:
-                model.join()
-            else:
-                model.unpark()
-
-    def restarted(self, workers: Iterable[ReplicaSpec]) -> None:
-        """These are as described from now on, or soon."""
-        self._group()
-        for worker in workers:
-            model = self._models.get(worker.model)
-            if model is not None:
-                model.config = ModelConfig.model_validate(worker.spec["model"])
-                if not model.is_on_demand:
-                    model.unpark()
+        self.models = Models(fleet)
 
     def load(self, model_id: str) -> list[Unit]:
         """Load a model as if it were asked for. Raises `UserError`."""
-        model = self._on_demand(model_id)
+        model = self.models.on_demand(model_id)
         if not model.is_ready:
             model.park_failed()
             model.want(time.monotonic())
@@ -113,38 +74,28 @@ class Loader:
         """Whether a load has come to its end: its worker is there, will not come, or nobody waits
         for it any more."""
         is_resting = unit.is_parked and unit.process is None
-        is_asked_for = any(
-            each.is_asked_for and unit in each.units for each in self._models.values()
-        )
+        is_asked_for = any(each.is_asked_for and unit in each.units for each in self.models)
         return is_loaded_or_failed(unit, units) or (is_resting and not is_asked_for)
 
     def unload(self, model_id: str) -> list[Unit]:
         """Unload a model, until it is asked for again; one that sleeps leaves altogether. Raises
         `UserError`."""
-        model = self._on_demand(model_id)
+        model = self.models.on_demand(model_id)
         self._unload(model)
         return model.units
 
     def pin(self, model_id: str, *, is_pinned: bool) -> str:
         """Never unload a model for another, or do again. Answers why nothing had to be done; empty
         if something had. Raises `UserError`."""
-        model = self._on_demand(model_id)
+        model = self.models.on_demand(model_id)
         was_pinned, model.pin = model.is_pinned, is_pinned
         if was_pinned is not is_pinned:
             return ""
         return "is pinned already" if is_pinned else "is not pinned"
 
-    def observed(self, seen: Observation) -> None:
-        """Take note of who asks for what."""
-        now = time.monotonic()
-        self._group()
-        for model in self._models.values():
-            if model.id in seen.unfinished:
-                model.note_use(seen.unfinished[model.id], now)
-
     def reconcile(self) -> None:
         """Find places, and let models come and go."""
-        self._group()
+        self.models.update()
         if not self._allocator.has_looked:
             return
         now = time.monotonic()
@@ -154,44 +105,9 @@ class Loader:
         self._place_the_waiting()
         self._decide(now)
 
-    def registrations(self) -> dict[str, Registration]:
-        """What gateways shall know of the models that are loaded on demand, or leave to come
-        back."""
-        return {
-            model.id: model.registration()
-            for model in self._models.values()
-            if model.is_desired and (model.is_on_demand or model.is_returning)
-        }
-
-    def _group(self) -> None:
-        """Bring the models up to date with the fleet's units."""
-        for model in self._models.values():
-            model.units, model.workers = [], []
-        running = {worker.model for unit, worker in self._fleet.workers if unit.is_desired}
-        for unit, worker in self._fleet.workers:
-            is_left_over = not unit.is_desired and unit.process is None
-            if is_left_over and worker.model in running:
-                continue
-            if worker.model not in self._models:
-                self._models[worker.model] = Model(worker)
-            self._models[worker.model].units.append(unit)
-            self._models[worker.model].workers.append(worker)
-        self._models = {each.id: each for each in self._models.values() if each.units}
-
-    def _on_demand(self, model_id: str) -> Model:
-        self._group()
-        model = self._models.get(model_id)
-        if model is None or not any(unit.is_desired for unit in model.units):
-            hint = f"`./ew start {model_id}`"
-            raise UserError(f"model `{model_id}` is not started", hint)
-        if not model.is_on_demand:
-            hint = 'with `"load": "on-demand"` it would come and go; `./ew stop` ends it'
-            raise UserError(f"model `{model_id}` is always loaded", hint)
-        return model
-
     def _forget_failures(self, now: float) -> None:
         """Who asks for a model that failed a while ago may try again."""
-        for model in self._models.values():
+        for model in self.models:
             if model.is_on_demand and model.is_desired and model.problem:
                 since = max(unit.since for unit in model.units)
                 if now - since >= _TRY_AGAIN_S:
@@ -217,7 +133,7 @@ class Loader:
     def _unload_idle(self, now: float) -> None:
         for model_id in idle_too_long(self._residents(), now):
             log.info("%s was not asked for in a while", model_id)
-            self._unload(self._models[model_id])
+            self._unload(self.models[model_id])
 
     def _unload(self, model: Model) -> None:
         """A model goes: to sleep if it can and the host has memory for its weights, else for
@@ -247,16 +163,16 @@ class Loader:
 
     def _parked(self, besides: str = "") -> list[ReplicaSpec]:
         """The workers that may be loaded later."""
-        models = (each for each in self._models.values() if each.is_parked and each.id != besides)
+        models = (each for each in self.models if each.is_parked and each.id != besides)
         return [worker for model in models for worker in model.workers]
 
     def _decide(self, now: float) -> None:
-        wishes = [wish for model in self._models.values() if (wish := self._wish(model, now))]
+        wishes = [wish for model in self.models if (wish := self._wish(model, now))]
         if not wishes:
             return
         devices, residents = self._allocator.devices, self._residents()
         for decision in decide(wishes, residents, devices, now, self._policy):
-            self._act(self._models[decision.model], decision)
+            self._act(self.models[decision.model], decision)
 
     def _wish(self, model: Model, now: float) -> Wish | None:
         """What a model needs that somebody waits for and that has no place."""
@@ -291,7 +207,7 @@ class Loader:
                 log.info("%s is unloaded for `%s`", names, model.id)
                 self._wait(model, f"{names} makes room")
                 for name in (*unloaded, *drained):
-                    self._unload(self._models[name])
+                    self._unload(self.models[name])
             case Wait(reason=reason):
                 self._wait(model, reason)
             case CannotLoad(refusals=refusals):
@@ -328,7 +244,7 @@ class Loader:
         """Who has memory, or a process."""
         held = {each.slot: each for each in self._allocator.reservations}
         residents = []
-        for model in self._models.values():
+        for model in self.models:
             places = [held[unit.slot] for unit in model.units if unit.slot in held]
             if places or any(unit.process for unit in model.units):
                 sizes = [

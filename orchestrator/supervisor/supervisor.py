@@ -14,44 +14,16 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias, assert_never
 
-import msgspec
-
 from contract.messages import State
 from contract.paths import logs_dir
-from contract.ports import free_port
 from contract.tasks import cancel_and_wait
-from orchestrator.errors import UserError
 from orchestrator.gpu.account import host_beat
 from orchestrator.gpu.allocator import GpuAllocator
-from orchestrator.protocol.control import (
-    Finished,
-    Follow,
-    Load,
-    Pin,
-    Refused,
-    Request,
-    Restart,
-    Start,
-    Stop,
-    Unload,
-)
-from orchestrator.protocol.specs import (
-    GATEWAY,
-    VALKEY,
-    GatewaySpec,
-    ReplicaSpec,
-    UnitSpec,
-)
+from orchestrator.protocol.control import Request
+from orchestrator.protocol.specs import GATEWAY, GatewaySpec, ReplicaSpec
+from orchestrator.supervisor.commands import Commands
 from orchestrator.supervisor.control_server import Connection, ControlServer
-from orchestrator.supervisor.listeners import (
-    IsSettled,
-    Listeners,
-    Waiter,
-    is_restarted_or_failed,
-    is_started_or_failed,
-    is_stopped,
-    is_unloaded,
-)
+from orchestrator.supervisor.listeners import Listeners
 from orchestrator.supervisor.loader import Loader
 from orchestrator.supervisor.log_keeper import keep_small
 from orchestrator.supervisor.observer import Observation, Observer, Subject, Survey
@@ -61,8 +33,6 @@ from orchestrator.supervisor.reporting.report import Memory
 from orchestrator.supervisor.reporting.run_file import read_run
 from orchestrator.supervisor.units.fleet import Exited, Fleet
 from orchestrator.supervisor.units.launch import Launcher
-from orchestrator.supervisor.units.unit import Unit
-from orchestrator.system.ports import require_free
 from orchestrator.system.process import Identity
 from orchestrator.system.valkey import embedded_url, socket_path
 
@@ -75,9 +45,6 @@ _SURVEY_S: Final = 2.0
 _SURVEY_WHILE_UNSETTLED_S: Final = 0.3
 #: A supervisor that nobody gives anything to do leaves.
 _IDLE_FOR_S: Final = 10.0
-_WAS_NOT_RUNNING: Final = "was not running"
-_IS_TOO_MANY: Final = "has ended: its model has fewer replicas now"
-_IS_NO_MORE_ON_DEMAND: Final = "was not loaded, and will not be on demand any more"
 
 
 class Asked(NamedTuple):
@@ -112,9 +79,7 @@ class Supervisor:
         self._loader = Loader(self._fleet, self._allocator)
         self._listeners = Listeners()
         self._publisher = Publisher(identity)
-        self._external_redis: str | None = None
-        self._is_stopping = False
-        self._stop_askers: list[Connection] = []
+        self._commands = Commands(self._fleet, self._loader, self._listeners, self._observer)
         self._busy_at = time.monotonic()
 
     async def run(self, when_open: Callable[[], None] = lambda: None) -> None:
@@ -167,195 +132,19 @@ class Supervisor:
             case Observation():
                 self._publisher.report.saw(event)
                 self._fleet.observed(event)
-                self._loader.observed(event)
+                self._loader.models.observed(event)
             case Survey():
                 self._publisher.report.survey = event
                 self._fleet.surveyed(event)
             case Asked(connection=connection, request=request):
-                self._answer(connection, request)
+                self._commands.answer(connection, request)
             case Left(connection=connection):
-                self._left(connection)
+                self._commands.left(connection)
             case Signalled(number=number):
                 log.info("%s: stopping everything", signal.Signals(number).name)
-                self._stop_everything(now=self._is_stopping)
+                self._commands.stop_everything(now=self._commands.is_stopping)
             case _:
                 assert_never(event)
-
-    def _answer(self, connection: Connection, request: Request) -> None:
-        try:
-            match request:
-                case Start():
-                    self._start(connection, request)
-                case Restart():
-                    self._restart(connection, request)
-                case Stop():
-                    self._stop(connection, request)
-                case Load() | Unload() | Pin():
-                    self._change_residency(connection, request)
-                case Follow():
-                    self._listeners.follow(
-                        connection, self._fleet.units, stop_at_end=request.stop_at_end
-                    )
-        except UserError as error:
-            connection.finish(Refused(error.message, error.hint))
-
-    def _change_residency(self, connection: Connection, request: Load | Unload | Pin) -> None:
-        match request:
-            case Load(model=model):
-                units = self._loader.load(model)
-                loaded = [unit for unit in units if unit.state is State.READY]
-                notes = {unit.slot: "is loaded already" for unit in loaded}
-                self._await(connection, units, self._loader.is_load_over, notes)
-            case Unload(model=model):
-                units = self._loader.unload(model)
-                notes = {unit.slot: "is not loaded" for unit in units if not unit.process}
-                self._await(connection, units, is_unloaded, notes)
-            case Pin(model=model, is_pinned=is_pinned):
-                note = self._loader.pin(model, is_pinned=is_pinned)
-                self._await(connection, [], is_stopped, {model: note} if note else {})
-
-    def _left(self, connection: Connection) -> None:
-        if self._listeners.leave(connection):
-            log.info("the terminal is gone: stopping everything")
-            self._stop_everything(now=False)
-
-    def _start(self, connection: Connection, request: Start) -> None:
-        if self._is_stopping:
-            raise UserError("ew is just stopping", "try again in a moment")
-        if request.unless_running and any(unit.is_desired for unit in self._fleet.units.values()):
-            connection.finish(Finished([]))
-            return
-        self._settle_redis(request)
-        specs = self._specs(request)
-        notes = {each.slot: note for each in specs if (note := self._note(each))}
-        now = time.monotonic()
-        for each in specs:
-            self._fleet.want(each, now)
-        self._loader.started(request.workers)
-        units = [self._fleet.units[each.slot] for each in specs]
-        for unit in units:
-            if unit.is_parked:
-                notes[unit.slot] = "loads at its first request"
-        self._await(connection, units, is_started_or_failed, notes)
-        self._observer.look_now()
-        self._observer.survey_now()
-
-    def _restart(self, connection: Connection, request: Restart) -> None:
-        if self._is_stopping:
-            raise UserError("ew is just stopping", "try again in a moment")
-        if request.redis_url != self._external_redis:
-            raise UserError(
-                "what runs uses another Redis than `redis.url` names now",
-                "`./ew stop`, then `./ew start`",
-            )
-        now = time.monotonic()
-        units = [unit for model in request.models for unit in self._replace(model, request, now)]
-        self._loader.restarted(request.workers)
-        gateway = self._fleet.units.get(GATEWAY)
-        if request.gateway is not None and gateway is not None and gateway.is_desired:
-            self._fleet.replace(gateway, _where_it_is(request.gateway, gateway), now)
-            units.append(gateway)
-        running = {unit.spec.model for unit in units if isinstance(unit.spec, ReplicaSpec)}
-        notes = dict.fromkeys(sorted(set(request.models) - running), _WAS_NOT_RUNNING)
-        notes |= {unit.slot: _IS_TOO_MANY for unit in units if not unit.is_desired}
-        self._await(connection, units, is_restarted_or_failed, notes)
-        self._observer.look_now()
-
-    def _replace(self, model: str, request: Restart, now: float) -> list[Unit]:
-        """The units of a model that runs, which are to be replaced, to start, or to end."""
-        specs = {each.slot: each for each in request.workers if each.model == model}
-        units = [
-            unit
-            for unit, worker in self._fleet.workers
-            if worker.model == model and unit.is_desired
-        ]
-        for unit in units:
-            if unit.slot in specs:
-                self._fleet.replace(unit, specs.pop(unit.slot), now)
-            else:
-                unit.unwant()
-        return units + [self._fleet.want(each, now) for each in specs.values() if units]
-
-    def _await(
-        self,
-        connection: Connection,
-        units: list[Unit],
-        is_settled: IsSettled,
-        notes: dict[str, str] | None = None,
-    ) -> None:
-        """Answer when all of these units are settled."""
-        waiter = Waiter(connection, [unit.slot for unit in units], is_settled, notes or {})
-        self._listeners.wait(waiter, self._fleet.units)
-
-    def _settle_redis(self, request: Start) -> None:
-        """All processes of a run share one Redis; it is settled when the first starts, and open
-        again when nothing runs and nobody waits for it to come up."""
-        valkey = self._fleet.units.get(VALKEY)
-        is_awaited = valkey is not None and valkey.is_waiting
-        if self._fleet.is_idle and not is_awaited:
-            self._external_redis = request.redis_url
-            self._launcher.redis_url = request.redis_url or embedded_url()
-            if request.redis_url is not None:
-                self._fleet.units.pop(VALKEY, None)
-        elif request.redis_url != self._external_redis:
-            raise UserError(
-                "what runs uses another Redis than `redis.url` names now", "`./ew stop` first"
-            )
-        self._launcher.variables = request.variables
-
-    def _specs(self, request: Start) -> list[UnitSpec]:
-        specs: list[UnitSpec] = [] if request.redis_url else [request.valkey]
-        if request.gateway is not None:
-            specs.append(self._with_port(request.gateway))
-        return specs + list(request.workers)
-
-    def _with_port(self, gateway: GatewaySpec) -> GatewaySpec:
-        """Raises `UserError` if the port is taken by somebody else."""
-        unit = self._fleet.units.get(GATEWAY)
-        if unit is not None and unit.process and isinstance(unit.spec, GatewaySpec):
-            return msgspec.structs.replace(gateway, port=gateway.port or unit.spec.port)
-        if gateway.port != 0:
-            require_free(gateway.host, gateway.port)
-            return gateway
-        try:
-            return msgspec.structs.replace(gateway, port=free_port(gateway.host))
-        except OSError as error:
-            message = f"cannot listen on {gateway.host}: {error.strerror}"
-            raise UserError(message, "check `gateway.host`") from None
-
-    def _note(self, spec: UnitSpec) -> str:
-        """Why nothing has to be done for it; empty if something has."""
-        unit = self._fleet.units.get(spec.slot)
-        if unit is None or unit.process is None or not unit.is_desired:
-            return ""
-        name = spec.model if isinstance(spec, ReplicaSpec) else spec.slot
-        if _settings(unit.spec) != _settings(spec):
-            return f"runs already, with its former settings (`./ew restart {name}` changes them)"
-        return "runs already" if unit.state is State.READY else ""
-
-    def _stop(self, connection: Connection, request: Stop) -> None:
-        if not request.models:
-            self._stop_askers.append(connection)
-            self._listeners.follow(connection, self._fleet.units, stop_at_end=False)
-            self._stop_everything(now=request.now)
-            return
-        models = {unit: worker.model for unit, worker in self._fleet.workers}
-        units = [unit for unit, model in models.items() if model in request.models]
-        absent = set(request.models) - set(models.values())
-        notes = dict.fromkeys(sorted(absent), _WAS_NOT_RUNNING)
-        for unit in units:
-            if unit.process is None:
-                notes[unit.slot] = _IS_NO_MORE_ON_DEMAND if unit.is_parked else _WAS_NOT_RUNNING
-            unit.unwant()
-        if request.now:
-            self._fleet.hurry(units)
-        self._await(connection, units, is_stopped, notes)
-
-    def _stop_everything(self, *, now: bool) -> None:
-        self._is_stopping = True
-        self._fleet.stop_in_order()
-        if now:
-            self._fleet.hurry(list(self._fleet.units.values()))
 
     def _take_over(self) -> None:
         run = read_run()
@@ -363,13 +152,13 @@ class Supervisor:
             self._fleet.sweep_orphans()
             return
         log.info("taking over from the supervisor with pid %d", run.supervisor.pid)
-        self._external_redis = run.redis_url
+        self._commands.external_redis = run.redis_url
         self._launcher.redis_url = run.redis_url or embedded_url()
         self._launcher.variables = run.variables
         self._fleet.take_over(run.units)
-        self._loader.restore(run.pins)
+        self._loader.models.restore(run.pins)
         if run.is_stopping:
-            self._stop_everything(now=False)
+            self._commands.stop_everything(now=False)
 
     def _subject(self) -> Subject | None:
         """Whom the observer looks at."""
@@ -389,7 +178,7 @@ class Supervisor:
             self._launcher.redis_url,
             frozenset(models),
             address,
-            self._loader.registrations() if not self._is_stopping else {},
+            self._loader.models.registrations() if not self._commands.is_stopping else {},
             with_prospects(host_beat(self._allocator.accounts()), units),
         )
 
@@ -400,13 +189,13 @@ class Supervisor:
             self._busy_at = time.monotonic()
         self._publisher.publish(
             units,
-            redis_url=self._external_redis,
+            redis_url=self._commands.external_redis,
             variables=self._launcher.variables,
-            is_stopping=self._is_stopping,
+            is_stopping=self._commands.is_stopping,
             has_changed=self._listeners.tell(units),
-            pins=self._loader.pins,
+            pins=self._loader.models.pins,
             memory=Memory(
-                self._allocator.accounts(), self._allocator.problem, self._loader.pinned()
+                self._allocator.accounts(), self._allocator.problem, self._loader.models.pinned()
             ),
         )
         self._listeners.release(units)
@@ -415,7 +204,7 @@ class Supervisor:
         return bool(self._fleet.units) or not self._listeners.is_empty
 
     def _is_done(self) -> bool:
-        if self._is_stopping:
+        if self._commands.is_stopping:
             return self._fleet.is_idle
         return not self._is_busy() and time.monotonic() - self._busy_at > _IDLE_FOR_S
 
@@ -425,8 +214,7 @@ class Supervisor:
         self._fleet.reaper.collect()
         socket_path().unlink(missing_ok=True)
         self._publisher.withdraw()
-        for connection in self._stop_askers:
-            connection.finish(Finished([]))
+        self._commands.all_is_stopped()
         log.info("everything is stopped")
 
     def _listen_for_signals(self) -> None:
@@ -435,18 +223,3 @@ class Supervisor:
             loop.add_signal_handler(number, self._events.put_nowait, Signalled(number))
         loop.add_signal_handler(signal.SIGHUP, log.info, "a terminal is gone; going on")
         loop.add_signal_handler(signal.SIGCHLD, self._fleet.reaper.collect)
-
-
-def _settings(spec: UnitSpec) -> UnitSpec:
-    """What matters to the process: of the whole configuration, the gateway's section."""
-    if not isinstance(spec, GatewaySpec):
-        return spec
-    section = spec.config.get("gateway", {})
-    return msgspec.structs.replace(spec, config={"gateway": section})
-
-
-def _where_it_is(gateway: GatewaySpec, unit: Unit) -> GatewaySpec:
-    """A gateway whose processes are replaced listens where it did."""
-    if not isinstance(unit.spec, GatewaySpec):
-        return gateway
-    return msgspec.structs.replace(gateway, host=unit.spec.host, port=unit.spec.port)

@@ -181,7 +181,7 @@ class SimulatedHost:
         )
         self.loader = Loader(self.fleet, self.allocator, self._policy)
         self.fleet.take_over(records)
-        self.loader.restore({})
+        self.loader.models.restore({})
 
     def start(
         self, model: str, mib: int, replicas: int = 1, kept_mib: int = KEPT_MIB, **settings: Any
@@ -202,7 +202,7 @@ class SimulatedHost:
         for worker in workers:
             self.fleet.want(worker, self.now)
             self.unfinished.setdefault(model, 0)
-        self.loader.started(workers)
+        self.loader.models.started(workers)
 
     def turns(self, count: int = 12) -> None:
         """So many seconds pass; what has to happen happens."""
@@ -216,7 +216,7 @@ class SimulatedHost:
             self._tend()
             seen = self._observation()
             self.fleet.observed(seen)
-            self.loader.observed(seen)
+            self.loader.models.observed(seen)
             self._tend()
 
     def unit(self, slot: str) -> Unit:
@@ -234,7 +234,7 @@ class SimulatedHost:
         return {slot: unit.state for slot, unit in self.fleet.units.items()}
 
     def registration(self, model: str) -> Registration:
-        return self.loader.registrations()[model]
+        return self.loader.models.registrations()[model]
 
     def used_mib(self, uuid: str) -> int:
         ours = (p.mib for p in self.processes if p.is_alive and uuid in p.uuids)

@@ -285,7 +285,7 @@ def test_jobs_that_wait_do_not_call_back_a_model_that_was_stopped(host: Host) ->
     here.unit("a-0").unwant()
     here.turns(60)
     assert here.state("a-0") is State.STOPPED
-    assert here.loader.registrations() == {}
+    assert here.loader.models.registrations() == {}
     assert reserved_mib(here) == {}
 
 

@@ -1,0 +1,262 @@
+"""What the commands ask of the supervisor: to start, restart, stop, load, unload and pin."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+import msgspec
+
+from contract.ports import free_port
+from orchestrator.errors import UserError
+from orchestrator.protocol.control import (
+    Finished,
+    Follow,
+    Load,
+    Pin,
+    Refused,
+    Request,
+    Restart,
+    Start,
+    Stop,
+    Unload,
+)
+from orchestrator.protocol.life import Phase
+from orchestrator.protocol.specs import GATEWAY, VALKEY, GatewaySpec, ReplicaSpec, UnitSpec
+from orchestrator.supervisor.control_server import Connection
+from orchestrator.supervisor.listeners import (
+    IsSettled,
+    Listeners,
+    Waiter,
+    is_restarted_or_failed,
+    is_started_or_failed,
+    is_stopped,
+    is_unloaded,
+)
+from orchestrator.supervisor.loader import Loader
+from orchestrator.supervisor.observer import Observer
+from orchestrator.supervisor.units.fleet import Fleet
+from orchestrator.supervisor.units.unit import Unit
+from orchestrator.system.ports import require_free
+from orchestrator.system.valkey import embedded_url
+
+log = logging.getLogger(__name__)
+_WAS_NOT_RUNNING: Final = "was not running"
+_IS_TOO_MANY: Final = "has ended: its model has fewer replicas now"
+_IS_NO_MORE_ON_DEMAND: Final = "was not loaded, and will not be on demand any more"
+
+
+class Commands:
+    """Carries requests out, and answers each when what it asked for is there."""
+
+    def __init__(
+        self, fleet: Fleet, loader: Loader, listeners: Listeners, observer: Observer
+    ) -> None:
+        self._fleet = fleet
+        self._loader = loader
+        self._listeners = listeners
+        self._observer = observer
+        #: Of this run; None: a Valkey of ew's own.
+        self.external_redis: str | None = None
+        self.is_stopping = False
+        self._stop_askers: list[Connection] = []
+
+    def answer(self, connection: Connection, request: Request) -> None:
+        """Do what is asked; what cannot be done is refused."""
+        try:
+            match request:
+                case Start():
+                    self._start(connection, request)
+                case Restart():
+                    self._restart(connection, request)
+                case Stop():
+                    self._stop(connection, request)
+                case Load() | Unload() | Pin():
+                    self._change_residency(connection, request)
+                case Follow():
+                    self._listeners.follow(
+                        connection, self._fleet.units, stop_at_end=request.stop_at_end
+                    )
+        except UserError as error:
+            connection.finish(Refused(error.message, error.hint))
+
+    def _change_residency(self, connection: Connection, request: Load | Unload | Pin) -> None:
+        match request:
+            case Load(model=model):
+                units = self._loader.load(model)
+                loaded = [unit for unit in units if unit.phase is Phase.READY]
+                notes = {unit.slot: "is loaded already" for unit in loaded}
+                self._await(connection, units, self._loader.is_load_over, notes)
+            case Unload(model=model):
+                units = self._loader.unload(model)
+                notes = {unit.slot: "is not loaded" for unit in units if not unit.process}
+                self._await(connection, units, is_unloaded, notes)
+            case Pin(model=model, is_pinned=is_pinned):
+                note = self._loader.pin(model, is_pinned=is_pinned)
+                self._await(connection, [], is_stopped, {model: note} if note else {})
+
+    def left(self, connection: Connection) -> None:
+        """An asker is gone. If everything was to stop with it, it does."""
+        if self._listeners.leave(connection):
+            log.info("the terminal is gone: stopping everything")
+            self.stop_everything(now=False)
+
+    def stop_everything(self, *, now: bool) -> None:
+        """Stop the gateway, then the workers, then Valkey; `now` does not wait for answers."""
+        self.is_stopping = True
+        self._fleet.stop_in_order()
+        if now:
+            self._fleet.hurry(list(self._fleet.units.values()))
+
+    def all_is_stopped(self) -> None:
+        """Tell those who asked for it."""
+        for connection in self._stop_askers:
+            connection.finish(Finished([]))
+
+    def _start(self, connection: Connection, request: Start) -> None:
+        if self.is_stopping:
+            raise UserError("ew is just stopping", "try again in a moment")
+        if request.unless_running and any(unit.is_desired for unit in self._fleet.units.values()):
+            connection.finish(Finished([]))
+            return
+        self._settle_redis(request)
+        specs = self._specs(request)
+        notes = {each.slot: note for each in specs if (note := self._note(each))}
+        now = time.monotonic()
+        for each in specs:
+            self._fleet.want(each, now)
+        self._loader.models.started(request.workers)
+        units = [self._fleet.units[each.slot] for each in specs]
+        for unit in units:
+            if unit.is_parked:
+                notes[unit.slot] = "loads at its first request"
+        self._await(connection, units, is_started_or_failed, notes)
+        self._observer.look_now()
+        self._observer.survey_now()
+
+    def _restart(self, connection: Connection, request: Restart) -> None:
+        if self.is_stopping:
+            raise UserError("ew is just stopping", "try again in a moment")
+        if request.redis_url != self.external_redis:
+            raise UserError(
+                "what runs uses another Redis than `redis.url` names now",
+                "`./ew stop`, then `./ew start`",
+            )
+        now = time.monotonic()
+        units = [unit for model in request.models for unit in self._replace(model, request, now)]
+        self._loader.models.restarted(request.workers)
+        gateway = self._fleet.units.get(GATEWAY)
+        if request.gateway is not None and gateway is not None and gateway.is_desired:
+            self._fleet.replace(gateway, _where_it_is(request.gateway, gateway), now)
+            units.append(gateway)
+        running = {unit.spec.model for unit in units if isinstance(unit.spec, ReplicaSpec)}
+        notes = dict.fromkeys(sorted(set(request.models) - running), _WAS_NOT_RUNNING)
+        notes |= {unit.slot: _IS_TOO_MANY for unit in units if not unit.is_desired}
+        self._await(connection, units, is_restarted_or_failed, notes)
+        self._observer.look_now()
+
+    def _replace(self, model: str, request: Restart, now: float) -> list[Unit]:
+        """The units of a model that runs, which are to be replaced, to start, or to end."""
+        specs = {each.slot: each for each in request.workers if each.model == model}
+        units = [
+            unit
+            for unit, worker in self._fleet.workers
+            if worker.model == model and unit.is_desired
+        ]
+        for unit in units:
+            if unit.slot in specs:
+                self._fleet.replace(unit, specs.pop(unit.slot), now)
+            else:
+                unit.unwant()
+        return units + [self._fleet.want(each, now) for each in specs.values() if units]
+
+    def _await(
+        self,
+        connection: Connection,
+        units: list[Unit],
+        is_settled: IsSettled,
+        notes: dict[str, str] | None = None,
+    ) -> None:
+        """Answer when all of these units are settled."""
+        waiter = Waiter(connection, [unit.slot for unit in units], is_settled, notes or {})
+        self._listeners.wait(waiter, self._fleet.units)
+
+    def _settle_redis(self, request: Start) -> None:
+        """All processes of a run share one Redis; it is settled when the first starts, and open
+        again when nothing runs and nobody waits for it to come up."""
+        valkey = self._fleet.units.get(VALKEY)
+        is_awaited = valkey is not None and valkey.is_waiting
+        if self._fleet.is_idle and not is_awaited:
+            self.external_redis = request.redis_url
+            self._fleet.launcher.redis_url = request.redis_url or embedded_url()
+            if request.redis_url is not None:
+                self._fleet.units.pop(VALKEY, None)
+        elif request.redis_url != self.external_redis:
+            raise UserError(
+                "what runs uses another Redis than `redis.url` names now", "`./ew stop` first"
+            )
+        self._fleet.launcher.variables = request.variables
+
+    def _specs(self, request: Start) -> list[UnitSpec]:
+        specs: list[UnitSpec] = [] if request.redis_url else [request.valkey]
+        if request.gateway is not None:
+            specs.append(self._with_port(request.gateway))
+        return specs + list(request.workers)
+
+    def _with_port(self, gateway: GatewaySpec) -> GatewaySpec:
+        """Raises `UserError` if the port is taken by somebody else."""
+        unit = self._fleet.units.get(GATEWAY)
+        if unit is not None and unit.process and isinstance(unit.spec, GatewaySpec):
+            return msgspec.structs.replace(gateway, port=gateway.port or unit.spec.port)
+        if gateway.port != 0:
+            require_free(gateway.host, gateway.port)
+            return gateway
+        try:
+            return msgspec.structs.replace(gateway, port=free_port(gateway.host))
+        except OSError as error:
+            message = f"cannot listen on {gateway.host}: {error.strerror}"
+            raise UserError(message, "check `gateway.host`") from None
+
+    def _note(self, spec: UnitSpec) -> str:
+        """Why nothing has to be done for it; empty if something has."""
+        unit = self._fleet.units.get(spec.slot)
+        if unit is None or unit.process is None or not unit.is_desired:
+            return ""
+        name = spec.model if isinstance(spec, ReplicaSpec) else spec.slot
+        if _settings(unit.spec) != _settings(spec):
+            return f"runs already, with its former settings (`./ew restart {name}` changes them)"
+        return "runs already" if unit.phase is Phase.READY else ""
+
+    def _stop(self, connection: Connection, request: Stop) -> None:
+        if not request.models:
+            self._stop_askers.append(connection)
+            self._listeners.follow(connection, self._fleet.units, stop_at_end=False)
+            self.stop_everything(now=request.now)
+            return
+        models = {unit: worker.model for unit, worker in self._fleet.workers}
+        units = [unit for unit, model in models.items() if model in request.models]
+        absent = set(request.models) - set(models.values())
+        notes = dict.fromkeys(sorted(absent), _WAS_NOT_RUNNING)
+        for unit in units:
+            if unit.process is None:
+                notes[unit.slot] = _IS_NO_MORE_ON_DEMAND if unit.is_parked else _WAS_NOT_RUNNING
+            unit.unwant()
+        if request.now:
+            self._fleet.hurry(units)
+        self._await(connection, units, is_stopped, notes)
+
+
+def _settings(spec: UnitSpec) -> UnitSpec:
+    """What matters to the process: of the whole configuration, the gateway's section."""
+    if not isinstance(spec, GatewaySpec):
+        return spec
+    section = spec.config.get("gateway", {})
+    return msgspec.structs.replace(spec, config={"gateway": section})
+
+
+def _where_it_is(gateway: GatewaySpec, unit: Unit) -> GatewaySpec:
+    """A gateway whose processes are replaced listens where it did."""
+    if not isinstance(unit.spec, GatewaySpec):
+        return gateway
+    return msgspec.structs.replace(gateway, host=unit.spec.host, port=unit.spec.port)
