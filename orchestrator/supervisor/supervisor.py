@@ -31,7 +31,8 @@ from orchestrator.supervisor.reporting.prospects import with_prospects
 from orchestrator.supervisor.reporting.publisher import Publisher
 from orchestrator.supervisor.reporting.report import Memory
 from orchestrator.supervisor.reporting.run_file import read_run
-from orchestrator.supervisor.units.fleet import Exited, Fleet
+from orchestrator.supervisor.units.exits import Exited
+from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.launch import Launcher
 from orchestrator.system.process import Identity
 from orchestrator.system.valkey import embedded_url, socket_path
@@ -127,7 +128,7 @@ class Supervisor:
     def _handle(self, event: Event) -> None:
         match event:
             case Exited():
-                self._fleet.exited(event)
+                self._fleet.exits.exited(event)
                 self._observer.look_now()
             case Observation():
                 self._publisher.report.saw(event)

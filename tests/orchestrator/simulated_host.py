@@ -175,7 +175,7 @@ class SimulatedHost:
         self.allocator._ledger._clock = lambda: self.now
         self.fleet = Fleet(
             _Launcher(),  # type: ignore[arg-type]
-            lambda event: self.fleet.exited(event),
+            lambda event: self.fleet.exits.exited(event),
             lambda model, name: None,
             self.allocator,
         )

@@ -8,9 +8,8 @@ import secrets
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
-from contract.endings import ENGINE_HUNG
 from contract.paths import as_called, log_path
 from orchestrator.errors import UserError
 from orchestrator.gpu.allocator import Allocation, GpuAllocator
@@ -19,15 +18,14 @@ from orchestrator.protocol.life import LIFE, Action, Event, Goal, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.supervisor.observer import Observation, Survey
 from orchestrator.supervisor.units.clearance import Clearance
-from orchestrator.supervisor.units.death import diagnose_death, diagnose_no_start
+from orchestrator.supervisor.units.death import diagnose_no_start
+from orchestrator.supervisor.units.exits import Exited, Exits
 from orchestrator.supervisor.units.launch import Launcher
 from orchestrator.supervisor.units.liveness import take_note
 from orchestrator.supervisor.units.unit import Unit, UnitRecord
 from orchestrator.system.process import (
-    Process,
     Reaper,
     adopt,
-    kill_adopted,
     kill_descendants,
     kill_orphans,
     open_log,
@@ -37,21 +35,12 @@ from orchestrator.system.process import (
 
 log = logging.getLogger(__name__)
 _SWEEP_AGAIN_S: Final = 0.05
-#: A process that SIGKILL does not end by then hangs in the kernel; nothing more can be done.
-_SWEEP_FOR_S: Final = 10.0
 _SAID: Final = {
     Action.WAKE: "woken",
     Action.SUSPEND: "put to sleep",
     Action.RETIRE: "asked to leave",
     Action.TERMINATE: "asked to stop",
 }
-
-
-class Exited(NamedTuple):
-    """The process of a unit has ended."""
-
-    unit: Unit
-    process: Process
 
 
 class Fleet:
@@ -69,6 +58,7 @@ class Fleet:
         self.allocator = allocator
         self.reaper = Reaper()
         self._clearance = Clearance(self.units, allocator)
+        self.exits = Exits(self.units, self.reaper, allocator, on_lost_worker)
         self._on_exit = on_exit
         self._on_lost_worker = on_lost_worker
 
@@ -144,16 +134,6 @@ class Fleet:
                 self._on_lost_worker(unit.spec.model, record.name)
         unit.lost(record, now)
 
-    def exited(self, event: Exited) -> None:
-        unit, process = event
-        if unit.process is process:
-            unit.exited_at = time.monotonic()
-            unit.exit_code = self.reaper.exit_code(process.pid)
-            if not unit.is_survived:
-                process.sweep()
-            if isinstance(unit.spec, ReplicaSpec):
-                self._on_lost_worker(unit.spec.model, unit.name)
-
     def observed(self, seen: Observation) -> None:
         """Take note of signs of life."""
         self._clearance.is_redis_away = not seen.redis_answers
@@ -228,7 +208,7 @@ class Fleet:
             if reason:
                 self._kill(unit, reason)
             if unit.has_exited:
-                self._reap(unit, now)
+                self.exits.reap(unit, now)
             else:
                 self._pursue(unit, now)
 
@@ -268,9 +248,9 @@ class Fleet:
             self._spawn(unit)
         except UserError as error:
             problem = Problem(error.message, as_called(error.hint))
-            self._failed_to_start(unit, Diagnosis(problem, is_lasting=True))
+            self.exits.failed_to_start(unit, Diagnosis(problem, is_lasting=True))
         except OSError as error:
-            self._failed_to_start(unit, diagnose_no_start(unit, error))
+            self.exits.failed_to_start(unit, diagnose_no_start(unit, error))
 
     def _spawn(self, unit: Unit) -> None:
         name = f"{unit.slot}-{secrets.token_hex(3)}"
@@ -291,55 +271,3 @@ class Fleet:
         unit.kill_reason = reason
         if unit.process is not None:
             unit.process.kill()
-
-    def _reap(self, unit: Unit, now: float) -> None:
-        process = unit.process
-        if process is None or unit.exited_at is None:
-            return
-        left = [] if unit.is_survived else process.sweep() + self._sweep_adopted(unit)
-        if left and now < unit.exited_at + _SWEEP_FOR_S:
-            return
-        if left:
-            log.error("%s leaves processes that cannot be killed: %s", unit.slot, left)
-        process.close()
-        self._settle(unit, process, now)
-        self.allocator.ended(unit.slot, returns=unit.is_waiting)
-
-    def _sweep_adopted(self, dead: Unit) -> list[int]:
-        """What a dead worker left without any mark: all other orphans are with their workers."""
-        if not isinstance(dead.spec, ReplicaSpec):
-            return []
-        return kill_adopted({each.process.pid for each in self.units.values() if each.process})
-
-    def _settle(self, unit: Unit, process: Process, now: float) -> None:
-        """Decide what becomes of a unit whose process is gone."""
-        match unit.ended(now):
-            case Action.RETRY:
-                self._died(unit, process, now)
-            case Action.RENEW:
-                unit.want(unit.spec, now)
-            case _:
-                log.info("%s %s", unit.slot, "was unloaded" if unit.is_parked else "has stopped")
-
-    def _died(self, unit: Unit, process: Process, now: float) -> None:
-        diagnosis = diagnose_death(unit, process)
-        unit.hangs += unit.exit_code == ENGINE_HUNG
-        if unit.ready_at is None:
-            self._failed_to_start(unit, diagnosis)
-        else:
-            wait_s = unit.history.died(now, up_s=now - unit.ready_at, name=unit.name)
-            self._retry_or_give_up(unit, diagnosis.problem, wait_s)
-
-    def _failed_to_start(self, unit: Unit, diagnosis: Diagnosis) -> None:
-        lasts = diagnosis.is_lasting
-        wait_s = None if lasts else unit.history.died(time.monotonic(), up_s=None)
-        self._retry_or_give_up(unit, diagnosis.problem, wait_s)
-
-    def _retry_or_give_up(self, unit: Unit, problem: Problem, wait_s: float | None) -> None:
-        unit.problem = problem
-        if wait_s is None:
-            unit.fail(problem)
-            log.error("%s; it is given up", problem.message)
-        else:
-            unit.retry(time.monotonic(), wait_s)
-            log.warning("%s; again in %.1f s", problem.message, wait_s)

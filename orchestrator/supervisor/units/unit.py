@@ -313,6 +313,7 @@ class Unit:
 
     def retry(self, now: float, wait_s: float) -> None:
         self.restarts += 1
+        self.obstacle = ""
         self.start_at = now + wait_s
         self._show(f"again in {wait_s:.0f} s" if wait_s >= 1 else "again")
 
