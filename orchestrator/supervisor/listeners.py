@@ -48,7 +48,7 @@ class Waiter:
             Outcome(
                 slot=slot,
                 state=units[slot].state,
-                note=self.notes.get(slot, "") or units[slot].notice,
+                note=self.notes.get(slot, "") or units[slot].succession.notice,
                 seconds=self.settled_after_s.get(slot, 0.0),
                 problem=units[slot].problem if units[slot].state is State.FAILED else None,
             )
@@ -146,8 +146,7 @@ def is_started_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
 
 def is_restarted_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
     """Whether a restart has come to its end, good or bad."""
-    is_under_way = unit.replacement is not None or unit.renewal is not None
-    return not is_under_way and is_started_or_failed(unit, units)
+    return not unit.succession.is_under_way and is_started_or_failed(unit, units)
 
 
 def _is_valkey_lost(unit: Unit, units: Mapping[str, Unit]) -> bool:

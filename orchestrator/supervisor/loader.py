@@ -34,6 +34,7 @@ from orchestrator.supervisor.listeners import is_loaded_or_failed
 from orchestrator.supervisor.model import Model
 from orchestrator.supervisor.models import Models
 from orchestrator.supervisor.units.fleet import Fleet
+from orchestrator.supervisor.units.gpu_memory import is_falling_asleep
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.host_memory import host_memory
 from orchestrator.terminal.sizes import show
@@ -143,7 +144,7 @@ class Loader:
 
     def _fits_the_host(self, model: Model) -> bool:
         """Whether its weights do, and those of others that are just falling asleep."""
-        falling = [unit.slot for unit, _ in self._fleet.workers if unit.is_falling_asleep]
+        falling = [unit.slot for unit, _ in self._fleet.workers if is_falling_asleep(unit)]
         kept_bytes = self._allocator.bytes_beside_cache([unit.slot for unit in model.units])
         promised_bytes = self._allocator.bytes_beside_cache(falling)
         memory = host_memory()

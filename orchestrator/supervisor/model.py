@@ -12,6 +12,7 @@ from orchestrator.gpu.eviction import Resident
 from orchestrator.protocol.diagnosis import Problem
 from orchestrator.protocol.life import Goal
 from orchestrator.protocol.specs import ReplicaSpec
+from orchestrator.supervisor.units.gpu_memory import will_be_free
 from orchestrator.supervisor.units.unit import Unit
 
 
@@ -55,7 +56,7 @@ class Model:
     @property
     def is_returning(self) -> bool:
         """Whether it leaves, or has left, to come back."""
-        return any(unit.is_returning for unit in self.units)
+        return any(unit.succession.is_returning for unit in self.units)
 
     @property
     def is_ready(self) -> bool:
@@ -83,7 +84,7 @@ class Model:
     @property
     def is_leaving(self) -> bool:
         """Whether memory of it will be free soon."""
-        return any(unit.frees_memory for unit in self.units)
+        return any(will_be_free(unit) for unit in self.units)
 
     @property
     def can_sleep(self) -> bool:

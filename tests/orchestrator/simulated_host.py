@@ -20,7 +20,8 @@ from orchestrator.supervisor.loader import Loader
 from orchestrator.supervisor.observer import Observation, Survey
 from orchestrator.supervisor.units import fleet as fleet_module
 from orchestrator.supervisor.units.fleet import Fleet
-from orchestrator.supervisor.units.unit import Unit, UnitRecord
+from orchestrator.supervisor.units.record import UnitRecord
+from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity
 from orchestrator.system.process_table import Entry
 from orchestrator.terminal.sizes import MIB
@@ -168,7 +169,7 @@ class SimulatedHost:
 
     def replace_supervisor(self) -> None:
         """Another one takes over."""
-        self._connect_supervisor([unit.record() for unit in self.fleet.units.values()])
+        self._connect_supervisor([UnitRecord.of(unit) for unit in self.fleet.units.values()])
 
     def _connect_supervisor(self, records: list[UnitRecord]) -> None:
         self.allocator = GpuAllocator()

@@ -12,6 +12,7 @@ from orchestrator.protocol.status import status_path
 from orchestrator.supervisor.file_watch import FileWatch
 from orchestrator.supervisor.reporting.report import Memory, Report
 from orchestrator.supervisor.reporting.run_file import Run, remove_run, write_run
+from orchestrator.supervisor.units.record import UnitRecord
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.files import write_atomically
 from orchestrator.system.process import Identity
@@ -51,7 +52,7 @@ class Publisher:
             supervisor=self._identity,
             redis_url=redis_url,
             variables=variables,
-            units=[unit.record() for unit in units.values()],
+            units=[UnitRecord.of(unit) for unit in units.values()],
             is_stopping=is_stopping,
             pins=pins,
         )

@@ -9,7 +9,7 @@ import msgspec
 
 from contract.messages import UNREADABLE
 from contract.paths import run_dir
-from orchestrator.supervisor.units.unit import UnitRecord
+from orchestrator.supervisor.units.record import UnitRecord
 from orchestrator.system.files import write_atomically
 from orchestrator.system.process import Identity
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from orchestrator.gpu.allocator import GpuAllocator
 from orchestrator.protocol.life import AT_REST, Action, Goal, Phase
 from orchestrator.protocol.specs import VALKEY, GatewaySpec, ReplicaSpec, ValkeySpec
+from orchestrator.supervisor.units.gpu_memory import is_moving
 from orchestrator.supervisor.units.unit import Unit
 
 
@@ -35,8 +36,7 @@ class Clearance:
 
     def may_be_replaced(self, unit: Unit) -> bool:
         """One after another, and only when jobs may wait for its model."""
-        replacement = unit.replacement
-        if replacement is None or not replacement.is_announced or not self._may_move(unit):
+        if not unit.succession.is_announced or not self._may_move(unit):
             return False
         return not any(
             other.phase in (Phase.STARTING, Phase.WAKING) or other.is_waiting or other.is_leaving
@@ -84,7 +84,7 @@ class Clearance:
         return {
             unit.slot
             for unit in self._units.values()
-            if isinstance(unit.spec, ReplicaSpec) and unit.is_moving_memory
+            if isinstance(unit.spec, ReplicaSpec) and is_moving(unit)
         }
 
 

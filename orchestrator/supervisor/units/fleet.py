@@ -14,15 +14,17 @@ from contract.paths import as_called, log_path
 from orchestrator.errors import UserError
 from orchestrator.gpu.allocator import Allocation, GpuAllocator
 from orchestrator.protocol.diagnosis import Diagnosis, Problem
-from orchestrator.protocol.life import LIFE, Action, Event, Goal, Phase
+from orchestrator.protocol.life import LIFE, Action, Event, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.supervisor.observer import Observation, Survey
 from orchestrator.supervisor.units.clearance import Clearance
 from orchestrator.supervisor.units.death import diagnose_no_start
 from orchestrator.supervisor.units.exits import Exited, Exits
+from orchestrator.supervisor.units.gpu_memory import is_to_be_measured
 from orchestrator.supervisor.units.launch import Launcher
 from orchestrator.supervisor.units.liveness import take_note
-from orchestrator.supervisor.units.unit import Unit, UnitRecord
+from orchestrator.supervisor.units.record import UnitRecord
+from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import (
     Reaper,
     adopt,
@@ -84,7 +86,8 @@ class Fleet:
     def replace(self, unit: Unit, spec: UnitSpec, now: float) -> None:
         """Let what runs be replaced, and lose nothing. A gateway that serves does it itself."""
         if isinstance(spec, GatewaySpec) and unit.process and unit.phase is Phase.READY:
-            unit.renew(spec, now)
+            unit.spec = spec
+            unit.succession.renew(unit.gateway_beats, now)
             unit.process.replace()
         else:
             unit.replace(spec, now)
@@ -114,9 +117,9 @@ class Fleet:
         for record in records:
             unit = self.units.setdefault(record.spec.slot, Unit(record.spec))
             process = adopt(record.identity, record.started_at) if record.identity else None
-            unit.restore(record)
+            record.restore(unit)
             if process is not None:
-                unit.adopted(process, record, now)
+                record.adopt(unit, process, now)
                 process.watch(partial(self._on_exit, Exited(unit, process)))
                 log.info("%s goes on, pid %d", unit.slot, process.pid)
             else:
@@ -132,7 +135,7 @@ class Fleet:
                 sweep_mark(record.identity)
             if isinstance(unit.spec, ReplicaSpec):
                 self._on_lost_worker(unit.spec.model, record.name)
-        unit.lost(record, now)
+        record.lose(unit, now)
 
     def observed(self, seen: Observation) -> None:
         """Take note of signs of life."""
@@ -141,9 +144,9 @@ class Fleet:
             is_current = unit.process is not None and unit.process.started <= seen.taken_at
             if is_current and not unit.has_exited:
                 take_note(unit, seen)
-                if unit.replacement is not None and seen.redis is not None:
+                if seen.redis is not None:
                     # Whoever looked has told the gateways first.
-                    unit.replacement.announced(seen.taken_at)
+                    unit.succession.announced(seen.taken_at)
                 self._relieve_orphans(unit)
         for unit, worker in self.workers:
             if broken := seen.broken.get(worker.model):
@@ -165,8 +168,7 @@ class Fleet:
         }
         self.allocator.observed(survey.gpus, families, survey.taken_at)
         for unit, worker in self.workers:
-            is_asleep = unit.phase is Phase.ASLEEP and unit.goal is Goal.SLEEP
-            if not unit.is_measured and (unit.phase is Phase.READY or is_asleep):
+            if is_to_be_measured(unit):
                 unit.is_measured = self.allocator.settle(
                     unit.slot,
                     unit.phase,

@@ -26,7 +26,7 @@ def _note_gateway(unit: Unit, seen: Observation) -> None:
     """One that does not answer in time is busy as long as its processes go on beating; those
     whose event loop stands still end themselves."""
     has_beaten = _has_beaten(unit, seen)
-    unit.has_renewed(_serving(unit, seen), seen.taken_at)
+    unit.succession.serves_by(_serving(unit, seen), seen.taken_at)
     if seen.gateway_answers:
         unit.seen(seen.taken_at, is_ready=True)
     elif has_beaten and unit.phase is Phase.READY:

@@ -11,30 +11,55 @@ from orchestrator.protocol.specs import UnitSpec
 _RENEWAL_S: Final = 180.0
 
 
-class Replacement:
-    """What a unit becomes at its next start, which comes as soon as it can be spared."""
+class Succession:
+    """Of one unit: it leaves for its `replacement` and comes back; or it is a gateway, which stays
+    and replaces its processes itself. Times are monotonic seconds."""
 
-    def __init__(self, spec: UnitSpec, now: float) -> None:
-        self.spec = spec
-        self._since = now
+    def __init__(self) -> None:
+        #: What it shall be from its next start on, which comes as soon as it can be spared.
+        self.replacement: UnitSpec | None = None
         #: Gateways know that jobs may wait for its model.
         self.is_announced = False
+        #: It leaves, or has left, to come back: meanwhile its model may be waited for.
+        self.is_returning = False
+        #: Why the last restart came to nothing.
+        self.notice = ""
+        self._since = 0.0
+        #: The processes of a gateway that are to leave.
+        self._former: frozenset[str] = frozenset()
+        self._until = 0.0
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.replacement is not None or bool(self._former)
+
+    def replace(self, spec: UnitSpec, now: float) -> None:
+        self.replacement, self._since = spec, now
+        self.is_announced, self.is_returning, self.notice = False, True, ""
 
     def announced(self, taken_at: float) -> None:
         """Gateways were told what is registered, at this time."""
-        self.is_announced |= taken_at >= self._since
+        self.is_announced |= self.replacement is not None and taken_at >= self._since
 
+    def renew(self, former: Collection[str], now: float) -> None:
+        """A gateway replaces these processes."""
+        self._former, self._until = frozenset(former), now + _RENEWAL_S
+        self.notice = ""
 
-class Renewal:
-    """The processes of a gateway that are being replaced, while it stays."""
+    def serves_by(self, serving: Collection[str], now: float) -> None:
+        """Take note of the processes of a gateway that take new connections."""
+        if self._former and serving and self._former.isdisjoint(serving):
+            self._former = frozenset()
+        elif self._former and now > self._until:
+            self._former = frozenset()
+            self.notice = "goes on as it was: its log says why nothing was replaced"
 
-    def __init__(self, former: Collection[str], now: float) -> None:
-        self._former = frozenset(former)
-        self._until = now + _RENEWAL_S
+    def arrived(self) -> None:
+        """It is ready; another replacement may be waiting."""
+        self.is_returning = self.replacement is not None
 
-    def is_done(self, serving: Collection[str]) -> bool:
-        """Whether only others take new connections."""
-        return bool(serving) and self._former.isdisjoint(serving)
-
-    def has_failed(self, now: float) -> bool:
-        return now > self._until
+    def ended(self) -> UnitSpec | None:
+        """Its process has ended. Answers what it is from now on, if that is something else."""
+        replacement, self.replacement = self.replacement, None
+        self.is_announced, self._former = False, frozenset()
+        return replacement

@@ -6,43 +6,18 @@ import time
 from collections.abc import Collection
 from typing import Final
 
-import msgspec
-
 from contract.messages import DOWNLOADING, Heartbeat, State
 from orchestrator.protocol.diagnosis import Problem, count_memory_kills
-from orchestrator.protocol.life import AT_REST, LEAVING, LIFE, Action, Event, Goal, Phase, shown
+from orchestrator.protocol.life import LEAVING, LIFE, Action, Event, Goal, Phase, shown
 from orchestrator.protocol.specs import GatewaySpec, UnitSpec
 from orchestrator.supervisor.reporting.throughput import Throughput
 from orchestrator.supervisor.units.patience import Patience
 from orchestrator.supervisor.units.restarts import Restarts
-from orchestrator.supervisor.units.succession import Renewal, Replacement
-from orchestrator.system.process import Identity, Process
+from orchestrator.supervisor.units.succession import Succession
+from orchestrator.system.process import Process
 
-_ON_DEMAND: Final = "loads on demand"
+ON_DEMAND: Final = "loads on demand"
 _ASLEEP: Final = "wakes on demand"
-
-
-class UnitRecord(msgspec.Struct, frozen=True):
-    """What the next supervisor has to know of a unit to take it over."""
-
-    spec: UnitSpec
-    goal: Goal
-    phase: Phase
-    since_unix_s: float
-    restarts: int
-    name: str
-    log_start: int
-    identity: Identity | None
-    problem: Problem | None = None
-    #: When its process started, and when the start or waking began that it is in or has behind
-    #: it: monotonic seconds, which all processes of one boot share.
-    started_at: float = 0.0
-    began_at: float = 0.0
-    replacement: UnitSpec | None = None
-
-    @property
-    def is_desired(self) -> bool:
-        return self.goal is not Goal.STOPPED
 
 
 class Unit:
@@ -53,12 +28,7 @@ class Unit:
         self.spec = spec
         self.goal = Goal.STOPPED
         self.phase = Phase.PENDING
-        self.replacement: Replacement | None = None
-        self.renewal: Renewal | None = None
-        #: It leaves to come back: meanwhile its model may be waited for.
-        self.is_returning = False
-        #: Why its last restart came to nothing.
-        self.notice = ""
+        self.succession = Succession()
         self.stage = ""
         #: Since when it is in the state that is shown: for people, and to count from.
         self.since_unix_s = time.time()
@@ -149,30 +119,6 @@ class Unit:
         return self.process is not None and self.began_at > self.process.started
 
     @property
-    def has_settled_asleep(self) -> bool:
-        """It sleeps and shall, and the account knows what it keeps."""
-        return self.goal is Goal.SLEEP and self.is_asleep and self.is_measured
-
-    @property
-    def is_falling_asleep(self) -> bool:
-        """It is to, or just does: its weights are not in the host's memory yet."""
-        is_on_its_way = self.phase not in AT_REST and not self.is_asleep
-        return self.goal is Goal.SLEEP and is_on_its_way
-
-    @property
-    def frees_memory(self) -> bool:
-        """Memory of it will be free soon."""
-        return (
-            self.process is not None and self.goal is not Goal.RUN and not self.has_settled_asleep
-        )
-
-    @property
-    def is_moving_memory(self) -> bool:
-        """What it has on its GPUs is about to change, or has and was not measured yet."""
-        is_unmeasured = self.is_asleep and not self.is_measured
-        return self.is_leaving or self.phase is Phase.SUSPENDING or is_unmeasured
-
-    @property
     def is_survived(self) -> bool:
         """Whether the processes that its own has started may go on without it."""
         is_gateway = isinstance(self.spec, GatewaySpec)
@@ -198,29 +144,30 @@ class Unit:
             case Phase.READY:
                 self.ready_at = now
                 self.patience.rest()
-                self._show()
+                self.show()
             case Phase.SUSPENDING:
                 self.patience.sleep(self.spec, now)
                 self.is_measured = False
-                self._show("going to sleep")
+                self.show("going to sleep")
             case Phase.ASLEEP:
                 self.ready_at = now
                 self.patience.rest()
-                self._show(_ASLEEP)
+                self.show(_ASLEEP)
             case Phase.WAKING:
                 self.patience.start(self.spec, now)
                 self.began_at = now
                 self.is_measured = self.is_stranded = False
                 self.obstacle = ""
-                self._show("waking")
+                self.show("waking")
             case Phase.DRAINING | Phase.RELEASING:
                 drains, was_ready = self.phase is Phase.DRAINING, self.ready_at is not None
                 self.patience.stop(self.spec, now, was_ready=was_ready, drains=drains)
-                self._show("draining" if before is Phase.READY else "")
+                self.show("draining" if before is Phase.READY else "")
             case _:
-                self._show(_ON_DEMAND if self.is_parked else "")
+                self.show(ON_DEMAND if self.is_parked else "")
 
-    def _show(self, stage: str = "") -> None:
+    def show(self, stage: str = "") -> None:
+        """Say more of its state."""
         if self.state is not self._shown:
             self._shown = self.state
             self.since_unix_s, self.since = time.time(), time.monotonic()
@@ -238,16 +185,15 @@ class Unit:
         self._aim(Goal.RUN, now)
         if self.process is None:
             self.start_at = now
-        self._show("waiting" if self.process is None else self.stage)
+        self.show("waiting" if self.process is None else self.stage)
 
     def unwant(self) -> None:
         """It shall not run. What runs is for the fleet to stop."""
-        self.is_returning = False
-        self.replacement = None
+        self.succession = Succession()
         self._aim(Goal.STOPPED, time.monotonic())
         if self.process is None:
             self.orphans = ""
-        self._show("" if self.process is None else self.stage)
+        self.show("" if self.process is None else self.stage)
 
     def park(self, *, asleep: bool = False) -> None:
         """It shall not run until somebody asks for its model; if it is ready now, it may be
@@ -258,7 +204,7 @@ class Unit:
         self._aim(Goal.SLEEP if may_sleep else Goal.UNLOADED, time.monotonic())
         if self.process is None or self.is_asleep:
             self.problem, self.is_stranded = None, False
-            self._show(_ASLEEP if self.is_asleep else _ON_DEMAND)
+            self.show(_ASLEEP if self.is_asleep else ON_DEMAND)
 
     def unpark(self, now: float) -> None:
         """Somebody has asked for its model."""
@@ -267,55 +213,39 @@ class Unit:
 
     def replace(self, spec: UnitSpec, now: float) -> None:
         """It shall be as described; what runs goes on until it can be spared."""
-        self.notice = ""
+        self.succession.notice = ""
         if self.process is not None:
-            self.replacement = Replacement(spec, now)
-            self.is_returning = True
+            self.succession.replace(spec, now)
         elif self.goal is Goal.RUN:
             self.want(spec, now)
         else:
             self.spec = spec
 
-    def renew(self, spec: UnitSpec, now: float) -> None:
-        """The gateway's processes are to be replaced, while it stays."""
-        self.spec, self.notice = spec, ""
-        self.renewal = Renewal(self.gateway_beats, now)
-
-    def has_renewed(self, serving: Collection[str], now: float) -> None:
-        """Take note of the processes that take new connections."""
-        if self.renewal is None:
-            return
-        if self.renewal.is_done(serving):
-            self.renewal = None
-        elif self.renewal.has_failed(now):
-            self.renewal = None
-            self.notice = "goes on as it was: its log says why nothing was replaced"
-
     def hold_up(self, obstacle: str) -> None:
         """It cannot be started or woken now."""
         self.obstacle = obstacle
-        self._show(obstacle)
+        self.show(obstacle)
 
     def wait_for(self, reason: str) -> None:
         """Say what its model waits for, while it rests or has no place."""
         if self.is_waiting:
             self.no_place = f"waiting: {reason}"
         elif self.is_parked and (self.process is None or self.is_asleep):
-            self._show(f"waiting: {reason}")
+            self.show(f"waiting: {reason}")
 
     def fail(self, problem: Problem) -> None:
         """It is given up; if it sleeps, it sleeps on."""
-        self.is_returning = False
+        self.succession.is_returning = False
         self.problem = problem
         self.advance(Event.REFUSED, time.monotonic())
         self.is_stranded = self.is_asleep
-        self._show()
+        self.show()
 
     def retry(self, now: float, wait_s: float) -> None:
         self.restarts += 1
         self.obstacle = ""
         self.start_at = now + wait_s
-        self._show(f"again in {wait_s:.0f} s" if wait_s >= 1 else "again")
+        self.show(f"again in {wait_s:.0f} s" if wait_s >= 1 else "again")
 
     def acquit(self, names: Collection[str], now: float) -> None:
         """A job, which has ended as poison, was to blame for the deaths of workers with these
@@ -328,50 +258,19 @@ class Unit:
     def is_due(self, now: float) -> bool:
         return self.is_waiting and now >= self.start_at
 
+    def attach(self, process: Process, name: str, log_start: int, began_at: float) -> None:
+        """This is its process from now on."""
+        self.process, self.name, self.log_start = process, name, log_start
+        self.began_at = began_at
+        self._forget_process()
+
     def started(self, process: Process, name: str, log_start: int) -> None:
-        self.process = process
-        self.name = name
-        self.log_start = log_start
+        self.attach(process, name, log_start, process.started)
         self.obstacle = ""
         self.memory_kills = count_memory_kills()
-        self.began_at = process.started
-        self._forget_process()
         self.patience.start(self.spec, process.started)
         self.advance(Event.DUE, process.started)
-        self._show("starting")
-
-    def restore(self, record: UnitRecord) -> None:
-        """Be where a former supervisor knew it to be."""
-        self.goal, self.phase = record.goal, record.phase
-        self.restarts = record.restarts
-        self.problem = record.problem
-
-    def lost(self, record: UnitRecord, now: float) -> None:
-        """Its process is gone since a former supervisor saw it."""
-        self.spec = record.replacement or record.spec
-        self.advance(Event.LOST, now)
-        if self.is_waiting:
-            self.want(self.spec, now)
-        elif self.phase is Phase.PENDING:
-            self.park()
-
-    def adopted(self, process: Process, record: UnitRecord, now: float) -> None:
-        """A process that a former supervisor had started goes on as it was."""
-        self.process = process
-        self.no_place = ""
-        self.name = record.name
-        self.log_start = record.log_start
-        self.began_at = record.began_at
-        self._forget_process()
-        if record.replacement is not None:
-            self.replace(record.replacement, now)
-        self.advance(Event.ADOPTED, now)
-        if self.phase is Phase.READY:
-            self.ready_at = now
-        else:
-            self.patience.start(self.spec, now)
-        self._show()
-        self.since_unix_s = record.since_unix_s
+        self.show("starting")
 
     def seen(self, now: float, *, is_ready: bool, stage: str = "") -> None:
         """A sign of life."""
@@ -380,7 +279,7 @@ class Unit:
         if is_starting and is_ready:
             self.advance(Event.SERVES, now)
             self.ready_after_s = now - self.began_at
-            self.is_returning = self.replacement is not None
+            self.succession.arrived()
         elif not self.is_leaving:
             if is_starting and stage.startswith(DOWNLOADING) and stage != self.stage:
                 # How long a download takes is not for the start's timeout to bound.
@@ -398,7 +297,7 @@ class Unit:
         """It is to end at once, but may tell its clients."""
         self.advance(Event.DUE, now)
         self.patience.hurry(now)
-        self._show("ending all answers")
+        self.show("ending all answers")
 
     def overdue(self, now: float) -> str:
         """Why patience has ended; empty while it lasts."""
@@ -412,27 +311,10 @@ class Unit:
         """The process is gone, and all that it started, unless that survives it. Answers what is to
         be done."""
         self.orphans = self.mark if self.is_survived else ""
-        self.process = self.renewal = self.exited_at = self.beat = None
+        self.process = self.exited_at = self.beat = None
         self.is_stranded = False
         self.throughput = Throughput()
-        if self.replacement is not None:
-            self.spec, self.replacement = self.replacement.spec, None
+        self.spec = self.succession.ended() or self.spec
         if self.is_parked:
             self.problem = None
         return self.advance(Event.EXITED, now)
-
-    def record(self) -> UnitRecord:
-        return UnitRecord(
-            spec=self.spec,
-            goal=self.goal,
-            phase=self.phase,
-            since_unix_s=self.since_unix_s,
-            restarts=self.restarts,
-            name=self.name,
-            log_start=self.log_start,
-            identity=self.process.identity if self.process else None,
-            problem=self.problem,
-            started_at=self.process.started if self.process else 0.0,
-            began_at=self.began_at,
-            replacement=self.replacement.spec if self.replacement else None,
-        )

@@ -1,0 +1,34 @@
+"""What the life of a unit means for the memory of its GPUs and of the host."""
+
+from __future__ import annotations
+
+from orchestrator.protocol.life import AT_REST, Goal, Phase
+from orchestrator.supervisor.units.unit import Unit
+
+
+def has_settled_asleep(unit: Unit) -> bool:
+    """It sleeps and shall, and the account knows what it keeps."""
+    return unit.goal is Goal.SLEEP and unit.is_asleep and unit.is_measured
+
+
+def is_falling_asleep(unit: Unit) -> bool:
+    """It is to, or just does: its weights are not in the host's memory yet."""
+    is_on_its_way = unit.phase not in AT_REST and not unit.is_asleep
+    return unit.goal is Goal.SLEEP and is_on_its_way
+
+
+def will_be_free(unit: Unit) -> bool:
+    """Memory of it will be free soon."""
+    return unit.process is not None and unit.goal is not Goal.RUN and not has_settled_asleep(unit)
+
+
+def is_moving(unit: Unit) -> bool:
+    """What it has on its GPUs is about to change, or has and was not measured yet."""
+    is_unmeasured = unit.is_asleep and not unit.is_measured
+    return unit.is_leaving or unit.phase is Phase.SUSPENDING or is_unmeasured
+
+
+def is_to_be_measured(unit: Unit) -> bool:
+    """It has come to rest with what it has, and the account does not know that yet."""
+    is_asleep = unit.is_asleep and unit.goal is Goal.SLEEP
+    return not unit.is_measured and (unit.phase is Phase.READY or is_asleep)

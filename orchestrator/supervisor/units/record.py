@@ -1,0 +1,81 @@
+"""What a supervisor leaves of a unit, and how the next one goes on with it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from orchestrator.protocol.diagnosis import Problem
+from orchestrator.protocol.life import Event, Goal, Phase
+from orchestrator.protocol.specs import UnitSpec
+from orchestrator.supervisor.units.unit import Unit
+from orchestrator.system.process import Identity, Process
+
+
+class UnitRecord(msgspec.Struct, frozen=True):
+    """What the next supervisor has to know of a unit to take it over."""
+
+    spec: UnitSpec
+    goal: Goal
+    phase: Phase
+    since_unix_s: float
+    restarts: int
+    name: str
+    log_start: int
+    identity: Identity | None
+    problem: Problem | None = None
+    #: When its process started, and when the start or waking began that it is in or has behind
+    #: it: monotonic seconds, which all processes of one boot share.
+    started_at: float = 0.0
+    began_at: float = 0.0
+    replacement: UnitSpec | None = None
+
+    @property
+    def is_desired(self) -> bool:
+        return self.goal is not Goal.STOPPED
+
+    @classmethod
+    def of(cls, unit: Unit) -> UnitRecord:
+        process = unit.process
+        return cls(
+            spec=unit.spec,
+            goal=unit.goal,
+            phase=unit.phase,
+            since_unix_s=unit.since_unix_s,
+            restarts=unit.restarts,
+            name=unit.name,
+            log_start=unit.log_start,
+            identity=process.identity if process else None,
+            problem=unit.problem,
+            started_at=process.started if process else 0.0,
+            began_at=unit.began_at,
+            replacement=unit.succession.replacement,
+        )
+
+    def restore(self, unit: Unit) -> None:
+        """Put a unit where the former supervisor knew it to be."""
+        unit.goal, unit.phase = self.goal, self.phase
+        unit.restarts = self.restarts
+        unit.problem = self.problem
+
+    def adopt(self, unit: Unit, process: Process, now: float) -> None:
+        """Its process still runs, and goes on as it was."""
+        unit.attach(process, self.name, self.log_start, self.began_at)
+        unit.no_place = ""
+        if self.replacement is not None:
+            unit.replace(self.replacement, now)
+        unit.advance(Event.ADOPTED, now)
+        if unit.phase is Phase.READY:
+            unit.ready_at = now
+        else:
+            unit.patience.start(unit.spec, now)
+        unit.show()
+        unit.since_unix_s = self.since_unix_s
+
+    def lose(self, unit: Unit, now: float) -> None:
+        """Its process is gone, or there was none."""
+        unit.spec = self.replacement or self.spec
+        unit.advance(Event.LOST, now)
+        if unit.is_waiting:
+            unit.want(unit.spec, now)
+        elif unit.phase is Phase.PENDING:
+            unit.park()
