@@ -70,10 +70,22 @@ class ValkeyServer:
         wait_until(self._answers, 10)
 
     def kill(self) -> None:
-        """SIGKILL, and gone."""
+        """SIGKILL, once everything that was acknowledged has been handed to the kernel: while a
+        sync of the disk is slow, Valkey acknowledges up to two seconds before it writes."""
         assert self.process is not None
+        wait_until(self._has_written, 10)
         self.process.kill()
         self.process.wait()
+
+    def _has_written(self) -> bool:
+        """Whether nothing waits to be appended to the file. True if it does not answer."""
+        import redis
+
+        with redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5) as client:
+            try:
+                return client.info("persistence")["aof_buffer_length"] == 0
+            except redis.RedisError:
+                return True
 
     def _answers(self) -> bool:
         import redis
