@@ -24,7 +24,10 @@ app = plain_app(help="Add, list, revoke and rotate API keys.", no_args_is_help=T
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Option(help="Whose key it is, for you to remember.")] = "",
+    name: Annotated[str, typer.Argument(help="Whose key it is, for you to remember.")] = "",
+    called: Annotated[
+        str, typer.Option("--name", help="The same, as an option.", metavar="NAME")
+    ] = "",
     model: Annotated[
         list[str] | None,
         typer.Option(help="Models that it opens, as a glob; may be given several times."),
@@ -38,9 +41,11 @@ def add(
     ] = False,
 ) -> None:
     """Make a key and print it, once."""
+    if name and called:
+        raise UserError(f"two names: `{printable(name)}` and `{printable(called)}`", "give one")
     ends = None if expires is None else time.time() + _lifetime_s(expires)
     models = tuple(model or ([] if metrics else ["*"]))
-    _print_new(KeyFile().add(name, models, ends, metrics=metrics))
+    _print_new(KeyFile().add(name or called, models, ends, metrics=metrics))
 
 
 @app.command(name="list")

@@ -157,7 +157,7 @@ def test_models_are_listed_with_what_they_need(host: Host, terminal: Terminal) -
 
 
 def test_keys_are_made_listed_rotated_and_revoked(host: Host, terminal: Terminal) -> None:
-    made = terminal.run("keys", "add", "--name", "alice", "--model", "llama-*", "--expires", "30d")
+    made = terminal.run("keys", "add", "alice", "--model", "llama-*", "--expires", "30d")
     assert made.code == 0
     key = made.out.strip()
     assert key.startswith("ew_")

@@ -61,7 +61,6 @@ MISTAKES = [
     mistake("keys revoke", "KEY is missing", "./ew keys revoke --help"),
     mistake("env remove", "NAME is missing", "./ew env remove --help"),
     mistake("status demo", "`./ew status` has no use for `demo`", "./ew status --help"),
-    mistake("keys add alice", "`./ew keys add` has no use for `alice`", "./ew keys add --help"),
     mistake("convert-trt", "`--model` is missing", "./ew convert-trt --help"),
     # Names of nothing that there is.
     mistake("start dmeo", "no model `dmeo`", "did you mean `demo`?"),
@@ -88,6 +87,9 @@ MISTAKES = [
     mistake("keys add --expires 999999999d", "`999999999d` is too long", "5200w"),
     mistake("keys add --expires 0d", "expires after 0d opens nothing", "time"),
     mistake("keys add --expires -1d", "`-1d` is not a time", "30d"),
+    mistake("keys add alice bob", "`./ew keys add` has no use for `bob`", "./ew keys add --help"),
+    mistake("keys add alice --name bob", "two names: `alice` and `bob`", "give one"),
+    Mistake(["keys", "add", "two\nlines"], "one line of printable", "leave"),
     Mistake(["keys", "add", "--name", "two\nlines"], "one line of printable", "leave"),
     Mistake(["keys", "add", "--name", "x" * 65], "has 65 characters", "64"),
     Mistake(["keys", "add", "--model", ""], "glob is empty", "`*`"),
