@@ -64,9 +64,11 @@ def _look_around(config: Config, file: Path) -> None:
     from orchestrator.config import host_checks as surroundings
 
     found = [*surroundings.look(config, config.models), *host_names.look_up(config)]
-    for line in findings.lines_of((each for each in found if not each.is_fatal), file):
-        say(f"warning: {line}")
     fatal = [each for each in found if each.is_fatal]
+    # What is wrong with a key comes before what its value would mean.
+    wrong = [each.keys for each in fatal]
+    for line in findings.lines_of((each for each in found if each.keys not in wrong), file):
+        say(f"warning: {line}")
     if fatal:
         raise findings.refusal(fatal, file)
 

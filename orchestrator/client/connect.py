@@ -20,7 +20,7 @@ _INHERITED: Final = ("EW_HOME", "EW_STATE_DIR", "EW_CONFIG", "EW_LOG_LEVEL")
 _APPEARS_WITHIN_S: Final = 20.0
 _LOOK_AGAIN_S: Final = 0.2
 #: So many supervisors in a row that leave before they hear are no coincidence.
-_LEAVERS: Final = 5
+MOST_LEAVERS: Final = 5
 
 
 def connect_or_spawn() -> Control:
@@ -52,7 +52,7 @@ def connect_or_spawn() -> Control:
 def ask_supervisor(request: Request) -> Iterator[Answer | None]:
     """Connect to the supervisor, started if there is none, and ask it. Yield as `Control.ask` does.
     If it left before it heard the request, the next one is asked. Raises `UserError`."""
-    for _ in range(_LEAVERS):
+    for _ in range(MOST_LEAVERS):
         with connect_or_spawn() as control:
             was_heard = False
             for answer in control.ask(request):

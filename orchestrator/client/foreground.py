@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from contract.messages import State
-from orchestrator.client.connect import connect_or_spawn
+from contract.paths import log_path
+from orchestrator.client.connect import MOST_LEAVERS, connect_or_spawn
 from orchestrator.client.reach import has_unfinished_run, is_running
 from orchestrator.client.shutdown import shut_down
 from orchestrator.client.stages import Stages, explain_failures
@@ -29,12 +31,7 @@ def run_in_foreground(request: Start) -> bool:
         raise UserError("ew runs in the background already", "`./ew stop` first")
     check_redis(request)
     signal.signal(signal.SIGTERM, _interrupt)
-    with connect_or_spawn() as lifeline:
-        events = lifeline.ask(Follow(stop_at_end=True))
-        if next(events, Finished([])) == Finished([]):
-            raise UserError(
-                "the supervisor was just leaving", "once more: `./ew start --foreground`"
-            )
+    with lifeline() as events:
         is_good = True
         try:
             outcomes = start_and_wait(request)
@@ -46,6 +43,19 @@ def run_in_foreground(request: Start) -> bool:
             say("stopping; Ctrl-C again stops at once")
         shut_down(Stop())
     return is_good
+
+
+@contextmanager
+def lifeline() -> Iterator[Iterator[Answer | None]]:
+    """What a supervisor says while everything is stopped if this process goes. One that is just
+    leaving is followed by another. Raises `UserError`."""
+    for _ in range(MOST_LEAVERS):
+        with connect_or_spawn() as control:
+            events = control.ask(Follow(stop_at_end=True))
+            if next(events, Finished([])) != Finished([]):
+                yield events
+                return
+    raise UserError("one supervisor after another leaves", f"see {log_path('supervisor')}")
 
 
 def _show(events: Iterable[Answer | None], ready: set[str]) -> None:

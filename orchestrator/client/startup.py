@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from contract.messages import State
-from contract.ports import EVERYWHERE, is_loopback
+from contract.ports import EVERYWHERE
 from orchestrator.client.connect import ask_supervisor
 from orchestrator.client.stages import Stages, explain_failures, follow_to_the_end
 from orchestrator.errors import UserError
@@ -38,7 +38,6 @@ def check_redis(request: Start) -> None:
 
 def start_and_wait(request: Start) -> list[Outcome]:
     """Ask for the start, show how it goes, and answer how it ended."""
-    _warn_of_listeners(request)
     outcomes = follow_to_the_end(ask_supervisor(request), Stages(Progress()))
     if outcomes is None:
         raise UserError("the supervisor has gone away", "see logs/supervisor.log; start again")
@@ -47,16 +46,6 @@ def start_and_wait(request: Start) -> list[Outcome]:
     if gateway is not None and gateway.state is State.READY:
         say(f"ew serves at {gateway.url}{_also_on(request)}")
     return outcomes
-
-
-def _warn_of_listeners(request: Start) -> None:
-    """Nobody shall open the gateway to a network without knowing what can be read there."""
-    if request.gateway is not None and not is_loopback(request.gateway.host):
-        warn(
-            f"`gateway.host` is {request.gateway.host}: other machines reach the gateway, without "
-            "TLS, and who is on the way reads keys and prompts. Let a proxy with TLS pass them on "
-            "to 127.0.0.1"
-        )
 
 
 def _also_on(request: Start) -> str:

@@ -12,9 +12,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
-from contract.config import Config, ModelConfig, is_repo_id
+from contract.config import Config, GatewayConfig, ModelConfig, is_repo_id
 from contract.hub_cache import file_of, snapshot_of
 from contract.paths import project_dir
+from contract.ports import is_loopback
 from contract.spelling import did_you_mean
 from orchestrator.config.findings import Finding, lines_of, refusal
 from orchestrator.environments import find_environment
@@ -40,6 +41,7 @@ def look(config: Config, model_ids: Collection[str], env: str | None = None) -> 
     """What these models, and the hub that they are from, need and do not find. `env` is an
     environment to run them in instead of theirs. Takes milliseconds."""
     models = {model_id: config.models[model_id] for model_id in model_ids}
+    yield from _listeners(config.gateway)
     for model_id, model in models.items():
         for found in _of_model(model):
             keys = ["models", model_id, *found.keys]
@@ -67,6 +69,24 @@ def require(config: Config, model_ids: Collection[str], file: Path, env: str | N
 def is_from_hub(model: ModelConfig) -> bool:
     """Whether the model is to be downloaded, or was; maybe by a server that ew starts."""
     return is_repo_id(model.model_path) and not (project_dir() / model.model_path).exists()
+
+
+def _listeners(gateway: GatewayConfig) -> Iterator[Finding]:
+    """Addresses that other machines reach, and what can be read there."""
+    if not is_loopback(gateway.host):
+        message = (
+            f"`gateway.host` is {gateway.host}: other machines reach the gateway, without TLS, and "
+            "who is on the way reads keys and prompts"
+        )
+        fix = "let a proxy with TLS pass them on to 127.0.0.1"
+        yield Finding(["gateway", "host"], message, fix, False)
+    if gateway.admin_port is not None and not is_loopback(gateway.admin_host):
+        message = (
+            f"`gateway.admin_host` is {gateway.admin_host}: other machines read /metrics and the "
+            "API's description there without a key"
+        )
+        fix = "keep the port to a network that only your monitoring reaches"
+        yield Finding(["gateway", "admin_host"], message, fix, False)
 
 
 def _arguments(model_id: str, model: ModelConfig, env: str | None) -> Iterator[Finding]:

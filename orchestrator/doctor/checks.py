@@ -11,13 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from redis.exceptions import RedisError
 
 from contract.bus.client import connect
 from contract.config import Config
 from contract.config.heeded import remarks
-from contract.messages import UNREADABLE
 from contract.paths import IS_CLONE, config_path, keys_path, run_dir
 from orchestrator.config import host_checks as surroundings
 from orchestrator.config.key_file import KeyFile
@@ -31,7 +29,7 @@ from orchestrator.environments.preflight import Check, preflight
 from orchestrator.errors import UserError
 from orchestrator.protocol.last_seen import is_supervised
 from orchestrator.protocol.status import read_status
-from orchestrator.supervisor.reporting.run_file import Run
+from orchestrator.supervisor.reporting.run_file import Run, read_run
 from orchestrator.system.ports import require_free
 from orchestrator.system.process import MARK_VARIABLE, ROOT_VARIABLE
 from orchestrator.system.process_table import Entry, command_line, read_environment, read_table
@@ -217,7 +215,12 @@ def _processes() -> Iterator[Check]:
     """What this state directory's supervisors started. Other projects, and other users, have
     supervisors of their own."""
     root = f"{ROOT_VARIABLE}={run_dir()}"
-    run = _read_run()
+    try:
+        run = read_run()
+    except UserError as error:
+        # Whose the processes are, only that file tells.
+        yield Check("started by ew", error.message, error.hint, is_fatal=True)
+        return
     found = 0
     for pid, entry in sorted(read_table().items()):
         environment = read_environment(pid)
@@ -243,10 +246,3 @@ def _orphan(pid: int, environment: frozenset[str], run: Run | None) -> Iterator[
 def _age_s(entry: Entry) -> float:
     uptime_s = float(Path("/proc/uptime").read_text().split()[0])
     return uptime_s - entry.start_ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _read_run() -> Run | None:
-    try:
-        return msgspec.json.decode((run_dir() / "processes.json").read_bytes(), type=Run)
-    except (OSError, *UNREADABLE):
-        return None

@@ -30,7 +30,7 @@ from orchestrator.supervisor.observer import Observation, Observer, Subject, Sur
 from orchestrator.supervisor.reporting.prospects import with_prospects
 from orchestrator.supervisor.reporting.publisher import Publisher
 from orchestrator.supervisor.reporting.report import Memory
-from orchestrator.supervisor.reporting.run_file import read_run
+from orchestrator.supervisor.reporting.run_file import take_run
 from orchestrator.supervisor.units.exits import Exited
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.launch import Launcher
@@ -148,7 +148,7 @@ class Supervisor:
                 assert_never(event)
 
     def _take_over(self) -> None:
-        run = read_run()
+        run = take_run()
         if run is None:
             self._fleet.sweep_orphans()
             return

@@ -9,6 +9,7 @@ import msgspec
 
 from contract.messages import UNREADABLE
 from contract.paths import run_dir
+from orchestrator.errors import UserError
 from orchestrator.supervisor.units.record import UnitRecord
 from orchestrator.system.files import write_atomically
 from orchestrator.system.process import Identity
@@ -37,15 +38,33 @@ def write_run(run: Run) -> None:
 
 
 def read_run() -> Run | None:
-    """The run to take over; None if there is none. One that cannot be read is set aside."""
+    """What runs; None if nothing does. Raises `UserError` if it cannot be understood."""
     try:
-        return msgspec.json.decode(path().read_bytes(), type=Run)
-    except FileNotFoundError:
-        return None
+        return _read()
+    except UNREADABLE as error:
+        raise UserError(
+            f"what runs was started by another version of ew: {path()} cannot be understood "
+            f"({error})",
+            "`./ew stop`, then `./ew start`",
+        ) from None
+
+
+def take_run() -> Run | None:
+    """The run to take over; None if there is none. One that cannot be read is set aside, which is
+    for a supervisor alone to do."""
+    try:
+        return _read()
     except UNREADABLE as error:
         aside = path().with_suffix(".unreadable")
         path().replace(aside)
         log.error("%s cannot be read (%s); kept as %s", path(), error, aside)
+        return None
+
+
+def _read() -> Run | None:
+    try:
+        return msgspec.json.decode(path().read_bytes(), type=Run)
+    except FileNotFoundError:
         return None
 
 

@@ -16,6 +16,7 @@ import pexpect
 import pytest
 
 from contract.paths import run_dir
+from contract.ports import free_port
 from orchestrator.client.reach import is_running
 from tests.orchestrator.conftest import Host, eventually, is_alive
 from tests.orchestrator.terminal import Terminal
@@ -253,11 +254,20 @@ def test_a_taken_port_is_one_line_with_its_owner(host: Host, terminal: Terminal)
 
 def test_a_gateway_that_others_reach_says_so(host: Host, terminal: Terminal) -> None:
     terminal.configure(demo={})
-    start = terminal.run("start", EW_GATEWAY__HOST="0.0.0.0")  # noqa: S104
+    everywhere = "0.0.0.0"  # noqa: S104
+    admin = {"ADMIN_HOST": everywhere, "ADMIN_PORT": str(free_port())}
+    settings = {f"EW_GATEWAY__{name}": value for name, value in admin.items()}
+    start = terminal.run("start", EW_GATEWAY__HOST=everywhere, **settings)
     assert start.code == 0
     said = start.err.splitlines()
-    assert said[0].startswith("warning: `gateway.host` is 0.0.0.0: other machines reach")
+    assert said[0].startswith(
+        "warning: EW_GATEWAY__HOST: `gateway.host` is 0.0.0.0: other machines reach the gateway"
+    )
     assert "TLS" in said[0]
+    assert said[1].startswith(
+        "warning: EW_GATEWAY__ADMIN_HOST: `gateway.admin_host` is 0.0.0.0: other machines read"
+    )
+    assert "without a key" in said[1]
     served = r"ew serves at http://127\.0\.0\.1:\d+ and on every other address .* \(0\.0\.0\.0\)"
     assert re.fullmatch(served, said[-1])
     terminal.run("stop")

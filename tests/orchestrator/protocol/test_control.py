@@ -13,12 +13,14 @@ import pytest
 from msgspec.structs import replace
 
 from contract.messages import State
-from contract.paths import make_run_dir
+from contract.paths import make_run_dir, run_dir
+from orchestrator.client.foreground import lifeline
+from orchestrator.client.reach import is_running
 from orchestrator.protocol.control import socket_path
 from orchestrator.protocol.last_seen import is_supervised, without_the_dead
 from orchestrator.protocol.status import status_path
 from orchestrator.system.lock import Lock
-from tests.orchestrator.conftest import Host
+from tests.orchestrator.conftest import Host, eventually
 from tests.orchestrator.terminal import Terminal
 
 
@@ -90,6 +92,18 @@ def test_who_meets_a_supervisor_that_is_just_leaving_gets_another(
     assert host.find_worker("demo-0").state is State.READY
 
 
+@pytest.mark.parametrize("says", [[], [b'{"type":"finished","outcomes":[]}\n']])
+def test_a_foreground_start_that_meets_one_who_is_leaving_holds_on_to_the_next(
+    host: Host, says: list[bytes]
+) -> None:
+    leaver = OldSupervisor(*says)
+    with lifeline() as events:
+        leaver.join()
+        assert next(events) is None
+        assert host.supervisor_pid() != os.getpid()
+    eventually(lambda: not is_running(), 10)
+
+
 def test_a_supervisor_of_another_version_is_told_in_words(host: Host, terminal: Terminal) -> None:
     terminal.configure(demo={})
     older = OldSupervisor(b'{"type":"progress","slot":"demo-0","state":"daydreaming"}\n')
@@ -98,6 +112,25 @@ def test_a_supervisor_of_another_version_is_told_in_words(host: Host, terminal: 
     assert start.code == 1
     assert "error: the supervisor that runs is of another version of ew" in start.err
     assert "`./ew stop`, then `./ew start`" in start.err
+
+
+def test_a_run_of_another_version_is_left_to_its_supervisor(host: Host, terminal: Terminal) -> None:
+    terminal.configure(demo={})
+    assert terminal.run("start").code == 0
+    file = run_dir() / "processes.json"
+    run = file.read_bytes().replace(b'"spec"', b'"wanted"')
+    file.write_bytes(run)
+    for arguments in (["restart"], ["config", "diff"]):
+        refused = terminal.run(*arguments)
+        assert refused.code == 1
+        assert "what runs was started by another version of ew" in refused.err
+        assert "`./ew stop`, then `./ew start`" in refused.err
+    doctor = terminal.run("doctor")
+    assert "was started by another version of ew" in doctor.out + doctor.err
+    assert "orphan" not in doctor.out + doctor.err
+    assert file.read_bytes() == run
+    assert terminal.run("stop").code == 0
+    assert host.processes() == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"written_unix_s": "today"}', b"\xff\xfe"])
