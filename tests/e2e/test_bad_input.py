@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +18,8 @@ import redis.asyncio
 from contract.messages import Delta, Envelope, encode_frame
 from contract.ports import free_port
 from tests.e2e.conftest import Ew
+from tests.e2e.upstream_scenarios import SCENARIOS, play_named
 from tests.engines.openai.scripted_upstream import ScriptedUpstream
-from tests.engines.openai.test_odd_streams import ERRORS, FINE, NO_END, UNREADABLE, play
 from tests.gateway.api.test_hostile_bodies import CHAT, NATIVE
 
 pytestmark = pytest.mark.timeout(300)
@@ -27,12 +27,8 @@ pytestmark = pytest.mark.timeout(300)
 log = logging.getLogger(__name__)
 STREAM = "/api/v1/inference/stream"
 CHAT_PATH = "/v1/chat/completions"
-SCRIPTS = [
-    *(parts for parts, _ in FINE.values()),
-    *NO_END.values(),
-    *ERRORS.values(),
-    *UNREADABLE.values(),
-]
+#: So many at once go through the one worker.
+_SCENARIOS_AT_ONCE = 6
 #: What any of the processes may have grown by when all is over.
 _MOST_GROWTH_BYTES = 50 * 2**20
 #: Two busy cores are slow; without load it answers in milliseconds.
@@ -74,6 +70,7 @@ class Site(NamedTuple):
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     upstream = ScriptedUpstream()
+    upstream.answer = play_named
     await upstream.start()
     steady = {"engine": "mock", "model_path": "none", "engine_args": {"tokens_per_s": 50}}
     up = {"engine": "openai", "model_path": "none", "base_url": upstream.url}
@@ -125,15 +122,14 @@ class Bystander:
 
 
 async def test_no_input_ends_a_process_or_an_answer_beside_it(site: Site) -> None:
-    await _run_script(site, FINE["CRLF"][0])
+    await _play(site, "CRLF")
     before = await site.all_pids()
     rss = {pid: psutil.Process(pid).memory_info().rss for pid in before.values()}
     bystander = Bystander(site)
     await _pipeline(site)
     await _send_hostile_bodies(site)
     await _break_frames(site)
-    for parts in SCRIPTS:
-        await _run_script(site, parts)
+    await _play(site, *SCENARIOS)
     await bystander.leave()
 
     assert await site.pids() == before
@@ -191,12 +187,61 @@ async def _break_frames(site: Site) -> None:
             await db.xadd(key, {b"f": broken})
 
 
-async def _run_script(site: Site, parts: list[Any]) -> None:
-    """Let the upstream answer so, to a client that reads along and to one that waits."""
-    site.upstream.answer = play(*parts)
-    message = {"role": "user", "content": "hi"}
+async def _play(site: Site, *names: str) -> None:
+    """Have the upstream play scenarios, each for a client that reads along and for one that waits,
+    and see that both are told what came of it."""
+    at_once = asyncio.Semaphore(_SCENARIOS_AT_ONCE)
+
+    async def ask(client: httpx.AsyncClient, name: str, read: Read) -> Told:
+        async with at_once:
+            return await read(client, name)
+
     async with site.client() as client:
-        for streams in (True, False):
-            body = {"model": "up", "messages": [message], "stream": streams}
-            answer = await client.post(CHAT_PATH, json=body)
-            assert answer.status_code in (200, 502, 503), answer.text
+        for read in (_read_stream, _read_whole):
+            told = await asyncio.gather(*(ask(client, name, read) for name in names))
+            assert dict(zip(names, told, strict=True)) == {name: _expected(name) for name in names}
+
+
+class Told(NamedTuple):
+    """What a client knows when its answer has ended: all of it, or that it failed."""
+
+    text: str = ""
+    reason: str = ""
+    error: str = ""
+
+
+def _expected(name: str) -> Told:
+    scenario = SCENARIOS[name]
+    if scenario.error:
+        return Told(error=scenario.error)
+    return Told(scenario.text, scenario.reason)
+
+
+Read = Callable[[httpx.AsyncClient, str], Awaitable[Told]]
+
+
+def _question(name: str, *, stream: bool) -> dict[str, Any]:
+    return {"model": "up", "messages": [{"role": "user", "content": name}], "stream": stream}
+
+
+async def _read_stream(client: httpx.AsyncClient, name: str) -> Told:
+    text, reason, error = "", "", ""
+    async with client.stream("POST", CHAT_PATH, json=_question(name, stream=True)) as answer:
+        if answer.status_code != 200:
+            await answer.aread()
+            return Told(error=answer.json()["error"]["code"])
+        lines = [line async for line in answer.aiter_lines() if line.startswith("data: {")]
+    for event in (json.loads(line.removeprefix("data: ")) for line in lines):
+        error = event.get("error", {}).get("code", error)
+        for choice in event.get("choices", ()):
+            text += choice["delta"].get("content") or ""
+            reason = choice["finish_reason"] or reason
+    return Told(reason=reason, error=error) if error else Told(text, reason)
+
+
+async def _read_whole(client: httpx.AsyncClient, name: str) -> Told:
+    answer = await client.post(CHAT_PATH, json=_question(name, stream=False))
+    if answer.status_code != 200:
+        return Told(error=answer.json()["error"]["code"])
+    (choice,) = answer.json()["choices"]
+    return Told(choice["message"]["content"], choice["finish_reason"])

@@ -22,9 +22,11 @@ class Exchange:
         #: Set when the client has closed the connection.
         self.left = asyncio.Event()
 
-    async def refuse(self, status: int, body: str) -> None:
-        """Answer with an error."""
-        await _respond(self._writer, status, "application/json", body.encode())
+    async def refuse(
+        self, status: int, body: str, kind: str = "application/json", *headers: str
+    ) -> None:
+        """Answer with an error, and headers of its own."""
+        await _respond(self._writer, status, kind, body.encode(), *headers)
 
     async def reply(self, body: str, kind: str) -> None:
         """Answer with one document."""
@@ -155,9 +157,12 @@ class ScriptedUpstream:
         await _respond(writer, status, "application/json", body)
 
 
-async def _respond(writer: asyncio.StreamWriter, status: int, kind: str, body: bytes) -> None:
-    head = f"HTTP/1.1 {status} -\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    writer.write(head.encode() + body)
+async def _respond(
+    writer: asyncio.StreamWriter, status: int, kind: str, body: bytes, *headers: str
+) -> None:
+    length = f"Content-Length: {len(body)}"
+    lines = (f"HTTP/1.1 {status} -", f"Content-Type: {kind}", length, *headers)
+    writer.write("".join(f"{line}\r\n" for line in (*lines, "")).encode() + body)
     await writer.drain()
 
 

@@ -103,6 +103,56 @@ FINE: dict[str, tuple[list[Any], str]] = {
         ],
         "Hello",
     ),
+    "no space after the colon": (
+        [each.replace(b"data: ", b"data:") for each in (data(HELLO), data(STOP), DONE)],
+        "Hello",
+    ),
+    "a character in three packets": (
+        [
+            b'data: {"choices":[{"index":0,"delta":{"content":"h\xe4\xbd',
+            b"\xa0\xf0\x9f",
+            b'\x8c\x9f"}}]}\n\n',
+            STOP,
+            DONE,
+        ],
+        "h\u4f60\U0001f31f",
+    ),
+    "thoughts before it": (
+        [{"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]}, HELLO, STOP, DONE],
+        "Hello",
+    ),
+    "counts in every chunk": (
+        [
+            {**HELLO, "usage": {"prompt_tokens": 5, "completion_tokens": 1}},
+            {**STOP, "usage": USAGE},
+            DONE,
+        ],
+        "Hello",
+    ),
+    "counts that are null": (
+        [HELLO, STOP, {"choices": [], "usage": dict.fromkeys(USAGE)}, DONE],
+        "Hello",
+    ),
+    "counts that are floats": (
+        [HELLO, STOP, {"choices": [], "usage": {k: float(n) for k, n in USAGE.items()}}, DONE],
+        "Hello",
+    ),
+    "counts in odd detail": (
+        [
+            HELLO,
+            STOP,
+            {
+                "choices": [],
+                "usage": {
+                    **USAGE,
+                    "prompt_tokens_details": {"cached_tokens": None},
+                    "completion_tokens_details": [],
+                },
+            },
+            DONE,
+        ],
+        "Hello",
+    ),
     "a refusal": ([{"choices": [{"delta": {"refusal": "No."}}]}, STOP, DONE], "No."),
     "text with its end": ([HELLO, chunk(" you", "stop"), DONE], "Hello you"),
     "another word for it": ([HELLO, chunk(None, "eos_token"), DONE], "Hello"),
@@ -172,6 +222,7 @@ UNREADABLE: dict[str, list[Any]] = {
     "endless": [b"data: " + b"x" * 1_200_000, STOP],
     "endless lines": [b"data: x\n" * 200_000, STOP],
     "a choice that nobody asked for": [index(1), STOP, DONE],
+    "a choice far beyond": [index(7), STOP, DONE],
     "a choice before the first": [index(-1), STOP, DONE],
     "choices that are none": [{"choices": 3}, STOP, DONE],
     "text that is none": [{"choices": [{"delta": {"content": 3}}]}, STOP, DONE],
