@@ -18,7 +18,8 @@ from typing import Any
 import tomllib
 from packaging.version import Version
 
-from orchestrator.environments.declaration import WORKER_REQUIREMENTS, Release, load_engines
+from contract.engines import WORKER_REQUIREMENTS, Release
+from orchestrator.environments.declaration import load_engines
 from orchestrator.environments.packages.installer import InstallFailed, Uv, find_uv, is_reachable
 from orchestrator.environments.packages.lock_file import PinnedPackage, read_lock
 from orchestrator.environments.packages.pip_settings import registry_alone

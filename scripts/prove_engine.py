@@ -1,6 +1,7 @@
 """Proves that an engine's environment works. Runs inside of it, on Python >= 3.10:
 
     ENV/bin/python scripts/prove_engine.py LIBRARY DISTRIBUTION DEVICE [--model DIRECTORY]
+        [--imports MODULE ...] [--options JSON]
 
 The last line of its output is a JSON object: `versions`, `device`, and `text`, some words that
 the model generated, or `problem`, why it could not.
@@ -44,15 +45,17 @@ def device(library: str, kind: str) -> str:
     return "cpu"
 
 
-def generate(library: str, model: str) -> str:
-    """A few words by a small model."""
+def generate(library: str, model: str, options: dict[str, Any]) -> str:
+    """A few words by a small model: by the library's class `LLM`, as most call it, or `Engine`."""
     engine: Any = importlib.import_module(library)
-    options: dict[str, Any] = {}
-    if library == "vllm":
-        options = {"enforce_eager": True, "max_model_len": 128, "gpu_memory_utilization": 0.1}
-    llm = engine.LLM(model=model, **options)
-    answers = llm.generate([PROMPT], engine.SamplingParams(max_tokens=8, temperature=0.0))
-    return str(answers[0].outputs[0].text)
+    if hasattr(engine, "LLM"):
+        llm = engine.LLM(model=model, **options)
+        answers = llm.generate([PROMPT], engine.SamplingParams(max_tokens=8, temperature=0.0))
+        return str(answers[0].outputs[0].text)
+    llm = engine.Engine(model_path=model, **options)
+    answer = llm.generate(PROMPT, {"max_new_tokens": 8, "temperature": 0.0})
+    llm.shutdown()
+    return str(answer["text"])
 
 
 def main() -> None:
@@ -61,19 +64,19 @@ def main() -> None:
     parser.add_argument("distribution")
     parser.add_argument("device")
     parser.add_argument("--model")
+    parser.add_argument("--imports", nargs="*", default=[])
+    parser.add_argument("--options", type=json.loads, default={})
     options = parser.parse_args()
-    for name in (*WORKER_NEEDS, options.library):
+    # What a worker imports; doing it here once compiles it for all later starts.
+    for name in (*WORKER_NEEDS, options.library, *options.imports):
         importlib.import_module(name)
-    if options.library == "vllm":
-        # What a worker imports; doing it here once compiles it for all later starts.
-        importlib.import_module("vllm.v1.engine.async_llm")
     report: dict[str, Any] = {
         "versions": versions(options.distribution),
         "device": device(options.library, options.device),
     }
     if options.model and report["device"]:
         try:
-            report["text"] = generate(options.library, options.model)
+            report["text"] = generate(options.library, options.model, options.options)
         except Exception as error:
             report["problem"] = f"{type(error).__name__}: {error}"
     print(f"\n{json.dumps(report)}")

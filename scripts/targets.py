@@ -12,8 +12,8 @@ import tomllib
 from packaging.markers import Marker
 from packaging.tags import Tag, compatible_tags, cpython_tags, parse_tag
 
+from contract.engines import Release
 from contract.paths import ROOT
-from orchestrator.environments.declaration import Release
 
 #: The name, beside those of wheels, that a source distribution has in a lock.
 SDIST: Final = "sdist"

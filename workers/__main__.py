@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import gc
+import importlib
 import logging
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Final
 
 import uvloop
 
 from contract.config import WorkerSpec
 from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG, REASON
+from contract.engines import declaration_of
 from contract.logs import configure_logging
 from contract.subreaper import adopt_orphans
 from workers.engine import CannotServe, Engine, SupportsSleep
@@ -30,29 +33,9 @@ _LEAVES_WITHIN_S: Final = 10.0
 
 def create_engine(spec: WorkerSpec) -> Engine:
     """The engine of a worker. Its library is imported only here, and only this one."""
-    match spec.engine:
-        case "cuda-vllm" | "cpu-vllm":
-            from workers.engines.vllm import VllmEngine
-
-            return VllmEngine(spec)
-        case "cuda-trt":
-            from workers.engines.trtllm.engine import TrtllmEngine
-
-            return TrtllmEngine(spec)
-        case "llama-cpp":
-            from workers.engines.llama_cpp import llama_cpp_engine
-
-            return llama_cpp_engine(spec)
-        case "openai":
-            from workers.engines.openai import OpenAiEngine
-
-            return OpenAiEngine(spec)
-        case "mock":
-            from workers.engines.mock import MockEngine
-
-            return MockEngine(spec)
-        case _:
-            raise CannotServe(f"the engine `{spec.engine}` has no adapter")
+    module, _, name = declaration_of(spec.engine).adapter.partition(":")
+    create: Callable[[WorkerSpec], Engine] = getattr(importlib.import_module(module), name)
+    return create(spec)
 
 
 async def serve(spec: WorkerSpec) -> None:

@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 from contract.config.model import ModelConfig
 from contract.config.schema import Config, GatewayConfig, RedisConfig
 from contract.config.wording import Mistake, shown
+from contract.engines import declaration_of, declared_engines, members_of
 
 _OF_SERVERS: Final = ("base_url", "api_key_env", "upstream_model", "command")
-#: On a CPU there is nothing to give back: the same configuration serves there, too.
-_THAT_SLEEP: Final = ("vllm", "cuda-vllm", "cpu-vllm", "mock")
 _REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 
 
@@ -68,26 +67,36 @@ def _model(model: ModelConfig) -> Iterator[tuple[str, str]]:
         yield "idle_unload_s", 'is for models that come and go; add `"load": "on-demand"`'
     if model.sleep and model.load != "on-demand":
         yield "sleep", 'is for models that come and go; add `"load": "on-demand"`'
-    if model.sleep and model.engine not in _THAT_SLEEP:
-        yield "sleep", f"is for vLLM: `{model.engine}` has no sleep mode"
+    if model.sleep and not _may_sleep(model.engine):
+        yield "sleep", f"is for engines that can sleep, and `{model.engine}` has no sleep mode"
     if model.gpus is not None and not model.gpus:
         yield "gpus", "is empty; name the GPUs, or leave the key out for any that fit"
-    if model.engine == "openai":
+    if declaration_of(model.engine).is_client:
         yield from _server(model)
     else:
-        given = [key for key in _OF_SERVERS if getattr(model, key) is not None]
-        for key in given:
-            yield key, f'is for the `openai` engine only, and this model has `"{model.engine}"`'
+        clients = [f"`{name}`" for name, each in declared_engines().items() if each.is_client]
+        for key in _OF_SERVERS:
+            if getattr(model, key) is not None:
+                only = f"is for the {' or '.join(clients)} engine only"
+                yield key, f'{only}, and this model has `"{model.engine}"`'
     yield from _adapters(model)
 
 
+def _may_sleep(engine: str) -> bool:
+    """Whether it can, or another of its family: what cannot sleep on a CPU has no GPU memory to
+    give back, and the same configuration serves there, too."""
+    family = declaration_of(engine).alias or engine
+    return any(member.can_sleep for member in members_of(family))
+
+
 def _adapters(model: ModelConfig) -> Iterator[tuple[str, str]]:
-    if model.engine == "openai" and model.adapter_path is not None:
+    source = declaration_of(model.engine).adapters
+    if source == "server" and model.adapter_path is not None:
         yield "adapter_path", "is for engines that load it; name the server's own in `adapters`"
-    if model.engine == "llama-cpp":
+    if source == "none":
         for key in ("adapter_path", "adapters"):
             if getattr(model, key):
-                yield key, "is for engines that load adapters, and `llama-cpp` loads none"
+                yield key, f"is for engines that load adapters, and `{model.engine}` loads none"
 
 
 def _lengths(model: ModelConfig) -> Iterator[tuple[str, str]]:
@@ -104,7 +113,8 @@ def _lengths(model: ModelConfig) -> Iterator[tuple[str, str]]:
 
 def _server(model: ModelConfig) -> Iterator[tuple[str, str]]:
     if not model.base_url and model.command is None:
-        yield "engine", "`openai` needs `base_url` (a server that runs) or `command` (one to start)"
+        needs = "needs `base_url` (a server that runs) or `command` (one to start)"
+        yield "engine", f"`{model.engine}` {needs}"
     if model.command is not None and not (model.command and model.command[0].strip()):
         yield "command", 'is empty; write a program and its arguments, as in ["vllm", "serve"]'
     if model.base_url and model.command and "{port}" not in model.base_url:

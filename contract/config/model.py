@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from contract import bounds
+from contract.engines import engine_names
 
-EngineName = Literal["vllm", "cuda-vllm", "cpu-vllm", "cuda-trt", "llama-cpp", "openai", "mock"]
+#: One of those that deploy/engines declares, or what several of them are called together.
+if TYPE_CHECKING:
+    EngineName: TypeAlias = str
+else:
+    EngineName = Literal[engine_names()]
 Dtype = Literal["auto", "float16", "bfloat16", "float32", "half", "float"]
 #: A model's name is in URLs, Redis keys, file names and metric labels. It may look like a Hugging
 #: Face repository: `Qwen/Qwen2.5-7B-Instruct`.

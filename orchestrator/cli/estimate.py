@@ -9,10 +9,11 @@ import msgspec
 import typer
 
 from contract.config import HubConfig, ModelConfig, ids_by_name, is_repo_id
+from contract.engines import declaration_of
 from orchestrator.config.selection import StartOptions, chosen_models, read_config
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import ModelNotHere, locate
-from orchestrator.estimate.estimate import GPU_ENGINES
+from orchestrator.estimate.estimate import reads_checkpoint
 from orchestrator.gpu.what_if import WhatIf, imagined, this_host, what_if
 from orchestrator.gpu.what_if_text import lines_of
 from orchestrator.hub.outline import fetch_outline
@@ -65,7 +66,7 @@ def _with_repository(repo: str, models: dict[str, ModelConfig]) -> dict[str, Mod
 
 def _fetch_description(model: ModelConfig, hub: HubConfig, *, is_needed: bool) -> None:
     """Of a model that is yet to be downloaded. Raises `UserError` only if nothing else is asked."""
-    if _engine_of(model) not in GPU_ENGINES:
+    if not reads_checkpoint(_engine_of(model)):
         return
     try:
         locate(model.model_path)
@@ -83,7 +84,7 @@ def _fetch_description(model: ModelConfig, hub: HubConfig, *, is_needed: bool) -
 
 def _engine_of(model: ModelConfig) -> str:
     """`vllm` is looked at as it runs on a GPU, also where there is none."""
-    return "cuda-vllm" if model.engine == "vllm" else model.engine
+    return declaration_of(model.engine).engine
 
 
 def _figures(one: WhatIf) -> dict[str, object]:

@@ -20,7 +20,7 @@ from orchestrator.terminal.speech import report
 def setup(
     engine: Annotated[
         str | None,
-        typer.Option(help="cuda-vllm, cpu-vllm, cuda-trt or llama-cpp; ENGINE@VERSION works too."),
+        typer.Option(help=f"{', '.join(load_engines())}; ENGINE@VERSION works too."),
     ] = None,
     env: Annotated[
         str | None, typer.Option(help="The environment's name; `ew-ENGINE` if not given.")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from contract.config import Config, GatewayConfig, ModelConfig, is_repo_id
+from contract.engines import declaration_of
 from contract.hub_cache import file_of, snapshot_of
 from contract.paths import project_dir
 from contract.ports import is_loopback
@@ -25,8 +26,6 @@ from orchestrator.errors import UserError
 from orchestrator.hub.access import hub_variables
 from orchestrator.terminal.speech import warn
 
-#: These say in `model_path` what they like.
-_WITHOUT_FILES: Final = ("mock", "openai")
 #: What a directory with a model has: of Hugging Face, or of Mistral.
 _DESCRIPTIONS: Final = ("config.json", "params.json")
 #: Of `engine_args`, what says that the description lies elsewhere.
@@ -116,7 +115,7 @@ def _arguments(model_id: str, model: ModelConfig, env: str | None) -> Iterator[F
 
 def _of_model(model: ModelConfig) -> Iterator[Finding]:
     """With keys below the model, and messages without them."""
-    if model.engine not in _WITHOUT_FILES:
+    if declaration_of(model.engine).model != "none":
         yield from _model_path(model)
         yield from _adapters(model)
     if model.command:
@@ -133,7 +132,7 @@ def _of_model(model: ModelConfig) -> Iterator[Finding]:
 
 def _model_path(model: ModelConfig) -> Iterator[Finding]:
     value = model.model_path
-    if model.engine == "llama-cpp":
+    if declaration_of(model.engine).model == "gguf":
         yield from _gguf(value)
     elif "://" in value:
         # Object storage, which the engine reads itself.
@@ -180,6 +179,7 @@ def _adapters(model: ModelConfig) -> Iterator[Finding]:
     }
     if model.adapter_path is not None:
         named["adapter_path",] = model.adapter_path
+    is_directory = declaration_of(model.engine).adapters == "directory"
     for keys, value in named.items():
         path = project_dir() / Path(value).expanduser()
         if path.exists():
@@ -187,7 +187,7 @@ def _adapters(model: ModelConfig) -> Iterator[Finding]:
             if not _has_any(path, (_OF_ADAPTERS,)):
                 message = f"has no adapter in it: there is no {_OF_ADAPTERS} in {path}"
                 yield Finding([*keys], message, _below(path, _OF_ADAPTERS))
-        elif model.engine == "cuda-trt" or not is_repo_id(value):
+        elif is_directory or not is_repo_id(value):
             yield Finding([*keys], f"does not exist: {value}", _in_full(value))
 
 

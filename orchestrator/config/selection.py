@@ -17,6 +17,7 @@ from contract.config import (
     ids_by_name,
     load_config,
 )
+from contract.engines import declaration_of
 from contract.paths import config_path
 from orchestrator.config.host_checks import is_from_hub, require
 from orchestrator.environments import default_env_name, find_environment, resolve_engine
@@ -98,7 +99,7 @@ def _workers(model_id: str, config: Config, env: str | None) -> list[ReplicaSpec
     model = config.models[model_id]
     engine, env_name = environment_of(model, env)
     python, version = _python(model_id, engine, env_name)
-    if engine == trt_check.ENGINE:
+    if declaration_of(engine).model == "plan":
         trt_check.require_fitting_plan(model_id, model, version)
     spec = {
         "model_id": model_id,

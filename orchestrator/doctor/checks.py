@@ -22,7 +22,7 @@ from orchestrator.config.key_file import KeyFile
 from orchestrator.config.selection import read_config
 from orchestrator.doctor import storage, upstreams
 from orchestrator.environments import Environment, find_environment, list_environments
-from orchestrator.environments.declaration import find_engine
+from orchestrator.environments.declaration import find_engine, find_release
 from orchestrator.environments.engine_env import OWN_ENVIRONMENT, environment_of
 from orchestrator.environments.environment import list_unfinished
 from orchestrator.environments.preflight import Check, preflight
@@ -89,7 +89,7 @@ def _engines(config: Config) -> Iterator[Check]:
         environment = find_environment(env)
         declared = find_engine(engine)
         known = environment is not None and environment.version in declared.releases
-        release = declared.release(environment.version if environment and known else None)
+        release = find_release(declared, environment.version if environment and known else None)
         python = environment.python if environment else None
         for check in preflight(declared, release, python=python):
             if check.what != "disk" or environment is None:

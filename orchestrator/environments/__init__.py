@@ -6,6 +6,7 @@ looks needs is light: the modules that build are imported by the call that build
 
 from __future__ import annotations
 
+from contract.engines import aliases, members_of
 from orchestrator.environments.environment import (
     Environment,
     default_env_name,
@@ -25,8 +26,10 @@ __all__ = [
 def resolve_engine(name: str) -> str:
     """The engine that is meant: `vllm` is `cuda-vllm` where an NVIDIA GPU is seen, else
     `cpu-vllm`. Blocks for milliseconds; for seconds if the driver hangs."""
-    if name != "vllm":
+    if name not in aliases():
         return name
     from orchestrator.gpu.nvml import FIRST_ANSWER_S, Nvml
 
-    return "cuda-vllm" if Nvml().snapshot(FIRST_ANSWER_S).gpus else "cpu-vllm"
+    has_gpu = bool(Nvml().snapshot(FIRST_ANSWER_S).gpus)
+    members = members_of(name)
+    return next((each.engine for each in members if has_gpu == (each.device == "cuda")), name)

@@ -1,9 +1,9 @@
-"""The arguments that an engine's installed release takes.
+"""The arguments that an engine's installed release takes, from where its declaration says.
 
-They are read from the source of the release, as it lies in the engine's environment: to import
+Most are read from the source of the release, as it lies in the engine's environment: to import
 vLLM takes ten seconds, to parse this one file of it 30 ms, so nothing has to be cached. What cannot
-be read is not guessed: None says so. llama.cpp's are attributes of a compiled library, which says
-them itself in 0.2 s.
+be read is not guessed: None says so. Attributes of a compiled library are asked of the library
+itself, which takes 0.2 s.
 """
 
 from __future__ import annotations
@@ -12,23 +12,21 @@ import ast
 import json
 import subprocess
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from contract.engines import ArgumentSource, declaration_of
 from contract.paths import ROOT
 from orchestrator.environments import Environment
 
-#: Of ew's own adapters: the dataclass with their settings.
-_MOCK: Final = (ROOT / "workers/engines/mock.py", "MockScript")
-_OPENAI: Final = (ROOT / "workers/engines/upstream.py", "UpstreamSettings")
-#: Of the adapter for TensorRT-LLM, among `engine_args`.
-_BEAM_WIDTH: Final = "beam_width"
 _PATIENCE_S: Final = 30
 _ATTRIBUTES: Final = """
-import json, xllamacpp
+import importlib, json, sys
 def names(value):
     return [name for name in dir(value) if not name.startswith("_")]
-whole = xllamacpp.CommonParams()
+module, _, kind = sys.argv[1].rpartition(".")
+whole = getattr(importlib.import_module(module), kind)()
 print(json.dumps(names(whole) + [f"{part}.{name}" for part in names(whole)
                                  for name in names(getattr(whole, part))]))
 """
@@ -45,44 +43,53 @@ class Known(NamedTuple):
 def known_arguments(engine: str, environment: Environment | None) -> Known | None:
     """What may be in `engine_args` of a model that this engine runs in this environment (None:
     ew's own). None if it cannot be known, as where the environment is not there."""
-    if engine == "mock":
-        return _found("the mock engine", _fields(*_MOCK))
-    if engine == "openai":
-        return _found("the openai engine", _fields(*_OPENAI))
-    if environment is None:
+    declared = declaration_of(engine)
+    if environment is None and declared.has_environment:
         return None
-    release = f"{engine} {environment.version}"
-    match engine:
-        case "cpu-vllm" | "cuda-vllm":
-            file = _source(environment, "vllm/engine/arg_utils.py")
-            return _found(release, _fields(file, "AsyncEngineArgs"))
-        case "cuda-trt":
-            return _found(release, frozenset(_trtllm(environment)), is_sure=False)
-        case "llama-cpp":
-            return _found(release, _llama_cpp(environment))
-    return None
+    release = f"{engine} {environment.version}" if environment else f"the {engine} engine"
+    found: set[str] = set()
+    for source in declared.arguments:
+        names = set(_names(source, environment))
+        if not names:
+            return None
+        found |= names
+    return Known(release, frozenset({*found, *declared.own_arguments}), not declared.takes_others)
 
 
-def _found(release: str, names: frozenset[str], *, is_sure: bool = True) -> Known | None:
-    return Known(release, names, is_sure) if names else None
+def _names(source: ArgumentSource, environment: Environment | None) -> Iterator[str]:
+    if source.attributes_of and environment is not None:
+        yield from _attributes(source.attributes_of, environment)
+    for file in _files(source.file, environment):
+        if source.fields_of:
+            yield from _fields(file, source.fields_of)
+        if source.taken_from:
+            yield from _taken(file, source.taken_from)
 
 
-def _source(environment: Environment, path: str) -> Path:
-    found = environment.path.glob(f"lib/python3*/site-packages/{path}")
-    return next(found, environment.path / path)
+def _files(pattern: str, environment: Environment | None) -> list[Path]:
+    """Those of the environment that fit, else those of ew itself."""
+    if not pattern:
+        return []
+    found: list[Path] = []
+    if environment is not None:
+        found = sorted(environment.path.glob(f"lib/python3*/site-packages/{pattern}"))
+    return found or sorted(ROOT.glob(pattern))
 
 
-def _fields(file: Path, kind: str) -> frozenset[str]:
-    """The fields of a class and of those in the same file that it is derived from; none if there
-    is no such class."""
+def _fields(file: Path, pattern: str) -> Iterator[str]:
+    """The fields of classes and of those in the same file that they are derived from, with their
+    other names; none if there is no such class."""
     classes = _classes(file)
-    return frozenset(_inherited(classes, kind))
+    for kind in classes:
+        if fnmatchcase(kind, pattern):
+            yield from _inherited(classes, kind)
 
 
 def _inherited(classes: dict[str, ast.ClassDef], kind: str) -> Iterator[str]:
     if kind not in classes:
         return
     yield from _own_fields(classes[kind])
+    yield from _aliases(classes[kind])
     for base in classes[kind].bases:
         yield from _inherited(classes, ast.unparse(base))
 
@@ -90,22 +97,11 @@ def _inherited(classes: dict[str, ast.ClassDef], kind: str) -> Iterator[str]:
 def _own_fields(kind: ast.ClassDef) -> Iterator[str]:
     for statement in kind.body:
         match statement:
-            case ast.AnnAssign(target=ast.Name(id=name), annotation=kind_of_field):
-                if "ClassVar" not in ast.unparse(kind_of_field):
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                written = ast.unparse(statement)
+                # `ClassVar` and pydantic's `PrivateAttr` cannot be given.
+                if "ClassVar" not in written and "PrivateAttr" not in written:
                     yield name
-
-
-def _trtllm(environment: Environment) -> Iterator[str]:
-    """Fields of all its `...LlmArgs` with their other names, and what its `LLM` takes besides.
-    Its backends have different ones; which of them runs a model, the model's files say."""
-    file = _source(environment, "tensorrt_llm/llmapi/llm_args.py")
-    kinds = [kind for name, kind in _classes(file).items() if name.endswith("LlmArgs")]
-    for kind in kinds:
-        yield from (name for name in _own_fields(kind) if not name.startswith("_"))
-        yield from _aliases(kind)
-    if kinds:
-        yield _BEAM_WIDTH
-        yield from _popped(_source(environment, "tensorrt_llm/llmapi/llm.py"))
 
 
 def _aliases(kind: ast.ClassDef) -> Iterator[str]:
@@ -114,10 +110,10 @@ def _aliases(kind: ast.ClassDef) -> Iterator[str]:
             yield from _texts(node.value)
 
 
-def _popped(file: Path) -> Iterator[str]:
-    """The texts in `kwargs.pop("x")` and `kwargs.get("x")`."""
+def _taken(file: Path, name: str) -> Iterator[str]:
+    """The texts in `NAME.pop("x")` and `NAME.get("x")`."""
     for node in ast.walk(_parsed(file)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("kwargs.pop", "kwargs.get"):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in (f"{name}.pop", f"{name}.get"):
             yield from _texts(node.args[0])
 
 
@@ -139,10 +135,11 @@ def _parsed(file: Path) -> ast.Module:
         return ast.Module([], [])
 
 
-def _llama_cpp(environment: Environment) -> frozenset[str]:
-    command = [str(environment.python), "-I", "-c", _ATTRIBUTES]
+def _attributes(kind: str, environment: Environment) -> list[str]:
+    command = [str(environment.python), "-I", "-c", _ATTRIBUTES, kind]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_PATIENCE_S, check=True)
-        return frozenset(json.loads(done.stdout)) | _fields(*_OPENAI)
+        names: list[str] = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
-        return frozenset()
+        return []
+    return names

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.environments.declaration import WORKER_REQUIREMENTS, Release
+from contract.engines import WORKER_REQUIREMENTS, Release
 from orchestrator.environments.packages.installer import is_reachable
 from orchestrator.environments.packages.lock_file import read_lock
 

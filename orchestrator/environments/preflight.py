@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from contract.engines import EngineDeclaration, Release
 from contract.paths import state_dir
-from orchestrator.environments.declaration import EngineDeclaration, Release
 from orchestrator.environments.packages.installer import InstallFailed, Uv, is_reachable
 from orchestrator.gpu.nvml import FIRST_ANSWER_S, Nvml
 

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from contract.engines import EngineDeclaration
 from contract.paths import ROOT
-from orchestrator.environments.declaration import EngineDeclaration
 from orchestrator.errors import UserError
 from orchestrator.system.child_environment import ENGINES, PYTHON, inherited
 
@@ -33,6 +33,8 @@ def prove(engine: EngineDeclaration, python: Path, log: Path) -> SmokeTest:
     """Import the engine in its environment; takes some seconds, with a GPU up to minutes.
     Raises `UserError` if that fails, or if it sees no device."""
     command = [str(python), str(_SCRIPT), engine.library, engine.distribution, engine.device]
+    options = json.dumps(engine.proof.options)
+    command += ["--imports", *engine.proof.imports, "--options", options]
     if engine.device == "cuda" and _DEMO_MODEL.exists():
         command += ["--model", str(_DEMO_MODEL)]
     code, output = _run(command)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from contract.engines import EngineDeclaration, Release
 from contract.paths import logs_dir
 from orchestrator.environments.conda import PROGRAMS, Conda, find_conda
-from orchestrator.environments.declaration import EngineDeclaration, Release, find_engine
+from orchestrator.environments.declaration import find_engine, find_release
 from orchestrator.environments.environment import (
     Environment,
     default_env_name,
@@ -62,7 +63,7 @@ def environment_spec(
     """Decide what to make. `engine` may be `ENGINE@VERSION`. Raises `UserError`."""
     engine, _, suffix = engine.partition("@")
     declared = find_engine(engine)
-    release = declared.release(version or suffix or None)
+    release = find_release(declared, version or suffix or None)
     name = require_name(env_name or default_env_name(engine, release.version))
     if wheelhouse is not None and not wheelhouse.is_dir():
         raise UserError(f"{wheelhouse} is not a directory", "give one that holds the wheels")

@@ -9,18 +9,17 @@ from typing import Final
 import msgspec
 
 from contract.config import ModelConfig
+from contract.engines import declaration_of
 from orchestrator.errors import UserError
 from orchestrator.estimate import kv_cache
 from orchestrator.estimate.checkpoint import Checkpoint, PlanLimits, Shape, locate, read_checkpoint
-from orchestrator.estimate.running import Card, Running, running, whole
+from orchestrator.estimate.running import Card, Running, figures_of, running, whole
 from orchestrator.terminal.sizes import GIB, MIB, show
 
 # The constants of vLLM are fitted to what NVML showed on an H200 (docs/memory.md).
 
-#: A process's CUDA context with the libraries' kernels and workspaces; NVML counts it as the
-#: process's.
+#: The CUDA context of a process whose model's files cannot be read, as vLLM's.
 CONTEXT_BYTES: Final = 860 * MIB
-_TRT_CONTEXT_BYTES: Final = 800 * MIB
 #: NCCL's buffers, where several GPUs share a model.
 _COLLECTIVES_BYTES: Final = 768 * MIB
 #: What the allocator holds for a step, of what the step needs: blocks of other sizes are not
@@ -38,7 +37,6 @@ SPARE_BYTES: Final = 256 * MIB
 _PLAN_ACTIVATION_FACTOR: Final = 16
 #: Bytes per matrix element when the engine quantises while it loads.
 _LOADED_AS: Final = {"fp8": 1.0, "experts_int8": 1.0, "int8": 1.0, "bitsandbytes": 0.5625}
-GPU_ENGINES: Final = ("cuda-vllm", "cuda-trt")
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -97,13 +95,20 @@ class Estimate(msgspec.Struct, frozen=True):
         return self.part_bytes("activations") if self.part_bytes("CUDA graphs") else 0
 
 
+def reads_checkpoint(engine: str) -> bool:
+    """Whether what an engine takes of a GPU is worked out from its model's files."""
+    memory = declaration_of(engine).gpu_memory
+    return memory is not None and not memory.pretended
+
+
 def estimate_model(model: ModelConfig, engine: str, card: Card) -> Estimate | None:
     """The estimate for a configured model; None if its engine takes no GPU memory. Reads the
     model's files. Raises `UserError` if they are not there or do not say enough."""
-    if engine == "mock":
-        return _scripted(model)
-    if engine not in GPU_ENGINES:
+    memory = declaration_of(engine).gpu_memory
+    if memory is None:
         return None
+    if memory.pretended:
+        return _pretended(model, memory.pretended)
     return estimate(model, engine, read_checkpoint(locate(model.model_path)), card)
 
 
@@ -123,7 +128,7 @@ def estimate(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card
     the configuration contradict each other."""
     run = running(model, engine, checkpoint, card)
     if checkpoint.plan is not None:
-        return _of_plan(model, checkpoint, checkpoint.plan, run)
+        return _of_plan(model, engine, checkpoint, checkpoint.plan, run)
     shape = checkpoint.shape
     parts = [
         Part("weights", _weight_bytes(model, checkpoint, run), _weights_how(checkpoint, run)),
@@ -136,18 +141,18 @@ def estimate(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card
     return Estimate(
         gpus=run.gpus,
         parts=tuple(part for part in parts if part.size_bytes),
-        kv_cache=_kv_cache(model, shape, run),
+        kv_cache=_kv_cache(model, engine, shape, run),
         fraction=fraction_of(model),
         notes=tuple(_notes(model, shape)),
     )
 
 
-def _scripted(model: ModelConfig) -> Estimate | None:
-    """The mock engine pretends to take what `allocate_mib` says."""
-    size_bytes = int(model.engine_args.get("allocate_mib", 0)) * MIB
+def _pretended(model: ModelConfig, argument: str) -> Estimate | None:
+    """An engine that pretends takes what this argument says."""
+    size_bytes = int(model.engine_args.get(argument, 0)) * MIB
     if not size_bytes:
         return None
-    part = Part("weights", size_bytes, "`allocate_mib` of the mock engine")
+    part = Part("weights", size_bytes, f"`{argument}` of the {model.engine} engine")
     gpus = model.tensor_parallel_size * model.pipeline_parallel_size
     return Estimate(gpus, (part,), KvCache(0, model.context_len or 0, 0, 0, 0), fraction_of(model))
 
@@ -217,16 +222,17 @@ def _lora_bytes(shape: Shape, run: Running) -> int:
 
 
 def _context(engine: str, run: Running) -> Part:
-    base = _TRT_CONTEXT_BYTES if engine == "cuda-trt" else CONTEXT_BYTES
+    memory = declaration_of(engine).gpu_memory
+    base = memory.context_mib * MIB if memory else CONTEXT_BYTES
     if run.gpus == 1:
         return Part("context", base, "CUDA context and libraries")
     return Part("context", base + _COLLECTIVES_BYTES, "CUDA context, libraries, NCCL")
 
 
-def _kv_cache(model: ModelConfig, shape: Shape, run: Running) -> KvCache:
+def _kv_cache(model: ModelConfig, engine: str, shape: Shape, run: Running) -> KvCache:
     least = kv_cache.bytes_for(1, shape, run)
     wanted = kv_cache.bytes_for(run.wanted_sequences, shape, run)
-    given = whole(model.engine_args, "kv_cache_memory_bytes")
+    given = whole(model.engine_args, figures_of(engine).kv_cache_bytes)
     if given:
         least = wanted = given
     return KvCache(
@@ -240,14 +246,13 @@ def _kv_cache(model: ModelConfig, shape: Shape, run: Running) -> KvCache:
 
 def fraction_of(model: ModelConfig) -> float | None:
     """The part of each GPU that the user has given it, if any. Raises `UserError`."""
-    given = model.engine_args.get("gpu_memory_utilization", model.gpu_memory_utilization)
+    argument = declaration_of(model.engine).argument_for("gpu_memory_utilization")
+    given = model.engine_args.get(argument, model.gpu_memory_utilization)
     if given is None:
         return None
     if isinstance(given, int | float) and 0 < given <= 1:
         return float(given)
-    raise UserError(
-        f"`engine_args`: `gpu_memory_utilization` is {given!r}", "it is a part of the GPU: 0.5"
-    )
+    raise UserError(f"`engine_args`: `{argument}` is {given!r}", "it is a part of the GPU: 0.5")
 
 
 def _notes(model: ModelConfig, shape: Shape) -> list[str]:
@@ -257,13 +262,14 @@ def _notes(model: ModelConfig, shape: Shape) -> list[str]:
         notes.append("the draft model of `speculative_config` is not counted")
     if shape.stateful_layers:
         notes.append(f"the states of {shape.stateful_layers} recurrent layers are not counted")
-    if not model.context_len and "max_model_len" not in model.engine_args:
+    argument = declaration_of(model.engine).argument_for("max_model_len")
+    if not model.context_len and argument not in model.engine_args:
         notes.append(f"`max_model_len` is not set: the model's own {shape.context_len} counts")
     return notes
 
 
 def _of_plan(
-    model: ModelConfig, checkpoint: Checkpoint, plan: PlanLimits, run: Running
+    model: ModelConfig, engine: str, checkpoint: Checkpoint, plan: PlanLimits, run: Running
 ) -> Estimate:
     """A TensorRT plan: its weights are its files; activations and buffers were fixed when it was
     built (engines.md A6)."""
@@ -289,10 +295,11 @@ def _of_plan(
         Part("weights", max(plan.rank_bytes), f"the largest of {len(plan.rank_bytes)} plan files"),
         Part("activations", activations, f"{plan.max_num_tokens} tokens a step"),
         Part("buffers", logits, f"logits of {plan.max_batch_size} sequences"),
-        _context("cuda-trt", fixed),
+        _context(engine, fixed),
         _SPARE,
     )
-    return Estimate(fixed.gpus, parts, _kv_cache(model, shape, fixed), fraction_of(model))
+    cache = _kv_cache(model, engine, shape, fixed)
+    return Estimate(fixed.gpus, parts, cache, fraction_of(model))
 
 
 def describe(estimate: Estimate) -> str:

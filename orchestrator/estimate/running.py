@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from contract.config import ModelConfig
+from contract.engines import Batch, Figures, declaration_of
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import Checkpoint, element_bytes
 from orchestrator.terminal.sizes import GIB
@@ -15,8 +16,6 @@ from orchestrator.terminal.sizes import GIB
 #: Full-length sequences that the KV cache is planned for when the configuration names no batch
 #: size. Caches are paged, so that many more of the usual, shorter ones run at once.
 USUAL_SEQUENCES: Final = 16
-_TRT_BATCHED_TOKENS: Final = 8192
-_TRT_SEQUENCES: Final = 2048
 _DEFAULT_LORA_RANK: Final = 16
 #: Above any sensible argument, and low enough that arithmetic on it stays exact.
 _LARGEST: Final = 2**48
@@ -58,42 +57,52 @@ class Running(msgspec.Struct, frozen=True):
 def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card) -> Running:
     """Work out how the worker will run. `engine_args` win over the keys of the configuration,
     as they do in the worker."""
-    args = model.engine_args
-    size = _weight_element_bytes(str(args.get("dtype", model.dtype)), checkpoint.dtype)
-    context_len = whole(args, "max_model_len") or model.context_len or checkpoint.shape.context_len
-    given_sequences = whole(args, "max_num_seqs") or model.max_batch_size
-    sequences, tokens = _defaults(engine, card)
-    sequences = given_sequences or sequences
+    args, figures = model.engine_args, figures_of(engine)
+    argument_for = declaration_of(engine).argument_for
+    dtype = str(args.get(argument_for("dtype"), model.dtype))
+    size = _weight_element_bytes(dtype, checkpoint.dtype)
+    asked_len = whole(args, argument_for("max_model_len")) or model.context_len
+    context_len = asked_len or checkpoint.shape.context_len
+    given_sequences = whole(args, argument_for("max_batch_size")) or model.max_batch_size
+    default = _defaults(engine, card)
+    sequences = given_sequences or default.sequences
     adapters = len(model.adapters) + bool(model.adapter_path)
     return Running(
-        tensor_parallel=whole(args, "tensor_parallel_size") or model.tensor_parallel_size,
-        pipeline_parallel=whole(args, "pipeline_parallel_size") or model.pipeline_parallel_size,
+        tensor_parallel=whole(args, argument_for("tensor_parallel_size"))
+        or model.tensor_parallel_size,
+        pipeline_parallel=whole(args, argument_for("pipeline_parallel_size"))
+        or model.pipeline_parallel_size,
         element_bytes=size,
-        kv_element_bytes=_kv_element_bytes(str(args.get("kv_cache_dtype", "auto")), size),
+        kv_element_bytes=_kv_element_bytes(str(args.get(figures.kv_cache_dtype, "auto")), size),
         context_len=context_len,
         max_sequences=sequences,
         wanted_sequences=given_sequences or USUAL_SEQUENCES,
-        batched_tokens=whole(args, "max_num_batched_tokens")
-        or min(tokens, context_len * sequences),
-        graph_sizes=_graph_sizes(args, sequences),
-        lora_slots=max(whole(args, "max_loras") or 0, adapters) if adapters else 0,
-        lora_rank=whole(args, "max_lora_rank") or _DEFAULT_LORA_RANK,
+        batched_tokens=whole(args, figures.batched_tokens)
+        or min(default.tokens, context_len * sequences),
+        graph_sizes=_graph_sizes(args, figures, sequences),
+        lora_slots=max(whole(args, figures.adapters) or 0, adapters) if adapters else 0,
+        lora_rank=whole(args, figures.adapter_rank) or _DEFAULT_LORA_RANK,
     )
 
 
-def _defaults(engine: str, card: Card) -> tuple[int, int]:
-    """Sequences and tokens per step when nobody says.
+def figures_of(engine: str) -> Figures:
+    """What an engine calls the arguments that decide its memory."""
+    memory = declaration_of(engine).gpu_memory
+    return memory.figures if memory else Figures()
+
+
+def _defaults(engine: str, card: Card) -> Batch:
+    """Sequences and tokens per step when the configuration is silent, as the engine is declared.
 
     vLLM: `EngineArgs.get_batch_defaults` for a server, by the card's size (releases 0.11 to
     0.33). TensorRT-LLM: `max_batch_size` and `max_num_tokens` of its LLM class.
     """
-    if engine == "cuda-trt":
-        return _TRT_SEQUENCES, _TRT_BATCHED_TOKENS
-    if card.total_bytes >= 160 * GIB:
-        return 1024, 16384
-    if card.total_bytes >= 70 * GIB and "a100" not in card.name.lower():
-        return 1024, 8192
-    return 256, 2048
+    memory = declaration_of(engine).gpu_memory
+    for batch in memory.batches if memory else ():
+        is_other = batch.not_on and batch.not_on in card.name.lower()
+        if card.total_bytes >= batch.from_gib * GIB and not is_other:
+            return batch
+    return Batch(USUAL_SEQUENCES, 2048)
 
 
 def _weight_element_bytes(asked: str, stored: str) -> int:
@@ -109,27 +118,27 @@ def _kv_element_bytes(asked: str, weight_element_bytes: int) -> float:
     return 0.5625 if "fp4" in asked else weight_element_bytes
 
 
-def _graph_sizes(args: dict[str, Any], sequences: int) -> tuple[int, ...]:
+def _graph_sizes(args: dict[str, Any], figures: Figures, sequences: int) -> tuple[int, ...]:
     """The batch sizes for which vLLM records CUDA graphs: `VllmConfig._set_cudagraph_sizes`."""
     compilation = args.get("compilation_config")
     given = compilation if isinstance(compilation, dict) else {}
-    if args.get("enforce_eager") or args.get("optimization_level") == 0:
+    if args.get(figures.no_graphs) or args.get("optimization_level") == 0:
         return ()
     if str(given.get("cudagraph_mode", "")).upper() == "NONE":
         return ()
-    listed = args.get("cudagraph_capture_sizes") or given.get("cudagraph_capture_sizes")
+    listed = args.get(figures.graph_sizes) or given.get("cudagraph_capture_sizes")
     if listed is not None:
-        return _sizes(listed)
-    largest = whole(args, "max_cudagraph_capture_size") or min(2 * sequences, 512)
+        return _sizes(listed, figures.graph_sizes)
+    largest = whole(args, figures.largest_graph) or min(2 * sequences, 512)
     asked = min(largest, _LARGEST_GRAPH)
     sizes = [1, 2, 4, *range(8, min(asked + 1, 256), 8), *range(256, asked + 1, 16)]
     return tuple(size for size in sizes if size <= asked)
 
 
-def _sizes(listed: Any) -> tuple[int, ...]:
+def _sizes(listed: Any, argument: str) -> tuple[int, ...]:
     if isinstance(listed, list) and all(isinstance(size, int) and size > 0 for size in listed):
         return tuple(sorted(min(size, _LARGEST_GRAPH) for size in listed))
-    raise UserError("`engine_args`: `cudagraph_capture_sizes` is no list of numbers", "[1, 8, 64]")
+    raise UserError(f"`engine_args`: `{argument}` is no list of numbers", "[1, 8, 64]")
 
 
 def whole(args: dict[str, Any], name: str) -> int | None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from contract.config import ModelConfig
+from contract.engines import declaration_of
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import ModelNotHere
 from orchestrator.estimate.estimate import blind_estimate, fraction_of
@@ -36,8 +36,6 @@ from orchestrator.terminal.sizes import MIB
 log = logging.getLogger(__name__)
 #: Of each GPU, for a model of which nothing is known yet: about what engines take by themselves.
 _BLIND_FRACTION: Final = 0.9
-#: From this release on, vLLM takes UUIDs in CUDA_VISIBLE_DEVICES; before, it fails on them.
-_VLLM_TAKES_UUIDS: Final = (0, 26)
 
 
 class Allocation(NamedTuple):
@@ -176,7 +174,7 @@ class GpuAllocator:
             "gpu_memory_fraction": assignment.gpu_memory_fraction,
         }
         has_slices = any(uuid.startswith("MIG-") for uuid in assignment.uuids)
-        by_uuid = has_slices or _takes_uuids(worker.engine, worker.version)
+        by_uuid = has_slices or declaration_of(worker.engine).sees_uuids(worker.version)
         return Allocation(spec, assignment.environment(by_uuid=by_uuid))
 
     def settle(
@@ -294,10 +292,3 @@ def _blind_need(worker: ReplicaSpec, model: ModelConfig, card: Card) -> Need:
         ),
         footprint=None,
     )
-
-
-def _takes_uuids(engine: str, version: str) -> bool:
-    if engine != "cuda-vllm":
-        return True
-    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    return numbers >= _VLLM_TAKES_UUIDS

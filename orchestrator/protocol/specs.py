@@ -6,9 +6,10 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from contract.engines import declaration_of
+
 VALKEY: Final = "valkey"
 GATEWAY: Final = "gateway"
-ENGINES_THAT_SLEEP: Final = ("cuda-vllm", "mock")
 
 
 class ValkeySpec(msgspec.Struct, frozen=True, tag="valkey"):
@@ -63,7 +64,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, tag="worker"):
     @property
     def can_sleep(self) -> bool:
         """Whether it may be put to sleep instead of being stopped."""
-        return bool(self.spec["model"].get("sleep")) and self.engine in ENGINES_THAT_SLEEP
+        return bool(self.spec["model"].get("sleep")) and declaration_of(self.engine).can_sleep
 
     @property
     def slot(self) -> str:

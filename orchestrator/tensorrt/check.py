@@ -12,7 +12,6 @@ from orchestrator.errors import UserError
 from orchestrator.gpu.nvml import Nvml, restricted
 from orchestrator.tensorrt.plan import PlanDevice, check_plan, read_plan
 
-ENGINE: Final = "cuda-trt"
 #: A driver that loads at its first question may take longer; its GPUs are the engine's to check.
 _DRIVER_ANSWERS_WITHIN_S: Final = 10.0
 

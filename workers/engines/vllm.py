@@ -20,6 +20,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from contract.config import ModelConfig, WorkerSpec
+from contract.engines import declaration_of
 from contract.messages import ErrorCode, Guided, Job, Sampling
 from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
@@ -61,7 +62,7 @@ class VllmEngine:
     async def start(self, outbox: Outbox) -> EngineReport:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         args = engine_args(self._spec, bool(self._adapters))
-        if self._spec.engine == "cpu-vllm":
+        if _is_on_cpu(self._spec):
             _set_cpu_defaults(args)
         self._outbox = outbox
         self._engine = engine = AsyncLLM.from_engine_args(
@@ -225,15 +226,19 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
         "kv_cache_memory_bytes": spec.kv_cache_bytes,
         "enable_lora": with_adapters or None,
         "max_loras": _adapter_places(spec) if with_adapters else None,
-        "enable_sleep_mode": (model.sleep and spec.engine == "cuda-vllm") or None,
+        "enable_sleep_mode": (model.sleep and declaration_of(spec.engine).can_sleep) or None,
     }
     args = {name: value for name, value in args.items() if value is not None} | model.engine_args
     is_whole = model.tensor_parallel_size == model.pipeline_parallel_size == 1
     wants_one = args.get("distributed_executor_backend") == "uni"
     # A model in parts would wait for ever for the processes that compute its other parts.
-    if spec.engine == "cpu-vllm" and is_whole and wants_one:
+    if _is_on_cpu(spec) and is_whole and wants_one:
         args["distributed_executor_backend"] = _IN_ONE_PROCESS
     return args
+
+
+def _is_on_cpu(spec: WorkerSpec) -> bool:
+    return declaration_of(spec.engine).device == "cpu"
 
 
 def _set_cpu_defaults(args: dict[str, Any]) -> None:
@@ -250,7 +255,7 @@ def _adapter_places(spec: WorkerSpec) -> int:
     """One for each adapter. On a CPU, vLLM 0.32 applies what is in the last place also to jobs
     without an adapter that run beside others: there, the last place stays empty."""
     adapters = max(1, len(spec.model.adapters))
-    return adapters + 1 if spec.engine == "cpu-vllm" else adapters
+    return adapters + 1 if _is_on_cpu(spec) else adapters
 
 
 def _known_args(args: dict[str, Any]) -> AsyncEngineArgs:

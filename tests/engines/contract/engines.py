@@ -16,6 +16,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from contract.engines import declaration_of
 from contract.paths import ROOT
 from contract.ports import free_port
 from tests.engines.gguf_model import write_gguf
@@ -29,7 +30,8 @@ SLOTS: Final = 64
 #: vLLM does everything but the model in Python, on cores that it shares.
 _VLLM_START_S: Final = 240.0
 
-#: What an engine may be able to do; a test that needs something runs where it can be done.
+#: What an engine may be able to do, as its declaration says; a test that needs something runs where
+#: it can be done.
 ALL: Final = frozenset(
     {
         "model",  # runs the demo model: it answers questions, and has a tokenizer
@@ -59,13 +61,16 @@ class EngineUnderTest:
 
     name: str
     engine: str
-    can: frozenset[str]
     model: Callable[[ExitStack, Path], dict[str, Any]]
     python: Callable[[], str] = lambda: sys.executable
     environment: Mapping[str, str] = field(default_factory=dict)
     marks: tuple[pytest.MarkDecorator, ...] = ()
     start_timeout_s: float = 30.0
     max_model_len: int = CONTEXT
+
+    @property
+    def can(self) -> frozenset[str]:
+        return frozenset(declaration_of(self.engine).abilities)
 
 
 def _mock_model(_: ExitStack, __: Path) -> dict[str, Any]:
@@ -123,7 +128,6 @@ def _trt(release: str) -> EngineUnderTest:
     return EngineUnderTest(
         f"trt-{release}",
         "cuda-trt",
-        ALL - {"script", "quick start", "compact json"},
         _trt_model(release),
         python=vllm_python,
         environment=trtllm.environment(release),
@@ -157,13 +161,10 @@ _VLLM_ENVIRONMENT: Final = {
 }
 
 ENGINES: Final = [
-    EngineUnderTest(
-        "mock", "mock", frozenset({"tokens", "n", "script", "quick start"}), _mock_model
-    ),
+    EngineUnderTest("mock", "mock", _mock_model),
     EngineUnderTest(
         "vllm",
         "cpu-vllm",
-        ALL - {"script", "quick start"},
         _vllm_model,
         python=vllm_python,
         environment=_VLLM_ENVIRONMENT,
@@ -173,14 +174,12 @@ ENGINES: Final = [
     EngineUnderTest(
         "openai",
         "openai",
-        ALL - {"script", "tokens"},
         _openai_model,
         marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
     ),
     EngineUnderTest(
         "llama-cpp",
         "llama-cpp",
-        frozenset({"model", "n", "seed", "logprobs", "json", "choice", "grammar"}),
         _llama_cpp_model,
         python=lambda: _python_of("llama-cpp"),
         marks=(pytest.mark.slow,),

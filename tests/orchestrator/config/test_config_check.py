@@ -190,7 +190,7 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "sleep of an engine that has none": Mistake(
         model(TRT, load="on-demand", sleep=True),
-        "7: `models.m.sleep` is for vLLM",
+        "7: `models.m.sleep` is for engines that can sleep",
         "`cuda-trt` has no sleep mode",
     ),
     "lengths beyond the whole": Mistake(

@@ -9,15 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from contract.engines import ENGINES_DIR, WORKER_REQUIREMENTS, EngineDeclaration, Release
 from orchestrator.environments import default_env_name, resolve_engine
-from orchestrator.environments.declaration import (
-    ENGINES_DIR,
-    WORKER_REQUIREMENTS,
-    EngineDeclaration,
-    Release,
-    find_engine,
-    load_engines,
-)
+from orchestrator.environments.declaration import find_engine, find_release, load_engines
 from orchestrator.environments.packages.lock_file import normalised, read_lock
 from orchestrator.environments.preflight import _NEEDS
 from orchestrator.errors import UserError
@@ -73,7 +67,7 @@ def test_no_lock_names_an_index(path: Path) -> None:
 
 
 def test_vllm_on_the_cpu_brings_nothing_for_gpus() -> None:
-    entries = read_lock(find_engine("cpu-vllm").release(None).lock_path).entries
+    entries = read_lock(find_release(find_engine("cpu-vllm"), None).lock_path).entries
     assert not [name for name in entries if name.startswith(("nvidia", "cuda", "triton"))]
     assert "+cpu" in entries["torch"]
 

@@ -1,0 +1,40 @@
+"""The engines, as deploy/engines/*.json declares them: one file an engine, one typed declaration.
+
+What differs between engines is said there and nowhere else: code asks the declaration, and never
+compares an engine's name. It is read by every process, workers in engine environments included.
+"""
+
+from __future__ import annotations
+
+from contract.engines.declaration import (
+    ArgumentSource,
+    Batch,
+    EngineDeclaration,
+    Figures,
+    GpuMemory,
+    Proof,
+    aliases,
+    declaration_of,
+    declared_engines,
+    engine_names,
+    members_of,
+)
+from contract.engines.release import ENGINES_DIR, WORKER_REQUIREMENTS, Advice, Release
+
+__all__ = [
+    "ENGINES_DIR",
+    "WORKER_REQUIREMENTS",
+    "Advice",
+    "ArgumentSource",
+    "Batch",
+    "EngineDeclaration",
+    "Figures",
+    "GpuMemory",
+    "Proof",
+    "Release",
+    "aliases",
+    "declaration_of",
+    "declared_engines",
+    "engine_names",
+    "members_of",
+]
