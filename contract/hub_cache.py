@@ -21,26 +21,26 @@ def cache_dir() -> Path:
     return Path(os.path.expandvars(os.environ.get("HF_HUB_CACHE") or older)).expanduser()
 
 
-def repo_dir(repo: str) -> Path:
-    """The directory of one repository, there or not."""
-    return cache_dir() / f"models--{repo.replace('/', '--')}"
+def repo_dir(repo: str, cache: Path | None = None) -> Path:
+    """The directory of one repository, there or not; in another `cache` than the usual one."""
+    return (cache or cache_dir()) / f"models--{repo.replace('/', '--')}"
 
 
-def snapshot_dir(repo: str, commit: str) -> Path:
-    return repo_dir(repo) / "snapshots" / commit
+def snapshot_dir(repo: str, commit: str, cache: Path | None = None) -> Path:
+    return repo_dir(repo, cache) / "snapshots" / commit
 
 
-def commit_of(repo: str, revision: str = MAIN) -> str | None:
+def commit_of(repo: str, revision: str = MAIN, cache: Path | None = None) -> str | None:
     """The commit that a branch or tag was when it was fetched; None if it never was."""
     try:
-        return (repo_dir(repo) / "refs" / revision).read_text().strip()
+        return (repo_dir(repo, cache) / "refs" / revision).read_text().strip()
     except OSError:
         return None
 
 
-def snapshot_of(repo: str, revision: str = MAIN) -> Path | None:
+def snapshot_of(repo: str, revision: str = MAIN, cache: Path | None = None) -> Path | None:
     """The files of a revision (a branch, a tag or a commit), as far as they are here."""
-    path = snapshot_dir(repo, commit_of(repo, revision) or revision)
+    path = snapshot_dir(repo, commit_of(repo, revision, cache) or revision, cache)
     return path if path.is_dir() else None
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from contract.config import is_repo_id
-from contract.hub_cache import snapshot_of
+from contract.config import ModelConfig, is_repo_id
+from contract.hub_cache import MAIN, snapshot_of
 from contract.paths import project_dir
 from orchestrator.errors import UserError
+from orchestrator.estimate.context import context_len
+from orchestrator.estimate.layers import CacheLayers, Kind, cache_layers, head_dim_of, kv_heads_of
 from orchestrator.estimate.model_json import (
+    PARAMS,
     ModelJson,
     PlanBuildJson,
     PlanJson,
@@ -24,7 +26,6 @@ from orchestrator.estimate.weights import Weights, has_weights, read_weights, si
 from orchestrator.hub.outline import outline_dir
 
 _ELEMENT_BYTES: Final = {"float32": 4, "float": 4, "float8_e4m3fn": 1, "int8": 1, "fp8": 1}
-_GROWING: Final = ("full_attention", "sliding_attention", "chunked_attention", "attention")
 
 
 class ModelNotHere(UserError):
@@ -43,20 +44,17 @@ class Shape(msgspec.Struct, frozen=True):
     vocab_size: int
     #: The longest context that the model was made for, in tokens.
     context_len: int
-    #: Layers whose cache ends at `window` tokens, and layers without a growing cache at all.
-    window_layers: int = 0
-    window: int = 0
-    stateful_layers: int = 0
-    #: Elements that multi-head latent attention caches per token and layer; 0: keys and values.
-    latent_dim: int = 0
+    #: What the layers keep of each sequence; none: a model that keeps nothing, such as an encoder.
+    caches: tuple[CacheLayers, ...] = ()
+    #: Latent attention: elements of a head's key (twice, as it is put together) and value.
+    expanded_dim: int = 0
     #: Mixture of experts: how many of them a token passes through, and their inner size.
     experts_per_token: int = 0
     expert_size: int = 0
 
-    @property
-    def full_layers(self) -> int:
-        """Layers whose cache grows with the whole context."""
-        return self.layers - self.window_layers - self.stateful_layers
+    def count(self, kind: Kind) -> int:
+        """Layers that keep this; such of two widths count once for each."""
+        return sum(each.layers for each in self.caches if each.kind == kind)
 
 
 class PlanLimits(msgspec.Struct, frozen=True):
@@ -87,7 +85,19 @@ def element_bytes(dtype: str) -> int:
     return _ELEMENT_BYTES.get(dtype, 2)
 
 
-def locate(model_path: str) -> Path:
+def locate_model(model: ModelConfig) -> Path:
+    """The directory of a configured model, as `locate`: with the revision and the directory of
+    downloads that its engine is told. Raises `UserError`."""
+    revision = model.engine_args.get("revision")
+    cache = model.engine_args.get("download_dir")
+    return locate(
+        model.model_path,
+        revision if isinstance(revision, str) else MAIN,
+        Path(cache).expanduser() if isinstance(cache, str) else None,
+    )
+
+
+def locate(model_path: str, revision: str = MAIN, cache: Path | None = None) -> Path:
     """The directory of a model: a local one (relative to the project), or the snapshot of a
     Hugging Face repository in the local cache, or at least its outline.
 
@@ -101,7 +111,7 @@ def locate(model_path: str) -> Path:
             f"`{model_path}` is neither a directory nor a Hugging Face repository id",
             "check `model_path` of the model",
         )
-    places = (snapshot_of(model_path), outline_dir(model_path))
+    places = (snapshot_of(model_path, revision, cache), outline_dir(model_path))
     found = next((place for place in places if place and _is_described(place)), None)
     if found is None:
         raise ModelNotHere(
@@ -113,16 +123,17 @@ def locate(model_path: str) -> Path:
 
 def _is_described(path: Path) -> bool:
     """Whether a directory says what its model needs; a download may have just begun."""
-    return (path / "config.json").is_file() and has_weights(path)
+    is_described = (path / "config.json").is_file() or (path / PARAMS).is_file()
+    return is_described and has_weights(path)
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read what decides a model's memory; again only if a file has changed. Raises `UserError`
-    if the files do not say."""
-    return _read_checkpoint(path, _stamp(path))
+def read_checkpoint(path: Path, release: str = "") -> Checkpoint:
+    """Read what decides a model's memory, as this release of the engine takes it; again only if a
+    file has changed. Raises `UserError` if the files do not say."""
+    return _read_checkpoint(path, release, stamp(path))
 
 
-def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
+def stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
     """What changes whenever one of a model's files does. Raises `UserError`."""
     found = []
     try:
@@ -136,11 +147,11 @@ def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 @lru_cache(maxsize=64)
-def _read_checkpoint(path: Path, _: tuple[tuple[str, int, int], ...]) -> Checkpoint:
+def _read_checkpoint(path: Path, release: str, _: object) -> Checkpoint:
     config = read_config(path)
     if isinstance(config, PlanJson):
         return _read_plan(path, config)
-    shape = _read_shape(path, config)
+    shape = _read_shape(path, config, release)
     dtype = (config.first("torch_dtype", "dtype") or "float16").removeprefix("torch.")
     is_tied = bool(config.first("tie_word_embeddings"))
     return Checkpoint(
@@ -153,75 +164,42 @@ def _read_checkpoint(path: Path, _: tuple[tuple[str, int, int], ...]) -> Checkpo
     )
 
 
-def _read_shape(path: Path, config: ModelJson) -> Shape:
+def _read_shape(path: Path, config: ModelJson, release: str) -> Shape:
     layers = config.figure("num_hidden_layers", "n_layer", "num_layers", "n_layers")
     hidden = config.figure("hidden_size", "n_embd", "d_model")
     heads = config.figure("num_attention_heads", "n_head", "num_heads", "n_heads")
     if not (layers and hidden and heads):
         raise UserError(
             f"{path}/config.json does not describe a decoder whose memory ew can work out",
-            "set `gpu_memory_utilization` of the model: then exactly that much is reserved",
+            "set `gpu_memory_utilization` (a part of the GPU) or `gpu_memory_gib` of the model: "
+            "then exactly that much is reserved",
         )
-    window_layers = _window_layers(config, layers)
-    latent = config.figure("kv_lora_rank") or 0
-    rotary = config.figure("qk_rope_head_dim") or 0
     return Shape(
         layers=layers,
         hidden_size=hidden,
         heads=heads,
-        kv_heads=_kv_heads(config, heads),
-        head_dim=_given(config.figure("head_dim", "kv_channels"), hidden // heads),
+        kv_heads=kv_heads_of(config, heads),
+        head_dim=head_dim_of(config, heads, hidden),
         intermediate_size=_given(
             config.figure("intermediate_size", "ffn_hidden_size", "n_inner"), 4 * hidden
         ),
         vocab_size=config.figure("vocab_size", "padded_vocab_size") or 0,
-        context_len=_context_len(config),
-        window_layers=window_layers,
-        window=config.figure("sliding_window") or 0 if window_layers else 0,
-        stateful_layers=_count_layers(config, lambda kind: kind not in _GROWING),
-        latent_dim=latent + rotary if latent else 0,
+        context_len=context_len(config, release),
+        caches=tuple(cache_layers(config, layers, heads, hidden)),
+        expanded_dim=_expanded_dim(config),
         experts_per_token=config.figure("num_experts_per_tok", "moe_topk") or 0,
         expert_size=config.figure("moe_intermediate_size", "intermediate_size") or 0,
     )
 
 
+def _expanded_dim(config: ModelJson) -> int:
+    rotary = config.figure("qk_rope_head_dim") or 0
+    plain = config.figure("qk_nope_head_dim") or 0
+    return 2 * plain + rotary + (config.figure("v_head_dim") or 0)
+
+
 def _given(figure: int | None, otherwise: int) -> int:
     return otherwise if figure is None else figure
-
-
-def _kv_heads(config: ModelJson, heads: int) -> int:
-    given = config.figure("num_key_value_heads", "n_head_kv", "num_kv_heads")
-    if given:
-        return given
-    if config.first("multi_query_attention"):
-        return _given(config.figure("multi_query_group_num"), 1)
-    return 1 if config.first("multi_query") else heads
-
-
-def _context_len(config: ModelJson) -> int:
-    names = ("max_position_embeddings", "n_positions", "seq_length", "model_max_length")
-    return _given(config.figure(*names), 2048)
-
-
-def _count_layers(config: ModelJson, matches: Callable[[str], bool]) -> int:
-    kinds: list[str] = config.first("layer_types", "layers_block_type") or []
-    return sum(1 for kind in kinds if matches(kind))
-
-
-def _window_layers(config: ModelJson, layers: int) -> int:
-    """How many layers look back only a window. Newer configurations list the kind of each layer;
-    older ones give a pattern, or a window for all."""
-    if not config.figure("sliding_window") or config.first("use_sliding_window") is False:
-        return 0
-    if config.first("layer_types"):
-        return _count_layers(config, lambda kind: kind == "sliding_attention")
-    pattern = config.figure("sliding_window_pattern") or 0
-    if pattern > 1:
-        # Every `pattern`-th layer sees everything.
-        return layers - layers // pattern
-    if config.first("use_sliding_window"):
-        return layers - min(layers, config.figure("max_window_layers") or 0)
-    return layers
 
 
 def _quantization(config: ModelJson) -> str:
@@ -259,12 +237,15 @@ def _read_plan(path: Path, config: PlanJson) -> Checkpoint:
 
 def _plan_shape(model: PlanModelJson, build: PlanBuildJson) -> Shape:
     heads, hidden = model.num_attention_heads, model.hidden_size
+    kv_heads = model.num_key_value_heads or heads
+    head_dim = model.head_size or hidden // heads
     return Shape(
         layers=model.num_hidden_layers,
         hidden_size=hidden,
         heads=heads,
-        kv_heads=model.num_key_value_heads or heads,
-        head_dim=model.head_size or hidden // heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        caches=(CacheLayers("full", model.num_hidden_layers, kv_heads, 2 * head_dim),),
         intermediate_size=model.intermediate_size or 4 * hidden,
         vocab_size=model.vocab_size,
         context_len=build.max_seq_len or model.max_position_embeddings or 2048,

@@ -12,7 +12,14 @@ from contract.config import ModelConfig
 from contract.engines import declaration_of
 from orchestrator.errors import UserError
 from orchestrator.estimate import kv_cache
-from orchestrator.estimate.checkpoint import Checkpoint, PlanLimits, Shape, locate, read_checkpoint
+from orchestrator.estimate.checkpoint import (
+    Checkpoint,
+    PlanLimits,
+    Shape,
+    locate_model,
+    read_checkpoint,
+)
+from orchestrator.estimate.description import Question, as_described, differences, remembered
 from orchestrator.estimate.running import Card, Running, figures_of, running, whole
 from orchestrator.terminal.sizes import GIB, MIB, show
 
@@ -37,6 +44,13 @@ SPARE_BYTES: Final = 256 * MIB
 _PLAN_ACTIVATION_FACTOR: Final = 16
 #: Bytes per matrix element when the engine quantises while it loads.
 _LOADED_AS: Final = {"fp8": 1.0, "experts_int8": 1.0, "int8": 1.0, "bitsandbytes": 0.5625}
+#: Of files that the engine leaves alone, so many are named.
+_NAMED_STRAYS: Final = 3
+#: Tokens of earlier context that latent attention expands at once while it reads a long prompt
+#: (`determine_chunked_prefill_workspace_size` in vLLM 0.26 to 0.32).
+_EXPANDED_TOKENS: Final = 65_536
+_EXPANDED_CONTEXTS: Final = 8
+_MLA_BLOCK_TOKENS: Final = 64
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -59,6 +73,12 @@ class KvCache(msgspec.Struct, frozen=True):
     sequences: int
     least_bytes: int
     wanted_bytes: int
+    #: Of it, the states of recurrent layers for each sequence.
+    state_bytes: int = 0
+    #: What one more sequence takes at least, so how many of them a cache allows at once.
+    bytes_to_begin: int = 0
+    #: Sequences that the engine may run at once; as many as it likes if 0.
+    max_sequences: int = 0
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -70,6 +90,8 @@ class Estimate(msgspec.Struct, frozen=True):
     #: Part of the GPU's memory that the engine may take in all, where the user has fixed it.
     fraction: float | None = None
     notes: tuple[str, ...] = ()
+    #: Whose reading of the model's files it is.
+    source: str = "ew"
 
     @property
     def fixed_bytes(self) -> int:
@@ -101,15 +123,24 @@ def reads_checkpoint(engine: str) -> bool:
     return memory is not None and not memory.pretended
 
 
-def estimate_model(model: ModelConfig, engine: str, card: Card) -> Estimate | None:
+def estimate_model(
+    model: ModelConfig, engine: str, card: Card, release: str = ""
+) -> Estimate | None:
     """The estimate for a configured model; None if its engine takes no GPU memory. Reads the
-    model's files. Raises `UserError` if they are not there or do not say enough."""
+    model's files as this release takes them, and what the engine has said of them. Raises
+    `UserError` if they are not there or do not say enough."""
     memory = declaration_of(engine).gpu_memory
     if memory is None:
         return None
     if memory.pretended:
         return _pretended(model, memory.pretended)
-    return estimate(model, engine, read_checkpoint(locate(model.model_path)), card)
+    checkpoint = read_checkpoint(locate_model(model), release)
+    described = remembered(Question.of(model, engine, release, card))
+    if described is None or checkpoint.plan is not None:
+        return estimate(model, engine, checkpoint, card)
+    found = estimate(model, engine, as_described(checkpoint, described), card)
+    notes = (*found.notes, *differences(checkpoint, described))
+    return msgspec.structs.replace(found, notes=notes, source=f"vLLM {described.release}")
 
 
 def blind_estimate(model: ModelConfig, fraction: float, note: str) -> Estimate:
@@ -133,6 +164,7 @@ def estimate(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card
     parts = [
         Part("weights", _weight_bytes(model, checkpoint, run), _weights_how(checkpoint, run)),
         _activations(shape, run),
+        _expanded(shape, run),
         Part("CUDA graphs", _graph_bytes(shape, run), f"{len(run.graph_sizes)} batch sizes"),
         Part("adapters", _lora_bytes(shape, run), f"{run.lora_slots} of rank {run.lora_rank}"),
         _context(engine, run),
@@ -143,7 +175,7 @@ def estimate(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card
         parts=tuple(part for part in parts if part.size_bytes),
         kv_cache=_kv_cache(model, engine, shape, run),
         fraction=fraction_of(model),
-        notes=tuple(_notes(model, shape)),
+        notes=tuple(_notes(model, checkpoint)),
     )
 
 
@@ -186,6 +218,21 @@ def _activations(shape: Shape, run: Running) -> Part:
     if forward >= sampler:
         return Part("activations", math.ceil(forward), f"{run.batched_tokens} tokens a step")
     return Part("activations", sampler, f"the logits of {run.max_sequences} sequences")
+
+
+def _expanded(shape: Shape, run: Running) -> Part:
+    """Latent attention reads a long prompt in steps. In each it expands the context before the
+    step, a part after the other, to keys and values of all heads, beside a copy of what the
+    cache has of it. The blocks are too large for the step's other activations to use again."""
+    latent = next((each for each in shape.caches if each.is_shared and each.elements), None)
+    if latent is None:
+        return Part("MLA context", 0, "")
+    blocks = run.max_sequences * _MLA_BLOCK_TOKENS
+    wished = max(_EXPANDED_CONTEXTS * run.context_len, 4 * blocks)
+    tokens = max(min(wished, _EXPANDED_TOKENS), blocks)
+    elements = shape.expanded_dim * shape.heads / run.tensor_parallel + latent.elements
+    size = math.ceil(tokens * elements * run.element_bytes)
+    return Part("MLA context", size, f"{tokens} tokens of it, expanded")
 
 
 def _token_bytes(shape: Shape, run: Running) -> int:
@@ -241,6 +288,9 @@ def _kv_cache(model: ModelConfig, engine: str, shape: Shape, run: Running) -> Kv
         sequences=run.wanted_sequences,
         least_bytes=least,
         wanted_bytes=max(least, wanted),
+        state_bytes=kv_cache.state_bytes(shape, run),
+        bytes_to_begin=kv_cache.bytes_to_begin(shape, run),
+        max_sequences=run.max_sequences,
     )
 
 
@@ -255,13 +305,17 @@ def fraction_of(model: ModelConfig) -> float | None:
     raise UserError(f"`engine_args`: `{argument}` is {given!r}", "it is a part of the GPU: 0.5")
 
 
-def _notes(model: ModelConfig, shape: Shape) -> list[str]:
+def _notes(model: ModelConfig, checkpoint: Checkpoint) -> list[str]:
     """What the numbers leave out, or assume."""
-    notes = []
+    shape, notes = checkpoint.shape, []
+    if checkpoint.weights.strays:
+        names = ", ".join(checkpoint.weights.strays[:_NAMED_STRAYS])
+        notes.append(f"not counted, as the engine does not load them: {names}")
     if model.engine_args.get("speculative_config"):
         notes.append("the draft model of `speculative_config` is not counted")
-    if shape.stateful_layers:
-        notes.append(f"the states of {shape.stateful_layers} recurrent layers are not counted")
+    states = [each for each in shape.caches if each.kind == "state"]
+    if any(not each.state_bytes for each in states):
+        notes.append("the states of its recurrent layers are not known, and not counted")
     argument = declaration_of(model.engine).argument_for("max_model_len")
     if not model.context_len and argument not in model.engine_args:
         notes.append(f"`max_model_len` is not set: the model's own {shape.context_len} counts")

@@ -1,62 +1,123 @@
-"""The memory that attention keeps per token: keys and values of all that was read and written."""
+"""The memory that layers keep of each sequence: keys and values of all that was read and written,
+and the states of recurrent layers. vLLM keeps all of it in one pool of blocks of one size."""
 
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 from orchestrator.estimate.checkpoint import Shape
+from orchestrator.estimate.layers import CacheLayers
 from orchestrator.estimate.running import Running
 
 #: Caches are handed out in blocks of this many tokens.
 BLOCK_TOKENS: Final = 16
+#: Steps of the engine whose tokens are on their way at once (vLLM's async scheduling).
+_STEPS_AT_ONCE: Final = 2
+#: vLLM (`get_kv_cache_groups`) makes groups as large as the most numerous kind if that is not
+#: more than this many times the least numerous one.
+_CLOSE: Final = 1.5
+
+
+class _Layout(NamedTuple):
+    """How the layers of the largest pipeline stage share the pool on one GPU."""
+
+    #: With their numbers rounded up to whole groups.
+    groups: tuple[tuple[CacheLayers, int], ...]
+    block_tokens: int
+    #: Bytes that a block takes in each attention layer; that a state takes.
+    state_page_bytes: float
 
 
 def bytes_per_token(shape: Shape, running: Running) -> int:
     """What one more token takes on each GPU while every layer still keeps it.
 
-    Keys and values: 2 x layers x ceil(kv_heads / tp) x head_dim x element; grouped-query models
-    have fewer kv_heads than heads. Multi-head latent attention: layers x (kv_lora_rank +
-    qk_rope_head_dim) x element, the whole of it on every GPU (engines.md A6, B7).
+    Keys and values: layers x ceil(KV heads / tp) x (width of a key and of a value) x element.
+    Multi-head latent attention: layers x (kv_lora_rank + qk_rope_head_dim) x element, the whole
+    of it on every GPU (engines.md A6, B7).
     """
-    full, window = _layers(shape, running)
-    return math.ceil((full + window) * _layer_bytes(shape, running))
+    return math.ceil(
+        sum(
+            math.ceil(each.layers / running.pipeline_parallel) * _token_bytes(each, running)
+            for each in shape.caches
+        )
+    )
 
 
 def bytes_for(sequences: int, shape: Shape, running: Running) -> int:
-    """The cache on each GPU for so many sequences of the full context.
+    """The cache on each GPU for so many sequences of the full context, with their states.
 
-    Sliding-window layers keep only their window, and one step's tokens while they read a prompt
-    (vLLM's `SlidingWindowSpec.max_memory_usage_bytes`); the engine needs a block for itself.
+    Windowed layers keep only their window, and the tokens of the steps that are under way while
+    they read a prompt (vLLM's `SlidingWindowSpec.max_admission_blocks_per_request`); the engine
+    needs a block for itself.
     """
     if sequences == 0:
         return 0
-    full, window = _layers(shape, running)
-    context = running.context_len
-    kept = min(context, shape.window + BLOCK_TOKENS)
-    reading = min(context, shape.window + BLOCK_TOKENS + running.batched_tokens)
-    tokens = full * (_blocks(context) * sequences + 1)
-    tokens += window * (_blocks(kept) * (sequences - 1) + _blocks(reading) + 1)
-    return math.ceil(tokens * BLOCK_TOKENS * _layer_bytes(shape, running))
+    layout = _layout(shape, running)
+    return math.ceil(
+        sum(count * _layer_bytes(each, sequences, layout, running) for each, count in layout.groups)
+    )
 
 
-def _blocks(tokens: int) -> int:
-    return math.ceil(tokens / BLOCK_TOKENS)
+def bytes_to_begin(shape: Shape, running: Running) -> int:
+    """What the shortest sequence takes: its states, and a block in each layer. So many bytes of
+    cache allow one more sequence at once."""
+    layout = _layout(shape, running)
+    return math.ceil(
+        sum(count * _block_bytes(each, layout, running) for each, count in layout.groups)
+    )
 
 
-def _layers(shape: Shape, running: Running) -> tuple[int, int]:
-    """Full-context and sliding-window layers of the largest pipeline stage. Engines keep both
-    kinds in groups of one size, so the more numerous kind is rounded up."""
-    full = math.ceil(shape.full_layers / running.pipeline_parallel)
-    window = math.ceil(shape.window_layers / running.pipeline_parallel)
-    if not full or not window:
-        return full, window
-    group = min(full, window)
-    return math.ceil(full / group) * group, math.ceil(window / group) * group
+def state_bytes(shape: Shape, running: Running) -> int:
+    """What one sequence's states take on each GPU, as part of the cache; 0 without such layers."""
+    layout = _layout(shape, running)
+    return math.ceil(
+        sum(
+            count * layout.state_page_bytes for each, count in layout.groups if each.kind == "state"
+        )
+    )
 
 
-def _layer_bytes(shape: Shape, running: Running) -> float:
-    if shape.latent_dim:
-        return shape.latent_dim * running.kv_element_bytes
-    heads = math.ceil(shape.kv_heads / running.tensor_parallel)
-    return 2 * heads * shape.head_dim * running.kv_element_bytes
+def _layout(shape: Shape, running: Running) -> _Layout:
+    own = [(each, math.ceil(each.layers / running.pipeline_parallel)) for each in shape.caches]
+    # An indexer's keys lie beside those of its own layer, in the same blocks.
+    counts = [count for each, count in own if not each.fixed_bytes] or [1]
+    group = max(counts) if max(counts) < _CLOSE * min(counts) else min(counts)
+    groups = tuple((each, math.ceil(count / group) * group) for each, count in own)
+    state = max((each.state_bytes for each, _ in groups), default=0) / running.tensor_parallel
+    token = max((_token_bytes(each, running) for each, _ in groups), default=0)
+    if not state or not token:
+        return _Layout(groups, BLOCK_TOKENS, state)
+    # Of all, the largest page decides: a block of attention holds at least a state.
+    tokens = math.ceil(state / token / BLOCK_TOKENS) * BLOCK_TOKENS
+    return _Layout(groups, tokens, tokens * token)
+
+
+def _layer_bytes(each: CacheLayers, sequences: int, layout: _Layout, running: Running) -> float:
+    block = _block_bytes(each, layout, running)
+    if each.kind == "state":
+        return block * (sequences + 1)
+    size, context = layout.block_tokens, running.context_len
+    if each.kind == "full":
+        return block * (_blocks(context, size) * sequences + 1)
+    in_flight = _STEPS_AT_ONCE * running.batched_tokens
+    kept = min(context, each.window + size)
+    reading = min(context, each.window + size + in_flight)
+    return block * (_blocks(kept, size) * (sequences - 1) + _blocks(reading, size) + 1)
+
+
+def _block_bytes(each: CacheLayers, layout: _Layout, running: Running) -> float:
+    if each.kind == "state":
+        return layout.state_page_bytes
+    return layout.block_tokens * _token_bytes(each, running)
+
+
+def _blocks(tokens: int, block_tokens: int) -> int:
+    return math.ceil(tokens / block_tokens)
+
+
+def _token_bytes(each: CacheLayers, running: Running) -> float:
+    if each.kind == "state":
+        return 0
+    heads = each.heads if each.is_shared else math.ceil(each.heads / running.tensor_parallel)
+    return heads * each.elements * running.kv_element_bytes + each.fixed_bytes

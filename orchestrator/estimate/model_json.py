@@ -12,7 +12,10 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from orchestrator.errors import UserError
+from orchestrator.estimate.families import completed, from_params
 
+#: What Mistral's own format has instead of config.json.
+PARAMS: Final = "params.json"
 #: Above any model's figures, and low enough that arithmetic on them stays exact.
 _LARGEST: Final = 2**48
 #: The index of the largest checkpoints takes some 25 MB.
@@ -35,12 +38,59 @@ class QuantizationJson(msgspec.Struct, frozen=True):
     kv_cache_quant_algo: str | None = None
 
 
+class RopeJson(msgspec.Struct, frozen=True):
+    """How positions are scaled beyond those that the model was trained on; some families have
+    this for each kind of layer."""
+
+    rope_type: str | None = None
+    type: str | None = None
+    factor: float | None = None
+    original_max_position_embeddings: Whole | None = None
+    full_attention: RopeJson | None = None
+    sliding_attention: RopeJson | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.rope_type or self.type or "default"
+
+    @property
+    def each(self) -> list[RopeJson]:
+        nested = [self.full_attention, self.sliding_attention]
+        return [each for each in nested if each is not None] or [self]
+
+
+class AttentionJson(msgspec.Struct, frozen=True):
+    """Attention of one layer (Nemotron-NAS, DeciLM)."""
+
+    no_op: bool | None = None
+    replace_with_linear: bool | None = None
+    n_heads_in_group: Whole | None = None
+
+
+class BlockJson(msgspec.Struct, frozen=True):
+    """One layer, where each was pruned in its own way."""
+
+    attention: AttentionJson | None = None
+    block_type: str | None = None
+
+
+class LinearAttentionJson(msgspec.Struct, frozen=True):
+    """The recurrent layers of Kimi-Linear; layers are counted from 1."""
+
+    full_attn_layers: list[Whole] | None = None
+    num_heads: Whole | None = None
+    head_dim: Whole | None = None
+    short_conv_kernel_size: Whole | None = None
+
+
 class ModelJson(msgspec.Struct, frozen=True):
     """config.json of a checkpoint. Families spell the same figure differently; models that also
     see or hear keep those of their language model in a section of its own."""
 
     text_config: ModelJson | None = None
     llm_config: ModelJson | None = None
+    language_config: ModelJson | None = None
+    model_type: str | None = None
     num_hidden_layers: Whole | None = None
     n_layer: Whole | None = None
     num_layers: Whole | None = None
@@ -58,8 +108,18 @@ class ModelJson(msgspec.Struct, frozen=True):
     multi_query: bool | None = None
     multi_query_attention: bool | None = None
     multi_query_group_num: Whole | None = None
+    num_attention_groups: PerLayer = None
+    num_global_key_value_heads: PerLayer = None
+    swa_num_key_value_heads: PerLayer = None
+    new_decoder_architecture: bool | None = None
     head_dim: PerLayer = None
+    attention_head_dim: PerLayer = None
     kv_channels: PerLayer = None
+    hidden_size_per_head: PerLayer = None
+    v_head_dim: PerLayer = None
+    global_head_dim: PerLayer = None
+    swa_head_dim: PerLayer = None
+    swa_v_head_dim: PerLayer = None
     intermediate_size: PerLayer = None
     ffn_hidden_size: PerLayer = None
     n_inner: PerLayer = None
@@ -68,15 +128,60 @@ class ModelJson(msgspec.Struct, frozen=True):
     max_position_embeddings: Whole | None = None
     n_positions: Whole | None = None
     seq_length: Whole | None = None
+    max_seq_len: Whole | None = None
+    max_seq_length: Whole | None = None
+    max_sequence_length: Whole | None = None
+    seq_len: Whole | None = None
     model_max_length: Whole | None = None
+    original_max_position_embeddings: Whole | None = None
+    rope_scaling: RopeJson | None = None
+    rope_parameters: RopeJson | None = None
     layer_types: list[str] | None = None
     layers_block_type: list[str] | None = None
+    hybrid_override_pattern: str | None = None
+    full_attention_interval: Positive | None = None
+    attn_layer_period: Positive | None = None
+    attn_layer_offset: Whole | None = None
+    attn_layer_indices: list[Whole] | None = None
+    attn_type_list: list[Whole] | None = None
+    block_configs: list[BlockJson] | None = None
+    num_kv_shared_layers: Whole | None = None
     sliding_window: PerLayer = None
     use_sliding_window: bool | None = None
-    sliding_window_pattern: Whole | None = None
+    sliding_window_pattern: Whole | list[str] | str | None = None
     max_window_layers: Whole | None = None
+    attention_chunk_size: Whole | None = None
+    no_rope_layers: list[Whole] | None = None
     kv_lora_rank: Whole | None = None
     qk_rope_head_dim: Whole | None = None
+    qk_nope_head_dim: Whole | None = None
+    index_head_dim: Whole | None = None
+    mamba_num_heads: Whole | None = None
+    mamba_n_heads: Whole | None = None
+    n_mamba_heads: Whole | None = None
+    mamba_head_dim: Whole | None = None
+    mamba_headdim: Whole | None = None
+    mamba_d_head: Whole | str | None = None
+    mamba_d_ssm: Whole | None = None
+    mamba_expand: Whole | None = None
+    expand: Whole | None = None
+    mamba_d_conv: Whole | None = None
+    conv_kernel: Whole | None = None
+    mamba_d_state: Whole | None = None
+    ssm_state_size: Whole | None = None
+    mamba_n_groups: Whole | None = None
+    mamba_ngroups: Whole | None = None
+    n_groups: Whole | None = None
+    mamba_ssm_cache_dtype: str | None = None
+    mamba_ssm_dtype: str | None = None
+    linear_num_key_heads: Whole | None = None
+    linear_num_value_heads: Whole | None = None
+    linear_key_head_dim: Whole | None = None
+    linear_value_head_dim: Whole | None = None
+    linear_conv_kernel_dim: Whole | None = None
+    linear_attn_config: LinearAttentionJson | None = None
+    conv_L_cache: Whole | None = None
+    conv_dim: Whole | None = None
     num_experts_per_tok: PerLayer = None
     moe_topk: PerLayer = None
     moe_intermediate_size: PerLayer = None
@@ -88,7 +193,7 @@ class ModelJson(msgspec.Struct, frozen=True):
 
     def first(self, *names: str) -> Any:
         """The first of these keys that is set, the language model's before the whole's."""
-        inner = self.text_config or self.llm_config
+        inner = self.text_config or self.llm_config or self.language_config
         for name in names:
             for section in (inner, self):
                 value = getattr(section, name, None)
@@ -173,12 +278,15 @@ class TensorJson(msgspec.Struct, frozen=True):
 
 
 def read_config(path: Path) -> ModelJson | PlanJson:
-    """config.json in a model's directory. Raises `UserError`."""
+    """config.json in a model's directory, else Mistral's params.json. Raises `UserError`."""
     file = path / "config.json"
+    if not file.exists() and (path / PARAMS).is_file():
+        file = path / PARAMS
+        return _checked(file, from_params(_load(file)), ModelJson)
     data = _load(file)
     if "pretrained_config" in data and "build_config" in data:
         return _checked(file, data, PlanJson)
-    return _checked(file, data, ModelJson)
+    return _checked(file, completed(data), ModelJson)
 
 
 def read_index(file: Path) -> IndexJson:

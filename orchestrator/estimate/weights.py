@@ -22,6 +22,7 @@ from orchestrator.estimate.model_json import (
 _EMBEDDING: Final = re.compile(r"(embed_tokens|wte|word_embeddings|tok_embeddings)\.weight$")
 _HEAD: Final = re.compile(r"(^|\.)(lm_head|embed_out|output)\.weight$")
 _INDEXES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_OWN_COPY: Final = "consolidated"
 _OTHER_FORMATS: Final = ("*.safetensors", "*.bin", "*.gguf", "*.pt", "*.pth")
 
 
@@ -55,6 +56,8 @@ class Weights(msgspec.Struct, frozen=True):
     layers: Bulk = Bulk()
     embedding: Bulk = Bulk()
     head: Bulk = Bulk()
+    #: Files of weights that the engine leaves alone.
+    strays: tuple[str, ...] = ()
 
 
 def read_weights(path: Path, stored_element_bytes: int, *, is_tied: bool) -> Weights:
@@ -64,10 +67,13 @@ def read_weights(path: Path, stored_element_bytes: int, *, is_tied: bool) -> Wei
     Raises `UserError` if there are none, or if a file is damaged.
     """
     index = _read_index(path)
-    files = sorted(path.glob("*.safetensors"))
+    there = sorted(path.glob("*.safetensors"))
+    files = _loaded(there, index)
     missing = _missing(index, path)
     if files and not missing:
-        return _from_headers(files, is_tied=is_tied)
+        strays = tuple(file.name for file in there if file not in files)
+        found = _from_headers(files, is_tied=is_tied)
+        return msgspec.structs.replace(found, strays=strays)
     if missing and not index.total_bytes:
         raise UserError(
             f"{path} is not complete: it lacks {missing[0]}", "download the rest of the model"
@@ -101,6 +107,15 @@ def _read_index(path: Path) -> IndexJson:
         if (path / name).is_file():
             return read_index(path / name)
     return IndexJson()
+
+
+def _loaded(files: list[Path], index: IndexJson) -> list[Path]:
+    """The files that vLLM loads: those that the index names; else all but Mistral's own copy
+    (`consolidated*`), which counts where there is nothing else."""
+    named = set((index.weight_map or {}).values())
+    if named:
+        return [file for file in files if file.name in named]
+    return [file for file in files if not file.name.startswith(_OWN_COPY)] or files
 
 
 def _missing(index: IndexJson, path: Path) -> list[str]:

@@ -65,7 +65,7 @@ def need_of(
     configuration says which part of a GPU the model has: one model's odd files or settings must
     not end the process that looks after all."""
     try:
-        estimate = _estimate(model, engine, card)
+        estimate = _estimate(model, engine, card, version)
     except UserError:
         raise
     except Exception as error:
@@ -79,9 +79,9 @@ def need_of(
     return Need(model_id, model, engine, key, estimate, footprints.get(key, version))
 
 
-def _estimate(model: ModelConfig, engine: str, card: Card) -> Estimate | None:
+def _estimate(model: ModelConfig, engine: str, card: Card, release: str) -> Estimate | None:
     try:
-        return estimate_model(model, engine, card)
+        return estimate_model(model, engine, card, release)
     except ModelNotHere:
         raise
     except UserError as error:

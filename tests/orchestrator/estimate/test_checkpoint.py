@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.estimate import checkpoint as checkpoint_module
 from orchestrator.estimate.checkpoint import Checkpoint, ModelNotHere, locate, read_checkpoint
+from orchestrator.estimate.layers import CacheLayers
 from tests.orchestrator.models_on_disk import (
     QWEN2_7B,
     QWEN2_HALF_B,
@@ -155,16 +157,19 @@ FAMILIES = {
     "head size of its own (Qwen3)": ({"head_dim": 128}, {"head_dim": 128}),
     "all layers slide (Mistral)": (
         {"use_sliding_window": None, "sliding_window": 4096},
-        {"window_layers": 24, "window": 4096},
+        {"kept": {"window": 24}},
     ),
-    "a window that is not used (Qwen2)": ({"use_sliding_window": False}, {"window_layers": 0}),
+    "a window that is not used (Qwen2)": (
+        {"use_sliding_window": False},
+        {"kept": {"full": 24}},
+    ),
     "some layers slide (Qwen2)": (
         {"use_sliding_window": True, "max_window_layers": 20},
-        {"window_layers": 4},
+        {"kept": {"full": 20, "window": 4}},
     ),
     "a pattern (Gemma 3)": (
         {"use_sliding_window": None, "sliding_window": 512, "sliding_window_pattern": 6},
-        {"window_layers": 20, "window": 512, "full_layers": 4},
+        {"kept": {"full": 4, "window": 20}},
     ),
     "a list of kinds (gpt-oss)": (
         {
@@ -172,15 +177,15 @@ FAMILIES = {
             "sliding_window": 128,
             "layer_types": ["sliding_attention", "full_attention"] * 12,
         },
-        {"window_layers": 12, "full_layers": 12},
+        {"kept": {"full": 12, "window": 12}},
     ),
     "recurrent layers (Qwen3-Next)": (
         {"layer_types": ["linear_attention"] * 18 + ["full_attention"] * 6},
-        {"stateful_layers": 18, "full_layers": 6},
+        {"kept": {"full": 6, "state": 18}},
     ),
     "latent attention (DeepSeek)": (
         {"kv_lora_rank": 512, "qk_rope_head_dim": 64},
-        {"latent_dim": 576},
+        {"caches": (CacheLayers("full", 24, 1, 576, is_shared=True),)},
     ),
     "experts (Mixtral)": (
         {"num_experts_per_tok": 2},
@@ -195,7 +200,10 @@ def test_families_spell_their_shape_differently(make_model: MakeModel, name: str
     path = make_model(QWEN2_HALF_B)
     (path / "config.json").write_text(json.dumps(QWEN2_HALF_B | changes))
     shape = read_checkpoint(path).shape
-    assert {key: getattr(shape, key) for key in expected} == expected
+    facts = msgspec.structs.asdict(shape) | {
+        "kept": {each.kind: each.layers for each in shape.caches}
+    }
+    assert {key: facts[key] for key in expected} == expected
 
 
 def test_the_language_model_of_one_that_also_sees_counts(make_model: MakeModel) -> None:

@@ -15,6 +15,7 @@ from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import Checkpoint, Shape, read_checkpoint
 from orchestrator.estimate.estimate import Estimate, describe, estimate, estimate_model
 from orchestrator.estimate.kv_cache import bytes_for
+from orchestrator.estimate.layers import CacheLayers
 from orchestrator.estimate.running import Card, running
 from orchestrator.estimate.weights import Bulk, Weights
 from orchestrator.terminal.sizes import GIB, MIB
@@ -252,6 +253,19 @@ def test_a_plan_without_files_is_an_error(tmp_path: Path) -> None:
         estimate_of(path, "cuda-trt")
 
 
+caches = st.builds(
+    CacheLayers,
+    kind=st.just("full"),
+    layers=st.integers(1, 96),
+    heads=st.sampled_from([1, 2, 8]),
+    elements=st.sampled_from([128, 256]),
+) | st.sampled_from(
+    [
+        CacheLayers("window", 40, 8, 512, window=1024),
+        CacheLayers("state", 36, state_bytes=2_146_304),
+        CacheLayers("full", 61, 1, 576, is_shared=True),
+    ]
+)
 shapes = st.builds(
     Shape,
     layers=st.integers(1, 96),
@@ -262,6 +276,7 @@ shapes = st.builds(
     intermediate_size=st.sampled_from([1024, 18944]),
     vocab_size=st.sampled_from([32000, 152064]),
     context_len=st.sampled_from([2048, 131072]),
+    caches=st.lists(caches, min_size=1, max_size=3).map(tuple),
     experts_per_token=st.sampled_from([0, 8]),
     expert_size=st.just(1024),
 )

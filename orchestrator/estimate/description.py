@@ -1,0 +1,160 @@
+"""What the engine itself makes of a model: asked of the library in its environment, without a GPU
+and without weights, and remembered until a file of the model or the engine's release changes.
+
+Asking takes as long as the library's import, some 10 s, so only commands ask, and the rest looks
+at what is remembered. Without an answer, ew's own reading of config.json stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from contract.config import ModelConfig
+from contract.messages import UNREADABLE
+from contract.paths import ROOT, state_dir
+from orchestrator.estimate.checkpoint import Checkpoint, locate_model, stamp
+from orchestrator.estimate.layers import CacheLayers
+from orchestrator.estimate.running import Card
+from orchestrator.system.child_environment import ENGINES, PYTHON, inherited
+from orchestrator.system.files import write_atomically
+
+#: The script says what vLLM makes of a model; of other engines ew's own reading is all there is.
+DESCRIBED: Final = ("cuda-vllm", "cpu-vllm")
+_SCRIPT: Final = ROOT / "scripts" / "describe_model.py"
+_WITHIN_S: Final = 90.0
+#: Of the engine's arguments, those that change what a model is.
+_TELLING: Final = frozenset(
+    {"config_format", "hf_overrides", "kv_cache_dtype", "dtype", "quantization", "revision"}
+    | {"mamba_cache_dtype", "mamba_ssm_cache_dtype", "trust_remote_code", "hf_config_path"}
+)
+
+
+class Description(msgspec.Struct, frozen=True):
+    """An engine's answer. `error` says why it has none, or none about the layers."""
+
+    release: str = ""
+    context_len: int = 0
+    #: Run at once where the configuration does not say, on the card that was asked for.
+    sequences: int = 0
+    batched_tokens: int = 0
+    dtype: str = ""
+    quantization: str = ""
+    weight_bytes: int = 0
+    caches: tuple[CacheLayers, ...] = ()
+    error: str = ""
+
+
+class Question(msgspec.Struct, frozen=True):
+    """A model on a kind of card, to a release of an engine. Raises `UserError` when it is made of
+    a model whose files are not here."""
+
+    arguments: dict[str, Any]
+    card_name: str
+    card_bytes: int
+    key: str
+
+    @classmethod
+    def of(cls, model: ModelConfig, engine: str, release: str, card: Card) -> Question:
+        path = locate_model(model)
+        args: dict[str, Any] = {"dtype": model.dtype, "quantization": model.quantization}
+        args |= {"trust_remote_code": model.trust_remote_code or None}
+        args |= {name: value for name, value in model.engine_args.items() if name in _TELLING}
+        given = {name: value for name, value in args.items() if value is not None}
+        given |= {"model": str(path), "skip_tokenizer_init": True}
+        facts = msgspec.json.encode(
+            [given, stamp(path), engine, release, card.name, card.total_bytes], order="sorted"
+        )
+        key = hashlib.sha256(facts).hexdigest()[:24]
+        return cls(given, card.name, card.total_bytes, key)
+
+
+def remembered(question: Question) -> Description | None:
+    """The answer that was given to it; None if it was never asked."""
+    try:
+        return msgspec.json.decode(_file(question).read_bytes(), type=Description)
+    except (FileNotFoundError, *UNREADABLE):
+        return None
+
+
+def ask(questions: Sequence[Question], python: Path, within_s: float = _WITHIN_S) -> str:
+    """Ask the engine in this Python's environment, all at once, and remember what it answers.
+    Blocks for some 10 s, and never longer than `within_s`. Answers what went wrong."""
+    new = [each for each in questions if remembered(each) is None]
+    if not new:
+        return ""
+    lines = b"\n".join(map(msgspec.json.encode, new)) + b"\n"
+    try:
+        done = subprocess.run(
+            [str(python), str(_SCRIPT)],
+            input=lines,
+            env=inherited(os.environ, ENGINES) | PYTHON,
+            capture_output=True,
+            timeout=within_s,
+            check=False,
+        )
+        answers = [msgspec.json.decode(line, type=Description) for line in done.stdout.splitlines()]
+    except subprocess.TimeoutExpired:
+        return f"the engine did not say within {within_s:.0f} s what it makes of the model"
+    except (OSError, *UNREADABLE) as error:
+        return f"the engine cannot be asked what it makes of the model: {error}"
+    for question, answer in zip(new, answers, strict=False):
+        _remember(question, answer)
+    if len(answers) < len(new):
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        return f"the engine cannot be asked what it makes of the model: {' '.join(last)}"
+    return ""
+
+
+def as_described(checkpoint: Checkpoint, description: Description) -> Checkpoint:
+    """A checkpoint as the engine takes it, as far as it has said so."""
+    shape = checkpoint.shape
+    shape = msgspec.structs.replace(
+        shape,
+        context_len=description.context_len or shape.context_len,
+        caches=description.caches or shape.caches,
+    )
+    quantization = checkpoint.quantization or description.quantization
+    return msgspec.structs.replace(checkpoint, shape=shape, quantization=quantization)
+
+
+def differences(checkpoint: Checkpoint, description: Description) -> list[str]:
+    """Where ew's own reading of the files is another."""
+    own, engine = checkpoint.shape, f"vLLM {description.release}"
+    if not description.release:
+        return [f"the engine makes nothing of it: {description.error}"]
+    found = []
+    if description.context_len != own.context_len:
+        found.append(
+            f"{engine} takes {description.context_len} tokens of context; "
+            f"ew reads {own.context_len}"
+        )
+    if description.error:
+        found.append(f"{engine} does not say what its layers keep: {description.error}")
+    elif _facts(description.caches) != _facts(own.caches):
+        found.append(f"{engine} has {_named(description.caches)}; ew reads {_named(own.caches)}")
+    return found
+
+
+def _facts(caches: Sequence[CacheLayers]) -> set[CacheLayers]:
+    return set(caches)
+
+
+def _named(caches: Sequence[CacheLayers]) -> str:
+    return ", ".join(str(each) for each in caches) or "no layers that keep anything"
+
+
+def _file(question: Question) -> Path:
+    return state_dir() / "descriptions" / f"{question.key}.json"
+
+
+def _remember(question: Question, answer: Description) -> None:
+    file = _file(question)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, msgspec.json.encode(answer))

@@ -1,0 +1,118 @@
+"""What a checkpoint's family fills in where its configuration is silent: the defaults of the
+configuration classes in transformers (5.17). Multimodal checkpoints leave out most of their
+language model's figures."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+_LLAMA: Final = {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "max_position_embeddings": 2048,
+    "vocab_size": 32000,
+}
+_GEMMA_3: Final = {
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "max_position_embeddings": 131_072,
+    "sliding_window": 4096,
+    "sliding_window_pattern": 6,
+    "vocab_size": 262_208,
+    "tie_word_embeddings": True,
+}
+_GEMMA_2: Final = {
+    "head_dim": 256,
+    "sliding_window": 4096,
+    "sliding_window_pattern": 2,
+    "max_position_embeddings": 8192,
+    "tie_word_embeddings": True,
+}
+_MISTRAL: Final = {
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131_072,
+    "sliding_window": 4096,
+    "vocab_size": 32000,
+}
+_QWEN_2: Final = {"use_sliding_window": False, "max_window_layers": 28}
+_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
+    "llama": _LLAMA,
+    "gemma2": _GEMMA_2,
+    "gemma3": _GEMMA_3,
+    "gemma3_text": _GEMMA_3,
+    "gemma3n_text": {"num_kv_shared_layers": 15, "tie_word_embeddings": True},
+    "mistral": _MISTRAL,
+    "falcon": {"max_position_embeddings": 2048, "multi_query": True},
+    "qwen2": _QWEN_2,
+    "qwen2_moe": _QWEN_2,
+    "qwen3": _QWEN_2,
+    "qwen3_moe": _QWEN_2,
+    "qwen3_next": {"full_attention_interval": 4},
+    "qwen3_5_text": {"full_attention_interval": 4},
+    "qwen3_5_moe_text": {"full_attention_interval": 4},
+    "cohere2": {"sliding_window_pattern": 4},
+    "llama4_text": {"attention_chunk_size": 8192},
+}
+_SECTIONS: Final = ("text_config", "llm_config", "language_config")
+
+
+def completed(data: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with its family's defaults filled in, in the language model's section. A
+    `null` stays: it says that there is no such thing."""
+    thinker = data.get("thinker_config")
+    if isinstance(thinker, dict):
+        # Qwen-Omni: the part that answers in words, beside the one that speaks.
+        return completed({**data, **thinker})
+    for name in _SECTIONS:
+        section = data.get(name)
+        if isinstance(section, dict):
+            return {**data, name: _filled(section)}
+    return _filled(data)
+
+
+def _filled(section: dict[str, Any]) -> dict[str, Any]:
+    family = section.get("model_type")
+    return {**_DEFAULTS.get(family, {}), **section} if isinstance(family, str) else section
+
+
+#: Keys of Mistral's own format, and what they are called elsewhere.
+_PARAMS: Final = {
+    "dim": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "n_kv_heads": "num_key_value_heads",
+    "hidden_dim": "intermediate_size",
+    "head_dim": "head_dim",
+    "vocab_size": "vocab_size",
+    "sliding_window": "sliding_window",
+    "kv_lora_rank": "kv_lora_rank",
+    "qk_rope_head_dim": "qk_rope_head_dim",
+    "tied_embeddings": "tie_word_embeddings",
+}
+#: Without any of the figures, vLLM (0.32) takes this.
+_PARAMS_CONTEXT: Final = 128_000
+
+
+def from_params(params: dict[str, Any]) -> dict[str, Any]:
+    """A configuration from Mistral's params.json."""
+    inner = params.get("text_config", params)
+    found = {name: inner[key] for key, name in _PARAMS.items() if inner.get(key) is not None}
+    moe = params.get("moe")
+    if isinstance(moe, dict):
+        found["num_experts_per_tok"] = moe.get("num_experts_per_tok")
+        found["moe_intermediate_size"] = moe.get("expert_hidden_dim")
+    context = params.get("max_position_embeddings") or params.get("max_seq_len")
+    found["max_position_embeddings"] = context or _PARAMS_CONTEXT
+    found["model_type"] = "params"
+    found["dtype"] = params.get("dtype", "bfloat16")
+    return found

@@ -1,0 +1,257 @@
+"""Says what this environment's vLLM makes of models, without a GPU and without weights. Runs inside
+of an engine's environment, on Python >= 3.10, and imports nothing of ew:
+
+    ENV/bin/python scripts/describe_model.py < REQUESTS
+
+Each line of its input is a JSON object: `arguments` of vLLM's engine (`model` among them), and the
+card that the model is for, `card_name` and `card_bytes`. Each gets a line in its output: `release`,
+`context_len`, `sequences` and `batched_tokens` (those of this release for a server on that card),
+`dtype`, `quantization`, `weight_bytes`, and `caches`, the fields of `CacheLayers` in
+orchestrator/estimate/layers.py. What is not understood is in `error`; where only the layers are
+not, the rest is there, too.
+
+How it is done: the model's own class is built on PyTorch's meta device, where tensors have a shape
+and no memory, and its layers are asked for their KV cache specs, as a worker of vLLM asks them.
+That needs a platform. The GPU's is not used, even if there is one: it would take half a gigabyte of
+the GPU's memory, and without a driver there is none. What layers keep does not depend on it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import sys
+import tempfile
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+#: What reads images and sounds; nothing is read here.
+MEDIA = ("torchvision", "torchaudio")
+SETTINGS = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "CRITICAL",
+}
+
+
+class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Stands for packages that are not installed here, with whatever is asked of them."""
+
+    def find_spec(self, name: str, *_: Any) -> importlib.machinery.ModuleSpec | None:
+        if name.partition(".")[0] not in MEDIA:
+            return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        class Module(types.ModuleType):
+            def __getattr__(self, name: str) -> Any:
+                if name.startswith("__"):
+                    raise AttributeError(name)
+                return MagicMock()
+
+        return Module(spec.name)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """It has nothing to run."""
+
+
+def prepare() -> None:
+    """Make vLLM importable as it is needed here; releases differ, so what is not there is left."""
+    from transformers.utils import import_utils
+
+    # It shall not take what stands for them for the real ones.
+    for name in MEDIA:
+        getattr(import_utils, f"is_{name}_available", bool)()
+    sys.meta_path.append(Absent())
+    import vllm.platforms
+    from vllm.platforms.cpu import CpuPlatform
+
+    vllm.platforms.current_platform = CpuPlatform()
+    from vllm.model_executor.models import registry
+
+    # It would look at the model's class in a process of its own, which knows nothing of this.
+    setattr(registry, "_run_in_subprocess", lambda look: look())  # noqa: B010
+
+
+def describe(request: dict[str, Any]) -> dict[str, Any]:
+    import vllm
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
+
+    known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+    wanted = {name: value for name, value in request["arguments"].items() if name in known}
+    args = AsyncEngineArgs(**wanted | {"load_format": "dummy"})
+    config = args.create_engine_config(UsageContext.OPENAI_API_SERVER)
+    model = config.model_config
+    answer = {
+        "release": vllm.__version__,
+        "context_len": model.max_model_len,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "quantization": model.quantization or "",
+    }
+    answer |= batch_defaults(request)
+    try:
+        return answer | layers_of(config)
+    except Exception as error:
+        return answer | {"error": said(error)}
+
+
+def batch_defaults(request: dict[str, Any]) -> dict[str, int]:
+    """How much this release runs at once on a card, where nobody says; nothing if it does not
+    tell in the way of 0.26 to 0.32."""
+    from vllm.engine import arg_utils
+    from vllm.usage.usage_lib import UsageContext
+
+    card = MagicMock()
+    card.get_device_total_memory.return_value = request["card_bytes"]
+    card.get_device_name.return_value = request["card_name"]
+    for name in ("is_cpu", "is_tpu", "is_rocm", "is_xpu"):
+        getattr(card, name).return_value = False
+    former = arg_utils.current_platform
+    arg_utils.current_platform = card
+    try:
+        tokens, sequences = arg_utils.AsyncEngineArgs.get_batch_defaults(1)
+        server = UsageContext.OPENAI_API_SERVER
+        return {"sequences": int(sequences[server]), "batched_tokens": int(tokens[server])}
+    except Exception:
+        return {}
+    finally:
+        arg_utils.current_platform = former
+
+
+def said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+def layers_of(config: Any) -> dict[str, Any]:
+    """The bytes of the weights, and what the layers keep."""
+    built = build(config)
+    context = config.compilation_config.static_forward_context
+    specs = [spec for layer in context.values() if (spec := spec_of(layer, config)) is not None]
+    counted: dict[str, dict[str, Any]] = {}
+    for spec in specs:
+        facts = facts_of(spec, config)
+        counted.setdefault(json.dumps(facts), facts | {"layers": 0})["layers"] += 1
+    weights = sum(each.numel() * each.element_size() for each in built.parameters())
+    return {"weight_bytes": weights, "caches": list(counted.values())}
+
+
+def build(config: Any) -> Any:
+    """The model without its weights. What only GPUs run is built as if there was one, with
+    kernels that nothing calls."""
+    try:
+        return build_here(config)
+    except (NotImplementedError, AttributeError):
+        with pretended_gpu():
+            return build_here(config)
+
+
+def build_here(config: Any) -> Any:
+    import torch
+    from vllm.model_executor.model_loader.utils import initialize_model
+
+    former = torch.get_default_dtype()
+    torch.set_default_dtype(config.model_config.dtype)
+    config.compilation_config.static_forward_context.clear()
+    try:
+        with alone(config), torch.device("meta"):
+            return initialize_model(config)
+    finally:
+        torch.set_default_dtype(former)
+
+
+@contextmanager
+def pretended_gpu() -> Iterator[None]:
+    from torch._ops import _OpNamespace
+    from vllm.platforms.cpu import CpuPlatform
+
+    found = _OpNamespace.__getattr__
+
+    def kernel(namespace: Any, name: str) -> Any:
+        try:
+            return found(namespace, name)
+        except AttributeError:
+            if name.startswith("__"):
+                raise
+            return MagicMock()
+
+    _OpNamespace.__getattr__ = kernel  # type: ignore[method-assign]
+    CpuPlatform.is_cuda_alike = lambda self: True
+    try:
+        yield
+    finally:
+        _OpNamespace.__getattr__ = found  # type: ignore[method-assign]
+        del CpuPlatform.is_cuda_alike
+
+
+@contextmanager
+def alone(config: Any) -> Iterator[None]:
+    """Layers ask how many processes share them: one."""
+    import torch.distributed
+    from vllm.config import set_current_vllm_config
+    from vllm.distributed import ensure_model_parallel_initialized, init_distributed_environment
+
+    with set_current_vllm_config(config):
+        if not torch.distributed.is_initialized():
+            meeting = Path(tempfile.mkdtemp(prefix="ew-describe-")) / "meeting"
+            init_distributed_environment(1, 0, f"file://{meeting}", 0, backend="gloo")
+            ensure_model_parallel_initialized(1, 1)
+        yield
+
+
+def spec_of(layer: Any, config: Any) -> Any:
+    """A layer's KV cache spec; None if it keeps nothing, or shares what another keeps."""
+    from vllm.config import set_current_vllm_config
+
+    if not hasattr(layer, "get_kv_cache_spec"):
+        return None
+    if getattr(layer, "kv_sharing_target_layer_name", None):
+        return None
+    with set_current_vllm_config(config):
+        return layer.get_kv_cache_spec(config)
+
+
+def facts_of(spec: Any, config: Any) -> dict[str, Any]:
+    """A spec as ew counts. Numbers are those of the whole model: it was built for one GPU."""
+    if hasattr(spec, "shapes"):
+        unpadded = dataclasses.replace(spec, page_size_padded=None)
+        return {"kind": "state", "state_bytes": unpadded.page_size_bytes}
+    per_token = spec.page_size_bytes // spec.block_size
+    window = getattr(spec, "attention_chunk_size", None) or getattr(spec, "sliding_window", None)
+    is_full = type(spec).__name__.startswith(("Full", "MLA", "Sink"))
+    where = {"kind": "full"} if is_full or not window else {"kind": "window", "window": window}
+    heads, head_size = getattr(spec, "num_kv_heads", 0), getattr(spec, "head_size", 0)
+    is_shared = "MLA" in type(spec).__name__
+    value_size = 0 if is_shared else getattr(spec, "head_size_v", None) or head_size
+    elements = head_size + value_size
+    if heads * elements * spec.dtype.itemsize != per_token:
+        return {**where, "is_shared": is_shared, "fixed_bytes": per_token}
+    return {**where, "heads": heads, "elements": elements, "is_shared": is_shared}
+
+
+def main() -> None:
+    os.environ.update(SETTINGS)
+    # Libraries write what they like; what is asked for goes to the output as it was.
+    output = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    prepare()
+    for line in sys.stdin:
+        try:
+            answer = describe(json.loads(line))
+        except Exception as error:
+            answer = {"error": said(error)}
+        output.write(json.dumps(answer) + "\n")
+        output.flush()
+
+
+if __name__ == "__main__":
+    main()

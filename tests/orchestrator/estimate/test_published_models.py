@@ -1,0 +1,111 @@
+"""ew's own reading of published configurations against what vLLM itself makes of them, in its
+environment, without a GPU and without weights.
+
+published_models.json has the JSON files of real checkpoints as they were published, cut down to
+what decides memory, and for their safetensors files the names, types and shapes of some tensors
+that add up to the real size.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from contract.config import ModelConfig
+from orchestrator.errors import UserError
+from orchestrator.estimate.checkpoint import read_checkpoint
+from orchestrator.estimate.description import Description, Question, ask, differences, remembered
+from orchestrator.estimate.running import Card
+from tests.engines.contract.engines import vllm_python
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+PUBLISHED: Final[dict[str, Any]] = json.loads(
+    Path(__file__).with_name("published_models.json").read_text()
+)
+ELEMENT: Final = {"BF16": 2, "F8_E4M3": 1, "U8": 1}
+CARD: Final = Card("NVIDIA H200", 141 * 2**30)
+#: Not read by ew, and why; vLLM cannot load them either.
+NOT_READ: Final = {
+    "index-null-metadata": "it lacks model-00002-of-00002.safetensors",
+    "quant-string": "Expected `object",
+}
+#: Of these, vLLM 0.32 on the CPU says the context but not the layers, and why.
+LAYERS_UNSAID: Final = {
+    "gemma-3n-E4B-it": "requires the timm library",
+    "gpt-oss-120b": "",
+    "Nemotron-3-Nano-30B": "No Unquantized MoE backend",
+}
+
+
+def write(directory: Path, files: dict[str, Any], tensors: dict[str, Any]) -> None:
+    directory.mkdir()
+    for name, content in files.items():
+        (directory / name).write_text(json.dumps(content))
+    for name, header in tensors.items():
+        offset, entries = 0, {}
+        for tensor, (dtype, shape) in header.items():
+            end = offset + prod(shape) * ELEMENT[dtype]
+            entries[tensor] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, end]}
+            offset = end
+        text = json.dumps(entries).encode()
+        (directory / name).write_bytes(struct.pack("<Q", len(text)) + text)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("published")
+    for name, content in PUBLISHED.items():
+        write(home / name, content.get("files", {}), content.get("tensors", {}))
+    return home
+
+
+@pytest.fixture(scope="module")
+def answers(
+    published: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Description | None]:
+    """What vLLM says of each; asked once for all of them."""
+    python = Path(vllm_python())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EW_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+        questions = {name: question(published / name) for name in PUBLISHED}
+        assert ask([*questions.values()], python, within_s=280) == ""
+        return {name: remembered(each) for name, each in questions.items()}
+
+
+def question(path: Path) -> Question:
+    model = ModelConfig(model_path=str(path))
+    return Question.of(model, "cpu-vllm", "0.32.0", CARD)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_ew_reads_what_vllm_reads(
+    published: Path, answers: dict[str, Description | None], name: str
+) -> None:
+    answer = answers[name]
+    assert answer is not None
+    if name in NOT_READ:
+        with pytest.raises(UserError, match=NOT_READ[name]):
+            read_checkpoint(published / name)
+        return
+    own = read_checkpoint(published / name, answer.release)
+    if name in LAYERS_UNSAID:
+        assert LAYERS_UNSAID[name] in answer.error
+        assert own.shape.context_len == answer.context_len
+        return
+    assert differences(own, answer) == []
+    weights = own.weights.layers + own.weights.embedding + own.weights.head
+    if not own.quantization:
+        assert weights.size_bytes(2) == pytest.approx(answer.weight_bytes, rel=0.05)
+
+
+def test_what_vllm_runs_at_once_depends_on_the_card(
+    answers: dict[str, Description | None],
+) -> None:
+    answer = answers["Qwen3-8B"]
+    assert answer is not None
+    assert (answer.sequences, answer.batched_tokens) == (1024, 8192)
