@@ -22,8 +22,12 @@ UNREADABLE: Final = (msgspec.MsgspecError, ValueError)
 DOWNLOADING = "downloading"
 
 #: `length`: a bound cut the answer short. `content_filter`: the server behind the model did.
-FinishReason = Literal["stop", "length", "content_filter", "cancelled"]
-Role = Literal["system", "user", "assistant", "tool", "developer"]
+#: `tool_calls`: the model waits for what the tools return that it has called.
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
+Role = Literal["system", "user", "assistant", "tool", "function", "developer"]
+#: `none`: the model is told of the tools, but calls none. `auto` leaves it to the model;
+#: `required` makes it call one or more; `named` makes it call one tool, once.
+ToolChoice = Literal["none", "auto", "required", "named"]
 GuidedKind = Literal["json", "json_object", "regex", "choice", "grammar"]
 
 
@@ -46,12 +50,33 @@ class ErrorCode(str, Enum):
     DRAINING = "draining"
 
 
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the model made in an earlier turn; `arguments` is a JSON object as text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
 class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of a conversation, text only."""
+    """One turn of a conversation: text, calls of tools, or what a tool returned for a call."""
 
     role: Role
     content: str
     name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    reasoning: str | None = None
+
+
+class Tools(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The tools that the model may call: `definitions` is a JSON array as in OpenAI's API.
+    `name` is the tool that the choice `named` names."""
+
+    definitions: str
+    choice: ToolChoice = "auto"
+    name: str = ""
+    parallel: bool = True
 
 
 class Guided(msgspec.Struct, frozen=True):
@@ -60,6 +85,16 @@ class Guided(msgspec.Struct, frozen=True):
 
     kind: GuidedKind
     value: str = ""
+
+
+class Template(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the model's chat template writes the messages. `arguments` is a JSON object of what the
+    template is given beside them. With `continue_final_message` the last one is left open, for the
+    model to go on with."""
+
+    arguments: str = ""
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
 
 
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -96,13 +131,15 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     sampling: Sampling
     prompt: str | None = None
     messages: tuple[ChatMessage, ...] | None = None
+    template: Template | None = None
+    tools: Tools | None = None
     adapter: str | None = None
     priority: int = 0
     key_id: str = ""
     #: It goes on when its client leaves, or its gateway dies: the answer may be asked for again.
     resumable: bool = False
-    #: Token ids and text that earlier attempts have already sent. Set by the worker that takes
-    #: a job over, never by a client.
+    #: Token ids and transcript (`workers/transcript.py`) that earlier attempts have already sent.
+    #: Set by the worker that takes a job over, never by a client.
     emitted: tuple[int, ...] = ()
     sent: str = ""
 
@@ -137,6 +174,19 @@ class Delta(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     logprobs: tuple[TokenLogprob, ...] | None = None
 
 
+class ReasoningDelta(Delta, frozen=True, array_like=True, tag="r"):
+    """New text of what the model thinks before it answers, which is no part of the answer."""
+
+
+class ToolCallDelta(Delta, frozen=True, array_like=True, tag="t"):
+    """A piece of the answer's `call`-th tool call, counted from 0: its first has the call's id and
+    the tool's name; `text` is a piece of its arguments, which are JSON."""
+
+    call: int = 0
+    id: str = ""
+    name: str = ""
+
+
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     """The answer is complete; `finish_reasons` has one item per choice."""
 
@@ -146,6 +196,8 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     cached_tokens: int = 0
     #: The engine could not stream: the text came in pieces after it was complete.
     pseudo_streamed: bool = False
+    #: How many of `completion_tokens` were reasoning.
+    reasoning_tokens: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="f"):
@@ -156,7 +208,7 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     retryable: bool = False
 
 
-Event: TypeAlias = Started | Status | Delta | Done | Failed
+Event: TypeAlias = Started | Status | Delta | ReasoningDelta | ToolCallDelta | Done | Failed
 TERMINAL = (Done, Failed)
 
 

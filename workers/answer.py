@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contract.bus.claims import Attempt
 from contract.messages import Delta, TokenLogprob
 from workers.continuation import Published
+from workers.transcript import REASONING, Kind, ToolPiece, Transcript, delta_of
 
 
 class Diverged(Exception):
@@ -22,11 +23,13 @@ class Answer:
         "_known_tokens",
         "_pending",
         "_published",
+        "_transcript",
         "attempt",
         "has_spoken",
         "pieces",
         "prompt_counted",
         "prompt_tokens",
+        "reasoning_tokens",
         "seq",
         "tokens",
     )
@@ -36,6 +39,8 @@ class Answer:
         self.seq = 0
         #: All tokens of the answer so far, also those of earlier attempts.
         self.tokens = 0
+        #: How many of them the client was sent as reasoning.
+        self.reasoning_tokens = 0
         self.has_spoken = False
         #: How long its prompt is, as far as known, and how much of that has been counted.
         self.prompt_tokens = self.prompt_counted = 0
@@ -46,6 +51,7 @@ class Answer:
         self._published: tuple[int, ...] = ()
         self._known_text = ""
         self._known_tokens: tuple[int, ...] = ()
+        self._transcript = Transcript()
 
     @property
     def owes_known_text(self) -> bool:
@@ -56,11 +62,14 @@ class Answer:
         """Go on after what earlier attempts published."""
         self.seq = published.next_seq
         self._published = published.tokens
+        self.reasoning_tokens = published.reasoning_tokens
 
-    def repeat(self, text: str, keep: int) -> None:
-        """Expect the engine to say `text` again, from token `keep` of those published on."""
+    def repeat(self, text: str, keep: int, after: Transcript | None = None) -> None:
+        """Expect the engine to say `text` again, from token `keep` of those published on: the rest
+        of a transcript, which goes on `after` its beginning."""
         self.tokens = keep
         self._known_text = text
+        self._transcript = after or Transcript()
         self._known_tokens = self._published[keep:]
 
     def say(
@@ -69,6 +78,7 @@ class Answer:
         token_ids: Sequence[int],
         index: int,
         logprobs: tuple[TokenLogprob, ...] | None,
+        kind: Kind = None,
     ) -> Delta | None:
         """What of this is new to the client, if anything. Tokens without text wait for the text
         that they belong to. Raises `Diverged`."""
@@ -79,13 +89,23 @@ class Answer:
         if self._pending:
             packed = self._pending.pop(index, b"") + packed
         if self._known_text:
-            text = self._new_text(text)
-        if not text and not logprobs:
+            text, kind = self._new_piece(kind, text)
+        if not text and not logprobs and not (isinstance(kind, ToolPiece) and kind.name):
             self._pending[index] = packed
             return None
         self.seq += 1
         self.has_spoken = True
-        return Delta(text, packed, index, logprobs)
+        if kind == REASONING:
+            self.reasoning_tokens += len(packed) // 4
+        return delta_of(kind, text, packed, index, logprobs)
+
+    def _new_piece(self, kind: Kind, text: str) -> tuple[str, Kind]:
+        """What of a piece the client does not have, where it may have some."""
+        rest = self._new_text(self._transcript.piece(kind, text))
+        if len(rest) > len(text):
+            return text, kind
+        # The call has begun already.
+        return rest, ToolPiece(kind.call) if isinstance(kind, ToolPiece) else kind
 
     def _new_text(self, text: str) -> str:
         known, self._known_text = self._known_text[: len(text)], self._known_text[len(text) :]

@@ -6,7 +6,8 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from contract.messages import TERMINAL, Delta, Done, Envelope, Job, Started
+from contract.messages import TERMINAL, Delta, Done, Envelope, Job, ReasoningDelta, Started
+from workers.transcript import Transcript
 
 #: Text lags its tokens by part of a character, or by a stop string; never by more than this.
 _LONGEST_LAG_TOKENS: Final = 64
@@ -15,7 +16,7 @@ _HALF_A_CHARACTER: Final = "\ufffd"
 
 
 class Published(NamedTuple):
-    """What a client was sent of a job: its text and token ids, and the next sequence number.
+    """What a client was sent of a job: its transcript and token ids, and the next sequence number.
     `ended`: also its end. `is_torn`: the beginning is not kept any more, so nobody can go on."""
 
     text: str = ""
@@ -23,6 +24,7 @@ class Published(NamedTuple):
     next_seq: int = 0
     ended: bool = False
     is_torn: bool = False
+    reasoning_tokens: int = 0
 
 
 class ResumePoint(NamedTuple):
@@ -37,7 +39,8 @@ def read_published(envelopes: Iterable[Envelope], fence: int) -> Published:
     attempts, and sequence numbers seen before are repetitions. Stops at attempt `fence`."""
     text: list[str] = []
     tokens = array("I")
-    current = next_seq = 0
+    transcript = Transcript()
+    current = next_seq = reasoning = 0
     for envelope in envelopes:
         if envelope.attempt >= fence:
             break
@@ -50,9 +53,14 @@ def read_published(envelopes: Iterable[Envelope], fence: int) -> Published:
             if isinstance(envelope.event, TERMINAL):
                 return Published("".join(text), tuple(tokens), next_seq, ended=True)
             if isinstance(envelope.event, Delta):
-                text.append(envelope.event.text)
+                text.append(transcript.delta(envelope.event))
+                reasoning += _reasoning_tokens(envelope.event)
                 tokens.frombytes(envelope.event.tokens)
-    return Published("".join(text), tuple(tokens), next_seq)
+    return Published("".join(text), tuple(tokens), next_seq, reasoning_tokens=reasoning)
+
+
+def _reasoning_tokens(delta: Delta) -> int:
+    return len(delta.tokens) // 4 if isinstance(delta, ReasoningDelta) else 0
 
 
 def _is_beyond(envelope: Envelope, attempt: int, seq: int) -> bool:
@@ -68,9 +76,16 @@ def can_hand_over(job: Job) -> bool:
     return job.sampling.n == 1 and job.sampling.logprobs is None
 
 
+def forces_calls(job: Job) -> bool:
+    """Whether the answer must be calls of tools."""
+    return job.tools is not None and job.tools.choice in ("required", "named")
+
+
 def can_continue(job: Job) -> bool:
-    """Whether an answer may go on from its tokens: a grammar would start again at its root."""
-    return can_hand_over(job) and job.sampling.guided is None
+    """Whether an answer may go on from its tokens: a grammar would start again at its root, and
+    calls that are demanded are forced by one."""
+    is_free = job.sampling.guided is None and not forces_calls(job)
+    return is_free and can_hand_over(job)
 
 
 def resume_point(

@@ -31,6 +31,7 @@ from contract.messages import (
 )
 from workers.answer import Answer, Diverged
 from workers.continuation import Published
+from workers.transcript import Kind, Transcript
 
 log = logging.getLogger(__name__)
 _RETRY_S = 0.2
@@ -129,13 +130,16 @@ class Outbox:
         """Go on in an open answer after what earlier attempts published."""
         self._answers[job_id].resume(published)
 
-    def suppress(self, job_id: str, text: str, tokens: int = 0) -> None:
-        """The engine will say `text` again, which the client has: do not send it twice. If it
-        says something else, the answer fails. The first `tokens` that earlier attempts published
-        count, and will not be pushed again; the others will."""
+    def suppress(
+        self, job_id: str, text: str, tokens: int = 0, after: Transcript | None = None
+    ) -> None:
+        """The engine will say `text` again, which the client has: do not send it twice. It is a
+        transcript, or the rest of one that goes on `after` its beginning. If the engine says
+        something else, the answer fails. The first `tokens` that earlier attempts published count,
+        and will not be pushed again; the others will."""
         answer = self._answers.get(job_id)
         if answer is not None:
-            answer.repeat(text, tokens)
+            answer.repeat(text, tokens, after)
 
     def delta(
         self,
@@ -144,9 +148,10 @@ class Outbox:
         token_ids: Sequence[int],
         index: int = 0,
         logprobs: tuple[TokenLogprob, ...] | None = None,
+        kind: Kind = None,
     ) -> None:
         """New text. Tokens without text (part of a character, a held-back stop string) wait
-        for the text that they belong to."""
+        for the text that they belong to. `kind` is what the text is part of."""
         self.heard += 1
         answer = self._answers.get(job_id)
         if answer is None:
@@ -156,7 +161,7 @@ class Outbox:
             self._count_prompt(answer)
         seq = answer.seq
         try:
-            said = answer.say(text, token_ids, index, logprobs)
+            said = answer.say(text, token_ids, index, logprobs, kind)
         except Diverged:
             self._diverged(job_id)
             return
@@ -172,9 +177,10 @@ class Outbox:
         *,
         pseudo_streamed: bool = False,
         completion_tokens: int | None = None,
+        reasoning_tokens: int | None = None,
     ) -> None:
         """The answer is complete. `completion_tokens` counts them for an engine that knows no
-        token ids."""
+        token ids, as does `reasoning_tokens`."""
         self.heard += 1
         answer = self._answers.get(job_id)
         if answer is None:
@@ -187,7 +193,14 @@ class Outbox:
             self.generated_tokens_total += max(0, completion_tokens - answer.pieces)
         answer.prompt_tokens = prompt_tokens
         self._count_prompt(answer)
-        event = Done(finish_reasons, prompt_tokens, answer.tokens, cached_tokens, pseudo_streamed)
+        event = Done(
+            finish_reasons,
+            prompt_tokens,
+            answer.tokens,
+            cached_tokens,
+            pseudo_streamed,
+            answer.reasoning_tokens if reasoning_tokens is None else reasoning_tokens,
+        )
         self._end(answer, event, "cancelled" if "cancelled" in finish_reasons else "done")
 
     def expect(self, job_id: str, prompt_tokens: int) -> None:

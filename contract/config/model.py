@@ -149,6 +149,16 @@ class ModelConfig(Section):
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the checkpoint."
     )
+    tool_parser: str | None = Field(
+        None,
+        description="vLLM: reads the model's tool calls, by the name that vLLM has for it, such as "
+        "`hermes`; without one, only calls that a request demands can be made.",
+    )
+    reasoning_parser: str | None = Field(
+        None,
+        description="vLLM: tells what the model thinks from what it answers, such as `qwen3`; "
+        "without one, all is answer.",
+    )
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Passed to the engine as they are."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
-from contract.messages import Delta, Done, Status
+from contract.messages import Delta, Done, ReasoningDelta, Status, ToolCallDelta
 from gateway.http.errors import ApiError, answer_error
 from gateway.streams import sse
 from gateway.streams.writer import Writer
@@ -26,13 +26,41 @@ class AnswerChoice:
 
     def __init__(self) -> None:
         self._texts: list[str] = []
+        self._reasoning: list[str] = []
+        #: By the number of the call.
+        self.calls: dict[int, CallSoFar] = {}
 
     @property
     def text(self) -> str:
         return "".join(self._texts)
 
+    @property
+    def reasoning(self) -> str:
+        return "".join(self._reasoning)
+
     def add(self, delta: Delta) -> None:
-        self._texts.append(delta.text)
+        if isinstance(delta, ReasoningDelta):
+            self._reasoning.append(delta.text)
+        elif isinstance(delta, ToolCallDelta):
+            self.calls.setdefault(delta.call, CallSoFar()).add(delta)
+        else:
+            self._texts.append(delta.text)
+
+
+class CallSoFar:
+    """One tool call of a choice."""
+
+    def __init__(self) -> None:
+        self.id = self.name = ""
+        self._arguments: list[str] = []
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self._arguments)
+
+    def add(self, delta: ToolCallDelta) -> None:
+        self.id, self.name = self.id or delta.id, self.name or delta.name
+        self._arguments.append(delta.text)
 
 
 ChoiceType = TypeVar("ChoiceType", bound=AnswerChoice)

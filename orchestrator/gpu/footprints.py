@@ -22,7 +22,7 @@ _NEWEST_WEIGHT: Final = 0.5
 #: What changes neither a model's memory nor its load time.
 _IRRELEVANT: Final = frozenset(
     {"env", "gpus", "idle_unload_s", "load", "pinned", "replicas", "sleep", "start_timeout_s"}
-    | {"share_prefix_cache"}
+    | {"share_prefix_cache", "tool_parser", "reasoning_parser"}
 )
 
 

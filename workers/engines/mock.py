@@ -13,6 +13,9 @@ step, as in a real engine. `engine_args` set the script for every job:
     fail_at, hang_at, crash_at   at this token the job fails, it hangs, the process dies
     freeze_at                at this token of a job the whole engine hangs
     default_tokens (64)      length of an answer when the request gives none
+    think (0)                so many tokens are reasoning, before the others
+    calls (0)                then it calls so many of its tools, and says nothing else; at least
+                             one where the request demands it
 
 A prompt (its last message) may hold `[[fail_at=3]]` and the like, for that job alone.
 """
@@ -30,15 +33,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from contract.config import WorkerSpec
-from contract.messages import ErrorCode, FinishReason, Job
-from workers.continuation import resume_point
+from contract.messages import ErrorCode, FinishReason, Job, Tools
+from workers.continuation import forces_calls
 from workers.engine import EngineReport, JobRejected
 from workers.engines.arguments import known
 from workers.outbox import EngineLoad, Outbox
+from workers.transcript import REASONING, Kind, ToolPiece, Transcript
 
 VERSION: Final = "1"
 _DIRECTIVE: Final = re.compile(r"\[\[(\w+)=(\d+(?:\.\d+)?)\]\]")
 _MAX_MODEL_LEN: Final = 1_000_000
+#: The tool's name, the beginning of its arguments, and their end.
+_TOKENS_PER_CALL: Final = 3
 _MOST_BEHIND_S: Final = 0.1
 
 
@@ -57,6 +63,8 @@ class MockScript:
     freeze_at: float = -1
     crash_at: float = -1
     default_tokens: float = 64
+    think: float = 0
+    calls: float = 0
 
 
 @dataclass
@@ -67,7 +75,36 @@ class _Running:
     next_token: int
     last_token: int
     not_before: float
+    calls: int = 0
     choices: range = field(default=range(1))
+
+    def piece(self, token: int) -> tuple[Kind, str]:
+        """What a token says."""
+        think = int(self.script.think)
+        if token < think:
+            return REASONING, f"{token} "
+        if not self.calls or self.job.tools is None:
+            return None, f"{token} "
+        call, part = divmod(token - think, _TOKENS_PER_CALL)
+        if part:
+            return ToolPiece(call), ("", '{"call": ', f"{call}}}")[part]
+        names = [self.job.tools.name] if self.job.tools.name else _tool_names(self.job.tools)
+        return ToolPiece(call, f"call_{self.job.id}_{call}", names[call % len(names)]), ""
+
+    def resume(self) -> tuple[str, Transcript]:
+        """Go on after the tokens that earlier attempts said. Answers what of their transcript is
+        not said by those, and the beginning that it goes on after."""
+        after, said = Transcript(), ""
+        for token in self.job.emitted:
+            said += after.piece(*self.piece(token))
+            self.next_token += 1
+        return self.job.sent[len(said) :], after
+
+    @property
+    def reason(self) -> FinishReason:
+        if not self.calls or self.job.tools is None:
+            return "length"
+        return "stop" if self.job.tools.choice == "named" else "tool_calls"
 
 
 class MockEngine:
@@ -99,24 +136,28 @@ class MockEngine:
         if room <= 0:
             message = f"the prompt has {prompt_tokens} tokens; the limit is {self._max_model_len}"
             raise JobRejected(ErrorCode.PROMPT_TOO_LONG, message)
-        keep = 0
-        if job.emitted:
-            keep, again = resume_point(_detokenize, job.emitted, job.sent)
-            self._outbox.suppress(job.id, again, keep)
         wanted = job.sampling.max_tokens or int(script.default_tokens)
-        if keep >= min(wanted, room):
-            self._outbox.done(job.id, ("length",), prompt_tokens)
-            return
-        self._outbox.expect(job.id, prompt_tokens)
-        self._running[job.id] = _Running(
+        calls = max(int(script.calls), forces_calls(job)) if job.tools is not None else 0
+        if calls:
+            wanted = min(wanted, int(script.think) + _TOKENS_PER_CALL * calls)
+        running = _Running(
             job,
             script,
             prompt_tokens,
-            next_token=keep,
+            next_token=0,
             last_token=min(wanted, room) - 1,
             not_before=time.monotonic() + script.first_token_delay_s,
+            calls=calls,
             choices=range(job.sampling.n),
         )
+        if job.emitted:
+            again, after = running.resume()
+            self._outbox.suppress(job.id, again, running.next_token, after)
+        if running.next_token > running.last_token:
+            self._outbox.done(job.id, (running.reason,), prompt_tokens)
+            return
+        self._outbox.expect(job.id, prompt_tokens)
+        self._running[job.id] = running
         self._some.set()
 
     async def cancel(self, job_id: str) -> None:
@@ -172,12 +213,13 @@ class MockEngine:
             del self._running[job_id]
             self._outbox.failed(job_id, ErrorCode.ENGINE_FAILED, f"scripted at token {token}")
             return
+        kind, text = running.piece(token)
         for index in running.choices:
-            self._outbox.delta(job_id, f"{token} ", [token], index)
+            self._outbox.delta(job_id, text, [token], index, kind=kind)
         running.next_token += 1
         if token >= running.last_token:
             del self._running[job_id]
-            reasons: tuple[FinishReason, ...] = tuple("length" for _ in running.choices)
+            reasons = tuple(running.reason for _ in running.choices)
             self._outbox.done(job_id, reasons, running.prompt_tokens)
 
 
@@ -197,5 +239,5 @@ def _last_message(job: Job) -> str:
     return job.messages[-1].content if job.messages else ""
 
 
-def _detokenize(token_ids: Any) -> str:
-    return "".join(f"{token} " for token in token_ids)
+def _tool_names(tools: Tools) -> list[str]:
+    return [tool["function"]["name"] for tool in json.loads(tools.definitions)]

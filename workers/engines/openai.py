@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from typing import Final
 
 import httpx
 import msgspec
 
 from contract.config import WorkerSpec
-from contract.messages import ErrorCode, FinishReason, Job
+from contract.messages import ErrorCode, FinishReason, Job, TokenLogprob
 from workers.engine import EngineReport, JobRejected
 from workers.engines.llama_cpp_wire import LLAMA_CPP
 from workers.engines.openai_errors import StreamBroken, UpstreamFailed, refusal
@@ -26,11 +27,13 @@ from workers.engines.openai_stream import (
     UpstreamUsage,
     read_chunk,
 )
+from workers.engines.openai_tools import UpstreamCalls
 from workers.engines.openai_wire import request_body, request_path
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.server_sent_events import Event, EventReader
 from workers.engines.upstream import Upstream, UpstreamSettings, read_start
 from workers.outbox import Outbox
+from workers.transcript import REASONING, Kind
 
 log = logging.getLogger(__name__)
 _SLOTS: Final = 256
@@ -57,6 +60,7 @@ class _Stream:
         self.reasons: dict[int, FinishReason] = {}
         self.usage = UpstreamUsage()
         self.halves = Halves()
+        self.calls: defaultdict[int, UpstreamCalls] = defaultdict(UpstreamCalls)
         self.is_finished = False
         self.task: asyncio.Task[None] | None = None
 
@@ -229,6 +233,7 @@ class OpenAiEngine:
 
     def _push(self, stream: _Stream, choice: UpstreamChoice) -> None:
         index, reason = choice.place(stream.job.sampling.n), choice.reason()
+        said = self._push_thoughts_and_calls(stream, index, choice)
         text = stream.halves.join(index, choice.new_text)
         logprobs = choice.token_logprobs(stream.job.sampling.logprobs)
         if reason is not None:
@@ -236,12 +241,34 @@ class OpenAiEngine:
             stream.reasons.setdefault(index, reason)
             text += stream.halves.end(index)
         if text or logprobs:
-            self._outbox.delta(stream.job.id, text, (), index, logprobs)
-            stream.pieces += 1
-            self._outbox.count_piece(stream.job.id)
-        if text or logprobs or choice.thinks:
+            self._say(stream, index, text, None, logprobs)
+        if text or logprobs or said:
             stream.spoke = True
             stream.overdue_at = time.monotonic() + self._settings.token_gap_timeout_s
+
+    def _push_thoughts_and_calls(self, stream: _Stream, index: int, choice: UpstreamChoice) -> bool:
+        """Whether there were any."""
+        thought, calls = choice.new_reasoning, choice.new_calls
+        if thought:
+            text = stream.halves.join((index, REASONING), thought)
+            self._say(stream, index, text, REASONING)
+        for call in calls:
+            place = stream.calls[index].place(call)
+            text = stream.halves.join((index, place.call), call.arguments)
+            self._say(stream, index, text, place)
+        return bool(thought or calls)
+
+    def _say(
+        self,
+        stream: _Stream,
+        index: int,
+        text: str,
+        kind: Kind,
+        logprobs: tuple[TokenLogprob, ...] | None = None,
+    ) -> None:
+        self._outbox.delta(stream.job.id, text, (), index, logprobs, kind)
+        stream.pieces += 1
+        self._outbox.count_piece(stream.job.id)
 
     def _finish(self, stream: _Stream) -> None:
         """The stream has ended. The second time nothing happens. Raises `StreamBroken`."""
@@ -257,6 +284,7 @@ class OpenAiEngine:
             completion_tokens=stream.pieces
             if usage.completion_tokens is None
             else usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens or 0,
         )
 
     def _ran(self, task: asyncio.Task[None]) -> None:

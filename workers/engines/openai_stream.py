@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Hashable
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from contract.messages import FinishReason, TokenLogprob
 from workers.engines.openai_errors import StreamBroken, UpstreamFailed, refusal
+from workers.engines.openai_tools import UpstreamCall
 from workers.engines.server_sent_events import Event
 
 _MOST_TOKENS: Final = 2**40
@@ -27,22 +29,26 @@ _FINISH: Final[dict[str, FinishReason]] = {
     "model_length": "length",
     "repetition": "length",
     "content_filter": "content_filter",
+    "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
 }
 #: Some servers write one of these while the answer goes on.
 _NOT_YET: Final = (None, "", "null")
 #: The server gave up on the answer; nobody here asked it to.
 _BROKEN_OFF: Final = ("abort", "cancelled", "error", "insufficient_system_resource", "timeout")
-_TOOLS: Final = ("tool_calls", "function_call")
+#: OpenAI's first form of tools, which nobody here asks for.
+_OLD_TOOLS: Final = "function_call"
 
 
 class Halves:
     """JSON may write a character in two halves (a surrogate pair), and servers may cut between
-    them. By choice, the first half of one whose second has not come."""
+    them. By choice, and whatever else is told apart, the first half of one whose second has not
+    come."""
 
     def __init__(self) -> None:
-        self._held: dict[int, str] = {}
+        self._held: dict[Hashable, str] = {}
 
-    def join(self, index: int, text: str) -> str:
+    def join(self, index: Hashable, text: str) -> str:
         """The text that is complete now. A half without its other half becomes U+FFFD."""
         if index not in self._held and text.isascii():
             return text
@@ -51,7 +57,7 @@ class Halves:
             text, self._held[index] = text[:-1], text[-1]
         return whole_characters(text)
 
-    def end(self, index: int) -> str:
+    def end(self, index: Hashable) -> str:
         """What is left when a choice has ended."""
         return whole_characters(self._held.pop(index, ""))
 
@@ -63,6 +69,14 @@ def whole_characters(text: str) -> str:
 class _Part(msgspec.Struct):
     type: str = ""
     text: str | None = None
+    thinking: Any = None
+
+    @property
+    def thought(self) -> str:
+        """Mistral's form of reasoning, in parts of its own."""
+        inner = self.thinking if isinstance(self.thinking, list) else []
+        said = (each.get("text") for each in inner if isinstance(each, dict))
+        return "".join(text for text in said if isinstance(text, str))
 
 
 class _Text(msgspec.Struct):
@@ -71,6 +85,14 @@ class _Text(msgspec.Struct):
     refusal: str | None = None
     reasoning_content: Any = None
     reasoning: Any = None
+    tool_calls: list[UpstreamCall] | None = None
+
+    @property
+    def thought(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(part.thought for part in self.content)
+        said = self.reasoning_content or self.reasoning
+        return said if isinstance(said, str) else ""
 
     @property
     def text(self) -> str:
@@ -143,12 +165,13 @@ class UpstreamChoice(msgspec.Struct):
         return self.text or (self.delta.text if self.delta else "")
 
     @property
-    def thinks(self) -> bool:
-        """The model reasons, which the server keeps apart from the answer."""
-        delta = self.delta
-        return delta is not None and bool(
-            delta.reasoning_content or delta.reasoning or isinstance(delta.content, list)
-        )
+    def new_reasoning(self) -> str:
+        """What the server keeps apart from the answer."""
+        return self.delta.thought if self.delta else ""
+
+    @property
+    def new_calls(self) -> list[UpstreamCall]:
+        return (self.delta and self.delta.tool_calls) or []
 
     def token_logprobs(self, alternatives: int | None) -> tuple[TokenLogprob, ...] | None:
         """One for each new token, with so many alternatives at least if the server gives any."""
@@ -166,7 +189,7 @@ class UpstreamChoice(msgspec.Struct):
             return _FINISH[said]
         if said in _BROKEN_OFF:
             raise StreamBroken(f"finish reason `{said}`")
-        if said in _TOOLS:
+        if said == _OLD_TOOLS:
             raise UpstreamFailed("the model called a tool, which ew does not pass on")
         raise UpstreamFailed(
             "the server behind this model ended the answer for a reason that ew does not know",
@@ -180,6 +203,7 @@ class UpstreamUsage(NamedTuple):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
     def and_choice(self, other: UpstreamUsage) -> UpstreamUsage:
         """With the tokens of one more choice; the prompt is the same."""
@@ -216,12 +240,16 @@ class Chunk(msgspec.Struct):
         """None if it gives none. A count that is no number is one that is not given."""
         if not isinstance(self.usage, dict):
             return None
-        details = self.usage.get("prompt_tokens_details")
         return UpstreamUsage(
             _count(self.usage.get("prompt_tokens")),
             _count(self.usage.get("completion_tokens")),
-            _count(details.get("cached_tokens")) if isinstance(details, dict) else None,
+            self._detail("prompt_tokens_details", "cached_tokens"),
+            self._detail("completion_tokens_details", "reasoning_tokens"),
         )
+
+    def _detail(self, group: str, name: str) -> int | None:
+        details = self.usage.get(group)
+        return _count(details.get(name)) if isinstance(details, dict) else None
 
 
 _decoder: Final = msgspec.json.Decoder(Chunk)

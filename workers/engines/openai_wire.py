@@ -6,9 +6,10 @@ import json
 import re
 from typing import Any, Final
 
-from contract.messages import ErrorCode, Guided, Job, Sampling
+from contract.messages import ErrorCode, Guided, Job, Sampling, Template
 from workers.engine import JobRejected
 from workers.engines.llama_cpp_wire import LLAMA_CPP, for_llama_cpp
+from workers.engines.openai_tools import messages_asked, tools_asked
 from workers.engines.prompts import choices_of
 from workers.engines.upstream import Server
 
@@ -24,6 +25,9 @@ _SAMPLING: Final = (
 )
 
 
+_TAKES_TEMPLATE_ARGUMENTS: Final = ("vllm", "sglang", LLAMA_CPP)
+
+
 def request_path(job: Job) -> str:
     return "/completions" if job.messages is None else "/chat/completions"
 
@@ -36,9 +40,11 @@ def request_body(
     asked = job.sampling
     given = {name: getattr(asked, name) for name in _SAMPLING}
     body = {name: value for name, value in given.items() if value is not None}
-    body |= {"stream": True, **_prompt(job), **_options(asked, max_tokens)}
+    body |= {"stream": True, **_prompt(job), **_options(asked, max_tokens), **tools_asked(job)}
     if asked.logprobs is not None:
         body |= _logprobs_wanted(asked.logprobs, job.messages is not None)
+    if job.template is not None:
+        body |= _template(job.template, server)
     if asked.guided is not None:
         body |= _guided(asked.guided, server)
     if server.kind == "vllm" and salt is not None:
@@ -49,7 +55,24 @@ def request_body(
 def _prompt(job: Job) -> dict[str, Any]:
     if job.messages is None:
         return {"prompt": job.prompt}
-    return {"messages": job.messages}
+    return {"messages": messages_asked(job.messages)}
+
+
+def _template(template: Template, server: Server) -> dict[str, Any]:
+    """Raises `JobRejected` for what only some servers have a word for."""
+    arguments = json.loads(template.arguments) if template.arguments else {}
+    effort = arguments.pop("reasoning_effort", None)
+    body: dict[str, Any] = {} if effort is None else {"reasoning_effort": effort}
+    if arguments.keys() - ({"enable_thinking"} if effort else set()):
+        body["chat_template_kwargs"] = arguments
+    if not template.add_generation_prompt or template.continue_final_message:
+        body["add_generation_prompt"] = template.add_generation_prompt
+        body["continue_final_message"] = template.continue_final_message
+    if server.kind not in _TAKES_TEMPLATE_ARGUMENTS and body.keys() - {"reasoning_effort"}:
+        name = server.kind or "of an unknown kind"
+        message = f"the server behind this model ({name}) takes no arguments for its chat template"
+        raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+    return body
 
 
 def _options(asked: Sampling, max_tokens: int | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from contract.messages import ChatMessage, ErrorCode, Job
+from contract.messages import ChatMessage, ErrorCode, Job, Template, ToolCall
 from workers.engine import JobRejected
 
 #: Longer prompts are tokenised in a thread, so that they do not hold up the tokens of others.
@@ -15,7 +15,9 @@ _LONG_PROMPT_CHARS: Final = 4_000
 _IN_CODE: Final = "in code"
 
 
-Turns = list[dict[str, str]]
+Turns = list[dict[str, Any]]
+#: Writes a chat as token ids, given its turns and the arguments of the chat template.
+ChatWriter = Callable[[Turns, dict[str, Any]], list[int]]
 
 
 class Prompts:
@@ -27,7 +29,7 @@ class Prompts:
         tokenizer: Any,
         max_input_len: int,
         max_model_len: int,
-        write_chat: Callable[[Turns], list[int]] | None = None,
+        write_chat: ChatWriter | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._write_chat = write_chat or self._apply_template
@@ -56,12 +58,11 @@ class Prompts:
         if job.messages is None:
             ids: list[int] = self._tokenizer.encode(job.prompt or "")
             return ids
-        return self._render(job.messages)
+        return self._render(job.messages, template_arguments(job))
 
-    def _render(self, messages: Sequence[ChatMessage]) -> list[int]:
-        turns = [{"role": m.role, "content": m.content} for m in messages]
+    def _render(self, messages: Sequence[ChatMessage], arguments: dict[str, Any]) -> list[int]:
         try:
-            return self._write_chat(turns)
+            return self._write_chat([_turn(message) for message in messages], arguments)
         except JobRejected:
             raise
         # Templates are programs of the model's authors: they raise what they like.
@@ -69,7 +70,7 @@ class Prompts:
             message = f"the model's chat template refused the messages: {error}"
             raise JobRejected(ErrorCode.INVALID_REQUEST, message) from error
 
-    def _apply_template(self, turns: Turns) -> list[int]:
+    def _apply_template(self, turns: Turns, arguments: dict[str, Any]) -> list[int]:
         # A tokenizer without such a thing (mistral_common's) writes chats in code.
         template = getattr(self._tokenizer, "chat_template", _IN_CODE)
         if not template:
@@ -78,9 +79,46 @@ class Prompts:
         if not _names_developers(template):
             turns = _with_system_for_developer(turns)
         ids: list[int] = self._tokenizer.apply_chat_template(
-            turns, add_generation_prompt=True, tokenize=True, return_dict=False
+            turns, **arguments, tokenize=True, return_dict=False
         )
         return ids
+
+
+def template_arguments(job: Job) -> dict[str, Any]:
+    """What the chat template of a job is given beside its messages."""
+    template = job.template or Template()
+    arguments: dict[str, Any] = json.loads(template.arguments) if template.arguments else {}
+    arguments["add_generation_prompt"] = template.add_generation_prompt
+    if template.continue_final_message:
+        arguments["continue_final_message"] = True
+    if job.tools is not None:
+        arguments["tools"] = json.loads(job.tools.definitions)
+    return arguments
+
+
+def _turn(message: ChatMessage) -> dict[str, Any]:
+    """A message as templates know it: the arguments of calls are objects there."""
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        turn["name"] = message.name
+    if message.tool_call_id is not None:
+        turn["tool_call_id"] = message.tool_call_id
+    if message.reasoning is not None:
+        turn |= {"reasoning": message.reasoning, "reasoning_content": message.reasoning}
+    if message.tool_calls:
+        turn["tool_calls"] = [_called(call) for call in message.tool_calls]
+    return turn
+
+
+def _called(call: ToolCall) -> dict[str, Any]:
+    """Arguments that the model wrote wrong are none: they stay in the conversation for good, which
+    would be refused for ever."""
+    try:
+        arguments = json.loads(call.arguments or "{}")
+    except (ValueError, RecursionError):
+        arguments = {}
+    function = {"name": call.name, "arguments": arguments if isinstance(arguments, dict) else {}}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def _names_developers(template: Any) -> bool:

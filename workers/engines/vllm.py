@@ -26,8 +26,9 @@ from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
 from workers.engines.arguments import known
 from workers.engines.prefix_cache import cache_salt
-from workers.engines.prompts import Prompts, Turns, choices_of
+from workers.engines.prompts import ChatWriter, Prompts, Turns, choices_of
 from workers.engines.vllm_answer import VllmAnswer
+from workers.engines.vllm_parsing import ParsedChoice, Parsers, Parsing
 from workers.outbox import EngineLoad, Outbox
 
 try:
@@ -77,23 +78,24 @@ class VllmEngine:
         limit = self._spec.model.max_input_len or self._max_model_len
         write_chat = chat_writer(getattr(engine, "renderer", None))
         self._prompts = Prompts(tokenizer, limit, self._max_model_len, write_chat)
+        self._parsers = Parsers(self._spec.model, tokenizer, config.model_config)
         self._watching = asyncio.create_task(self._watch())
         slots = config.scheduler_config.max_num_seqs
         return EngineReport(vllm.__version__, slots, self._max_model_len)
 
     async def submit(self, job: Job) -> None:
         prompt_ids = await self._prompts.token_ids(job)
-        emitted = list(job.emitted)
-        if job.sent or emitted:
-            keep, again = resume_point(self._prompts.decode, emitted, job.sent)
-            self._outbox.suppress(job.id, again, keep)
-            emitted = emitted[:keep]
+        settings = _guided(job.sampling.guided)
+        parsing = self._parsers.of(job, prompt_ids, settings.get("structured_outputs"))
+        parsed, emitted = self._resume(job, parsing)
         max_tokens = self._answer_limit(job.sampling, len(prompt_ids)) - len(emitted)
         if max_tokens <= 0:
             self._outbox.done(job.id, ("length",), len(prompt_ids))
             return
         self._outbox.expect(job.id, len(prompt_ids))
-        params = self._sampling_params(job.sampling, max_tokens, len(emitted))
+        if parsing is not None:
+            settings |= parsing.sampling()
+        params = self._sampling_params(job.sampling, max_tokens, len(emitted), settings)
         try:
             collector = await self._running().add_request(
                 job.id,
@@ -101,17 +103,34 @@ class VllmEngine:
                 params,
                 lora_request=self._lora_request(job),
                 priority=job.priority,
+                **(parsing.engine_arguments if parsing is not None else {}),
             )
         except EngineDeadError as error:
             self._outbox.engine_died(error)
             return
         except _REFUSALS as error:
             raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
-        put = self._sink(job, len(prompt_ids))
+        put = self._sink(job, len(prompt_ids), parsed)
         early = collector.get_nowait()
         collector.put = put
         if early is not None:
             put(early)
+
+    def _resume(self, job: Job, parsing: Parsing | None) -> tuple[list[ParsedChoice], list[int]]:
+        """What reads the answer, and the tokens of it that go before those to come."""
+        fresh = [ParsedChoice(parsing) for _ in range(job.sampling.n)] if parsing else []
+        if not (job.sent or job.emitted):
+            return fresh, []
+        if parsing is None:
+            keep, again = resume_point(self._prompts.decode, job.emitted, job.sent)
+            self._outbox.suppress(job.id, again, keep)
+            return fresh, list(job.emitted[:keep])
+        if parsing.is_constrained:
+            self._outbox.suppress(job.id, job.sent)
+            return fresh, []
+        replay = parsing.replay(job.emitted, job.sent)
+        self._outbox.suppress(job.id, replay.again, replay.keep, replay.after)
+        return [replay.parsed], list(job.emitted[: replay.keep])
 
     async def cancel(self, job_id: str) -> None:
         try:
@@ -137,9 +156,11 @@ class VllmEngine:
             raise RuntimeError("the engine is not running")
         return self._engine
 
-    def _sink(self, job: Job, prompt_tokens: int) -> Callable[[Any], None]:
+    def _sink(
+        self, job: Job, prompt_tokens: int, parsed: list[ParsedChoice]
+    ) -> Callable[[Any], None]:
         """Where vLLM puts the outputs of one request (or the exception that ends it)."""
-        answer = VllmAnswer(self._outbox, job, prompt_tokens)
+        answer = VllmAnswer(self._outbox, job, prompt_tokens, parsed)
 
         def put(output: Any) -> None:
             if isinstance(output, Exception):
@@ -169,7 +190,9 @@ class VllmEngine:
         limit = min(room, self._spec.model.max_output_len or room)
         return min(limit, asked.max_tokens or self._defaults.get("max_tokens") or limit)
 
-    def _sampling_params(self, asked: Sampling, max_tokens: int, emitted: int) -> SamplingParams:
+    def _sampling_params(
+        self, asked: Sampling, max_tokens: int, emitted: int, more: dict[str, Any]
+    ) -> SamplingParams:
         given = {name: getattr(asked, name) for name in _SAMPLING_FIELDS}
         settings = {**self._defaults, **{k: v for k, v in given.items() if v is not None}}
         settings |= {
@@ -180,10 +203,8 @@ class VllmEngine:
             "n": asked.n,
             "output_kind": RequestOutputKind.DELTA,
         }
-        if asked.guided is not None:
-            settings |= _guided(asked.guided)
         try:
-            return SamplingParams(**settings)
+            return SamplingParams(**settings | more)
         except _REFUSALS as error:
             raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
 
@@ -226,6 +247,7 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
         "kv_cache_memory_bytes": spec.kv_cache_bytes,
         "enable_lora": with_adapters or None,
         "max_loras": _adapter_places(spec) if with_adapters else None,
+        "reasoning_parser": model.reasoning_parser,
         "enable_sleep_mode": (model.sleep and declaration_of(spec.engine).can_sleep) or None,
     }
     args = {name: value for name, value in args.items() if value is not None} | model.engine_args
@@ -262,8 +284,10 @@ def _known_args(args: dict[str, Any]) -> AsyncEngineArgs:
     return AsyncEngineArgs(**known(args, AsyncEngineArgs, f"vLLM {vllm.__version__}"))
 
 
-def _guided(guided: Guided) -> dict[str, Any]:
+def _guided(guided: Guided | None) -> dict[str, Any]:
     """The argument of `SamplingParams` that constrains the output, as this release names it."""
+    if guided is None:
+        return {}
     value: Any = guided.value
     match guided.kind:
         case "json_object":
@@ -298,16 +322,15 @@ async def _tokenizer(engine: AsyncLLM) -> Any:
     return await found if asyncio.iscoroutine(found) else found
 
 
-def chat_writer(renderer: Any) -> Callable[[Turns], list[int]] | None:
+def chat_writer(renderer: Any) -> ChatWriter | None:
     """vLLM's own way to write a chat, where it is not by a Hugging Face template (Mistral's
     tokenizers, DeepSeek V3.2, ...). Older releases have no renderers."""
     if renderer is None or type(renderer).__name__ == "HfRenderer":
         return None
     from vllm.renderers import ChatParams
 
-    params = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
-
-    def write(turns: Turns) -> list[int]:
+    def write(turns: Turns, arguments: dict[str, Any]) -> list[int]:
+        params = ChatParams(chat_template_kwargs=arguments)
         _, prompts = renderer.render_chat([turns], params)
         return list(prompts[0]["prompt_token_ids"])
 

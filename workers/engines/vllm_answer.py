@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Any, Final
 
 from contract.messages import ErrorCode, FinishReason, Job, TokenLogprob
+from workers.engines.vllm_parsing import ParsedChoice, Piece
 from workers.outbox import Outbox
+
+log = logging.getLogger(__name__)
 
 #: `vllm.v1.engine.FINISH_REASON_STRINGS` (0.32). `repetition`: vLLM cuts off what only repeats.
 _FINISH: Final[dict[str, FinishReason]] = {
@@ -17,15 +22,24 @@ _FINISH: Final[dict[str, FinishReason]] = {
 #: a failure inside, or a request that vLLM gave up though nobody here asked it to.
 _UNCONSTRAINED: Final = "the engine could not finish this answer"
 _CONSTRAINED: Final = "the engine could not finish this answer; can its constraint be satisfied?"
+_UNREADABLE: Final = "the model's answer could not be parsed; is its entry's parser the right one?"
 
 
 class VllmAnswer:
-    """The answer to one job."""
+    """The answer to one job; `parsed` tells what the text of each choice means, if it is not all
+    answer."""
 
-    def __init__(self, outbox: Outbox, job: Job, prompt_tokens: int) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        job: Job,
+        prompt_tokens: int,
+        parsed: Sequence[ParsedChoice] = (),
+    ) -> None:
         self._outbox = outbox
         self._job = job
         self._prompt_tokens = prompt_tokens
+        self._parsed = parsed
         self._reasons: dict[int, FinishReason] = {}
 
     def take(self, output: Any) -> None:
@@ -33,7 +47,10 @@ class VllmAnswer:
         job_id = self._job.id
         for choice in output.outputs:
             logprobs = _logprobs(choice) if choice.logprobs else None
-            self._outbox.delta(job_id, choice.text, choice.token_ids, choice.index, logprobs)
+            if not self._parsed:
+                self._outbox.delta(job_id, choice.text, choice.token_ids, choice.index, logprobs)
+            elif not self._say_parsed(choice, logprobs):
+                return
             if choice.finish_reason is not None and not self._end(choice):
                 return
         if output.finished:
@@ -41,9 +58,29 @@ class VllmAnswer:
             cached = output.num_cached_tokens or 0
             self._outbox.done(job_id, reasons, self._prompt_tokens, cached)
 
+    def _say_parsed(self, choice: Any, logprobs: tuple[TokenLogprob, ...] | None) -> bool:
+        """Send what new text means. False if that ends the job with an error."""
+        is_last = choice.finish_reason is not None
+        try:
+            pieces = self._parsed[choice.index].feed(
+                choice.text, choice.token_ids, finished=is_last
+            )
+        # Parsers are as many as there are models, and raise what they like.
+        except Exception:
+            log.exception("job %s: its answer could not be parsed", self._job.id)
+            self._outbox.give_up(self._job.id, ErrorCode.ENGINE_FAILED, _UNREADABLE)
+            return False
+        tokens = choice.token_ids
+        for kind, text in pieces or [Piece(None, "")]:
+            self._outbox.delta(self._job.id, text, tokens, choice.index, logprobs, kind)
+            tokens, logprobs = (), None
+        return True
+
     def _end(self, choice: Any) -> bool:
         """Note why a choice has ended. False if that ends the job with an error."""
         reason = _FINISH.get(choice.finish_reason)
+        if reason == "stop" and self._called_freely(choice.index):
+            reason = "tool_calls"
         if reason is not None:
             self._reasons[choice.index] = reason
             return True
@@ -55,6 +92,11 @@ class VllmAnswer:
             retryable=guided is None,
         )
         return False
+
+    def _called_freely(self, index: int) -> bool:
+        """As OpenAI has it: a call of the one tool that the request names ends as text does."""
+        is_named = self._job.tools is not None and self._job.tools.choice == "named"
+        return not is_named and bool(self._parsed) and self._parsed[index].calls
 
 
 def _logprobs(choice: Any) -> tuple[TokenLogprob, ...]:

@@ -112,13 +112,15 @@ class InferenceRequest(StrictBody, GenerationBody):
 
 
 class Usage(BaseModel):
-    """Tokens read and generated; `cachedTokens` of the prompt did not have to be read again."""
+    """Tokens read and generated; `cachedTokens` of the prompt did not have to be read again, and
+    `reasoningTokens` of the answer are no part of its text."""
 
     model_config = _CAMEL
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    reasoning_tokens: int
 
 
 class TimingsBody(BaseModel):
@@ -150,12 +152,15 @@ class InferenceAnswer(Completion):
     """A whole answer."""
 
     text: str
+    reasoning: str | None = Field(None, description="What the model thought before it answered.")
 
 
 class DeltaBody(BaseModel):
-    """The data of an event without a name: the next piece of text. Its `id` is its number."""
+    """The data of an event without a name: the next piece of text, or else of reasoning. Its `id`
+    is its number."""
 
-    text: str
+    text: str | None = None
+    reasoning: str | None = None
 
 
 class StatusBody(BaseModel):

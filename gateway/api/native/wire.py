@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 from pydantic import BaseModel
 
-from contract.messages import Delta, Done, Job, Status
+from contract.messages import Delta, Done, Job, ReasoningDelta, Status
 from gateway.api.native.schemas import Completion, InferenceAnswer, StatusBody, TimingsBody, Usage
 from gateway.http.errors import ApiError, native_body
 from gateway.streams import sse
@@ -28,6 +28,7 @@ class _Native:
                 prompt_tokens=done.prompt_tokens,
                 completion_tokens=done.completion_tokens,
                 cached_tokens=done.cached_tokens,
+                reasoning_tokens=done.reasoning_tokens,
             ),
             timings=TimingsBody(
                 queue_ms=round(timings.queue_ms, 3),
@@ -41,13 +42,15 @@ class _Native:
 
 
 class NativeStream(_Native):
-    """Events: text without a name, then `done` or `error`; `status` while the job waits."""
+    """Events: text and reasoning without a name, then `done` or `error`; `status` while it
+    waits."""
 
     def opening(self) -> bytes:
         return b""
 
     def delta(self, seq: int, delta: Delta) -> bytes:
-        return b'id: %d\ndata: {"text":%b}\n\n' % (seq, sse.json_text(delta.text))
+        kind = b"reasoning" if isinstance(delta, ReasoningDelta) else b"text"
+        return b'id: %d\ndata: {"%b":%b}\n\n' % (seq, kind, sse.json_text(delta.text))
 
     def status(self, status: Status) -> bytes:
         body = StatusBody(stage=status.stage, position=status.position, eta_s=status.eta_s)
@@ -68,7 +71,8 @@ class NativeWhole(_Native):
 
     def body(self, choices: list[AnswerChoice], done: Done, timings: Timings) -> bytes:
         completion = self._completion(done, timings)
-        return _json(InferenceAnswer(text=choices[0].text, **completion.model_dump()))
+        text, reasoning = choices[0].text, choices[0].reasoning or None
+        return _json(InferenceAnswer(text=text, reasoning=reasoning, **completion.model_dump()))
 
 
 def _json(body: BaseModel) -> bytes:

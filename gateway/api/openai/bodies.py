@@ -6,11 +6,15 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-OpenAIFinishReason = Literal["stop", "length", "content_filter"]
+OpenAIFinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class CachedTokens(BaseModel):
     cached_tokens: int
+
+
+class ReasoningTokens(BaseModel):
+    reasoning_tokens: int
 
 
 class OpenAIUsage(BaseModel):
@@ -18,6 +22,7 @@ class OpenAIUsage(BaseModel):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokens
+    completion_tokens_details: ReasoningTokens
 
 
 class Alternative(BaseModel):
@@ -35,10 +40,27 @@ class ChatLogprobs(BaseModel):
     refusal: None = None
 
 
+class CalledFunction(BaseModel):
+    name: str
+    arguments: str = Field(description="A JSON object.")
+
+
+class MadeCall(BaseModel):
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class ChatAnswerMessage(BaseModel):
+    """`tool_calls` and the reasoning are left out where there is none; both names of the latter
+    hold the same."""
+
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: list[MadeCall] | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
 
 
 class ChatChoice(BaseModel):
@@ -57,9 +79,26 @@ class ChatCompletion(BaseModel):
     usage: OpenAIUsage
 
 
+class FunctionPiece(BaseModel):
+    name: str | None = None
+    arguments: str
+
+
+class CallPiece(BaseModel):
+    """A piece of the call of that index; the first has its id, type and name."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionPiece
+
+
 class ChatDelta(BaseModel):
     role: Literal["assistant"] | None = None
     content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[CallPiece] | None = None
 
 
 class ChatChunkChoice(BaseModel):

@@ -8,19 +8,33 @@ from typing import Any, Final
 
 import orjson
 
-from contract.messages import Delta, Done, FinishReason, Job, Status, TokenLogprob
-from gateway.api.openai.bodies import CachedTokens, OpenAIFinishReason, OpenAIUsage
+from contract.messages import (
+    Delta,
+    Done,
+    FinishReason,
+    Job,
+    Status,
+    TokenLogprob,
+    ToolCallDelta,
+)
+from gateway.api.openai.bodies import (
+    CachedTokens,
+    OpenAIFinishReason,
+    OpenAIUsage,
+    ReasoningTokens,
+)
 from gateway.http.errors import ApiError, openai_body
 from gateway.streams import sse
-from gateway.streams.answers import AnswerChoice, Timings
+from gateway.streams.answers import AnswerChoice, CallSoFar, Timings
 
 DONE: Final = b"data: [DONE]\n\n"
 _LOGPROBS: Final = b'{"content":[%b],"refusal":null}'
 
 
 class ChatStream:
-    """Chunks: the role first, then text, then why it ended, then `[DONE]`. `numbered` chunks of
-    text, and `[DONE]`, have ids, so that a client can resume after the last it has in full."""
+    """Chunks: the role first, then text, reasoning and tool calls in pieces, then why it ended,
+    then `[DONE]`. `numbered` pieces, and `[DONE]`, have ids, so that a client can resume after the
+    last it has in full."""
 
     openai = True
 
@@ -47,6 +61,8 @@ class ChatStream:
 
     def delta(self, seq: int, delta: Delta) -> bytes:
         before, text = self._befores[delta.index], sse.json_text(delta.text)
+        if type(delta) is not Delta:
+            before, text = before.removesuffix(b'"content":'), _not_text(delta, text)
         if self._numbered:
             before = sse.with_id(seq, before)
         if delta.logprobs is None:
@@ -76,6 +92,17 @@ class ChatStream:
         return sse.event(orjson.dumps(chunk))
 
 
+def _not_text(delta: Delta, text: bytes) -> bytes:
+    """The inside of the JSON object that a piece of reasoning or of a tool call is."""
+    if not isinstance(delta, ToolCallDelta):
+        return b'"reasoning":%b,"reasoning_content":%b' % (text, text)
+    if not delta.name:
+        return b'"tool_calls":[{"index":%d,"function":{"arguments":%b}}]' % (delta.call, text)
+    function = b'{"name":%b,"arguments":%b}' % (sse.json_text(delta.name), text)
+    call = b'"tool_calls":[{"index":%d,"id":%b,"type":"function","function":%b}]'
+    return call % (delta.call, sse.json_text(delta.id), function)
+
+
 class ChatSoFar(AnswerChoice):
     """One choice of a whole answer, with its log probabilities in JSON."""
 
@@ -88,6 +115,18 @@ class ChatSoFar(AnswerChoice):
         if not self._logprobs:
             return None
         return orjson.Fragment(_LOGPROBS % b",".join(self._logprobs))
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """A `ChatAnswerMessage`."""
+        text = self.text
+        content = None if self.calls and not text else text
+        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+        if reasoning := self.reasoning:
+            message |= {"reasoning": reasoning, "reasoning_content": reasoning}
+        if self.calls:
+            message["tool_calls"] = [_made_call(call) for _, call in sorted(self.calls.items())]
+        return message
 
     def add(self, delta: Delta) -> None:
         super().add(delta)
@@ -117,7 +156,7 @@ class ChatWhole:
             "choices": [
                 {
                     "index": index,
-                    "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                    "message": choice.message,
                     "logprobs": choice.logprobs,
                     "finish_reason": finish_reason_of(reason),
                 }
@@ -126,6 +165,11 @@ class ChatWhole:
             "usage": usage_of(done).model_dump(),
         }
         return orjson.dumps(completion)
+
+
+def _made_call(call: CallSoFar) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def finish_reason_of(reason: FinishReason) -> OpenAIFinishReason:
@@ -141,6 +185,7 @@ def usage_of(done: Done) -> OpenAIUsage:
         completion_tokens=done.completion_tokens,
         total_tokens=done.prompt_tokens + done.completion_tokens,
         prompt_tokens_details=CachedTokens(cached_tokens=done.cached_tokens),
+        completion_tokens_details=ReasoningTokens(reasoning_tokens=done.reasoning_tokens),
     )
 
 

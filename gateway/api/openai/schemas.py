@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 import orjson
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from contract import bounds
-from contract.messages import ChatMessage, Guided, Job, Role, Sampling
+from contract.messages import ChatMessage, Guided, Job, Role, Sampling, Template
 from gateway.api import fields
 from gateway.api.fields import (
     GenerationBody,
@@ -23,10 +23,25 @@ from gateway.api.fields import (
     Unsupported,
     guided_by,
 )
+from gateway.api.openai.tools import Choice, ToolCalls, ToolDefinitions, tools_of
 from gateway.http.errors import ApiError, invalid
 
 #: What OpenAI's own server takes for `max_tokens` of a text completion.
 _COMPLETION_TOKENS: Final = 16
+_LARGEST_ARGUMENTS_BYTES: Final = 65_536
+#: Arguments of a chat template that are not for clients to give so.
+_TEMPLATE_OWN: Final = frozenset(
+    {
+        "messages",
+        "conversation",
+        "tools",
+        "chat_template",
+        "tokenize",
+        "return_dict",
+        "add_generation_prompt",
+        "continue_final_message",
+    }
+)
 
 
 def _parsed(value: Any) -> Any:
@@ -51,6 +66,16 @@ def _one_prompt(value: Any) -> Any:
             return value
 
 
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    """What a template is given runs through a program of the model's authors."""
+    for name in value:
+        if name in _TEMPLATE_OWN:
+            raise PydanticCustomError("own", "`{name}` has a field of its own", {"name": name})
+    if len(orjson.dumps(value)) > _LARGEST_ARGUMENTS_BYTES:
+        raise PydanticCustomError("too_large", "too large")
+    return value
+
+
 JsonSchema = Annotated[
     fields.JsonSchema,
     BeforeValidator(_parsed, json_schema_input_type=dict[str, Any] | str),
@@ -60,6 +85,10 @@ Prompt = Annotated[
     Field(min_length=1),
     BeforeValidator(_one_prompt, json_schema_input_type=str | list[str]),
 ]
+
+
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+TemplateArguments = Annotated[dict[str, Any], AfterValidator(_small)]
 
 
 class JsonSchemaFormat(LenientBody):
@@ -210,9 +239,10 @@ class ChatMessageParam(LenientBody):
     annotations: Ignored = None
     audio: Unsupported = None
     function_call: Unsupported = None
-    tool_calls: Unsupported = None
-    tool_call_id: Ignored = None
-    reasoning_content: Ignored = None
+    tool_calls: ToolCalls | None = None
+    tool_call_id: str | None = Field(None, max_length=256)
+    reasoning: str | None = None
+    reasoning_content: str | None = Field(None, description="Another name of `reasoning`.")
 
     @model_validator(mode="after")
     def _has_content(self) -> Self:
@@ -221,7 +251,14 @@ class ChatMessageParam(LenientBody):
         return self
 
     def turn(self) -> ChatMessage:
-        return ChatMessage(self.role, self.content or "", self.name)
+        return ChatMessage(
+            self.role,
+            self.content or "",
+            self.name,
+            tuple(call.call() for call in self.tool_calls or ()),
+            self.tool_call_id,
+            self.reasoning or self.reasoning_content,
+        )
 
 
 class ChatCompletionRequest(GenerationRequest):
@@ -230,22 +267,24 @@ class ChatCompletionRequest(GenerationRequest):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     modalities: Annotated[list[Literal["text"]], Field(max_length=8, fail_fast=True)] | None = None
-    parallel_tool_calls: Ignored = None
+    parallel_tool_calls: bool | None = None
     prediction: Ignored = None
-    tool_choice: Literal["none", "auto"] | None = None
-    tools: Unsupported = None
+    tool_choice: Choice | None = None
+    tools: ToolDefinitions | None = None
     function_call: Literal["none", "auto"] | None = None
     functions: Unsupported = None
     audio: Unsupported = None
-    reasoning_effort: Unsupported = None
-    verbosity: Unsupported = None
+    reasoning_effort: ReasoningEffort | None = Field(
+        None, description="For the chat template; not every model's takes note of it."
+    )
+    verbosity: Ignored = None
     web_search_options: Unsupported = None
     chat_template: Unsupported = None
-    chat_template_kwargs: Unsupported = None
+    chat_template_kwargs: TemplateArguments | None = None
     documents: Unsupported = None
     mm_processor_kwargs: Unsupported = None
-    add_generation_prompt: OnlyTrue = None
-    continue_final_message: OnlyFalse = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     add_special_tokens: OnlyFalse = None
     echo: OnlyFalse = None
 
@@ -269,7 +308,32 @@ class ChatCompletionRequest(GenerationRequest):
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
         messages = tuple(message.turn() for message in self.messages)
         sampling = self.sampling(most, logprobs)
-        return Job(job_id, self.model, sampling, messages=messages, key_id=key_id)
+        tools = tools_of(self.tools, self.tool_choice, self.parallel_tool_calls)
+        if sampling.guided and tools and tools.choice in ("required", "named"):
+            raise invalid("tool_choice", "a constraint on the answer leaves no room for calls")
+        return Job(
+            job_id,
+            self.model,
+            sampling,
+            messages=messages,
+            template=self._template(),
+            tools=tools,
+            key_id=key_id,
+        )
+
+    def _template(self) -> Template | None:
+        """What differs from how a template is used otherwise. Raises `ApiError`."""
+        arguments = dict(self.chat_template_kwargs or {})
+        if self.reasoning_effort is not None:
+            arguments.setdefault("reasoning_effort", self.reasoning_effort)
+            # Templates that think only when told to know the effort by this.
+            arguments.setdefault("enable_thinking", self.reasoning_effort != "none")
+        continues = bool(self.continue_final_message)
+        opens = not continues if self.add_generation_prompt is None else self.add_generation_prompt
+        if continues and opens:
+            raise invalid("continue_final_message", "excludes `add_generation_prompt`")
+        template = Template(orjson.dumps(arguments).decode() if arguments else "", opens, continues)
+        return None if template == Template() else template
 
 
 class CompletionRequest(GenerationRequest):

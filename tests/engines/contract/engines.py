@@ -45,6 +45,7 @@ ALL: Final = frozenset(
         "regex",
         "choice",
         "grammar",
+        "tools",  # can be made to call a tool
         "adapters",  # has the adapter `other`, which changes what the model says
         "script",  # takes the mock's directives in prompts
         "quick start",  # a worker more costs next to nothing
@@ -84,6 +85,7 @@ def _vllm_model(_: ExitStack, directory: Path) -> dict[str, Any]:
         "model_path": str(MODEL_DIR),
         "adapters": {"other": str(write_adapter(directory / "adapter"))},
         "engine_args": VLLM_QUICK_START | {"structured_outputs_config": COMPACT_JSON},
+        "tool_parser": "hermes",
         **_limits(),
     }
 
@@ -209,6 +211,7 @@ def vllm_server(directory: Path, adapter: Path) -> Iterator[str]:
         # if they run beside jobs with one: the last must be an empty place.
         "max-loras": 2,
         "structured-outputs-config": json.dumps(COMPACT_JSON),
+        "tool-call-parser": "hermes",
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
     log = directory / "vllm-serve.log"
@@ -217,7 +220,7 @@ def vllm_server(directory: Path, adapter: Path) -> Iterator[str]:
             [
                 *(vllm_python(), "-m", "vllm.entrypoints.openai.api_server"),
                 *arguments,
-                *("--enforce-eager", "--enable-lora"),
+                *("--enforce-eager", "--enable-lora", "--enable-auto-tool-choice"),
             ],
             env={**os.environ, **_VLLM_ENVIRONMENT},
             stdin=subprocess.DEVNULL,

@@ -35,10 +35,14 @@ from contract.messages import (
     Sampling,
     Started,
     State,
+    Template,
     TokenLogprob,
+    ToolCallDelta,
+    Tools,
 )
 from contract.paths import ROOT
 from contract.tasks import cancel_and_wait
+from workers.transcript import REASONING, kind_of
 
 T = TypeVar("T")
 #: The longest that one answer of a small model takes, also on a busy machine.
@@ -194,7 +198,23 @@ class Answer:
         return self.choice(0)
 
     def choice(self, index: int) -> str:
-        return "".join(delta.text for delta in self.deltas if delta.index == index)
+        said = (delta for delta in self.deltas if kind_of(delta) is None)
+        return "".join(delta.text for delta in said if delta.index == index)
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(delta.text for delta in self.deltas if kind_of(delta) == REASONING)
+
+    @property
+    def calls(self) -> dict[int, tuple[str, str, str]]:
+        """By their numbers: the id, the tool's name, and the arguments."""
+        calls: dict[int, tuple[str, str, str]] = {}
+        for delta in self.deltas:
+            if isinstance(delta, ToolCallDelta):
+                call_id, name, arguments = calls.get(delta.call, ("", "", ""))
+                told = (call_id + delta.id, name + delta.name, arguments + delta.text)
+                calls[delta.call] = told
+        return calls
 
     @property
     def token_ids(self) -> list[int]:
@@ -249,17 +269,23 @@ class Client:
         question: str = "",
         *,
         prompt: str | None = None,
+        messages: tuple[ChatMessage, ...] | None = None,
         adapter: str | None = None,
+        tools: Tools | None = None,
+        template: Template | None = None,
         **how: Any,
     ) -> Answer:
-        """Put a job: a question for the chat template, or a `prompt` taken as it is. Greedy
-        unless `temperature` is given."""
+        """Put a job: a question or `messages` for the chat template, or a `prompt` taken as it is.
+        Greedy unless `temperature` is given."""
+        asked = messages or (ChatMessage("user", question),)
         job = Job(
             f"j-{uuid.uuid4().hex[:12]}",
             self.model_id,
             Sampling(**{"temperature": 0.0, **how}),
             prompt=prompt,
-            messages=None if prompt is not None else (ChatMessage("user", question),),
+            messages=None if prompt is not None else asked,
+            template=template,
+            tools=tools,
             adapter=adapter,
         )
         answer = self.answers[job.id] = Answer(job)

@@ -56,7 +56,7 @@ class Exchange:
             choice = {"text": text, **choice}
         await self.event(choices=[{"index": 0, **choice}])
 
-    async def finish(self, reason: str = "stop", **usage: int) -> None:
+    async def finish(self, reason: str = "stop", **usage: Any) -> None:
         """The end of the answer, and of the stream."""
         await self.say("", finish_reason=reason)
         if usage:

@@ -228,7 +228,8 @@ UNREADABLE: dict[str, list[Any]] = {
     "text that is none": [{"choices": [{"delta": {"content": 3}}]}, STOP, DONE],
     "log probabilities that are none": [{"choices": [{"logprobs": {"content": [3]}}]}, STOP],
     "a reason that nobody knows": [HELLO, chunk(None, "mood\n\x1b[31m"), DONE],
-    "a tool": [{"choices": [{"delta": {"tool_calls": [{}]}}]}, chunk(None, "tool_calls"), DONE],
+    "a tool without a name": [{"choices": [{"delta": {"tool_calls": [{}]}}]}, DONE],
+    "a tool of the old kind": [chunk(None, "function_call"), DONE],
 }
 
 

@@ -67,6 +67,9 @@ class TrtllmEngine:
         )
 
     async def submit(self, job: Job) -> None:
+        if job.tools is not None and job.tools.choice != "none":
+            message = "the engine cuda-trt cannot call tools"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
         prompt_ids = await self._prompts.token_ids(job)
         emitted = list(job.emitted)
         if job.sent or emitted:

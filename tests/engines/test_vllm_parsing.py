@@ -1,0 +1,110 @@
+"""What vLLM's own parsers make of an answer, in vLLM's own environment: pieces, and going on from
+any token of an answer that another worker began."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from contract.paths import ROOT
+from tests.engines.contract.engines import vllm_python
+
+SCRIPT = """
+import json
+from types import SimpleNamespace
+from transformers import AutoTokenizer
+from contract.config import ModelConfig
+from contract.messages import ChatMessage, Job, Sampling, Tools
+from workers.engine import CannotServe, JobRejected
+from workers.engines.vllm_parsing import ParsedChoice, Parsers
+from workers.transcript import Transcript
+
+tokenizer = AutoTokenizer.from_pretrained("deploy/demo-model")
+tokenizer.add_tokens(["<think>", "</think>"])
+model = SimpleNamespace(hf_config=SimpleNamespace(model_type="llama"))
+model.hf_text_config = model.hf_config
+ADD = json.dumps([{"type": "function", "function": {
+    "name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}])
+
+def parsing_of(tools, **parsers):
+    made = Parsers(ModelConfig(model_path="x", **parsers), tokenizer, model)
+    job = Job("j", "m", Sampling(), messages=(ChatMessage("user", "hi"),), tools=tools)
+    return made.of(job, [1, 2, 3], None)
+
+def said(parsed, decode, transcript, ids):
+    pieces = [parsed.feed(decode(token), [token], finished=False) for token in ids]
+    return "".join(transcript.piece(*piece) for each in pieces for piece in each)
+
+def read(text, tools, **parsers):
+    parsing = parsing_of(tools, **parsers)
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    skips = parsing.request.skip_special_tokens
+    decode = lambda: parsing._parsers.detokenizer([1, 2, 3], skips)
+    whole = said(ParsedChoice(parsing), decode(), Transcript(), ids)
+    for cut in range(len(ids)):
+        first = said(ParsedChoice(parsing), decode(), Transcript(), ids[:cut])
+        # Of the last piece the client may have a part: the rest was lost with the worker.
+        for sent in {first, first[:-1]}:
+            replay = parsing.replay(ids[:cut], sent)
+            stream = decode()
+            for token in ids[:replay.keep]:
+                stream(token)
+            rest = said(replay.parsed, stream, replay.after, ids[replay.keep:])
+            begun = sent[:len(sent) - len(replay.again)]
+            assert begun + rest == whole, (cut, sent, replay, rest)
+            assert rest.startswith(replay.again)
+    return {"said": whole, "schema": parsing.is_constrained}
+
+def refused(make):
+    try:
+        make()
+    except (CannotServe, JobRejected) as error:
+        return str(error)
+
+print(json.dumps({
+    "auto": read('So: <tool_call>\\n{"name": "add", "arguments": {"a": 12}}\\n</tool_call>',
+        Tools(ADD), tool_parser="hermes"),
+    "named": read('{"a": 3}', Tools(ADD, "named", "add")),
+    "required": read('[{"name": "add", "parameters": {"a": 1}}, '
+        '{"name": "add", "parameters": {"a": 2}}]', Tools(ADD, "required")),
+    "one": read('[{"name": "add", "parameters": {"a": 1}}, '
+        '{"name": "add", "parameters": {"a": 2}}]', Tools(ADD, "required", parallel=False)),
+    "reasoning": read('<think>I see\\u20ac.</think>Gr\\u00fc\\u00dfe \\U0001f600!', None,
+        reasoning_parser="deepseek_r1"),
+    "plain": parsing_of(None),
+    "no parser": refused(lambda: parsing_of(Tools(ADD))),
+    "unknown": refused(lambda: parsing_of(None, tool_parser="nonesuch")),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def said() -> dict[str, Any]:
+    done = subprocess.run([vllm_python(), "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(300)
+def test_vllms_parsers_tell_calls_and_reasoning_from_text_wherever_an_answer_is_cut(
+    said: dict[str, Any],
+) -> None:
+    assert said["auto"] == {"said": 'So: \x000 add\x00{"a": 12}', "schema": False}
+    assert said["named"] == {"said": '\x000 add\x00{"a": 3}', "schema": True}
+    first, second = '\x000 add\x00{"a": 1}', '\x001 add\x00{"a": 2}'
+    assert said["required"] == {"said": first + second, "schema": True}
+    assert said["one"]["said"] == first
+    thought = "\x00reasoning \x00I see€.\x00text \x00Grüße 😀!"
+    assert said["reasoning"] == {"said": thought, "schema": False}
+    assert said["plain"] is None
+
+
+@pytest.mark.vllm
+def test_what_cannot_be_parsed_is_refused_by_name(said: dict[str, Any]) -> None:
+    assert "its entry names no `tool_parser`" in said["no parser"]
+    assert "nonesuch" in said["unknown"]

@@ -1,0 +1,239 @@
+"""Tools and reasoning as the official client sends and reads them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from contract.messages import Delta, Done, ReasoningDelta, Started, ToolCall, ToolCallDelta, Tools
+from gateway.api.openai.bodies import ChatCompletion, ChatCompletionChunk
+from tests.gateway.conftest import Gateway
+from tests.gateway.scripted_worker import ScriptedWorker
+from tests.gateway.sse_client import collect
+
+TOOLS: Any = [
+    {
+        "type": "function",
+        "function": {
+            "name": name,
+            "description": "Tells it.",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+            "strict": True,
+        },
+    }
+    for name in ("weather", "time")
+]
+ASKED: list[Any] = [{"role": "user", "content": "Weather and time in Köln?"}]
+ANSWER = (
+    ReasoningDelta("Two ", b"\1\0\0\0"),
+    ReasoningDelta("calls.", b"\1\0\0\0"),
+    Delta("I look.", b"\1\0\0\0"),
+    ToolCallDelta("", b"", 0, None, 0, "call_a", "weather"),
+    ToolCallDelta('{"city": ', b"\1\0\0\0", 0, None, 0),
+    ToolCallDelta('"Köln"}', b"\1\0\0\0", 0, None, 0),
+    ToolCallDelta("{}", b"\1\0\0\0", 0, None, 1, "call_b", "time"),
+    Done(("tool_calls",), 5, 6, 2, reasoning_tokens=2),
+)
+
+
+@pytest.fixture
+async def openai_client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(
+        base_url=f"{gateway.url}/v1", api_key=gateway.key.text, max_retries=0, timeout=30
+    ) as client:
+        yield client
+
+
+async def test_a_whole_answer_has_its_calls_and_its_reasoning(
+    openai_client: openai.AsyncOpenAI, worker: ScriptedWorker, model: str
+) -> None:
+    asking = asyncio.create_task(
+        openai_client.chat.completions.create(
+            model=model, messages=ASKED, tools=TOOLS, parallel_tool_calls=False
+        )
+    )
+    attempt = await worker.next()
+    await worker.say(attempt, Started(), *ANSWER)
+    completion = await asking
+    ChatCompletion.model_validate_json(completion.to_json())
+    choice = completion.choices[0]
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content == "I look."
+    assert choice.message.reasoning == choice.message.reasoning_content == "Two calls."  # type: ignore[attr-defined]
+    assert [
+        (call.id, call.type, call.function.name, call.function.arguments)  # type: ignore[union-attr]
+        for call in choice.message.tool_calls or ()
+    ] == [
+        ("call_a", "function", "weather", '{"city": "Köln"}'),
+        ("call_b", "function", "time", "{}"),
+    ]
+    assert completion.usage is not None
+    assert completion.usage.completion_tokens_details is not None
+    assert completion.usage.completion_tokens_details.reasoning_tokens == 2
+    tools = attempt.job.tools
+    assert tools is not None
+    assert json.loads(tools.definitions) == TOOLS
+    assert (tools.choice, tools.name, tools.parallel) == ("auto", "", False)
+
+
+async def test_a_stream_has_calls_and_reasoning_in_pieces(
+    openai_client: openai.AsyncOpenAI, worker: ScriptedWorker, model: str
+) -> None:
+    async def read() -> tuple[list[Any], Any]:
+        async with openai_client.chat.completions.stream(
+            model=model, messages=ASKED, tools=TOOLS
+        ) as stream:
+            events = [event async for event in stream]
+            return events, await stream.get_final_completion()
+
+    reading = asyncio.create_task(read())
+    attempt = await worker.next()
+    await worker.say(attempt, Started(), *ANSWER)
+    events, final = await reading
+    message = final.choices[0].message
+    assert final.choices[0].finish_reason == "tool_calls"
+    assert message.content == "I look."
+    assert [(call.id, call.function.name) for call in message.tool_calls] == [
+        ("call_a", "weather"),
+        ("call_b", "time"),
+    ]
+    assert message.tool_calls[0].function.parsed_arguments == {"city": "Köln"}
+    chunks = [event.chunk for event in events if event.type == "chunk"]
+    deltas = [each.choices[0].delta.to_dict() for each in chunks if each.choices]
+    assert deltas[1] == {"reasoning": "Two ", "reasoning_content": "Two "}
+    assert deltas[4]["tool_calls"] == [
+        {
+            "index": 0,
+            "id": "call_a",
+            "type": "function",
+            "function": {"name": "weather", "arguments": ""},
+        }
+    ]
+    assert deltas[5]["tool_calls"] == [{"index": 0, "function": {"arguments": '{"city": '}}]
+
+
+async def test_calls_alone_leave_the_content_null(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    body = {"model": model, "messages": ASKED, "tools": TOOLS, "tool_choice": "required"}
+    asking = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+    attempt = await worker.next()
+    assert attempt.job.tools is not None
+    assert attempt.job.tools.choice == "required"
+    await worker.say(attempt, Started(), ANSWER[3], Done(("tool_calls",), 5, 6))
+    message = (await asking).json()["choices"][0]["message"]
+    assert message["content"] is None
+    assert "reasoning" not in message
+
+
+async def test_a_stream_with_calls_resumes_after_any_event(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    body = {"model": model, "messages": ASKED, "tools": TOOLS, "stream": True}
+    headers = {"idempotency_key": f"tools-{model}"}
+    first = asyncio.create_task(collect(client, "/v1/chat/completions", body, **headers))
+    attempt = await worker.next()
+    await worker.say(attempt, Started(), *ANSWER)
+    await worker.queue.complete(worker.name, [(attempt, "done")])
+    events = await first
+    for event in events[1:-2]:
+        ChatCompletionChunk.model_validate(event.json)
+    again = await collect(client, "/v1/chat/completions", body, last_event_id="3", **headers)
+    assert [each.data for each in again] == [each.data for each in events[5:]]
+
+
+async def test_a_conversation_with_calls_goes_to_the_model(
+    openai_client: openai.AsyncOpenAI, worker: ScriptedWorker, model: str
+) -> None:
+    call: Any = {"id": "c1", "type": "function", "function": {"name": "time", "arguments": "{}"}}
+    messages: list[Any] = [
+        *ASKED,
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [call],
+            "reasoning_content": "Hm.",
+            "annotations": [],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "noon"}]},
+        {"role": "function", "name": "time", "content": "12"},
+    ]
+    asking = asyncio.create_task(
+        openai_client.chat.completions.create(
+            model=model,
+            messages=messages,
+            tools=TOOLS,
+            tool_choice={"type": "function", "function": {"name": "time"}},
+            reasoning_effort="low",
+            extra_body={"chat_template_kwargs": {"date": "today"}},
+        )
+    )
+    attempt = await worker.answer("x")
+    await asking
+    job = attempt.job
+    assert job.messages is not None
+    assert job.messages[1].tool_calls == (ToolCall("c1", "time", "{}"),)
+    assert (job.messages[1].content, job.messages[1].reasoning) == ("", "Hm.")
+    assert (job.messages[2].tool_call_id, job.messages[2].content) == ("c1", "noon")
+    assert (job.messages[3].role, job.messages[3].name) == ("function", "time")
+    assert isinstance(job.tools, Tools)
+    assert (job.tools.choice, job.tools.name) == ("named", "time")
+    assert job.template is not None
+    assert json.loads(job.template.arguments) == {
+        "date": "today",
+        "reasoning_effort": "low",
+        "enable_thinking": True,
+    }
+
+
+NAMED = {"type": "function", "function": {"name": "none"}}
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"tools": TOOLS, "tool_choice": NAMED}, "tool_choice.function.name"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "retrieval"}]}, "tools[0].type"),
+        (
+            {"tools": TOOLS, "tool_choice": "required", "response_format": {"type": "json_object"}},
+            "tool_choice",
+        ),
+        ({"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
+        ({"chat_template_kwargs": {"tools": []}}, "chat_template_kwargs"),
+    ],
+)
+async def test_what_is_wrong_with_tools_is_named(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str, more: Any, param: str
+) -> None:
+    body = {"model": model, "messages": ASKED, **more}
+    response = await client.post("/v1/chat/completions", json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+
+
+async def test_the_native_api_tells_reasoning_apart(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    body = {"modelId": model, "prompt": "x"}
+    done = Done(("stop",), 5, 6, reasoning_tokens=2)
+    asking = asyncio.create_task(client.post("/api/v1/inference", json=body))
+    await worker.say(await worker.next(), Started(), *ANSWER[:3], done)
+    answer = (await asking).json()
+    assert (answer["text"], answer["reasoning"]) == ("I look.", "Two calls.")
+    assert answer["usage"]["reasoningTokens"] == 2
+    reading = asyncio.create_task(collect(client, "/api/v1/inference/stream", body))
+    await worker.say(await worker.next(), Started(), *ANSWER[:3], done)
+    events = await reading
+    assert [event.json for event in events[:3]] == [
+        {"reasoning": "Two "},
+        {"reasoning": "calls."},
+        {"text": "I look."},
+    ]

@@ -1,0 +1,84 @@
+"""Tools and reasoning, as they are asked of a server of the OpenAI API and come back from it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from contract.messages import ChatMessage, Job, ToolCall
+from workers.engines.openai_errors import UpstreamFailed
+from workers.transcript import ToolPiece
+
+
+def tools_asked(job: Job) -> dict[str, Any]:
+    tools = job.tools
+    if tools is None:
+        return {}
+    named = {"type": "function", "function": {"name": tools.name}}
+    asked: dict[str, Any] = {
+        "tools": json.loads(tools.definitions),
+        "tool_choice": named if tools.choice == "named" else tools.choice,
+    }
+    return asked if tools.parallel else asked | {"parallel_tool_calls": False}
+
+
+def messages_asked(messages: Sequence[ChatMessage]) -> list[Any]:
+    return [_with_calls(each) if each.tool_calls else each for each in messages]
+
+
+def _with_calls(message: ChatMessage) -> dict[str, Any]:
+    """Some servers refuse an empty text beside calls."""
+    written: dict[str, Any] = msgspec.to_builtins(message)
+    return written | {
+        "content": message.content or None,
+        "tool_calls": [_call(call) for call in message.tool_calls],
+    }
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class UpstreamCall(msgspec.Struct):
+    """A piece of a tool call."""
+
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+    @property
+    def arguments(self) -> str:
+        return (self.function and self.function.arguments) or ""
+
+    @property
+    def name(self) -> str:
+        return (self.function and self.function.name) or ""
+
+
+class UpstreamCalls:
+    """The tool calls of one choice so far."""
+
+    def __init__(self) -> None:
+        self._begun: dict[int, int] = {}
+
+    def place(self, call: UpstreamCall) -> ToolPiece:
+        """Which call a piece belongs to. Some servers do not count; theirs come whole. Some give
+        the name with every piece; the first counts. Raises `UpstreamFailed`."""
+        uncounted = len(self._begun) - (not call.name)
+        index = uncounted if call.index is None else call.index
+        if index in self._begun:
+            return ToolPiece(self._begun[index])
+        if not call.name:
+            raise UpstreamFailed("the server behind this model calls a tool without its name")
+        number = self._begun[index] = len(self._begun)
+        return ToolPiece(number, call.id or f"call_{uuid.uuid4().hex[:24]}", call.name)

@@ -1,0 +1,256 @@
+"""vLLM's own parsers: they tell what a model thinks, and the tools that it calls, from its text.
+
+They run here, in the worker, because each model family has its own markup and vLLM's environment
+has the code for all of them. Tokens stay the truth of an answer: a worker that takes one over
+feeds the published tokens to a fresh parser, and goes on where that has said no more than the
+client was sent. What a parser made of the lost rest is not known to anyone.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple
+
+from contract.config import ModelConfig
+from contract.messages import ChatMessage, ErrorCode, Job
+from workers.engine import CannotServe, JobRejected
+from workers.engines.prompts import template_arguments
+from workers.transcript import REASONING, Kind, ToolPiece, Transcript
+
+_HALF_A_CHARACTER: Final = "\ufffd"
+#: A character has at most four bytes, each of which may be a token.
+_LONGEST_CHARACTER: Final = 4
+
+
+class Piece(NamedTuple):
+    kind: Kind
+    text: str
+
+
+class Replay(NamedTuple):
+    """A parser that has read the first `keep` tokens of an answer. Of what the client was sent it
+    has not said `again` yet, which goes on `after` what it has."""
+
+    parsed: ParsedChoice
+    keep: int
+    again: str
+    after: Transcript
+
+
+class ParsedChoice:
+    """The parser of one choice."""
+
+    def __init__(self, parsing: Parsing) -> None:
+        self._parser = parsing.new_parser()
+        self._request = parsing.request
+        self._prompt_ids = parsing.prompt_ids
+        self._only_one = parsing.job.tools is not None and not parsing.job.tools.parallel
+        #: Whether the choice has called a tool.
+        self.calls = False
+
+    def feed(self, text: str, token_ids: Sequence[int], *, finished: bool) -> list[Piece]:
+        """What new text means. Raises what a parser may raise."""
+        said = self._parser.parse_delta(
+            text, list(token_ids), self._request, self._prompt_ids, finished=finished
+        )
+        if said is None:
+            return []
+        pieces = [Piece(REASONING, said.reasoning)] if said.reasoning else []
+        if said.content:
+            pieces.append(Piece(None, said.content))
+        return pieces + [self._call(call) for call in said.tool_calls if self._wants(call)]
+
+    def _wants(self, call: Any) -> bool:
+        return call.function is not None and not (self._only_one and call.index > 0)
+
+    def _call(self, call: Any) -> Piece:
+        self.calls = True
+        name = call.function.name or ""
+        call_id = (call.id or f"call_{uuid.uuid4().hex[:24]}") if name else ""
+        return Piece(ToolPiece(call.index, call_id, name), call.function.arguments or "")
+
+
+class Parsing:
+    """How the answer to one job is read."""
+
+    def __init__(self, job: Job, prompt_ids: list[int], outputs: Any, parsers: Parsers) -> None:
+        self.job = job
+        self.prompt_ids = prompt_ids
+        self._parsers = parsers
+        self._arguments = template_arguments(job)
+        asked = _request(job, self._arguments, outputs)
+        self._tools = asked.tools
+        parser = self.new_parser()
+        #: What vLLM's own server would have made of the request.
+        self.request = parser.adjust_request(asked)
+        reasons = parser.reasoning_parser is not None
+        arguments = {"chat_template_kwargs": self._arguments} if reasons else None
+        self.engine_arguments = {
+            "reasoning_ended": self.request.resolve_reasoning_ended(parser, prompt_ids),
+            "reasoning_parser_kwargs": arguments,
+        }
+
+    def new_parser(self) -> Any:
+        return self._parsers.kind_for(self.job)(
+            self._parsers.tokenizer,
+            self._tools,
+            chat_template_kwargs=self._arguments,
+            model_config=self._parsers.model_config,
+        )
+
+    def sampling(self) -> dict[str, Any]:
+        """The arguments of `SamplingParams` that the parser needs."""
+        settings: dict[str, Any] = {"skip_special_tokens": self.request.skip_special_tokens}
+        outputs = self.request.extract_structured_outputs()
+        return settings if outputs is None else settings | {"structured_outputs": outputs}
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether a grammar rules the answer, so that it cannot go on from its middle."""
+        return self.request.extract_structured_outputs() is not None
+
+    def replay(self, emitted: Sequence[int], sent: str) -> Replay:
+        """Go on with an answer of which a client has these tokens and this transcript: read the
+        most tokens of which the parser says nothing that the client does not have."""
+        keep = self._read(emitted, sent)[1]
+        while keep and self._ends_within_character(emitted[:keep]):
+            keep -= 1
+        parsed, _, said, after = self._read(emitted[:keep], sent)
+        return Replay(parsed, keep, sent[len(said) :], after)
+
+    def _read(self, tokens: Sequence[int], sent: str) -> tuple[ParsedChoice, int, str, Transcript]:
+        parsed, after, said, keep = ParsedChoice(self), Transcript(), "", 0
+        skips = self.request.skip_special_tokens
+        decode = self._parsers.detokenizer(self.prompt_ids, skips)
+        for number, token in enumerate(tokens, start=1):
+            pieces = parsed.feed(decode(token), [token], finished=False)
+            said += "".join(after.piece(*piece) for piece in pieces)
+            if not sent.startswith(said):
+                break
+            keep = number
+        return parsed, keep, said, after
+
+    def _ends_within_character(self, tokens: Sequence[int]) -> bool:
+        last = list(tokens[-_LONGEST_CHARACTER:])
+        return bool(self._parsers.tokenizer.decode(last).endswith(_HALF_A_CHARACTER))
+
+
+class Parsers:
+    """The parsers that a model's entry names. Raises `CannotServe` if vLLM has none of a name."""
+
+    def __init__(self, model: ModelConfig, tokenizer: Any, model_config: Any) -> None:
+        self.tokenizer = tokenizer
+        self.model_config = model_config
+        self._reads_calls = model.tool_parser is not None
+        self._is_needed = bool(model.tool_parser or model.reasoning_parser)
+        try:
+            self._usual = _composed(model, tokenizer, model_config)
+            self._forced = self._usual if self._reads_calls else _forced(model)
+        except ImportError as error:
+            if self._is_needed:
+                message = "this vLLM has no parsers that ew knows how to use; 0.32 has"
+                raise CannotServe(message) from error
+            self._usual = self._forced = None
+        except (TypeError, KeyError) as error:
+            raise CannotServe(f"`tool_parser`, `reasoning_parser`: {error}") from error
+
+    def of(self, job: Job, prompt_ids: list[int], outputs: Any) -> Parsing | None:
+        """How to read the answer to a job; None: it is text as it is. `outputs` is vLLM's form of
+        what the job constrains the answer to, if anything. Raises `JobRejected`."""
+        if job.messages is None or self.kind_for(job) is None:
+            return None
+        try:
+            return Parsing(job, prompt_ids, outputs, self)
+        except (ValueError, TypeError) as error:
+            raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
+
+    def kind_for(self, job: Job) -> Any:
+        """The class of the parser, if the answer needs one. Raises `JobRejected`."""
+        if job.tools is None or job.tools.choice == "none":
+            return self._usual
+        if job.tools.choice == "auto" and not self._reads_calls:
+            message = (
+                "this model's tool calls cannot be read: its entry names no `tool_parser`; "
+                "`tool_choice` `required` or a named tool works without one"
+            )
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+        if self._forced is None:
+            raise JobRejected(ErrorCode.INVALID_REQUEST, "this engine's release takes no tools")
+        return self._forced
+
+    def detokenizer(self, prompt_ids: list[int], skips_special: bool) -> Any:
+        """vLLM's own, which makes text of one token after the other."""
+        from vllm import SamplingParams
+        from vllm.v1.engine.detokenizer import IncrementalDetokenizer
+
+        request: Any = SimpleNamespace(
+            request_id="",
+            prompt_token_ids=prompt_ids,
+            prompt_embeds=None,
+            sampling_params=SamplingParams(skip_special_tokens=skips_special),
+        )
+        detokenizer: Any = IncrementalDetokenizer.from_new_request(self.tokenizer, request)
+
+        def decode(token: int) -> str:
+            detokenizer.update([token], False)
+            text: str = detokenizer.get_next_output_text(finished=False, delta=True)
+            return text
+
+        return decode
+
+
+def _composed(model: ModelConfig, tokenizer: Any, model_config: Any) -> Any:
+    from vllm.parser import ParserManager
+
+    return ParserManager.get_parser(
+        tool_parser_name=model.tool_parser,
+        reasoning_parser_name=model.reasoning_parser,
+        enable_auto_tools=True,
+        model_name=model.model_path,
+        is_harmony=getattr(model_config.hf_config, "model_type", "") == "gpt_oss",
+        tokenizer=tokenizer,
+    )
+
+
+def _forced(model: ModelConfig) -> Any:
+    """A parser of calls that are forced, which are JSON whatever the model's own markup is."""
+    from vllm.parser import DelegatingParser, ParserManager
+    from vllm.tool_parsers import ToolParser
+
+    class Forced(DelegatingParser):  # type: ignore[misc]
+        reasoning_parser_cls = ParserManager.get_reasoning_parser(model.reasoning_parser)
+        tool_parser_cls = ToolParser
+
+    return Forced
+
+
+def _request(job: Job, arguments: dict[str, Any], outputs: Any) -> Any:
+    """What vLLM's server would have been asked."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+    body: dict[str, Any] = {
+        "messages": [_message(each) for each in job.messages or ()],
+        "chat_template_kwargs": arguments,
+        "structured_outputs": outputs,
+    }
+    if job.tools is not None:
+        named = {"type": "function", "function": {"name": job.tools.name}}
+        body |= {
+            "tools": json.loads(job.tools.definitions),
+            "tool_choice": named if job.tools.choice == "named" else job.tools.choice,
+            "parallel_tool_calls": job.tools.parallel,
+        }
+    return ChatCompletionRequest.model_validate(body)
+
+
+def _message(message: ChatMessage) -> dict[str, Any]:
+    """Parsers look whether earlier turns have calls, and how many."""
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": "{}"}}
+        for call in message.tool_calls
+    ]
+    written: dict[str, Any] = {"role": message.role, "content": message.content}
+    return written | ({"tool_calls": calls} if calls else {})
