@@ -119,23 +119,35 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     n: int = 1
     logprobs: int | None = None
     guided: Guided | None = None
+    #: What follows, not every engine can do (`workers.engine.check_sampling`).
+    logit_bias: dict[int, float] | None = None
+    stop_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
+    allowed_token_ids: tuple[int, ...] = ()
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WIRE_VERSION):
-    """One generation asked of a model: a `prompt` taken as it is, or `messages` for the model's
-    chat template. Exactly one of the two is set. The version is the tag, as no default is ever
-    written; a job of another one cannot be decoded."""
+    """One generation asked of a model: a `prompt` taken as it is, `prompt_ids` (its tokens), or
+    `messages` for the model's chat template. Exactly one of the three is set. Of a longer prompt
+    only the last `truncate_prompt_tokens` are read (-1: as many as the model takes). The version
+    is the tag, as no default is ever written; a job of another one cannot be decoded."""
 
     id: str
     model: str
     sampling: Sampling
     prompt: str | None = None
     messages: tuple[ChatMessage, ...] | None = None
+    prompt_ids: tuple[int, ...] | None = None
+    truncate_prompt_tokens: int | None = None
     template: Template | None = None
     tools: Tools | None = None
     adapter: str | None = None
     priority: int = 0
     key_id: str = ""
+    #: Keeps the prompt apart in the engine's cache from those of the same key with another salt.
+    cache_salt: str = ""
     #: It goes on when its client leaves, or its gateway dies: the answer may be asked for again.
     resumable: bool = False
     #: Token ids and transcript (`workers/transcript.py`) that earlier attempts have already sent.

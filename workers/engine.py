@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
-from contract.messages import ErrorCode, Job
+from contract.messages import ErrorCode, Job, Sampling
 from workers.outbox import Outbox
+
+_OF_SOME_ENGINES: Final[Mapping[str, Any]] = {
+    "logit_bias": None,
+    "stop_token_ids": (),
+    "bad_words": (),
+    "allowed_token_ids": (),
+    "include_stop_str_in_output": False,
+    "skip_special_tokens": True,
+}
+#: What an engine takes that can do all that some cannot.
+ALL_SAMPLING: Final = frozenset(_OF_SOME_ENGINES)
 
 
 class EngineReport(NamedTuple):
@@ -34,6 +46,15 @@ class JobRejected(Exception):
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def check_sampling(asked: Sampling, takes: frozenset[str], engine: str) -> None:
+    """Raises `JobRejected` for what a job asks for and its engine cannot do, given what it takes
+    of that which not every engine can do."""
+    for name, usual in _OF_SOME_ENGINES.items():
+        if name not in takes and getattr(asked, name) != usual:
+            message = f"`{name}`: {engine} cannot do that"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
 
 
 class Engine(Protocol):

@@ -89,7 +89,11 @@ class LimitsConfig(Section):
         "them the oldest go.",
     )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="The largest request body.")
-    max_output_len: int = Field(32_768, ge=1, description="The most tokens a request may ask for.")
+    max_output_len: int = Field(
+        32_768,
+        ge=1,
+        description="The most tokens a request may ask for; on `/v1`, the most that one gets.",
+    )
     max_choices: int = Field(8, ge=1, le=128, description="The largest `n`.")
     max_logprobs: int = Field(
         250_000,

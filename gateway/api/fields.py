@@ -89,7 +89,10 @@ def _known_keys(form: type[BaseModel]) -> frozenset[str]:
 
 
 class GenerationBody(BaseModel):
-    """A body that asks for a generation."""
+    """A body that asks for a generation. A lenient one gets fewer tokens than it asks for, where
+    that is too many."""
+
+    is_lenient: ClassVar[bool] = False
 
     @property
     @abstractmethod

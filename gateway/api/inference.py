@@ -35,7 +35,7 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
     if context.ignored:
         process.metrics.count_ignoring()
     named = asked.job(context.job_id, context.key.id)
-    job = process.admission.check(named, context, asked.own_names)
+    job = process.admission.check(named, context, asked.own_names, lenient=asked.is_lenient)
     resumption = _resumption(request, asked)
     if resumption is not None:
         job = replace(job, id=resumption.job_id(job), resumable=True)

@@ -29,7 +29,7 @@ from contract.paths import COMMAND
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
 from gateway.jobs.defaults import with_defaults
-from gateway.jobs.limits import check_limits, check_logprobs
+from gateway.jobs.limits import bounded, check_limits, check_logprobs, most_tokens
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
 from gateway.streams.answers import AnswerSink
@@ -121,14 +121,20 @@ class Admission:
         self._metrics = metrics
         self._turns = asyncio.Semaphore(_ASK_AT_ONCE)
 
-    def check(self, job: Job, context: RequestContext, names: Mapping[str, str]) -> Job:
+    def check(
+        self, job: Job, context: RequestContext, names: Mapping[str, str], *, lenient: bool
+    ) -> Job:
         """The job, for the model that it names, if this key may ask that model for this. `names`
-        gives the API's own names of the fields that limits are about. Raises `ApiError`."""
+        gives the API's own names of the fields that limits are about; a `lenient` API gives fewer
+        tokens where a request asks for too many. Raises `ApiError`."""
         named = self._models.find(job.model, context.key)
         if named is None:
             raise ApiError("model_not_found", f"there is no model `{job.model}`")
         model = context.model = named.model
-        check_limits(job, self._models.limits, self._models.configured[model], names)
+        limits, configured = self._models.limits, self._models.configured[model]
+        if lenient:
+            job = bounded(job, most_tokens(limits, configured))
+        check_limits(job, limits, configured, names)
         status = self._models.status(model)
         if status.registration is not None and status.registration.problem and not status.is_served:
             raise cannot_load(job.model, status.registration.problem)

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from contract.config import LimitsConfig, ModelConfig
 from contract.messages import Job, Sampling
 from gateway.http.errors import invalid
+
+
+def most_tokens(limits: LimitsConfig, model: ModelConfig) -> int:
+    """The longest answer that a request may ask for, in tokens."""
+    return min(limits.max_output_len, model.max_output_len or limits.max_output_len)
+
+
+def bounded(job: Job, most: int) -> Job:
+    """The job, asking for `most` tokens where it asks for more."""
+    if (job.sampling.max_tokens or 0) <= most:
+        return job
+    return replace(job, sampling=replace(job.sampling, max_tokens=most))
 
 
 def check_limits(
@@ -14,7 +28,7 @@ def check_limits(
 ) -> None:
     """Bounds that the operator sets. Raises `ApiError`, with the body's own `names` of fields."""
     sampling: Sampling = job.sampling
-    most = min(limits.max_output_len, model.max_output_len or limits.max_output_len)
+    most = most_tokens(limits, model)
     if sampling.max_tokens is not None and sampling.max_tokens > most:
         raise invalid(names["max_tokens"], f"at most {most} for `{job.model}`")
     if sampling.min_tokens > (sampling.max_tokens or most):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from contract.messages import ChatMessage, Job, Sampling
+from contract.messages import ChatMessage, Job, Sampling, Template, ToolCall, Tools
 from contract.paths import ROOT
 from tests.engines.contract.engines import MODEL_DIR, vllm_python
 from workers.engine import JobRejected
@@ -49,6 +49,40 @@ async def test_a_developer_is_the_system_where_the_template_knows_none(template:
 async def test_a_template_that_knows_developers_gets_them(template: Any) -> None:
     prompt = await prompt_of(Tokenizer(template), ("developer", "be"), ("user", "hi"))
     assert prompt == "[developer]be[user]hi"
+
+
+async def test_a_prompt_is_cut_at_its_beginning_where_the_request_says_so() -> None:
+    prompts = Prompts(Tokenizer("x"), 6, 1_000)
+    for length, left in ((2, 2), (9, 6), (-1, 6)):
+        job = Job("j", "m", Sampling(), prompt_ids=tuple(range(9)), truncate_prompt_tokens=length)
+        assert await prompts.token_ids(job) == list(range(9))[-left:]
+    with pytest.raises(JobRejected, match="the prompt has 9 tokens"):
+        await prompts.token_ids(Job("j", "m", Sampling(), prompt_ids=tuple(range(9))))
+
+
+async def test_templates_get_calls_tools_and_arguments() -> None:
+    class Seeing(Tokenizer):
+        def apply_chat_template(self, turns: list[dict[str, Any]], **given: Any) -> list[int]:
+            self.seen = (turns, given)
+            return [1]
+
+    tokenizer = Seeing("x")
+    calls = (ToolCall("c1", "add", '{"a": 1}'), ToolCall("c2", "add", "not JSON"))
+    messages = (
+        ChatMessage("assistant", "", tool_calls=calls, reasoning="Hm."),
+        ChatMessage("tool", "2", name="add", tool_call_id="c1"),
+    )
+    tools, template = Tools('[{"type": "function"}]'), Template('{"date": "today"}', False, True)
+    job = Job("j", "m", Sampling(), messages=messages, tools=tools, template=template)
+    assert await Prompts(tokenizer, 9, 9).token_ids(job) == [1]
+    (said, returned), given = tokenizer.seen
+    assert [call["function"]["arguments"] for call in said["tool_calls"]] == [{"a": 1}, {}]
+    assert said["reasoning"] == said["reasoning_content"] == "Hm."
+    assert (returned["name"], returned["tool_call_id"]) == ("add", "c1")
+    assert given["tools"] == [{"type": "function"}]
+    assert given["date"] == "today"
+    assert given["continue_final_message"] is True
+    assert given["add_generation_prompt"] is False
 
 
 async def test_what_the_template_or_the_model_does_not_take_is_an_invalid_request() -> None:

@@ -131,7 +131,7 @@ class MockEngine:
     async def submit(self, job: Job) -> None:
         text = job.prompt if job.prompt is not None else _last_message(job)
         script = self._scripted(text)
-        prompt_tokens = len(text.split())
+        prompt_tokens = len(job.prompt_ids or text.split())
         room = self._max_model_len - prompt_tokens
         if room <= 0:
             message = f"the prompt has {prompt_tokens} tokens; the limit is {self._max_model_len}"

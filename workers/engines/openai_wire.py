@@ -7,7 +7,7 @@ import re
 from typing import Any, Final
 
 from contract.messages import ErrorCode, Guided, Job, Sampling, Template
-from workers.engine import JobRejected
+from workers.engine import ALL_SAMPLING, JobRejected, check_sampling
 from workers.engines.llama_cpp_wire import LLAMA_CPP, for_llama_cpp
 from workers.engines.openai_tools import messages_asked, tools_asked
 from workers.engines.prompts import choices_of
@@ -38,6 +38,8 @@ def request_body(
     """What asks for a job's answer, apart from the model's name there. `salt` keeps its prompt
     apart in the server's cache, where that can be asked for. Raises `JobRejected`."""
     asked = job.sampling
+    takes = ALL_SAMPLING if server.kind == "vllm" else frozenset({"logit_bias"})
+    check_sampling(asked, takes, "the server behind this model")
     given = {name: getattr(asked, name) for name in _SAMPLING}
     body = {name: value for name, value in given.items() if value is not None}
     body |= {"stream": True, **_prompt(job), **_options(asked, max_tokens), **tools_asked(job)}
@@ -47,6 +49,11 @@ def request_body(
         body |= _template(job.template, server)
     if asked.guided is not None:
         body |= _guided(asked.guided, server)
+    if job.truncate_prompt_tokens is not None:
+        if server.kind != "vllm":
+            message = "`truncate_prompt_tokens`: the server behind this model cannot do that"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+        body["truncate_prompt_tokens"] = job.truncate_prompt_tokens
     if server.kind == "vllm" and salt is not None:
         body["cache_salt"] = salt
     return for_llama_cpp(body) if server.kind == LLAMA_CPP else body
@@ -54,7 +61,7 @@ def request_body(
 
 def _prompt(job: Job) -> dict[str, Any]:
     if job.messages is None:
-        return {"prompt": job.prompt}
+        return {"prompt": job.prompt if job.prompt_ids is None else job.prompt_ids}
     return {"messages": messages_asked(job.messages)}
 
 
@@ -83,6 +90,12 @@ def _options(asked: Sampling, max_tokens: int | None) -> dict[str, Any]:
         "stop": (asked.stop, bool(asked.stop)),
         "ignore_eos": (True, asked.ignore_eos),
         "n": (asked.n, asked.n > 1),
+        "logit_bias": (asked.logit_bias, asked.logit_bias is not None),
+        "stop_token_ids": (asked.stop_token_ids, bool(asked.stop_token_ids)),
+        "bad_words": (asked.bad_words, bool(asked.bad_words)),
+        "allowed_token_ids": (asked.allowed_token_ids, bool(asked.allowed_token_ids)),
+        "include_stop_str_in_output": (True, asked.include_stop_str_in_output),
+        "skip_special_tokens": (False, not asked.skip_special_tokens),
     }
     return {name: value for name, (value, wanted) in options.items() if wanted}
 

@@ -10,7 +10,10 @@ from contract.messages import Job
 
 
 def cache_salt(job: Job, model: ModelConfig) -> str | None:
-    """What keeps a job's prompt apart from those of other keys; None where all keys share."""
-    if model.share_prefix_cache:
+    """What keeps a job's prompt apart from those of other keys, and of other salts that requests
+    give; None where all share."""
+    if model.share_prefix_cache and not job.cache_salt:
         return None
-    return hashlib.sha256(b"ew prefix cache\0" + job.key_id.encode()).hexdigest()[:32]
+    whose = b"" if model.share_prefix_cache else job.key_id.encode()
+    salt = b"\0" + job.cache_salt.encode() if job.cache_salt else b""
+    return hashlib.sha256(b"ew prefix cache\0" + whose + salt).hexdigest()[:32]

@@ -13,6 +13,8 @@ from workers.engine import JobRejected
 #: Longer prompts are tokenised in a thread, so that they do not hold up the tokens of others.
 _LONG_PROMPT_CHARS: Final = 4_000
 _IN_CODE: Final = "in code"
+#: -1 stands for the most that there may be.
+_NO_BOUND: Final = 2**31
 
 
 Turns = list[dict[str, Any]]
@@ -42,6 +44,8 @@ class Prompts:
             ids = await asyncio.to_thread(self._encode, job)
         else:
             ids = self._encode(job)
+        if job.truncate_prompt_tokens is not None:
+            ids = ids[-min(job.truncate_prompt_tokens % _NO_BOUND, self._max_tokens) :]
         if len(ids) > self._max_tokens:
             message = f"the prompt has {len(ids)} tokens; this model takes {self._max_tokens}"
             raise JobRejected(ErrorCode.PROMPT_TOO_LONG, message)
@@ -49,12 +53,14 @@ class Prompts:
             raise JobRejected(ErrorCode.INVALID_REQUEST, "the prompt is empty")
         return ids
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of tokens, without special ones."""
-        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True)
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of tokens, without special ones unless they are asked for."""
+        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
         return text
 
     def _encode(self, job: Job) -> list[int]:
+        if job.prompt_ids is not None:
+            return list(job.prompt_ids)
         if job.messages is None:
             ids: list[int] = self._tokenizer.encode(job.prompt or "")
             return ids

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import vllm
@@ -122,7 +123,9 @@ class VllmEngine:
         if not (job.sent or job.emitted):
             return fresh, []
         if parsing is None:
-            keep, again = resume_point(self._prompts.decode, job.emitted, job.sent)
+            skips = job.sampling.skip_special_tokens
+            decode = partial(self._prompts.decode, skip_special_tokens=skips)
+            keep, again = resume_point(decode, job.emitted, job.sent)
             self._outbox.suppress(job.id, again, keep)
             return fresh, list(job.emitted[:keep])
         if parsing.is_constrained:
@@ -203,6 +206,7 @@ class VllmEngine:
             "n": asked.n,
             "output_kind": RequestOutputKind.DELTA,
         }
+        settings |= {name: list(getattr(asked, name)) for name in _LISTS if getattr(asked, name)}
         try:
             return SamplingParams(**settings | more)
         except _REFUSALS as error:
@@ -228,7 +232,11 @@ _SAMPLING_FIELDS: Final = (
     "repetition_penalty",
     "seed",
     "logprobs",
+    "logit_bias",
+    "include_stop_str_in_output",
+    "skip_special_tokens",
 )
+_LISTS: Final = ("stop_token_ids", "bad_words", "allowed_token_ids")
 
 
 def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class ChatStream:
     def __init__(self, job: Job, *, include_usage: bool, numbered: bool = False) -> None:
         self._include_usage = include_usage
         self._numbered = numbered
+        self._with_others = job.sampling.logprobs != 0
         self._chunk: dict[str, Any] = {
             "id": f"chatcmpl-{job.id}",
             "object": "chat.completion.chunk",
@@ -67,7 +68,7 @@ class ChatStream:
             before = sse.with_id(seq, before)
         if delta.logprobs is None:
             return before + text + self._after
-        logprobs = _LOGPROBS % chat_logprobs(delta.logprobs)
+        logprobs = _LOGPROBS % chat_logprobs(delta.logprobs, self._with_others)
         return b'%b%b},"logprobs":%b,"finish_reason":null%b' % (before, text, logprobs, self._end)
 
     def status(self, status: Status) -> bytes:
@@ -106,8 +107,9 @@ def _not_text(delta: Delta, text: bytes) -> bytes:
 class ChatSoFar(AnswerChoice):
     """One choice of a whole answer, with its log probabilities in JSON."""
 
-    def __init__(self) -> None:
+    def __init__(self, with_others: bool) -> None:
         super().__init__()
+        self._with_others = with_others
         self._logprobs: list[bytes] = []
 
     @property
@@ -131,7 +133,7 @@ class ChatSoFar(AnswerChoice):
     def add(self, delta: Delta) -> None:
         super().add(delta)
         if delta.logprobs:
-            self._logprobs.append(chat_logprobs(delta.logprobs))
+            self._logprobs.append(chat_logprobs(delta.logprobs, self._with_others))
 
 
 class ChatWhole:
@@ -142,9 +144,10 @@ class ChatWhole:
     def __init__(self, job: Job) -> None:
         self._job_id = job.id
         self._model = job.model
+        self._with_others = job.sampling.logprobs != 0
 
     def new_choice(self) -> ChatSoFar:
-        return ChatSoFar()
+        return ChatSoFar(self._with_others)
 
     def body(self, choices: list[ChatSoFar], done: Done, timings: Timings) -> bytes:
         ends = zip(choices, done.finish_reasons, strict=True)
@@ -189,13 +192,15 @@ def usage_of(done: Done) -> OpenAIUsage:
     )
 
 
-def chat_logprobs(logprobs: Iterable[TokenLogprob]) -> bytes:
-    """JSON of `ChatLogprob`s, with commas between them."""
-    return orjson.dumps([_with_alternatives(each) for each in logprobs])[1:-1]
+def chat_logprobs(logprobs: Iterable[TokenLogprob], with_others: bool) -> bytes:
+    """JSON of `ChatLogprob`s, with commas between them. Engines give the token that was chosen
+    among the others, also where a request asks for none of them."""
+    return orjson.dumps([_with_alternatives(each, with_others) for each in logprobs])[1:-1]
 
 
-def _with_alternatives(of: TokenLogprob) -> dict[str, Any]:
-    alternatives = [_alternative(token, logprob) for token, logprob in of.alternatives]
+def _with_alternatives(of: TokenLogprob, with_others: bool) -> dict[str, Any]:
+    others = of.alternatives if with_others else ()
+    alternatives = [_alternative(token, logprob) for token, logprob in others]
     return {**_alternative(of.token, of.logprob), "top_logprobs": alternatives}
 
 

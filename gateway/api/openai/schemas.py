@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from contract import bounds
@@ -29,6 +29,7 @@ from gateway.http.errors import ApiError, invalid
 #: What OpenAI's own server takes for `max_tokens` of a text completion.
 _COMPLETION_TOKENS: Final = 16
 _LARGEST_ARGUMENTS_BYTES: Final = 65_536
+_MOST_TOKEN_IDS: Final = 1_024
 #: Arguments of a chat template that are not for clients to give so.
 _TEMPLATE_OWN: Final = frozenset(
     {
@@ -58,9 +59,9 @@ def _one_prompt(value: Any) -> Any:
     match value:
         case [str(prompt)]:
             return prompt
-        case [int(), *_] | [[int(), *_], *_]:
-            raise PydanticCustomError("token_ids", "token ids are not supported; send text")
-        case [_, _, *_]:
+        case [[int(), *_] as ids]:
+            return ids
+        case [str() | list(), _, *_]:
             raise PydanticCustomError("many_prompts", "one prompt per request is supported")
         case _:
             return value
@@ -80,10 +81,19 @@ JsonSchema = Annotated[
     fields.JsonSchema,
     BeforeValidator(_parsed, json_schema_input_type=dict[str, Any] | str),
 ]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+TokenIds = Annotated[list[TokenId], Field(max_length=_MOST_TOKEN_IDS, fail_fast=True)]
+PromptText = Annotated[str, StringConstraints(min_length=1)]
+PromptIds = Annotated[list[TokenId], Field(min_length=1, max_length=1_000_000, fail_fast=True)]
 Prompt = Annotated[
-    str,
-    Field(min_length=1),
-    BeforeValidator(_one_prompt, json_schema_input_type=str | list[str]),
+    PromptText | PromptIds,
+    BeforeValidator(
+        _one_prompt, json_schema_input_type=str | list[str] | list[int] | list[list[int]]
+    ),
+]
+Words = Annotated[list[fields.ChoiceText], Field(max_length=128, fail_fast=True)]
+LogitBias = Annotated[
+    dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=_MOST_TOKEN_IDS)
 ]
 
 
@@ -134,6 +144,8 @@ class StreamOptions(LenientBody):
 class GenerationRequest(LenientBody, GenerationBody):
     """What both endpoints take."""
 
+    is_lenient = True
+
     model: fields.ModelName
     max_tokens: bounds.Tokens | None = None
     temperature: bounds.Temperature | None = None
@@ -163,17 +175,20 @@ class GenerationRequest(LenientBody, GenerationBody):
     safety_identifier: Ignored = None
     prompt_cache_key: Ignored = None
     prompt_cache_retention: Ignored = None
-    logit_bias: Unsupported = None
-    stop_token_ids: Unsupported = None
-    bad_words: Unsupported = None
-    allowed_token_ids: Unsupported = None
+    logit_bias: LogitBias | None = Field(
+        None, description="This and the next seven are vLLM's; not every engine can do them."
+    )
+    stop_token_ids: TokenIds | None = None
+    bad_words: Words | None = None
+    allowed_token_ids: TokenIds | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
+    cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=1_024)] | None = None
     logits_processors: Unsupported = None
-    include_stop_str_in_output: OnlyFalse = None
-    skip_special_tokens: OnlyTrue = None
     spaces_between_special_tokens: OnlyTrue = None
     use_beam_search: OnlyFalse = None
     length_penalty: OnlyOne = None
-    truncate_prompt_tokens: Unsupported = None
     prompt_logprobs: Unsupported = None
     return_token_ids: OnlyFalse = None
     return_tokens_as_token_ids: OnlyFalse = None
@@ -187,6 +202,14 @@ class GenerationRequest(LenientBody, GenerationBody):
     @property
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    def of_the_job(self, key_id: str) -> dict[str, Any]:
+        """What both endpoints say of a job beside its prompt and sampling."""
+        return {
+            "truncate_prompt_tokens": self.truncate_prompt_tokens or None,
+            "cache_salt": self.cache_salt or "",
+            "key_id": key_id,
+        }
 
     def sampling(self, max_tokens: int | None, logprobs: int | None) -> Sampling:
         """How to choose tokens. Raises `ApiError`."""
@@ -206,6 +229,12 @@ class GenerationRequest(LenientBody, GenerationBody):
             n=self.n or 1,
             logprobs=logprobs,
             guided=self._guided(),
+            logit_bias=self.logit_bias or None,
+            stop_token_ids=tuple(self.stop_token_ids or ()),
+            bad_words=tuple(self.bad_words or ()),
+            allowed_token_ids=tuple(self.allowed_token_ids or ()),
+            include_stop_str_in_output=bool(self.include_stop_str_in_output),
+            skip_special_tokens=self.skip_special_tokens is not False,
         )
 
     def _guided(self) -> Guided | None:
@@ -318,7 +347,7 @@ class ChatCompletionRequest(GenerationRequest):
             messages=messages,
             template=self._template(),
             tools=tools,
-            key_id=key_id,
+            **self.of_the_job(key_id),
         )
 
     def _template(self) -> Template | None:
@@ -351,4 +380,7 @@ class CompletionRequest(GenerationRequest):
             raise ApiError("invalid_request", "`best_of`: must equal `n`", field="best_of")
         most = _COMPLETION_TOKENS if self.max_tokens is None else self.max_tokens
         sampling = self.sampling(most, self.logprobs)
-        return Job(job_id, self.model, sampling, self.prompt, key_id=key_id)
+        is_text = isinstance(self.prompt, str)
+        given: dict[str, Any]
+        given = {"prompt": self.prompt} if is_text else {"prompt_ids": tuple(self.prompt)}
+        return Job(job_id, self.model, sampling, **given, **self.of_the_job(key_id))

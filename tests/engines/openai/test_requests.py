@@ -135,3 +135,15 @@ def test_a_constraint_that_the_server_cannot_hold_is_refused() -> None:
 def _asked(guided: Guided, server: Server) -> dict[str, Any]:
     job = Job("j", "m", Sampling(guided=guided), prompt="x")
     return request_body(job, server, None)
+
+
+async def test_what_only_some_servers_can_do_is_asked_of_those(bench: Bench) -> None:
+    await bench.ready()
+    given: dict[str, Any] = {"stop_token_ids": (3,), "bad_words": ("no",), "logit_bias": {5: 1.0}}
+    await bench.ask("hi", **given, skip_special_tokens=False)
+    asked = bench.upstream.asked
+    assert (asked["stop_token_ids"], asked["bad_words"]) == ([3], ["no"])
+    assert (asked["logit_bias"], asked["skip_special_tokens"]) == ({"5": 1.0}, False)
+    job = Job("j", "m", Sampling(bad_words=("no",)), prompt="x")
+    with pytest.raises(JobRejected, match="`bad_words`: the server behind this model cannot"):
+        request_body(job, Server("", "", None), 5)

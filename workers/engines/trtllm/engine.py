@@ -13,7 +13,7 @@ from typing import Any, Final
 from contract.config import WorkerSpec, is_repo_id
 from contract.messages import ErrorCode, Job, Sampling
 from workers.continuation import resume_point
-from workers.engine import EngineReport, JobRejected
+from workers.engine import EngineReport, JobRejected, check_sampling
 from workers.engines.draining import Drains
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
@@ -70,6 +70,7 @@ class TrtllmEngine:
         if job.tools is not None and job.tools.choice != "none":
             message = "the engine cuda-trt cannot call tools"
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+        check_sampling(job.sampling, frozenset(), "the engine cuda-trt")
         prompt_ids = await self._prompts.token_ids(job)
         emitted = list(job.emitted)
         if job.sent or emitted:
