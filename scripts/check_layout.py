@@ -25,7 +25,6 @@ LINES: Final = 250
 LONGER: Final = {
     "contract/bus/queue.py": 350,
     "contract/messages.py": 325,
-    "gateway/__main__.py": 325,
     "gateway/api/openai/schemas.py": 300,
     "gateway/jobs/admission.py": 375,
     "gateway/server/http_guard.py": 275,
@@ -42,14 +41,13 @@ LONGER: Final = {
     "orchestrator/estimate/estimate.py": 325,
     "orchestrator/gpu/allocator.py": 300,
     "orchestrator/gpu/eviction.py": 275,
-    "orchestrator/gpu/ledger.py": 400,
+    "orchestrator/gpu/ledger.py": 300,
     "orchestrator/gpu/nvml.py": 350,
     "orchestrator/gpu/placement.py": 275,
-    "orchestrator/supervisor/loader.py": 350,
+    "orchestrator/supervisor/loader.py": 275,
     "orchestrator/supervisor/observer.py": 300,
-    "orchestrator/supervisor/supervisor.py": 450,
-    "orchestrator/supervisor/units/fleet.py": 450,
-    "orchestrator/supervisor/units/unit.py": 500,
+    "orchestrator/supervisor/units/fleet.py": 275,
+    "orchestrator/supervisor/units/unit.py": 325,
     "orchestrator/system/process.py": 375,
 }
 

@@ -20,7 +20,7 @@ from gateway.jobs.models import Models
 from gateway.lifecycle.lost_ends import LostEnds
 from gateway.streams.dispatcher import Dispatcher
 from gateway.streams.link import Link
-from gateway.streams.reply import Phase, Reply
+from gateway.streams.reply import Reply, ReplyPhase
 
 log = logging.getLogger(__name__)
 _SCAN_EVERY_S: Final = 0.25
@@ -82,7 +82,7 @@ class DeadlineMonitor:
         status = self._models.status(reply.model)
         is_loading = status.is_served and status.state is not State.READY
         is_away = not self._link.is_up or status.state is not State.READY
-        if is_loading or (is_away and reply.phase is not Phase.QUEUE):
+        if is_loading or (is_away and reply.phase is not ReplyPhase.QUEUE):
             reply.pause(elapsed_s)
 
     def _hear_of_the_model(self, reply: Reply, now: float) -> ApiError | None:

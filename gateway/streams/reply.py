@@ -23,7 +23,7 @@ _STATUS_EVERY_S: Final = 5.0
 _TOKEN_BYTES: Final = 4
 
 
-class Phase(Enum):
+class ReplyPhase(Enum):
     """What the client waits for."""
 
     QUEUE = auto()
@@ -32,9 +32,12 @@ class Phase(Enum):
 
 
 _TIMEOUTS: Final = {
-    Phase.QUEUE: (ErrorCode.EXPIRED, "no worker was free in time"),
-    Phase.FIRST_TOKEN: (ErrorCode.FIRST_TOKEN_TIMEOUT, "the worker's first token did not come"),
-    Phase.TOKENS: (ErrorCode.TOKEN_GAP_TIMEOUT, "the worker's next token did not come"),
+    ReplyPhase.QUEUE: (ErrorCode.EXPIRED, "no worker was free in time"),
+    ReplyPhase.FIRST_TOKEN: (
+        ErrorCode.FIRST_TOKEN_TIMEOUT,
+        "the worker's first token did not come",
+    ),
+    ReplyPhase.TOKENS: (ErrorCode.TOKEN_GAP_TIMEOUT, "the worker's next token did not come"),
 }
 
 
@@ -70,7 +73,7 @@ class Reply:
         self.left = False
         self.failed_with = ""
         self.tokens = 0
-        self.phase = Phase.QUEUE
+        self.phase = ReplyPhase.QUEUE
         #: Its job was put, and what had been published of it before was read.
         self.is_current = False
         self.began = self.since = self.spoke_at = self.heard_at = now
@@ -174,9 +177,9 @@ class Reply:
         if now - self.began > limits.total_timeout_s:
             return ApiError(ErrorCode.TOTAL_TIMEOUT.value, "the answer took too long")
         allowed_s = {
-            Phase.QUEUE: limits.queue_timeout_s,
-            Phase.FIRST_TOKEN: limits.first_token_timeout_s,
-            Phase.TOKENS: limits.token_gap_timeout_s,
+            ReplyPhase.QUEUE: limits.queue_timeout_s,
+            ReplyPhase.FIRST_TOKEN: limits.first_token_timeout_s,
+            ReplyPhase.TOKENS: limits.token_gap_timeout_s,
         }[self.phase]
         if now - self.since <= allowed_s:
             return None
@@ -198,13 +201,13 @@ class Reply:
         self.next_seq = seq + 1
         self.since = self.spoke_at = now
         self.tokens += len(delta.tokens) // _TOKEN_BYTES
-        if self.phase is not Phase.TOKENS:
+        if self.phase is not ReplyPhase.TOKENS:
             self._begin_tokens(now)
         if self._answer is not None:
             self._answer.delta(seq, delta)
 
     def _begin_tokens(self, now: float) -> None:
-        self.phase = Phase.TOKENS
+        self.phase = ReplyPhase.TOKENS
         if not self.first_at:
             self.first_at = now
             self._context.first_ms = (now - self.began) * 1000
@@ -217,7 +220,7 @@ class Reply:
             self._context.queue_ms = (now - self.began) * 1000
             self._metrics.queue_s.observe(now - self.began)
         self.attempt = attempt
-        self.phase = Phase.FIRST_TOKEN
+        self.phase = ReplyPhase.FIRST_TOKEN
         self.since = now
 
     def _take_end(self, seq: int, done: Done, now: float) -> None:

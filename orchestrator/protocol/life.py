@@ -1,7 +1,7 @@
 """The life of a supervised process as one table: what it shall be, where it is, what happens.
 
 A command or the loader sets the `Goal`. The `Phase` is what the supervisor knows of the process.
-Each `Event` is looked up with both in `LIFE`, which has the next phase and what the fleet does.
+Each `LifeEvent` is looked up with both in `LIFE`, which has the next phase and what the fleet does.
 Nothing else moves a phase: no state or text that is shown, and not the account of GPU memory,
 which follows (`orchestrator.gpu.ledger`).
 
@@ -54,7 +54,7 @@ class Phase(str, Enum):
     FAILED = "failed"
 
 
-class Event(Enum):
+class LifeEvent(Enum):
     """What the supervisor is told, or sees, of a process."""
 
     #: Nothing stands in the way of the next step to its goal.
@@ -130,8 +130,8 @@ def _always(moves: _Moves) -> dict[Goal, _Moves]:
 
 
 #: By event and goal, what changes a phase or calls for an action; all else leaves it as it is.
-_MOVES: Final[Mapping[Event, Mapping[Goal, _Moves]]] = {
-    Event.DUE: {
+_MOVES: Final[Mapping[LifeEvent, Mapping[Goal, _Moves]]] = {
+    LifeEvent.DUE: {
         Goal.RUN: {
             Phase.PENDING: Step(Phase.STARTING, Action.START),
             Phase.ASLEEP: Step(Phase.WAKING, Action.WAKE),
@@ -140,28 +140,28 @@ _MOVES: Final[Mapping[Event, Mapping[Goal, _Moves]]] = {
         Goal.UNLOADED: _LEAVE,
         Goal.STOPPED: dict.fromkeys(_ALIVE - {Phase.RELEASING}, _TERMINATE),
     },
-    Event.REPLACED: _always(_LEAVE),
-    Event.ASKED: _always(_to(Phase.PENDING, Phase.FAILED)),
-    Event.SERVES: _always(_to(Phase.READY, Phase.STARTING, Phase.WAKING)),
+    LifeEvent.REPLACED: _always(_LEAVE),
+    LifeEvent.ASKED: _always(_to(Phase.PENDING, Phase.FAILED)),
+    LifeEvent.SERVES: _always(_to(Phase.READY, Phase.STARTING, Phase.WAKING)),
     # A worker that was told to wake may not have heard: it is told again.
-    Event.SLEEPS: _always(_to(Phase.ASLEEP, *(_ALIVE - LEAVING))),
-    Event.EXITED: {
+    LifeEvent.SLEEPS: _always(_to(Phase.ASLEEP, *(_ALIVE - LEAVING))),
+    LifeEvent.EXITED: {
         **_always(_to(Phase.PENDING, *_ALIVE)),
         Goal.RUN: {**dict.fromkeys(_ALIVE, _RETRY), **dict.fromkeys(LEAVING, _RENEW)},
     },
-    Event.REFUSED: {**_always(_to(Phase.FAILED, Phase.PENDING)), Goal.STOPPED: {}},
+    LifeEvent.REFUSED: {**_always(_to(Phase.FAILED, Phase.PENDING)), Goal.STOPPED: {}},
     # What it was told before is told again, with fresh patience. Only its word makes it asleep.
-    Event.ADOPTED: _always(_to(Phase.READY, *(_ALIVE - {Phase.STARTING, Phase.WAKING}))),
-    Event.LOST: {
+    LifeEvent.ADOPTED: _always(_to(Phase.READY, *(_ALIVE - {Phase.STARTING, Phase.WAKING}))),
+    LifeEvent.LOST: {
         **_always(_to(Phase.PENDING, *_ALIVE)),
         Goal.STOPPED: _to(Phase.PENDING, *Phase),
     },
 }
 
-LIFE: Final[Mapping[tuple[Goal, Phase, Event], Step]] = MappingProxyType(
+LIFE: Final[Mapping[tuple[Goal, Phase, LifeEvent], Step]] = MappingProxyType(
     {
         (goal, phase, event): _MOVES[event][goal].get(phase, Step(phase))
-        for goal, phase, event in product(Goal, Phase, Event)
+        for goal, phase, event in product(Goal, Phase, LifeEvent)
     }
 )
 

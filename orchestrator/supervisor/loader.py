@@ -32,7 +32,7 @@ from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.listeners import is_loaded_or_failed
 from orchestrator.supervisor.model import Model
-from orchestrator.supervisor.models import Models
+from orchestrator.supervisor.model_registry import ModelRegistry
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.gpu_memory import is_falling_asleep
 from orchestrator.supervisor.units.unit import Unit
@@ -54,7 +54,7 @@ class Loader:
         self._fleet = fleet
         self._allocator = allocator
         self._policy = policy or Policy()
-        self.models = Models(fleet)
+        self.models = ModelRegistry(fleet)
 
     def load(self, model_id: str) -> list[Unit]:
         """Load a model as if it were asked for. Raises `UserError`."""

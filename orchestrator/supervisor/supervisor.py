@@ -21,7 +21,7 @@ from orchestrator.gpu.account import host_beat
 from orchestrator.gpu.allocator import GpuAllocator
 from orchestrator.protocol.control import Request
 from orchestrator.protocol.specs import GATEWAY, GatewaySpec, ReplicaSpec
-from orchestrator.supervisor.commands import Commands
+from orchestrator.supervisor.command_handler import CommandHandler
 from orchestrator.supervisor.control_server import Connection, ControlServer
 from orchestrator.supervisor.listeners import Listeners
 from orchestrator.supervisor.loader import Loader
@@ -80,7 +80,7 @@ class Supervisor:
         self._loader = Loader(self._fleet, self._allocator)
         self._listeners = Listeners()
         self._publisher = Publisher(identity)
-        self._commands = Commands(self._fleet, self._loader, self._listeners, self._observer)
+        self._commands = CommandHandler(self._fleet, self._loader, self._listeners, self._observer)
         self._busy_at = time.monotonic()
 
     async def run(self, when_open: Callable[[], None] = lambda: None) -> None:

@@ -14,7 +14,7 @@ from contract.paths import as_called, log_path
 from orchestrator.errors import UserError
 from orchestrator.gpu.allocator import Allocation, GpuAllocator
 from orchestrator.protocol.diagnosis import Diagnosis, Problem
-from orchestrator.protocol.life import LIFE, Action, Event, Phase
+from orchestrator.protocol.life import LIFE, Action, LifeEvent, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.supervisor.observer import Observation, Survey
 from orchestrator.supervisor.units.clearance import Clearance
@@ -215,7 +215,7 @@ class Fleet:
                 self._pursue(unit, now)
 
     def _pursue(self, unit: Unit, now: float) -> None:
-        event = Event.REPLACED if self._clearance.may_be_replaced(unit) else Event.DUE
+        event = LifeEvent.REPLACED if self._clearance.may_be_replaced(unit) else LifeEvent.DUE
         action = LIFE[unit.goal, unit.phase, event].action
         if action is Action.NOTHING or not self._clearance.permits(unit, action, now):
             return
@@ -226,7 +226,7 @@ class Fleet:
                 return
         self._do(unit, event, action, now)
 
-    def _do(self, unit: Unit, event: Event, action: Action, now: float) -> None:
+    def _do(self, unit: Unit, event: LifeEvent, action: Action, now: float) -> None:
         if unit.process is None:
             self._start(unit)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from contract.messages import State
-from orchestrator.protocol.life import Event, Phase
+from orchestrator.protocol.life import LifeEvent, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 from orchestrator.supervisor.observer import Observation
 from orchestrator.supervisor.units.unit import Unit
@@ -79,7 +79,7 @@ def _note_worker(unit: Unit, seen: Observation) -> None:
         unit.beat = beat
         unit.throughput.count(seen.taken_at, beat.generated_tokens_total)
         if beat.state is State.SLEEPING:
-            unit.advance(Event.SLEEPS, seen.taken_at)
+            unit.advance(LifeEvent.SLEEPS, seen.taken_at)
         elif unit.phase not in (Phase.SUSPENDING, Phase.ASLEEP):
             unit.seen(seen.taken_at, is_ready=beat.state is State.READY, stage=beat.stage)
     elif answers:

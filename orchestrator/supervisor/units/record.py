@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from orchestrator.protocol.diagnosis import Problem
-from orchestrator.protocol.life import Event, Goal, Phase
+from orchestrator.protocol.life import Goal, LifeEvent, Phase
 from orchestrator.protocol.specs import UnitSpec
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity, Process
@@ -63,7 +63,7 @@ class UnitRecord(msgspec.Struct, frozen=True):
         unit.no_place = ""
         if self.replacement is not None:
             unit.replace(self.replacement, now)
-        unit.advance(Event.ADOPTED, now)
+        unit.advance(LifeEvent.ADOPTED, now)
         if unit.phase is Phase.READY:
             unit.ready_at = now
         else:
@@ -74,7 +74,7 @@ class UnitRecord(msgspec.Struct, frozen=True):
     def lose(self, unit: Unit, now: float) -> None:
         """Its process is gone, or there was none."""
         unit.spec = self.replacement or self.spec
-        unit.advance(Event.LOST, now)
+        unit.advance(LifeEvent.LOST, now)
         if unit.is_waiting:
             unit.want(unit.spec, now)
         elif unit.phase is Phase.PENDING:

@@ -8,7 +8,7 @@ from typing import Final
 
 from contract.messages import DOWNLOADING, Heartbeat, State
 from orchestrator.protocol.diagnosis import Problem, count_memory_kills
-from orchestrator.protocol.life import LEAVING, LIFE, Action, Event, Goal, Phase, shown
+from orchestrator.protocol.life import LEAVING, LIFE, Action, Goal, LifeEvent, Phase, shown
 from orchestrator.protocol.specs import GatewaySpec, UnitSpec
 from orchestrator.supervisor.reporting.throughput import Throughput
 from orchestrator.supervisor.units.patience import Patience
@@ -131,7 +131,7 @@ class Unit:
         heartbeat it may not listen yet."""
         return any(count > 1 for count in self.gateway_beats.values())
 
-    def advance(self, event: Event, now: float) -> Action:
+    def advance(self, event: LifeEvent, now: float) -> Action:
         """Enter the phase that the event leads to. Answers what is to be done."""
         before = self.phase
         self.phase, action = LIFE[self.goal, self.phase, event]
@@ -175,7 +175,7 @@ class Unit:
 
     def _aim(self, goal: Goal, now: float) -> None:
         self.goal = goal
-        self.advance(Event.ASKED, now)
+        self.advance(LifeEvent.ASKED, now)
 
     def want(self, spec: UnitSpec, now: float) -> None:
         """It shall run, as described; former failures do not count any more."""
@@ -237,7 +237,7 @@ class Unit:
         """It is given up; if it sleeps, it sleeps on."""
         self.succession.is_returning = False
         self.problem = problem
-        self.advance(Event.REFUSED, time.monotonic())
+        self.advance(LifeEvent.REFUSED, time.monotonic())
         self.is_stranded = self.is_asleep
         self.show()
 
@@ -252,7 +252,7 @@ class Unit:
         names. If they were why this was given up, it shall run again."""
         is_given_up = self.phase is Phase.FAILED and self.goal is Goal.RUN
         if self.history.forgive(names) and is_given_up:
-            self.advance(Event.ASKED, now)
+            self.advance(LifeEvent.ASKED, now)
             self.retry(now, 0.0)
 
     def is_due(self, now: float) -> bool:
@@ -269,7 +269,7 @@ class Unit:
         self.obstacle = ""
         self.memory_kills = count_memory_kills()
         self.patience.start(self.spec, process.started)
-        self.advance(Event.DUE, process.started)
+        self.advance(LifeEvent.DUE, process.started)
         self.show("starting")
 
     def seen(self, now: float, *, is_ready: bool, stage: str = "") -> None:
@@ -277,7 +277,7 @@ class Unit:
         self.patience.heard()
         is_starting = self.phase in (Phase.STARTING, Phase.WAKING)
         if is_starting and is_ready:
-            self.advance(Event.SERVES, now)
+            self.advance(LifeEvent.SERVES, now)
             self.ready_after_s = now - self.began_at
             self.succession.arrived()
         elif not self.is_leaving:
@@ -295,7 +295,7 @@ class Unit:
 
     def hurrying(self, now: float) -> None:
         """It is to end at once, but may tell its clients."""
-        self.advance(Event.DUE, now)
+        self.advance(LifeEvent.DUE, now)
         self.patience.hurry(now)
         self.show("ending all answers")
 
@@ -317,4 +317,4 @@ class Unit:
         self.spec = self.succession.ended() or self.spec
         if self.is_parked:
             self.problem = None
-        return self.advance(Event.EXITED, now)
+        return self.advance(LifeEvent.EXITED, now)

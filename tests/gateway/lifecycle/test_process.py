@@ -25,8 +25,8 @@ from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.config import Config
 from contract.messages import GatewayBeat, State
-from gateway.__main__ import process_count
 from gateway.lifecycle.process import GatewayProcess, ProcessSettings
+from gateway.server.processes import process_count
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect

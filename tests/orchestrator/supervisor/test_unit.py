@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from contract.messages import HostBeat, State
-from orchestrator.protocol.life import Action, Event
+from orchestrator.protocol.life import Action, LifeEvent
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 from orchestrator.supervisor.reporting.prospects import with_prospects
 from orchestrator.supervisor.units.patience import SILENT_FOR_S, start_timeout_s, stop_timeout_s
@@ -73,7 +73,7 @@ def test_what_drains_has_more_time_than_what_never_was_ready() -> None:
     ready.seen(1.0, is_ready=True)
     for unit in (ready, loading):
         unit.unwant()
-        unit.advance(Event.DUE, 10.0)
+        unit.advance(LifeEvent.DUE, 10.0)
     assert "did not stop within 5 s" in loading.overdue(15.0)
     assert ready.overdue(49.0) == ""
     assert "did not stop within 40 s" in ready.overdue(50.0)

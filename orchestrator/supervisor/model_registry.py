@@ -14,7 +14,7 @@ from orchestrator.supervisor.observer import Observation
 from orchestrator.supervisor.units.fleet import Fleet
 
 
-class Models:
+class ModelRegistry:
     """By their ids. `update` brings them up to date with the fleet's units."""
 
     def __init__(self, fleet: Fleet) -> None:

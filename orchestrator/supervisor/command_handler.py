@@ -8,7 +8,6 @@ from typing import Final
 
 import msgspec
 
-from contract.ports import free_port
 from orchestrator.errors import UserError
 from orchestrator.protocol.control import (
     Finished,
@@ -25,6 +24,7 @@ from orchestrator.protocol.control import (
 from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import GATEWAY, VALKEY, GatewaySpec, ReplicaSpec, UnitSpec
 from orchestrator.supervisor.control_server import Connection
+from orchestrator.supervisor.gateway_address import where_it_is, with_port
 from orchestrator.supervisor.listeners import (
     IsSettled,
     Listeners,
@@ -38,7 +38,6 @@ from orchestrator.supervisor.loader import Loader
 from orchestrator.supervisor.observer import Observer
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.unit import Unit
-from orchestrator.system.ports import require_free
 from orchestrator.system.valkey import embedded_url
 
 log = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ _IS_TOO_MANY: Final = "has ended: its model has fewer replicas now"
 _IS_NO_MORE_ON_DEMAND: Final = "was not loaded, and will not be on demand any more"
 
 
-class Commands:
+class CommandHandler:
     """Carries requests out, and answers each when what it asked for is there."""
 
     def __init__(
@@ -148,7 +147,7 @@ class Commands:
         self._loader.models.restarted(request.workers)
         gateway = self._fleet.units.get(GATEWAY)
         if request.gateway is not None and gateway is not None and gateway.is_desired:
-            self._fleet.replace(gateway, _where_it_is(request.gateway, gateway), now)
+            self._fleet.replace(gateway, where_it_is(request.gateway, gateway), now)
             units.append(gateway)
         running = {unit.spec.model for unit in units if isinstance(unit.spec, ReplicaSpec)}
         notes = dict.fromkeys(sorted(set(request.models) - running), _WAS_NOT_RUNNING)
@@ -201,22 +200,8 @@ class Commands:
     def _specs(self, request: Start) -> list[UnitSpec]:
         specs: list[UnitSpec] = [] if request.redis_url else [request.valkey]
         if request.gateway is not None:
-            specs.append(self._with_port(request.gateway))
+            specs.append(with_port(request.gateway, self._fleet.units.get(GATEWAY)))
         return specs + list(request.workers)
-
-    def _with_port(self, gateway: GatewaySpec) -> GatewaySpec:
-        """Raises `UserError` if the port is taken by somebody else."""
-        unit = self._fleet.units.get(GATEWAY)
-        if unit is not None and unit.process and isinstance(unit.spec, GatewaySpec):
-            return msgspec.structs.replace(gateway, port=gateway.port or unit.spec.port)
-        if gateway.port != 0:
-            require_free(gateway.host, gateway.port)
-            return gateway
-        try:
-            return msgspec.structs.replace(gateway, port=free_port(gateway.host))
-        except OSError as error:
-            message = f"cannot listen on {gateway.host}: {error.strerror}"
-            raise UserError(message, "check `gateway.host`") from None
 
     def _note(self, spec: UnitSpec) -> str:
         """Why nothing has to be done for it; empty if something has."""
@@ -253,10 +238,3 @@ def _settings(spec: UnitSpec) -> UnitSpec:
         return spec
     section = spec.config.get("gateway", {})
     return msgspec.structs.replace(spec, config={"gateway": section})
-
-
-def _where_it_is(gateway: GatewaySpec, unit: Unit) -> GatewaySpec:
-    """A gateway whose processes are replaced listens where it did."""
-    if not isinstance(unit.spec, GatewaySpec):
-        return gateway
-    return msgspec.structs.replace(gateway, host=unit.spec.host, port=unit.spec.port)

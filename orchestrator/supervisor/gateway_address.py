@@ -1,0 +1,33 @@
+"""Where a gateway listens, before and after it is replaced."""
+
+from __future__ import annotations
+
+import msgspec
+
+from contract.ports import free_port
+from orchestrator.errors import UserError
+from orchestrator.protocol.specs import GatewaySpec
+from orchestrator.supervisor.units.unit import Unit
+from orchestrator.system.ports import require_free
+
+
+def with_port(gateway: GatewaySpec, unit: Unit | None) -> GatewaySpec:
+    """Choose its port, if it is to have any; that of the gateway that runs stays. Raises
+    `UserError` if the port is taken by somebody else."""
+    if unit is not None and unit.process and isinstance(unit.spec, GatewaySpec):
+        return msgspec.structs.replace(gateway, port=gateway.port or unit.spec.port)
+    if gateway.port != 0:
+        require_free(gateway.host, gateway.port)
+        return gateway
+    try:
+        return msgspec.structs.replace(gateway, port=free_port(gateway.host))
+    except OSError as error:
+        message = f"cannot listen on {gateway.host}: {error.strerror}"
+        raise UserError(message, "check `gateway.host`") from None
+
+
+def where_it_is(gateway: GatewaySpec, unit: Unit) -> GatewaySpec:
+    """A gateway whose processes are replaced listens where it did."""
+    if not isinstance(unit.spec, GatewaySpec):
+        return gateway
+    return msgspec.structs.replace(gateway, host=unit.spec.host, port=unit.spec.port)
