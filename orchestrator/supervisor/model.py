@@ -127,7 +127,11 @@ class Model:
 
     def join(self) -> None:
         """Workers that are not there, or leave, do as the others: they rest, or are to start."""
-        absent = [unit for unit in self.units if unit.process is None or unit.is_leaving]
+        absent = [
+            unit
+            for unit in self.units
+            if unit.process is None or (unit.is_leaving and not unit.succession.is_returning)
+        ]
         is_at_rest = all(unit in absent or unit.is_parked for unit in self.units)
         for unit in absent:
             if is_at_rest:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from contract.bus.registration import Registration
@@ -818,3 +819,38 @@ def test_a_model_that_is_started_again_while_it_stops_loads_at_its_next_request(
     here.turns()
     assert (here.state("m-0"), here.unit("m-0").stage) == (State.STOPPED, "loads on demand")
     loaded(here, "m")
+
+
+@pytest.mark.parametrize("bring_about", [resting, ready, falling_asleep, sleeping, waking])
+def test_a_worker_is_replaced_once_and_in_every_state(
+    host: Host, bring_about: Callable[[SimulatedHost], None]
+) -> None:
+    here = host(ROOMY)
+    here.start("m", 3000, sleep=True)
+    bring_about(here)
+    former = here.unit("m-0").process
+    new = msgspec.structs.replace(here.unit("m-0").spec, version="2")
+    here.fleet.replace(here.unit("m-0"), new, here.now)
+    here.unfinished["m"] = 1
+    here.turns(60)
+    assert here.state("m-0") is State.READY
+    assert here.worker("m-0") is not former
+    assert here.worker("m-0").spec == new
+    assert len(here.processes) == (1 if former is None else 2)
+
+
+def test_a_start_while_a_worker_is_replaced_keeps_it_at_work(host: Host) -> None:
+    here = host(ROOMY)
+    here.start("m", 1000)
+    loaded(here, "m")
+    former = here.worker("m-0")
+    former.busy = here.unfinished["m"] = 1
+    new = msgspec.structs.replace(here.unit("m-0").spec, version="2")
+    here.fleet.replace(here.unit("m-0"), new, here.now)
+    here.turns(3)
+    assert former.told == ["retire"]
+    here.start("m", 1000)
+    former.busy = here.unfinished["m"] = 0
+    here.turns()
+    assert here.state("m-0") is State.READY
+    assert here.worker("m-0") is not former
