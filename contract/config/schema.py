@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from contract.config.model import EngineName, ModelConfig, ModelId, Port, Section
 from contract.config.names import Models
+
+#: Of a web page: scheme, host and port, as browsers send it.
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s]+)$")]
 
 
 class GatewayConfig(Section):
@@ -19,6 +24,11 @@ class GatewayConfig(Section):
         description="Names that clients may use for this gateway, as in `Host`; `*.example.com` "
         "covers all below. On loopback, its own names are allowed anyway; elsewhere any is if "
         "this is empty.",
+    )
+    allowed_origins: list[Origin] = Field(
+        default_factory=list,
+        description="Web pages that may use this gateway from a browser (CORS), such as "
+        "`https://chat.example.com`; `*` is all of them. They still need an API key.",
     )
     admin_host: str = Field("127.0.0.1", description="Where `admin_port` is listened on.")
     admin_port: int | None = Field(

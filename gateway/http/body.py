@@ -1,15 +1,22 @@
-"""Request bodies, read by hand: bounded before they are parsed."""
+"""Request bodies, read by hand: bounded before they are parsed, also what gzip makes of them."""
 
 from __future__ import annotations
+
+import zlib
+from typing import Final
 
 from starlette.requests import Request
 
 from gateway.http.errors import ApiError
 from gateway.http.headers import header
 
+#: What zlib calls gzip's form with the largest window.
+_GZIP: Final = 16 + zlib.MAX_WBITS
+
 
 async def read_body(request: Request, most_bytes: int) -> bytes:
-    """The whole body. Raises `ApiError` if it is too large or does not come.
+    """The whole body, decoded. Raises `ApiError` if it is too large, encoded in another way than
+    by gzip, or does not come.
 
     The server goes on to receive (and drop) what is too large, so that the client gets to read
     our answer.
@@ -17,6 +24,7 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
     declared = header(request.scope["headers"], b"content-length")
     if declared is not None and int(declared) > most_bytes:
         raise _too_large(most_bytes)
+    is_packed = _is_packed(header(request.scope["headers"], b"content-encoding"))
     parts: list[bytes] = []
     size = 0
     while True:
@@ -29,7 +37,33 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
             raise _too_large(most_bytes)
         parts.append(part)
         if not message.get("more_body", False):
-            return b"".join(parts)
+            body = b"".join(parts)
+            return _unpacked(body, most_bytes) if is_packed else body
+
+
+def _is_packed(encoding: bytes | None) -> bool:
+    """Whether a body is in gzip's form. Raises `ApiError` for any other but its own."""
+    named = (encoding or b"").strip().lower()
+    if named in (b"", b"identity"):
+        return False
+    if named in (b"gzip", b"x-gzip"):
+        return True
+    message = "send the body as it is, or in the content encoding gzip"
+    raise ApiError("unsupported_encoding", message, headers={"accept-encoding": "gzip, identity"})
+
+
+def _unpacked(body: bytes, most_bytes: int) -> bytes:
+    """No more is unpacked than may be, however small the body is. Raises `ApiError`."""
+    decoder = zlib.decompressobj(_GZIP)
+    try:
+        unpacked = decoder.decompress(body, most_bytes + 1)
+    except zlib.error:
+        raise ApiError("bad_encoding", "the body is not in gzip's form") from None
+    if len(unpacked) > most_bytes:
+        raise _too_large(most_bytes)
+    if not decoder.eof or decoder.unused_data:
+        raise ApiError("bad_encoding", "the body is not one whole in gzip's form")
+    return unpacked
 
 
 def _too_large(most_bytes: int) -> ApiError:

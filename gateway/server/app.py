@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from fastapi import Depends, FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
@@ -25,6 +26,12 @@ from gateway.server.http_guard import CONNECTIONS_STATE, DRAIN_STATE
 
 log = logging.getLogger(__name__)
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
+#: Keys come in headers that pages set themselves: no cookie or stored password is let through.
+_CORS: Final[dict[str, Any]] = {
+    "allow_methods": ["GET", "HEAD", "POST"],
+    "allow_headers": ["*"],
+    "expose_headers": ["X-Request-Id", "X-Response-Time", "X-Ignored-Fields", "Retry-After"],
+}
 
 
 def from_environment() -> RequestContextMiddleware:
@@ -64,6 +71,8 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
     app.openapi = lambda: _document_once(app)  # type: ignore[method-assign]
     for router in (routes.router, openai_routes.router, health.router, docs.router):
         app.include_router(router)
+    if origins := settings.config.gateway.allowed_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=origins, **_CORS)
     return RequestContextMiddleware(app, lambda *ended: _count(process, *ended))
 
 

@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 
 from contract.bus.heartbeats import GATEWAYS, Heartbeats, read_beats
 from contract.messages import GatewayBeat
-from gateway.api.native.schemas import LiveBody, ReadyBody
+from contract.release import release
+from gateway.api.native.schemas import LiveBody, ReadyBody, VersionBody
 from gateway.api.openapi import NATIVE_ERRORS, PROBE_ERRORS
 from gateway.lifecycle.process import GatewayProcess, process_of
 from gateway.server.exposition import Exposition
@@ -46,6 +47,11 @@ async def ready(request: Request) -> JSONResponse:
     reasons = _reasons(process_of(request))
     body = ReadyBody(status="not_ready" if reasons else "ready", reasons=reasons)
     return JSONResponse(body.model_dump(), status_code=503 if reasons else 200)
+
+
+@router.get("/version", summary="Which release of ew this is", responses=NATIVE_ERRORS)
+async def version() -> VersionBody:
+    return VersionBody(version=release())
 
 
 @router.get(

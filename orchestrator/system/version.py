@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-from importlib import metadata
 
 from contract.paths import ROOT
+from contract.release import release
 
 
 def version() -> str:
     """`0.1.0`; of a clone, with its commit: `0.1.0 (1bf862d)`, or `(1bf862d, changed)`."""
     commit = _commit()
-    return f"{_release()} ({commit})" if commit else _release()
-
-
-def _release() -> str:
-    project = ROOT / "pyproject.toml"
-    if not project.exists():
-        return metadata.version("ew")
-    import tomllib
-
-    release: str = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]
-    return release
+    return f"{release()} ({commit})" if commit else release()
 
 
 def _commit() -> str:

@@ -211,6 +211,10 @@ class LiveBody(BaseModel):
     status: Literal["live"] = "live"
 
 
+class VersionBody(BaseModel):
+    version: str
+
+
 class ReadyBody(BaseModel):
     status: Literal["ready", "not_ready"]
     reasons: list[str]

@@ -23,6 +23,7 @@ from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect
 
+PAGE = "https://chat.example"
 MODELS_PATH = "/api/v1/models"
 STREAM = "/api/v1/inference/stream"
 
@@ -259,11 +260,33 @@ def test_a_name_that_nobody_gave_us_is_not_answered(named: Gateway, host: str, s
 @pytest.fixture(scope="module")
 def named(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with names."""
-    config = {"gateway": {"processes": 1, "allowed_hosts": ["ew.example", "*.models.example"]}}
+    names = {"allowed_hosts": ["ew.example", "*.models.example"], "allowed_origins": [PAGE]}
+    config = {"gateway": {"processes": 1, **names}}
     gateway = Gateway(tmp_path_factory.mktemp("named"), redis_url, config)
     gateway.start()
     yield gateway
     assert gateway.stop() == 0
+
+
+def test_pages_of_named_origins_may_ask_with_a_key(named: Gateway) -> None:
+    asks = {"Access-Control-Request-Method": "POST", "Host": "ew.example"}
+    asks["Access-Control-Request-Headers"] = "authorization,content-type"
+    for origin, status in ((PAGE, 200), ("https://evil.example", 400)):
+        headers = {**asks, "Origin": origin}
+        response = httpx.options(named.url + "/v1/chat/completions", headers=headers)
+        assert response.status_code == status
+        allowed = response.headers.get("access-control-allow-origin")
+        assert allowed == (PAGE if status == 200 else None)
+    assert (
+        "authorization"
+        in httpx.options(named.url + "/v1/models", headers={**asks, "Origin": PAGE}).headers[
+            "access-control-allow-headers"
+        ]
+    )
+    models = ask(named, X_API_Key=named.key.text, Host="ew.example", Origin=PAGE)
+    assert models.headers["access-control-allow-origin"] == PAGE
+    assert "X-Request-Id" in models.headers["access-control-expose-headers"]
+    assert ask(named, Host="ew.example", Origin=PAGE).status_code == 401
 
 
 def test_beyond_loopback_any_name_will_do_unless_some_are_given() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import json
 import re
@@ -43,6 +44,7 @@ def assert_common_headers(headers: httpx.Headers) -> None:
         ("GET", "/health/live", 200, None),
         ("HEAD", "/health/live", 200, None),
         ("HEAD", "/v1/models", 200, None),
+        ("GET", "/version", 200, None),
         ("HEAD", "/v1/chat/completions", 405, None),
         ("GET", "/api/v1/models", 200, None),
         ("GET", "/metrics", 200, None),
@@ -189,6 +191,27 @@ async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient, model
 
     response = await client.post(INFER, content=chunks())
     assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+
+
+async def test_a_body_may_be_packed_and_is_no_larger_for_it(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    def send(content: bytes, encoding: str) -> Any:
+        return client.post(INFER, content=content, headers={"Content-Encoding": encoding})
+
+    body = json.dumps({"modelId": model, "prompt": "x"}).encode()
+    for content, encoding in ((gzip.compress(body), "GZip"), (body, "identity")):
+        asking = asyncio.create_task(send(content, encoding))
+        assert (await worker.answer("a")).job.messages is not None
+        assert (await asking).status_code == 200
+    refused = await send(body, "br")
+    assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_encoding")
+    assert refused.headers["accept-encoding"] == "gzip, identity"
+    bomb = await send(gzip.compress(b" " * 100_001), "gzip")
+    assert (bomb.status_code, bomb.json()["code"]) == (413, "body_too_large")
+    for bad in (body, gzip.compress(body)[:-9], gzip.compress(body) * 2):
+        response = await send(bad, "gzip")
+        assert (response.status_code, response.json()["code"]) == (400, "bad_encoding")
 
 
 @pytest.mark.parametrize(
