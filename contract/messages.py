@@ -128,11 +128,20 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     skip_special_tokens: bool = True
 
 
+class Embedding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Texts, or their tokens, that a vector of `dimensions` numbers is wanted for; as many as the
+    model has if None."""
+
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+
+
 class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WIRE_VERSION):
     """One generation asked of a model: a `prompt` taken as it is, `prompt_ids` (its tokens), or
-    `messages` for the model's chat template. Exactly one of the three is set. Of a longer prompt
-    only the last `truncate_prompt_tokens` are read (-1: as many as the model takes). The version
-    is the tag, as no default is ever written; a job of another one cannot be decoded."""
+    `messages` for the model's chat template; or else an `embedding`. Exactly one of the four is
+    set. Of a longer prompt only the last `truncate_prompt_tokens` are read (-1: as many as the
+    model takes). The version is the tag, as no default is ever written; a job of another one
+    cannot be decoded."""
 
     id: str
     model: str
@@ -140,6 +149,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     prompt: str | None = None
     messages: tuple[ChatMessage, ...] | None = None
     prompt_ids: tuple[int, ...] | None = None
+    embedding: Embedding | None = None
     truncate_prompt_tokens: int | None = None
     template: Template | None = None
     tools: Tools | None = None
@@ -199,6 +209,14 @@ class ToolCallDelta(Delta, frozen=True, array_like=True, tag="t"):
     name: str = ""
 
 
+class VectorDelta(Delta, frozen=True, array_like=True, tag="v"):
+    """The vector of input `number`: 4 bytes for each number, a float in little-endian order. It may
+    come again, the same, if its worker is lost."""
+
+    number: int = 0
+    vector: bytes = b""
+
+
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     """The answer is complete; `finish_reasons` has one item per choice."""
 
@@ -220,7 +238,9 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     retryable: bool = False
 
 
-Event: TypeAlias = Started | Status | Delta | ReasoningDelta | ToolCallDelta | Done | Failed
+Event: TypeAlias = (
+    Started | Status | Delta | ReasoningDelta | ToolCallDelta | VectorDelta | Done | Failed
+)
 TERMINAL = (Done, Failed)
 
 

@@ -27,6 +27,7 @@ from contract.messages import (
     FinishReason,
     Started,
     TokenLogprob,
+    VectorDelta,
     encode_frame,
 )
 from workers.answer import Answer, Diverged
@@ -167,6 +168,16 @@ class Outbox:
             return
         if said is not None:
             self._push(answer, seq, said)
+
+    def vectors(self, job_id: str, vectors: Sequence[bytes], prompt_tokens: int) -> None:
+        """All that an embedding job asks for, each as in `VectorDelta`."""
+        answer = self._answers.get(job_id)
+        if answer is None:
+            return
+        for number, vector in enumerate(vectors):
+            self._push(answer, answer.seq, VectorDelta("", b"", 0, None, number, vector))
+            answer.seq += 1
+        self.done(job_id, ("stop",), prompt_tokens)
 
     def done(
         self,

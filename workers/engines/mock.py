@@ -28,6 +28,7 @@ import os
 import re
 import signal
 import time
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +44,8 @@ from workers.transcript import REASONING, Kind, ToolPiece, Transcript
 VERSION: Final = "1"
 _DIRECTIVE: Final = re.compile(r"\[\[(\w+)=(\d+(?:\.\d+)?)\]\]")
 _MAX_MODEL_LEN: Final = 1_000_000
+#: Of its embeddings, all of which are the length of their text.
+_DIMENSIONS: Final = 4
 #: The tool's name, the beginning of its arguments, and their end.
 _TOKENS_PER_CALL: Final = 3
 _MOST_BEHIND_S: Final = 0.1
@@ -129,6 +132,12 @@ class MockEngine:
         return EngineReport(VERSION, self._slots, self._max_model_len)
 
     async def submit(self, job: Job) -> None:
+        if job.embedding is not None:
+            sizes = [len(text) for text in job.embedding.inputs]
+            width = job.embedding.dimensions or _DIMENSIONS
+            vectors = [array("f", [size] * width).tobytes() for size in sizes]
+            self._outbox.vectors(job.id, vectors, sum(sizes))
+            return
         text = job.prompt if job.prompt is not None else _last_message(job)
         script = self._scripted(text)
         prompt_tokens = len(job.prompt_ids or text.split())

@@ -20,6 +20,7 @@ from contract.config import WorkerSpec
 from contract.messages import ErrorCode, FinishReason, Job, TokenLogprob
 from workers.engine import EngineReport, JobRejected
 from workers.engines.llama_cpp_wire import LLAMA_CPP
+from workers.engines.openai_embeddings import read_vectors
 from workers.engines.openai_errors import StreamBroken, UpstreamFailed, refusal
 from workers.engines.openai_stream import (
     Halves,
@@ -41,6 +42,8 @@ _RETRY_S: Final = 0.5
 _LOOK_FOR_OVERDUE_EVERY_S: Final = 0.25
 #: Of an answer that is an error; none has a reason to be longer.
 _LARGEST_REFUSAL: Final = 65_536
+#: Of an answer that is vectors, in JSON.
+_LARGEST_VECTORS: Final = 256 * 1024 * 1024
 #: What may follow a stream's end, so that its connection can be used again.
 _LARGEST_EPILOGUE: Final = 4_096
 #: Servers that cannot stream, and proxies that answer for them.
@@ -126,7 +129,7 @@ class OpenAiEngine:
         body = request_body(job, self._server, self._answer_limit(job), salt)
         if "max_tokens" in body:
             body[self._settings.max_tokens_name] = body.pop("max_tokens")
-        if self._settings.include_usage:
+        if self._settings.include_usage and job.embedding is None:
             body["stream_options"] = {"include_usage": True}
         body["model"] = self._model_name(job)
         return msgspec.json.encode(body | self._settings.extra_body)
@@ -201,6 +204,10 @@ class OpenAiEngine:
             adapter = stream.job.adapter is not None
             body = await read_start(response, _LARGEST_REFUSAL)
             raise refusal(response.status_code, body, adapter=adapter)
+        if (asked := stream.job.embedding) is not None:
+            body = await read_start(response, _LARGEST_VECTORS)
+            self._outbox.vectors(stream.job.id, *read_vectors(body, len(asked.inputs)))
+            return
         if response.headers.get("content-type", "").partition(";")[0].strip() in _NO_STREAM:
             raise _not_streamed(await read_start(response, _LARGEST_REFUSAL))
         reader = EventReader()

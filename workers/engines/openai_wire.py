@@ -9,6 +9,7 @@ from typing import Any, Final
 from contract.messages import ErrorCode, Guided, Job, Sampling, Template
 from workers.engine import ALL_SAMPLING, JobRejected, check_sampling
 from workers.engines.llama_cpp_wire import LLAMA_CPP, for_llama_cpp
+from workers.engines.openai_embeddings import embeddings_asked
 from workers.engines.openai_tools import messages_asked, tools_asked
 from workers.engines.prompts import choices_of
 from workers.engines.upstream import Server
@@ -29,6 +30,8 @@ _TAKES_TEMPLATE_ARGUMENTS: Final = ("vllm", "sglang", LLAMA_CPP)
 
 
 def request_path(job: Job) -> str:
+    if job.embedding is not None:
+        return "/embeddings"
     return "/completions" if job.messages is None else "/chat/completions"
 
 
@@ -37,6 +40,8 @@ def request_body(
 ) -> dict[str, Any]:
     """What asks for a job's answer, apart from the model's name there. `salt` keeps its prompt
     apart in the server's cache, where that can be asked for. Raises `JobRejected`."""
+    if job.embedding is not None:
+        return embeddings_asked(job.embedding)
     asked = job.sampling
     takes = ALL_SAMPLING if server.kind == "vllm" else frozenset({"logit_bias"})
     check_sampling(asked, takes, "the server behind this model")

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 import vllm
+from msgspec.structs import replace
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
@@ -22,13 +23,14 @@ from vllm.v1.metrics.loggers import StatLoggerBase
 
 from contract.config import ModelConfig, WorkerSpec
 from contract.engines import declaration_of
-from contract.messages import ErrorCode, Guided, Job, Sampling
+from contract.messages import Embedding, ErrorCode, Guided, Job, Sampling
 from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
 from workers.engines.arguments import known
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import ChatWriter, Prompts, Turns, choices_of
 from workers.engines.vllm_answer import VllmAnswer
+from workers.engines.vllm_embeddings import VllmEmbeddings, check_purpose, pooling_params
 from workers.engines.vllm_parsing import ParsedChoice, Parsers, Parsing
 from workers.outbox import EngineLoad, Outbox
 
@@ -60,6 +62,8 @@ class VllmEngine:
         self._engine: AsyncLLM | None = None
         self._watching: asyncio.Task[None] | None = None
         self._adapters = _adapters(spec.model)
+        #: By job, the requests of its embeddings that vLLM has not answered all of.
+        self._embedding: dict[str, list[str]] = {}
 
     async def start(self, outbox: Outbox) -> EngineReport:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -74,6 +78,7 @@ class VllmEngine:
         )
         config = engine.vllm_config
         self._max_model_len: int = config.model_config.max_model_len
+        self._makes_vectors = config.model_config.runner_type == "pooling"
         self._defaults: dict[str, Any] = config.model_config.get_diff_sampling_param()
         tokenizer = await _tokenizer(engine)
         limit = self._spec.model.max_input_len or self._max_model_len
@@ -85,6 +90,13 @@ class VllmEngine:
         return EngineReport(vllm.__version__, slots, self._max_model_len)
 
     async def submit(self, job: Job) -> None:
+        check_purpose(job, makes_vectors=self._makes_vectors)
+        if job.embedding is not None:
+            await self._embed(job, job.embedding)
+        else:
+            await self._generate(job)
+
+    async def _generate(self, job: Job) -> None:
         prompt_ids = await self._prompts.token_ids(job)
         settings = _guided(job.sampling.guided)
         parsing = self._parsers.of(job, prompt_ids, settings.get("structured_outputs"))
@@ -97,21 +109,43 @@ class VllmEngine:
         if parsing is not None:
             settings |= parsing.sampling()
         params = self._sampling_params(job.sampling, max_tokens, len(emitted), settings)
+        arguments = parsing.engine_arguments if parsing is not None else {}
+        put = self._sink(job, len(prompt_ids), parsed)
+        await self._add(job, job.id, prompt_ids + emitted, params, put, **arguments)
+
+    async def _embed(self, job: Job, asked: Embedding) -> None:
+        prompts = [await self._prompts.token_ids(_input_job(job, each)) for each in asked.inputs]
+        params = pooling_params(asked)
+        broke, ended = partial(self._broke, job.id), partial(self._embedding.pop, job.id, None)
+        answer = VllmEmbeddings(self._outbox, job, asked, broke, ended)
+        ids = self._embedding[job.id] = [f"{job.id}.{number}" for number in range(len(prompts))]
+        for number, (request_id, prompt_ids) in enumerate(zip(ids, prompts, strict=True)):
+            await self._add(job, request_id, prompt_ids, params, answer.sink(number))
+
+    async def _add(
+        self,
+        job: Job,
+        request_id: str,
+        prompt_ids: list[int],
+        params: Any,
+        put: Callable[[Any], None],
+        **arguments: Any,
+    ) -> None:
+        """Have vLLM run a request, and put what comes of it."""
         try:
             collector = await self._running().add_request(
-                job.id,
-                _tokens_prompt(prompt_ids + emitted, cache_salt(job, self._spec.model)),
+                request_id,
+                _tokens_prompt(prompt_ids, cache_salt(job, self._spec.model)),
                 params,
                 lora_request=self._lora_request(job),
                 priority=job.priority,
-                **(parsing.engine_arguments if parsing is not None else {}),
+                **arguments,
             )
         except EngineDeadError as error:
             self._outbox.engine_died(error)
             return
         except _REFUSALS as error:
             raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
-        put = self._sink(job, len(prompt_ids), parsed)
         early = collector.get_nowait()
         collector.put = put
         if early is not None:
@@ -137,7 +171,7 @@ class VllmEngine:
 
     async def cancel(self, job_id: str) -> None:
         try:
-            await self._running().abort(job_id)
+            await self._running().abort(self._embedding.pop(job_id, job_id))
         except EngineDeadError as error:
             self._outbox.engine_died(error)
 
@@ -220,6 +254,13 @@ class VllmEngine:
             message = f"no adapter `{job.adapter}`; this model has {known}"
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
         return self._adapters[job.adapter]
+
+
+def _input_job(job: Job, given: str | tuple[int, ...]) -> Job:
+    """The job whose prompt is one input."""
+    if isinstance(given, str):
+        return replace(job, prompt=given)
+    return replace(job, prompt_ids=given)
 
 
 _SAMPLING_FIELDS: Final = (

@@ -19,6 +19,7 @@ from gateway.api.openai.bodies import (
 )
 from gateway.api.openai.chat import ChatStream, ChatWhole
 from gateway.api.openai.completions import TextStream, TextWhole
+from gateway.api.openai.embeddings import EmbeddingRequest, Embeddings, EmbeddingsWhole
 from gateway.api.openai.schemas import ChatCompletionRequest, CompletionRequest
 from gateway.api.openapi import (
     OPENAI_ERRORS,
@@ -86,6 +87,17 @@ async def create_completion(request: Request) -> Response:
     return await answer(request, CompletionRequest, _text)
 
 
+@router.post(
+    "/embeddings",
+    summary="Embeddings",
+    openapi_extra=json_request(EmbeddingRequest),
+    responses={200: {"model": Embeddings}, **OPENAI_GENERATION_ERRORS},
+    response_class=Response,
+)
+async def create_embeddings(request: Request) -> Response:
+    return await answer(request, EmbeddingRequest, _vectors)
+
+
 @router.get("/models", summary="The models that this key may use", responses=OPENAI_ERRORS)
 async def list_openai_models(request: Request) -> OpenAIModels:
     process = process_of(request)
@@ -139,3 +151,10 @@ def _text(
         dialect = TextStream(job, include_usage=asked.include_usage, numbered=bool(resumption))
         return StreamAnswer(dialect, context.request_id, resumption.after if resumption else -1)
     return WholeAnswer(TextWhole(job), context.request_id, job.sampling.n)
+
+
+def _vectors(
+    asked: EmbeddingRequest, job: Job, context: RequestContext, resumption: Resumption | None
+) -> AnswerSink:
+    dialect = EmbeddingsWhole(job, as_base64=asked.encoding_format == "base64")
+    return WholeAnswer(dialect, context.request_id)

@@ -26,7 +26,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     engines = [
         pytest.param(engine, id=engine.name, marks=engine.marks)
         for engine in ENGINES
-        if needed <= engine.can
+        if needed <= engine.can and engine.only_for <= needed
     ]
     metafunc.parametrize("served", engines, indirect=True, scope="session")
 

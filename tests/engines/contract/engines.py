@@ -46,6 +46,7 @@ ALL: Final = frozenset(
         "choice",
         "grammar",
         "tools",  # can be made to call a tool
+        "embeddings",
         "adapters",  # has the adapter `other`, which changes what the model says
         "script",  # takes the mock's directives in prompts
         "quick start",  # a worker more costs next to nothing
@@ -55,7 +56,8 @@ ALL: Final = frozenset(
 
 @dataclass(frozen=True)
 class EngineUnderTest:
-    """How to start a worker with an engine, and what can be asked of it.
+    """How to start a worker with an engine, for tests of what it can do; `only_for` those that
+    need these abilities, if it names some. `lacks` what another model of the engine's can do.
 
     `model` answers the fields of `ModelConfig`; whatever it starts for them ends with the stack.
     """
@@ -68,10 +70,12 @@ class EngineUnderTest:
     marks: tuple[pytest.MarkDecorator, ...] = ()
     start_timeout_s: float = 30.0
     max_model_len: int = CONTEXT
+    only_for: frozenset[str] = frozenset()
+    lacks: frozenset[str] = frozenset()
 
     @property
     def can(self) -> frozenset[str]:
-        return frozenset(declaration_of(self.engine).abilities)
+        return self.only_for or frozenset(declaration_of(self.engine).abilities) - self.lacks
 
 
 def _mock_model(_: ExitStack, __: Path) -> dict[str, Any]:
@@ -85,7 +89,18 @@ def _vllm_model(_: ExitStack, directory: Path) -> dict[str, Any]:
         "model_path": str(MODEL_DIR),
         "adapters": {"other": str(write_adapter(directory / "adapter"))},
         "engine_args": VLLM_QUICK_START | {"structured_outputs_config": COMPACT_JSON},
-        "tool_parser": "hermes",
+        "tool_parser": "phi4_mini_json",
+        **_limits(),
+    }
+
+
+def _pooling_model(_: ExitStack, __: Path) -> dict[str, Any]:
+    """The demo model's last hidden state, for want of a model that is trained for it."""
+    how = VLLM_QUICK_START | {"runner": "pooling", "convert": "embed"}
+    return {
+        "engine": "cpu-vllm",
+        "model_path": str(MODEL_DIR),
+        "engine_args": how,
         **_limits(),
     }
 
@@ -172,6 +187,17 @@ ENGINES: Final = [
         environment=_VLLM_ENVIRONMENT,
         marks=(pytest.mark.vllm, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
+        lacks=frozenset({"embeddings"}),
+    ),
+    EngineUnderTest(
+        "vllm-pooling",
+        "cpu-vllm",
+        _pooling_model,
+        python=vllm_python,
+        environment=_VLLM_ENVIRONMENT,
+        marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
+        start_timeout_s=_VLLM_START_S,
+        only_for=frozenset({"embeddings"}),
     ),
     EngineUnderTest(
         "openai",
@@ -211,7 +237,7 @@ def vllm_server(directory: Path, adapter: Path) -> Iterator[str]:
         # if they run beside jobs with one: the last must be an empty place.
         "max-loras": 2,
         "structured-outputs-config": json.dumps(COMPACT_JSON),
-        "tool-call-parser": "hermes",
+        "tool-call-parser": "phi4_mini_json",
     }
     arguments = [f"--{name}={value}" for name, value in options.items()]
     log = directory / "vllm-serve.log"

@@ -27,6 +27,7 @@ from contract.messages import (
     ChatMessage,
     Delta,
     Done,
+    Embedding,
     Envelope,
     Failed,
     GatewayBeat,
@@ -39,6 +40,7 @@ from contract.messages import (
     TokenLogprob,
     ToolCallDelta,
     Tools,
+    VectorDelta,
 )
 from contract.paths import ROOT
 from contract.tasks import cancel_and_wait
@@ -206,6 +208,11 @@ class Answer:
         return "".join(delta.text for delta in self.deltas if kind_of(delta) == REASONING)
 
     @property
+    def vectors(self) -> dict[int, bytes]:
+        said = (delta for delta in self.deltas if isinstance(delta, VectorDelta))
+        return {delta.number: delta.vector for delta in said}
+
+    @property
     def calls(self) -> dict[int, tuple[str, str, str]]:
         """By their numbers: the id, the tool's name, and the arguments."""
         calls: dict[int, tuple[str, str, str]] = {}
@@ -271,6 +278,7 @@ class Client:
         prompt: str | None = None,
         messages: tuple[ChatMessage, ...] | None = None,
         adapter: str | None = None,
+        embedding: Embedding | None = None,
         tools: Tools | None = None,
         template: Template | None = None,
         **how: Any,
@@ -283,7 +291,8 @@ class Client:
             self.model_id,
             Sampling(**{"temperature": 0.0, **how}),
             prompt=prompt,
-            messages=None if prompt is not None else asked,
+            messages=None if prompt is not None or embedding is not None else asked,
+            embedding=embedding,
             template=template,
             tools=tools,
             adapter=adapter,

@@ -67,6 +67,9 @@ class TrtllmEngine:
         )
 
     async def submit(self, job: Job) -> None:
+        if job.embedding is not None:
+            message = "the engine cuda-trt makes no embeddings"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
         if job.tools is not None and job.tools.choice != "none":
             message = "the engine cuda-trt cannot call tools"
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
