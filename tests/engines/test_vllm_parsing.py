@@ -58,6 +58,14 @@ def read(text, tools, **parsers):
             assert rest.startswith(replay.again)
     return {"said": whole, "schema": parsing.is_constrained}
 
+def read_at_once(text, tools, **parsers):
+    parsed = ParsedChoice(parsing_of(tools, **parsers))
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    pieces = [parsed.feed(tokenizer.decode([token]), [token], finished=number == len(ids))
+        for number, token in enumerate(ids, start=1)]
+    transcript = Transcript()
+    return "".join(transcript.piece(*piece) for each in pieces for piece in each)
+
 def refused(make):
     try:
         make()
@@ -74,6 +82,10 @@ print(json.dumps({
         '{"name": "add", "parameters": {"a": 2}}]', Tools(ADD, "required", parallel=False)),
     "reasoning": read('<think>I see\\u20ac.</think>Gr\\u00fc\\u00dfe \\U0001f600!', None,
         reasoning_parser="deepseek_r1"),
+    "silent": [
+        read_at_once(text, Tools(ADD), tool_parser="phi4_mini_json")
+        for text in ('functools[{"name": "add", "arguments": {"a": 1}}]', "Just text.")
+    ],
     "plain": parsing_of(None),
     "no parser": refused(lambda: parsing_of(Tools(ADD))),
     "unknown": refused(lambda: parsing_of(None, tool_parser="nonesuch")),
@@ -101,6 +113,7 @@ def test_vllms_parsers_tell_calls_and_reasoning_from_text_wherever_an_answer_is_
     assert said["one"]["said"] == first
     thought = "\x00reasoning \x00I see€.\x00text \x00Grüße 😀!"
     assert said["reasoning"] == {"said": thought, "schema": False}
+    assert said["silent"] == [first, "Just text."]
     assert said["plain"] is None
 
 

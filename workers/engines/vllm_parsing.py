@@ -44,24 +44,53 @@ class ParsedChoice:
     """The parser of one choice."""
 
     def __init__(self, parsing: Parsing) -> None:
+        self._parsing = parsing
         self._parser = parsing.new_parser()
-        self._request = parsing.request
-        self._prompt_ids = parsing.prompt_ids
         self._only_one = parsing.job.tools is not None and not parsing.job.tools.parallel
+        #: What has come while the parser has said nothing: some say nothing until they are asked
+        #: about all of it (`phi4_mini_json` of vLLM 0.32).
+        self._silent_text = ""
+        self._silent_ids: list[int] = []
+        self._has_spoken = False
         #: Whether the choice has called a tool.
         self.calls = False
 
     def feed(self, text: str, token_ids: Sequence[int], *, finished: bool) -> list[Piece]:
         """What new text means. Raises what a parser may raise."""
+        request, prompt_ids = self._parsing.request, self._parsing.prompt_ids
         said = self._parser.parse_delta(
-            text, list(token_ids), self._request, self._prompt_ids, finished=finished
+            text, list(token_ids), request, prompt_ids, finished=finished
         )
-        if said is None:
-            return []
-        pieces = [Piece(REASONING, said.reasoning)] if said.reasoning else []
-        if said.content:
-            pieces.append(Piece(None, said.content))
-        return pieces + [self._call(call) for call in said.tool_calls if self._wants(call)]
+        pieces = [] if said is None else self._pieces(said.reasoning, said.content)
+        if said is not None:
+            pieces += [self._call(call) for call in said.tool_calls if self._wants(call)]
+        if not self._has_spoken:
+            self._has_spoken = bool(pieces)
+            self._silent_text += text
+            self._silent_ids += token_ids
+        if finished and not self._has_spoken and self._silent_text:
+            return self._read_all()
+        return pieces
+
+    def _read_all(self) -> list[Piece]:
+        parser = self._parsing.new_parser()
+        parser.set_prompt_token_ids(self._parsing.prompt_ids)
+        reasoning, content, calls = parser.parse(
+            self._silent_text,
+            self._parsing.request,
+            enable_auto_tools=True,
+            model_output_token_ids=self._silent_ids,
+        )
+        pieces = self._pieces(reasoning, content)
+        for number, call in enumerate(calls[:1] if calls and self._only_one else calls or ()):
+            self.calls = True
+            piece = ToolPiece(number, call.id or _new_id(), call.name)
+            pieces.append(Piece(piece, call.arguments))
+        return pieces
+
+    def _pieces(self, reasoning: str | None, content: str | None) -> list[Piece]:
+        pieces = [Piece(REASONING, reasoning)] if reasoning else []
+        return [*pieces, Piece(None, content)] if content else pieces
 
     def _wants(self, call: Any) -> bool:
         return call.function is not None and not (self._only_one and call.index > 0)
@@ -69,8 +98,12 @@ class ParsedChoice:
     def _call(self, call: Any) -> Piece:
         self.calls = True
         name = call.function.name or ""
-        call_id = (call.id or f"call_{uuid.uuid4().hex[:24]}") if name else ""
+        call_id = (call.id or _new_id()) if name else ""
         return Piece(ToolPiece(call.index, call_id, name), call.function.arguments or "")
+
+
+def _new_id() -> str:
+    return f"call_{uuid.uuid4().hex[:24]}"
 
 
 class Parsing:
