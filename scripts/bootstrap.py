@@ -17,10 +17,10 @@ import venv
 from importlib.util import find_spec
 from pathlib import Path
 
-from orchestrator.environments.packages.installer import InstallFailed, Uv, find_uv
-from orchestrator.environments.packages.lock_file import LockFile, read_lock
-from orchestrator.environments.packages.pip_settings import further_places, uv_settings
 from orchestrator.errors import UserError
+from orchestrator.packages.installer import InstallFailed, Uv, find_uv
+from orchestrator.packages.lock_file import LockFile, read_lock
+from orchestrator.packages.pip_settings import further_places, uv_settings
 from orchestrator.system.exclusive import exclusive
 from orchestrator.system.files import put_in_place
 from orchestrator.terminal.progress import Progress

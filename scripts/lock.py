@@ -20,10 +20,10 @@ from packaging.version import Version
 
 from contract.engines import WORKER_REQUIREMENTS, Release
 from orchestrator.environments.declaration import load_engines
-from orchestrator.environments.packages.installer import InstallFailed, Uv, find_uv, is_reachable
-from orchestrator.environments.packages.lock_file import PinnedPackage, read_lock
-from orchestrator.environments.packages.pip_settings import registry_alone
 from orchestrator.errors import UserError
+from orchestrator.packages.installer import InstallFailed, Uv, find_uv, is_reachable
+from orchestrator.packages.lock_file import PinnedPackage, read_lock
+from orchestrator.packages.pip_settings import registry_alone
 from orchestrator.terminal.progress import Progress
 from scripts.targets import SDIST, Target, project_targets, targets_of
 

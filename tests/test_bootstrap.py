@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.environments.packages.lock_file import read_lock
+from orchestrator.packages.lock_file import read_lock
 from tests.tiny_wheels import make_wheel
 
 pytestmark = pytest.mark.timeout(600)

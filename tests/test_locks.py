@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from contract.paths import ROOT
 from orchestrator.environments.declaration import load_engines
-from orchestrator.environments.packages.lock_file import read_lock
+from orchestrator.packages.lock_file import read_lock
 from scripts.targets import SDIST, Target, project_targets, targets_of
 
 DEPLOY = ROOT / "deploy"

@@ -16,7 +16,7 @@ import pytest
 
 from contract.paths import ROOT
 from orchestrator.config.project import make_project
-from orchestrator.environments.packages.pip_settings import uv_settings
+from orchestrator.packages.pip_settings import uv_settings
 
 pytestmark = pytest.mark.timeout(600)
 

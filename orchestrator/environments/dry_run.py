@@ -6,8 +6,6 @@ import shlex
 from collections.abc import Iterator
 
 from orchestrator.environments.installation import installations
-from orchestrator.environments.packages.installer import Uv
-from orchestrator.environments.packages.lock_file import read_lock
 from orchestrator.environments.preflight import describe
 from orchestrator.environments.setup import (
     install_command,
@@ -16,6 +14,8 @@ from orchestrator.environments.setup import (
     venv_command,
 )
 from orchestrator.environments.spec import EnvironmentSpec
+from orchestrator.packages.installer import Uv
+from orchestrator.packages.lock_file import read_lock
 
 
 def dry_run_steps(spec: EnvironmentSpec, uv: Uv) -> Iterator[str]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.engines import WORKER_REQUIREMENTS, Release
-from orchestrator.environments.packages.installer import is_reachable
-from orchestrator.environments.packages.lock_file import read_lock
+from orchestrator.packages.installer import is_reachable
+from orchestrator.packages.lock_file import read_lock
 
 
 @dataclass(frozen=True)

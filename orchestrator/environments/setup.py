@@ -11,13 +11,13 @@ from contract.paths import IS_CLONE, ROOT
 from orchestrator.environments.conda import Conda
 from orchestrator.environments.environment import Environment, holding, write_stamp
 from orchestrator.environments.installation import Installation, installations
-from orchestrator.environments.packages.installer import InstallFailed, Uv, find_uv
 from orchestrator.environments.preflight import Check, preflight
 from orchestrator.environments.removal import clear, conda_marker, refuse_if_used
 from orchestrator.environments.smoke_test import SmokeTest, prove
 from orchestrator.environments.spec import EnvironmentSpec, environment_spec
 from orchestrator.errors import UserError
 from orchestrator.logs.rotation import open_privately
+from orchestrator.packages.installer import InstallFailed, Uv, find_uv
 from orchestrator.terminal.progress import Say, clock
 from orchestrator.terminal.speech import say as say_plainly
 

@@ -12,9 +12,9 @@ import pytest
 from contract.engines import ENGINES_DIR, WORKER_REQUIREMENTS, EngineDeclaration, Release
 from orchestrator.environments import default_env_name, resolve_engine
 from orchestrator.environments.declaration import find_engine, find_release, load_engines
-from orchestrator.environments.packages.lock_file import normalised, read_lock
 from orchestrator.environments.preflight import _NEEDS
 from orchestrator.errors import UserError
+from orchestrator.packages.lock_file import normalised, read_lock
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.environments.packages.lock_file import normalised, read_lock
-from orchestrator.environments.packages.pip_settings import (
+from orchestrator.errors import UserError
+from orchestrator.packages.lock_file import normalised, read_lock
+from orchestrator.packages.pip_settings import (
     further_places,
     registry_alone,
     uv_settings,
 )
-from orchestrator.errors import UserError
 from tests.orchestrator.installation import Installation
 from tests.tiny_wheels import make_wheel
 

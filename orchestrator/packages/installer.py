@@ -17,14 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, cast
 
-from orchestrator.environments.packages.download import PackageDownload
-from orchestrator.environments.packages.mismatch import Mismatch, find_mismatch
-from orchestrator.environments.packages.pip_settings import (
+from orchestrator.errors import UserError
+from orchestrator.packages.download import PackageDownload
+from orchestrator.packages.mismatch import Mismatch, find_mismatch
+from orchestrator.packages.pip_settings import (
     further_places,
     registry_alone,
     uv_settings,
 )
-from orchestrator.errors import UserError
 
 _OLDEST_UV: Final = (0, 5)
 _TICK_S: Final = 0.5
