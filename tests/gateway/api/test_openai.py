@@ -376,7 +376,6 @@ async def test_what_would_change_the_answer_and_is_not_supported_is_refused_by_n
 @pytest.mark.parametrize(
     ("path", "given", "field", "said"),
     [
-        ("chat/completions", {"max_completion_tokens": 1001}, "max_completion_tokens", "1000"),
         ("chat/completions", {"max_completion_tokens": 5, "min_tokens": 6}, "min_tokens", "most"),
         (
             "chat/completions",
