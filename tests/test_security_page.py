@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from gateway.streams.followers import MOST_REPLIES, MOST_REPLIES_OF_A_KEY
 
 from contract.config import GatewayConfig, LimitsConfig
 from contract.flood import BURST, WINDOW_S
@@ -15,6 +14,7 @@ from gateway.jobs import queue_memory
 from gateway.lifecycle import housekeeping
 from gateway.server.http_guard import BODY_DEADLINE_S, HEAD_DEADLINE_S, MAX_PIPELINED
 from gateway.server.http_rules import MAX_HEAD_BYTES, MAX_HEADERS
+from gateway.streams.replays import MOST_REPLIES, MOST_REPLIES_OF_A_KEY
 from gateway.streams.writer import MAX_BUFFERED_BYTES
 from orchestrator.logs.rotation import LARGEST_BYTES
 from orchestrator.system import valkey

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
 import pytest
 
 from contract.config import ModelConfig
 from contract.messages import Job, Sampling
-from contract.paths import ROOT
-from tests.engines.contract.engines import vllm_python
+from tests.engines.vllm_process import VllmProcess
 from workers.engines.prefix_cache import cache_salt
 
 SCRIPT = """
@@ -18,7 +16,7 @@ import json, types
 from vllm.v1.engine import FINISH_REASON_STRINGS
 from contract.messages import Guided, Job, Sampling
 from workers.engines.vllm import _tokens_prompt
-from workers.engines.vllm_answer import Answer
+from workers.engines.vllm_answer import VllmAnswer
 
 class Outbox:
     def delta(self, *_): pass
@@ -29,7 +27,7 @@ def end(reason, guided):
     outbox, job = Outbox(), Job("j", "m", Sampling(guided=guided), prompt="x")
     choice = types.SimpleNamespace(
         text="", token_ids=[], index=0, logprobs=None, finish_reason=reason)
-    Answer(outbox, job, 1).take(
+    VllmAnswer(outbox, job, 1).take(
         types.SimpleNamespace(outputs=[choice], finished=True, num_cached_tokens=0))
     return outbox.said
 
@@ -45,11 +43,8 @@ print(json.dumps({
 
 @pytest.mark.vllm
 @pytest.mark.timeout(300)
-def test_every_reason_of_this_vllm_has_one_meaning() -> None:
-    done = subprocess.run(
-        [vllm_python(), "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    said = json.loads(done.stdout.splitlines()[-1])
+def test_every_reason_of_this_vllm_has_one_meaning(vllm_process: VllmProcess) -> None:
+    said = json.loads(vllm_process.run(SCRIPT))
     assert said == {
         "plain": {
             "stop": ["stop"],

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from contract.config import ModelConfig, WorkerSpec
-from contract.paths import ROOT
-from tests.engines.contract.engines import MODEL_DIR, vllm_python
+from tests.engines.contract.engines import MODEL_DIR
+from tests.engines.vllm_process import VllmProcess
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
@@ -34,22 +33,17 @@ def spec_of(engine: str, **settings: int) -> WorkerSpec:
     return WorkerSpec(name="w", model_id="m", model=model, engine=engine, env="-", redis_url="-")
 
 
-def test_only_a_whole_model_on_the_cpu_gets_the_executor_of_one_process() -> None:
+def test_only_a_whole_model_on_the_cpu_gets_the_executor_of_one_process(
+    vllm_process: VllmProcess,
+) -> None:
     specs = [
         spec_of("cpu-vllm"),
         spec_of("cpu-vllm", tensor_parallel_size=2),
         spec_of("cpu-vllm", pipeline_parallel_size=2),
         spec_of("cuda-vllm"),
     ]
-    answer = subprocess.run(
-        [vllm_python(), "-c", SCRIPT],
-        input=json.dumps([spec.model_dump(mode="json") for spec in specs]),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    first, *others = json.loads(answer.stdout.splitlines()[-1])
+    given = [spec.model_dump(mode="json") for spec in specs]
+    first, *others = json.loads(vllm_process.run(SCRIPT, given))
     assert first.endswith(".UniProcExecutor")
     assert others == ["uni"] * 3
 
@@ -74,11 +68,8 @@ print(before, may_use_amx())
 
 
 @pytest.mark.skipif("amx_tile" not in Path("/proc/cpuinfo").read_text(), reason="no AMX here")
-def test_a_process_of_vllm_on_the_cpu_may_use_amx() -> None:
-    answer = subprocess.run(
-        [vllm_python(), "-c", AMX], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert answer.stdout.split()[-2:] == ["False", "True"]
+def test_a_process_of_vllm_on_the_cpu_may_use_amx(vllm_process: VllmProcess) -> None:
+    assert vllm_process.run(AMX).split()[-2:] == ["False", "True"]
 
 
 REFUSALS = """
@@ -96,7 +87,7 @@ print(json.dumps([told(spec) for spec in json.load(sys.stdin)]))
 
 
 def test_what_vllm_will_never_serve_is_known_by_the_exception_that_it_raises(
-    tmp_path: Path,
+    vllm_process: VllmProcess, tmp_path: Path
 ) -> None:
     def checkpoint(**changes: object) -> str:
         directory = tmp_path / "-".join(changes)
@@ -125,14 +116,7 @@ def test_what_vllm_will_never_serve_is_known_by_the_exception_that_it_raises(
         WorkerSpec(name="w", model_id="m", model=each, engine="cpu-vllm", env="-", redis_url="-")
         for each in models
     ]
-    answer = subprocess.run(
-        [vllm_python(), "-c", REFUSALS],
-        input=json.dumps([spec.model_dump(mode="json") for spec in specs]),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    told = json.loads(answer.stdout.splitlines()[-1])
+    given = [spec.model_dump(mode="json") for spec in specs]
+    told = json.loads(vllm_process.run(REFUSALS, given).splitlines()[-1])
     for words, reason in zip(refused, told, strict=True):
         assert words in (reason or ""), told

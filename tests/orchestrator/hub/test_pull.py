@@ -118,7 +118,7 @@ def test_after_an_interruption_the_same_command_goes_on(terminal: Terminal, hub:
     pull.expect("model.safetensors")
     blobs = Path(terminal.environment["HF_HOME"]) / "hub/models--Team--Tiny-1B/blobs"
     partial = blobs / f"{sha256(WEIGHTS)}.ew.incomplete"
-    eventually(partial.exists)
+    eventually(lambda: partial.exists() and hub.fetched(f"/{REPO}/model.safetensors"))
     assert "is being fetched already" in terminal.run("models", "pull", REPO).err
     pull.kill(signal.SIGINT)
     hub.flows.set()
