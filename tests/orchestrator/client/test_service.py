@@ -46,7 +46,9 @@ def manager(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Manager]
     manager.close()
 
 
-@pytest.mark.parametrize("manager", ["", f"@ew-test-{os.getpid()}"], indirect=True)
+@pytest.mark.parametrize(
+    "manager", ["", f"@ew-test-{os.getpid()}"], indirect=True, ids=["path", "abstract"]
+)
 def test_the_supervisor_tells_its_service_manager(manager: Manager, terminal: Terminal) -> None:
     told = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "200000"}
     supervisor = subprocess.Popen(
