@@ -1,8 +1,4 @@
-"""What crosses a process: jobs go to workers, events come back, heartbeats go to everyone.
-
-On the wire a `Job` is a msgpack map (it may gain fields), and a frame is a msgpack array of
-`Envelope`s, each event an array whose first item is its tag (it is decoded once per token).
-"""
+"""What crosses a process (as `contract/wire.py` encodes it): jobs, events, heartbeats."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from contract.asked import Embedding, Guided, Template, ToolCall, Tools
 from contract.figures import Figures
 
 WIRE_VERSION = 1
@@ -25,10 +22,6 @@ DOWNLOADING = "downloading"
 #: `tool_calls`: the model waits for what the tools return that it has called.
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "cancelled"]
 Role = Literal["system", "user", "assistant", "tool", "function", "developer"]
-#: `none`: the model is told of the tools, but calls none. `auto` leaves it to the model;
-#: `required` makes it call one or more; `named` makes it call one tool, once.
-ToolChoice = Literal["none", "auto", "required", "named"]
-GuidedKind = Literal["json", "json_object", "regex", "choice", "grammar"]
 
 
 class ErrorCode(str, Enum):
@@ -50,14 +43,6 @@ class ErrorCode(str, Enum):
     DRAINING = "draining"
 
 
-class ToolCall(msgspec.Struct, frozen=True):
-    """A call that the model made in an earlier turn; `arguments` is a JSON object as text."""
-
-    id: str
-    name: str
-    arguments: str
-
-
 class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """One turn of a conversation: text, calls of tools, or what a tool returned for a call."""
 
@@ -67,34 +52,6 @@ class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     reasoning: str | None = None
-
-
-class Tools(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The tools that the model may call: `definitions` is a JSON array as in OpenAI's API.
-    `name` is the tool that the choice `named` names."""
-
-    definitions: str
-    choice: ToolChoice = "auto"
-    name: str = ""
-    parallel: bool = True
-
-
-class Guided(msgspec.Struct, frozen=True):
-    """A constraint on the output: `value` is a JSON schema, a regex, an EBNF grammar,
-    a JSON array of choices, or empty for `json_object`."""
-
-    kind: GuidedKind
-    value: str = ""
-
-
-class Template(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the model's chat template writes the messages. `arguments` is a JSON object of what the
-    template is given beside them. With `continue_final_message` the last one is left open, for the
-    model to go on with."""
-
-    arguments: str = ""
-    add_generation_prompt: bool = True
-    continue_final_message: bool = False
 
 
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -126,14 +83,6 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     allowed_token_ids: tuple[int, ...] = ()
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
-
-
-class Embedding(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Texts, or their tokens, that a vector of `dimensions` numbers is wanted for; as many as the
-    model has if None."""
-
-    inputs: tuple[str | tuple[int, ...], ...]
-    dimensions: int | None = None
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WIRE_VERSION):
@@ -374,34 +323,3 @@ class HostBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     workers: tuple[WorkerMemory, ...] = ()
     #: By model, how many workers were ended because their engine stood still.
     hung: dict[str, int] = {}
-
-
-_job_encoder = msgspec.msgpack.Encoder()
-encode_job = _job_encoder.encode
-decode_job = msgspec.msgpack.Decoder(Job).decode
-encode_frame = msgspec.msgpack.Encoder().encode
-_decode_envelopes = msgspec.msgpack.Decoder(list[Envelope]).decode
-_decode_parts = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
-_decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
-_decode_undecoded = msgspec.msgpack.Decoder(tuple[str, int, int, msgspec.Raw]).decode
-
-
-def decode_frame(frame: bytes) -> list[Envelope]:
-    """The envelopes of a frame. An envelope whose event cannot be read becomes a `Failed` of the
-    same job and attempt, so that the others in its frame are not harmed.
-
-    Raises `UNREADABLE` if it cannot be told whose envelopes they are.
-    """
-    try:
-        return _decode_envelopes(frame)
-    except UNREADABLE:
-        return [_decode_alone(part) for part in _decode_parts(frame)]
-
-
-def _decode_alone(part: msgspec.Raw) -> Envelope:
-    try:
-        return _decode_envelope(part)
-    except UNREADABLE:
-        job_id, attempt, seq, _ = _decode_undecoded(part)
-        message = "a part of the answer cannot be read"
-        return Envelope(job_id, attempt, seq, Failed(ErrorCode.LOST, message))

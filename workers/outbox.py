@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from redis.asyncio import Redis
@@ -28,18 +28,14 @@ from contract.messages import (
     Started,
     TokenLogprob,
     VectorDelta,
-    encode_frame,
 )
 from workers.answer import Answer, Diverged
 from workers.continuation import Published
+from workers.frames import frames_of
 from workers.transcript import Kind, Transcript
 
 log = logging.getLogger(__name__)
 _RETRY_S = 0.2
-#: Larger frames would make Redis and the gateway stall on one command. (An envelope that is larger
-#: by itself is a frame of its own.)
-_LARGEST_FRAME_BYTES = 256 * 1024
-_MOST_ENVELOPES = 4096
 
 
 class EngineLoad(NamedTuple):
@@ -204,14 +200,10 @@ class Outbox:
             self.generated_tokens_total += max(0, completion_tokens - answer.pieces)
         answer.prompt_tokens = prompt_tokens
         self._count_prompt(answer)
-        event = Done(
-            finish_reasons,
-            prompt_tokens,
-            answer.tokens,
-            cached_tokens,
-            pseudo_streamed,
-            answer.reasoning_tokens if reasoning_tokens is None else reasoning_tokens,
-        )
+        if reasoning_tokens is not None:
+            answer.reasoning_tokens = reasoning_tokens
+        counts = (prompt_tokens, answer.tokens, cached_tokens)
+        event = Done(finish_reasons, *counts, pseudo_streamed, answer.reasoning_tokens)
         self._end(answer, event, "cancelled" if "cancelled" in finish_reasons else "done")
 
     def expect(self, job_id: str, prompt_tokens: int) -> None:
@@ -311,7 +303,9 @@ class Outbox:
             await self.freed.wait()
 
     async def _publish(self, envelopes: dict[str, list[Envelope]]) -> None:
-        frames = [(reply, frame) for reply, batch in envelopes.items() for frame in _frames(batch)]
+        frames = [
+            (reply, frame) for reply, batch in envelopes.items() for frame in frames_of(batch)
+        ]
         while frames:
             try:
                 await publish(self.db, frames)
@@ -353,14 +347,3 @@ class Outbox:
     def _diverged(self, job_id: str) -> None:
         message = "the answer's worker was lost and the answer could not be continued"
         self.give_up(job_id, ErrorCode.ENGINE_LOST, message, retryable=True)
-
-
-def _frames(envelopes: list[Envelope]) -> Iterator[bytes]:
-    """Envelopes in frames that are not too large, in order."""
-    frame = encode_frame(envelopes) if len(envelopes) <= _MOST_ENVELOPES else b""
-    if len(envelopes) == 1 or 0 < len(frame) <= _LARGEST_FRAME_BYTES:
-        yield frame
-    else:
-        half = len(envelopes) // 2
-        yield from _frames(envelopes[:half])
-        yield from _frames(envelopes[half:])

@@ -12,7 +12,8 @@ from contract.bus.client import LuaScript, RedisClient, entries_of
 from contract.bus.clock import LEAP_MS
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.registration import registrations
-from contract.messages import UNREADABLE, Job, decode_job, encode_job
+from contract.messages import UNREADABLE, Job
+from contract.wire import decode_job, encode_job
 
 GROUP: Final = "workers"
 #: Holds, without ever having a lease, what was given back.

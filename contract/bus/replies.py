@@ -8,7 +8,8 @@ from typing import Final
 
 from contract.bus.client import BLOCK_MS, RedisClient, entries_of, last_id
 from contract.bus.clock import LEAP_MS
-from contract.messages import UNREADABLE, Envelope, decode_frame, encode_frame
+from contract.messages import UNREADABLE, Envelope
+from contract.wire import decode_frame, encode_frame
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 
+from contract.asked import Guided, GuidedKind
 from contract.bounds import MOST_STOPS, StopText
-from contract.messages import Guided, GuidedKind, Job
+from contract.messages import Job
 from gateway.api.constraint_bounds import TooComplex, check_pattern, check_schema
 from gateway.http.errors import ApiError, invalid
 

@@ -24,8 +24,9 @@ from contract.bus.queue import (
     Ticket,
     WasCancelled,
 )
-from contract.messages import ErrorCode, Job, State, encode_job
+from contract.messages import ErrorCode, Job, State
 from contract.paths import COMMAND
+from contract.wire import encode_job
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
 from gateway.jobs.defaults import with_defaults

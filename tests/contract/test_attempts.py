@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from contract.bus.claims import BeginRefused, Claim, Record
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
-from contract.messages import encode_job
+from contract.wire import encode_job
 from tests.contract.queue_workers import (
     a_job,
     attempts,

@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from contract.bus.cancellations import Cancellations
 from contract.bus.clock import LEAP_MS
 from contract.bus.queue import Conflict, JobQueue, NotServed, QueueFull, QueueTooLarge, Ticket
-from contract.messages import Job, Sampling, decode_job
+from contract.messages import Job, Sampling
+from contract.wire import decode_job
 from tests.contract.queue_workers import (
     a_job,
     attempts,

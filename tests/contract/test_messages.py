@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
+from contract.asked import Guided
 from contract.messages import (
     ChatMessage,
     Delta,
@@ -18,18 +19,14 @@ from contract.messages import (
     Envelope,
     ErrorCode,
     Failed,
-    Guided,
     Heartbeat,
     Job,
     Sampling,
     Started,
     Status,
     TokenLogprob,
-    decode_frame,
-    decode_job,
-    encode_frame,
-    encode_job,
 )
+from contract.wire import decode_frame, decode_job, encode_frame, encode_job
 
 text = st.text(max_size=20)
 number = st.none() | st.floats(allow_nan=False, allow_infinity=False)

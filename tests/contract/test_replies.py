@@ -18,7 +18,8 @@ from contract.bus.replies import (
     reply_key,
     scan_frames,
 )
-from contract.messages import Delta, Envelope, encode_frame
+from contract.messages import Delta, Envelope
+from contract.wire import encode_frame
 
 
 @pytest.fixture

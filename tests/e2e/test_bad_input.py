@@ -15,8 +15,9 @@ import psutil
 import pytest
 import redis.asyncio
 
-from contract.messages import Delta, Envelope, encode_frame
+from contract.messages import Delta, Envelope
 from contract.ports import free_port
+from contract.wire import encode_frame
 from tests.e2e.conftest import Ew
 from tests.e2e.upstream_scenarios import SCENARIOS, play_named
 from tests.engines.openai.scripted_upstream import ScriptedUpstream

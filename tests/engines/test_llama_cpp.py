@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from contract.asked import Guided
 from contract.config import Config, ModelConfig, WorkerSpec
 from contract.hub_cache import file_of
-from contract.messages import ChatMessage, Guided, Job, Sampling
+from contract.messages import ChatMessage, Job, Sampling
 from orchestrator.config.selection import StartOptions, start_request
 from orchestrator.errors import UserError
 from workers.engine import JobRejected

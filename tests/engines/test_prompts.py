@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from contract.messages import ChatMessage, Job, Sampling, Template, ToolCall, Tools
+from contract.asked import Template, ToolCall, Tools
+from contract.messages import ChatMessage, Job, Sampling
 from contract.paths import ROOT
 from tests.engines.contract.engines import MODEL_DIR, vllm_python
 from workers.engine import JobRejected
@@ -104,7 +105,7 @@ from vllm.config import ModelConfig, VllmConfig
 from vllm.renderers import renderer_from_config
 from contract.messages import ChatMessage, Job, Sampling
 from workers.engines.prompts import Prompts
-from workers.engines.vllm import chat_writer
+from workers.engines.vllm.engine import chat_writer
 messages = (ChatMessage("developer", "be"), ChatMessage("user", "hi"))
 job = Job("j", "m", Sampling(), messages=messages)
 said = {}

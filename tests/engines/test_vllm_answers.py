@@ -14,9 +14,10 @@ from workers.engines.prefix_cache import cache_salt
 SCRIPT = """
 import json, types
 from vllm.v1.engine import FINISH_REASON_STRINGS
-from contract.messages import Guided, Job, Sampling
-from workers.engines.vllm import _tokens_prompt
-from workers.engines.vllm_answer import VllmAnswer
+from contract.asked import Guided
+from contract.messages import Job, Sampling
+from workers.engines.vllm.requests import tokens_prompt
+from workers.engines.vllm.answer import VllmAnswer
 
 class Outbox:
     def delta(self, *_): pass
@@ -35,8 +36,8 @@ regex = Guided("regex", "a")
 print(json.dumps({
     "plain": {reason: end(reason, None) for reason in (*FINISH_REASON_STRINGS, "new")},
     "guided": end("error", regex),
-    "salted": _tokens_prompt([1], "salt").get("cache_salt"),
-    "shared": _tokens_prompt([1], None).get("cache_salt"),
+    "salted": tokens_prompt([1], "salt").get("cache_salt"),
+    "shared": tokens_prompt([1], None).get("cache_salt"),
 }))
 """
 

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 SCRIPT = """
 import json, sys
 from contract.config import WorkerSpec
-from workers.engines.vllm import engine_args
+from workers.engines.vllm.arguments import engine_args
 specs = [WorkerSpec.model_validate(each) for each in json.load(sys.stdin)]
 print(json.dumps([engine_args(each, False).get("distributed_executor_backend") for each in specs]))
 """
@@ -51,7 +51,7 @@ def test_only_a_whole_model_on_the_cpu_gets_the_executor_of_one_process(
 AMX = """
 import ctypes
 from vllm.utils.import_utils import resolve_obj_by_qualname
-from workers.engines.vllm import _set_cpu_defaults
+from workers.engines.vllm.arguments import set_cpu_defaults
 
 def may_use_amx():
     GET_XCOMP_PERM, XTILEDATA = 0x1022, 18
@@ -60,7 +60,7 @@ def may_use_amx():
     return bool(mask.value >> XTILEDATA & 1)
 
 args = {}
-_set_cpu_defaults(args)
+set_cpu_defaults(args)
 before = may_use_amx()
 resolve_obj_by_qualname(args["worker_extension_cls"])
 print(before, may_use_amx())
@@ -75,11 +75,11 @@ def test_a_process_of_vllm_on_the_cpu_may_use_amx(vllm_process: VllmProcess) -> 
 REFUSALS = """
 import json, sys
 from contract.config import WorkerSpec
-from workers.engines.vllm import _known_args, engine_args
+from workers.engines.vllm.arguments import engine_args, known_args
 from workers.lasting import lasting_reason
 def told(spec):
     try:
-        _known_args(engine_args(WorkerSpec.model_validate(spec), False)).create_engine_config()
+        known_args(engine_args(WorkerSpec.model_validate(spec), False)).create_engine_config()
     except Exception as error:
         return lasting_reason(error)
 print(json.dumps([told(spec) for spec in json.load(sys.stdin)]))

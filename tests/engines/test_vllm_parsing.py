@@ -17,9 +17,10 @@ import json
 from types import SimpleNamespace
 from transformers import AutoTokenizer
 from contract.config import ModelConfig
-from contract.messages import ChatMessage, Job, Sampling, Tools
+from contract.asked import Tools
+from contract.messages import ChatMessage, Job, Sampling
 from workers.engine import CannotServe, JobRejected
-from workers.engines.vllm_parsing import ParsedChoice, Parsers
+from workers.engines.vllm.parsing import Parsers
 from workers.transcript import Transcript
 
 tokenizer = AutoTokenizer.from_pretrained("deploy/demo-model")
@@ -43,9 +44,9 @@ def read(text, tools, **parsers):
     ids = tokenizer.encode(text, add_special_tokens=False)
     skips = parsing.request.skip_special_tokens
     decode = lambda: parsing._parsers.detokenizer([1, 2, 3], skips)
-    whole = said(ParsedChoice(parsing), decode(), Transcript(), ids)
+    whole = said(parsing.new_choice(), decode(), Transcript(), ids)
     for cut in range(len(ids)):
-        first = said(ParsedChoice(parsing), decode(), Transcript(), ids[:cut])
+        first = said(parsing.new_choice(), decode(), Transcript(), ids[:cut])
         # Of the last piece the client may have a part: the rest was lost with the worker.
         for sent in {first, first[:-1]}:
             replay = parsing.replay(ids[:cut], sent)
@@ -59,7 +60,7 @@ def read(text, tools, **parsers):
     return {"said": whole, "schema": parsing.is_constrained}
 
 def read_at_once(text, tools, **parsers):
-    parsed = ParsedChoice(parsing_of(tools, **parsers))
+    parsed = parsing_of(tools, **parsers).new_choice()
     ids = tokenizer.encode(text, add_special_tokens=False)
     pieces = [parsed.feed(tokenizer.decode([token]), [token], finished=number == len(ids))
         for number, token in enumerate(ids, start=1)]

@@ -26,9 +26,9 @@ from contract.messages import (
     Started,
     State,
     TokenLogprob,
-    encode_frame,
 )
 from contract.tasks import cancel_and_wait
+from contract.wire import encode_frame
 
 
 class ScriptedWorker:

@@ -11,18 +11,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
 
+from contract.asked import Guided
 from contract.bus.claims import Attempt
-from contract.messages import (
-    Delta,
-    Done,
-    Envelope,
-    ErrorCode,
-    Failed,
-    Guided,
-    Job,
-    Sampling,
-    Started,
-)
+from contract.messages import Delta, Done, Envelope, ErrorCode, Failed, Job, Sampling, Started
 from workers.answer import Answer
 from workers.continuation import Published, can_continue, read_published, resume_point
 

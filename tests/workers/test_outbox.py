@@ -15,21 +15,13 @@ from contract.bus.claims import Attempt
 from contract.bus.client import connect
 from contract.bus.queue import JobQueue
 from contract.bus.replies import ReplyStream, publish, scan_frames
-from contract.messages import (
-    Delta,
-    Done,
-    Envelope,
-    ErrorCode,
-    Failed,
-    Job,
-    Sampling,
-    Started,
-    decode_frame,
-)
+from contract.messages import Delta, Done, Envelope, ErrorCode, Failed, Job, Sampling, Started
 from contract.tasks import cancel_and_wait
+from contract.wire import decode_frame
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import until
 from tests.workers.read_answer import ReadAnswer
+from workers import frames as frames_module
 from workers import outbox as outbox_module
 from workers.continuation import Published
 from workers.outbox import EngineDied, Outbox
@@ -550,16 +542,16 @@ async def test_pieces_stand_for_tokens_until_their_number_is_known(
 @pytest.mark.parametrize("size", [1, 100_000, 300_000])
 def test_a_frame_is_bounded_in_envelopes_and_bytes(size: int) -> None:
     envelopes = [Envelope("a", 1, seq, Delta("x" * size, b"")) for seq in range(20)]
-    frames = list(outbox_module._frames(envelopes))
+    frames = list(frames_module.frames_of(envelopes))
     assert [envelope for frame in frames for envelope in decode_frame(frame)] == envelopes
     for frame in frames:
-        assert len(frame) <= max(outbox_module._LARGEST_FRAME_BYTES, size + 100)
+        assert len(frame) <= max(frames_module._LARGEST_FRAME_BYTES, size + 100)
     if size == 1:
         assert len(frames) == 1
 
 
 def test_many_envelopes_are_several_frames() -> None:
     envelopes = [Envelope("a", 1, seq, Delta("", b"")) for seq in range(10_000)]
-    frames = list(outbox_module._frames(envelopes))
+    frames = list(frames_module.frames_of(envelopes))
     assert [envelope for frame in frames for envelope in decode_frame(frame)] == envelopes
     assert 3 <= len(frames) <= 4

@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from contract.asked import Guided
 from contract.bus.cancellations import Cancellations
 from contract.bus.claims import Attempt, BeginRefused, Claim
 from contract.bus.heartbeats import Heartbeats
@@ -23,13 +24,12 @@ from contract.messages import (
     ErrorCode,
     Event,
     Failed,
-    Guided,
     Heartbeat,
     Job,
     Started,
     State,
-    encode_frame,
 )
+from contract.wire import encode_frame
 from tests.contract.queue_workers import beat, end_lease, until
 from tests.workers.client import Client
 from tests.workers.read_answer import ReadAnswer, assert_counted, counted

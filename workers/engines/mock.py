@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from contract.config import WorkerSpec
-from contract.messages import ErrorCode, FinishReason, Job, Tools
+from contract.messages import ErrorCode, FinishReason, Job
 from workers.continuation import forces_calls
 from workers.engine import EngineReport, JobRejected
 from workers.engines.arguments import known
@@ -91,7 +91,8 @@ class _Running:
         call, part = divmod(token - think, _TOKENS_PER_CALL)
         if part:
             return ToolPiece(call), ("", '{"call": ', f"{call}}}")[part]
-        names = [self.job.tools.name] if self.job.tools.name else _tool_names(self.job.tools)
+        tools = json.loads(self.job.tools.definitions)
+        names = [self.job.tools.name or tool["function"]["name"] for tool in tools]
         return ToolPiece(call, f"call_{self.job.id}_{call}", names[call % len(names)]), ""
 
     def resume(self) -> tuple[str, Transcript]:
@@ -107,7 +108,7 @@ class _Running:
     def reason(self) -> FinishReason:
         if not self.calls or self.job.tools is None:
             return "length"
-        return "stop" if self.job.tools.choice == "named" else "tool_calls"
+        return "tool_calls" if not self.job.tools.name else "stop"
 
 
 class MockEngine:
@@ -206,10 +207,8 @@ class MockEngine:
             for running in list(self._running.values()):
                 if now >= running.not_before and not self._is_frozen:
                     self._advance(running)
-            self._outbox.report_load(EngineLoad(kv_cache_usage=self._fill()))
-
-    def _fill(self) -> float:
-        return min(1.0, len(self._running) / self._slots)
+            fill = min(1.0, len(self._running) / self._slots)
+            self._outbox.report_load(EngineLoad(kv_cache_usage=fill))
 
     def _advance(self, running: _Running) -> None:
         job_id, token, script = running.job.id, running.next_token, running.script
@@ -246,7 +245,3 @@ def _allocate(mib: int) -> None:
 
 def _last_message(job: Job) -> str:
     return job.messages[-1].content if job.messages else ""
-
-
-def _tool_names(tools: Tools) -> list[str]:
-    return [tool["function"]["name"] for tool in json.loads(tools.definitions)]

@@ -10,25 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from typing import Final
 
 import httpx
 import msgspec
 
 from contract.config import WorkerSpec
-from contract.messages import ErrorCode, FinishReason, Job, TokenLogprob
+from contract.messages import ErrorCode, Job, TokenLogprob
 from workers.engine import EngineReport, JobRejected
 from workers.engines.llama_cpp_wire import LLAMA_CPP
+from workers.engines.openai_answer import UpstreamStream, not_streamed
 from workers.engines.openai_embeddings import read_vectors
 from workers.engines.openai_errors import StreamBroken, UpstreamFailed, refusal
 from workers.engines.openai_stream import (
-    Halves,
     UpstreamChoice,
-    UpstreamUsage,
     read_chunk,
 )
-from workers.engines.openai_tools import UpstreamCalls
 from workers.engines.openai_wire import request_body, request_path
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.server_sent_events import Event, EventReader
@@ -50,29 +47,6 @@ _LARGEST_EPILOGUE: Final = 4_096
 _NO_STREAM: Final = ("application/json", "text/html")
 
 
-class _Stream:
-    """The answer to one job, as far as it has come."""
-
-    def __init__(self, job: Job, body: bytes, overdue_at: float) -> None:
-        self.job = job
-        self.body = body
-        self.overdue_at = overdue_at
-        self.arrived = False
-        self.spoke = False
-        self.pieces = 0
-        self.reasons: dict[int, FinishReason] = {}
-        self.usage = UpstreamUsage()
-        self.halves = Halves()
-        self.calls: defaultdict[int, UpstreamCalls] = defaultdict(UpstreamCalls)
-        self.is_finished = False
-        self.task: asyncio.Task[None] | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Every choice has said why it ended."""
-        return len(self.reasons) >= self.job.sampling.n
-
-
 class OpenAiEngine:
     """A client of the server behind the model."""
 
@@ -88,7 +62,7 @@ class OpenAiEngine:
         self._config = model
         self._settings = UpstreamSettings.of(model)
         self._upstream = Upstream(spec.model_id, model, self._settings)
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, UpstreamStream] = {}
         self._watches: list[asyncio.Task[None]] = []
 
     async def start(self, outbox: Outbox) -> EngineReport:
@@ -107,7 +81,7 @@ class OpenAiEngine:
 
     async def submit(self, job: Job) -> None:
         overdue_at = time.monotonic() + self._settings.first_token_timeout_s
-        stream = _Stream(job, self._request(job), overdue_at)
+        stream = UpstreamStream(job, self._request(job), overdue_at)
         self._streams[job.id] = stream
         stream.task = asyncio.create_task(self._run(stream))
         stream.task.add_done_callback(self._ran)
@@ -154,7 +128,7 @@ class OpenAiEngine:
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
         return adapters[job.adapter]
 
-    async def _run(self, stream: _Stream) -> None:
+    async def _run(self, stream: UpstreamStream) -> None:
         job_id = stream.job.id
         try:
             await self._ask_until_answered(stream)
@@ -174,14 +148,14 @@ class OpenAiEngine:
             if self._streams.get(job_id) is stream:
                 del self._streams[job_id]
 
-    async def _ask_until_answered(self, stream: _Stream) -> None:
+    async def _ask_until_answered(self, stream: UpstreamStream) -> None:
         """Unless the server is lost for good, or the first token overdue, before."""
         while True:
             if await self._ask(stream):
                 return
             await asyncio.sleep(_RETRY_S)
 
-    async def _ask(self, stream: _Stream) -> bool:
+    async def _ask(self, stream: UpstreamStream) -> bool:
         """Ask once. False if the request did not arrive, or (once) may not have arrived.
         Raises `UpstreamFailed`."""
         url = f"{self._upstream.url}{request_path(stream.job)}"
@@ -197,7 +171,7 @@ class OpenAiEngine:
             stream.arrived = True
             return False
 
-    async def _relay(self, stream: _Stream, response: httpx.Response) -> None:
+    async def _relay(self, stream: UpstreamStream, response: httpx.Response) -> None:
         stream.arrived = True
         self._upstream.heard()
         if response.status_code != 200:
@@ -209,7 +183,7 @@ class OpenAiEngine:
             self._outbox.vectors(stream.job.id, *read_vectors(body, len(asked.inputs)))
             return
         if response.headers.get("content-type", "").partition(";")[0].strip() in _NO_STREAM:
-            raise _not_streamed(await read_start(response, _LARGEST_REFUSAL))
+            raise not_streamed(await read_start(response, _LARGEST_REFUSAL))
         reader = EventReader()
         epilogue = 0
         async for data in response.aiter_bytes():
@@ -223,7 +197,7 @@ class OpenAiEngine:
         self._take(stream, reader.end())
         self._finish(stream)
 
-    def _take(self, stream: _Stream, events: list[Event]) -> None:
+    def _take(self, stream: UpstreamStream, events: list[Event]) -> None:
         for event in events:
             if stream.is_finished:
                 return
@@ -238,9 +212,9 @@ class OpenAiEngine:
             for choice in chunk.choices or ():
                 self._push(stream, choice)
 
-    def _push(self, stream: _Stream, choice: UpstreamChoice) -> None:
+    def _push(self, stream: UpstreamStream, choice: UpstreamChoice) -> None:
         index, reason = choice.place(stream.job.sampling.n), choice.reason()
-        said = self._push_thoughts_and_calls(stream, index, choice)
+        said = self._push_rest(stream, index, choice)
         text = stream.halves.join(index, choice.new_text)
         logprobs = choice.token_logprobs(stream.job.sampling.logprobs)
         if reason is not None:
@@ -253,8 +227,8 @@ class OpenAiEngine:
             stream.spoke = True
             stream.overdue_at = time.monotonic() + self._settings.token_gap_timeout_s
 
-    def _push_thoughts_and_calls(self, stream: _Stream, index: int, choice: UpstreamChoice) -> bool:
-        """Whether there were any."""
+    def _push_rest(self, stream: UpstreamStream, index: int, choice: UpstreamChoice) -> bool:
+        """Push reasoning and calls. Answers whether there were any."""
         thought, calls = choice.new_reasoning, choice.new_calls
         if thought:
             text = stream.halves.join((index, REASONING), thought)
@@ -267,7 +241,7 @@ class OpenAiEngine:
 
     def _say(
         self,
-        stream: _Stream,
+        stream: UpstreamStream,
         index: int,
         text: str,
         kind: Kind,
@@ -277,7 +251,7 @@ class OpenAiEngine:
         stream.pieces += 1
         self._outbox.count_piece(stream.job.id)
 
-    def _finish(self, stream: _Stream) -> None:
+    def _finish(self, stream: UpstreamStream) -> None:
         """The stream has ended. The second time nothing happens. Raises `StreamBroken`."""
         if not stream.ended:
             raise StreamBroken("it ended without a reason")
@@ -312,22 +286,10 @@ class OpenAiEngine:
                 self._give_up(stream)
                 await self.cancel(stream.job.id)
 
-    def _give_up(self, stream: _Stream) -> None:
+    def _give_up(self, stream: UpstreamStream) -> None:
         if stream.spoke:
             code, timeout_s = ErrorCode.TOKEN_GAP_TIMEOUT, self._settings.token_gap_timeout_s
         else:
             code, timeout_s = ErrorCode.FIRST_TOKEN_TIMEOUT, self._settings.first_token_timeout_s
         message = f"the server behind this model said nothing for {timeout_s:g} s"
         self._outbox.failed(stream.job.id, code, message, retryable=True)
-
-
-def _not_streamed(body: bytes) -> UpstreamFailed:
-    """What it means that a server answers with one document, and calls that a success."""
-    try:
-        read_chunk(Event(body))
-    except UpstreamFailed as error:
-        if error.retryable:
-            return error
-    return UpstreamFailed(
-        "the server behind this model does not stream", note=f"a document of {len(body)} bytes"
-    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from contract.messages import Embedding
+from contract.asked import Embedding
 from workers.engines.openai_errors import UpstreamFailed
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from contract.messages import FinishReason, TokenLogprob
 from workers.engines.openai_errors import StreamBroken, UpstreamFailed, refusal
+from workers.engines.openai_text import UpstreamText
 from workers.engines.openai_tools import UpstreamCall
 from workers.engines.server_sent_events import Event
 
@@ -66,41 +67,6 @@ def whole_characters(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-class _Part(msgspec.Struct):
-    type: str = ""
-    text: str | None = None
-    thinking: Any = None
-
-    @property
-    def thought(self) -> str:
-        """Mistral's form of reasoning, in parts of its own."""
-        inner = self.thinking if isinstance(self.thinking, list) else []
-        said = (each.get("text") for each in inner if isinstance(each, dict))
-        return "".join(text for text in said if isinstance(text, str))
-
-
-class _Text(msgspec.Struct):
-    content: str | list[_Part] | None = None
-    #: What the model says instead of an answer that it will not give.
-    refusal: str | None = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    tool_calls: list[UpstreamCall] | None = None
-
-    @property
-    def thought(self) -> str:
-        if isinstance(self.content, list):
-            return "".join(part.thought for part in self.content)
-        said = self.reasoning_content or self.reasoning
-        return said if isinstance(said, str) else ""
-
-    @property
-    def text(self) -> str:
-        if isinstance(self.content, list):
-            return "".join(part.text or "" for part in self.content if part.type == "text")
-        return self.content or self.refusal or ""
-
-
 class _Alternative(msgspec.Struct):
     token: str
     logprob: float
@@ -148,7 +114,7 @@ class UpstreamChoice(msgspec.Struct):
 
     index: int | None = 0
     text: str | None = None
-    delta: _Text | None = None
+    delta: UpstreamText | None = None
     logprobs: _Logprobs | None = None
     finish_reason: str | None = None
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from contract.messages import ChatMessage, Job, ToolCall
+from contract.asked import ToolCall
+from contract.messages import ChatMessage, Job
 from workers.engines.openai_errors import UpstreamFailed
 from workers.transcript import ToolPiece
 

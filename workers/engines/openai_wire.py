@@ -6,7 +6,8 @@ import json
 import re
 from typing import Any, Final
 
-from contract.messages import ErrorCode, Guided, Job, Sampling, Template
+from contract.asked import Guided, Template
+from contract.messages import ErrorCode, Job, Sampling
 from workers.engine import ALL_SAMPLING, JobRejected, check_sampling
 from workers.engines.llama_cpp_wire import LLAMA_CPP, for_llama_cpp
 from workers.engines.openai_embeddings import embeddings_asked

@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from contract.messages import ChatMessage, ErrorCode, Job, Template, ToolCall
+from contract.asked import Template, ToolCall
+from contract.messages import ChatMessage, ErrorCode, Job
 from workers.engine import JobRejected
 
 #: Longer prompts are tokenised in a thread, so that they do not hold up the tokens of others.

@@ -11,10 +11,11 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, Field
 
-from contract.messages import Delta, Done, Embedding, Job, Sampling, VectorDelta
+from contract.asked import Embedding
+from contract.messages import Delta, Done, Job, Sampling, VectorDelta
 from gateway.api import fields
 from gateway.api.fields import GenerationBody, Ignored, LenientBody
-from gateway.api.openai.schemas import PromptIds, PromptText
+from gateway.api.openai.values import PromptIds, PromptText
 from gateway.streams.answers import AnswerChoice, Timings
 
 _MOST_INPUTS: Final = 2_048

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, StringConstraints, model_validator
 
 from contract import bounds
-from contract.messages import ChatMessage, Guided, Job, Role, Sampling, Template
+from contract.asked import Template
+from contract.messages import ChatMessage, Job, Role, Sampling
 from gateway.api import fields
 from gateway.api.fields import (
     GenerationBody,
@@ -21,117 +21,21 @@ from gateway.api.fields import (
     OnlyOne,
     OnlyTrue,
     Unsupported,
-    guided_by,
 )
+from gateway.api.openai.constraints import GuidedFields, guided_of
 from gateway.api.openai.tools import Choice, ToolCalls, ToolDefinitions, tools_of
+from gateway.api.openai.values import (
+    LogitBias,
+    Prompt,
+    ReasoningEffort,
+    TemplateArguments,
+    TokenIds,
+    Words,
+)
 from gateway.http.errors import ApiError, invalid
 
 #: What OpenAI's own server takes for `max_tokens` of a text completion.
 _COMPLETION_TOKENS: Final = 16
-_LARGEST_ARGUMENTS_BYTES: Final = 65_536
-_MOST_TOKEN_IDS: Final = 1_024
-#: Arguments of a chat template that are not for clients to give so.
-_TEMPLATE_OWN: Final = frozenset(
-    {
-        "messages",
-        "conversation",
-        "tools",
-        "chat_template",
-        "tokenize",
-        "return_dict",
-        "add_generation_prompt",
-        "continue_final_message",
-    }
-)
-
-
-def _parsed(value: Any) -> Any:
-    """vLLM takes a schema as text, too."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError:
-        raise PydanticCustomError("not_json", "not valid JSON") from None
-
-
-def _one_prompt(value: Any) -> Any:
-    match value:
-        case [str(prompt)]:
-            return prompt
-        case [[int(), *_] as ids]:
-            return ids
-        case [str() | list(), _, *_]:
-            raise PydanticCustomError("many_prompts", "one prompt per request is supported")
-        case _:
-            return value
-
-
-def _small(value: dict[str, Any]) -> dict[str, Any]:
-    """What a template is given runs through a program of the model's authors."""
-    for name in value:
-        if name in _TEMPLATE_OWN:
-            raise PydanticCustomError("own", "`{name}` has a field of its own", {"name": name})
-    if len(orjson.dumps(value)) > _LARGEST_ARGUMENTS_BYTES:
-        raise PydanticCustomError("too_large", "too large")
-    return value
-
-
-JsonSchema = Annotated[
-    fields.JsonSchema,
-    BeforeValidator(_parsed, json_schema_input_type=dict[str, Any] | str),
-]
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-TokenIds = Annotated[list[TokenId], Field(max_length=_MOST_TOKEN_IDS, fail_fast=True)]
-PromptText = Annotated[str, StringConstraints(min_length=1)]
-PromptIds = Annotated[list[TokenId], Field(min_length=1, max_length=1_000_000, fail_fast=True)]
-Prompt = Annotated[
-    PromptText | PromptIds,
-    BeforeValidator(
-        _one_prompt, json_schema_input_type=str | list[str] | list[int] | list[list[int]]
-    ),
-]
-Words = Annotated[list[fields.ChoiceText], Field(max_length=128, fail_fast=True)]
-LogitBias = Annotated[
-    dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=_MOST_TOKEN_IDS)
-]
-
-
-ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-TemplateArguments = Annotated[dict[str, Any], AfterValidator(_small)]
-
-
-class JsonSchemaFormat(LenientBody):
-    place = "response_format.json_schema."
-    name: str = Field("", max_length=256)
-    description: Ignored = None
-    schema_: fields.JsonSchema = Field(alias="schema")
-    strict: Ignored = None
-
-
-class ResponseFormat(LenientBody):
-    place = "response_format."
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchemaFormat | None = None
-
-    @model_validator(mode="after")
-    def _has_its_schema(self) -> Self:
-        if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("`json_schema` goes with the type `json_schema`")
-        return self
-
-
-class StructuredOutputs(LenientBody):
-    """vLLM's; at most one."""
-
-    place = "structured_outputs."
-
-    json_: JsonSchema | None = Field(None, alias="json")
-    json_object: bool | None = None
-    regex: fields.Pattern | None = None
-    choice: fields.Choices | None = None
-    grammar: fields.Pattern | None = None
-    structural_tag: Unsupported = None
 
 
 class StreamOptions(LenientBody):
@@ -141,7 +45,7 @@ class StreamOptions(LenientBody):
     continuous_usage_stats: OnlyFalse = None
 
 
-class GenerationRequest(LenientBody, GenerationBody):
+class GenerationRequest(GuidedFields, GenerationBody):
     """What both endpoints take."""
 
     is_lenient = True
@@ -157,17 +61,11 @@ class GenerationRequest(LenientBody, GenerationBody):
     frequency_penalty: bounds.Penalty | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    response_format: ResponseFormat | None = None
     top_k: bounds.TopK | None = Field(None, description="vLLM's, as all that follow to `grammar`.")
     min_p: bounds.MinP | None = None
     repetition_penalty: bounds.RepetitionPenalty | None = None
     min_tokens: fields.MinTokens | None = None
     ignore_eos: bool | None = None
-    structured_outputs: StructuredOutputs | None = None
-    guided_json: JsonSchema | None = None
-    guided_regex: fields.Pattern | None = None
-    guided_choice: fields.Choices | None = None
-    guided_grammar: fields.Pattern | None = None
     user: Ignored = None
     metadata: Ignored = None
     store: Ignored = None
@@ -228,7 +126,7 @@ class GenerationRequest(LenientBody, GenerationBody):
             ignore_eos=bool(self.ignore_eos),
             n=self.n or 1,
             logprobs=logprobs,
-            guided=self._guided(),
+            guided=guided_of(self),
             logit_bias=self.logit_bias or None,
             stop_token_ids=tuple(self.stop_token_ids or ()),
             bad_words=tuple(self.bad_words or ()),
@@ -236,25 +134,6 @@ class GenerationRequest(LenientBody, GenerationBody):
             include_stop_str_in_output=bool(self.include_stop_str_in_output),
             skip_special_tokens=self.skip_special_tokens is not False,
         )
-
-    def _guided(self) -> Guided | None:
-        outputs = self.structured_outputs or StructuredOutputs()
-        format_ = self.response_format or ResponseFormat(type="text")
-        schema = format_.json_schema.schema_ if format_.json_schema else None
-        any_json = "" if format_.type == "json_object" else None
-        guides: dict[str, Any] = {
-            "response_format": ("json_object", any_json) if schema is None else ("json", schema),
-            "guided_json": ("json", self.guided_json),
-            "guided_regex": ("regex", self.guided_regex),
-            "guided_choice": ("choice", self.guided_choice),
-            "guided_grammar": ("grammar", self.guided_grammar),
-            "structured_outputs.json": ("json", outputs.json_),
-            "structured_outputs.json_object": ("json_object", "" if outputs.json_object else None),
-            "structured_outputs.regex": ("regex", outputs.regex),
-            "structured_outputs.choice": ("choice", outputs.choice),
-            "structured_outputs.grammar": ("grammar", outputs.grammar),
-        }
-        return guided_by(**guides)
 
 
 class ChatMessageParam(LenientBody):

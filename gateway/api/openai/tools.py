@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from contract.messages import ToolCall, ToolChoice, Tools
+from contract.asked import ToolCall, ToolChoice, Tools
 from gateway.api import fields
 from gateway.api.fields import Ignored, LenientBody
 from gateway.http.errors import invalid

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from contract.asked import Embedding, Template, Tools
 from contract.bus.cancellations import Cancellations
 from contract.bus.client import connect, connect_reader
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
@@ -27,7 +28,6 @@ from contract.messages import (
     ChatMessage,
     Delta,
     Done,
-    Embedding,
     Envelope,
     Failed,
     GatewayBeat,
@@ -36,10 +36,8 @@ from contract.messages import (
     Sampling,
     Started,
     State,
-    Template,
     TokenLogprob,
     ToolCallDelta,
-    Tools,
     VectorDelta,
 )
 from contract.paths import ROOT

@@ -7,7 +7,7 @@ from array import array
 
 import pytest
 
-from contract.messages import Embedding
+from contract.asked import Embedding
 from tests.engines.contract.harness import Client
 
 pytestmark = pytest.mark.needs("embeddings")

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from contract.messages import Guided
+from contract.asked import Guided
 from tests.engines.contract.harness import Client
 from tests.engines.contract.questions import ANSWERS, COUNT, HELLO
 

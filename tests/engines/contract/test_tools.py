@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from contract.messages import ChatMessage, ToolCall, Tools
+from contract.asked import ToolCall, Tools
+from contract.messages import ChatMessage
 from tests.engines.contract.conftest import Served
 from tests.engines.contract.harness import Client
 from tests.engines.contract.questions import HELLO

@@ -7,7 +7,7 @@ from array import array
 
 import pytest
 
-from contract.messages import Embedding
+from contract.asked import Embedding
 from tests.engines.openai.bench import Bench
 from tests.engines.openai.scripted_upstream import Exchange
 

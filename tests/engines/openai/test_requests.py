@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from contract.messages import Guided, Job, Sampling
+from contract.asked import Guided
+from contract.messages import Job, Sampling
 from tests.engines.openai.bench import Bench
 from workers.engine import JobRejected
 from workers.engines.openai_wire import request_body

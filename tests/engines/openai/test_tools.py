@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from contract.messages import ChatMessage, Template, ToolCall, Tools
+from contract.asked import Template, ToolCall, Tools
+from contract.messages import ChatMessage
 from tests.engines.openai.bench import Bench
 from tests.engines.openai.scripted_upstream import Exchange
 

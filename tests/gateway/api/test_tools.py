@@ -11,7 +11,8 @@ import httpx
 import openai
 import pytest
 
-from contract.messages import Delta, Done, ReasoningDelta, Started, ToolCall, ToolCallDelta, Tools
+from contract.asked import ToolCall, Tools
+from contract.messages import Delta, Done, ReasoningDelta, Started, ToolCallDelta
 from gateway.api.openai.bodies import ChatCompletion, ChatCompletionChunk
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker

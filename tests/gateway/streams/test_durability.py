@@ -17,7 +17,8 @@ import pytest
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.replies import reply_key
-from contract.messages import Envelope, GatewayBeat, HostBeat, encode_frame
+from contract.messages import Envelope, GatewayBeat, HostBeat
+from contract.wire import encode_frame
 from gateway.streams.replays import _slices
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import leap, restore, snapshot

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import Any, Final
 
-from contract.messages import ErrorCode, Guided, Sampling
+from contract.asked import Guided
+from contract.messages import ErrorCode, Sampling
 from workers.engine import JobRejected
 from workers.engines.prompts import choices_of
 from workers.engines.trtllm.model_files import ModelFiles

@@ -9,7 +9,6 @@ client was sent. What a parser made of the lost rest is not known to anyone.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
@@ -18,16 +17,12 @@ from contract.config import ModelConfig
 from contract.messages import ChatMessage, ErrorCode, Job
 from workers.engine import CannotServe, JobRejected
 from workers.engines.prompts import template_arguments
-from workers.transcript import REASONING, Kind, ToolPiece, Transcript
+from workers.engines.vllm.parsed_choice import ParsedChoice
+from workers.transcript import Transcript
 
 _HALF_A_CHARACTER: Final = "\ufffd"
 #: A character has at most four bytes, each of which may be a token.
 _LONGEST_CHARACTER: Final = 4
-
-
-class Piece(NamedTuple):
-    kind: Kind
-    text: str
 
 
 class Replay(NamedTuple):
@@ -38,72 +33,6 @@ class Replay(NamedTuple):
     keep: int
     again: str
     after: Transcript
-
-
-class ParsedChoice:
-    """The parser of one choice."""
-
-    def __init__(self, parsing: Parsing) -> None:
-        self._parsing = parsing
-        self._parser = parsing.new_parser()
-        self._only_one = parsing.job.tools is not None and not parsing.job.tools.parallel
-        #: What has come while the parser has said nothing: some say nothing until they are asked
-        #: about all of it (`phi4_mini_json` of vLLM 0.32).
-        self._silent_text = ""
-        self._silent_ids: list[int] = []
-        self._has_spoken = False
-        #: Whether the choice has called a tool.
-        self.calls = False
-
-    def feed(self, text: str, token_ids: Sequence[int], *, finished: bool) -> list[Piece]:
-        """What new text means. Raises what a parser may raise."""
-        request, prompt_ids = self._parsing.request, self._parsing.prompt_ids
-        said = self._parser.parse_delta(
-            text, list(token_ids), request, prompt_ids, finished=finished
-        )
-        pieces = [] if said is None else self._pieces(said.reasoning, said.content)
-        if said is not None:
-            pieces += [self._call(call) for call in said.tool_calls if self._wants(call)]
-        if not self._has_spoken:
-            self._has_spoken = bool(pieces)
-            self._silent_text += text
-            self._silent_ids += token_ids
-        if finished and not self._has_spoken and self._silent_text:
-            return self._read_all()
-        return pieces
-
-    def _read_all(self) -> list[Piece]:
-        parser = self._parsing.new_parser()
-        parser.set_prompt_token_ids(self._parsing.prompt_ids)
-        reasoning, content, calls = parser.parse(
-            self._silent_text,
-            self._parsing.request,
-            enable_auto_tools=True,
-            model_output_token_ids=self._silent_ids,
-        )
-        pieces = self._pieces(reasoning, content)
-        for number, call in enumerate(calls[:1] if calls and self._only_one else calls or ()):
-            self.calls = True
-            piece = ToolPiece(number, call.id or _new_id(), call.name)
-            pieces.append(Piece(piece, call.arguments))
-        return pieces
-
-    def _pieces(self, reasoning: str | None, content: str | None) -> list[Piece]:
-        pieces = [Piece(REASONING, reasoning)] if reasoning else []
-        return [*pieces, Piece(None, content)] if content else pieces
-
-    def _wants(self, call: Any) -> bool:
-        return call.function is not None and not (self._only_one and call.index > 0)
-
-    def _call(self, call: Any) -> Piece:
-        self.calls = True
-        name = call.function.name or ""
-        call_id = (call.id or _new_id()) if name else ""
-        return Piece(ToolPiece(call.index, call_id, name), call.function.arguments or "")
-
-
-def _new_id() -> str:
-    return f"call_{uuid.uuid4().hex[:24]}"
 
 
 class Parsing:
@@ -125,6 +54,11 @@ class Parsing:
             "reasoning_ended": self.request.resolve_reasoning_ended(parser, prompt_ids),
             "reasoning_parser_kwargs": arguments,
         }
+
+    def new_choice(self) -> ParsedChoice:
+        tools = self.job.tools
+        only_one = tools is not None and not tools.parallel
+        return ParsedChoice(self.new_parser, self.request, self.prompt_ids, only_one_call=only_one)
 
     def new_parser(self) -> Any:
         return self._parsers.kind_for(self.job)(
@@ -155,7 +89,7 @@ class Parsing:
         return Replay(parsed, keep, sent[len(said) :], after)
 
     def _read(self, tokens: Sequence[int], sent: str) -> tuple[ParsedChoice, int, str, Transcript]:
-        parsed, after, said, keep = ParsedChoice(self), Transcript(), "", 0
+        parsed, after, said, keep = self.new_choice(), Transcript(), "", 0
         skips = self.request.skip_special_tokens
         decode = self._parsers.detokenizer(self.prompt_ids, skips)
         for number, token in enumerate(tokens, start=1):

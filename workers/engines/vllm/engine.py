@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -13,42 +12,35 @@ from typing import Any, Final
 
 import vllm
 from msgspec.structs import replace
-from vllm import AsyncEngineArgs, SamplingParams
 from vllm.lora.request import LoRARequest
-from vllm.sampling_params import RequestOutputKind
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from contract.asked import Embedding
 from contract.config import ModelConfig, WorkerSpec
-from contract.engines import declaration_of
-from contract.messages import Embedding, ErrorCode, Guided, Job, Sampling
+from contract.messages import ErrorCode, Job, Sampling
 from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
-from workers.engines.arguments import known
 from workers.engines.prefix_cache import cache_salt
-from workers.engines.prompts import ChatWriter, Prompts, Turns, choices_of
-from workers.engines.vllm_answer import VllmAnswer
-from workers.engines.vllm_embeddings import VllmEmbeddings, check_purpose, pooling_params
-from workers.engines.vllm_parsing import ParsedChoice, Parsers, Parsing
+from workers.engines.prompts import ChatWriter, Prompts, Turns
+from workers.engines.vllm.answer import VllmAnswer
+from workers.engines.vllm.arguments import engine_args, is_on_cpu, known_args, set_cpu_defaults
+from workers.engines.vllm.embeddings import VllmEmbeddings, check_purpose, pooling_params
+from workers.engines.vllm.parsed_choice import ParsedChoice
+from workers.engines.vllm.parsing import Parsers, Parsing
+from workers.engines.vllm.requests import (
+    REFUSALS,
+    guided_settings,
+    sampling_params,
+    tokens_prompt,
+)
 from workers.outbox import EngineLoad, Outbox
-
-try:
-    from vllm import exceptions as vllm_exceptions
-except ImportError:  # Before 0.20.
-    vllm_exceptions = None
 
 log = logging.getLogger(__name__)
 
-#: What vLLM raises for a request that it will not run: an error of its own in newer releases.
-_REFUSALS: Final = (ValueError, TypeError, getattr(vllm_exceptions, "VLLMClientError", ValueError))
 _LOOK_FOR_DEATH_EVERY_S: Final = 0.5
-_CPU_KV_CACHE_GIB: Final = "2"
-#: On the CPU, vLLM 0.32 takes the name `uni` for `mp`, which costs a process, its start, and the
-#: waiting for it at each step. The class it takes as it is.
-_IN_ONE_PROCESS: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-_CPU_PROCESS: Final = "workers.engines.vllm_cpu_process.CpuProcess"
 
 
 class VllmEngine:
@@ -68,11 +60,11 @@ class VllmEngine:
     async def start(self, outbox: Outbox) -> EngineReport:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         args = engine_args(self._spec, bool(self._adapters))
-        if _is_on_cpu(self._spec):
-            _set_cpu_defaults(args)
+        if is_on_cpu(self._spec):
+            set_cpu_defaults(args)
         self._outbox = outbox
         self._engine = engine = AsyncLLM.from_engine_args(
-            _known_args(args),
+            known_args(args),
             usage_context=UsageContext.OPENAI_API_SERVER,
             stat_loggers=[_load_reporter(outbox)],
         )
@@ -98,7 +90,7 @@ class VllmEngine:
 
     async def _generate(self, job: Job) -> None:
         prompt_ids = await self._prompts.token_ids(job)
-        settings = _guided(job.sampling.guided)
+        settings = guided_settings(job.sampling.guided)
         parsing = self._parsers.of(job, prompt_ids, settings.get("structured_outputs"))
         parsed, emitted = self._resume(job, parsing)
         max_tokens = self._answer_limit(job.sampling, len(prompt_ids)) - len(emitted)
@@ -108,7 +100,7 @@ class VllmEngine:
         self._outbox.expect(job.id, len(prompt_ids))
         if parsing is not None:
             settings |= parsing.sampling()
-        params = self._sampling_params(job.sampling, max_tokens, len(emitted), settings)
+        params = sampling_params(job, self._defaults, max_tokens, len(emitted), settings)
         arguments = parsing.engine_arguments if parsing is not None else {}
         put = self._sink(job, len(prompt_ids), parsed)
         await self._add(job, job.id, prompt_ids + emitted, params, put, **arguments)
@@ -135,7 +127,7 @@ class VllmEngine:
         try:
             collector = await self._running().add_request(
                 request_id,
-                _tokens_prompt(prompt_ids, cache_salt(job, self._spec.model)),
+                tokens_prompt(prompt_ids, cache_salt(job, self._spec.model)),
                 params,
                 lora_request=self._lora_request(job),
                 priority=job.priority,
@@ -144,7 +136,7 @@ class VllmEngine:
         except EngineDeadError as error:
             self._outbox.engine_died(error)
             return
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
         early = collector.get_nowait()
         collector.put = put
@@ -153,7 +145,7 @@ class VllmEngine:
 
     def _resume(self, job: Job, parsing: Parsing | None) -> tuple[list[ParsedChoice], list[int]]:
         """What reads the answer, and the tokens of it that go before those to come."""
-        fresh = [ParsedChoice(parsing) for _ in range(job.sampling.n)] if parsing else []
+        fresh = [parsing.new_choice() for _ in range(job.sampling.n)] if parsing else []
         if not (job.sent or job.emitted):
             return fresh, []
         if parsing is None:
@@ -227,25 +219,6 @@ class VllmEngine:
         limit = min(room, self._spec.model.max_output_len or room)
         return min(limit, asked.max_tokens or self._defaults.get("max_tokens") or limit)
 
-    def _sampling_params(
-        self, asked: Sampling, max_tokens: int, emitted: int, more: dict[str, Any]
-    ) -> SamplingParams:
-        given = {name: getattr(asked, name) for name in _SAMPLING_FIELDS}
-        settings = {**self._defaults, **{k: v for k, v in given.items() if v is not None}}
-        settings |= {
-            "max_tokens": max_tokens,
-            "min_tokens": max(0, asked.min_tokens - emitted),
-            "stop": list(asked.stop) or None,
-            "ignore_eos": asked.ignore_eos,
-            "n": asked.n,
-            "output_kind": RequestOutputKind.DELTA,
-        }
-        settings |= {name: list(getattr(asked, name)) for name in _LISTS if getattr(asked, name)}
-        try:
-            return SamplingParams(**settings | more)
-        except _REFUSALS as error:
-            raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
-
     def _lora_request(self, job: Job) -> LoRARequest | None:
         if job.adapter is None:
             return next(iter(self._adapters.values())) if self._spec.model.adapter_path else None
@@ -261,108 +234,6 @@ def _input_job(job: Job, given: str | tuple[int, ...]) -> Job:
     if isinstance(given, str):
         return replace(job, prompt=given)
     return replace(job, prompt_ids=given)
-
-
-_SAMPLING_FIELDS: Final = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-    "seed",
-    "logprobs",
-    "logit_bias",
-    "include_stop_str_in_output",
-    "skip_special_tokens",
-)
-_LISTS: Final = ("stop_token_ids", "bad_words", "allowed_token_ids")
-
-
-def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
-    """The arguments of vLLM's engine that a worker's configuration asks for."""
-    model = spec.model
-    args: dict[str, Any] = {
-        "model": model.model_path,
-        "dtype": model.dtype,
-        "max_model_len": model.context_len,
-        "max_num_seqs": model.max_batch_size,
-        "tensor_parallel_size": model.tensor_parallel_size,
-        "pipeline_parallel_size": model.pipeline_parallel_size,
-        "quantization": model.quantization,
-        "trust_remote_code": model.trust_remote_code,
-        "gpu_memory_utilization": spec.gpu_memory_fraction or model.gpu_memory_utilization,
-        "kv_cache_memory_bytes": spec.kv_cache_bytes,
-        "enable_lora": with_adapters or None,
-        "max_loras": _adapter_places(spec) if with_adapters else None,
-        "reasoning_parser": model.reasoning_parser,
-        "enable_sleep_mode": (model.sleep and declaration_of(spec.engine).can_sleep) or None,
-    }
-    args = {name: value for name, value in args.items() if value is not None} | model.engine_args
-    is_whole = model.tensor_parallel_size == model.pipeline_parallel_size == 1
-    wants_one = args.get("distributed_executor_backend") == "uni"
-    # A model in parts would wait for ever for the processes that compute its other parts.
-    if _is_on_cpu(spec) and is_whole and wants_one:
-        args["distributed_executor_backend"] = _IN_ONE_PROCESS
-    return args
-
-
-def _is_on_cpu(spec: WorkerSpec) -> bool:
-    return declaration_of(spec.engine).device == "cpu"
-
-
-def _set_cpu_defaults(args: dict[str, Any]) -> None:
-    """Where nobody has set it."""
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GIB)
-    args.setdefault("worker_extension_cls", _CPU_PROCESS)
-    if args.get("distributed_executor_backend") == _IN_ONE_PROCESS:
-        # As vLLM itself does for a process that only computes: one core is for all the rest.
-        cores = len(os.sched_getaffinity(0))
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1)))
-
-
-def _adapter_places(spec: WorkerSpec) -> int:
-    """One for each adapter. On a CPU, vLLM 0.32 applies what is in the last place also to jobs
-    without an adapter that run beside others: there, the last place stays empty."""
-    adapters = max(1, len(spec.model.adapters))
-    return adapters + 1 if _is_on_cpu(spec) else adapters
-
-
-def _known_args(args: dict[str, Any]) -> AsyncEngineArgs:
-    return AsyncEngineArgs(**known(args, AsyncEngineArgs, f"vLLM {vllm.__version__}"))
-
-
-def _guided(guided: Guided | None) -> dict[str, Any]:
-    """The argument of `SamplingParams` that constrains the output, as this release names it."""
-    if guided is None:
-        return {}
-    value: Any = guided.value
-    match guided.kind:
-        case "json_object":
-            value = True
-        case "choice":
-            value = choices_of(guided.value)
-        case "json":
-            value = json.loads(guided.value)
-    try:
-        from vllm.sampling_params import StructuredOutputsParams
-    except ImportError:
-        from vllm.sampling_params import GuidedDecodingParams
-
-        return {"guided_decoding": GuidedDecodingParams(**{guided.kind: value})}
-    return {"structured_outputs": StructuredOutputsParams(**{guided.kind: value})}
-
-
-def _tokens_prompt(token_ids: list[int], salt: str | None) -> Any:
-    try:
-        from vllm.inputs import tokens_input
-    except ImportError:
-        from vllm.inputs import TokensPrompt
-
-        prompt = TokensPrompt(prompt_token_ids=token_ids)
-        return prompt if salt is None else TokensPrompt(**prompt, cache_salt=salt)
-    return tokens_input(token_ids, cache_salt=salt)
 
 
 async def _tokenizer(engine: AsyncLLM) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from contract.messages import ErrorCode, FinishReason, Job, TokenLogprob
-from workers.engines.vllm_parsing import ParsedChoice, Piece
+from workers.engines.vllm.parsed_choice import ParsedChoice, ParsedPiece
 from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class VllmAnswer:
             self._outbox.give_up(self._job.id, ErrorCode.ENGINE_FAILED, _UNREADABLE)
             return False
         tokens = choice.token_ids
-        for kind, text in pieces or [Piece(None, "")]:
+        for kind, text in pieces or [ParsedPiece(None, "")]:
             self._outbox.delta(self._job.id, text, tokens, choice.index, logprobs, kind)
             tokens, logprobs = (), None
         return True

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from contract.messages import Embedding, ErrorCode, Job
+from contract.asked import Embedding
+from contract.messages import ErrorCode, Job
 from workers.engine import JobRejected
 from workers.outbox import Outbox
 

@@ -1,0 +1,57 @@
+"""What a job may ask beside its words: tools, a constraint, arguments of the chat template,
+vectors."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+#: `none`: the model is told of the tools, but calls none. `auto` leaves it to the model;
+#: `required` makes it call one or more; `named` makes it call one tool, once.
+ToolChoice = Literal["none", "auto", "required", "named"]
+GuidedKind = Literal["json", "json_object", "regex", "choice", "grammar"]
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that the model made in an earlier turn; `arguments` is a JSON object as text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Tools(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The tools that the model may call: `definitions` is a JSON array as in OpenAI's API.
+    `name` is the tool that the choice `named` names."""
+
+    definitions: str
+    choice: ToolChoice = "auto"
+    name: str = ""
+    parallel: bool = True
+
+
+class Guided(msgspec.Struct, frozen=True):
+    """A constraint on the output: `value` is a JSON schema, a regex, an EBNF grammar,
+    a JSON array of choices, or empty for `json_object`."""
+
+    kind: GuidedKind
+    value: str = ""
+
+
+class Template(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the model's chat template writes the messages. `arguments` is a JSON object of what the
+    template is given beside them. With `continue_final_message` the last one is left open, for the
+    model to go on with."""
+
+    arguments: str = ""
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+
+
+class Embedding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Texts, or their tokens, that a vector of `dimensions` numbers is wanted for; as many as the
+    model has if None."""
+
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None

@@ -1,0 +1,83 @@
+"""What the fields of OpenAI's and vLLM's bodies may be."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from gateway.api import fields
+
+_LARGEST_ARGUMENTS_BYTES: Final = 65_536
+_MOST_TOKEN_IDS: Final = 1_024
+#: Arguments of a chat template that are not for clients to give so.
+_TEMPLATE_OWN: Final = frozenset(
+    {
+        "messages",
+        "conversation",
+        "tools",
+        "chat_template",
+        "tokenize",
+        "return_dict",
+        "add_generation_prompt",
+        "continue_final_message",
+    }
+)
+
+
+def _parsed(value: Any) -> Any:
+    """vLLM takes a schema as text, too."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        raise PydanticCustomError("not_json", "not valid JSON") from None
+
+
+def _one_prompt(value: Any) -> Any:
+    match value:
+        case [str(prompt)]:
+            return prompt
+        case [[int(), *_] as ids]:
+            return ids
+        case [str() | list(), _, *_]:
+            raise PydanticCustomError("many_prompts", "one prompt per request is supported")
+        case _:
+            return value
+
+
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    """What a template is given runs through a program of the model's authors."""
+    for name in value:
+        if name in _TEMPLATE_OWN:
+            raise PydanticCustomError("own", "`{name}` has a field of its own", {"name": name})
+    if len(orjson.dumps(value)) > _LARGEST_ARGUMENTS_BYTES:
+        raise PydanticCustomError("too_large", "too large")
+    return value
+
+
+JsonSchema = Annotated[
+    fields.JsonSchema,
+    BeforeValidator(_parsed, json_schema_input_type=dict[str, Any] | str),
+]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+TokenIds = Annotated[list[TokenId], Field(max_length=_MOST_TOKEN_IDS, fail_fast=True)]
+PromptText = Annotated[str, StringConstraints(min_length=1)]
+PromptIds = Annotated[list[TokenId], Field(min_length=1, max_length=1_000_000, fail_fast=True)]
+Prompt = Annotated[
+    PromptText | PromptIds,
+    BeforeValidator(
+        _one_prompt, json_schema_input_type=str | list[str] | list[int] | list[list[int]]
+    ),
+]
+Words = Annotated[list[fields.ChoiceText], Field(max_length=128, fail_fast=True)]
+LogitBias = Annotated[
+    dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=_MOST_TOKEN_IDS)
+]
+
+
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+TemplateArguments = Annotated[dict[str, Any], AfterValidator(_small)]

@@ -1,0 +1,47 @@
+"""One answer of a server of the OpenAI API, as far as it has come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from contract.messages import FinishReason, Job
+from workers.engines.openai_errors import UpstreamFailed
+from workers.engines.openai_stream import Halves, UpstreamUsage, read_chunk
+from workers.engines.openai_tools import UpstreamCalls
+from workers.engines.server_sent_events import Event
+
+
+class UpstreamStream:
+    """The answer to one job, as far as it has come."""
+
+    def __init__(self, job: Job, body: bytes, overdue_at: float) -> None:
+        self.job = job
+        self.body = body
+        self.overdue_at = overdue_at
+        self.arrived = False
+        self.spoke = False
+        self.pieces = 0
+        self.reasons: dict[int, FinishReason] = {}
+        self.usage = UpstreamUsage()
+        self.halves = Halves()
+        self.calls: defaultdict[int, UpstreamCalls] = defaultdict(UpstreamCalls)
+        self.is_finished = False
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Every choice has said why it ended."""
+        return len(self.reasons) >= self.job.sampling.n
+
+
+def not_streamed(body: bytes) -> UpstreamFailed:
+    """What it means that a server answers with one document, and calls that a success."""
+    try:
+        read_chunk(Event(body))
+    except UpstreamFailed as error:
+        if error.retryable:
+            return error
+    return UpstreamFailed(
+        "the server behind this model does not stream", note=f"a document of {len(body)} bytes"
+    )

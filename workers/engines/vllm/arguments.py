@@ -1,0 +1,72 @@
+"""The arguments of vLLM's engine."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+import vllm
+from vllm import AsyncEngineArgs
+
+from contract.config import WorkerSpec
+from contract.engines import declaration_of
+from workers.engines.arguments import known
+
+_CPU_KV_CACHE_GIB: Final = "2"
+#: On the CPU, vLLM 0.32 takes the name `uni` for `mp`, which costs a process, its start, and the
+#: waiting for it at each step. The class it takes as it is.
+_IN_ONE_PROCESS: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+_CPU_PROCESS: Final = "workers.engines.vllm.cpu_process.CpuProcess"
+
+
+def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
+    """The arguments of vLLM's engine that a worker's configuration asks for."""
+    model = spec.model
+    args: dict[str, Any] = {
+        "model": model.model_path,
+        "dtype": model.dtype,
+        "max_model_len": model.context_len,
+        "max_num_seqs": model.max_batch_size,
+        "tensor_parallel_size": model.tensor_parallel_size,
+        "pipeline_parallel_size": model.pipeline_parallel_size,
+        "quantization": model.quantization,
+        "trust_remote_code": model.trust_remote_code,
+        "gpu_memory_utilization": spec.gpu_memory_fraction or model.gpu_memory_utilization,
+        "kv_cache_memory_bytes": spec.kv_cache_bytes,
+        "enable_lora": with_adapters or None,
+        "max_loras": _adapter_places(spec) if with_adapters else None,
+        "reasoning_parser": model.reasoning_parser,
+        "enable_sleep_mode": (model.sleep and declaration_of(spec.engine).can_sleep) or None,
+    }
+    args = {name: value for name, value in args.items() if value is not None} | model.engine_args
+    is_whole = model.tensor_parallel_size == model.pipeline_parallel_size == 1
+    wants_one = args.get("distributed_executor_backend") == "uni"
+    # A model in parts would wait for ever for the processes that compute its other parts.
+    if is_on_cpu(spec) and is_whole and wants_one:
+        args["distributed_executor_backend"] = _IN_ONE_PROCESS
+    return args
+
+
+def is_on_cpu(spec: WorkerSpec) -> bool:
+    return declaration_of(spec.engine).device == "cpu"
+
+
+def set_cpu_defaults(args: dict[str, Any]) -> None:
+    """Where nobody has set it."""
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GIB)
+    args.setdefault("worker_extension_cls", _CPU_PROCESS)
+    if args.get("distributed_executor_backend") == _IN_ONE_PROCESS:
+        # As vLLM itself does for a process that only computes: one core is for all the rest.
+        cores = len(os.sched_getaffinity(0))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1)))
+
+
+def _adapter_places(spec: WorkerSpec) -> int:
+    """One for each adapter. On a CPU, vLLM 0.32 applies what is in the last place also to jobs
+    without an adapter that run beside others: there, the last place stays empty."""
+    adapters = max(1, len(spec.model.adapters))
+    return adapters + 1 if is_on_cpu(spec) else adapters
+
+
+def known_args(args: dict[str, Any]) -> AsyncEngineArgs:
+    return AsyncEngineArgs(**known(args, AsyncEngineArgs, f"vLLM {vllm.__version__}"))

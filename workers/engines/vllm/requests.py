@@ -1,0 +1,92 @@
+"""Requests in vLLM's words: prompts, sampling, constraints."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind
+
+from contract.asked import Guided
+from contract.messages import ErrorCode, Job
+from workers.engine import JobRejected
+from workers.engines.prompts import choices_of
+
+try:
+    from vllm import exceptions as vllm_exceptions
+except ImportError:  # Before 0.20.
+    vllm_exceptions = None
+
+#: What vLLM raises for a request that it will not run: an error of its own in newer releases.
+REFUSALS: Final = (ValueError, TypeError, getattr(vllm_exceptions, "VLLMClientError", ValueError))
+_SAMPLING_FIELDS: Final = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "seed",
+    "logprobs",
+    "logit_bias",
+    "include_stop_str_in_output",
+    "skip_special_tokens",
+)
+_LISTS: Final = ("stop_token_ids", "bad_words", "allowed_token_ids")
+
+
+def sampling_params(
+    job: Job, defaults: dict[str, Any], max_tokens: int, emitted: int, more: dict[str, Any]
+) -> SamplingParams:
+    """How to choose the rest of an answer, of which `emitted` tokens are there already, given the
+    model's own `defaults` and `more` that goes before all. Raises `JobRejected`."""
+    asked = job.sampling
+    given = {name: getattr(asked, name) for name in _SAMPLING_FIELDS}
+    settings = {**defaults, **{k: v for k, v in given.items() if v is not None}}
+    settings |= {
+        "max_tokens": max_tokens,
+        "min_tokens": max(0, asked.min_tokens - emitted),
+        "stop": list(asked.stop) or None,
+        "ignore_eos": asked.ignore_eos,
+        "n": asked.n,
+        "output_kind": RequestOutputKind.DELTA,
+    }
+    settings |= {name: list(getattr(asked, name)) for name in _LISTS if getattr(asked, name)}
+    try:
+        return SamplingParams(**settings | more)
+    except REFUSALS as error:
+        raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
+
+
+def guided_settings(guided: Guided | None) -> dict[str, Any]:
+    """The argument of `SamplingParams` that constrains the output, as this release names it."""
+    if guided is None:
+        return {}
+    value: Any = guided.value
+    match guided.kind:
+        case "json_object":
+            value = True
+        case "choice":
+            value = choices_of(guided.value)
+        case "json":
+            value = json.loads(guided.value)
+    try:
+        from vllm.sampling_params import StructuredOutputsParams
+    except ImportError:
+        from vllm.sampling_params import GuidedDecodingParams
+
+        return {"guided_decoding": GuidedDecodingParams(**{guided.kind: value})}
+    return {"structured_outputs": StructuredOutputsParams(**{guided.kind: value})}
+
+
+def tokens_prompt(token_ids: list[int], salt: str | None) -> Any:
+    try:
+        from vllm.inputs import tokens_input
+    except ImportError:
+        from vllm.inputs import TokensPrompt
+
+        prompt = TokensPrompt(prompt_token_ids=token_ids)
+        return prompt if salt is None else TokensPrompt(**prompt, cache_salt=salt)
+    return tokens_input(token_ids, cache_salt=salt)
