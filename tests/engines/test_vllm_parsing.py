@@ -87,7 +87,8 @@ print(json.dumps({
         read_at_once(text, Tools(ADD), tool_parser="phi4_mini_json")
         for text in ('functools[{"name": "add", "arguments": {"a": 1}}]', "Just text.")
     ],
-    "plain": parsing_of(None),
+    "plain": [parsing_of(None), parsing_of(None, tool_parser="hermes"),
+        parsing_of(Tools(ADD, "none"), tool_parser="hermes")],
     "no parser": refused(lambda: parsing_of(Tools(ADD))),
     "unknown": refused(lambda: parsing_of(None, tool_parser="nonesuch")),
 }))
@@ -115,7 +116,7 @@ def test_vllms_parsers_tell_calls_and_reasoning_from_text_wherever_an_answer_is_
     thought = "\x00reasoning \x00I see€.\x00text \x00Grüße 😀!"
     assert said["reasoning"] == {"said": thought, "schema": False}
     assert said["silent"] == [first, "Just text."]
-    assert said["plain"] is None
+    assert said["plain"] == [None, None, None]
 
 
 @pytest.mark.vllm

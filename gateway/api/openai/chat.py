@@ -13,6 +13,7 @@ from contract.messages import (
     Done,
     FinishReason,
     Job,
+    ReasoningDelta,
     Status,
     TokenLogprob,
     ToolCallDelta,
@@ -38,8 +39,16 @@ class ChatStream:
 
     openai = True
 
-    def __init__(self, job: Job, *, include_usage: bool, numbered: bool = False) -> None:
+    def __init__(
+        self,
+        job: Job,
+        *,
+        include_usage: bool,
+        numbered: bool = False,
+        include_reasoning: bool = True,
+    ) -> None:
         self._include_usage = include_usage
+        self._include_reasoning = include_reasoning
         self._numbered = numbered
         self._with_others = job.sampling.logprobs != 0
         self._chunk: dict[str, Any] = {
@@ -63,6 +72,8 @@ class ChatStream:
     def delta(self, seq: int, delta: Delta) -> bytes:
         before, text = self._befores[delta.index], sse.json_text(delta.text)
         if type(delta) is not Delta:
+            if isinstance(delta, ReasoningDelta) and not self._include_reasoning:
+                return b""
             before, text = before.removesuffix(b'"content":'), _not_text(delta, text)
         if self._numbered:
             before = sse.with_id(seq, before)
@@ -107,8 +118,9 @@ def _not_text(delta: Delta, text: bytes) -> bytes:
 class ChatSoFar(AnswerChoice):
     """One choice of a whole answer, with its log probabilities in JSON."""
 
-    def __init__(self, with_others: bool) -> None:
+    def __init__(self, with_others: bool, include_reasoning: bool) -> None:
         super().__init__()
+        self._include_reasoning = include_reasoning
         self._with_others = with_others
         self._logprobs: list[bytes] = []
 
@@ -124,7 +136,7 @@ class ChatSoFar(AnswerChoice):
         text = self.text
         content = None if self.calls and not text else text
         message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
-        if reasoning := self.reasoning:
+        if self._include_reasoning and (reasoning := self.reasoning):
             message |= {"reasoning": reasoning, "reasoning_content": reasoning}
         if self.calls:
             message["tool_calls"] = [_made_call(call) for _, call in sorted(self.calls.items())]
@@ -141,13 +153,14 @@ class ChatWhole:
 
     openai = True
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, *, include_reasoning: bool = True) -> None:
         self._job_id = job.id
         self._model = job.model
+        self._include_reasoning = include_reasoning
         self._with_others = job.sampling.logprobs != 0
 
     def new_choice(self) -> ChatSoFar:
-        return ChatSoFar(self._with_others)
+        return ChatSoFar(self._with_others, self._include_reasoning)
 
     def body(self, choices: list[ChatSoFar], done: Done, timings: Timings) -> bytes:
         ends = zip(choices, done.finish_reasons, strict=True)

@@ -138,10 +138,18 @@ def _model(process: GatewayProcess, name: str, named: Named) -> OpenAIModel:
 def _chat(
     asked: ChatCompletionRequest, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> AnswerSink:
+    reasons = asked.include_reasoning is not False
     if asked.stream:
-        dialect = ChatStream(job, include_usage=asked.include_usage, numbered=bool(resumption))
+        dialect = ChatStream(
+            job,
+            include_usage=asked.include_usage,
+            numbered=bool(resumption),
+            include_reasoning=reasons,
+        )
         return StreamAnswer(dialect, context.request_id, resumption.after if resumption else -1)
-    return WholeAnswer(ChatWhole(job), context.request_id, job.sampling.n)
+    return WholeAnswer(
+        ChatWhole(job, include_reasoning=reasons), context.request_id, job.sampling.n
+    )
 
 
 def _text(

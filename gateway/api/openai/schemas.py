@@ -185,6 +185,7 @@ class ChatCompletionRequest(GenerationRequest):
     reasoning_effort: ReasoningEffort | None = Field(
         None, description="For the chat template; not every model's takes note of it."
     )
+    include_reasoning: bool | None = Field(None, description="vLLM's; false leaves it out.")
     verbosity: Ignored = None
     web_search_options: Unsupported = None
     chat_template: Unsupported = None

@@ -119,6 +119,18 @@ async def test_a_stream_has_calls_and_reasoning_in_pieces(
     assert deltas[5]["tool_calls"] == [{"index": 0, "function": {"arguments": '{"city": '}}]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_reasoning_is_left_out_where_the_request_says_so(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str, stream: bool
+) -> None:
+    body = {"model": model, "messages": ASKED, "include_reasoning": False, "stream": stream}
+    asking = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+    await worker.say(await worker.next(), Started(), *ANSWER[:3], Done(("stop",), 5, 3))
+    response = await asking
+    assert "I look." in response.text
+    assert "Two " not in response.text
+
+
 async def test_calls_alone_leave_the_content_null(
     client: httpx.AsyncClient, worker: ScriptedWorker, model: str
 ) -> None:

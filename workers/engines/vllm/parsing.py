@@ -113,8 +113,11 @@ class Parsers:
         self.model_config = model_config
         self._reads_calls = model.tool_parser is not None
         self._is_needed = bool(model.tool_parser or model.reasoning_parser)
+        #: Harmony has markup in all that its models say.
+        is_harmony = getattr(model_config.hf_config, "model_type", "") == "gpt_oss"
+        self._always_reads = model.reasoning_parser is not None or is_harmony
         try:
-            self._usual = _composed(model, tokenizer, model_config)
+            self._usual = _composed(model, tokenizer, is_harmony)
             self._forced = self._usual if self._reads_calls else _forced(model)
         except ImportError as error:
             if self._is_needed:
@@ -137,7 +140,7 @@ class Parsers:
     def kind_for(self, job: Job) -> Any:
         """The class of the parser, if the answer needs one. Raises `JobRejected`."""
         if job.tools is None or job.tools.choice == "none":
-            return self._usual
+            return self._usual if self._always_reads else None
         if job.tools.choice == "auto" and not self._reads_calls:
             message = (
                 "this model's tool calls cannot be read: its entry names no `tool_parser`; "
@@ -169,7 +172,7 @@ class Parsers:
         return decode
 
 
-def _composed(model: ModelConfig, tokenizer: Any, model_config: Any) -> Any:
+def _composed(model: ModelConfig, tokenizer: Any, is_harmony: bool) -> Any:
     from vllm.parser import ParserManager
 
     return ParserManager.get_parser(
@@ -177,7 +180,7 @@ def _composed(model: ModelConfig, tokenizer: Any, model_config: Any) -> Any:
         reasoning_parser_name=model.reasoning_parser,
         enable_auto_tools=True,
         model_name=model.model_path,
-        is_harmony=getattr(model_config.hf_config, "model_type", "") == "gpt_oss",
+        is_harmony=is_harmony,
         tokenizer=tokenizer,
     )
 
