@@ -246,6 +246,9 @@ class Worker:
             await asyncio.wait(
                 either, timeout=self.spec.drain_s, return_when=asyncio.FIRST_COMPLETED
             )
+            if self.outbox.died.done():
+                # Its answers stay open, as when it dies at any other time: a job may be to blame.
+                await self.outbox.died
             movable = [each for each in self.outbox.attempts() if self._goes_on_elsewhere(each)]
             answers = not movable or await self._give_back(movable)
             # While Redis is gone, nothing is worth another try but answers that are still open.

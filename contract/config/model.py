@@ -170,8 +170,8 @@ class ModelConfig(Section):
     )
     sleep: bool = Field(
         False,
-        description="`on-demand`, vLLM on GPUs: instead of being unloaded, its weights wait in the "
-        "host's memory if they fit there; it is back in seconds.",
+        description="`on-demand`, vLLM or SGLang on GPUs: instead of being unloaded, its weights "
+        "wait in the host's memory if they fit there; it is back in seconds.",
     )
     pinned: bool = Field(False, description="Never unload it to make room for another.")
     gpus: list[int | str] | None = Field(

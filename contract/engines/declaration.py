@@ -35,13 +35,14 @@ class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     not_on: str = ""
 
 
-class Figures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MemoryArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an engine's arguments are called that decide its memory and that no key of the
     configuration sets. Empty: it has none."""
 
     batched_tokens: str = ""
     kv_cache_dtype: str = ""
     kv_cache_bytes: str = ""
+    kv_cache_tokens: str = ""
     adapters: str = ""
     adapter_rank: str = ""
     #: CUDA graphs: none at all, for these batch sizes, up to this one.
@@ -57,7 +58,7 @@ class GpuMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context_mib: int = 0
     #: What it does at once by default; the first that fits the card.
     batches: tuple[Batch, ...] = ()
-    figures: Figures = Figures()
+    figures: MemoryArguments = MemoryArguments()
     #: The argument that says it all, in MiB, for an engine that only pretends.
     pretended: str = ""
 
@@ -95,8 +96,8 @@ class EngineDeclaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     is_client: bool = False
     #: It can hand its GPU memory back and take it again (`workers.engine.SupportsSleep`).
     can_sleep: bool = False
-    #: The release from which on CUDA_VISIBLE_DEVICES may have UUIDs; empty: every one.
-    uuids_since: str = ""
+    #: The release from which on CUDA_VISIBLE_DEVICES may have UUIDs; empty: every one, null: none.
+    uuids_since: str | None = ""
     #: What it takes of GPUs; None for nothing that ew accounts for.
     gpu_memory: GpuMemory | None = None
     #: Arguments of the library that ew sets, each with the key of the configuration for it.
@@ -128,7 +129,8 @@ class EngineDeclaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     def sees_uuids(self, version: str) -> bool:
         """Whether a release finds its GPUs by UUIDs in CUDA_VISIBLE_DEVICES."""
-        return not self.uuids_since or _numbers(version) >= _numbers(self.uuids_since)
+        since = self.uuids_since
+        return since is not None and _numbers(version) >= _numbers(since)
 
 
 @lru_cache(maxsize=8)

@@ -279,7 +279,11 @@ def _context(engine: str, run: Running) -> Part:
 def _kv_cache(model: ModelConfig, engine: str, shape: Shape, run: Running) -> KvCache:
     least = kv_cache.bytes_for(1, shape, run)
     wanted = kv_cache.bytes_for(run.wanted_sequences, shape, run)
-    given = whole(model.engine_args, figures_of(engine).kv_cache_bytes)
+    figures = figures_of(engine)
+    given = whole(model.engine_args, figures.kv_cache_bytes)
+    tokens = whole(model.engine_args, figures.kv_cache_tokens)
+    if tokens:
+        given = tokens * kv_cache.bytes_per_token(shape, run)
     if given:
         least = wanted = given
     return KvCache(

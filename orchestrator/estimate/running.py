@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from contract.config import ModelConfig
-from contract.engines import Batch, Figures, declaration_of
+from contract.engines import Batch, MemoryArguments, declaration_of
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import Checkpoint, element_bytes
 from orchestrator.terminal.sizes import GIB
@@ -85,10 +85,10 @@ def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card)
     )
 
 
-def figures_of(engine: str) -> Figures:
+def figures_of(engine: str) -> MemoryArguments:
     """What an engine calls the arguments that decide its memory."""
     memory = declaration_of(engine).gpu_memory
-    return memory.figures if memory else Figures()
+    return memory.figures if memory else MemoryArguments()
 
 
 def _defaults(engine: str, card: Card) -> Batch:
@@ -118,7 +118,7 @@ def _kv_element_bytes(asked: str, weight_element_bytes: int) -> float:
     return 0.5625 if "fp4" in asked else weight_element_bytes
 
 
-def _graph_sizes(args: dict[str, Any], figures: Figures, sequences: int) -> tuple[int, ...]:
+def _graph_sizes(args: dict[str, Any], figures: MemoryArguments, sequences: int) -> tuple[int, ...]:
     """The batch sizes for which vLLM records CUDA graphs: `VllmConfig._set_cudagraph_sizes`."""
     compilation = args.get("compilation_config")
     given = compilation if isinstance(compilation, dict) else {}

@@ -82,6 +82,7 @@ def test_uuids_are_seen_by_releases_from_the_declared_one_on() -> None:
     assert vllm.sees_uuids("1.0rc1")
     assert not vllm.sees_uuids("")
     assert declaration_of("cuda-trt").sees_uuids("")
+    assert not declaration_of("cuda-sglang").sees_uuids("0.5.23")
 
 
 def test_reading_the_declarations_imports_nothing_heavy() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from workers.engines.draining import Drains
+from workers.engines.shared.draining import Drains
 
 Ends = list[tuple[str, Exception | None]]
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from workers.engines.trtllm.answer import EndedBadly, TrtllmChoice
-from workers.engines.trtllm.stop_strings import StopStrings
+from workers.engines.shared.endings import EndedBadly
+from workers.engines.shared.stop_strings import StopStrings
+from workers.engines.trtllm.answer import TrtllmChoice
 
 #: As SentencePiece writes them: a word that follows another one has its space in front.
 WORDS = {1: " one", 2: " two", 3: " three", 4: "</", 5: "end", 6: ">"}

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from contract.messages import Sampling
+from workers.engines.shared.regex import alternation
 from workers.engines.trtllm.model_files import ModelFiles
-from workers.engines.trtllm.sampling import alternation, beam_settings, sampling_settings
+from workers.engines.trtllm.sampling import beam_settings, sampling_settings
 
 
 @pytest.fixture

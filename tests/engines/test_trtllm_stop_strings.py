@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.engines.trtllm.stop_strings import StopStrings
+from workers.engines.shared.stop_strings import StopStrings
 
 ENVELOPES = st.text(alphabet="abx", max_size=12)
 

@@ -519,6 +519,23 @@ async def test_an_engine_that_dies_ends_the_worker_and_frees_its_jobs_at_once(
         assert_counted(await answer_of(client, job_id), 9)
 
 
+async def test_an_engine_that_dies_while_its_worker_drains_is_told_of_and_gives_nothing_back(
+    client: Client,
+) -> None:
+    """A job that is given back is not to blame for the engine's death."""
+    engine = ByHand()
+    worker = Worker(a_spec(client, "w", drain_s=30), engine)
+    running = asyncio.create_task(worker.run())
+    job_id = await client.ask(9)
+    await client.see(lambda: bool(engine.submitted))
+    worker.retire()
+    await until(lambda: _is(worker, State.STOPPING))
+    engine.outbox.engine_died(RuntimeError("no more"))
+    with pytest.raises(EngineDied, match="no more"):
+        await asyncio.wait_for(running, 5)
+    assert job_id in worker.outbox
+
+
 async def test_an_engine_that_cannot_start_ends_the_worker_and_leaves_nothing(
     client: Client,
 ) -> None:

@@ -27,6 +27,7 @@ QUESTIONS: Final = ROOT / "deploy" / "demo-model" / "questions.jsonl"
 #: Long enough for an answer that a worker is in the middle of; small enough to fill in a test.
 CONTEXT: Final = 1024
 SLOTS: Final = 64
+_SGLANG_STANDIN: Final = ROOT / "tests" / "standins" / "sglang"
 #: vLLM does everything but the model in Python, on cores that it shares.
 _VLLM_START_S: Final = 240.0
 
@@ -153,6 +154,15 @@ def _trt(release: str) -> EngineUnderTest:
     )
 
 
+def _sglang_model(_: ExitStack, directory: Path) -> dict[str, Any]:
+    return {
+        "engine": "cuda-sglang",
+        "model_path": str(MODEL_DIR),
+        "adapters": {"other": str(write_adapter(directory / "adapter"))},
+        **_limits(),
+    }
+
+
 def vllm_python() -> str:
     """The python of the cpu-vllm environment; skips the test if there is none."""
     return os.environ.get("EW_TEST_VLLM_PYTHON") or _python_of("cpu-vllm")
@@ -211,6 +221,15 @@ ENGINES: Final = [
         _llama_cpp_model,
         python=lambda: _python_of("llama-cpp"),
         marks=(pytest.mark.slow,),
+    ),
+    EngineUnderTest(
+        "sglang-standin",
+        "cuda-sglang",
+        _sglang_model,
+        python=vllm_python,
+        environment=_VLLM_ENVIRONMENT | {"PYTHONPATH": str(_SGLANG_STANDIN)},
+        marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
+        start_timeout_s=_VLLM_START_S,
     ),
     *(_trt(release) for release in trtllm.TRTLLM_RELEASES),
 ]

@@ -189,6 +189,6 @@ def test_removing_waits_for_nobody_who_runs_in_it(ew: Installation) -> None:
 
 def test_the_list_says_which_models_use_an_environment(ew: Installation) -> None:
     ew.run("setup", "--engine", "tiny", "--env", "pinned")
-    ew.write_config({"m": {"engine": "cpu-vllm", "model_path": ".", "env": "pinned"}})
+    ew.write_config({"m": {"engine": "tiny", "model_path": ".", "env": "pinned"}})
     (line,) = [line for line in ew.run("setup", "--list").splitlines() if "pinned" in line]
     assert line.rstrip().endswith(" m")

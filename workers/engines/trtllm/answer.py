@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from contract.messages import FinishReason, TokenLogprob
-from workers.engines.trtllm.stop_strings import StopStrings
+from workers.engines.shared.endings import EndedBadly
+from workers.engines.shared.stop_strings import StopStrings
 from workers.outbox import Outbox
 
 Decode = Callable[[Sequence[int]], str]
@@ -27,10 +28,6 @@ class Piece(NamedTuple):
     text: str
     token_ids: Sequence[int]
     logprobs: tuple[TokenLogprob, ...] | None = None
-
-
-class EndedBadly(Exception):
-    """TensorRT-LLM gave up on a choice; the message says with which reason."""
 
 
 class TrtllmChoice:

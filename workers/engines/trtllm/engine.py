@@ -7,22 +7,24 @@ import asyncio
 import inspect
 import logging
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
-from contract.config import WorkerSpec, is_repo_id
+from contract.config import WorkerSpec
 from contract.messages import ErrorCode, Job, Sampling
 from workers.continuation import resume_point
-from workers.engine import EngineReport, JobRejected, check_sampling
-from workers.engines.draining import Drains
+from workers.engine import EngineReport, JobRejected
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
-from workers.engines.trtllm.answer import EndedBadly, TrtllmAnswer, TrtllmChoice
+from workers.engines.shared.checkpoints import local_directory
+from workers.engines.shared.draining import Drains
+from workers.engines.shared.endings import EndedBadly
+from workers.engines.shared.refusals import require_plain
+from workers.engines.shared.stop_strings import StopStrings
+from workers.engines.trtllm.answer import TrtllmAnswer, TrtllmChoice
 from workers.engines.trtllm.engine_load import report_load
 from workers.engines.trtllm.library import is_dead, load_engine
 from workers.engines.trtllm.model_files import ModelFiles
 from workers.engines.trtllm.sampling import beam_settings, sampling_settings
-from workers.engines.trtllm.stop_strings import StopStrings
 from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ class TrtllmEngine:
 
     async def start(self, outbox: Outbox) -> EngineReport:
         self._outbox = outbox
-        self._files = files = ModelFiles(_local_directory(self._spec.model.model_path))
+        self._files = files = ModelFiles(local_directory(self._spec.model.model_path))
         self._llm = llm = load_engine(self._spec, files, self._adapters)
         from tensorrt_llm import __version__
 
@@ -67,13 +69,7 @@ class TrtllmEngine:
         )
 
     async def submit(self, job: Job) -> None:
-        if job.embedding is not None:
-            message = "the engine cuda-trt makes no embeddings"
-            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
-        if job.tools is not None and job.tools.choice != "none":
-            message = "the engine cuda-trt cannot call tools"
-            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
-        check_sampling(job.sampling, frozenset(), "the engine cuda-trt")
+        require_plain(job, self._spec.engine)
         prompt_ids = await self._prompts.token_ids(job)
         emitted = list(job.emitted)
         if job.sent or emitted:
@@ -204,16 +200,6 @@ def _adapters(spec: WorkerSpec) -> dict[str, str]:
     """The paths of LoRA adapters by their names; `default` is used if a request names none."""
     model = spec.model
     return ({"default": model.adapter_path} if model.adapter_path else {}) | model.adapters
-
-
-def _local_directory(model_path: str) -> Path:
-    """Where the model lies; downloads it if it is a repository's id and not here yet."""
-    path = Path(model_path)
-    if path.is_dir() or not is_repo_id(model_path):
-        return path
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(model_path, ignore_patterns=["original/*", "*.pth"]))
 
 
 def _hugging_face(tokenizer: Any) -> Any:

@@ -9,11 +9,11 @@ from contract.asked import Guided
 from contract.messages import ErrorCode, Sampling
 from workers.engine import JobRejected
 from workers.engines.prompts import choices_of
+from workers.engines.shared.regex import alternation
 from workers.engines.trtllm.model_files import ModelFiles
 
 _SEEDS: Final = 2**64
 _AS_IT_IS: Final = ("min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
-_REGEX_SPECIAL: Final = frozenset(r"\^$.*+?()[]{}|/")
 
 
 def sampling_settings(
@@ -44,11 +44,6 @@ def beam_settings(settings: dict[str, Any], width: int, answers: int) -> dict[st
     sampled = ("temperature", "top_p", "top_k", "min_p", "seed")
     kept = {name: value for name, value in settings.items() if name not in sampled}
     return {**kept, "use_beam_search": True, "best_of": width, "n": answers}
-
-
-def alternation(choices: list[str]) -> str:
-    """A regular expression that matches exactly the choices."""
-    return "(" + "|".join(map(_escaped, choices)) + ")"
 
 
 def _randomness(asked: Sampling, defaults: dict[str, Any], choice: int) -> dict[str, Any]:
@@ -101,7 +96,3 @@ def _read_constraint(guided: Guided) -> None:
             Grammar.from_regex(guided.value)
         case "grammar":
             Grammar.from_ebnf(guided.value)
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"\\{char}" if char in _REGEX_SPECIAL else char for char in text)

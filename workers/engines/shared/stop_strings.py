@@ -14,8 +14,8 @@ class Cut(NamedTuple):
 
 
 class StopStrings:
-    """TensorRT-LLM streams a stop string's beginning before it recognises the stop, so text
-    that may be one is held back here."""
+    """TensorRT-LLM and SGLang stream a stop string's beginning before they recognise the stop, so
+    text that may be one is held back here."""
 
     def __init__(self, strings: Sequence[str]) -> None:
         self._strings = tuple(strings)

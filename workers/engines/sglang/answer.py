@@ -1,0 +1,97 @@
+"""What of SGLang's outputs goes out: each brings the text and tokens of a choice that are new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from contract.messages import FinishReason, TokenLogprob
+from workers.engines.shared.endings import EndedBadly
+from workers.engines.shared.stop_strings import StopStrings
+from workers.outbox import Outbox
+
+Decode = Callable[[Sequence[int]], str]
+
+_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
+_BAD_REQUEST: Final = 400
+
+
+class SglangChoice:
+    """One choice of an answer. `reason` is set when it has ended."""
+
+    def __init__(self, stop: Sequence[str], decode: Decode) -> None:
+        self.reason: FinishReason | None = None
+        self.cached_tokens = 0
+        self._stops = StopStrings(stop)
+        self._decode = decode
+        #: What was said, and how much of it was sent.
+        self._text = ""
+        self._sent = 0
+
+    def advance(
+        self, output: dict[str, Any]
+    ) -> tuple[str, list[int], tuple[TokenLogprob, ...] | None]:
+        """The text, tokens and log probabilities to send. Raises `ValueError` if the request is
+        to blame for its end, and `EndedBadly`."""
+        said = output["meta_info"]
+        self.cached_tokens = said.get("cached_tokens", 0)
+        finish = said["finish_reason"]
+        if finish is not None:
+            reason = _reason(finish)
+        self._text += output["text"] or ""
+        cut = self._stops.cut(self._text, self._sent)
+        end = cut.length
+        if finish is not None:
+            self.reason = reason
+            end = end if cut.stopped else len(self._text)
+        start, self._sent = self._sent, max(self._sent, end)
+        return self._text[start:end], output["output_ids"], self._logprobs(said)
+
+    def _logprobs(self, said: dict[str, Any]) -> tuple[TokenLogprob, ...] | None:
+        chosen = said.get("output_token_logprobs")
+        if chosen is None:
+            return None
+        others = said.get("output_top_logprobs") or [None] * len(chosen)
+        return tuple(
+            TokenLogprob(self._decode([token]), chance, self._top(top))
+            for (chance, token, _), top in zip(chosen, others, strict=False)
+        )
+
+    def _top(self, top: Any) -> tuple[tuple[str, float], ...]:
+        return tuple((self._decode([token]), chance) for chance, token, _ in top or ())
+
+
+class SglangAnswer:
+    """The answer to one job."""
+
+    def __init__(
+        self, outbox: Outbox, job_id: str, prompt_tokens: int, choices: list[SglangChoice]
+    ) -> None:
+        self._outbox = outbox
+        self._job_id = job_id
+        self._prompt_tokens = prompt_tokens
+        self._choices = choices
+
+    @property
+    def is_complete(self) -> bool:
+        return all(choice.reason is not None for choice in self._choices)
+
+    def take(self, index: int, output: dict[str, Any]) -> None:
+        """Send what is new in an output of one choice."""
+        text, token_ids, logprobs = self._choices[index].advance(output)
+        if text or token_ids:
+            self._outbox.delta(self._job_id, text, token_ids, index, logprobs)
+        if self.is_complete:
+            reasons = tuple(each.reason for each in self._choices if each.reason is not None)
+            cached = max(choice.cached_tokens for choice in self._choices)
+            self._outbox.done(self._job_id, reasons, self._prompt_tokens, cached)
+
+
+def _reason(finish: dict[str, Any]) -> FinishReason:
+    """Of an end as SGLang tells it: `{"type": "abort", "status_code": 400, "message": ...}`."""
+    reason = _FINISH.get(finish["type"])
+    if reason is not None:
+        return reason
+    if finish.get("status_code") == _BAD_REQUEST:
+        raise ValueError(finish.get("message") or "SGLang refused the request")
+    raise EndedBadly(f"SGLang ended it as {finish}")

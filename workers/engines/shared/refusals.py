@@ -1,0 +1,16 @@
+"""What an engine that only writes text cannot do."""
+
+from __future__ import annotations
+
+from contract.messages import ErrorCode, Job
+from workers.engine import JobRejected, check_sampling
+
+
+def require_plain(job: Job, engine: str) -> None:
+    """Raises `JobRejected` for embeddings, tools, and sampling that not every engine can do."""
+    if job.embedding is not None:
+        message = f"the engine {engine} makes no embeddings"
+        raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+    if job.tools is not None and job.tools.choice != "none":
+        raise JobRejected(ErrorCode.INVALID_REQUEST, f"the engine {engine} cannot call tools")
+    check_sampling(job.sampling, frozenset(), f"the engine {engine}")
