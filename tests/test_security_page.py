@@ -18,7 +18,7 @@ from gateway.streams.replays import MOST_REPLIES, MOST_REPLIES_OF_A_KEY
 from gateway.streams.writer import MAX_BUFFERED_BYTES
 from orchestrator.logs.rotation import LARGEST_BYTES
 from orchestrator.system import valkey
-from workers import outbox
+from workers import frames
 
 PAGE = (ROOT / "docs" / "security.md").read_text()
 LIMITS = LimitsConfig()
@@ -51,7 +51,7 @@ ROWS = {
         f"({LIMITS.max_reply_bytes // MIB} MiB)",
         f"{housekeeping._TIDY_EVERY_S:.0f} s",
     ],
-    "one frame": [f"{outbox._MOST_ENVELOPES} ", f"{outbox._LARGEST_FRAME_BYTES // KIB} KiB"],
+    "one frame": [f"{frames._MOST_ENVELOPES} ", f"{frames._LARGEST_FRAME_BYTES // KIB} KiB"],
     "one log": [f"{LARGEST_BYTES // MIB} MiB"],
     "lines of one cause": [f"{BURST} in {WINDOW_S:.0f} s"],
 }

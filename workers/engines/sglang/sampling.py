@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from contract.messages import Guided, Sampling
+from contract.asked import Guided
+from contract.messages import Sampling
 from workers.engines.prompts import choices_of
 from workers.engines.shared.regex import alternation
 
