@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from orchestrator.errors import UserError
@@ -20,7 +20,6 @@ from orchestrator.gpu.eviction import (
     LoadNow,
     MakeRoom,
     Policy,
-    Resident,
     Wait,
     Wish,
     decide,
@@ -132,7 +131,7 @@ class Loader:
                 unit.park(asleep=True)
 
     def _unload_idle(self, now: float) -> None:
-        for model_id in idle_too_long(self._residents(), now):
+        for model_id in idle_too_long(self.models.residents(self._allocator.reservations), now):
             log.info("%s was not asked for in a while", model_id)
             self._unload(self.models[model_id])
 
@@ -171,8 +170,8 @@ class Loader:
         wishes = [wish for model in self.models if (wish := self._wish(model, now))]
         if not wishes:
             return
-        devices, residents = self._allocator.devices, self._residents()
-        for decision in decide(wishes, residents, devices, now, self._policy):
+        residents = self.models.residents(self._allocator.reservations)
+        for decision in decide(wishes, residents, self._allocator.devices, now, self._policy):
             self._act(self.models[decision.model], decision)
 
     def _wish(self, model: Model, now: float) -> Wish | None:
@@ -240,33 +239,3 @@ class Loader:
         for unit in model.units:
             if unit.process is None or unit.is_asleep:
                 unit.fail(problem)
-
-    def _residents(self) -> list[Resident]:
-        """Who has memory, or a process."""
-        held = {each.slot: each for each in self._allocator.reservations}
-        residents = []
-        for model in self.models:
-            places = [held[unit.slot] for unit in model.units if unit.slot in held]
-            if places or any(unit.process for unit in model.units):
-                sizes = [
-                    {
-                        uuid: max(size, place.used_bytes.get(uuid, 0))
-                        for uuid, size in place.reserved_bytes.items()
-                    }
-                    for place in places
-                ]
-                residents.append(model.resident(_sum(sizes)))
-        ended = [
-            each for each in held.values() if each.phase is Phase.RELEASING and not each.returns
-        ]
-        return residents + [
-            Resident(each.slot, each.used_bytes, None, 0.0, 0.0, is_leaving=True) for each in ended
-        ]
-
-
-def _sum(sizes: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for each in sizes:
-        for uuid, size in each.items():
-            total[uuid] = total.get(uuid, 0) + size
-    return total
