@@ -19,6 +19,7 @@ from gateway.api.native.schemas import (
     StatusBody,
 )
 from gateway.api.openai.bodies import ChatCompletionChunk, OpenAIErrorBody
+from gateway.api.openai.embeddings import EmbeddingRequest
 from gateway.api.openai.schemas import ChatCompletionRequest, CompletionRequest
 
 Responses = dict[int | str, dict[str, Any]]
@@ -42,6 +43,7 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     InferenceRequest,
     ChatCompletionRequest,
     CompletionRequest,
+    EmbeddingRequest,
     ChatCompletionChunk,
     Completion,
     DeltaBody,
@@ -57,6 +59,7 @@ _WHY: Final = {
     408: "The request came too slowly.",
     410: "The answer to resume is no longer kept.",
     413: "The body is too large.",
+    415: "The body has a content encoding other than gzip.",
     421: "`Host` gives a name that this gateway does not have.",
     422: "A field of the body is wrong.",
     429: "Too many wrong keys.",
@@ -67,7 +70,7 @@ _WHY: Final = {
     504: "It took too long.",
 }
 _ALWAYS: Final = (400, 401, 405, 408, 421, 429, 431, 500, 503)
-_GENERATING: Final = (*_ALWAYS, 404, 410, 413, 422, 502, 504)
+_GENERATING: Final = (*_ALWAYS, 404, 410, 413, 415, 422, 502, 504)
 
 
 def _errors(body: type[BaseModel], statuses: Iterable[int]) -> Responses:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from contract.asked import Guided
 from contract.config import ModelConfig
-from contract.messages import Guided, Sampling
+from contract.messages import Sampling
 from contract.paths import ROOT
 from tests.engines.test_sglang_signatures import a_spec
 from workers.engines.sglang.answer import SglangChoice

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from contract.asked import Guided
 from contract.config import ModelConfig, WorkerSpec
 from contract.engines import declaration_of
-from contract.messages import Guided, Sampling
+from contract.messages import Sampling
 from contract.paths import ROOT
 from orchestrator.environments import Environment
 from orchestrator.environments.engine_arguments import known_arguments

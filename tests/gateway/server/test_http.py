@@ -304,11 +304,13 @@ def test_the_document_is_valid_and_complete(gateway: Gateway) -> None:
         "/api/v1/models",
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/embeddings",
         "/v1/models",
         "/v1/models/{model}",
         "/health/live",
         "/health/ready",
         "/metrics",
+        "/version",
     }
     for path, methods in found["paths"].items():
         for method, operation in methods.items():
@@ -317,7 +319,7 @@ def test_the_document_is_valid_and_complete(gateway: Gateway) -> None:
             if operation.get("security") != []:
                 needed |= {"401", "429", "503"}
             if method == "post":
-                needed |= {"404", "410", "413", "502", "504"}
+                needed |= {"404", "410", "413", "415", "502", "504"}
                 assert "requestBody" in operation
             assert needed <= set(declared), path
             for status, response in declared.items():
