@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,8 +14,10 @@ import openai
 import pytest
 
 from contract.asked import ToolCall, Tools
+from contract.config import ModelConfig, WorkerSpec
 from contract.messages import Delta, Done, ReasoningDelta, Started, ToolCallDelta
 from gateway.api.openai.bodies import ChatCompletion, ChatCompletionChunk
+from tests.engines.contract.harness import WorkerProcess
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect
@@ -250,3 +254,36 @@ async def test_the_native_api_tells_reasoning_apart(
         {"reasoning": "calls."},
         {"text": "I look."},
     ]
+
+
+async def test_the_whole_path_from_the_client_to_an_engine_and_back(
+    openai_client: openai.AsyncOpenAI,
+    gateway: Gateway,
+    model: str,
+    redis_url: str,
+    tmp_path: Path,
+) -> None:
+    config = ModelConfig(engine="mock", model_path="none")
+    spec = WorkerSpec(
+        name=f"{model}-1", model_id=model, model=config, engine="mock", env="-", redis_url=redis_url
+    )
+    worker = WorkerProcess(spec, sys.executable, {}, tmp_path / "worker.log")
+    try:
+        await worker.wait_until_ready(30)
+        gateway.wait_until_ready()
+        asked: list[Any] = [{"role": "user", "content": "[[think=2]] [[calls=2]]"}]
+        async with openai_client.chat.completions.stream(
+            model=model, messages=asked, tools=TOOLS
+        ) as stream:
+            final = await stream.get_final_completion()
+        embedded = await openai_client.embeddings.create(model=model, input="abc")
+    finally:
+        worker.kill()
+    choice = final.choices[0]
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.reasoning == "0 1 "  # type: ignore[attr-defined]
+    assert [
+        (call.function.name, call.function.parsed_arguments)
+        for call in choice.message.tool_calls or ()
+    ] == [("weather", {"call": 0}), ("time", {"call": 1})]
+    assert embedded.data[0].embedding == [3.0] * 4
