@@ -47,7 +47,7 @@ class TokenizerManager:
                 max_num_seqs=args.max_running_requests,
                 enforce_eager=True,
                 distributed_executor_backend=_ONE_PROCESS,
-                worker_extension_cls="workers.engines.vllm_cpu_process.CpuProcess",
+                worker_extension_cls="workers.engines.vllm.cpu_process.CpuProcess",
                 structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
                 enable_lora=bool(paths),
                 # The last place must stay empty: see docs of the adapter for vLLM.
