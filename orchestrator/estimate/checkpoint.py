@@ -11,15 +11,13 @@ import msgspec
 from contract.config import ModelConfig, is_repo_id
 from contract.hub_cache import MAIN, snapshot_of
 from contract.paths import project_dir
+from contract.plan_json import PlanJson, PlanLimits, PlanModelJson, limits_of
 from orchestrator.errors import UserError
 from orchestrator.estimate.context import context_len
 from orchestrator.estimate.layers import CacheLayers, Kind, cache_layers, head_dim_of, kv_heads_of
 from orchestrator.estimate.model_json import (
     PARAMS,
     ModelJson,
-    PlanBuildJson,
-    PlanJson,
-    PlanModelJson,
     read_config,
 )
 from orchestrator.estimate.weights import Weights, has_weights, read_weights, size_of
@@ -57,13 +55,11 @@ class Shape(msgspec.Struct, frozen=True):
         return sum(each.layers for each in self.caches if each.kind == kind)
 
 
-class PlanLimits(msgspec.Struct, frozen=True):
-    """What was fixed when a TensorRT plan was built."""
+class PlanMemory(msgspec.Struct, frozen=True):
+    """What a TensorRT plan says of its memory."""
 
     rank_bytes: tuple[int, ...]
-    max_batch_size: int
-    max_num_tokens: int
-    max_beam_width: int
+    limits: PlanLimits
     kv_element_bytes: int
     pipeline_parallel_size: int
 
@@ -77,7 +73,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     weights: Weights
     is_tied: bool = False
     quantization: str = ""
-    plan: PlanLimits | None = None
+    plan: PlanMemory | None = None
 
 
 def element_bytes(dtype: str) -> int:
@@ -217,25 +213,24 @@ def _read_plan(path: Path, config: PlanJson) -> Checkpoint:
     dtype = model.dtype or "float16"
     quantized = model.quantization
     caches_quantized = quantized is not None and quantized.kv_cache_quant_algo
-    limits = PlanLimits(
+    limits = limits_of(build, model.max_position_embeddings)
+    memory = PlanMemory(
         rank_bytes=tuple(_rank_bytes(rank) for rank in ranks),
-        max_batch_size=build.max_batch_size or 2048,
-        max_num_tokens=build.max_num_tokens or 8192,
-        max_beam_width=build.max_beam_width or 1,
+        limits=limits,
         kv_element_bytes=1 if caches_quantized else element_bytes(dtype),
         pipeline_parallel_size=(model.mapping and model.mapping.pp_size) or 1,
     )
     return Checkpoint(
         path=path,
-        shape=_plan_shape(model, build),
+        shape=_plan_shape(model, limits.max_seq_len),
         dtype=dtype,
         weights=Weights("plan files"),
         quantization=(quantized and quantized.quant_algo) or "",
-        plan=limits,
+        plan=memory,
     )
 
 
-def _plan_shape(model: PlanModelJson, build: PlanBuildJson) -> Shape:
+def _plan_shape(model: PlanModelJson, context_len: int) -> Shape:
     heads, hidden = model.num_attention_heads, model.hidden_size
     kv_heads = model.num_key_value_heads or heads
     head_dim = model.head_size or hidden // heads
@@ -248,7 +243,7 @@ def _plan_shape(model: PlanModelJson, build: PlanBuildJson) -> Shape:
         caches=(CacheLayers("full", model.num_hidden_layers, kv_heads, 2 * head_dim),),
         intermediate_size=model.intermediate_size or 4 * hidden,
         vocab_size=model.vocab_size,
-        context_len=build.max_seq_len or model.max_position_embeddings or 2048,
+        context_len=context_len,
     )
 
 

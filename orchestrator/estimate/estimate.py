@@ -14,7 +14,7 @@ from orchestrator.errors import UserError
 from orchestrator.estimate import kv_cache
 from orchestrator.estimate.checkpoint import (
     Checkpoint,
-    PlanLimits,
+    PlanMemory,
     Shape,
     locate_model,
     read_checkpoint,
@@ -327,7 +327,7 @@ def _notes(model: ModelConfig, checkpoint: Checkpoint) -> list[str]:
 
 
 def _of_plan(
-    model: ModelConfig, engine: str, checkpoint: Checkpoint, plan: PlanLimits, run: Running
+    model: ModelConfig, engine: str, checkpoint: Checkpoint, plan: PlanMemory, run: Running
 ) -> Estimate:
     """A TensorRT plan: its weights are its files; activations and buffers were fixed when it was
     built (engines.md A6)."""
@@ -343,16 +343,16 @@ def _of_plan(
         tensor_parallel=max(1, len(plan.rank_bytes) // plan.pipeline_parallel_size),
         pipeline_parallel=plan.pipeline_parallel_size,
         kv_element_bytes=plan.kv_element_bytes,
-        wanted_sequences=min(run.wanted_sequences, plan.max_batch_size),
-        batched_tokens=plan.max_num_tokens,
+        wanted_sequences=min(run.wanted_sequences, plan.limits.max_batch_size),
+        batched_tokens=plan.limits.max_num_tokens,
     )
     hidden_bytes = shape.hidden_size * run.element_bytes
-    activations = plan.max_num_tokens * hidden_bytes * _PLAN_ACTIVATION_FACTOR
-    logits = plan.max_batch_size * plan.max_beam_width * shape.vocab_size * 4
+    activations = plan.limits.max_num_tokens * hidden_bytes * _PLAN_ACTIVATION_FACTOR
+    logits = plan.limits.max_batch_size * plan.limits.max_beam_width * shape.vocab_size * 4
     parts = (
         Part("weights", max(plan.rank_bytes), f"the largest of {len(plan.rank_bytes)} plan files"),
-        Part("activations", activations, f"{plan.max_num_tokens} tokens a step"),
-        Part("buffers", logits, f"logits of {plan.max_batch_size} sequences"),
+        Part("activations", activations, f"{plan.limits.max_num_tokens} tokens a step"),
+        Part("buffers", logits, f"logits of {plan.limits.max_batch_size} sequences"),
         _context(engine, fixed),
         _SPARE,
     )

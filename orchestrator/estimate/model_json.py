@@ -7,17 +7,16 @@ import json
 import math
 import struct
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from contract.plan_json import PlanJson, Positive, QuantizationJson, Whole, is_plan
 from orchestrator.errors import UserError
 from orchestrator.estimate.families import completed, from_params
 
 #: What Mistral's own format has instead of config.json.
 PARAMS: Final = "params.json"
-#: Above any model's figures, and low enough that arithmetic on them stays exact.
-_LARGEST: Final = 2**48
 #: The index of the largest checkpoints takes some 25 MB.
 _LARGEST_FILE: Final = 128 * 2**20
 #: A safetensors file starts with the length of its JSON header; the format allows no more.
@@ -25,17 +24,9 @@ _LARGEST_HEADER: Final = 100_000_000
 #: What engines convert to the type that they run in.
 FLOATING_BYTES: Final = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
-Whole = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
-Positive = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
 #: Some families give a figure for each layer.
 PerLayer = Whole | list[Whole] | None
 Form = TypeVar("Form")
-
-
-class QuantizationJson(msgspec.Struct, frozen=True):
-    quant_method: str | None = None
-    quant_algo: str | None = None
-    kv_cache_quant_algo: str | None = None
 
 
 class RopeJson(msgspec.Struct, frozen=True):
@@ -207,42 +198,6 @@ class ModelJson(msgspec.Struct, frozen=True):
         return max(value, default=None) if isinstance(value, list) else value
 
 
-class MappingJson(msgspec.Struct, frozen=True):
-    pp_size: Whole | None = None
-
-
-class PlanModelJson(msgspec.Struct, frozen=True):
-    """`pretrained_config` of a compiled TensorRT engine."""
-
-    num_hidden_layers: Positive
-    hidden_size: Positive
-    num_attention_heads: Positive
-    vocab_size: Positive
-    num_key_value_heads: Whole | None = None
-    head_size: Whole | None = None
-    intermediate_size: Whole | None = None
-    max_position_embeddings: Whole | None = None
-    dtype: str | None = None
-    quantization: QuantizationJson | None = None
-    mapping: MappingJson | None = None
-
-
-class PlanBuildJson(msgspec.Struct, frozen=True):
-    """`build_config` of a compiled TensorRT engine."""
-
-    max_batch_size: Whole | None = None
-    max_num_tokens: Whole | None = None
-    max_beam_width: Whole | None = None
-    max_seq_len: Whole | None = None
-
-
-class PlanJson(msgspec.Struct, frozen=True):
-    """config.json of a compiled TensorRT engine."""
-
-    pretrained_config: PlanModelJson
-    build_config: PlanBuildJson
-
-
 class IndexMetadataJson(msgspec.Struct, frozen=True):
     total_size: Whole | None = None
 
@@ -284,7 +239,7 @@ def read_config(path: Path) -> ModelJson | PlanJson:
         file = path / PARAMS
         return _checked(file, from_params(_load(file)), ModelJson)
     data = _load(file)
-    if "pretrained_config" in data and "build_config" in data:
+    if is_plan(data):
         return _checked(file, data, PlanJson)
     return _checked(file, completed(data), ModelJson)
 

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from contract.config import ModelConfig, WorkerSpec
 from contract.paths import COMMAND
+from contract.plan_json import PlanLimits
 from workers.engine import CannotServe
-from workers.engines.trtllm.model_files import EngineLimits, ModelFiles
+from workers.engines.trtllm.model_files import ModelFiles
 
 log = logging.getLogger(__name__)
 #: Of `engine_args`, what is for the adapter and not for TensorRT-LLM.
@@ -103,12 +104,12 @@ def _plan_class() -> Any:
 
 def _gpus(model: ModelConfig, files: ModelFiles) -> int:
     if files.plan is not None:
-        return files.plan.gpus
+        return files.plan_gpus
     return model.tensor_parallel_size * model.pipeline_parallel_size
 
 
 def _plan_arguments(
-    spec: WorkerSpec, files: ModelFiles, plan: EngineLimits, adapters: dict[str, str]
+    spec: WorkerSpec, files: ModelFiles, plan: PlanLimits, adapters: dict[str, str]
 ) -> dict[str, Any]:
     """A plan has fixed the rest when it was built."""
     model = spec.model

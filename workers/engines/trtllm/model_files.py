@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import msgspec
 
 from contract.paths import COMMAND
+from contract.plan_json import PlanBuildJson, PlanLimits, is_plan, limits_of
 from workers.engine import CannotServe
 
 _KV_BYTES: Final = {"FP8": 1, "INT8": 1, "NVFP4": 0.5625}
@@ -15,23 +18,6 @@ _DTYPE_BYTES: Final = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloa
 _DEFAULT_CONTEXT: Final = 2048
 #: The settings of a generation config that stand in for what a request leaves open.
 _DEFAULTS: Final = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-
-
-class EngineLimits(NamedTuple):
-    """What was fixed when a plan was built."""
-
-    max_batch_size: int
-    max_input_len: int
-    max_seq_len: int
-    max_num_tokens: int
-    max_beam_width: int
-    gpus: int
-    has_lora: bool
-
-    @property
-    def longest_prompt(self) -> int:
-        """A prompt is computed in one step."""
-        return min(self.max_input_len, self.max_num_tokens)
 
 
 class ModelFiles:
@@ -108,26 +94,25 @@ class ModelFiles:
         stored = str(self._shape.get("dtype") or self._shape.get("torch_dtype") or "float16")
         return _DTYPE_BYTES.get(dtype if self.plan is None else stored, _DTYPE_BYTES.get(stored, 2))
 
-    def _plan_limits(self) -> EngineLimits | None:
+    @property
+    def plan_gpus(self) -> int:
+        """Of a plan: the GPUs that it was built for."""
+        return int(self._shape.get("mapping", {}).get("world_size", 1))
+
+    def _plan_limits(self) -> PlanLimits | None:
         config = self._config or {}
-        if "build_config" not in config or "pretrained_config" not in config:
+        if not is_plan(config):
             return None
-        built = config["build_config"]
-        gpus = self._shape.get("mapping", {}).get("world_size", 1)
-        missing = [n for n in range(gpus) if not (self.path / f"rank{n}.engine").exists()]
+        missing = [n for n in range(self.plan_gpus) if not (self.path / f"rank{n}.engine").exists()]
         if missing:
             raise CannotServe(
                 f"the plan {self.path} is incomplete: rank{missing[0]}.engine is missing"
             )
-        return EngineLimits(
-            max_batch_size=built["max_batch_size"],
-            max_input_len=built["max_input_len"],
-            max_seq_len=built["max_seq_len"],
-            max_num_tokens=built.get("max_num_tokens") or 8192,
-            max_beam_width=built.get("max_beam_width", 1),
-            gpus=gpus,
-            has_lora=bool(built.get("plugin_config", {}).get("lora_plugin")),
-        )
+        try:
+            build = msgspec.convert(config["build_config"], PlanBuildJson, strict=False)
+        except msgspec.ValidationError as error:
+            raise CannotServe(f"{self.path}/config.json: {error}") from None
+        return limits_of(build, self._shape.get("max_position_embeddings"))
 
 
 def _head_size(shape: dict[str, Any]) -> int:
