@@ -230,7 +230,8 @@ async def test_a_gateway_takes_the_place_of_processes_without_a_parent(
             await worker.answer("b")
             assert (await asking).json()["text"] == "b"
         await worker.done(attempt)
-        assert [event.name for event in await reading] == ["", "done"]
+        # Comments keep the connection open for as long as the start takes.
+        assert [event.name for event in await reading if event.name != ":"] == ["", "done"]
     _, alive = await asyncio.to_thread(psutil.wait_procs, children, 10)
     assert not alive
 
