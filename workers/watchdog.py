@@ -1,6 +1,6 @@
 """Whether the engine gets on: a watchdog over the jobs that are in it, and a canary, a job of one
-token, where it is in doubt or has no job. An engine that says nothing for too long is taken for
-hung: the worker leaves, and its jobs go on elsewhere.
+token, before it is called ready, where it is in doubt, or where it has no job. An engine that says
+nothing for too long is taken for hung: the worker leaves, and its jobs go on elsewhere.
 
 Any word about any job counts. A single job that gets nowhere while a canary does (a constraint
 that takes long to compile) is not for the worker to judge; its client's timeouts end it.
@@ -18,7 +18,7 @@ from contract.config import WatchdogConfig
 from contract.messages import Job, Sampling
 from contract.tasks import cancel_and_wait
 from workers.answer import Answer
-from workers.engine import Engine, JobRejected
+from workers.engine import CannotServe, Engine, JobRejected
 from workers.outbox import EngineHung, Outbox
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,10 @@ _LOOK_EVERY_S: Final = 1.0
 _PATIENCE_AT_FIRST: Final = 4.0
 #: A job that was cancelled after so long without a word may have been let down by the engine.
 _SUSPICIOUS_S: Final = 5.0
+#: Before the engine is called ready, it is looked at more often: the start waits.
+_GLANCE_EVERY_S: Final = 0.02
+#: An engine that has nothing but a canary, and does not even begin it, never will.
+_NOT_BEGUN_S: Final = 10.0
 #: Fewer than any text has tokens, while the engine has not counted them.
 _CHARACTERS_PER_TOKEN: Final = 3
 
@@ -40,14 +44,48 @@ class Watchdog:
         self._engine = engine
         self._outbox = outbox
         self._model = model
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count()
         #: Whether canaries may be sent: not while the engine sleeps, or the worker leaves.
         self._may_ask = True
         self._canary: asyncio.Task[None] | None = None
         self._canary_id = ""
         self._heard = 0
+        #: Of what was heard, the answer to the canary before it was ready.
+        self._heard_before = 0
         self._quiet_s = self._idle_s = 0.0
         self._is_suspicious = False
+
+    async def first_answer(self) -> None:
+        """Return once the engine has answered a canary: then it is ready.
+
+        Raises `CannotServe` if it does not begin it for want of memory, and `EngineDied`.
+        """
+        waited_s = queued_s = 0.0
+        self._send_canary()
+        try:
+            while not self._outbox.heard:
+                await asyncio.sleep(_GLANCE_EVERY_S)
+                waited_s += _GLANCE_EVERY_S
+                queued_s = queued_s + _GLANCE_EVERY_S if self._outbox.load.waiting else 0.0
+                self._judge_start(waited_s, queued_s)
+                if self._outbox.died.done():
+                    await self._outbox.died
+        finally:
+            await self._end_canary()
+        self._heard = self._heard_before = self._outbox.heard
+
+    def _judge_start(self, waited_s: float, queued_s: float) -> None:
+        if queued_s >= _NOT_BEGUN_S:
+            raise CannotServe(
+                f"the engine has loaded the model, but has not begun a request of one token in "
+                f"{_NOT_BEGUN_S:.0f} s, with nothing else in it: its cache has no room for a "
+                "sequence (and its states, if layers are recurrent). Give the model more memory, "
+                "or lower `max_model_len` or `max_batch_size`"
+            )
+        allowed_s = _PATIENCE_AT_FIRST * self._limits.first_token_s
+        if waited_s >= allowed_s and not self._outbox.died.done():
+            message = f"the engine has loaded the model, but answered nothing for {waited_s:.0f} s"
+            self._outbox.engine_died(EngineHung(message))
 
     async def run(self) -> None:
         """Until the engine stands still, or cancelled."""
@@ -108,7 +146,7 @@ class Watchdog:
     def _wait_s(self, answer: Answer) -> float:
         if answer.has_spoken:
             return self._limits.token_s
-        patience = 1.0 if self._heard else _PATIENCE_AT_FIRST
+        patience = 1.0 if self._heard > self._heard_before else _PATIENCE_AT_FIRST
         reading_s = _prompt_tokens(answer) / self._limits.prompt_tokens_per_s
         return patience * self._limits.first_token_s + reading_s
 

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _SWEEP_EVERY_S: Final = 0.5
 _RECONNECT_S: Final = 0.25
 _LOADING: Final = "loading"
+_FIRST_ANSWER: Final = "answering a first request"
 #: What it may take to give jobs back; they are taken over later if it takes longer.
 _FAREWELL_S: Final = 5.0
 
@@ -158,6 +159,9 @@ class Worker:
         await self.cancellations.open()
         self.report = await self.engine.start(self.outbox)
         self.consumer.slots = self.report.slots
+        if self.report.is_local:
+            self.stage = _FIRST_ANSWER
+            await self.watchdog.first_answer()
         self.ready_after_s = time.monotonic() - self.started
         self.on_ready()
         self.heartbeat_sender.turned()

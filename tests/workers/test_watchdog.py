@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import pytest
+
 from contract.bus.cancellations import Cancellations
 from contract.endings import ENGINE_HUNG
 from contract.messages import State
@@ -13,8 +15,12 @@ from tests.workers.client import Client
 from tests.workers.read_answer import assert_counted
 from tests.workers.test_worker import ByHand, working
 from tests.workers.worker_processes import WorkerProcesses, a_spec
+from workers import watchdog
+from workers.engine import CannotServe
 from workers.engines.mock import MockEngine
+from workers.outbox import EngineHung, EngineLoad
 from workers.watchdog import Watchdog
+from workers.worker import Worker
 
 QUICK: Final = {"token_s": 2, "first_token_s": 0.5, "canary_every_s": 0}
 
@@ -90,10 +96,43 @@ async def test_a_healthy_engine_outlives_its_canaries_and_counts_none(client: Cl
 
     engine.submit = submit  # type: ignore[method-assign]
     async with working(client, engine, watchdog={**QUICK, "canary_every_s": 1}) as worker:
-        await client.see(lambda: len(asked) == 2)
+        await client.see(lambda: len(asked) == 3)
         assert worker.state is State.READY
         assert (worker.outbox.jobs_total, worker.outbox.generated_tokens_total) == (0, 0)
-    assert asked == ["canary-1", "canary-2"]
+    assert asked == ["canary-0", "canary-1", "canary-2"]
+
+
+class Mute(ByHand):
+    """Loads, and never answers; `waiting` jobs wait in it to be begun."""
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__()
+        self.waiting = waiting
+
+    async def submit(self, job: Any) -> None:
+        self.outbox.report_load(EngineLoad(self.waiting))
+
+
+@pytest.mark.parametrize(
+    ("waiting", "kind", "said"),
+    [
+        (1, CannotServe, "its cache has no room for a sequence"),
+        (0, EngineHung, "answered nothing for 1 s"),
+    ],
+)
+async def test_an_engine_that_does_not_answer_is_never_ready(
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    waiting: int,
+    kind: type[Exception],
+    said: str,
+) -> None:
+    monkeypatch.setattr(watchdog, "_NOT_BEGUN_S", 0.5)
+    spec = a_spec(client, "w", watchdog={**QUICK, "first_token_s": 0.25})
+    worker = Worker(spec, Mute(waiting))
+    with pytest.raises(kind, match=said):
+        await worker.run()
+    assert worker.state is State.STARTING
 
 
 async def test_no_canary_is_in_an_engine_that_is_to_sleep(client: Client) -> None:
@@ -136,4 +175,4 @@ async def test_the_time_to_read_a_long_prompt_is_granted(client: Client) -> None
 
 
 async def _heard(dog: Watchdog) -> bool:
-    return dog._heard > 0
+    return dog._heard > dog._heard_before

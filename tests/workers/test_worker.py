@@ -49,8 +49,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumer, "_TAKE_OVER_EVERY_S", 0.1)
 
 
+FIRST_CANARY = "canary-0"
+
+
 class ByHand:
-    """An engine that does nothing by itself."""
+    """An engine that does nothing by itself, but for the answer that makes it ready."""
 
     continues = True
 
@@ -69,13 +72,17 @@ class ByHand:
         return EngineReport("1", self.slots, 1000)
 
     async def submit(self, job: Job) -> None:
+        if job.id == FIRST_CANARY:
+            self.outbox.hear()
+            return
         self.submitted.append(job)
         await self.may_submit.wait()
         if self.reject is not None:
             raise self.reject
 
     async def cancel(self, job_id: str) -> None:
-        self.cancelled.append(job_id)
+        if job_id != FIRST_CANARY:
+            self.cancelled.append(job_id)
 
     async def stop(self) -> None:
         self.stopped = True

@@ -25,8 +25,8 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
     args: dict[str, Any] = {
         "model": model.model_path,
         "dtype": model.dtype,
-        "max_model_len": model.context_len,
-        "max_num_seqs": model.max_batch_size,
+        "max_model_len": model.context_len or spec.context_len,
+        "max_num_seqs": model.max_batch_size or spec.max_sequences,
         "tensor_parallel_size": model.tensor_parallel_size,
         "pipeline_parallel_size": model.pipeline_parallel_size,
         "quantization": model.quantization,
