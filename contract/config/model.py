@@ -134,6 +134,12 @@ class ModelConfig(Section):
     gpu_memory_utilization: float | None = Field(
         None, gt=0, le=1, description="Fraction of a GPU's memory; ew plans exact bytes if unset."
     )
+    gpu_memory_gib: float | None = Field(
+        None,
+        gt=0,
+        le=1_048_576,
+        description="GiB of each of its GPUs, instead of what ew works out, as the fraction.",
+    )
     adapter_path: str | None = Field(
         None, description="A LoRA adapter for all requests that name the model itself."
     )

@@ -164,6 +164,10 @@ class WorkerSpec(Section):
     kv_cache_bytes: int | None = None
     #: Fraction of each GPU's memory that the engine may take in all.
     gpu_memory_fraction: float | None = None
+    #: What the cache was planned for: tokens of a sequence, and sequences at once; None leaves
+    #: them to the engine. The three always go to it together.
+    context_len: int | None = None
+    max_sequences: int | None = None
     #: When told to stop: how long open answers may go on before they are given back.
     drain_s: float = 20.0
     #: Jobs of a gateway that is gone for this long are cancelled: nobody came back for them.

@@ -10,7 +10,9 @@ import typer
 
 from contract.config import HubConfig, ModelConfig, ids_by_name, is_repo_id
 from contract.engines import declaration_of
+from orchestrator.client.describing import Installed, ask_engines
 from orchestrator.config.selection import StartOptions, chosen_models, read_config
+from orchestrator.environments import Environment, default_env_name, find_environment
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import ModelNotHere, locate
 from orchestrator.estimate.estimate import reads_checkpoint
@@ -47,7 +49,10 @@ def estimate(
     for model_id in chosen:
         _fetch_description(config.models[model_id], config.hub, is_needed=model_id == model)
     where = imagined(on) if on else this_host(read_status())
-    found = what_if(config.models, chosen, where, _engine_of)
+    subjects = filter(None, (_subject_of(config.models[model_id]) for model_id in chosen))
+    for problem in ask_engines(subjects, where.card):
+        say(problem)
+    found = what_if(config.models, chosen, where, _engine_of, _release_of)
     if as_json:
         content = msgspec.json.encode({"gpus": where.devices, "models": [*map(_figures, found)]})
         sys.stdout.write(msgspec.json.format(content).decode() + "\n")
@@ -87,6 +92,25 @@ def _engine_of(model: ModelConfig) -> str:
     return declaration_of(model.engine).engine
 
 
+def _environment_of(model: ModelConfig) -> Environment | None:
+    """The environment that would run it, if it is set up here."""
+    engine = _engine_of(model)
+    found = find_environment(model.env or default_env_name(engine))
+    return found if found is not None and found.engine == engine else None
+
+
+def _release_of(model: ModelConfig) -> str:
+    environment = _environment_of(model)
+    return environment.version if environment else ""
+
+
+def _subject_of(model: ModelConfig) -> Installed | None:
+    environment = _environment_of(model)
+    if environment is None:
+        return None
+    return Installed(model, environment.engine, environment.version, environment.python)
+
+
 def _figures(one: WhatIf) -> dict[str, object]:
     """A model as programs read it: bytes on each of its GPUs, and its workers' places."""
     need = one.need
@@ -101,6 +125,7 @@ def _figures(one: WhatIf) -> dict[str, object]:
             "wanted_bytes": need.estimate.wanted_bytes,
             "fraction": need.estimate.fraction,
             "notes": need.estimate.notes,
+            "source": need.estimate.source,
             "measured": need.footprint,
         }
     return figures | {

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from orchestrator.client.describing import ask_before
 from orchestrator.client.foreground import run_in_foreground
 from orchestrator.client.startup import bring_up
 from orchestrator.config.selection import StartOptions, read_config, start_request
@@ -52,6 +53,7 @@ def start(
     request = msgspec.structs.replace(
         start_request(read_config(), choice), unless_running=unless_running
     )
+    ask_before(request)
     is_good = run_in_foreground(request) if foreground else bring_up(request)
     if not is_good:
         raise typer.Exit(1)

@@ -64,10 +64,10 @@ class Question(msgspec.Struct, frozen=True):
     def of(cls, model: ModelConfig, engine: str, release: str, card: Card) -> Question:
         path = locate_model(model)
         args: dict[str, Any] = {"dtype": model.dtype, "quantization": model.quantization}
-        args |= {"trust_remote_code": model.trust_remote_code or None}
+        args["trust_remote_code"] = model.trust_remote_code or None
         args |= {name: value for name, value in model.engine_args.items() if name in _TELLING}
         given = {name: value for name, value in args.items() if value is not None}
-        given |= {"model": str(path), "skip_tokenizer_init": True}
+        given["model"], given["skip_tokenizer_init"] = str(path), True
         facts = msgspec.json.encode(
             [given, stamp(path), engine, release, card.name, card.total_bytes], order="sorted"
         )

@@ -92,6 +92,8 @@ class Estimate(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     #: Whose reading of the model's files it is.
     source: str = "ew"
+    #: Whether the configuration says how much it is (`gpu_memory_gib`).
+    is_given: bool = False
 
     @property
     def fixed_bytes(self) -> int:

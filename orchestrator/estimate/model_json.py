@@ -297,7 +297,7 @@ def _checked(file: Path, data: dict[str, Any], form: type[Form]) -> Form:
         # Such as: Expected `int`, got `str` - at `$.text_config.hidden_size`.
         said = str(error).replace("`$.", "`")
         hint = (
-            "download the model again; `gpu_memory_utilization` of the model reserves a part of "
-            "the GPU without asking its files"
+            "download the model again; `gpu_memory_gib` or `gpu_memory_utilization` of the model "
+            "reserves that much of the GPU without its files"
         )
         raise UserError(f"{file}: {said}", hint) from None

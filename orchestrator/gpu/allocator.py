@@ -169,13 +169,9 @@ class GpuAllocator:
             return Allocation({}, {})
         self._ledger.start(worker.slot, self._uses)
         assignment = reservation.assignment
-        spec = {
-            "kv_cache_bytes": assignment.kv_cache_bytes,
-            "gpu_memory_fraction": assignment.gpu_memory_fraction,
-        }
         has_slices = any(uuid.startswith("MIG-") for uuid in assignment.uuids)
         by_uuid = has_slices or declaration_of(worker.engine).sees_uuids(worker.version)
-        return Allocation(spec, assignment.environment(by_uuid=by_uuid))
+        return Allocation(assignment.numbers, assignment.environment(by_uuid=by_uuid))
 
     def settle(
         self,

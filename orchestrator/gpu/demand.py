@@ -9,7 +9,14 @@ import msgspec
 from contract.config import ModelConfig
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import ModelNotHere
-from orchestrator.estimate.estimate import Estimate, blind_estimate, estimate_model, fraction_of
+from orchestrator.estimate.estimate import (
+    Estimate,
+    blind_estimate,
+    estimate_model,
+    fraction_of,
+    reads_checkpoint,
+)
+from orchestrator.estimate.given import given_estimate
 from orchestrator.estimate.running import Card
 from orchestrator.gpu.footprints import Footprint, Footprints, footprint_key
 from orchestrator.gpu.places import Demand
@@ -29,8 +36,10 @@ class Need(msgspec.Struct, frozen=True):
 
     @property
     def fixed_bytes(self) -> int:
-        """Everything but the KV cache: as measured, else as estimated."""
-        return self.footprint.fixed_bytes if self.footprint else self.estimate.fixed_bytes
+        """Everything but the KV cache: as given, as measured, else as estimated."""
+        if self.footprint is None or self.estimate.is_given:
+            return self.estimate.fixed_bytes
+        return self.footprint.fixed_bytes
 
     @property
     def slots(self) -> list[str]:
@@ -46,6 +55,9 @@ class Need(msgspec.Struct, frozen=True):
             fixed_bytes=self.fixed_bytes,
             least_kv_bytes=cache.least_bytes,
             wanted_kv_bytes=cache.wanted_bytes,
+            context_len=cache.context_len,
+            max_sequences=cache.max_sequences,
+            sequence_bytes=cache.bytes_to_begin if cache.state_bytes else 0,
             context_bytes=self.estimate.part_bytes("context"),
             fraction=self.estimate.fraction,
             pins=tuple(self.model.gpus or ()),
@@ -80,6 +92,8 @@ def need_of(
 
 
 def _estimate(model: ModelConfig, engine: str, card: Card, release: str) -> Estimate | None:
+    if model.gpu_memory_gib is not None and reads_checkpoint(engine):
+        return given_estimate(model, engine)
     try:
         return estimate_model(model, engine, card, release)
     except ModelNotHere:

@@ -182,14 +182,17 @@ def _add_kv(place: _Place, left: dict[str, int], offer_bytes: int) -> _Place:
 def _assignment(place: _Place) -> Assignment:
     demand = place.demand
     bytes_by_gpu = {device.uuid: place.bytes_on(device) for device in place.devices}
+    cache = None if demand.fraction is not None else place.kv_bytes or None
     return Assignment(
         slot=demand.slot,
         model=demand.model,
         bytes_by_gpu=bytes_by_gpu,
         indices=tuple(device.index for device in place.devices),
-        kv_cache_bytes=None if demand.fraction is not None else place.kv_bytes or None,
+        kv_cache_bytes=cache,
         gpu_memory_fraction=demand.fraction or _fraction(place),
         why=_why(place),
+        context_len=(demand.context_len or None) if cache else None,
+        max_sequences=(demand.sequences(cache) or None) if cache else None,
     )
 
 

@@ -46,6 +46,11 @@ class Demand(msgspec.Struct, frozen=True):
     wanted_kv_bytes: int = 0
     #: What its process takes before the engine begins to count.
     context_bytes: int = 0
+    #: What the KV cache is for: tokens of a sequence, sequences at once, and what each takes at
+    #: least. 0 where nothing is known.
+    context_len: int = 0
+    max_sequences: int = 0
+    sequence_bytes: int = 0
     #: The user's own fraction of the GPU's memory, instead of the bytes.
     fraction: float | None = None
     #: Only these GPUs, by index or UUID.
@@ -55,6 +60,13 @@ class Demand(msgspec.Struct, frozen=True):
         """The least, and that share of what it wants beyond."""
         beyond = self.wanted_kv_bytes - self.least_kv_bytes
         return self.least_kv_bytes + math.floor(beyond * share)
+
+    def sequences(self, kv_bytes: int) -> int:
+        """How many may run at once with this cache. Each has at least its states and a block:
+        vLLM refuses to start with more sequences than a cache has places for states."""
+        if not self.sequence_bytes:
+            return self.max_sequences
+        return max(1, min(self.max_sequences, kv_bytes // self.sequence_bytes))
 
     def need_bytes(self, device: Device, share: float = 0.0) -> int:
         """What it takes on a device."""
@@ -75,6 +87,20 @@ class Assignment(msgspec.Struct, frozen=True):
     kv_cache_bytes: int | None
     gpu_memory_fraction: float | None
     why: str
+    #: What the cache was planned for; None where the engine decides.
+    context_len: int | None = None
+    max_sequences: int | None = None
+
+    @property
+    def numbers(self) -> dict[str, int | float | None]:
+        """Fields of the worker's `WorkerSpec`. They belong together: a cache for another context
+        or number of sequences than the engine's is too small for it, or too large."""
+        return {
+            "kv_cache_bytes": self.kv_cache_bytes,
+            "gpu_memory_fraction": self.gpu_memory_fraction,
+            "context_len": self.context_len,
+            "max_sequences": self.max_sequences,
+        }
 
     @property
     def uuids(self) -> tuple[str, ...]:

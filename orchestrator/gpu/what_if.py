@@ -92,14 +92,16 @@ def what_if(
     chosen: Sequence[str],
     where: Place,
     resolve: Callable[[ModelConfig], str],
+    release_of: Callable[[ModelConfig], str] = lambda _: "",
 ) -> list[WhatIf]:
     """The outlook for the `chosen` ones. Models that are always loaded are placed together, as a
     start places them, and leave room for those that come on demand; each of these is placed by
-    itself beside them. `resolve` answers the engine that really runs a model."""
+    itself beside them. `resolve` answers the engine that really runs a model, `release_of`
+    its release, if that is known."""
     footprints = Footprints(footprints_path())
     found = {
-        model_id: _look(model_id, models[model_id], where, footprints, resolve)
-        for model_id in models
+        model_id: _look(model_id, model, where, footprints, resolve(model), release_of(model))
+        for model_id, model in models.items()
     }
     if not where.devices:
         return [found[model_id] for model_id in chosen]
@@ -122,11 +124,11 @@ def _look(
     model: ModelConfig,
     where: Place,
     footprints: Footprints,
-    resolve: Callable[[ModelConfig], str],
+    engine: str,
+    release: str,
 ) -> WhatIf:
-    engine = resolve(model)
     try:
-        need = need_of(model_id, model, engine, where.card, footprints)
+        need = need_of(model_id, model, engine, where.card, footprints, release)
     except UserError as error:
         return WhatIf(model_id, engine, error=error.message, hint=error.hint)
     return WhatIf(model_id, engine, need)

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Final
 
+from orchestrator.estimate.estimate import KvCache
 from orchestrator.gpu.demand import Need
 from orchestrator.gpu.reservation import Reservation
 from orchestrator.gpu.what_if import WhatIf
@@ -32,9 +33,7 @@ def _need(need: Need) -> Iterator[str]:
     for part in need.estimate.parts:
         yield _row(part.name, show(part.size_bytes), part.how)
     if cache.wanted_bytes:
-        each = f"{cache.context_len} tokens of {show(cache.bytes_per_token)}"
-        yield _row("KV cache", show(cache.least_bytes), f"at least: one sequence, {each}")
-        yield _row("", show(cache.wanted_bytes), f"wanted: {cache.sequences} such sequences")
+        yield from _cache(cache)
     yield _row("in all", show(need.estimate.least_bytes), f"at least, {_on_how_many(need)}")
     if cache.wanted_bytes > cache.least_bytes:
         yield _row("", show(need.estimate.wanted_bytes), "as wanted")
@@ -43,8 +42,18 @@ def _need(need: Need) -> Iterator[str]:
     if need.footprint is not None:
         took = f"beside its KV cache when it ran; it was ready in {need.footprint.load_s:.0f} s"
         yield _row("measured", show(need.footprint.fixed_bytes), took)
+    if need.estimate.source != "ew":
+        yield f"  context and layers as {need.estimate.source} has them"
     for note in need.estimate.notes:
         yield from _wrapped(f"note: {note}")
+
+
+def _cache(cache: KvCache) -> Iterator[str]:
+    each = f"{cache.context_len} tokens of {show(cache.bytes_per_token)}"
+    yield _row("KV cache", show(cache.least_bytes), f"at least: one sequence, {each}")
+    yield _row("", show(cache.wanted_bytes), f"wanted: {cache.sequences} such sequences")
+    if cache.state_bytes:
+        yield _row("states", show(cache.state_bytes), "of it, for each sequence: recurrent layers")
 
 
 def _on_how_many(need: Need) -> str:
