@@ -83,7 +83,7 @@ class ValkeyServer:
 
         with redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5) as client:
             try:
-                return client.info("persistence")["aof_buffer_length"] == 0
+                return client.info("persistence").get("aof_buffer_length", 0) == 0
             except redis.RedisError:
                 return True
 

@@ -39,7 +39,8 @@ class Installation:
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, self.root / name, ignore=ignored)
         (self.root / "deploy/engines").mkdir(parents=True)
-        for name in ("ew", "deploy/ew.lock", "deploy/engines/worker.in"):
+        own = [f"deploy/engines/{name}" for name in ("worker.in", "mock.json", "openai.json")]
+        for name in ("ew", "deploy/ew.lock", *own):
             shutil.copy(ROOT / name, self.root / name)
         (self.root / ".venv").symlink_to(ROOT / ".venv")
         self.write_config({})

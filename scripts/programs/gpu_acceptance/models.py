@@ -6,11 +6,18 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 
-DEMO = Path(__file__).resolve().parents[3] / "deploy" / "demo-model"
+ROOT = Path(__file__).resolve().parents[3]
+DEMO = ROOT / "deploy" / "demo-model"
+#: Configurations as they were published, with tensors that add up to the real size.
+PUBLISHED: dict[str, Any] = json.loads(
+    (ROOT / "tests" / "orchestrator" / "estimate" / "published_models.json").read_text()
+)
+_ELEMENT = {"BF16": 2, "F8_E4M3": 1, "U8": 1}
 #: Of Qwen2.5: what decides memory.
 SHAPES: dict[str, dict[str, Any]] = {
     "0.5B": {
@@ -36,9 +43,11 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def make_model(directory: Path, shape: str) -> Path:
     """Write a model of that shape, if it is not there yet."""
-    path = directory / f"qwen2-{shape}"
+    path = directory / (shape if shape in PUBLISHED else f"qwen2-{shape}")
     if path.exists():
         return path
+    if shape in PUBLISHED:
+        return _write_published(path, **PUBLISHED[shape])
     scratch = directory / f".{path.name}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -48,9 +57,26 @@ def make_model(directory: Path, shape: str) -> Path:
     for name in ("generation_config.json", "tokenizer_config.json"):
         shutil.copy(DEMO / name, scratch / name)
     _write_tokenizer(scratch, config["vocab_size"])
-    _write_header(scratch / "model.safetensors", _tensors(config))
+    tensors = {name: ("BF16", shape) for name, shape in _tensors(config).items()}
+    _write_header(scratch / "model.safetensors", tensors)
     scratch.rename(path)
     return path
+
+
+def _write_published(path: Path, files: dict[str, Any], tensors: dict[str, Any]) -> Path:
+    scratch = path.with_name(f".{path.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    for name, content in files.items():
+        (scratch / name).write_text(json.dumps(content))
+    shutil.copy(DEMO / "tokenizer_config.json", scratch / "tokenizer_config.json")
+    vocabulary = files["config.json"].get("vocab_size") or max(
+        shape[0] for header in tensors.values() for _, shape in header.values()
+    )
+    _write_tokenizer(scratch, vocabulary)
+    for name, header in tensors.items():
+        _write_header(scratch / name, header)
+    return scratch.rename(path)
 
 
 def _write_tokenizer(path: Path, vocabulary: int) -> None:
@@ -84,11 +110,11 @@ def _tensors(config: dict[str, Any]) -> dict[str, list[int]]:
     return tensors
 
 
-def _write_header(path: Path, tensors: dict[str, list[int]]) -> None:
+def _write_header(path: Path, tensors: Mapping[str, Sequence[Any]]) -> None:
     header, offset = {}, 0
-    for name, shape in tensors.items():
-        end = offset + 2 * prod(shape)
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, end]}
+    for name, (dtype, shape) in tensors.items():
+        end = offset + _ELEMENT[dtype] * prod(shape)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header).encode()
     with path.open("wb") as file:

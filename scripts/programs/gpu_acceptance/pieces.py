@@ -79,6 +79,14 @@ COMBINATIONS = (
     Combination("7B", "bfloat16", 8192, 32, graphs=False),
     Combination("0.5B", "bfloat16", 4096, 512),
     Combination("7B", "bfloat16", 2048, 256),
+    # Published configurations: recurrent layers, one KV head, windows, scaled context.
+    Combination("Nemotron-H-8B", "bfloat16", 4096, 32),
+    Combination("falcon-7b", "bfloat16", 2048, 32),
+    Combination("gemma-2-9b-it", "bfloat16", 8192, 32),
+    Combination("Qwen3-8B", "bfloat16", 8192, 32),
+    Combination("Mistral-7B-v0.3", "bfloat16", 8192, 32),
+    Combination("deepseek-coder-6.7b", "bfloat16", 8192, 32),
+    Combination("phi-3-128k", "bfloat16", 4096, 32),
 )
 
 
@@ -106,7 +114,7 @@ def model_of(setting: Setting, shape: str, **settings: Any) -> dict[str, Any]:
 
 def estimate_of(entry: dict[str, Any], card: Card) -> Estimate:
     model = ModelConfig(**entry)
-    found = estimate_model(model, "cuda-vllm", card)
+    found = estimate_model(model, "cuda-vllm", card, _version("vllm"))
     if found is None:
         raise Failure("cuda-vllm takes no GPU memory?")
     return found

@@ -38,7 +38,12 @@ async def test_text_comes_in_order_with_its_numbers_and_an_end(
     assert (end.name, end.id) == ("done", "3")
     body = end.json
     assert body["finishReason"] == "stop"
-    assert body["usage"] == {"promptTokens": 5, "completionTokens": 3, "cachedTokens": 2}
+    assert body["usage"] == {
+        "promptTokens": 5,
+        "completionTokens": 3,
+        "cachedTokens": 2,
+        "reasoningTokens": 0,
+    }
     assert body["requestId"] == "abc-1"
     assert body["modelId"] == model
     timings = body["timings"]

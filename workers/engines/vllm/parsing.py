@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from inspect import signature
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
@@ -175,6 +176,9 @@ class Parsers:
 def _composed(model: ModelConfig, tokenizer: Any, is_harmony: bool) -> Any:
     from vllm.parser import ParserManager
 
+    if "tokenizer" not in signature(ParserManager.get_parser).parameters:
+        # vLLM 0.26 has parsers of an earlier form, which do not say what they ask of the engine.
+        raise ImportError("its parsers take no tokenizer")
     return ParserManager.get_parser(
         tool_parser_name=model.tool_parser,
         reasoning_parser_name=model.reasoning_parser,
