@@ -28,6 +28,7 @@ LONGER: Final = {
     "gateway/api/openai/schemas.py": 275,
     "gateway/jobs/admission.py": 375,
     "gateway/server/http_guard.py": 275,
+    "gateway/streams/reply.py": 275,
     "workers/engines/openai.py": 300,
     "workers/engines/openai_stream.py": 275,
     "workers/engines/upstream.py": 300,

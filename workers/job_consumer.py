@@ -206,11 +206,11 @@ class JobConsumer:
         return [each for each in begun if isinstance(each, Attempt)]
 
     async def _hand_over(self, begun: Sequence[Attempt | BeginRefused]) -> None:
-        later = [each for each in begun if isinstance(each, BeginRefused) or each.number > 1]
+        later = [each for each in begun if isinstance(each, BeginRefused) or each.ordinal > 1]
         if later:
             self._spawn(self._go_on_with(later))
         for each in begun:
-            if isinstance(each, Attempt) and each.number == 1:
+            if isinstance(each, Attempt) and each.ordinal == 1:
                 await self._submit(each.job)
 
     async def _submit(self, job: Job) -> None:
@@ -247,7 +247,7 @@ class JobConsumer:
     async def _go_on(self, attempt: Attempt, published: Published) -> None:
         job = attempt.job
         self.taken_over_total += 1
-        log.info("job %s: attempt %d after %d events", job.id, attempt.number, published.next_seq)
+        log.info("job %s: attempt %d after %d events", job.id, attempt.ordinal, published.next_seq)
         if published.is_torn:
             message = "the answer's worker was lost, and its beginning is not kept any more"
             self._outbox.failed(job.id, ErrorCode.ENGINE_LOST, message, retryable=True)

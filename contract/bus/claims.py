@@ -16,7 +16,9 @@ class Claim(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """A begun job. `number` fences: of two attempts at one job, only the higher counts."""
+    """A begun job. `number` fences: of two attempts at one job, only the higher counts, and no
+    number is ever given twice. `ordinal` counts the attempts at this job from 1, as far as Redis
+    knows: one that lost its last writes counts again what it does not know of."""
 
     job: Job
     entry: str
@@ -24,6 +26,7 @@ class Attempt(NamedTuple):
     reply: str
     first: str
     left_ms: int = 0
+    ordinal: int = 1
 
 
 class Record(NamedTuple):

@@ -213,9 +213,9 @@ class JobQueue:
             verdict = answer[0].decode()
             if verdict == "drop" or claim.job is None:
                 continue
-            number, reply, first, left_ms = answer[1:]
+            number, ordinal, reply, first, left_ms = answer[1:]
             attempt = Attempt(
-                claim.job, claim.entry, number, reply.decode(), first.decode(), left_ms
+                claim.job, claim.entry, number, reply.decode(), first.decode(), left_ms, ordinal
             )
             begun.append(attempt if verdict == "run" else BeginRefused(attempt, verdict))
         return begun
@@ -259,11 +259,11 @@ class JobQueue:
         """By entry, what is held against its job."""
         pipe = self.db.pipeline(transaction=False)
         for claim in claims:
-            pipe.hmget(self.job_key(claim.job_id), "attempt", "forgiven", "acquitted")
+            pipe.hmget(self.job_key(claim.job_id), "begun", "forgiven", "acquitted")
         counts = await pipe.execute()
         return {
-            claim.entry: Record(int(attempt or 0) - int(forgiven or 0), int(acquitted or 0))
-            for claim, (attempt, forgiven, acquitted) in zip(claims, counts, strict=True)
+            claim.entry: Record(int(begun or 0) - int(forgiven or 0), int(acquitted or 0))
+            for claim, (begun, forgiven, acquitted) in zip(claims, counts, strict=True)
         }
 
     async def end_trial(self, worker: str, attempt: Attempt, *, got_on: bool) -> None:

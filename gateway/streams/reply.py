@@ -68,6 +68,8 @@ class Reply:
         self.position = 0
         self.attempt = 0
         self.next_seq = 0
+        #: Nothing of the attempt itself has come yet.
+        self._is_fresh = False
         self.ended = False
         #: The client is gone, and the reply is read on for when it comes back.
         self.left = False
@@ -192,8 +194,14 @@ class Reply:
         self.tokens = 0
 
     def _is_next(self, attempt: int, seq: int) -> bool:
-        if attempt == self.attempt and seq <= self.next_seq:
-            return seq == self.next_seq
+        """Whether an event goes on where the answer is. An attempt that begins before that does
+        not know what the client has (Redis lost it in a failover): its words are none to go on
+        with."""
+        is_next = seq == self.next_seq
+        is_repetition = seq < self.next_seq and not self._is_fresh
+        if attempt == self.attempt and (is_next or is_repetition):
+            self._is_fresh = False
+            return is_next
         self.fail(ApiError(ErrorCode.LOST.value, "a part of the answer was lost on its way"))
         return False
 
@@ -220,6 +228,7 @@ class Reply:
             self._context.queue_ms = (now - self.began) * 1000
             self._metrics.queue_s.observe(now - self.began)
         self.attempt = attempt
+        self._is_fresh = True
         self.phase = ReplyPhase.FIRST_TOKEN
         self.since = now
 

@@ -10,8 +10,10 @@ import pytest
 from redis.asyncio import Redis
 
 from contract.bus.claims import BeginRefused, Claim, Record
+from contract.bus.client import connect
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
 from contract.wire import encode_job
+from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import (
     a_job,
     attempts,
@@ -22,15 +24,48 @@ from tests.contract.queue_workers import (
     end_lease,
     lose,
     put,
+    restore,
+    snapshot,
     state_of,
 )
 
 
-async def test_attempts_are_numbered_from_one_and_grow(queue: JobQueue, db: Redis) -> None:
+async def test_attempts_are_counted_from_one_and_their_numbers_grow(
+    queue: JobQueue, db: Redis
+) -> None:
     await put(queue, "a")
     first = await begin_one(queue, db, "w0")
     (second,) = attempts(await lose(queue, "w0", "w1"))
-    assert (first.number, second.number) == (1, 2)
+    assert (first.ordinal, second.ordinal) == (1, 2)
+    assert first.number < second.number
+
+
+async def test_a_server_that_lost_an_attempt_does_not_give_its_number_again(
+    own_valkey: ValkeyServer,
+) -> None:
+    db = connect(own_valkey.url)
+    queue = JobQueue(db, "m")
+    await put(queue, "a")
+    older = await snapshot(db)
+    lost = await begin_one(queue, db, "w0")
+    await restore(db, older)
+    again = await begin_one(queue, db, "w1")
+    assert again.ordinal == lost.ordinal, "nothing was lost"
+    assert again.number > lost.number
+    assert await queue.owners(["a"]) == {"a": again.number}
+    assert await queue.complete("w0", [(lost, "done")]) == 1
+    await db.aclose()
+
+
+async def test_a_clock_that_was_set_back_gives_higher_numbers_all_the_same(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    first = await begin_one(queue, db, "w0")
+    ahead = first.number + 3_600_000_000
+    await db.hset(queue.job_key("a"), "attempt", str(ahead))
+    (second,) = attempts(await lose(queue, "w0", "w1"))
+    assert second.number == ahead + 1
 
 
 async def test_an_old_attempt_can_neither_end_nor_release_the_job(
@@ -79,7 +114,7 @@ async def test_a_job_past_its_deadline_is_refused_and_not_run(queue: JobQueue, d
     (refused,) = await begin(queue, db, "w")
     assert isinstance(refused, BeginRefused)
     assert refused.reason == "expired"
-    assert (refused.attempt.number, refused.attempt.reply) == (1, "ew:out:nobody")
+    assert (refused.attempt.ordinal, refused.attempt.reply) == (1, "ew:out:nobody")
 
 
 async def test_a_refusal_that_its_worker_never_told_is_told_by_the_next(
@@ -103,7 +138,7 @@ async def test_a_job_that_broke_every_worker_is_refused_with_one_dead_letter(
         attempts(await lose(queue, f"w{n - 1}", f"w{n}"))
     (refused,) = await lose(queue, f"w{MAX_ATTEMPTS - 1}", "x")
     assert isinstance(refused, BeginRefused)
-    assert (refused.reason, refused.attempt.number) == ("poison", MAX_ATTEMPTS + 1)
+    assert (refused.reason, refused.attempt.ordinal) == ("poison", MAX_ATTEMPTS + 1)
     (again,) = await lose(queue, "x", "y")
     assert isinstance(again, BeginRefused)
     ((_, dead),) = await db.xrange(queue.dead_key)
@@ -143,7 +178,7 @@ async def test_released_attempts_use_up_their_number_but_do_not_count(
     for n in range(1, 3 * MAX_ATTEMPTS):
         await queue.release("w0", [attempt])
         (attempt,) = attempts(await queue.begin("w0", await queue.take_over("w0", 1)))
-        assert attempt.number == n + 1
+        assert attempt.ordinal == n + 1
     for n in range(MAX_ATTEMPTS - 1):
         attempts(await lose(queue, f"w{n}", f"w{n + 1}"))
     (refused,) = await lose(queue, f"w{MAX_ATTEMPTS - 1}", "x")
@@ -195,7 +230,7 @@ async def test_what_another_worker_took_over_before_it_was_begun_is_left_to_it(
     taken = await queue.take_over("w1", 9)
     assert await queue.begin("w0", late) == []
     (begun,) = attempts(await queue.begin("w1", taken))
-    assert begun.number == 1
+    assert begun.ordinal == 1
     assert await queue.begin("w0", late) == []
     assert await queue.complete("w1", [(begun, "done")]) == 0
 

@@ -60,7 +60,7 @@ async def test_the_bus_survives_that_everything_was_flushed(own_valkey: ValkeySe
     assert await begin(queue, db, "w") == []
     await put(queue, "b")
     attempt = await begin_one(queue, db, "w")
-    assert (attempt.job.id, attempt.number) == ("b", 1)
+    assert (attempt.job.id, attempt.ordinal) == ("b", 1)
     await db.aclose()
 
 
@@ -89,7 +89,7 @@ async def test_a_group_that_was_destroyed_is_made_again_and_running_jobs_are_fen
     await db.xgroup_destroy(queue.key, "workers")
     assert await begin(queue, db, "w1") == []
     new = await begin_one(queue, db, "w1")
-    assert new.number == 2
+    assert new.ordinal == 2
     assert await queue.complete("w0", [(old, "done")]) == 1
     assert await queue.complete("w1", [(new, "done")]) == 0
 

@@ -41,6 +41,7 @@ class ModelJob:
     holder: str | None = None
     owner: tuple[str, int] | None = None
     number: int = 0
+    begun: int = 0
     forgiven: int = 0
     alone: bool = False
     is_poison: bool = False
@@ -138,12 +139,14 @@ class QueueMachine(RuleBasedStateMachine):
 
     def check_begun(self, name: str, job: ModelJob, begun: list[Attempt | BeginRefused]) -> None:
         (each,) = begun
-        job.is_poison |= job.alone and job.number - job.forgiven >= MAX_ATTEMPTS
+        job.is_poison |= job.alone and job.begun - job.forgiven >= MAX_ATTEMPTS
         is_poison = job.is_poison
         assert isinstance(each, BeginRefused) == is_poison
         attempt = each.attempt if isinstance(each, BeginRefused) else each
-        assert attempt.number == job.number + 1
+        assert attempt.number > job.number
+        assert attempt.ordinal == job.begun + 1
         job.number, job.owner = attempt.number, (name, attempt.number)
+        job.begun += 1
         self.attempts.append((name, attempt))
 
     @precondition(lambda self: self.attempts)

@@ -102,7 +102,7 @@ async def test_a_delivery_that_was_lost_on_the_way_is_found_again(
     assert await queue.claim(reader, "w", 9, 1) == []
     (found,) = await queue.claimed_before(reader, "w", 9)
     (attempt,) = attempts(await queue.begin("w", [found]))
-    assert (attempt.job.id, attempt.number) == ("a", 1)
+    assert (attempt.job.id, attempt.ordinal) == ("a", 1)
     await queue.complete("w", [(attempt, "done")])
     assert await queue.claimed_before(reader, "w", 9) == []
     await reader.aclose()
@@ -137,9 +137,9 @@ async def test_a_worker_back_from_the_dead_finds_what_was_not_taken_from_it(
     queue: JobQueue, db: Redis
 ) -> None:
     await put(queue, "a")
-    await begin_one(queue, db, "w")
+    attempt = await begin_one(queue, db, "w")
     await end_lease(db, queue.model, "w")
     assert await beat(db, queue.model, "w")
     assert await queue.take_over("heir", 9) == []
     assert [claim.job_id for claim in await queue.claimed_before(db, "w", 9)] == ["a"]
-    assert await queue.owners(["a", "unknown"]) == {"a": 1}
+    assert await queue.owners(["a", "unknown"]) == {"a": attempt.number}

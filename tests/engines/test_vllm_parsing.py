@@ -73,6 +73,19 @@ def refused(make):
     except (CannotServe, JobRejected) as error:
         return str(error)
 
+def with_earlier_parsers(make):
+    # As in vLLM 0.26, whose function has all these arguments but the tokenizer.
+    from vllm.parser import ParserManager
+    now = ParserManager.get_parser
+    def earlier(tool_parser_name=None, reasoning_parser_name=None, enable_auto_tools=False,
+            model_name=None, is_harmony=False):
+        raise AssertionError("it is not called")
+    ParserManager.get_parser = earlier
+    try:
+        return make()
+    finally:
+        ParserManager.get_parser = now
+
 print(json.dumps({
     "auto": read('So: <tool_call>\\n{"name": "add", "arguments": {"a": 12}}\\n</tool_call>',
         Tools(ADD), tool_parser="hermes"),
@@ -89,6 +102,11 @@ print(json.dumps({
     ],
     "plain": [parsing_of(None), parsing_of(None, tool_parser="hermes"),
         parsing_of(Tools(ADD, "none"), tool_parser="hermes")],
+    "earlier, plain": with_earlier_parsers(lambda: parsing_of(None)),
+    "earlier, tools": with_earlier_parsers(
+        lambda: refused(lambda: parsing_of(Tools(ADD, "required")))),
+    "earlier, parser": with_earlier_parsers(
+        lambda: refused(lambda: parsing_of(None, tool_parser="hermes"))),
     "no parser": refused(lambda: parsing_of(Tools(ADD))),
     "unknown": refused(lambda: parsing_of(None, tool_parser="nonesuch")),
 }))
@@ -123,3 +141,13 @@ def test_vllms_parsers_tell_calls_and_reasoning_from_text_wherever_an_answer_is_
 def test_what_cannot_be_parsed_is_refused_by_name(said: dict[str, Any]) -> None:
     assert "its entry names no `tool_parser`" in said["no parser"]
     assert "nonesuch" in said["unknown"]
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(300)
+def test_a_release_with_parsers_of_an_earlier_form_serves_what_needs_none(
+    said: dict[str, Any],
+) -> None:
+    assert said["earlier, plain"] is None
+    assert said["earlier, tools"] == "this engine's release takes no tools"
+    assert "this vLLM has no parsers that ew knows how to use" in said["earlier, parser"]

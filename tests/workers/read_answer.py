@@ -16,6 +16,8 @@ class ReadAnswer:
 
     def __init__(self) -> None:
         self.attempt = 0
+        #: Of the attempts that have started, the numbers, each higher than the one before.
+        self.attempts: list[int] = []
         self.next_seq = 0
         self.text = ""
         self.tokens = array("I")
@@ -25,6 +27,8 @@ class ReadAnswer:
 
     def take(self, envelope: Envelope) -> None:
         self.envelopes.append(envelope)
+        if isinstance(envelope.event, Started) and envelope.attempt not in self.attempts:
+            self.attempts.append(envelope.attempt)
         if self.end is not None or envelope.attempt < self.attempt:
             return
         match envelope.event:
@@ -48,9 +52,10 @@ class ReadAnswer:
             self.text += event.text
             self.tokens.frombytes(event.tokens)
 
-    def of_attempt(self, attempt: int) -> list[Envelope]:
-        """All envelopes of one attempt, also those that did not count."""
-        return [envelope for envelope in self.envelopes if envelope.attempt == attempt]
+    def of_attempt(self, ordinal: int) -> list[Envelope]:
+        """All envelopes of the first, second, ... attempt, also those that did not count."""
+        number = self.attempts[ordinal - 1]
+        return [envelope for envelope in self.envelopes if envelope.attempt == number]
 
 
 def counted(first: int, last: int) -> str:

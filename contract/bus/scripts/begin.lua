@@ -1,9 +1,11 @@
--- A worker begins an attempt at a job that it claimed. The attempt's number is the fencing token.
+-- A worker begins an attempt at a job that it claimed. The attempt's number is the fencing token: the time
+-- in microseconds, so that a server which has lost the last one (a replica that was promoted) does not give
+-- it again.
 -- Only a job that was alone in the last of too many workers that it lost is convicted: of several
 -- that were in a worker together, nobody knows which broke it.
 -- KEYS: queue, job, dead letters
 -- ARGV: group, entry id, worker, max attempts, keep ms, alone (1 or 0), most dead letters, keep those ms
--- Answers {'run'|'expired'|'poison', attempt, reply, first, deadline left ms}: run it, or tell the
+-- Answers {'run'|'expired'|'poison', number, attempts so far, reply, first, deadline left ms}: run it, or tell the
 --   client why not; either way complete it. Or {'drop'}: it is another's, or nobody waits for it.
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
 if pending.err or not pending[1] or pending[1][2] ~= ARGV[3] then
@@ -23,15 +25,18 @@ if not is_open or job[3] then
 end
 local clock = redis.call('TIME')
 local left = tonumber(job[4]) - (clock[1] * 1000 + math.floor(clock[2] / 1000))
-local attempt = redis.call('HINCRBY', KEYS[2], 'attempt', 1)
+local former = tonumber(job[2] or 0)
+local number = math.max(former + 1, clock[1] * 1000000 + clock[2])
+local begun = redis.call('HINCRBY', KEYS[2], 'begun', 1)
 local lost = job[9] or ''
-redis.call('HSET', KEYS[2], 'state', 'running', 'worker', ARGV[3], 'workers', lost .. ' ' .. ARGV[3])
+redis.call('HSET', KEYS[2], 'state', 'running', 'worker', ARGV[3], 'workers', lost .. ' ' .. ARGV[3],
+  'attempt', string.format('%.0f', number))
 local verdict = 'run'
 local limit = tonumber(ARGV[4]) + tonumber(job[7] or 0)
-local was_alone = job[8] and tonumber(job[8]) == attempt - 1
+local was_alone = job[8] and tonumber(job[8]) == former
 if left <= 0 then
   verdict = 'expired'
-elseif job[10] or (was_alone and attempt > limit) then
+elseif job[10] or (was_alone and begun > limit) then
   verdict = 'poison'
   local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])
   if entry[1] and redis.call('HSETNX', KEYS[2], 'poison', 1) == 1 then
@@ -41,8 +46,8 @@ elseif job[10] or (was_alone and attempt > limit) then
   end
 end
 if ARGV[6] == '1' then
-  redis.call('HSET', KEYS[2], 'alone', attempt)
+  redis.call('HSET', KEYS[2], 'alone', string.format('%.0f', number))
 else
   redis.call('HDEL', KEYS[2], 'alone')
 end
-return {verdict, attempt, job[5], job[6], left}
+return {verdict, number, begun, job[5], job[6], left}

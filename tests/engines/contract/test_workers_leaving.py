@@ -29,7 +29,7 @@ async def test_a_worker_killed_mid_answer_is_followed_by_another(
     await client.forget_worker(killed.name)
     await served.ensure_worker()
     await answer.ended()
-    assert answer.attempts == [1, 2]
+    assert len(answer.attempts) == 2
     assert answer.text[:compared] == undisturbed.text[:compared]
     # What a worker has kept of the prompt, its successor has not.
     assert msgspec.structs.replace(answer.done, cached_tokens=0) == msgspec.structs.replace(

@@ -80,7 +80,7 @@ async def test_a_worker_whose_server_is_gone_gives_up_and_leaves_its_jobs_open(
     await bench.upstream.start()
     await bench.ready()
     assert (await answer.ended()).text == "Hello you."
-    assert answer.attempts == [1, 2]
+    assert len(answer.attempts) == 2
 
 
 async def test_a_server_that_dies_mid_answer_is_an_engine_that_died(bench: Bench) -> None:

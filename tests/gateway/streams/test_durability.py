@@ -428,17 +428,17 @@ async def test_a_frame_that_cannot_be_read_harms_no_answer_but_its_own(
     first, second, third = [await worker.start() for _ in readings]
     for attempt in (first, second, third):
         await worker.delta(attempt, "a")
-    bad_text = Envelope(first.job.id, 1, 1, delta("xyz"))
-    frame = encode_frame([bad_text, Envelope(second.job.id, 1, 1, delta("b"))])
+    bad_text = Envelope(first.job.id, first.number, 1, delta("xyz"))
+    frame = encode_frame([bad_text, Envelope(second.job.id, second.number, 1, delta("b"))])
     for fields in (
         {"f": b"\xc1 not a frame"},
         {"g": b"no field of a frame"},
         {"f": frame.replace(b"xyz", b"\xff\xfe\xfd")},
     ):
         await worker.db.xadd(first.reply, fields)
-    lost = Envelope(third.job.id, 1, 2, delta("c"))
+    lost = Envelope(third.job.id, third.number, 2, delta("c"))
     await worker.send(third, lost)
-    await worker.send(second, Envelope(second.job.id, 1, 2, done(second, 2)))
+    await worker.send(second, Envelope(second.job.id, second.number, 2, done(second, 2)))
     by_job = [await reading for reading in readings]
     ends = sorted((events[-1].name, texts_of(events)) for events in by_job)
     assert ends == [("done", "ab"), ("error", "a"), ("error", "a")]
@@ -652,6 +652,39 @@ async def test_a_clock_that_leaps_an_hour_forward_ends_no_answer(
         await worker.done(attempt)
         events = await asyncio.wait_for(reading, 10)
         assert (texts_of(events), events[-1].name) == ("ab", "done")
+
+
+async def test_an_answer_whose_attempt_a_replica_never_heard_of_is_not_gone_on_with_by_another(
+    new_gateway: Callable[..., Gateway], own_valkey: Any, tmp_path: Path
+) -> None:
+    replica = ValkeyServer(tmp_path)
+    replica.start()
+    try:
+        async with RedisProxy(str(own_valkey.socket)) as proxy:
+            gateway = new_gateway(proxy.url)
+            async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+                worker.takes = False
+                async with streaming(client, STREAM, ASK) as (_, events):
+                    said = (event async for event in events if event.name != ":")
+                    await worker.wait_for_waiting(1)
+                    older = await snapshot(worker.db)
+                    worker.takes = True
+                    lost = await worker.start()
+                    await worker.delta(lost, "a", "b")
+                    assert [(await anext(said)).json["text"] for _ in range(2)] == ["a", "b"]
+                    async with ScriptedWorker(replica.url, "m", "w2") as other:
+                        await restore(other.db, older)
+                        await other.wait_for_waiting(1)
+                        proxy.reset()
+                        proxy.switch(str(replica.socket))
+                        proxy.heal()
+                        begun = await other.start()
+                        assert (begun.job, begun.ordinal) == (lost.job, lost.ordinal)
+                        await other.delta(begun, "x", "y", "z")
+                        (end,) = [event async for event in said]
+                assert (end.name, end.json["code"]) == ("error", "lost")
+    finally:
+        replica.kill()
 
 
 async def test_an_answer_that_a_lagging_replica_never_heard_of_fails_within_seconds(

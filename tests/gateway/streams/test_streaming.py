@@ -132,6 +132,21 @@ async def test_what_a_fenced_off_attempt_says_is_dropped(
     assert [event.id for event in events] == ["0", "1", "2", "3"]
 
 
+async def test_an_attempt_that_does_not_know_what_the_client_has_is_not_gone_on_with(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    asking = asyncio.create_task(collect(client, STREAM, question(model)))
+    attempt = await worker.next()
+    job = attempt.job.id
+    begun = [Envelope(job, 1, 0, Started()), Envelope(job, 1, 0, delta("one "))]
+    await worker.send(attempt, *begun, Envelope(job, 1, 1, delta("two ")))
+    other = [Envelope(job, 2, n, delta(text)) for n, text in enumerate(("an", "other ", "end"))]
+    await worker.send(attempt, Envelope(job, 2, 0, Started()), *other)
+    *told, end = await asking
+    assert [event.json["text"] for event in told] == ["one ", "two "]
+    assert (end.name, end.json["code"]) == ("error", "lost")
+
+
 async def test_a_missing_event_ends_the_answer_as_lost(
     client: httpx.AsyncClient, worker: ScriptedWorker, model: str
 ) -> None:
