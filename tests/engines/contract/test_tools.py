@@ -84,7 +84,7 @@ async def test_reasoning_and_calls_go_on_where_their_worker_died(
         await client.forget_worker(dying.name)
         await served.ensure_worker()
         await answer.ended()
-        assert answer.attempts == [1, 2]
+        assert len(set(answer.attempts)) == 2
         assert answer.reasoning == whole.reasoning
         assert [call[1:] for call in answer.calls.values()] == [
             call[1:] for call in whole.calls.values()

@@ -127,6 +127,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     reader.run("./ew stop")
 
 
+@pytest.mark.slow
 def test_the_page_can_be_followed_from_nothing_to_a_served_plan(reader: Reader) -> None:
     said = {command: reader.run(command) for command in commands()}
     plan = reader.project / "models" / "Qwen2.5-7B-Instruct-trt"
