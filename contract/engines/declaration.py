@@ -100,6 +100,8 @@ class EngineDeclaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     uuids_since: str | None = ""
     #: What it takes of GPUs; None for nothing that ew accounts for.
     gpu_memory: GpuMemory | None = None
+    #: Its library says what it makes of a model (scripts/describe_model.py).
+    describes_models: bool = False
     #: Arguments of the library that ew sets, each with the key of the configuration for it.
     same_as: dict[str, str] = {}
     #: Keys of the configuration of which it makes nothing.

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from contract.config import ModelConfig
+from contract.engines import declaration_of
 from orchestrator.errors import UserError
-from orchestrator.estimate.description import DESCRIBED, Question, ask, remembered
+from orchestrator.estimate.description import Question, ask, remembered
 from orchestrator.estimate.running import Card
 from orchestrator.gpu.what_if import this_host
 from orchestrator.protocol.control import Start
@@ -18,7 +19,6 @@ from orchestrator.terminal.speech import say
 
 #: The longest that a start may wait for it: it would go on with ew's own reading.
 _START_WAITS_S: Final = 60.0
-_GPU_ENGINE: Final = "cuda-vllm"
 
 
 class Installed(NamedTuple):
@@ -41,6 +41,7 @@ def ask_engines(
         if question is not None and remembered(question) is None:
             by_python.setdefault(each.python, []).append(question)
     for python, questions in by_python.items():
+        say("asking the engine what it makes of its models, which it does once")
         problem = ask(questions, python, within_s)
         if problem:
             yield problem
@@ -48,7 +49,7 @@ def ask_engines(
 
 def ask_before(request: Start) -> None:
     """Before models are started on this host's GPUs. Does nothing where all have been asked."""
-    workers = [each for each in request.workers if each.engine == _GPU_ENGINE]
+    workers = [each for each in request.workers if _is_placed(each.engine)]
     if not workers:
         return
     where = this_host(read_status())
@@ -68,8 +69,14 @@ def ask_before(request: Start) -> None:
         say(problem)
 
 
+def _is_placed(engine: str) -> bool:
+    """Whether where it goes depends on what it makes of its model."""
+    declared = declaration_of(engine)
+    return declared.describes_models and declared.gpu_memory is not None
+
+
 def _question(subject: Installed, card: Card) -> Question | None:
-    if subject.engine not in DESCRIBED:
+    if not declaration_of(subject.engine).describes_models:
         return None
     try:
         return Question.of(subject.model, subject.engine, subject.release, card)

@@ -25,8 +25,6 @@ from orchestrator.estimate.running import Card
 from orchestrator.system.child_environment import ENGINES, PYTHON, inherited
 from orchestrator.system.files import write_atomically
 
-#: The script says what vLLM makes of a model; of other engines ew's own reading is all there is.
-DESCRIBED: Final = ("cuda-vllm", "cpu-vllm")
 _SCRIPT: Final = ROOT / "scripts" / "describe_model.py"
 _WITHIN_S: Final = 90.0
 #: Of the engine's arguments, those that change what a model is.

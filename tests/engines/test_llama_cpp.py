@@ -16,8 +16,8 @@ from orchestrator.config.selection import StartOptions, start_request
 from orchestrator.errors import UserError
 from workers.engine import JobRejected
 from workers.engines.llama_cpp import llama_cpp_engine, parameters
-from workers.engines.openai_wire import request_body
-from workers.engines.upstream import Server
+from workers.engines.openai.upstream import Server
+from workers.engines.openai.wire import request_body
 
 
 def model(path: Path | str = "x.gguf", **settings: Any) -> ModelConfig:

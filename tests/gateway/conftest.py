@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import msgspec
+import openai
 import pytest
 
 from contract.keys import KeyRecord, NewKey, make_key
@@ -205,3 +206,11 @@ def new_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     for gateway in made:
         if gateway.process is not None and gateway.process.poll() is None:
             gateway.kill()
+
+
+@pytest.fixture
+async def openai_client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(
+        base_url=f"{gateway.url}/v1", api_key=gateway.key.text, max_retries=0, timeout=30
+    ) as client:
+        yield client

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from contract.config import ModelConfig, WorkerSpec
 from contract.hub_cache import file_of
-from workers.engines.openai import OpenAiEngine
-from workers.engines.upstream import UpstreamSettings
+from workers.engines.openai.engine import OpenAiEngine
+from workers.engines.openai.upstream import UpstreamSettings
 
 _KEY: Final = "LLAMA_API_KEY"
 _SLOTS: Final = 4

@@ -12,7 +12,7 @@ from contract.config import ModelConfig, WorkerSpec
 from contract.messages import State
 from tests.engines.contract.harness import Answer, Client
 from tests.engines.openai.scripted_upstream import Exchange, ScriptedUpstream
-from workers.engines.openai import OpenAiEngine
+from workers.engines.openai.engine import OpenAiEngine
 from workers.worker import Worker
 
 

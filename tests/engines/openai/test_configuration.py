@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from contract.config import ModelConfig, WorkerSpec
-from workers.engines.openai import OpenAiEngine
-from workers.engines.upstream import Upstream, UpstreamSettings
+from workers.engines.openai.engine import OpenAiEngine
+from workers.engines.openai.upstream import Upstream, UpstreamSettings
 
 
 def _configured(**model: Any) -> WorkerSpec:

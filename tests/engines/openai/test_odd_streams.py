@@ -14,9 +14,9 @@ import pytest
 
 from tests.engines.openai.bench import Bench
 from tests.engines.openai.scripted_upstream import Exchange
-from workers.engines.openai_errors import UpstreamFailed
-from workers.engines.openai_stream import Chunk, Halves, read_chunk
-from workers.engines.server_sent_events import Event, EventReader
+from workers.engines.openai.errors import UpstreamFailed
+from workers.engines.openai.server_sent_events import Event, EventReader
+from workers.engines.openai.stream import Chunk, Halves, read_chunk
 
 CUT, EOF = "cut", "eof"
 

@@ -10,8 +10,8 @@ from contract.asked import Guided
 from contract.messages import Job, Sampling
 from tests.engines.openai.bench import Bench
 from workers.engine import JobRejected
-from workers.engines.openai_wire import request_body
-from workers.engines.upstream import Server
+from workers.engines.openai.upstream import Server
+from workers.engines.openai.wire import request_body
 
 
 async def test_a_chat_asks_for_what_the_job_asks_for_and_no_more(bench: Bench) -> None:

@@ -12,7 +12,7 @@ import pytest
 from contract.messages import State
 from tests.engines.openai.bench import Bench, eventually, never, says
 from workers.engine import CannotServe
-from workers.engines.upstream import UpstreamLost
+from workers.engines.openai.upstream import UpstreamLost
 from workers.outbox import EngineDied
 
 

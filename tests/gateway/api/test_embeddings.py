@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 from array import array
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -14,18 +13,9 @@ import pytest
 
 from contract.messages import Done, Started, VectorDelta
 from gateway.api.openai.embeddings import Embeddings
-from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker
 
 VECTORS = ([0.5, -1.0], [0.25, 2.0])
-
-
-@pytest.fixture
-async def openai_client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(
-        base_url=f"{gateway.url}/v1", api_key=gateway.key.text, max_retries=0, timeout=30
-    ) as client:
-        yield client
 
 
 def vector(number: int) -> VectorDelta:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -25,14 +24,6 @@ MESSAGES: list[Any] = [
     {"role": "user", "content": [{"type": "text", "text": "Who"}, {"type": "text", "text": "?"}]},
 ]
 LOGPROBS = (TokenLogprob("hé", -0.5, (("hé", -0.5), ("ho", -1.5))),)
-
-
-@pytest.fixture
-async def openai_client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(
-        base_url=f"{gateway.url}/v1", api_key=gateway.key.text, max_retries=0, timeout=30
-    ) as client:
-        yield client
 
 
 async def test_chat_completion(

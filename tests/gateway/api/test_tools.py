@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +44,6 @@ ANSWER = (
     ToolCallDelta("{}", b"\1\0\0\0", 0, None, 1, "call_b", "time"),
     Done(("tool_calls",), 5, 6, 2, reasoning_tokens=2),
 )
-
-
-@pytest.fixture
-async def openai_client(gateway: Gateway) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(
-        base_url=f"{gateway.url}/v1", api_key=gateway.key.text, max_retries=0, timeout=30
-    ) as client:
-        yield client
 
 
 async def test_a_whole_answer_has_its_calls_and_its_reasoning(

@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import pytest
 
+from contract.bus.claims import Attempt
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.replies import reply_key
@@ -205,20 +206,31 @@ async def test_what_cannot_be_resumed_is_not_begun_anew(
     assert worker.attempts.empty()
 
 
+async def begun_and_cut(gateway: Gateway, worker: ScriptedWorker) -> Attempt:
+    """An answer of which the client has the first piece when its gateway is killed."""
+
+    async def begin() -> Attempt:
+        attempt = await worker.start()
+        await worker.delta(attempt, "a")
+        return attempt
+
+    beginning = asyncio.create_task(begin())
+    async with client_of(gateway) as doomed:
+        with pytest.raises(httpx.TransportError):
+            async with streaming(doomed, STREAM, ASK, idempotency_key="k") as (_, events):
+                async for event in events:
+                    if event.id == "0":
+                        gateway.kill()
+    return await beginning
+
+
 async def test_an_answer_outlives_the_gateway_that_asked_for_it(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     first = new_gateway(own_valkey.url)
     second = new_gateway(own_valkey.url, first.key)
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(second) as client:
-        async with client_of(first) as doomed:
-            reading = asyncio.create_task(collect(doomed, STREAM, ASK, idempotency_key="k"))
-            attempt = await worker.start()
-            await worker.delta(attempt, "a")
-            await asyncio.sleep(0.2)
-            first.kill()
-            with pytest.raises(httpx.TransportError):
-                await reading
+        attempt = await begun_and_cut(first, worker)
         resuming = asyncio.create_task(
             collect(client, STREAM, ASK, idempotency_key="k", last_event_id="0")
         )
@@ -235,14 +247,7 @@ async def test_who_follows_a_dead_gateways_answer_keeps_it_from_being_dropped(
     first = new_gateway(own_valkey.url)
     second = new_gateway(own_valkey.url, first.key)
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(second) as client:
-        async with client_of(first) as doomed:
-            reading = asyncio.create_task(collect(doomed, STREAM, ASK, idempotency_key="k"))
-            attempt = await worker.start()
-            await worker.delta(attempt, "a")
-            await asyncio.sleep(0.2)
-            first.kill()
-            with pytest.raises(httpx.TransportError):
-                await reading
+        attempt = await begun_and_cut(first, worker)
         owner = attempt.reply.removeprefix(reply_key(""))
         gateways = Heartbeats(worker.db, GATEWAYS)
         assert owner in await gateways.names()

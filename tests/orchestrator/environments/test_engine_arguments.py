@@ -15,7 +15,7 @@ from orchestrator.environments.engine_arguments import known_arguments
 from tests.engines.contract.engines import vllm_python
 from tests.orchestrator.terminal import Terminal
 from workers.engines.mock import MockScript
-from workers.engines.upstream import UpstreamSettings
+from workers.engines.openai.upstream import UpstreamSettings
 
 VLLM = ROOT / ".ew/envs/ew-cpu-vllm"
 #: As TensorRT-LLM writes them, in small.

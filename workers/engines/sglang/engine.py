@@ -15,13 +15,13 @@ import sglang
 from contract.config import WorkerSpec
 from contract.logs import configure_logging
 from contract.messages import ErrorCode, Job, Sampling
-from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
 from workers.engines.sglang.answer import SglangAnswer, SglangChoice
 from workers.engines.sglang.arguments import CONTEXT_MARGIN, server_arguments
 from workers.engines.sglang.sampling import sampling_settings
+from workers.engines.shared.beginning import begin
 from workers.engines.shared.draining import Drains
 from workers.engines.shared.endings import EndedBadly
 from workers.engines.shared.refusals import require_plain
@@ -68,28 +68,19 @@ class SglangEngine:
 
     async def submit(self, job: Job) -> None:
         require_plain(job, self._spec.engine)
-        prompt_ids = await self._prompts.token_ids(job)
-        emitted = list(job.emitted)
-        if job.sent or emitted:
-            keep, again = resume_point(self._prompts.decode, emitted, job.sent)
-            self._outbox.suppress(job.id, again, keep)
-            emitted = emitted[:keep]
-        max_tokens = self._answer_limit(job.sampling, len(prompt_ids)) - len(emitted)
-        if max_tokens <= 0:
-            self._outbox.done(job.id, ("length",), len(prompt_ids))
+        begun = await begin(job, self._prompts, self._outbox, self._answer_limit)
+        if begun is None:
             return
-        self._outbox.expect(job.id, len(prompt_ids))
-        inputs = prompt_ids + emitted
         settings = [
-            self._settings(job.sampling, max_tokens, len(emitted), choice)
+            self._settings(job.sampling, begun.max_tokens, begun.emitted, choice)
             for choice in range(job.sampling.n)
         ]
         adapter = self._adapter(job)
         choices = [SglangChoice(job.sampling.stop, self._prompts.decode) for _ in settings]
-        answer = SglangAnswer(self._outbox, job.id, len(prompt_ids), choices)
+        answer = SglangAnswer(self._outbox, job.id, begun.prompt_tokens, choices)
         self._answers[job.id] = answer
         for index, each in enumerate(settings):
-            request = await self._generate(job, inputs, each, adapter)
+            request = await self._generate(job, begun.inputs, each, adapter)
             self._drains.start(job.id, request, partial(answer.take, index))
 
     async def cancel(self, job_id: str) -> None:

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from contract.config import WorkerSpec
 from contract.messages import ErrorCode, Job, Sampling
-from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
+from workers.engines.shared.beginning import Beginning, begin
 from workers.engines.shared.checkpoints import local_directory
 from workers.engines.shared.draining import Drains
 from workers.engines.shared.endings import EndedBadly
@@ -70,25 +70,18 @@ class TrtllmEngine:
 
     async def submit(self, job: Job) -> None:
         require_plain(job, self._spec.engine)
-        prompt_ids = await self._prompts.token_ids(job)
-        emitted = list(job.emitted)
-        if job.sent or emitted:
-            keep, again = resume_point(self._prompts.decode, emitted, job.sent)
-            self._outbox.suppress(job.id, again, keep)
-            emitted = emitted[:keep]
-        max_tokens = self._answer_limit(job.sampling, len(prompt_ids)) - len(emitted)
-        if max_tokens <= 0:
-            self._outbox.done(job.id, ("length",), len(prompt_ids))
+        begun = await begin(job, self._prompts, self._outbox, self._answer_limit)
+        if begun is None:
             return
-        self._outbox.expect(job.id, len(prompt_ids))
-        inputs = prompt_ids + emitted
         stops = StopStrings(job.sampling.stop)
-        choices = [TrtllmChoice(inputs, stops, self._prompts.decode) for _ in range(job.sampling.n)]
+        choices = [
+            TrtllmChoice(begun.inputs, stops, self._prompts.decode) for _ in range(job.sampling.n)
+        ]
         answer = self._answers[job.id] = TrtllmAnswer(
-            self._outbox, job.id, len(prompt_ids), choices
+            self._outbox, job.id, begun.prompt_tokens, choices
         )
         try:
-            self._request(job, answer, inputs, max_tokens, len(emitted))
+            self._request(job, answer, begun)
         except JobRejected:
             self._give_up(job.id)
             raise
@@ -110,21 +103,21 @@ class TrtllmEngine:
     def _streams(self) -> bool:
         return "streaming" in self._takes and self._beam_width == 1
 
-    def _request(
-        self, job: Job, answer: TrtllmAnswer, inputs: list[int], max_tokens: int, emitted: int
-    ) -> None:
+    def _request(self, job: Job, answer: TrtllmAnswer, begun: Beginning) -> None:
         """Ask TensorRT-LLM for every choice, and drain what comes. Raises `JobRejected`."""
         sampling = job.sampling
         if self._beam_width > 1:
-            settings = sampling_settings(sampling, self._files, max_tokens, emitted, 0)
+            settings = sampling_settings(sampling, self._files, begun.max_tokens, begun.emitted, 0)
             settings = beam_settings(settings, self._beam_width, sampling.n)
-            request = self._generate(job, inputs, settings)
+            request = self._generate(job, begun.inputs, settings)
             answer.requests.append(request)
             self._drains.start(job.id, answer.in_pieces(request, 0), answer.send)
             return
         for index in range(sampling.n):
-            settings = sampling_settings(sampling, self._files, max_tokens, emitted, index)
-            request = self._generate(job, inputs, settings)
+            settings = sampling_settings(
+                sampling, self._files, begun.max_tokens, begun.emitted, index
+            )
+            request = self._generate(job, begun.inputs, settings)
             answer.requests.append(request)
             if self._streams:
                 self._drains.start(job.id, request, partial(answer.take, index))

@@ -6,10 +6,10 @@ import asyncio
 from collections import defaultdict
 
 from contract.messages import FinishReason, Job
-from workers.engines.openai_errors import UpstreamFailed
-from workers.engines.openai_stream import Halves, UpstreamUsage, read_chunk
-from workers.engines.openai_tools import UpstreamCalls
-from workers.engines.server_sent_events import Event
+from workers.engines.openai.errors import UpstreamFailed
+from workers.engines.openai.server_sent_events import Event
+from workers.engines.openai.stream import Halves, UpstreamUsage, read_chunk
+from workers.engines.openai.tools import UpstreamCalls
 
 
 class UpstreamStream:

@@ -11,7 +11,7 @@ import msgspec
 
 from contract.asked import ToolCall
 from contract.messages import ChatMessage, Job
-from workers.engines.openai_errors import UpstreamFailed
+from workers.engines.openai.errors import UpstreamFailed
 from workers.transcript import ToolPiece
 
 

@@ -10,10 +10,10 @@ from contract.asked import Guided, Template
 from contract.messages import ErrorCode, Job, Sampling
 from workers.engine import ALL_SAMPLING, JobRejected, check_sampling
 from workers.engines.llama_cpp_wire import LLAMA_CPP, for_llama_cpp
-from workers.engines.openai_embeddings import embeddings_asked
-from workers.engines.openai_tools import messages_asked, tools_asked
+from workers.engines.openai.embeddings import embeddings_asked
+from workers.engines.openai.tools import messages_asked, tools_asked
+from workers.engines.openai.upstream import Server
 from workers.engines.prompts import choices_of
-from workers.engines.upstream import Server
 
 _SAMPLING: Final = (
     "temperature",

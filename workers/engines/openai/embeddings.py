@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from contract.asked import Embedding
-from workers.engines.openai_errors import UpstreamFailed
+from workers.engines.openai.errors import UpstreamFailed
 
 
 class _Vector(msgspec.Struct):

@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from contract.messages import FinishReason, TokenLogprob
-from workers.engines.openai_errors import StreamBroken, UpstreamFailed, refusal
-from workers.engines.openai_text import UpstreamText
-from workers.engines.openai_tools import UpstreamCall
-from workers.engines.server_sent_events import Event
+from workers.engines.openai.errors import StreamBroken, UpstreamFailed, refusal
+from workers.engines.openai.server_sent_events import Event
+from workers.engines.openai.text import UpstreamText
+from workers.engines.openai.tools import UpstreamCall
 
 _MOST_TOKENS: Final = 2**40
 #: Every reason that servers of this API are known to give, and what it means. `length` stands for

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from workers.engines.openai_errors import UpstreamFailed
+from workers.engines.openai.errors import UpstreamFailed
 
 #: Of one event. Log probabilities of a step may take 100 KB.
 _LARGEST_EVENT: Final = 1_048_576

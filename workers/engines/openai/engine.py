@@ -19,17 +19,17 @@ from contract.config import WorkerSpec
 from contract.messages import ErrorCode, Job, TokenLogprob
 from workers.engine import EngineReport, JobRejected
 from workers.engines.llama_cpp_wire import LLAMA_CPP
-from workers.engines.openai_answer import UpstreamStream, not_streamed
-from workers.engines.openai_embeddings import read_vectors
-from workers.engines.openai_errors import StreamBroken, UpstreamFailed, refusal
-from workers.engines.openai_stream import (
+from workers.engines.openai.answer import UpstreamStream, not_streamed
+from workers.engines.openai.embeddings import read_vectors
+from workers.engines.openai.errors import StreamBroken, UpstreamFailed, refusal
+from workers.engines.openai.server_sent_events import Event, EventReader
+from workers.engines.openai.stream import (
     UpstreamChoice,
     read_chunk,
 )
-from workers.engines.openai_wire import request_body, request_path
+from workers.engines.openai.upstream import Upstream, UpstreamSettings, read_start
+from workers.engines.openai.wire import request_body, request_path
 from workers.engines.prefix_cache import cache_salt
-from workers.engines.server_sent_events import Event, EventReader
-from workers.engines.upstream import Upstream, UpstreamSettings, read_start
 from workers.outbox import Outbox
 from workers.transcript import REASONING, Kind
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from workers.engines.openai_tools import UpstreamCall
+from workers.engines.openai.tools import UpstreamCall
 
 
 class _Part(msgspec.Struct):

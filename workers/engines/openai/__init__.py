@@ -1,0 +1,1 @@
+"""A server that speaks OpenAI's API, here or elsewhere, as an engine."""
