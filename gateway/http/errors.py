@@ -1,16 +1,11 @@
-"""What a client is told when something goes wrong: one table of codes, and the two bodies."""
+"""What can go wrong: one table of codes, and what HTTP calls each of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
-
-import orjson
+from typing import Final, NamedTuple
 
 from contract.messages import ErrorCode, Failed
-
-#: Paths below it speak OpenAI's dialect.
-OPENAI_PREFIX: Final = "/v1/"
 
 
 class Fault(NamedTuple):
@@ -67,10 +62,6 @@ FAULTS: Final[Mapping[str, Fault]] = {
     ErrorCode.SLOW_CLIENT.value: Fault(408),
     ErrorCode.DRAINING.value: Fault(503, True, 1),
 }
-_OPENAI_TYPES: Final[Mapping[int, str]] = {401: "authentication_error", 429: "rate_limit_error"}
-_OPENAI_CODES: Final[Mapping[str, str]] = {
-    ErrorCode.PROMPT_TOO_LONG.value: "context_length_exceeded"
-}
 
 
 class ApiError(Exception):
@@ -102,60 +93,3 @@ class ApiError(Exception):
 def invalid(field: str, message: str) -> ApiError:
     """One field's value cannot be used."""
     return ApiError("invalid_request", f"`{field}`: {message}", field=field)
-
-
-class ErrorAnswer(NamedTuple):
-    """An error as HTTP."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-
-
-def answer_error(error: ApiError, request_id: str, *, openai: bool) -> ErrorAnswer:
-    """The whole answer, in the dialect of the path."""
-    body = openai_body(error) if openai else native_body(error, request_id)
-    encoded = orjson.dumps(body)
-    return ErrorAnswer(_status(error, openai), _headers(error, openai, len(encoded)), encoded)
-
-
-def native_body(error: ApiError, request_id: str) -> dict[str, Any]:
-    """Also the data of an `event: error`."""
-    body: dict[str, Any] = {
-        "code": error.code,
-        "message": error.message,
-        "requestId": request_id,
-        "retryable": error.retryable,
-    }
-    if error.field is not None:
-        body["field"] = error.field
-    return body
-
-
-def openai_body(error: ApiError) -> dict[str, Any]:
-    status = _status(error, openai=True)
-    usual = "invalid_request_error" if status < 500 else "server_error"
-    return {
-        "error": {
-            "message": error.message,
-            "type": _OPENAI_TYPES.get(status, usual),
-            "param": error.field,
-            "code": _OPENAI_CODES.get(error.code, error.code),
-        }
-    }
-
-
-def _status(error: ApiError, openai: bool) -> int:
-    """OpenAI's clients know 400 for what is 422 elsewhere."""
-    return 400 if openai and error.fault.status == 422 else error.fault.status
-
-
-def _headers(error: ApiError, openai: bool, length: int) -> list[tuple[bytes, bytes]]:
-    headers = {"content-type": "application/json", "content-length": str(length), **error.headers}
-    if error.retryable and error.fault.retry_after_s is not None:
-        headers["retry-after"] = str(error.fault.retry_after_s)
-    if error.fault.status == 401:
-        headers.setdefault("www-authenticate", "Bearer")
-    if openai:
-        headers["x-should-retry"] = "true" if error.retryable else "false"
-    return [(name.encode(), value.encode()) for name, value in headers.items()]

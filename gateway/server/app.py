@@ -18,7 +18,8 @@ from contract.logs import configure_logging
 from gateway.api import openapi
 from gateway.api.native import routes
 from gateway.api.openai import routes as openai_routes
-from gateway.http.errors import OPENAI_PREFIX, ApiError, answer_error
+from gateway.http.error_answers import answer_error, dialect_of
+from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext, RequestContextMiddleware, context_of
 from gateway.lifecycle.process import GatewayProcess, ProcessSettings
 from gateway.server import docs, health
@@ -86,8 +87,7 @@ async def _answer_api_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         raise error
     context = context_of(request.scope)
-    is_openai = request.scope["path"].startswith(OPENAI_PREFIX)
-    answer = answer_error(error, context.request_id, openai=is_openai)
+    answer = answer_error(error, context.request_id, dialect_of(request.scope["path"]))
     _process(request).metrics.count_failure(context.model, error.code)
     response = Response(answer.body, answer.status)
     response.raw_headers = answer.headers

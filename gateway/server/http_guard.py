@@ -11,7 +11,8 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.http import peer
-from gateway.http.errors import OPENAI_PREFIX, ApiError
+from gateway.http.error_answers import dialect_of
+from gateway.http.errors import ApiError
 from gateway.server.http_rules import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
@@ -265,5 +266,5 @@ class GuardedProtocol(HttpToolsProtocol):
         self.loop.call_later(_LINGER_S, self.transport.close)
 
     def _refusal(self, error: ApiError) -> RefusalResponse:
-        is_openai = self.scope is not None and self.url.startswith(OPENAI_PREFIX.encode())
-        return RefusalResponse(error, openai=is_openai)
+        path = self.url.decode("latin-1") if self.scope is not None else ""
+        return RefusalResponse(error, dialect_of(path))

@@ -7,16 +7,17 @@ import uuid
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from gateway.http.errors import ApiError, answer_error
+from gateway.http.error_answers import ErrorDialect, answer_error
+from gateway.http.errors import ApiError
 from gateway.http.headers import Headers, common_headers
 
 
 class RefusalResponse:
     """An error as bytes, or as an ASGI application that answers so whatever it is asked."""
 
-    def __init__(self, error: ApiError, *, openai: bool) -> None:
+    def __init__(self, error: ApiError, dialect: ErrorDialect) -> None:
         request_id = uuid.uuid4().hex
-        answer = answer_error(error, request_id, openai=openai)
+        answer = answer_error(error, request_id, dialect)
         self._status, self._body = answer.status, answer.body
         always = [*common_headers(request_id), (b"cache-control", b"no-store")]
         self._headers = [*answer.headers, *always, (b"connection", b"close")]

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from contract.messages import Delta, Done, ReasoningDelta, Status, ToolCallDelta
-from gateway.http.errors import ApiError, answer_error
+from gateway.http.error_answers import ErrorDialect, answer_error
+from gateway.http.errors import ApiError
 from gateway.streams import sse
 from gateway.streams.writer import Writer
 
@@ -69,7 +70,7 @@ ChoiceType = TypeVar("ChoiceType", bound=AnswerChoice)
 class StreamDialect(Protocol):
     """How events look on the wire of one API."""
 
-    openai: bool
+    errors: ErrorDialect
 
     def opening(self) -> bytes:
         """What comes before everything else."""
@@ -87,7 +88,7 @@ class WholeDialect(Protocol[ChoiceType]):
     """How a complete answer looks in one API. What is long of it is encoded as it comes: to
     encode all of it at its end would hold everybody else up."""
 
-    openai: bool
+    errors: ErrorDialect
 
     def new_choice(self) -> ChoiceType: ...
 
@@ -145,7 +146,7 @@ class StreamAnswer:
             self.writer.write(self._dialect.error(error))
             self.writer.close()
         else:
-            write_error(self.writer, error, self._request_id, openai=self._dialect.openai)
+            write_error(self.writer, error, self._request_id, self._dialect.errors)
 
     def cut(self, error: ApiError) -> None:
         self.writer.cut(self._dialect.error(error))
@@ -186,7 +187,7 @@ class WholeAnswer(Generic[ChoiceType]):
         self.writer.close()
 
     def fail(self, error: ApiError) -> None:
-        write_error(self.writer, error, self._request_id, openai=self._dialect.openai)
+        write_error(self.writer, error, self._request_id, self._dialect.errors)
 
     def cut(self, error: ApiError) -> None:
         self.fail(error)
@@ -195,9 +196,9 @@ class WholeAnswer(Generic[ChoiceType]):
         """A whole answer has no room for it."""
 
 
-def write_error(writer: Writer, error: ApiError, request_id: str, *, openai: bool) -> None:
+def write_error(writer: Writer, error: ApiError, request_id: str, dialect: ErrorDialect) -> None:
     """An error as the whole answer."""
-    answer = answer_error(error, request_id, openai=openai)
+    answer = answer_error(error, request_id, dialect)
     writer.open(answer.status, answer.headers)
     writer.write(answer.body)
     writer.close()

@@ -7,7 +7,8 @@ from pydantic import BaseModel
 
 from contract.messages import Delta, Done, Job, ReasoningDelta, Status
 from gateway.api.native.schemas import Completion, InferenceAnswer, StatusBody, TimingsBody, Usage
-from gateway.http.errors import ApiError, native_body
+from gateway.http.error_answers import NATIVE, native_body
+from gateway.http.errors import ApiError
 from gateway.streams import sse
 from gateway.streams.answers import AnswerChoice, Timings
 
@@ -15,7 +16,7 @@ from gateway.streams.answers import AnswerChoice, Timings
 class _Native:
     """What both shapes of an answer say at its end."""
 
-    openai = False
+    errors = NATIVE
 
     def __init__(self, job: Job, request_id: str) -> None:
         self._model = job.model

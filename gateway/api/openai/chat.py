@@ -24,7 +24,8 @@ from gateway.api.openai.bodies import (
     OpenAIUsage,
     ReasoningTokens,
 )
-from gateway.http.errors import ApiError, openai_body
+from gateway.http.error_answers import OPENAI, openai_body
+from gateway.http.errors import ApiError
 from gateway.streams import sse
 from gateway.streams.answers import AnswerChoice, CallSoFar, Timings
 
@@ -37,7 +38,7 @@ class ChatStream:
     then `[DONE]`. `numbered` pieces, and `[DONE]`, have ids, so that a client can resume after the
     last it has in full."""
 
-    openai = True
+    errors = OPENAI
 
     def __init__(
         self,
@@ -151,7 +152,7 @@ class ChatSoFar(AnswerChoice):
 class ChatWhole:
     """One JSON object, a `ChatCompletion`."""
 
-    openai = True
+    errors = OPENAI
 
     def __init__(self, job: Job, *, include_reasoning: bool = True) -> None:
         self._job_id = job.id

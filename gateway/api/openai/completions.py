@@ -12,7 +12,8 @@ import orjson
 from contract.messages import Delta, Done, Job, Status, TokenLogprob
 from gateway.api.openai.bodies import TextCompletion
 from gateway.api.openai.chat import DONE, finish_reason_of, usage_of
-from gateway.http.errors import ApiError, openai_body
+from gateway.http.error_answers import OPENAI, openai_body
+from gateway.http.errors import ApiError
 from gateway.streams import sse
 from gateway.streams.answers import AnswerChoice, Timings
 
@@ -20,7 +21,7 @@ from gateway.streams.answers import AnswerChoice, Timings
 class TextStream:
     """Chunks of text, then why it ended, then `[DONE]`; `numbered` ones with ids."""
 
-    openai = True
+    errors = OPENAI
 
     def __init__(self, job: Job, *, include_usage: bool, numbered: bool = False) -> None:
         self._include_usage = include_usage
@@ -92,7 +93,7 @@ class TextSoFar(AnswerChoice):
 class TextWhole:
     """One JSON object, a `TextCompletion`."""
 
-    openai = True
+    errors = OPENAI
 
     def __init__(self, job: Job) -> None:
         self._job_id = job.id

@@ -16,6 +16,7 @@ from contract.messages import Delta, Done, Job, Sampling, VectorDelta
 from gateway.api import fields
 from gateway.api.fields import GenerationBody, Ignored, LenientBody
 from gateway.api.openai.values import PromptIds, PromptText
+from gateway.http.error_answers import OPENAI
 from gateway.streams.answers import AnswerChoice, Timings
 
 _MOST_INPUTS: Final = 2_048
@@ -108,7 +109,7 @@ class VectorsSoFar(AnswerChoice):
 class EmbeddingsWhole:
     """One JSON object, `Embeddings`."""
 
-    openai = True
+    errors = OPENAI
 
     def __init__(self, job: Job, *, as_base64: bool) -> None:
         self._model = job.model

@@ -17,7 +17,8 @@ from fastapi.openapi.models import OpenAPI
 from contract.messages import ErrorCode, Started
 from gateway.api.native.schemas import ErrorBody, InferenceAnswer
 from gateway.api.openai.bodies import ChatCompletion, OpenAIErrorBody
-from gateway.http.errors import FAULTS, ApiError, native_body, openai_body
+from gateway.http.error_answers import anthropic_body, native_body, openai_body
+from gateway.http.errors import FAULTS, ApiError
 from gateway.server import http_guard
 from gateway.server.docs import VENDORED
 from gateway.server.http_rules import MAX_HEAD_BYTES, MAX_HEADERS
@@ -326,12 +327,26 @@ def test_the_document_is_valid_and_complete(gateway: Gateway) -> None:
                 assert response["content"], (path, status)
 
 
+#: Of anthropic 2.14.0, `types/shared/error_object.py`.
+ANTHROPIC_ERRORS = {
+    "invalid_request_error",
+    "authentication_error",
+    "permission_error",
+    "not_found_error",
+    "rate_limit_error",
+    "timeout_error",
+    "api_error",
+    "overloaded_error",
+}
+
+
 def test_every_code_of_the_workers_has_its_status() -> None:
     assert {code.value for code in ErrorCode} <= set(FAULTS)
     for code, fault in FAULTS.items():
         error = ApiError(code, "x")
         ErrorBody.model_validate(native_body(error, "r"))
         OpenAIErrorBody.model_validate(openai_body(error))
+        assert anthropic_body(error, "r")["error"]["type"] in ANTHROPIC_ERRORS
         assert 400 <= fault.status < 600
         assert fault.retryable or fault.retry_after_s is None
         assert fault.status != 503 or fault.retry_after_s
