@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from contract.logs import configure_logging
 from gateway.api import openapi
@@ -23,9 +23,11 @@ from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext, RequestContextMiddleware, context_of
 from gateway.lifecycle.process import GatewayProcess, ProcessSettings
 from gateway.server import docs, health
+from gateway.server.direct_routes import DirectRoutes
 from gateway.server.http_guard import CONNECTIONS_STATE, DRAIN_STATE
 
 log = logging.getLogger(__name__)
+_ROUTERS: Final = (routes.router, openai_routes.router, health.router, docs.router)
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 #: Keys come in headers that pages set themselves: no cookie or stored password is let through.
 _CORS: Final[dict[str, Any]] = {
@@ -70,11 +72,18 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
     )
     app.state.process = process
     app.openapi = lambda: _document_once(app)  # type: ignore[method-assign]
-    for router in (routes.router, openai_routes.router, health.router, docs.router):
+    for router in _ROUTERS:
         app.include_router(router)
+    served: ASGIApp = DirectRoutes(
+        app,
+        _ROUTERS,
+        process.authenticator.check,
+        on_api_error=_answer_api_error,
+        on_bug=_answer_bug,
+    )
     if origins := settings.config.gateway.allowed_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=origins, **_CORS)
-    return RequestContextMiddleware(app, lambda *ended: _count(process, *ended))
+        served = CORSMiddleware(served, allow_origins=origins, **_CORS)
+    return RequestContextMiddleware(served, lambda *ended: _count(process, *ended))
 
 
 def _document_once(app: FastAPI) -> dict[str, Any]:
