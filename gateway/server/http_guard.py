@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from gateway.http import peer
 from gateway.http.error_answers import dialect_of
 from gateway.http.errors import ApiError
+from gateway.server.chunks import ChunkWriter
 from gateway.server.http_rules import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
@@ -21,7 +22,7 @@ from gateway.server.http_rules import (
     without_offers,
 )
 from gateway.server.refusal import RefusalResponse
-from gateway.streams.live import ABORT_EXTENSION
+from gateway.streams.live import ABORT_EXTENSION, WRITE_EXTENSION
 
 #: Requests of one connection that wait for the answer to the one before them.
 MAX_PIPELINED: Final = 8
@@ -165,6 +166,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
+        extensions = cast(Scope, cycle.scope)["extensions"]
+        extensions[WRITE_EXTENSION] = ChunkWriter(cycle).write
         super()._start_asgi_task(cycle, app)
 
     def _feed(self, data: bytes) -> None:

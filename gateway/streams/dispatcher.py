@@ -153,8 +153,11 @@ class Dispatcher:
             reply = find(job_id)
             if reply is not None:
                 touched[job_id] = reply
-                with self.guard(reply):
+                # No `guard`: this is done once per token.
+                try:
                     reply.take(attempt, seq, event, now)
+                except Exception:
+                    self._give_up(reply)
         for reply in touched.values():
             self.flush(reply)
 
@@ -165,15 +168,22 @@ class Dispatcher:
         try:
             yield
         except Exception:
-            log.exception("job %s: its answer is given up", reply.job_id)
-            reply.abandon()
-            self._settle(reply)
+            self._give_up(reply)
 
     def flush(self, reply: Reply) -> None:
         """Send what a reply has got, and forget it if that was all."""
-        with self.guard(reply):
+        try:
             reply.flush()
-            self._settle(reply)
+            if reply.ended:
+                self._settle(reply)
+        except Exception:
+            self._give_up(reply)
+
+    def _give_up(self, reply: Reply) -> None:
+        """End a reply after a defect, which is being handled."""
+        log.exception("job %s: its answer is given up", reply.job_id)
+        reply.abandon()
+        self._settle(reply)
 
     def _settle(self, reply: Reply) -> None:
         """Forget a reply that has ended. If it ended by our own doing, its job is not over and

@@ -13,8 +13,10 @@ from gateway.streams.dispatcher import Dispatcher
 from gateway.streams.reply import Reply
 from gateway.streams.writer import Client, Writer
 
-#: An ASGI extension that our HTTP protocol offers: drop the connection at once.
+#: ASGI extensions that our HTTP protocol offers: drop the connection at once, and write a piece of
+#: the body without waiting.
 ABORT_EXTENSION = "ew.abort"
+WRITE_EXTENSION = "ew.write"
 
 
 class LiveResponse(Response):
@@ -28,10 +30,14 @@ class LiveResponse(Response):
         self._writer = writer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        abort: Callable[[], None] = scope.get("extensions", {}).get(ABORT_EXTENSION, _cannot_abort)
+        offered = scope.get("extensions", {})
+        abort: Callable[[], None] = offered.get(ABORT_EXTENSION, _cannot_abort)
         on_half_close(scope, self._reply.speak_soon)
         try:
-            self._writer.attach(Client(send, context_of(scope).send, abort))
+            client = Client(send, context_of(scope).send, abort)
+            if WRITE_EXTENSION in offered:
+                client = client._replace(write=offered[WRITE_EXTENSION])
+            self._writer.attach(client)
             # The server says `disconnect` also when the answer has been sent.
             while (await receive())["type"] != "http.disconnect":
                 pass

@@ -107,8 +107,12 @@ class Reply:
             return
         self.heard_at = now
         if isinstance(event, Delta):
-            if self._is_next(attempt, seq):
+            # What is usual is asked here: a call takes longer, and this is done once per token.
+            if attempt == self.attempt and seq == self.next_seq:
+                self._is_fresh = False
                 self._take_delta(seq, event, now)
+            else:
+                self._is_next(attempt, seq)
         elif isinstance(event, Started):
             self._take_start(attempt, now)
         elif isinstance(event, Done):

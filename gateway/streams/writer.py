@@ -24,13 +24,20 @@ class SlowClient(Exception):
     """The client reads more slowly than its answer comes, and the buffer is full."""
 
 
+def _cannot_write(body: bytes) -> bool:
+    """Under another server, or while the client does not read."""
+    return False
+
+
 class Client(NamedTuple):
     """Where an answer goes. The head takes the way through the app's middlewares, the body
-    goes straight to the server; `abort` drops the connection."""
+    goes straight to the server; `abort` drops the connection. `write`, where the server offers it,
+    writes a piece of the body that more follows, or answers False: `send` has to be used."""
 
     send_head: Send
     send: Send
     abort: Callable[[], None]
+    write: Callable[[bytes], bool] = _cannot_write
 
 
 class Writer:
@@ -112,6 +119,8 @@ class Writer:
             self._ended = self._closed
             body = parts[0] if len(parts) == 1 else b"".join(parts)
             more = not self._ended
+            if more and client.write(body):
+                return
             message = {"type": "http.response.body", "body": body, "more_body": more}
             self._run(client, client.send(message))
 

@@ -72,6 +72,39 @@ async def test_what_can_be_sent_is_sent_without_a_task(writer: Writer, reader: R
     assert asyncio.all_tasks() == tasks
 
 
+async def test_pieces_go_the_short_way_and_the_end_through_the_server(reader: Reader) -> None:
+    written: list[bytes] = []
+    may_write = True
+
+    def write(body: bytes) -> bool:
+        if may_write:
+            written.append(body)
+        return may_write
+
+    writer = Writer()
+    writer.open(200, [])
+    writer.write(b"a")
+    writer.attach(Client(reader.send, reader.send, reader.abort, write))
+    assert (reader.heads, reader.got, written) == (1, [], [b"a"])
+    may_write = False
+    reader.reads.clear()
+    for part in (b"b", b"c"):
+        writer.write(part)
+        writer.flush()
+    assert writer.is_blocked
+    may_write = True
+    writer.write(b"d")
+    writer.flush()
+    assert (reader.got, written) == ([], [b"a"])
+    reader.reads.set()
+    await settle()
+    assert (reader.got, written) == ([b"b"], [b"a", b"cd"])
+    writer.write(b"e")
+    writer.close()
+    writer.flush()
+    assert (reader.got, reader.is_complete) == ([b"b", b"e"], True)
+
+
 async def test_nothing_is_lost_or_reordered_while_the_client_does_not_read(
     writer: Writer, reader: Reader
 ) -> None:

@@ -1,0 +1,77 @@
+"""Chunks that are written past uvicorn's `send`, and what it would have written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from gateway.server.chunks import ChunkWriter
+
+
+class Wire:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.got = b""
+
+    def write(self, data: bytes) -> None:
+        self.got += data
+
+    def close(self) -> None: ...
+
+
+def new_cycle(wire: Any) -> RequestResponseCycle:
+    scope: Any = {"type": "http", "method": "POST", "http_version": "1.1"}
+    log = logging.getLogger()
+    ended = asyncio.Event()
+    return RequestResponseCycle(
+        scope, wire, FlowControl(wire), log, log, False, [], ended, False, True, lambda: None
+    )
+
+
+async def answer(*headers: tuple[bytes, bytes], short: bool) -> bytes:
+    """What is on the wire of an answer of three pieces."""
+    wire = Wire()
+    cycle = new_cycle(wire)
+    writer = ChunkWriter(cycle)
+    await cycle.send({"type": "http.response.start", "status": 200, "headers": headers})
+    for body in (b"data: a\n\n", b"", b"x" * 300):
+        if not (short and writer.write(body)):
+            await cycle.send({"type": "http.response.body", "body": body, "more_body": True})
+    await cycle.send({"type": "http.response.body", "body": b"end", "more_body": False})
+    assert not writer.write(b"nothing comes behind the end")
+    return wire.got
+
+
+@pytest.mark.parametrize("headers", [[], [(b"content-length", b"312")]])
+async def test_both_ways_put_the_same_on_the_wire(headers: list[tuple[bytes, bytes]]) -> None:
+    assert await answer(*headers, short=True) == await answer(*headers, short=False)
+
+
+async def test_the_short_way_is_closed_before_the_head_and_while_the_client_does_not_read() -> None:
+    wire = Wire()
+    cycle = new_cycle(wire)
+    writer = ChunkWriter(cycle)
+    assert not writer.write(b"too early")
+    await cycle.send({"type": "http.response.start", "status": 200, "headers": []})
+    cycle.flow.pause_writing()
+    head = wire.got
+    assert not writer.write(b"too much")
+    cycle.flow.resume_writing()
+    assert writer.write(b"again")
+    assert wire.got == head + b"5\r\nagain\r\n"
+
+
+async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
+    wire = Wire()
+    cycle = new_cycle(wire)
+    await cycle.send({"type": "http.response.start", "status": 200, "headers": []})
+    cycle.disconnected = True
+    head = wire.got
+    assert ChunkWriter(cycle).write(b"a")
+    assert wire.got == head
