@@ -56,12 +56,12 @@ async def test_reasoning_is_progress_but_not_the_answer(bench: Bench) -> None:
     async def thinks(exchange: Exchange) -> None:
         for _ in range(4):
             await exchange.event(choices=[{"delta": {"reasoning_content": "hm"}}])
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.2)
         await exchange.say("42")
         await exchange.finish()
 
     bench.upstream.answer = thinks
-    await bench.ready(engine_args={"first_token_timeout_s": 0.6, "token_gap_timeout_s": 0.9})
+    await bench.ready(engine_args={"first_token_timeout_s": 0.5, "token_gap_timeout_s": 0.5})
     assert (await bench.ask("hi")).text == "42"
 
 
