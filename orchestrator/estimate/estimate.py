@@ -80,6 +80,11 @@ class KvCache(msgspec.Struct, frozen=True):
     #: Sequences that the engine may run at once; as many as it likes if 0.
     max_sequences: int = 0
 
+    @property
+    def bytes_per_planned_token(self) -> int:
+        """What a token of a sequence of the full context takes, with its part of the states."""
+        return self.bytes_per_token + math.ceil(self.state_bytes / max(1, self.context_len))
+
 
 class Estimate(msgspec.Struct, frozen=True):
     """What one worker takes on each of its `gpus`, without what others do there."""

@@ -47,9 +47,9 @@ def bytes_per_token(shape: Shape, running: Running) -> int:
 def bytes_for(sequences: int, shape: Shape, running: Running) -> int:
     """The cache on each GPU for so many sequences of the full context, with their states.
 
-    Windowed layers keep only their window, and the tokens of the steps that are under way while
-    they read a prompt (vLLM's `SlidingWindowSpec.max_admission_blocks_per_request`); the engine
-    needs a block for itself.
+    Where the engine frees what is behind a window, layers with one keep that, and the tokens of
+    the steps that are under way while they read a prompt (vLLM's
+    `SlidingWindowSpec.max_admission_blocks_per_request`). The engine needs a block for itself.
     """
     if sequences == 0:
         return 0
@@ -98,7 +98,7 @@ def _layer_bytes(each: CacheLayers, sequences: int, layout: _Layout, running: Ru
     if each.kind == "state":
         return block * (sequences + 1)
     size, context = layout.block_tokens, running.context_len
-    if each.kind == "full":
+    if each.kind == "full" or not running.keeps_windows_only:
         return block * (_blocks(context, size) * sequences + 1)
     in_flight = _STEPS_AT_ONCE * running.batched_tokens
     kept = min(context, each.window + size)

@@ -45,6 +45,7 @@ def test_a_allocation_has_exact_numbers_and_names_the_gpu(
     allocation = allocator.start(one)
     assert allocation.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a"
     assert allocation.spec["kv_cache_bytes"] == (16 * 4096 + 16) * 57_344
+    assert allocation.spec["kv_cache_tokens"] == 16 * 4096 + 16
     assert 0.2 < allocation.spec["gpu_memory_fraction"] < 0.3
     assert (allocation.spec["context_len"], allocation.spec["max_sequences"]) == (4096, 16)
 
