@@ -196,9 +196,9 @@ class Download:
     def _alone(self) -> Iterator[None]:
         """Two that append to the same file would spoil it."""
         self._blobs.mkdir(parents=True, exist_ok=True)
-        with (self._blobs.parent / ".ew-pull.lock").open("w") as lock:
+        with (self._blobs.parent / ".ew-pull.mutex").open("w") as mutex:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(mutex, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(
                     f"{self._remote.repo} is being fetched already", "wait for that to end"

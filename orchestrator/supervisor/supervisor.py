@@ -67,7 +67,7 @@ Event: TypeAlias = Exited | Asked | Left | Signalled | Observation | Survey
 
 
 class Supervisor:
-    """Runs until everything was stopped. One per state directory; the caller holds the lock."""
+    """Runs until everything was stopped. One per state directory; the caller holds the mutex."""
 
     def __init__(self, identity: Identity) -> None:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
