@@ -38,7 +38,6 @@ LONGER: Final = {
     "workers/worker.py": 350,
     "orchestrator/cli/status_screen/text.py": 275,
     "orchestrator/estimate/checkpoint.py": 300,
-    "orchestrator/estimate/estimate.py": 375,
     "orchestrator/estimate/model_json.py": 350,
     "orchestrator/gpu/allocator.py": 300,
     "orchestrator/gpu/eviction.py": 275,

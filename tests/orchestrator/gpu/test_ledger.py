@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from contract.config import ModelConfig
-from orchestrator.estimate.estimate import Estimate, KvCache, Part
+from orchestrator.estimate.estimate import Estimate
+from orchestrator.estimate.kv_cache import KvCache
+from orchestrator.estimate.parts import Part
 from orchestrator.gpu.attribution import GpuUse, attribute
 from orchestrator.gpu.demand import Need
 from orchestrator.gpu.footprints import Footprints
