@@ -61,7 +61,7 @@ class Clearance:
         if unit.goal is not Goal.STOPPED and not self._may_move(unit):
             return False
         return not self.stops_in_order or not any(
-            other.phase not in AT_REST and _rank(other) < _rank(unit)
+            (other.phase not in AT_REST or other.is_seen_off) and _rank(other) < _rank(unit)
             for other in self._units.values()
         )
 

@@ -120,10 +120,16 @@ class Unit:
 
     @property
     def is_survived(self) -> bool:
-        """Whether the processes that its own has started may go on without it."""
+        """Whether the processes that its own has started may go on without it. Of a gateway that
+        stops, they finish what they have."""
         is_gateway = isinstance(self.spec, GatewaySpec)
-        serves = self.phase is Phase.READY or bool(self.orphans)
-        return is_gateway and serves and self.is_desired and not self.kill_reason
+        serves = self.phase is Phase.READY or self.is_leaving or bool(self.orphans)
+        return is_gateway and serves and not self.kill_reason
+
+    @property
+    def is_seen_off(self) -> bool:
+        """It has stopped, but for former processes that finish what they have."""
+        return self.process is None and bool(self.orphans) and not self.is_desired
 
     @property
     def is_succeeded(self) -> bool:
@@ -191,8 +197,6 @@ class Unit:
         """It shall not run. What runs is for the fleet to stop."""
         self.succession = Succession()
         self._aim(Goal.STOPPED, time.monotonic())
-        if self.process is None:
-            self.orphans = ""
         self.show("" if self.process is None else self.stage)
 
     def park(self, *, asleep: bool = False) -> None:
