@@ -97,7 +97,7 @@ RESUME_PARAMETERS: Final[list[dict[str, Any]]] = [
         "in": "header",
         "required": False,
         "description": "With the first request's `Idempotency-Key`: leave out what came already.",
-        "schema": {"type": "integer", "minimum": 0},
+        "schema": {"type": "string", "pattern": "^[0-9]{1,12}(-[0-9a-f]{1,16})?$"},
     },
 ]
 

@@ -71,6 +71,8 @@ class StreamDialect(Protocol):
     """How events look on the wire of one API."""
 
     errors: ErrorDialect
+    #: What the ids of events have after their number (`sse.attempt_mark`).
+    mark: bytes
 
     def opening(self) -> bytes:
         """What comes before everything else."""
@@ -100,6 +102,9 @@ class AnswerSink(Protocol):
 
     writer: Writer
 
+    def begin(self, attempt: int) -> None:
+        """What follows is of this attempt, and may be asked for again."""
+
     def delta(self, seq: int, delta: Delta) -> None: ...
 
     def status(self, status: Status) -> None: ...
@@ -124,6 +129,9 @@ class StreamAnswer:
         self._dialect = dialect
         self._request_id = request_id
         self._after = after
+
+    def begin(self, attempt: int) -> None:
+        self._dialect.mark = sse.attempt_mark(attempt)
 
     def delta(self, seq: int, delta: Delta) -> None:
         part = self._dialect.delta(seq, delta)
@@ -173,6 +181,9 @@ class WholeAnswer(Generic[ChoiceType]):
         self._dialect = dialect
         self._request_id = request_id
         self._choices = [dialect.new_choice() for _ in range(choices)]
+
+    def begin(self, attempt: int) -> None:
+        """A whole answer has no ids."""
 
     def delta(self, seq: int, delta: Delta) -> None:
         self._choices[delta.index].add(delta)

@@ -6,7 +6,8 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ async def test_a_broken_connection_is_resumed_where_it_broke(
     reading = asyncio.create_task(two_events())
     attempt = await worker.start()
     await worker.delta(attempt, "a", "b")
-    assert [event.id for event in await reading] == ["0", "1"]
+    assert [event.number for event in await reading] == [0, 1]
     await worker.delta(attempt, "c")
     resuming = asyncio.create_task(
         collect(client, STREAM, ask, idempotency_key="k1", last_event_id="1")
@@ -61,7 +62,7 @@ async def test_a_broken_connection_is_resumed_where_it_broke(
     await worker.delta(attempt, "d")
     await worker.done(attempt)
     rest = await resuming
-    assert [event.id for event in rest] == ["2", "3", "4"]
+    assert [event.number for event in rest] == [2, 3, 4]
     assert texts_of(rest) == "cd"
     assert rest[-1].name == "done"
     assert attempt.job.id not in worker.cancelled
@@ -200,6 +201,8 @@ async def test_what_cannot_be_resumed_is_not_begun_anew(
     for headers in (
         {"Last-Event-ID": "3"},
         {"Idempotency-Key": "k5", "Last-Event-ID": "x"},
+        {"Idempotency-Key": "k5", "Last-Event-ID": "3-"},
+        {"Idempotency-Key": "k5", "Last-Event-ID": "3-6615768A9BBCF"},
         {"Idempotency-Key": "k 5"},
         {"Idempotency-Key": "x" * 256},
     ):
@@ -221,7 +224,7 @@ async def begun_and_cut(gateway: Gateway, worker: ScriptedWorker) -> Attempt:
         with pytest.raises(httpx.TransportError):
             async with streaming(doomed, STREAM, ASK, idempotency_key="k") as (_, events):
                 async for event in events:
-                    if event.id == "0":
+                    if event.number == 0:
                         gateway.kill()
     return await beginning
 
@@ -285,7 +288,7 @@ async def test_redis_may_be_killed_and_come_back_in_the_middle_of_a_stream(
         await worker.done(attempt)
         events = await reading
         assert texts_of(events) == "".join(f"{number} " for number in range(20))
-        assert [event.id for event in events] == [str(number) for number in range(21)]
+        assert [event.id for event in events] == [str(n) for n in range(21)], "no key: no attempt"
         assert events[-1].name == "done"
 
 
@@ -528,7 +531,7 @@ async def test_an_openai_stream_is_resumed_after_the_last_event_id(
     await worker.answer("a", "b", "c")
     whole = await asking
     numbered = [event for event in whole if event.id is not None]
-    assert [event.id for event in numbered] == ["0", "1", "2", "3"]
+    assert [event.number for event in numbered] == [0, 1, 2, 3]
     assert whole[-1] is numbered[-1]
     assert whole[-1].data == "[DONE]"
     rest = await collect(client, path, ask, idempotency_key=f"o-{path}", last_event_id="1")
@@ -673,37 +676,118 @@ async def test_a_clock_that_leaps_an_hour_forward_ends_no_answer(
         assert (texts_of(events), events[-1].name) == ("ab", "done")
 
 
+Promote = Callable[[dict[bytes, bytes]], AbstractAsyncContextManager[ScriptedWorker]]
+
+
+@asynccontextmanager
+async def failing_over(valkey: Any, path: Path) -> AsyncIterator[tuple[RedisProxy, Promote]]:
+    """A proxy in front of a server, and what promotes a replica to its place, which has only the
+    writes up to a snapshot; it gives a worker there."""
+    replica = ValkeyServer(path)
+    replica.start()
+    async with RedisProxy(str(valkey.socket)) as proxy, connect(replica.url) as db:
+
+        @asynccontextmanager
+        async def promote(older: dict[bytes, bytes]) -> AsyncIterator[ScriptedWorker]:
+            async with ScriptedWorker(replica.url, "m", "w2") as other:
+                await restore(db, older)
+                proxy.reset()
+                proxy.switch(str(replica.socket))
+                proxy.heal()
+                yield other
+
+        try:
+            yield proxy, promote
+        finally:
+            replica.kill()
+
+
 async def test_an_answer_whose_attempt_a_replica_never_heard_of_is_not_gone_on_with_by_another(
     new_gateway: Callable[..., Gateway], own_valkey: Any, tmp_path: Path
 ) -> None:
-    replica = ValkeyServer(tmp_path)
-    replica.start()
-    try:
-        async with RedisProxy(str(own_valkey.socket)) as proxy:
-            gateway = new_gateway(proxy.url)
-            async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
-                worker.takes = False
-                async with streaming(client, STREAM, ASK) as (_, events):
-                    said = (event async for event in events if event.name != ":")
-                    await worker.wait_for_waiting(1)
-                    older = await snapshot(worker.db)
-                    worker.takes = True
-                    lost = await worker.start()
-                    await worker.delta(lost, "a", "b")
-                    assert [(await anext(said)).json["text"] for _ in range(2)] == ["a", "b"]
-                    async with ScriptedWorker(replica.url, "m", "w2") as other:
-                        await restore(other.db, older)
-                        await other.wait_for_waiting(1)
-                        proxy.reset()
-                        proxy.switch(str(replica.socket))
-                        proxy.heal()
-                        begun = await other.start()
-                        assert (begun.job, begun.ordinal) == (lost.job, lost.ordinal)
-                        await other.delta(begun, "x", "y", "z")
-                        (end,) = [event async for event in said]
-                assert (end.name, end.json["code"]) == ("error", "lost")
-    finally:
-        replica.kill()
+    async with (
+        failing_over(own_valkey, tmp_path) as (proxy, promote),
+        ScriptedWorker(own_valkey.url, "m") as worker,
+        client_of(new_gateway(proxy.url)) as client,
+    ):
+        worker.takes = False
+        async with streaming(client, STREAM, ASK) as (_, events):
+            said = (event async for event in events if event.name != ":")
+            await worker.wait_for_waiting(1)
+            older = await snapshot(worker.db)
+            worker.takes = True
+            lost = await worker.start()
+            await worker.delta(lost, "a", "b")
+            assert [(await anext(said)).json["text"] for _ in range(2)] == ["a", "b"]
+            async with promote(older) as other:
+                begun = await other.start()
+                assert (begun.job, begun.ordinal) == (lost.job, lost.ordinal)
+                await other.delta(begun, "x", "y", "z")
+                (end,) = [event async for event in said]
+        assert (end.name, end.json["code"]) == ("error", "lost")
+
+
+async def test_what_a_client_has_is_not_gone_on_with_after_a_failover_by_another_text(
+    new_gateway: Callable[..., Gateway], own_valkey: Any, tmp_path: Path
+) -> None:
+    """It asks for the rest of `ab`, which the promoted server knows nothing of."""
+    async with (
+        failing_over(own_valkey, tmp_path) as (proxy, promote),
+        ScriptedWorker(own_valkey.url, "m") as worker,
+        client_of(new_gateway(proxy.url)) as client,
+    ):
+        worker.takes = False
+        async with streaming(client, STREAM, ASK, idempotency_key="k") as (_, events):
+            said = (event async for event in events if event.name != ":")
+            await worker.wait_for_waiting(1)
+            older = await snapshot(worker.db)
+            worker.takes = True
+            attempt = await worker.start()
+            await worker.delta(attempt, "a", "b")
+            has = [await anext(said) for _ in range(2)]
+        async with promote(older) as other:
+            begun = await other.start()
+            await other.delta(begun, "x", "y")
+            resume = {"Idempotency-Key": "k", "Last-Event-ID": has[-1].id or ""}
+            running = await client.post(STREAM, json=ASK, headers=resume)
+            assert running.json()["code"] == "lost"
+            await other.delta(begun, "z")
+            await other.done(begun)
+            complete = await client.post(STREAM, json=ASK, headers=resume)
+            assert complete.json()["code"] == "lost"
+            again = await collect(client, STREAM, ASK, idempotency_key="k")
+            assert texts_of(again) == "xyz"
+            last = {"idempotency_key": "k", "last_event_id": again[1].id or ""}
+            assert texts_of(await collect(client, STREAM, ASK, **last)) == "z"
+            old = {"idempotency_key": "k", "last_event_id": "1"}
+            assert texts_of(await collect(client, STREAM, ASK, **old)) == "z", "no attempt is said"
+
+
+async def test_an_attempt_that_a_clock_behind_numbers_below_the_last_ends_the_answer(
+    new_gateway: Callable[..., Gateway], own_valkey: Any, tmp_path: Path
+) -> None:
+    async with (
+        failing_over(own_valkey, tmp_path) as (proxy, promote),
+        ScriptedWorker(own_valkey.url, "m") as worker,
+        client_of(new_gateway(proxy.url, constants=TIDY_OFTEN)) as client,
+    ):
+        worker.takes = False
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        await worker.wait_for_waiting(1)
+        older = await snapshot(worker.db)
+        (job,) = await worker.db.keys("ew:{m}:job:*")
+        an_hour_ahead = int((time.time() + 3600) * 1e6)
+        await worker.db.hset(job, "attempt", an_hour_ahead)
+        worker.takes = True
+        attempt = await worker.start()
+        assert attempt.number > an_hour_ahead
+        await worker.delta(attempt, "a")
+        async with promote(older) as other:
+            begun = await other.start()
+            assert begun.number < attempt.number
+            await other.delta(begun, "x")
+            *_, end = await asyncio.wait_for(reading, 10)
+            assert (end.name, end.json["code"]) == ("error", "lost")
 
 
 async def test_an_answer_that_a_lagging_replica_never_heard_of_fails_within_seconds(
