@@ -40,9 +40,9 @@ _REQUEST: Final[dict[str, Any]] = {
 }
 _STREAM: Final = event_stream(
     "Events without a name carry text; their `id` begins with their number. `done` or `error` "
-    "is the last event; `status` says what the job waits for; a comment comes after 10 s of silence. A "
-    "request with an `Idempotency-Key` is worked on even if its connection breaks: send it "
-    "again, with the same key and `Last-Event-ID`, for the rest of its answer.",
+    "is the last event; `status` says what the job waits for; a comment comes after 10 s of "
+    "silence. A request with an `Idempotency-Key` is worked on even if its connection breaks: "
+    "send it again, with the same key and `Last-Event-ID`, for the rest of its answer.",
     DeltaBody,
     Completion,
     ErrorBody,
