@@ -213,15 +213,8 @@ class Reply:
         self.fail(_LOST)
         return False
 
-    def _is_another_text(self, seq: int) -> bool:
-        """Whether the event with that number, or one before it, is not the one that the client has:
-        what it has was lost in a failover, and another attempt has said something else."""
-        known = self._after.attempt
-        is_last = seq == self._after.seq
-        return bool(known) and (self.attempt > known or (is_last and self.attempt != known))
-
     def _take_delta(self, seq: int, delta: Delta, now: float) -> None:
-        if seq <= self._after.seq and self._is_another_text(seq):
+        if seq <= self._after.seq and self._after.contradicts(seq, self.attempt):
             self.fail(_LOST)
             return
         self.next_seq = seq + 1
@@ -256,7 +249,7 @@ class Reply:
         if "cancelled" in done.finish_reasons:
             self.fail(ApiError("cancelled", "the job was cancelled"))
             return
-        if (seq < self._after.seq and self._after.attempt) or self._is_another_text(seq):
+        if self._after.contradicts(seq, self.attempt, is_end=True):
             self.fail(_LOST)
             return
         self.ended = True

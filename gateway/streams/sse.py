@@ -48,6 +48,15 @@ class EventId(NamedTuple):
         seq, _, attempt = header.partition(b"-")
         return cls(int(seq), int(attempt or b"0", 16))
 
+    def contradicts(self, seq: int, attempt: int, *, is_end: bool = False) -> bool:
+        """Whether a client that has this event, and all before it, has another text than the one
+        with the event of that number and attempt. What it has was lost in a failover then."""
+        if not self.attempt or seq > self.seq:
+            return False
+        if seq < self.seq:
+            return is_end or attempt > self.attempt
+        return attempt != self.attempt
+
 
 #: What a client has that comes for the first time.
 NOTHING: Final = EventId(-1)
