@@ -177,6 +177,9 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     pseudo_streamed: bool = False
     #: How many of `completion_tokens` were reasoning.
     reasoning_tokens: int = 0
+    #: By choice, the stop string that ended it; empty for a choice that none did. There are none at
+    #: all where none did, or the engine does not say.
+    stop_strings: tuple[str, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="f"):

@@ -185,9 +185,10 @@ class Outbox:
         pseudo_streamed: bool = False,
         completion_tokens: int | None = None,
         reasoning_tokens: int | None = None,
+        stop_strings: tuple[str, ...] = (),
     ) -> None:
         """The answer is complete. `completion_tokens` counts them for an engine that knows no
-        token ids, as does `reasoning_tokens`."""
+        token ids, as does `reasoning_tokens`. `stop_strings` are those that ended a choice."""
         self.heard += 1
         answer = self._answers.get(job_id)
         if answer is None:
@@ -203,7 +204,11 @@ class Outbox:
         if reasoning_tokens is not None:
             answer.reasoning_tokens = reasoning_tokens
         counts = (prompt_tokens, answer.tokens, cached_tokens)
-        event = Done(finish_reasons, *counts, pseudo_streamed, answer.reasoning_tokens)
+        if not any(stop_strings):
+            stop_strings = ()
+        event = Done(
+            finish_reasons, *counts, pseudo_streamed, answer.reasoning_tokens, stop_strings
+        )
         self._end(answer, event, "cancelled" if "cancelled" in finish_reasons else "done")
 
     def expect(self, job_id: str, prompt_tokens: int) -> None:

@@ -79,7 +79,7 @@ def test_a_stop_string_is_held_back_and_cut_off() -> None:
     assert choice.advance(output("N", [2])) == ("", [2], None)
     end = output("D", [3], {"type": "stop", "matched": "END"})
     assert choice.advance(end) == ("", [3], None)
-    assert choice.reason == "stop"
+    assert (choice.reason, choice.stop_string) == ("stop", "END")
 
 
 def test_what_only_began_as_one_is_said_at_the_end() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,23 @@ async def test_the_answer_and_its_counts_are_passed_on(bench: Bench) -> None:
     assert answer.done.finish_reasons == ("stop",)
     assert (answer.done.prompt_tokens, answer.done.completion_tokens) == (7, 5)
     assert worker.heartbeat().generated_tokens_total == 5
+
+
+async def test_the_stop_string_that_ended_an_answer_is_passed_on(bench: Bench) -> None:
+    """vLLM says which; other servers say nothing, and vLLM the number of a token that ended it."""
+
+    def ends(**said: Any) -> Callable[[Exchange], Awaitable[None]]:
+        async def answer(exchange: Exchange) -> None:
+            choice = {"index": 0, "delta": {"content": "a"}, "finish_reason": "stop", **said}
+            await exchange.event(choices=[choice])
+            await exchange.end()
+
+        return answer
+
+    await bench.ready()
+    for said, told in (({"stop_reason": "END"}, ("END",)), ({"stop_reason": 7}, ()), ({}, ())):
+        bench.upstream.answer = ends(**said)
+        assert (await bench.ask("hi")).done.stop_strings == told
 
 
 async def test_without_counts_the_pieces_are_counted(bench: Bench) -> None:
