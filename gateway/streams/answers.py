@@ -122,13 +122,22 @@ class AnswerSink(Protocol):
 
 class StreamAnswer:
     """Server-sent events. The head leaves with the first of them, so that what fails before
-    has a proper HTTP status. Events up to `after` are left out: the client has them."""
+    has a proper HTTP status. Events up to `after` are left out: the client has them. `heartbeat` is
+    written when nothing else is for long."""
 
-    def __init__(self, dialect: StreamDialect, request_id: str, after: int = -1) -> None:
+    def __init__(
+        self,
+        dialect: StreamDialect,
+        request_id: str,
+        after: int = -1,
+        *,
+        heartbeat: bytes = sse.HEARTBEAT,
+    ) -> None:
         self.writer = Writer()
         self._dialect = dialect
         self._request_id = request_id
         self._after = after
+        self._heartbeat = heartbeat
 
     def begin(self, attempt: int) -> None:
         self._dialect.mark = sse.attempt_mark(attempt)
@@ -162,7 +171,7 @@ class StreamAnswer:
     def heartbeat(self) -> None:
         self._open()
         if not self.writer.is_blocked:
-            self.writer.write(sse.HEARTBEAT)
+            self.writer.write(self._heartbeat)
 
     def _open(self) -> None:
         if not self.writer.opened:

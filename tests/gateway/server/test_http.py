@@ -309,6 +309,7 @@ def test_the_document_is_valid_and_complete(gateway: Gateway) -> None:
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/embeddings",
+        "/v1/messages",
         "/v1/models",
         "/v1/models/{model}",
         "/health/live",
