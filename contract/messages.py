@@ -178,7 +178,7 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     #: How many of `completion_tokens` were reasoning.
     reasoning_tokens: int = 0
     #: By choice, the stop string that ended it; empty for a choice that none did. There are none at
-    #: all where none did, or the engine does not say.
+    #: all where the engine does not say.
     stop_strings: tuple[str, ...] = ()
 
 
@@ -288,41 +288,3 @@ class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     figures: Figures = msgspec.field(default_factory=Figures)
     #: Why the configuration file cannot be used, while it serves by the last one that could.
     config_problem: str = ""
-
-
-class GpuFigures(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A GPU, or a MIG slice of one, in bytes. `promised_bytes` are free, and reserved."""
-
-    index: int
-    uuid: str
-    name: str
-    total_bytes: int
-    used_bytes: int
-    promised_bytes: int = 0
-    foreign_bytes: int = 0
-    utilization_percent: int | None = None
-    temperature_c: int | None = None
-
-
-class WorkerMemory(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A worker's place on a GPU, in bytes."""
-
-    model: str
-    slot: str
-    uuid: str
-    reserved_bytes: int
-    used_bytes: int
-
-
-class HostBeat(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A supervisor's sign of life, with the account of its GPUs. Of the models in its care it says
-    how they are, which run here or will again by themselves, and why the others have `ended`."""
-
-    host: str
-    coming: tuple[str, ...] = ()
-    ended: dict[str, str] = {}
-    models: dict[str, Condition] = {}
-    gpus: tuple[GpuFigures, ...] = ()
-    workers: tuple[WorkerMemory, ...] = ()
-    #: By model, how many workers were ended because their engine stood still.
-    hung: dict[str, int] = {}

@@ -24,7 +24,7 @@ LINES: Final = 250
 #: lower a number when its file gets shorter, and split a file rather than add it here.
 LONGER: Final = {
     "contract/bus/queue.py": 350,
-    "contract/messages.py": 325,
+    "contract/messages.py": 300,
     "gateway/api/openai/schemas.py": 275,
     "gateway/jobs/admission.py": 375,
     "gateway/server/http_guard.py": 275,

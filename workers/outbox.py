@@ -203,12 +203,8 @@ class Outbox:
         self._count_prompt(answer)
         if reasoning_tokens is not None:
             answer.reasoning_tokens = reasoning_tokens
-        counts = (prompt_tokens, answer.tokens, cached_tokens)
-        if not any(stop_strings):
-            stop_strings = ()
-        event = Done(
-            finish_reasons, *counts, pseudo_streamed, answer.reasoning_tokens, stop_strings
-        )
+        ends = (pseudo_streamed, answer.reasoning_tokens, stop_strings)
+        event = Done(finish_reasons, prompt_tokens, answer.tokens, cached_tokens, *ends)
         self._end(answer, event, "cancelled" if "cancelled" in finish_reasons else "done")
 
     def expect(self, job_id: str, prompt_tokens: int) -> None:

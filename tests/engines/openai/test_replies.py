@@ -34,9 +34,13 @@ async def test_the_stop_string_that_ended_an_answer_is_passed_on(bench: Bench) -
         return answer
 
     await bench.ready()
-    for said, told in (({"stop_reason": "END"}, ("END",)), ({"stop_reason": 7}, ()), ({}, ())):
+    for said, told in (
+        ({"stop_reason": "END"}, "END"),
+        ({"stop_reason": 7}, ""),
+        ({}, ""),
+    ):
         bench.upstream.answer = ends(**said)
-        assert (await bench.ask("hi")).done.stop_strings == told
+        assert (await bench.ask("hi")).done.stop_strings == (told,)
 
 
 async def test_without_counts_the_pieces_are_counted(bench: Bench) -> None:

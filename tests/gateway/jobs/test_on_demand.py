@@ -12,7 +12,8 @@ from contract.bus.client import connect
 from contract.bus.heartbeats import HOSTS, Heartbeats
 from contract.bus.queue import JobQueue
 from contract.bus.registration import Registration, end_registration, renew_registration
-from contract.messages import Condition, HostBeat, State
+from contract.host_beat import HostBeat
+from contract.messages import Condition, State
 from contract.tasks import cancel_and_wait
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import until

@@ -19,7 +19,8 @@ from contract.bus.claims import Attempt
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.replies import reply_key
-from contract.messages import Envelope, GatewayBeat, HostBeat
+from contract.host_beat import HostBeat
+from contract.messages import Envelope, GatewayBeat
 from contract.wire import encode_frame
 from gateway.streams.replays import _slices
 from tests.conftest import ValkeyServer
