@@ -15,8 +15,6 @@ WIRE_VERSION = 1
 #: What decoding raises. Text that is not UTF-8 is a `UnicodeDecodeError`, which is no
 #: `MsgspecError` (msgspec 0.22).
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError)
-#: How the stage of a worker begins whose engine downloads its model.
-DOWNLOADING = "downloading"
 
 #: `length`: a bound cut the answer short. `content_filter`: the server behind the model did.
 #: `tool_calls`: the model waits for what the tools return that it has called.
@@ -270,6 +268,8 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     prefix_cache_queries_total: int = 0
     prefix_cache_hits_total: int = 0
     pseudo_streaming: bool = False
+    #: Of its model, while the engine downloads it; 0 if it does not.
+    downloaded_bytes: int = 0
 
 
 class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):

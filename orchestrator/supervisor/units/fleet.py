@@ -199,7 +199,7 @@ class Fleet:
             return [time.monotonic() + _SWEEP_AGAIN_S]
         deadline = unit.patience.deadline
         times = [] if unit.process is None or deadline is None or unit.kill_reason else [deadline]
-        if unit.is_waiting and not unit.obstacle:
+        if unit.is_waiting and not unit.is_held_up:
             times.append(unit.start_at)
         return times
 
@@ -223,7 +223,7 @@ class Fleet:
             return
         if action in (Action.START, Action.WAKE):
             obstacle = self._clearance.obstacle(unit)
-            if obstacle:
+            if obstacle is not None:
                 unit.hold_up(obstacle)
                 return
         self._do(unit, event, action, now)

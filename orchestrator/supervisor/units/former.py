@@ -19,7 +19,7 @@ _HURRY: Final = (signal.SIGQUIT,)
 
 def relieve_if_succeeded(unit: Unit) -> None:
     """Ask former processes to end when their answers have, once the gateway's own serve."""
-    if unit.process is not None and unit.orphans and unit.is_succeeded:
+    if unit.process is not None and unit.orphans and _is_succeeded(unit):
         log.info("%s has its place taken; its former processes leave", unit.slot)
         _signal(unit, _RELIEVE)
         unit.orphans = ""
@@ -58,3 +58,9 @@ def _signal(unit: Unit, numbers: tuple[int, ...]) -> None:
         # One that was stopped goes on, to hear it.
         for number in (*numbers, signal.SIGCONT):
             signal_exactly(entry, number)
+
+
+def _is_succeeded(unit: Unit) -> bool:
+    """Return whether a process of a gateway's own serves, so that orphans need not any more.
+    Before its second heartbeat a process may not listen yet."""
+    return any(count > 1 for count in unit.gateway_beats.values())
