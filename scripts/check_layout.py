@@ -17,8 +17,8 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("contract", "gateway", "workers", "orchestrator")
-#: Modules in one folder, without `__init__.py`. About 15 is the aim.
-MODULES: Final = 20
+#: Modules in one folder, without `__init__.py`.
+MODULES: Final = 16
 LINES: Final = 250
 #: Files that are longer, with the lines that they may have, in steps of 25. The list only shrinks:
 #: lower a number when its file gets shorter, and split a file rather than add it here.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from contract.config import GatewayConfig, LimitsConfig
-from contract.flood import BURST, WINDOW_S
 from contract.keys import REVOKED_WITHIN_S
 from contract.paths import ROOT
+from contract.process.flood import BURST, WINDOW_S
 from gateway.api import constraint_bounds, fields
 from gateway.api.openai import embeddings, tools
 from gateway.http import auth

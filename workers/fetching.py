@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from contract.config import is_repo_id
-from contract.hub_cache import PARTIAL, repo_dir
+from contract.model_files.hub_cache import PARTIAL, repo_dir
 from contract.paths import project_dir
 
 #: A part that has not grown for this long is left over from another download.

@@ -20,7 +20,7 @@ from contract.bus.client import connect, connect_reader, wait_for_server
 from contract.bus.queue import JobQueue
 from contract.config import WorkerSpec
 from contract.messages import Heartbeat, State
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from workers.audience import Audience
 from workers.continuation import can_continue, can_hand_over
 from workers.engine import Engine, EngineReport, SupportsSleep

@@ -21,7 +21,7 @@ from contract.bus.replies import ReplyStream
 from contract.config import Config, load_or_recall
 from contract.messages import ErrorCode, GatewayBeat
 from contract.paths import config_path, keys_path
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from gateway.http.auth import Authenticator, KeyStore
 from gateway.http.errors import ApiError
 from gateway.jobs.admission import Admission

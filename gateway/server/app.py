@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
-from contract.logs import configure_logging
+from contract.process.logs import configure_logging
 from gateway.api import openapi
 from gateway.api.anthropic import routes as anthropic_routes
 from gateway.api.native import routes

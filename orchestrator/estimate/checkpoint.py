@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from contract.config import ModelConfig, is_repo_id
-from contract.hub_cache import MAIN, snapshot_of
+from contract.model_files.hub_cache import MAIN, snapshot_of
+from contract.model_files.plan_json import PlanJson, PlanLimits, PlanModelJson, limits_of
 from contract.paths import project_dir
-from contract.plan_json import PlanJson, PlanLimits, PlanModelJson, limits_of
 from orchestrator.errors import UserError
 from orchestrator.estimate.context import context_len
 from orchestrator.estimate.layers import CacheLayers, Kind, cache_layers, head_dim_of, kv_heads_of

@@ -27,7 +27,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     hf_raise_for_status,
 )
 
-from contract.hub_cache import PARTIAL, commit_of, repo_dir, snapshot_dir
+from contract.model_files.hub_cache import PARTIAL, commit_of, repo_dir, snapshot_dir
 from orchestrator.errors import UserError
 from orchestrator.hub.remote import Remote, RemoteFile, explained
 from orchestrator.system.files import put_in_place

@@ -7,9 +7,9 @@ import logging
 import os
 import sys
 
-from contract.logs import configure_logging
 from contract.paths import make_run_dir
-from contract.tasks import cancel_and_wait
+from contract.process.logs import configure_logging
+from contract.process.tasks import cancel_and_wait
 from orchestrator.supervisor.supervisor import Supervisor
 from orchestrator.system.mutex import Mutex
 from orchestrator.system.process import Identity

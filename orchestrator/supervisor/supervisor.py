@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeAlias, assert_never
 
 from contract.messages import State
 from contract.paths import logs_dir
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from orchestrator.gpu.account import host_beat
 from orchestrator.gpu.allocator import GpuAllocator
 from orchestrator.protocol.control import Request

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from contract.paths import make_private, run_dir
-from contract.subreaper import adopt_orphans
+from contract.process.subreaper import adopt_orphans
 from orchestrator.logs.rotation import open_privately, rotate
 from orchestrator.system.process_table import (
     Entry,

@@ -18,7 +18,7 @@ import openai
 import pytest
 
 from contract.keys import KeyRecord, NewKey, make_key
-from contract.ports import free_port
+from contract.process.ports import free_port
 from tests.gateway.scripted_worker import ScriptedWorker
 
 ROOT = Path(__file__).parents[2]

@@ -27,7 +27,7 @@ from contract.messages import (
     State,
     TokenLogprob,
 )
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from contract.wire import encode_frame
 
 

@@ -16,7 +16,7 @@ from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.queue import JobQueue, Ticket
 from contract.bus.replies import ReplyStream, read_frames
 from contract.messages import Envelope, GatewayBeat, Job, Sampling
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from tests.workers.read_answer import ReadAnswer
 
 

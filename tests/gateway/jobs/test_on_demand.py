@@ -14,7 +14,7 @@ from contract.bus.queue import JobQueue
 from contract.bus.registration import Registration, end_registration, renew_registration
 from contract.host_beat import HostBeat
 from contract.messages import Condition, State
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import until
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from contract.config import ModelConfig, WorkerSpec
+from contract.model_files.plan_json import PlanLimits
 from contract.paths import COMMAND
-from contract.plan_json import PlanLimits
 from workers.engine import CannotServe
 from workers.engines.trtllm.model_files import ModelFiles
 

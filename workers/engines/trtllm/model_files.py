@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
+from contract.model_files.plan_json import PlanBuildJson, PlanLimits, is_plan, limits_of
 from contract.paths import COMMAND
-from contract.plan_json import PlanBuildJson, PlanLimits, is_plan, limits_of
 from workers.engine import CannotServe
 
 _DEFAULT_CONTEXT: Final = 2048

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from contract.keys import KeyRecord, NewKey
-from orchestrator.cli import plain_app
+from orchestrator.cli.commands import plain_app
 from orchestrator.config.key_file import KeyFile
 from orchestrator.errors import UserError
 from orchestrator.terminal.durations import seconds_of
