@@ -11,6 +11,19 @@ import msgspec
 #: `required` makes it call one or more; `named` makes it call one tool, once.
 ToolChoice = Literal["none", "auto", "required", "named"]
 GuidedKind = Literal["json", "json_object", "regex", "choice", "grammar"]
+#: Jobs of one class go before all of the next; `batch` makes room for the others.
+PriorityClass = Literal["interactive", "normal", "batch"]
+
+
+class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """When a job has its turn among those for the same model: by class, then by `number` (the
+    lower goes first); within these, keys share by `weight`, and a key's own jobs go by when they
+    are wanted, in `within_s` from when they were put (None: as late as they may)."""
+
+    priority: PriorityClass = "normal"
+    number: int = 0
+    weight: float = 1.0
+    within_s: float | None = None
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -42,13 +55,11 @@ class Guided(msgspec.Struct, frozen=True):
 class Template(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the model's chat template writes the messages. `arguments` is a JSON object of what the
     template is given beside them. With `continue_final_message` the last one is left open, for the
-    model to go on with. With `system_first`, messages of the system are moved to the first place if
-    the template refuses them where they are."""
+    model to go on with."""
 
     arguments: str = ""
     add_generation_prompt: bool = True
     continue_final_message: bool = False
-    system_first: bool = False
 
 
 class Embedding(msgspec.Struct, frozen=True, omit_defaults=True):

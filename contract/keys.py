@@ -16,10 +16,11 @@ import secrets
 import time
 import zlib
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from contract.asked import PriorityClass
 from contract.messages import UNREADABLE
 
 #: A key that was revoked, or has expired, opens nothing after so many seconds, and its open answers
@@ -41,6 +42,11 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     revoked_unix_s: float | None = None
     #: Whether it may read the gateway's metrics; a key for all models may anyway.
     metrics: bool = False
+    #: Its share of a model, beside those of other keys that wait.
+    weight: float = 1.0
+    #: The class of its requests, if they ask for no later one; and the lowest number they may ask.
+    priority: PriorityClass = "normal"
+    lowest_priority: int = 0
 
     def may_use(self, model: str) -> bool:
         return any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
@@ -66,10 +72,9 @@ def make_key(
     name: str = "",
     models: tuple[str, ...] = ("*",),
     expires_unix_s: float | None = None,
-    *,
-    metrics: bool = False,
+    **rights: Any,
 ) -> NewKey:
-    """A new random key."""
+    """A new random key, with what else its `KeyRecord` is to say."""
     key_id = base64.b32encode(secrets.token_bytes(5)).decode().lower()
     secret = "".join(secrets.choice(_ALPHABET) for _ in range(43))
     body = f"ew_{key_id}_{secret}"
@@ -80,7 +85,7 @@ def make_key(
         models=models,
         created_unix_s=time.time(),
         expires_unix_s=expires_unix_s,
-        metrics=metrics,
+        **rights,
     )
     return NewKey(f"{body}_{_checksum(body)}", record)
 

@@ -54,6 +54,11 @@ class Answer:
         self._transcript = Transcript()
 
     @property
+    def all_tokens(self) -> int:
+        """Those of the prompt and of the answer, as far as known."""
+        return self.prompt_tokens + self.tokens
+
+    @property
     def owes_known_text(self) -> bool:
         """Whether the engine has yet to say again what the client has."""
         return bool(self._known_text)

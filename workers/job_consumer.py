@@ -21,15 +21,18 @@ from contract.bus.client import connect_reader
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
 from contract.bus.replies import first_id, scan_frames
 from contract.messages import Envelope, ErrorCode, Job
-from contract.process.tasks import cancel_and_wait
+from contract.tasks import cancel_and_wait
 from workers.audience import Audience
 from workers.continuation import Published, can_continue, can_hand_over, read_published
 from workers.engine import Engine, JobRejected
 from workers.outbox import Outbox
+from workers.places import Places
 
 log = logging.getLogger(__name__)
 _CLAIM_AT_ONCE: Final = 64
 _CLAIM_BLOCK_MS: Final = 1_000
+#: Without room: whether another job should have a place. Batch jobs make room within a second.
+_LOOK_AGAIN_S: Final = 0.5
 _TAKE_OVER_EVERY_S: Final = 2.0
 _RECONNECT_S: Final = 0.25
 #: A job that lost so many workers may be what broke them.
@@ -54,6 +57,7 @@ class JobConsumer:
         engine: Engine,
         outbox: Outbox,
         audience: Audience,
+        places: Places,
         worker: str,
         redis_url: str,
     ) -> None:
@@ -63,6 +67,7 @@ class JobConsumer:
         self._engine = engine
         self._outbox = outbox
         self._audience = audience
+        self._places = places
         self._worker = worker
         self._redis_url = redis_url
         #: Jobs whose attempts Redis is just asked to begin, and those of them cancelled meanwhile.
@@ -105,6 +110,10 @@ class JobConsumer:
             self.look_again()
         self._forgotten = forgotten
 
+    def look_whose_turn_it_is(self) -> None:
+        """A key has begun to wait: another job may have to make room."""
+        self._places.asked.set()
+
     async def cancel(self, job_id: str) -> None:
         """Drop a job without a word, if it is here."""
         if job_id in self._beginning:
@@ -121,8 +130,7 @@ class JobConsumer:
         """Wait for room or for jobs, at most about a second for the latter."""
         room = min(self.slots - len(self._outbox), _CLAIM_AT_ONCE)
         if room <= 0:
-            self._outbox.freed.clear()
-            await _first_of(self._outbox.freed.wait(), stopping.wait())
+            await self._wait_for_room(stopping)
         elif self._suspects:
             await self._try(*self._suspects.popleft(), stopping)
         elif self._waiting:
@@ -136,6 +144,14 @@ class JobConsumer:
             await self._recover(await self._queue.take_over(self._worker, room))
         else:
             await self._begin(await self._queue.claim(reader, self._worker, room, _CLAIM_BLOCK_MS))
+
+    async def _wait_for_room(self, stopping: asyncio.Event) -> None:
+        """Until an answer ends, or a key begins to wait; for a second at most."""
+        self._outbox.freed.clear()
+        await self._places.make_room()
+        if not self._outbox.freed.is_set():
+            waits = (self._outbox.freed.wait(), self._places.asked.wait(), stopping.wait())
+            await _first_of(*waits, timeout_s=_LOOK_AGAIN_S)
 
     async def _missed_claims(self, reader: Redis, room: int) -> list[Claim]:
         self._missed = False

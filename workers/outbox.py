@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from contract.bus.claims import Attempt
+from contract.bus.claims import Attempt, Ended
 from contract.bus.queue import RETRYABLE, JobQueue
 from contract.bus.replies import publish
 from contract.messages import (
@@ -26,33 +26,19 @@ from contract.messages import (
     Failed,
     FinishReason,
     Started,
+    Status,
     TokenLogprob,
     VectorDelta,
 )
 from workers.answer import Answer, Diverged
 from workers.continuation import Published
+from workers.engine_state import EngineDied, EngineLoad
 from workers.frames import frames_of
 from workers.transcript import Kind, Transcript
 
 log = logging.getLogger(__name__)
 _RETRY_S = 0.2
-
-
-class EngineLoad(NamedTuple):
-    """How busy the engine is; `kv_cache_usage` from 0 to 1."""
-
-    waiting: int = 0
-    kv_cache_usage: float | None = None
-    prefix_cache_queries: int = 0
-    prefix_cache_hits: int = 0
-
-
-class EngineDied(Exception):
-    """The engine cannot go on; the worker must exit, and its jobs be taken over."""
-
-
-class EngineHung(EngineDied):
-    """The engine says nothing any more. It may not even end when it is told to."""
+T = TypeVar("T")
 
 
 class Outbox:
@@ -78,8 +64,8 @@ class Outbox:
         self._abandoned: list[str] = []
         self._answers: dict[str, Answer] = {}
         self._envelopes: dict[str, list[Envelope]] = {}
-        self._ended: list[tuple[Attempt, str]] = []
-        self._completing: list[tuple[Attempt, str]] = []
+        self._ended: list[Ended] = []
+        self._completing: list[Ended] = []
         self._some = asyncio.Event()
         self._flushes_begun = 0
         self._flushes_ended = 0
@@ -106,7 +92,7 @@ class Outbox:
 
     def entries(self) -> set[str]:
         """The queue entries of the answers that are open, or whose end Redis does not know yet."""
-        ended = {attempt.entry for attempt, _ in (*self._ended, *self._completing)}
+        ended = {each.attempt.entry for each in (*self._ended, *self._completing)}
         return ended | {attempt.entry for attempt in self.attempts()}
 
     def open(self, attempt: Attempt) -> None:
@@ -185,10 +171,9 @@ class Outbox:
         pseudo_streamed: bool = False,
         completion_tokens: int | None = None,
         reasoning_tokens: int | None = None,
-        stop_strings: tuple[str, ...] = (),
     ) -> None:
         """The answer is complete. `completion_tokens` counts them for an engine that knows no
-        token ids, as does `reasoning_tokens`. `stop_strings` are those that ended a choice."""
+        token ids, as does `reasoning_tokens`."""
         self.heard += 1
         answer = self._answers.get(job_id)
         if answer is None:
@@ -203,8 +188,8 @@ class Outbox:
         self._count_prompt(answer)
         if reasoning_tokens is not None:
             answer.reasoning_tokens = reasoning_tokens
-        ends = (pseudo_streamed, answer.reasoning_tokens, stop_strings)
-        event = Done(finish_reasons, prompt_tokens, answer.tokens, cached_tokens, *ends)
+        counts = (prompt_tokens, answer.tokens, cached_tokens)
+        event = Done(finish_reasons, *counts, pseudo_streamed, answer.reasoning_tokens)
         self._end(answer, event, "cancelled" if "cancelled" in finish_reasons else "done")
 
     def expect(self, job_id: str, prompt_tokens: int) -> None:
@@ -252,7 +237,7 @@ class Outbox:
         """End an answer in Redis without a word: the client has its end, or is gone."""
         answer = self._answers.pop(job_id, None)
         if answer is not None:
-            self._ended.append((answer.attempt, state))
+            self._ended.append(Ended(answer.attempt, state, answer.all_tokens))
             self.freed.set()
             self._some.set()
 
@@ -266,6 +251,12 @@ class Outbox:
         if self._answers.pop(job_id, None) is not None:
             self.freed.set()
             self._changed.set()
+
+    def tell(self, job_id: str, status: Status) -> None:
+        """Say what a job waits for. It takes no sequence number."""
+        answer = self._answers.get(job_id)
+        if answer is not None:
+            self._push(answer, -1, status)
 
     async def run(self) -> None:
         """Flush until cancelled. While Redis is away events are kept, in order."""
@@ -307,22 +298,13 @@ class Outbox:
         frames = [
             (reply, frame) for reply, batch in envelopes.items() for frame in frames_of(batch)
         ]
-        while frames:
-            try:
-                await publish(self.db, frames)
-                return
-            except RedisError as error:
-                log.warning("publishing again in %s s: %s", _RETRY_S, error)
-                await asyncio.sleep(_RETRY_S)
+        if frames:
+            await _persist("publishing", lambda: publish(self.db, frames))
 
-    async def _complete(self, ended: list[tuple[Attempt, str]]) -> None:
-        while ended:
-            try:
-                self.fenced_total += await self.queue.complete(self.worker, ended)
-                return
-            except RedisError as error:
-                log.warning("completing again in %s s: %s", _RETRY_S, error)
-                await asyncio.sleep(_RETRY_S)
+    async def _complete(self, ended: list[Ended]) -> None:
+        if ended:
+            complete = self.queue.complete
+            self.fenced_total += await _persist("completing", lambda: complete(self.worker, ended))
 
     def _push(self, answer: Answer, seq: int, event: Event) -> None:
         attempt = answer.attempt
@@ -337,7 +319,7 @@ class Outbox:
     def _end(self, answer: Answer, event: Done | Failed, state: str) -> None:
         self._push(answer, answer.seq, event)
         del self._answers[answer.attempt.job.id]
-        self._ended.append((answer.attempt, state))
+        self._ended.append(Ended(answer.attempt, state, answer.all_tokens))
         self.jobs_total += 1
         self.freed.set()
 
@@ -348,3 +330,13 @@ class Outbox:
     def _diverged(self, job_id: str) -> None:
         message = "the answer's worker was lost and the answer could not be continued"
         self.give_up(job_id, ErrorCode.ENGINE_LOST, message, retryable=True)
+
+
+async def _persist(what: str, work: Callable[[], Awaitable[T]]) -> T:
+    """Try until Redis answers."""
+    while True:
+        try:
+            return await work()
+        except RedisError as error:
+            log.warning("%s again in %s s: %s", what, _RETRY_S, error)
+        await asyncio.sleep(_RETRY_S)

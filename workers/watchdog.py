@@ -16,10 +16,11 @@ from typing import Final
 
 from contract.config import WatchdogConfig
 from contract.messages import Job, Sampling
-from contract.process.tasks import cancel_and_wait
+from contract.tasks import cancel_and_wait
 from workers.answer import Answer
 from workers.engine import CannotServe, Engine, JobRejected
-from workers.outbox import EngineHung, Outbox
+from workers.engine_state import EngineHung
+from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 1.0

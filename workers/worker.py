@@ -20,14 +20,15 @@ from contract.bus.client import connect, connect_reader, wait_for_server
 from contract.bus.queue import JobQueue
 from contract.config import WorkerSpec
 from contract.messages import Heartbeat, State
-from contract.process.tasks import cancel_and_wait
+from contract.tasks import cancel_and_wait
 from workers.audience import Audience
-from workers.continuation import can_continue, can_hand_over
 from workers.engine import Engine, EngineReport, SupportsSleep
+from workers.engine_state import EngineHung
 from workers.fetching import Fetching
 from workers.heartbeat import WorkerHeartbeat
 from workers.job_consumer import JobConsumer
-from workers.outbox import EngineHung, Outbox
+from workers.outbox import Outbox
+from workers.places import Places
 from workers.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,9 @@ class Worker:
         self.cancellations = Cancellations(self.db, spec.model_id)
         self.outbox = Outbox(self.db, self.queue, spec.name)
         self.audience = Audience(self.db, spec.gateway_grace_s)
+        self.places = Places(self.queue, engine, self.outbox, spec.name)
         self.consumer = JobConsumer(
-            self.queue, engine, self.outbox, self.audience, spec.name, spec.redis_url
+            self.queue, engine, self.outbox, self.audience, self.places, spec.name, spec.redis_url
         )
         self.watchdog = Watchdog(spec.model.watchdog, engine, self.outbox, spec.model_id)
         self.heartbeat_sender = WorkerHeartbeat(spec.redis_url, self.heartbeat, self._lapsed)
@@ -118,8 +120,6 @@ class Worker:
     def heartbeat(self) -> Heartbeat:
         """This worker, as it is now. Only reads: the heartbeat's thread calls it."""
         outbox, load = self.outbox, self.outbox.load
-        # While the engine loads, it may have to download the model first.
-        download = self.fetching.download() if self.stage == _LOADING else None
         return Heartbeat(
             name=self.spec.name,
             model=self.spec.model_id,
@@ -127,7 +127,7 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             state=self.state,
-            stage=str(download) if download else self.stage,
+            stage=self._stage_now(),
             version=self.report.version,
             env=self.spec.env,
             slots=self.report.slots,
@@ -145,12 +145,15 @@ class Worker:
             prefix_cache_queries_total=load.prefix_cache_queries,
             prefix_cache_hits_total=load.prefix_cache_hits,
             pseudo_streaming=self.report.pseudo_streaming,
-            downloaded_bytes=download.there_bytes if download else 0,
         )
 
     def _lost_engine(self, died: asyncio.Future[None]) -> None:
         if not died.cancelled() and isinstance(died.exception(), EngineHung):
             self.on_hung()
+
+    def _stage_now(self) -> str:
+        """While the engine loads, it may have to download the model first."""
+        return (self.fetching.stage() or self.stage) if self.stage == _LOADING else self.stage
 
     async def _start_engine(self) -> None:
         self.stage = _LOADING
@@ -252,7 +255,7 @@ class Worker:
             if self.outbox.died.done():
                 # Its answers stay open, as when it dies at any other time: a job may be to blame.
                 await self.outbox.died
-            movable = [each for each in self.outbox.attempts() if self._goes_on_elsewhere(each)]
+            movable = self.places.movable()
             answers = not movable or await self._give_back(movable)
             # While Redis is gone, nothing is worth another try but answers that are still open.
             if answers or self.outbox.attempts():
@@ -260,14 +263,6 @@ class Worker:
                 await self._give_back(self.outbox.attempts())
         finally:
             await cancel_and_wait([emptied, hurried])
-
-    def _goes_on_elsewhere(self, attempt: Attempt) -> bool:
-        """Whether another worker is sure to end an answer as this one would."""
-        job = attempt.job
-        if self.engine.continues and can_continue(job):
-            return True
-        is_greedy = can_hand_over(job) and job.sampling.temperature == 0
-        return is_greedy or self.outbox.is_untold(job.id)
 
     async def _give_back(self, unfinished: list[Attempt]) -> bool:
         """Publish what was said, and release these attempts. False if Redis did not answer."""
@@ -291,7 +286,10 @@ class Worker:
             async with aclosing(connect_reader(self.spec.redis_url)) as reader:
                 try:
                     async for job_id in self.cancellations.listen(reader):
-                        await self.consumer.cancel(job_id)
+                        if job_id:
+                            await self.consumer.cancel(job_id)
+                        else:
+                            self.consumer.look_whose_turn_it_is()
                 except RedisError as error:
                     log.warning("listening again in %s s: %s", _RECONNECT_S, error)
             await asyncio.sleep(_RECONNECT_S)

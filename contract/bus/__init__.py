@@ -2,7 +2,9 @@
 
     ew:{MODEL}:queue      stream, group `workers`: the jobs that wait, and those claimed
     ew:{MODEL}:job:ID     hash: state, attempt (the fencing token), worker, reply stream, deadline
-    ew:{MODEL}:cancel     stream: ids of cancelled jobs
+    ew:{MODEL}:cancel     stream: ids of cancelled jobs; an empty one: a key begins to wait
+    ew:{MODEL}:lanes and others
+                          whose turn it is among the jobs that wait (`scripts/turns.lua`)
     ew:{MODEL}:dead       stream: jobs that broke every worker that tried them
     ew:{TAG}:leases       sorted set: name -> when its lease ends (ms, Redis' clock)
     ew:{TAG}:ready        the same for those that accept work; TAG is a model (then these are its

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contract.bus.client import BLOCK_MS, LuaScript, RedisClient, entries_of, last_id
 from contract.bus.queue import GROUP, KEEP_MS, JobQueue
 
-_cancel = LuaScript("cancel")
+_cancel = LuaScript("cancel", "turns")
 
 
 class Cancellations:
@@ -37,7 +37,8 @@ class Cancellations:
 
     async def listen(self, reader: RedisClient) -> AsyncIterator[str]:
         """Job ids cancelled since `open`, or since it was last called (none is left out by a
-        reconnect). Ends only by an error of the connection."""
+        reconnect). An empty one says that a key begins to wait, while workers have no room. Ends
+        only by an error of the connection."""
         if not self._last:
             await self.open()
         while True:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from contract.messages import Job
+from contract.bus.turns import QueuePlace
+from contract.messages import UNREADABLE, Job
+from contract.wire import decode_job
 
 
 class Claim(NamedTuple):
-    """A queue entry that a worker holds, not begun yet. `job` is None if it could not be read."""
+    """A queue entry that a worker holds, not begun yet. `job` is None if it could not be read.
+    `aged`: its turn came because its lane had none for long."""
 
     entry: str
     job: Job | None
     job_id: str
+    aged: bool = False
+
+
+class Waiting(NamedTuple):
+    """A queue entry that no worker holds, and its place among the others."""
+
+    entry: str
+    place: QueuePlace
 
 
 class Attempt(NamedTuple):
@@ -27,6 +39,16 @@ class Attempt(NamedTuple):
     first: str
     left_ms: int = 0
     ordinal: int = 1
+    aged: bool = False
+
+
+class Ended(NamedTuple):
+    """An attempt that has ended, with its state (`done`, `failed`, `retryable`, `cancelled`) and
+    the tokens that it took: those of the prompt, and those of all attempts' answers."""
+
+    attempt: Attempt
+    state: str
+    tokens: int = 0
 
 
 class Record(NamedTuple):
@@ -43,3 +65,11 @@ class BeginRefused(NamedTuple):
 
     attempt: Attempt
     reason: str
+
+
+def read_job(fields: Mapping[bytes, bytes]) -> Job | None:
+    """Return the job of a queue entry; None if it cannot be read."""
+    try:
+        return decode_job(fields[b"job"])
+    except (KeyError, *UNREADABLE):
+        return None

@@ -111,10 +111,12 @@ def connect_reader(url: str) -> Redis:
 
 
 class LuaScript:
-    """A Lua script by its digest, loaded again whenever the server has forgotten it."""
+    """A Lua script by its digest, loaded again whenever the server has forgotten it. What it needs
+    of `others`, which only define functions, comes before it."""
 
-    def __init__(self, name: str) -> None:
-        self.source = (_SCRIPTS / f"{name}.lua").read_text()
+    def __init__(self, name: str, *others: str) -> None:
+        files = [_SCRIPTS / f"{each}.lua" for each in (*others, name)]
+        self.source = "".join(file.read_text() for file in files)
         self.digest = ""
 
     async def __call__(self, db: RedisClient, keys: Sequence[str], args: Sequence[Any]) -> Any:

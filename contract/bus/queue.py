@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from redis.exceptions import ResponseError
 
-from contract.bus.claims import Attempt, BeginRefused, Claim, Record
+from contract.bus.claims import Attempt, BeginRefused, Claim, Ended, Record, Waiting, read_job
 from contract.bus.client import LuaScript, RedisClient, entries_of
 from contract.bus.clock import LEAP_MS
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.registration import registrations
-from contract.messages import UNREADABLE, Job
-from contract.wire import decode_job, encode_job
+from contract.bus.tickets import (
+    Conflict,
+    NotServed,
+    QueueFull,
+    QueueTooLarge,
+    Ticket,
+    WasCancelled,
+)
+from contract.bus.turns import QueuePlace, place_of
+from contract.messages import Job
+from contract.wire import encode_job
 
 GROUP: Final = "workers"
 #: Holds, without ever having a lease, what was given back.
@@ -23,57 +32,20 @@ KEEP_MS: Final = 300_000
 MAX_ATTEMPTS: Final = 3
 #: How many dead letters of a model are kept (each has its whole job), and for how many ms.
 _DEAD_LETTERS: Final = (100, 7 * 86_400_000)
+#: For so long, no other worker makes room for the same job.
+_ROOM_MADE_MS: Final = 1_000
 #: The state of a job that failed, though the same request may succeed later.
 RETRYABLE: Final = "retryable"
 
-_enqueue = LuaScript("enqueue")
+_enqueue = LuaScript("enqueue", "turns")
+_claim = LuaScript("claim", "turns")
+_peek = LuaScript("peek", "turns")
 _begin = LuaScript("begin")
-_complete = LuaScript("complete")
+_complete = LuaScript("complete", "turns")
 _release = LuaScript("release")
+_yield_place = LuaScript("yield_place", "turns")
 _end_trial = LuaScript("end_trial")
 _take_over = LuaScript("take_over")
-
-
-class QueueFull(Exception):
-    """The model's queue has no room; `waiting` jobs are before this one."""
-
-    def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting} jobs are waiting")
-        self.waiting = waiting
-
-
-class QueueTooLarge(Exception):
-    """The model's queue has no room for so large a job; it takes `size` bytes already."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(f"jobs of {size / 1_048_576:.1f} MiB are in the queue")
-        self.size = size
-
-
-class NotServed(Exception):
-    """No worker of this model is ready, and no host would start one for it."""
-
-
-class Conflict(Exception):
-    """Another job has this id already (an idempotency key used for a different request)."""
-
-
-class WasCancelled(Exception):
-    """The job that is asked for again was cancelled: there will be no answer to it."""
-
-
-class Ticket(NamedTuple):
-    """Where the answer to a job can be read: its reply stream, from after entry `first` on.
-
-    `waiting` is the number of jobs before it; `known` says that the job had been put before, and
-    `may_retry` that it has ended by now, without an answer, and might succeed if it were put anew.
-    """
-
-    reply: str
-    first: str
-    waiting: int = 0
-    known: bool = False
-    may_retry: bool = False
 
 
 class JobQueue:
@@ -84,6 +56,7 @@ class JobQueue:
         self.model = model
         self.key = f"ew:{{{model}}}:queue"
         self.dead_key = f"ew:{{{model}}}:dead"
+        self.wake_key = f"ew:{{{model}}}:wake"
         #: What would work on a job: workers now, hosts once they have loaded the model.
         self._ready_keys = [Heartbeats(db, model).ready_key, registrations(db, model).ready_key]
         self.leases_key = f"ew:{{{model}}}:leases"
@@ -112,7 +85,7 @@ class JobQueue:
         answer = await _enqueue(
             self.db,
             [self.key, self.job_key(job.id), *self._ready_keys],
-            [GROUP, encode_job(job), digest, reply, first, *bounds],
+            [GROUP, encode_job(job), digest, reply, first, *bounds, *place_of(job).words()],
         )
         match answer:
             case [b"queued", waiting]:
@@ -156,20 +129,50 @@ class JobQueue:
     async def claim(
         self, reader: RedisClient, worker: str, count: int, block_ms: int
     ) -> list[Claim]:
-        """Wait up to `block_ms` for at most `count` jobs. Never cancel this call."""
-        return await self._read_group(reader, worker, count, ">", "BLOCK", block_ms)
+        """Claim at most `count` jobs, in the order of their turns; if there are none, wait up to
+        `block_ms` for some. Never cancel this call."""
+        claims = await self._claim_now(worker, count)
+        if not claims and await reader.blpop([self.wake_key], block_ms / 1000):
+            claims = await self._claim_now(worker, count)
+        return claims
+
+    async def _claim_now(self, worker: str, count: int) -> list[Claim]:
+        try:
+            answer = await _claim(self.db, [self.key], [GROUP, worker, count])
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            await self.open()
+            return []
+        entries = [(entry.decode(), _mapping(flat), aged) for entry, flat, aged in answer]
+        return [self._claim(entry, read_job(f), bool(aged)) for entry, f, aged in entries]
+
+    async def peek(self) -> Waiting | None:
+        """Return the job whose turn it is, for a worker that has no room for it. For a while, the
+        workers of this model are told of each key that begins to wait (`Cancellations.listen`)."""
+        answer = await _peek(self.db, [self.key], [])
+        if not answer:
+            return None
+        entry, place = answer
+        return Waiting(entry.decode(), QueuePlace.read(place.decode()))
+
+    async def make_room_for(self, waiting: Waiting) -> bool:
+        """Whether this worker is the one to make room for a job: only one does at a time."""
+        key = f"{self.key}:room:{waiting.entry}"
+        return bool(await self.db.set(key, 1, nx=True, px=_ROOM_MADE_MS))
+
+    async def yield_place(self, worker: str, attempt: Attempt) -> bool:
+        """Let a job that runs wait again, in its place, so that another has its turn."""
+        keys = [self.key, self.job_key(attempt.job.id)]
+        args = [GROUP, attempt.entry, worker, attempt.number]
+        return bool(await _yield_place(self.db, keys, args))
 
     async def claimed_before(self, reader: RedisClient, worker: str, count: int) -> list[Claim]:
         """The oldest entries delivered to this worker and not ended: after a reconnect, those
         whose delivery was lost on the way are among them."""
-        return await self._read_group(reader, worker, count, "0")
-
-    async def _read_group(
-        self, reader: RedisClient, worker: str, count: int, start: str, *options: Any
-    ) -> list[Claim]:
-        command = ["XREADGROUP", "GROUP", GROUP, worker, "COUNT", count, *options]
+        command = ["XREADGROUP", "GROUP", GROUP, worker, "COUNT", count]
         try:
-            answer = await reader.execute_command(*command, "STREAMS", self.key, start)
+            answer = await reader.execute_command(*command, "STREAMS", self.key, "0")
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
@@ -214,9 +217,9 @@ class JobQueue:
             if verdict == "drop" or claim.job is None:
                 continue
             number, ordinal, reply, first, left_ms = answer[1:]
-            attempt = Attempt(
-                claim.job, claim.entry, number, reply.decode(), first.decode(), left_ms, ordinal
-            )
+            where = (reply.decode(), first.decode())
+            counts = (left_ms, ordinal, claim.aged)
+            attempt = Attempt(claim.job, claim.entry, number, *where, *counts)
             begun.append(attempt if verdict == "run" else BeginRefused(attempt, verdict))
         return begun
 
@@ -227,17 +230,17 @@ class JobQueue:
             pipe.pexpire(self.job_key(job_id), for_ms)
         await pipe.execute()
 
-    async def complete(self, worker: str, ended: Iterable[tuple[Attempt, str]]) -> int:
-        """End attempts, each with its state (`done`, `failed`, `retryable`, `cancelled`), if they
-        still own their jobs. Answers how many were fenced off. Safe to repeat."""
+    async def complete(self, worker: str, ended: Iterable[Ended]) -> int:
+        """End attempts, if they still own their jobs. Answers how many were fenced off. Safe to
+        repeat."""
         answers = await _complete.map(
             self.db,
             [
                 (
                     [self.key, self.job_key(attempt.job.id)],
-                    [GROUP, attempt.entry, worker, attempt.number, state, KEEP_MS],
+                    [GROUP, attempt.entry, worker, attempt.number, state, KEEP_MS, tokens],
                 )
-                for attempt, state in ended
+                for attempt, state, tokens in ended
             ],
         )
         return sum(answer == 0 for answer in answers)
@@ -279,16 +282,15 @@ class JobQueue:
             pipe.execute_command("XCLAIM", self.key, GROUP, RELEASED, 0, claim.entry, "JUSTID")
         await pipe.execute()
 
-    async def current_attempts(self, job_ids: Sequence[str]) -> dict[str, int]:
-        """By job that is not over, the number of the attempt that runs; 0 while it waits."""
+    async def are_open(self, job_ids: Sequence[str]) -> dict[str, bool]:
+        """By job, whether it is known, and not over."""
         pipe = self.db.pipeline(transaction=False)
         for job_id in job_ids:
-            pipe.hmget(self.job_key(job_id), "state", "attempt")
-        found = zip(job_ids, await pipe.execute(), strict=True)
+            pipe.hget(self.job_key(job_id), "state")
+        states = await pipe.execute()
         return {
-            job_id: int(attempt or 0) if state == b"running" else 0
-            for job_id, (state, attempt) in found
-            if state in (b"queued", b"running")
+            job_id: state in (b"queued", b"running")
+            for job_id, state in zip(job_ids, states, strict=True)
         }
 
     async def held(self, worker: str) -> set[str]:
@@ -309,14 +311,14 @@ class JobQueue:
         }
 
     def _claims(self, entries: Iterable[tuple[str, Mapping[bytes, bytes]]]) -> list[Claim]:
-        return [self._claim(entry, _read_job(fields)) for entry, fields in entries]
+        return [self._claim(entry, read_job(fields)) for entry, fields in entries]
 
-    def _claim(self, entry: str, job: Job | None) -> Claim:
+    def _claim(self, entry: str, job: Job | None, aged: bool = False) -> Claim:
         """A job of another model counts as unreadable: its client reads no answer of this model's
         workers."""
         if job is None or job.model != self.model:
             return Claim(entry, None, "")
-        return Claim(entry, job, job.id)
+        return Claim(entry, job, job.id, aged)
 
     async def broken_since(self, dead_letter: str) -> tuple[frozenset[str], str]:
         """The workers that had jobs which turned out as poison, since that dead letter; and the
@@ -336,13 +338,6 @@ class JobQueue:
         pipe.xack(self.key, GROUP, entry)
         pipe.xdel(self.key, entry)
         await pipe.execute()
-
-
-def _read_job(fields: Mapping[bytes, bytes]) -> Job | None:
-    try:
-        return decode_job(fields[b"job"])
-    except (KeyError, *UNREADABLE):
-        return None
 
 
 def _mapping(flat: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -26,6 +26,7 @@ from contract.asked import Guided, GuidedKind
 from contract.bounds import MOST_STOPS, StopText
 from contract.messages import Job
 from gateway.api.constraint_bounds import TooComplex, check_pattern, check_schema
+from gateway.api.turns import TurnBody
 from gateway.http.errors import ApiError, invalid
 
 _MOST_TURNS: Final = 4_096
@@ -89,9 +90,8 @@ def _known_keys(form: type[BaseModel]) -> frozenset[str]:
     return frozenset(field.alias or name for name, field in form.model_fields.items())
 
 
-class GenerationBody(BaseModel):
-    """A body that asks for a generation. A lenient one gets fewer tokens than it asks for, where
-    that is too many."""
+class GenerationBody(TurnBody):
+    """A body that asks for a generation. A lenient one gets fewer tokens where it asks for more."""
 
     is_lenient: ClassVar[bool] = False
 

@@ -34,7 +34,8 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
     asked = parse(form, body, context.ignored)
     if context.ignored:
         process.metrics.count_ignoring()
-    named = asked.job(context.job_id, context.key.id)
+    turn = asked.turn(context.key)
+    named = replace(asked.job(context.job_id, context.key.id), turn=turn)
     job = process.admission.check(named, context, asked.own_names, lenient=asked.is_lenient)
     resumption = _resumption(request, asked)
     if resumption is not None:

@@ -26,6 +26,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "missing_api_key": Fault(401),
     "invalid_api_key": Fault(401),
     "key_ended": Fault(401),
+    "priority_not_allowed": Fault(403),
     "not_found": Fault(404),
     "model_not_found": Fault(404),
     "method_not_allowed": Fault(405),

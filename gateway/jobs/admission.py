@@ -14,16 +14,8 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from contract.bus.client import RedisClient
 from contract.bus.known_requests import KnownRequests
-from contract.bus.queue import (
-    KEEP_MS,
-    Conflict,
-    JobQueue,
-    NotServed,
-    QueueFull,
-    QueueTooLarge,
-    Ticket,
-    WasCancelled,
-)
+from contract.bus.queue import KEEP_MS, JobQueue
+from contract.bus.tickets import Conflict, NotServed, QueueFull, QueueTooLarge, Ticket, WasCancelled
 from contract.messages import ErrorCode, Job, State
 from contract.paths import COMMAND
 from contract.wire import encode_job
@@ -40,7 +32,6 @@ from gateway.streams.link import Link
 from gateway.streams.metrics import Metrics
 from gateway.streams.replays import Replays
 from gateway.streams.reply import Reply
-from gateway.streams.sse import NOTHING, EventId
 
 #: Redis is back within a second when it restarts, later with much data or on a busy host; that long
 #: a request waits for it.
@@ -56,10 +47,10 @@ _IDEMPOTENCY_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 
 class Resumption(NamedTuple):
     """A request that may be sent again, for the same answer: its `Idempotency-Key`, and the
-    last event that its client has. `digest` tells one request from another."""
+    last event that its client has (-1: none). `digest` tells one request from another."""
 
     idempotency_key: bytes
-    after: EventId = NOTHING
+    after: int = -1
     digest: str = ""
 
     def job_id(self, job: Job) -> str:
@@ -94,11 +85,9 @@ def resumption_of(idempotency_key: bytes | None, last_event_id: bytes | None) ->
         raise ApiError("invalid_header", message)
     if last_event_id is None:
         return Resumption(idempotency_key)
-    try:
-        return Resumption(idempotency_key, EventId.parse(last_event_id))
-    except ValueError:
-        message = "`Last-Event-ID` must be the id of an event, as it came"
-        raise ApiError("invalid_header", message) from None
+    if not re.fullmatch(rb"[0-9]{1,12}", last_event_id):
+        raise ApiError("invalid_header", "`Last-Event-ID` must be the number of an event")
+    return Resumption(idempotency_key, int(last_event_id))
 
 
 class Admission:
@@ -160,12 +149,11 @@ class Admission:
         """
         first = await self._first_entry()
         metrics, kept = self._metrics.of(job.model), resumption is not None
-        after = resumption.after if resumption else NOTHING
 
         def reply_to(each: Job) -> Reply:
-            return Reply(
-                each.id, each.model, answer, context, metrics, first, resumable=kept, after=after
-            )
+            reply = Reply(each.id, each.model, answer, context, metrics, first, resumable=kept)
+            reply.may_wait_s = each.turn.within_s
+            return reply
 
         if resumption is not None:
             return await self._admit_once(_tries(job), reply_to, resumption)
@@ -181,7 +169,7 @@ class Admission:
         an answer is made anew, unless its client wants the rest of what it has."""
         await self._claim_key(tries[0], resumption)
         digest = resumption.digest
-        if resumption.after != NOTHING:
+        if resumption.after >= 0:
             job = await self._last_of(tries)
             return await self._join(job, reply_to(job), digest, may_retry=False)
         for number, job in enumerate(tries):
@@ -312,6 +300,7 @@ class Admission:
         model = self._models.configured.get(job.model)
         if model is None:
             raise self._not_served(job.model)
+        total_s = self._models.limits.total_timeout_s
         has_room = self._memory.take(len(encode_job(job)))
         try:
             return await JobQueue(self._db, job.model).put(
@@ -321,7 +310,7 @@ class Admission:
                 max_waiting=self._models.limits.max_waiting,
                 # What is in the queue already is answered all the same.
                 max_bytes=self._models.limits.max_waiting_bytes if has_room else 1,
-                deadline_ms=int(self._models.limits.total_timeout_s * 1000),
+                deadline_ms=int(min(total_s, job.turn.within_s or total_s) * 1000),
                 digest=digest,
             )
         except OutOfMemoryError:

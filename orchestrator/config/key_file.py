@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -40,23 +40,23 @@ class KeyFile:
         name: str,
         models: tuple[str, ...] = ("*",),
         expires_unix_s: float | None = None,
-        *,
-        metrics: bool = False,
+        **rights: Any,
     ) -> NewKey:
-        """A new key. Its text is in the answer and nowhere else."""
+        """A new key, with what else its record is to say. Its text is in the answer and nowhere
+        else."""
         _require_line("a key's name", name)
         for pattern in models:
             _require_line("a model's glob", pattern)
         if not all(models):
             raise UserError("a model's glob is empty: it would open nothing", "`*` opens all")
-        new = make_key(name, models, expires_unix_s, metrics=metrics)
+        new = make_key(name, models, expires_unix_s, **rights)
         with self._changing() as records:
             records[new.record.id] = new.record
         return new
 
     def revoke(self, key: str, at_unix_s: float | None = None) -> KeyRecord:
         """End a key, named by its id or by its name."""
-        # A name of nothing leaves nothing behind: no directory, no mutex.
+        # A name of nothing leaves nothing behind: no directory, no lock.
         _find(self.records(), key)
         with self._changing() as records:
             record = _find(records, key)
@@ -72,7 +72,9 @@ class KeyFile:
         _find(self.records(), key)
         with self._changing() as records:
             old = _find(records, key)
-            new = make_key(old.name, old.models, old.expires_unix_s, metrics=old.metrics)
+            new = make_key(old.name, old.models)
+            own = {name: getattr(new.record, name) for name in ("id", "sha256", "created_unix_s")}
+            new = new._replace(record=msgspec.structs.replace(old, revoked_unix_s=None, **own))
             records[old.id] = msgspec.structs.replace(old, revoked_unix_s=now + overlap_s)
             records[new.record.id] = new.record
         return new
@@ -86,8 +88,8 @@ class KeyFile:
     @contextmanager
     def _changing(self) -> Iterator[dict[str, KeyRecord]]:
         make_private(self._path.parent)
-        with open_privately(self._path.with_suffix(".mutex")) as mutex:
-            fcntl.flock(mutex, fcntl.LOCK_EX)
+        with open_privately(self._path.with_suffix(".lock")) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             records = self.records()
             yield records
             write_atomically(self._path, msgspec.json.encode(list(records.values())))

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from contract.config import Config, ids_by_name, is_repo_id
-from contract.messages import State
-from contract.model_files.hub_cache import (
+from contract.hub_cache import (
     PARTIAL,
     cache_dir,
     files_of,
@@ -20,6 +19,7 @@ from contract.model_files.hub_cache import (
     size_of,
     snapshot_of,
 )
+from contract.messages import State
 from contract.paths import project_dir
 from orchestrator.errors import UserError
 from orchestrator.protocol.last_seen import is_supervised

@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 from contract.bus.claims import Attempt, BeginRefused, Claim
 from contract.bus.client import RedisClient
 from contract.bus.heartbeats import Heartbeats
-from contract.bus.queue import JobQueue, Ticket
+from contract.bus.queue import JobQueue
+from contract.bus.tickets import Ticket
 from contract.messages import Heartbeat, Job, Sampling, State
 
 REPLY = "ew:out:nobody"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from contract.bus.claims import BeginRefused, Claim, Record
+from contract.bus.claims import BeginRefused, Claim, Ended, Record
 from contract.bus.client import connect
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
 from contract.wire import encode_job
@@ -53,7 +53,7 @@ async def test_a_server_that_lost_an_attempt_does_not_give_its_number_again(
     assert again.ordinal == lost.ordinal, "nothing was lost"
     assert again.number > lost.number
     assert await queue.owners(["a"]) == {"a": again.number}
-    assert await queue.complete("w0", [(lost, "done")]) == 1
+    assert await queue.complete("w0", [Ended(lost, "done")]) == 1
     await db.aclose()
 
 
@@ -74,28 +74,28 @@ async def test_an_old_attempt_can_neither_end_nor_release_the_job(
     await put(queue, "a")
     old = await begin_one(queue, db, "w0")
     (new,) = attempts(await lose(queue, "w0", "w1"))
-    assert await queue.complete("w0", [(old, "failed")]) == 1
+    assert await queue.complete("w0", [Ended(old, "failed")]) == 1
     await queue.release("w0", [old])
     assert await state_of(queue, "a") == "running"
     assert await db.xlen(queue.key) == 1
     (pending,) = await db.xpending_range(queue.key, "workers", "-", "+", 9)
     assert pending["consumer"] == b"w1"
-    assert await queue.complete("w1", [(new, "done")]) == 0
+    assert await queue.complete("w1", [Ended(new, "done")]) == 0
     assert await state_of(queue, "a") == "done"
 
 
 async def test_the_number_alone_is_not_enough_to_end_a_job(queue: JobQueue, db: Redis) -> None:
     await put(queue, "a")
     attempt = await begin_one(queue, db, "w0")
-    assert await queue.complete("impostor", [(attempt, "done")]) == 1
+    assert await queue.complete("impostor", [Ended(attempt, "done")]) == 1
     assert await state_of(queue, "a") == "running"
 
 
 async def test_completing_twice_is_safe_and_the_first_end_stays(queue: JobQueue, db: Redis) -> None:
     await put(queue, "a")
     attempt = await begin_one(queue, db, "w")
-    assert await queue.complete("w", [(attempt, "done")]) == 0
-    assert await queue.complete("w", [(attempt, "failed")]) == 0
+    assert await queue.complete("w", [Ended(attempt, "done")]) == 0
+    assert await queue.complete("w", [Ended(attempt, "failed")]) == 0
     assert await state_of(queue, "a") == "done"
     assert await queue.waiting() == 0
 
@@ -104,7 +104,7 @@ async def test_fenced_attempts_are_counted_among_those_that_end(queue: JobQueue,
     for job_id in "ab":
         await put(queue, job_id)
     a, b = attempts(await begin(queue, db, "w0"))
-    fenced = await queue.complete("w0", [(a, "done"), (b._replace(number=7), "done")])
+    fenced = await queue.complete("w0", [Ended(a, "done"), Ended(b._replace(number=7), "done")])
     assert fenced == 1
     assert [await state_of(queue, job_id) for job_id in "ab"] == ["done", "running"]
 
@@ -124,7 +124,7 @@ async def test_a_refusal_that_its_worker_never_told_is_told_by_the_next(
     await begin(queue, db, "w0")
     (refused,) = await lose(queue, "w0", "w1")
     assert isinstance(refused, BeginRefused)
-    assert await queue.complete("w1", [(refused.attempt, "failed")]) == 0
+    assert await queue.complete("w1", [Ended(refused.attempt, "failed")]) == 0
     assert await lose(queue, "w1", "w2") == []
     assert await state_of(queue, "a") == "failed"
 
@@ -192,7 +192,7 @@ async def test_a_released_job_is_there_for_others_at_once_and_fences_who_gave_it
     await put(queue, "a")
     given = await begin_one(queue, db, "w0")
     await queue.release("w0", [given])
-    assert await queue.complete("w0", [(given, "done")]) == 1
+    assert await queue.complete("w0", [Ended(given, "done")]) == 1
     (claimed,) = await queue.take_over("w1", 1)
     assert claimed.job_id == "a"
 
@@ -232,7 +232,7 @@ async def test_what_another_worker_took_over_before_it_was_begun_is_left_to_it(
     (begun,) = attempts(await queue.begin("w1", taken))
     assert begun.ordinal == 1
     assert await queue.begin("w0", late) == []
-    assert await queue.complete("w1", [(begun, "done")]) == 0
+    assert await queue.complete("w1", [Ended(begun, "done")]) == 0
 
 
 async def test_a_job_ended_by_its_late_worker_is_not_begun_by_its_heir(
@@ -242,7 +242,7 @@ async def test_a_job_ended_by_its_late_worker_is_not_begun_by_its_heir(
     late = await begin_one(queue, db, "w0")
     await end_lease(db, queue.model, "w0")
     taken = await queue.take_over("w1", 9)
-    assert await queue.complete("w0", [(late, "done")]) == 0
+    assert await queue.complete("w0", [Ended(late, "done")]) == 0
     assert await queue.begin("w1", taken) == []
     assert await db.xpending_range(queue.key, "workers", "-", "+", 9) == []
 

@@ -10,8 +10,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contract.bus.cancellations import Cancellations
+from contract.bus.claims import Ended
 from contract.bus.client import connect_reader
-from contract.bus.queue import JobQueue, QueueFull, WasCancelled
+from contract.bus.queue import JobQueue
+from contract.bus.tickets import QueueFull, WasCancelled
 from tests.contract.queue_workers import (
     beat,
     begin_one,
@@ -89,7 +91,7 @@ async def test_a_cancelled_job_whose_worker_is_lost_is_not_taken_up_again(
     late = await begin_one(queue, db, "w0")
     assert await cancellations.announce("a")
     assert await lose(queue, "w0", "w1") == []
-    assert await queue.complete("w0", [(late, "done")]) == 0
+    assert await queue.complete("w0", [Ended(late, "done")]) == 0
     assert await state_of(queue, "a") == "cancelled"
 
 
@@ -115,7 +117,7 @@ async def test_a_cancelled_job_of_a_lost_worker_leaves_the_queue(
     await end_lease(db, queue.model, "w")
     assert await cancellations.announce("a")
     assert await queue.unfinished() == 0
-    await queue.complete("w", [(late, "done")])
+    await queue.complete("w", [Ended(late, "done")])
     assert await state_of(queue, "a") == "cancelled"
 
 
@@ -145,7 +147,7 @@ async def test_a_job_that_ended_or_never_was_cannot_be_cancelled(
 ) -> None:
     await put(queue, "a")
     attempt = await begin_one(queue, db, "w")
-    await queue.complete("w", [(attempt, "done")])
+    await queue.complete("w", [Ended(attempt, "done")])
     assert not await cancellations.announce("a")
     assert not await cancellations.announce("never was")
     assert await db.xlen(cancellations.key) == 0

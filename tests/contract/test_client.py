@@ -9,6 +9,7 @@ import uvloop
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from contract.bus.claims import Ended
 from contract.bus.client import LuaScript, connect, connect_reader, wait_for_server
 from contract.bus.queue import JobQueue
 from tests.conftest import ValkeyServer
@@ -25,12 +26,12 @@ async def test_scripts_are_loaded_again_when_the_server_forgot_them(
     begun = attempts(await begin(queue, db, "w"))
     assert len(begun) == 5
     await db.script_flush()
-    assert await queue.complete("w", [(attempt, "done") for attempt in begun]) == 0
+    assert await queue.complete("w", [Ended(attempt, "done") for attempt in begun]) == 0
     assert [await state_of(queue, f"j{n}") for n in range(5)] == ["done"] * 5
 
 
 async def test_a_script_answers_each_call_of_a_batch_in_order(db: Redis, unique_model: str) -> None:
-    cancel = LuaScript("cancel")
+    cancel = LuaScript("cancel", "turns")
     keys = [f"{unique_model}:{n}" for n in range(4)]
     for key in keys[::2]:
         await db.hset(key, "state", "queued")
@@ -44,7 +45,7 @@ async def test_a_script_answers_each_call_of_a_batch_in_order(db: Redis, unique_
 async def test_an_error_in_a_script_is_raised(db: Redis, unique_model: str) -> None:
     await db.set(unique_model, "not a hash")
     with pytest.raises(ResponseError, match="WRONGTYPE"):
-        await LuaScript("cancel")(db, [unique_model, "x"], ["a"])
+        await LuaScript("cancel", "turns")(db, [unique_model, "x"], ["a"])
 
 
 async def test_the_bus_survives_that_everything_was_flushed(own_valkey: ValkeyServer) -> None:
@@ -54,7 +55,7 @@ async def test_the_bus_survives_that_everything_was_flushed(own_valkey: ValkeySe
     await put(queue, "a")
     lost = await begin_one(queue, db, "w")
     await db.flushall()
-    assert await queue.complete("w", [(lost, "done")]) == 1
+    assert await queue.complete("w", [Ended(lost, "done")]) == 1
     assert await queue.owners(["a"]) == {}
     assert await beat(db, "m", "w")
     assert await begin(queue, db, "w") == []
@@ -70,7 +71,7 @@ async def test_a_reader_blocked_while_everything_is_flushed_serves_on(
     db, reader = connect(own_valkey.url), connect_reader(own_valkey.url)
     queue = JobQueue(db, "m")
     await queue.open()
-    claiming = asyncio.create_task(queue.claim(reader, "w", 9, 5_000))
+    claiming = asyncio.create_task(queue.claim(reader, "w", 9, 500))
     await asyncio.sleep(0.1)
     await db.flushall()
     async with asyncio.timeout(2):
@@ -90,8 +91,8 @@ async def test_a_group_that_was_destroyed_is_made_again_and_running_jobs_are_fen
     assert await begin(queue, db, "w1") == []
     new = await begin_one(queue, db, "w1")
     assert new.ordinal == 2
-    assert await queue.complete("w0", [(old, "done")]) == 1
-    assert await queue.complete("w1", [(new, "done")]) == 0
+    assert await queue.complete("w0", [Ended(old, "done")]) == 1
+    assert await queue.complete("w1", [Ended(new, "done")]) == 0
 
 
 async def test_jobs_outlive_a_server_that_is_killed(own_valkey: ValkeyServer) -> None:
@@ -106,7 +107,7 @@ async def test_jobs_outlive_a_server_that_is_killed(own_valkey: ValkeyServer) ->
     own_valkey.start()
     await wait_for_server(db, 5)
     assert [each.job.id for each in attempts(await lose(queue, "w0", "w1"))] == ["a", "b"]
-    assert await queue.complete("w0", [(held[0], "done")]) == 1
+    assert await queue.complete("w0", [Ended(held[0], "done")]) == 1
     await reader.aclose()
     await db.aclose()
 

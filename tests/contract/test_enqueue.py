@@ -8,8 +8,10 @@ import pytest
 from redis.asyncio import Redis
 
 from contract.bus.cancellations import Cancellations
+from contract.bus.claims import Ended
 from contract.bus.clock import LEAP_MS
-from contract.bus.queue import Conflict, JobQueue, NotServed, QueueFull, QueueTooLarge, Ticket
+from contract.bus.queue import JobQueue
+from contract.bus.tickets import Conflict, NotServed, QueueFull, QueueTooLarge, Ticket
 from contract.messages import Job, Sampling
 from contract.wire import decode_job
 from tests.contract.queue_workers import (
@@ -45,7 +47,7 @@ async def test_a_job_that_has_ended_is_answered_and_not_run_again(
 ) -> None:
     await put(queue, "a")
     attempt = await begin_one(queue, db, "w")
-    await queue.complete("w", [(attempt, "done")])
+    await queue.complete("w", [Ended(attempt, "done")])
     assert (await put(queue, "a")).known
     assert await queue.waiting() == 0
 
@@ -126,7 +128,7 @@ async def test_nothing_of_a_job_stays_in_redis_for_good(queue: JobQueue, db: Red
     await put(queue, "a", deadline_ms=5_000)
     assert 300_000 < await db.pttl(queue.job_key("a")) - LEAP_MS <= 305_000
     attempt = await begin_one(queue, db, "w")
-    await queue.complete("w", [(attempt, "done")])
+    await queue.complete("w", [Ended(attempt, "done")])
     assert 295_000 < await db.pttl(queue.job_key("a")) <= 300_000
     assert await db.xlen(queue.key) == 0
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from contract.asked import Guided
+from contract.asked import Guided, Turn
 from contract.messages import (
     ChatMessage,
     Delta,
@@ -60,7 +60,11 @@ jobs = st.builds(
         max_size=3,
     ).map(tuple),
     adapter=st.none() | text,
-    priority=st.integers(-9, 9),
+    turn=st.builds(
+        Turn,
+        priority=st.sampled_from(["interactive", "normal", "batch"]),
+        number=st.integers(-9, 9),
+    ),
     emitted=st.lists(st.integers(0, (1 << 32) - 1), max_size=5).map(tuple),
     sent=text,
 )

@@ -22,10 +22,11 @@ from hypothesis.stateful import (
 )
 
 from contract.bus.cancellations import Cancellations
-from contract.bus.claims import Attempt, BeginRefused, Claim
+from contract.bus.claims import Attempt, BeginRefused, Claim, Ended
 from contract.bus.client import connect
 from contract.bus.heartbeats import Heartbeats
-from contract.bus.queue import MAX_ATTEMPTS, JobQueue, WasCancelled
+from contract.bus.queue import MAX_ATTEMPTS, JobQueue
+from contract.bus.tickets import WasCancelled
 from tests.contract.queue_workers import beat, claim, end_lease, put
 
 WORKERS: Final = ("w0", "w1", "w2")
@@ -155,7 +156,7 @@ class QueueMachine(RuleBasedStateMachine):
         name, attempt = self.attempts[-1 - ago % len(self.attempts)]
         job = self.jobs[attempt.job.id]
         is_owner = job.owner == (name, attempt.number)
-        assert self.do(self.queue.complete(name, [(attempt, state)])) == (not is_owner)
+        assert self.do(self.queue.complete(name, [Ended(attempt, state)])) == (not is_owner)
         if is_owner and not job.ended:
             job.ended, job.holder = state, None
 
@@ -172,6 +173,19 @@ class QueueMachine(RuleBasedStateMachine):
             job.forgiven += 1
             job.alone = False
             job.holder = None if job.ended else RELEASED
+
+    @precondition(lambda self: self.attempts)
+    @rule(ago=ago)
+    def yield_place(self, ago: int) -> None:
+        name, attempt = self.attempts[-1 - ago % len(self.attempts)]
+        job = self.jobs[attempt.job.id]
+        is_open = not job.ended and not job.cancelled
+        is_owner = job.owner == (name, attempt.number)
+        assert self.do(self.queue.yield_place(name, attempt)) == (is_owner and is_open)
+        if is_owner and is_open:
+            job.owner = job.holder = None
+            job.forgiven += 1
+            job.alone = False
 
     @rule(job_id=jobs)
     def cancel(self, job_id: str) -> None:
@@ -257,7 +271,7 @@ class QueueMachine(RuleBasedStateMachine):
             held += await claim(self.queue, self.db, worker, 100)
         begun = await self.queue.begin(worker, held)
         attempts = [each.attempt if isinstance(each, BeginRefused) else each for each in begun]
-        assert await self.queue.complete(worker, [(each, "done") for each in attempts]) == 0
+        assert await self.queue.complete(worker, [Ended(each, "done") for each in attempts]) == 0
         assert await self.db.xlen(self.queue.key) == 0
         assert (await self.db.xpending(self.queue.key, "workers"))["pending"] == 0
 

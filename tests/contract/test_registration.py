@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from redis.asyncio import Redis
 
-from contract.bus.queue import JobQueue, NotServed
+from contract.bus.queue import JobQueue
 from contract.bus.registration import (
     Registration,
     end_registration,
     read_registration,
     renew_registration,
 )
+from contract.bus.tickets import NotServed
 from tests.contract.queue_workers import REPLY, a_job
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from redis.asyncio import Redis
 
+from contract.bus.claims import Ended
 from contract.bus.client import connect_reader
 from contract.bus.queue import JobQueue
 from tests.contract.queue_workers import (
@@ -74,10 +75,13 @@ async def test_consumers_of_ended_leases_are_removed_but_never_with_jobs(
         return {info["name"].decode() for info in infos}
 
     await beat(db, queue.model, "alive")
-    await claim(queue, db, "alive")
-    await claim(queue, db, "idle and gone")
-    await put(queue, "a")
-    await claim(queue, db, "busy and gone")
+    for job_id, worker in [("a", "alive"), ("b", "idle and gone"), ("c", "busy and gone")]:
+        await put(queue, job_id)
+        if worker == "busy and gone":
+            await claim(queue, db, worker)
+        else:
+            attempt = await begin_one(queue, db, worker)
+            await queue.complete(worker, [Ended(attempt, "done")])
     assert await queue.take_over("heir", 0) == []
     assert await consumers() == {"alive", "busy and gone"}
     assert len(await queue.take_over("heir", 1)) == 1
@@ -103,7 +107,7 @@ async def test_a_delivery_that_was_lost_on_the_way_is_found_again(
     (found,) = await queue.claimed_before(reader, "w", 9)
     (attempt,) = attempts(await queue.begin("w", [found]))
     assert (attempt.job.id, attempt.ordinal) == ("a", 1)
-    await queue.complete("w", [(attempt, "done")])
+    await queue.complete("w", [Ended(attempt, "done")])
     assert await queue.claimed_before(reader, "w", 9) == []
     await reader.aclose()
 

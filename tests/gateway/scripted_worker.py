@@ -10,7 +10,7 @@ from array import array
 from redis.exceptions import RedisError
 
 from contract.bus.cancellations import Cancellations
-from contract.bus.claims import Attempt
+from contract.bus.claims import Attempt, Ended
 from contract.bus.client import connect, connect_reader
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import RETRYABLE, JobQueue
@@ -27,7 +27,7 @@ from contract.messages import (
     State,
     TokenLogprob,
 )
-from contract.process.tasks import cancel_and_wait
+from contract.tasks import cancel_and_wait
 from contract.wire import encode_frame
 
 
@@ -47,7 +47,6 @@ class ScriptedWorker:
         self.slots = 64
         #: Whether it takes jobs; it is ready all the same.
         self.takes = True
-        self._rests = asyncio.Event()
         #: Whether it gives signs of life.
         self.beats = True
         self._seqs: dict[str, int] = {}
@@ -75,12 +74,6 @@ class ScriptedWorker:
         """Be gone, as a worker that stopped."""
         await Heartbeats(self.db, self.model).leave(self.name)
 
-    async def take_none(self) -> None:
-        """Claim nothing any more, until `takes` is set; return once no claim is under way."""
-        self._rests.clear()
-        self.takes = False
-        await asyncio.wait_for(self._rests.wait(), 5)
-
     async def next(self) -> Attempt:
         """The next job, begun; its client has not been told."""
         return await asyncio.wait_for(self.attempts.get(), 10)
@@ -106,12 +99,12 @@ class ScriptedWorker:
 
     async def done(self, attempt: Attempt, reason: str = "stop") -> None:
         await self.say(attempt, done(attempt, self._seqs.get(attempt.job.id, 0), reason))
-        await self.queue.complete(self.name, [(attempt, "done")])
+        await self.queue.complete(self.name, [Ended(attempt, "done")])
 
     async def fail(self, attempt: Attempt, *, retryable: bool) -> None:
         await self.say(attempt, Failed(ErrorCode.ENGINE_FAILED, "scripted", retryable))
         state = RETRYABLE if retryable else "failed"
-        await self.queue.complete(self.name, [(attempt, state)])
+        await self.queue.complete(self.name, [Ended(attempt, state)])
 
     async def answer(self, *texts: str) -> Attempt:
         """Answer the next job."""
@@ -160,17 +153,16 @@ class ScriptedWorker:
             with contextlib.suppress(RedisError, OSError):
                 if self.beats:
                     await self._beat_once()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
 
     async def _claim(self) -> None:
         reader = connect_reader(self.redis_url)
         while not self._stopping:
             if not self.takes:
-                self._rests.set()
                 await asyncio.sleep(0.02)
                 continue
             try:
-                claims = await self.queue.claim(reader, self.name, self.slots, 100)
+                claims = await self.queue.claim(reader, self.name, self.slots, 200)
                 for attempt in await self.queue.begin(self.name, claims):
                     assert isinstance(attempt, Attempt)
                     self.attempts.put_nowait(attempt)

@@ -13,10 +13,11 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import connect, connect_reader
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
-from contract.bus.queue import JobQueue, Ticket
+from contract.bus.queue import JobQueue
 from contract.bus.replies import ReplyStream, read_frames
+from contract.bus.tickets import Ticket
 from contract.messages import Envelope, GatewayBeat, Job, Sampling
-from contract.process.tasks import cancel_and_wait
+from contract.tasks import cancel_and_wait
 from tests.workers.read_answer import ReadAnswer
 
 

@@ -16,7 +16,7 @@ from contract.bus.client import connect
 from contract.bus.queue import JobQueue
 from contract.bus.replies import ReplyStream, publish, scan_frames
 from contract.messages import Delta, Done, Envelope, ErrorCode, Failed, Job, Sampling, Started
-from contract.process.tasks import cancel_and_wait
+from contract.tasks import cancel_and_wait
 from contract.wire import decode_frame
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import until
@@ -24,7 +24,8 @@ from tests.workers.read_answer import ReadAnswer
 from workers import frames as frames_module
 from workers import outbox as outbox_module
 from workers.continuation import Published
-from workers.outbox import EngineDied, Outbox
+from workers.engine_state import EngineDied
+from workers.outbox import Outbox
 
 
 class Office:

@@ -13,7 +13,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contract.asked import Guided
-from contract.bus import heartbeat_sender
 from contract.bus.cancellations import Cancellations
 from contract.bus.claims import Attempt, BeginRefused, Claim
 from contract.bus.heartbeats import Heartbeats
@@ -39,8 +38,9 @@ from workers import job_consumer as consumer
 from workers import outbox
 from workers.continuation import Published
 from workers.engine import EngineReport, JobRejected
+from workers.engine_state import EngineDied
 from workers.engines.mock import MockEngine
-from workers.outbox import EngineDied, Outbox
+from workers.outbox import Outbox
 from workers.worker import Worker
 
 
@@ -490,10 +490,7 @@ async def test_a_worker_that_lost_jobs_to_others_drops_them_and_keeps_the_rest(
         assert worker.outbox.fenced_total == 2
 
 
-async def test_a_job_that_was_taken_away_and_came_back_is_begun_anew(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(heartbeat_sender, "BEAT_EVERY_S", 0.1)
+async def test_a_job_that_was_taken_away_and_came_back_is_begun_anew(client: Client) -> None:
     engine = ByHand()
     async with working(client, engine) as worker:
         job_id = await client.ask(4)

@@ -37,8 +37,9 @@ from contract.config import WorkerSpec
 from contract.messages import ErrorCode, FinishReason, Job
 from workers.continuation import forces_calls
 from workers.engine import EngineReport, JobRejected
+from workers.engine_state import EngineLoad
 from workers.engines.arguments import known
-from workers.outbox import EngineLoad, Outbox
+from workers.outbox import Outbox
 from workers.transcript import REASONING, Kind, ToolPiece, Transcript
 
 VERSION: Final = "1"

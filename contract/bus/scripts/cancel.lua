@@ -7,11 +7,11 @@ if job[1] ~= 'queued' and job[1] ~= 'running' then
   return 0
 end
 redis.call('HSET', KEYS[1], 'cancelled', 1)
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = time_ms()
 local lease = job[2] and redis.call('ZSCORE', KEYS[4], job[2])
 local is_held = lease and tonumber(lease) >= now
 if job[3] and not is_held then
+  leave(prefix_of(KEYS[3]), job[3])
   redis.pcall('XACK', KEYS[3], ARGV[2], job[3])
   redis.call('XDEL', KEYS[3], job[3])
   redis.call('HSET', KEYS[1], 'state', 'cancelled')

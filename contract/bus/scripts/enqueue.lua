@@ -1,15 +1,14 @@
 -- Put a job on its model's queue, once: asking again for the same job answers what became of it.
 -- KEYS: queue, job, ready workers, hosts that would load the model
 -- ARGV: group, payload, digest, reply stream, first reply id, max waiting, deadline ms, keep ms, must be served (1 or 0),
---   max bytes of the queue (0: any)
+--   max bytes of the queue (0: any), lane, weight, tokens, job id, API key id, wanted within ms (0: the deadline)
 -- Answers {'queued', waiting}, {'known', digest, reply, first, state}, {'full', waiting}, {'large', bytes} or {'unserved'}.
 local known = redis.call('HMGET', KEYS[2], 'digest', 'reply', 'first', 'state', 'cancelled')
 if known[4] then
   local state = known[5] and known[4] == 'running' and 'cancelled' or known[4]
   return {'known', known[1], known[2], known[3], state}
 end
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = time_ms()
 if ARGV[9] == '1' and redis.call('ZCOUNT', KEYS[3], now, '+inf') == 0
     and redis.call('ZCOUNT', KEYS[4], now, '+inf') == 0 then
   return {'unserved'}
@@ -31,7 +30,15 @@ if tonumber(ARGV[10]) > 0 then
   end
 end
 local entry = redis.call('XADD', KEYS[1], '*', 'job', ARGV[2])
+local place = table.concat({ARGV[11], ARGV[12], ARGV[13], ARGV[14], ARGV[15]}, ' ')
+local wanted = now + tonumber(ARGV[16] == '0' and ARGV[7] or ARGV[16])
 redis.call('HSET', KEYS[2], 'entry', entry, 'state', 'queued', 'attempt', 0, 'digest', ARGV[3], 'reply', ARGV[4],
-  'first', ARGV[5], 'deadline', now + tonumber(ARGV[7]))
+  'first', ARGV[5], 'deadline', now + tonumber(ARGV[7]), 'place', place, 'wanted', wanted)
+local prefix = prefix_of(KEYS[1])
+if join(prefix, entry, place, wanted, now) and redis.call('EXISTS', prefix .. 'crowded') == 1
+    and redis.call('SET', prefix .. 'told', 1, 'NX', 'PX', 20) then
+  redis.call('XADD', prefix .. 'cancel', 'MAXLEN', '~', 10000, '*', 'job', '')
+  redis.call('PEXPIRE', prefix .. 'cancel', ARGV[8])
+end
 redis.call('PEXPIRE', KEYS[2], tonumber(ARGV[7]) + tonumber(ARGV[8]))
 return {'queued', waiting}

@@ -36,6 +36,7 @@ class InferenceRequest(StrictBody, GenerationBody):
     """A question to a model: either `prompt` or `messages`."""
 
     model_config = ConfigDict(alias_generator=to_camel)
+    class_field = "priorityClass"
 
     model_id: fields.ModelName = Field(description="A model of `GET /api/v1/models`.")
     prompt: Annotated[str, Field(min_length=1)] | None = Field(

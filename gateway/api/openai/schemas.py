@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
+import orjson
+from msgspec.structs import replace
 from pydantic import Field, StringConstraints, model_validator
 
 from contract import bounds
-from contract.asked import Template
+from contract.asked import Template, Turn
+from contract.keys import KeyRecord
 from contract.messages import ChatMessage, Job, Role, Sampling
 from gateway.api import fields
 from gateway.api.fields import (
@@ -31,7 +34,6 @@ from gateway.api.openai.values import (
     TokenIds,
     Words,
 )
-from gateway.api.templates import template_of
 from gateway.http.errors import ApiError, invalid
 
 #: What OpenAI's own server takes for `max_tokens` of a text completion.
@@ -69,7 +71,9 @@ class GenerationRequest(GuidedFields, GenerationBody):
     user: Ignored = None
     metadata: Ignored = None
     store: Ignored = None
-    service_tier: Ignored = None
+    service_tier: str | None = Field(
+        None, description="`flex` is the class `batch`; `priority` the best that the key may ask."
+    )
     safety_identifier: Ignored = None
     prompt_cache_key: Ignored = None
     prompt_cache_retention: Ignored = None
@@ -100,6 +104,11 @@ class GenerationRequest(GuidedFields, GenerationBody):
     @property
     def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    def turn(self, key: KeyRecord) -> Turn:
+        turn = super().turn(key)
+        is_flex = self.service_tier == "flex" and self.priority_class is None
+        return replace(turn, priority="batch") if is_flex else turn
 
     def of_the_job(self, key_id: str) -> dict[str, Any]:
         """What both endpoints say of a job beside its prompt and sampling."""
@@ -232,13 +241,17 @@ class ChatCompletionRequest(GenerationRequest):
 
     def _template(self) -> Template | None:
         """What differs from how a template is used otherwise. Raises `ApiError`."""
+        arguments = dict(self.chat_template_kwargs or {})
+        if self.reasoning_effort is not None:
+            arguments.setdefault("reasoning_effort", self.reasoning_effort)
+            # Templates that think only when told to know the effort by this.
+            arguments.setdefault("enable_thinking", self.reasoning_effort != "none")
         continues = bool(self.continue_final_message)
         opens = not continues if self.add_generation_prompt is None else self.add_generation_prompt
         if continues and opens:
             raise invalid("continue_final_message", "excludes `add_generation_prompt`")
-        return template_of(
-            self.chat_template_kwargs, self.reasoning_effort, opens=opens, continues=continues
-        )
+        template = Template(orjson.dumps(arguments).decode() if arguments else "", opens, continues)
+        return None if template == Template() else template
 
 
 class CompletionRequest(GenerationRequest):

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from contract.host_beat import HostBeat
-from contract.messages import Condition, State, best
+from contract.messages import Condition, HostBeat, State, best
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.units.unit import Unit
 

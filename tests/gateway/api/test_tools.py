@@ -13,6 +13,7 @@ import openai
 import pytest
 
 from contract.asked import ToolCall, Tools
+from contract.bus.claims import Ended
 from contract.config import ModelConfig, WorkerSpec
 from contract.messages import Delta, Done, ReasoningDelta, Started, ToolCallDelta
 from gateway.api.openai.bodies import ChatCompletion, ChatCompletionChunk
@@ -148,7 +149,7 @@ async def test_a_stream_with_calls_resumes_after_any_event(
     first = asyncio.create_task(collect(client, "/v1/chat/completions", body, **headers))
     attempt = await worker.next()
     await worker.say(attempt, Started(), *ANSWER)
-    await worker.queue.complete(worker.name, [(attempt, "done")])
+    await worker.queue.complete(worker.name, [Ended(attempt, "done")])
     events = await first
     for event in events[1:-2]:
         ChatCompletionChunk.model_validate(event.json)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from contract.host_beat import HostBeat
-from contract.messages import State
+from contract.messages import HostBeat, State
 from orchestrator.protocol.life import Action, LifeEvent
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 from orchestrator.supervisor.reporting.prospects import with_prospects

@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 
 class Cut(NamedTuple):
-    """The first `length` characters may be sent. `stopped` is the stop string that they end before,
-    empty if the text may go on."""
+    """The first `length` characters may be sent; `stopped`: nothing may follow them."""
 
     length: int
-    stopped: str = ""
+    stopped: bool
 
 
 class StopStrings:
@@ -24,13 +23,13 @@ class StopStrings:
 
     def cut(self, text: str, start: int) -> Cut:
         """Where to cut `text`, of which the first `start` characters were sent already."""
-        found = [(at, stop) for stop in self._strings if (at := text.find(stop, start)) >= 0]
+        found = [at for stop in self._strings if (at := text.find(stop, start)) >= 0]
         if found:
-            return Cut(*min(found, key=lambda each: each[0]))
+            return Cut(min(found), stopped=True)
         for held in range(min(self._longest - 1, len(text) - start), 0, -1):
             if self._may_begin(text[-held:]):
-                return Cut(len(text) - held)
-        return Cut(len(text))
+                return Cut(len(text) - held, stopped=False)
+        return Cut(len(text), stopped=False)
 
     def _may_begin(self, tail: str) -> bool:
         return any(stop.startswith(tail) for stop in self._strings)

@@ -202,4 +202,4 @@ def _hugging_face(tokenizer: Any) -> Any:
 
 def _priority(job: Job) -> float:
     """Ours: 0 is usual, lower comes first. Theirs: 0.5 is usual, higher comes first."""
-    return min(1.0, max(0.0, 0.5 - job.priority / 200))
+    return min(1.0, max(0.0, 0.5 - job.turn.number / 200))

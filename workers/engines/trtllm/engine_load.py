@@ -6,7 +6,8 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from workers.outbox import EngineLoad, Outbox
+from workers.engine_state import EngineLoad
+from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
 _EVERY_S: Final = 1.0

@@ -23,6 +23,7 @@ from contract.config import ModelConfig, WorkerSpec
 from contract.messages import ErrorCode, Job, Sampling
 from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
+from workers.engine_state import EngineLoad
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import ChatWriter, Prompts, Turns
 from workers.engines.vllm.answer import VllmAnswer
@@ -33,10 +34,11 @@ from workers.engines.vllm.parsing import Parsers, Parsing
 from workers.engines.vllm.requests import (
     REFUSALS,
     guided_settings,
+    priority,
     sampling_params,
     tokens_prompt,
 )
-from workers.outbox import EngineLoad, Outbox
+from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +132,7 @@ class VllmEngine:
                 tokens_prompt(prompt_ids, cache_salt(job, self._spec.model)),
                 params,
                 lora_request=self._lora_request(job),
-                priority=job.priority,
+                priority=priority(job, self._spec.model),
                 **arguments,
             )
         except EngineDeadError as error:

@@ -9,6 +9,8 @@ from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
 from contract.asked import Guided
+from contract.bus.turns import CLASSES
+from contract.config import ModelConfig
 from contract.messages import ErrorCode, Job
 from workers.engine import JobRejected
 from workers.engines.prompts import choices_of
@@ -79,6 +81,14 @@ def guided_settings(guided: Guided | None) -> dict[str, Any]:
 
         return {"guided_decoding": GuidedDecodingParams(**{guided.kind: value})}
     return {"structured_outputs": StructuredOutputsParams(**{guided.kind: value})}
+
+
+def priority(job: Job, model: ModelConfig) -> int:
+    """What vLLM takes as a request's priority; if it does not schedule by it, it may refuse any
+    but 0. Its classes are so far apart that no number reaches from one into another."""
+    if model.engine_args.get("scheduling_policy") != "priority":
+        return 0
+    return 1_000 * CLASSES.index(job.turn.priority) + job.turn.number
 
 
 def tokens_prompt(token_ids: list[int], salt: str | None) -> Any:

@@ -1,0 +1,145 @@
+-- Whose turn it is among the jobs that wait for one model. Part of every script that lets one wait or takes one out.
+-- The stream of the queue has the jobs; this has their order. Jobs of one class and number are a lane, and lanes go by
+-- rank. Within a lane the keys take turns by start-time fair queueing over tokens (Goyal, Vin, Cheng: SIGCOMM 1996):
+-- a key's next job starts where its last one ended, by its tokens over its weight, or at the lane's virtual time, if
+-- that is later; the lowest start is next. Within a key, the earliest deadline. A lane that had no turn for AGE_MS
+-- gets one, though at most one turn in AGED_OF goes so. All steps are O(log n).
+--   lanes            sorted set: lane -> rank, of lanes in which jobs wait
+--   ages             sorted set: lane -> when it gets a turn whatever goes before it (ms)
+--   turns:LANE       sorted set: key -> start tag of its first job, of keys that wait
+--   tags:LANE        sorted set: key -> the tag before which it does not start again; * -> the virtual time
+--   flow:LANE:KEY    sorted set: entry -> deadline (ms)
+--   places           hash: entry -> place, of jobs that wait. A place is 'LANE WEIGHT COST JOB KEY'
+--   wake             list: a token for each worker that should look
+--   crowded          a worker without room has looked just now: tell it of keys that begin to wait
+--   since_aged       how many turns came since the last that came by age
+local AGE_MS, AGED_OF, MOST_TOKENS, TAGS_KEPT_MS = 10000, 8, 64, 86400000
+local VIRTUAL = '*'
+
+local function prefix_of(queue)
+  return string.sub(queue, 1, -6)
+end
+
+local function time_ms()
+  local clock = redis.call('TIME')
+  return clock[1] * 1000 + math.floor(clock[2] / 1000)
+end
+
+local function exact(number)
+  return string.format('%.17g', number)
+end
+
+local function parse(place)
+  local lane, weight, cost, job, key = string.match(place, '^(%S+) (%S+) (%S+) (%S*) (.*)$')
+  return {lane = lane, weight = tonumber(weight), cost = tonumber(cost), job = job, key = key}
+end
+
+local function virtual_time(tags)
+  return tonumber(redis.call('ZSCORE', tags, VIRTUAL) or 0)
+end
+
+-- Let a job wait for its turn. Answers whether it is the only one of its key in its lane.
+local function join(prefix, entry, text, deadline, now)
+  local place = parse(text)
+  local turns, tags = prefix .. 'turns:' .. place.lane, prefix .. 'tags:' .. place.lane
+  redis.call('HSET', prefix .. 'places', entry, text)
+  -- Of the same deadline, the first that came.
+  local order = math.min(tonumber(string.match(entry, '-(%d+)$') or 0), 999) / 1000
+  redis.call('ZADD', prefix .. 'flow:' .. place.lane .. ':' .. place.key, exact(deadline + order), entry)
+  local is_new = not redis.call('ZSCORE', turns, place.key)
+  if is_new then
+    local own = tonumber(redis.call('ZSCORE', tags, place.key) or 0)
+    redis.call('ZADD', turns, exact(math.max(own, virtual_time(tags))), place.key)
+    redis.call('ZREM', tags, place.key)
+  end
+  local class, number = string.match(place.lane, '^(%d+):(-?%d+)$')
+  if redis.call('ZADD', prefix .. 'lanes', class * 1000000 + number, place.lane) == 1 then
+    redis.call('ZADD', prefix .. 'ages', now + AGE_MS, place.lane)
+  end
+  if redis.call('LLEN', prefix .. 'wake') < MOST_TOKENS then
+    redis.call('RPUSH', prefix .. 'wake', 1)
+  end
+  return is_new
+end
+
+-- Take a job out of the order, if it waits. Answers its place, and the start tag of its key.
+local function leave(prefix, entry)
+  local text = redis.call('HGET', prefix .. 'places', entry)
+  if not text then
+    return nil
+  end
+  local place = parse(text)
+  local turns, tags = prefix .. 'turns:' .. place.lane, prefix .. 'tags:' .. place.lane
+  local flow = prefix .. 'flow:' .. place.lane .. ':' .. place.key
+  local start = tonumber(redis.call('ZSCORE', turns, place.key) or 0)
+  redis.call('HDEL', prefix .. 'places', entry)
+  redis.call('ZREM', flow, entry)
+  if redis.call('EXISTS', flow) == 0 then
+    redis.call('ZREM', turns, place.key)
+    redis.call('ZADD', tags, exact(start), place.key)
+    if redis.call('EXISTS', turns) == 0 then
+      redis.call('ZREM', prefix .. 'lanes', place.lane)
+      redis.call('ZREM', prefix .. 'ages', place.lane)
+    end
+  end
+  return place, start
+end
+
+-- The entry whose turn it is, and whether by its age alone; nil if none waits.
+local function first(prefix, now)
+  local lane, aged = redis.call('ZRANGE', prefix .. 'lanes', 0, 0)[1], false
+  if not lane then
+    return nil
+  end
+  if redis.call('ZCARD', prefix .. 'lanes') > 1 then
+    local oldest = redis.call('ZRANGE', prefix .. 'ages', 0, 0, 'WITHSCORES')
+    local since = tonumber(redis.call('GET', prefix .. 'since_aged') or 0)
+    if oldest[1] ~= lane and tonumber(oldest[2]) <= now and since >= AGED_OF - 1 then
+      lane, aged = oldest[1], true
+    end
+  end
+  local key = redis.call('ZRANGE', prefix .. 'turns:' .. lane, 0, 0)[1]
+  return redis.call('ZRANGE', prefix .. 'flow:' .. lane .. ':' .. key, 0, 0)[1], aged
+end
+
+-- Set the tag of a key, which waits or does not.
+local function set_tag(turns, tags, key, tag)
+  if redis.call('ZSCORE', turns, key) then
+    redis.call('ZADD', turns, exact(tag), key)
+  else
+    redis.call('ZADD', tags, exact(tag), key)
+  end
+end
+
+-- A job has its turn: it leaves the order, and its key pays for it.
+local function take(prefix, entry, aged, now)
+  local several = redis.call('ZCARD', prefix .. 'lanes') > 1
+  local place, start = leave(prefix, entry)
+  local turns, tags = prefix .. 'turns:' .. place.lane, prefix .. 'tags:' .. place.lane
+  set_tag(turns, tags, place.key, start + place.cost / place.weight)
+  local virtual = math.max(start, virtual_time(tags))
+  redis.call('ZADD', tags, exact(virtual), VIRTUAL)
+  redis.call('ZREMRANGEBYSCORE', tags, '-inf', '(' .. exact(virtual))
+  redis.call('PEXPIRE', tags, TAGS_KEPT_MS)
+  redis.call('ZADD', prefix .. 'ages', 'XX', now + AGE_MS, place.lane)
+  if aged then
+    redis.call('DEL', prefix .. 'since_aged')
+  elseif several then
+    redis.call('INCR', prefix .. 'since_aged')
+  end
+  return place
+end
+
+-- A job cost its key so many tokens more than it paid, or fewer. What it gets back takes it no further than to the
+-- virtual time: credit from when it was alone would be paid by others.
+local function settle(prefix, text, tokens)
+  local place = parse(text)
+  local turns, tags = prefix .. 'turns:' .. place.lane, prefix .. 'tags:' .. place.lane
+  local virtual = virtual_time(tags)
+  local tag = tonumber(redis.call('ZSCORE', turns, place.key) or redis.call('ZSCORE', tags, place.key) or virtual)
+  local settled = tag + tokens / place.weight
+  if tokens < 0 then
+    settled = math.max(settled, math.min(tag, virtual))
+  end
+  set_tag(turns, tags, place.key, settled)
+end

@@ -1,0 +1,47 @@
+"""What becomes of a job that is put: a ticket, or a reason why not."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class QueueFull(Exception):
+    """The model's queue has no room; `waiting` jobs are before this one."""
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting} jobs are waiting")
+        self.waiting = waiting
+
+
+class QueueTooLarge(Exception):
+    """The model's queue has no room for so large a job; it takes `size` bytes already."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"jobs of {size / 1_048_576:.1f} MiB are in the queue")
+        self.size = size
+
+
+class NotServed(Exception):
+    """No worker of this model is ready, and no host would start one for it."""
+
+
+class Conflict(Exception):
+    """Another job has this id already (an idempotency key used for a different request)."""
+
+
+class WasCancelled(Exception):
+    """The job that is asked for again was cancelled: there will be no answer to it."""
+
+
+class Ticket(NamedTuple):
+    """Where the answer to a job can be read: its reply stream, from after entry `first` on.
+
+    `waiting` is the number of jobs before it; `known` says that the job had been put before, and
+    `may_retry` that it has ended by now, without an answer, and might succeed if it were put anew.
+    """
+
+    reply: str
+    first: str
+    waiting: int = 0
+    known: bool = False
+    may_retry: bool = False

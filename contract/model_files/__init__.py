@@ -1,1 +1,0 @@
-"""The files of models that both the supervisor and workers read."""

@@ -1,0 +1,155 @@
+"""`ew keys`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from contract.bus.turns import CLASSES
+from contract.keys import KeyRecord, NewKey
+from orchestrator.cli import plain_app
+from orchestrator.config.key_file import KeyFile
+from orchestrator.errors import UserError
+from orchestrator.terminal.durations import seconds_of
+from orchestrator.terminal.speech import printable, say
+
+app = plain_app(help="Add, list, revoke and rotate API keys.", no_args_is_help=True)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Whose key it is, for you to remember.")] = "",
+    called: Annotated[
+        str, typer.Option("--name", help="The same, as an option.", metavar="NAME")
+    ] = "",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Models that it opens, as a glob; may be given several times."),
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="When it ends by itself: 12h, 30d, 8w.", metavar="TIME")
+    ] = None,
+    metrics: Annotated[
+        bool,
+        typer.Option("--metrics", help="It reads /metrics, and opens no model but those named."),
+    ] = False,
+    weight: Annotated[
+        float,
+        typer.Option(min=0.01, max=100, help="Its share of a model, beside other keys that wait."),
+    ] = 1.0,
+    priority: Annotated[
+        str,
+        typer.Option(
+            help="The class of its requests: interactive, normal or batch. They may ask for a "
+            "later one.",
+            metavar="CLASS",
+        ),
+    ] = "normal",
+    lowest_priority: Annotated[
+        int, typer.Option(min=-100, max=0, help="The lowest `priority` that its requests may ask.")
+    ] = 0,
+) -> None:
+    """Make a key and print it, once."""
+    if name and called:
+        raise UserError(f"two names: `{printable(name)}` and `{printable(called)}`", "give one")
+    if priority not in CLASSES:
+        raise UserError(f"no class `{printable(priority)}`", f"one of {', '.join(CLASSES)}")
+    ends = None if expires is None else time.time() + _lifetime_s(expires)
+    models = tuple(model or ([] if metrics else ["*"]))
+    rights = {"weight": weight, "priority": priority, "lowest_priority": lowest_priority}
+    _print_new(KeyFile().add(name or called, models, ends, metrics=metrics, **rights))
+
+
+@app.command(name="list")
+def list_keys(
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
+) -> None:
+    """List the keys; what is secret of them is kept nowhere."""
+    records = sorted(KeyFile().records().values(), key=lambda record: record.created_unix_s)
+    if as_json:
+        sys.stdout.write(json.dumps([_public(record) for record in records], indent=2) + "\n")
+    elif records:
+        sys.stdout.write("\n".join(_table(records)) + "\n")
+    else:
+        say("no keys; `./ew keys add` makes one")
+
+
+@app.command()
+def revoke(key: Annotated[str, typer.Argument(help="Its id or its name.")]) -> None:
+    """End a key and its open answers, within a second everywhere."""
+    record = KeyFile().revoke(key)
+    say(f"key {record.id} is revoked")
+
+
+@app.command()
+def rotate(
+    key: Annotated[str, typer.Argument(help="Its id or its name.")],
+    overlap: Annotated[
+        str, typer.Option(help="How long the old key still works: 0s, 30m, 24h.", metavar="TIME")
+    ] = "24h",
+) -> None:
+    """Make a new key with the same rights; the old one ends a little later."""
+    _print_new(KeyFile().rotate(key, seconds_of(overlap)))
+    say(f"the old key works for another {overlap}")
+
+
+def _lifetime_s(expires: str) -> float:
+    seconds = seconds_of(expires)
+    if not seconds:
+        raise UserError(f"a key that expires after {expires} opens nothing", "give it some time")
+    return seconds
+
+
+def _print_new(new: NewKey) -> None:
+    say(f"key {new.record.id}, shown only now:")
+    sys.stdout.write(f"{new.text}\n")
+
+
+def _public(record: KeyRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(record)
+    return {name: value for name, value in fields.items() if name != "sha256"}
+
+
+def _table(records: list[KeyRecord]) -> list[str]:
+    width = max(4, *(len(record.name) for record in records))
+    now = time.time()
+    head = f"{'ID':8}  {'NAME':{width}}  {'STATE':8}  {'EXPIRES':16}  MODELS"
+    rows = [
+        f"{record.id:8}  {printable(record.name):{width}}  {_state(record, now):8}  "
+        f"{_date(record.expires_unix_s):16}  {' '.join(_opens(record))}"
+        for record in records
+    ]
+    return [head, *rows]
+
+
+def _opens(record: KeyRecord) -> Iterator[str]:
+    yield from record.models
+    if record.metrics:
+        yield "(metrics)"
+    if record.priority != "normal":
+        yield f"({record.priority})"
+    if record.weight != 1:
+        yield f"(weight {record.weight:g})"
+
+
+def _state(record: KeyRecord, now_unix_s: float) -> str:
+    if record.is_live(now_unix_s):
+        return "live" if record.revoked_unix_s is None else "ending"
+    return "expired" if record.revoked_unix_s is None else "revoked"
+
+
+def _date(unix_s: float | None) -> str:
+    if unix_s is None:
+        return "never"
+    try:
+        return f"{datetime.fromtimestamp(unix_s):%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError):
+        # Written by hand, or by an earlier ew.
+        return "not a date"

@@ -1,1 +1,0 @@
-"""Commands that start and stop what runs, and show it."""

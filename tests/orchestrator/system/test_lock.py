@@ -1,0 +1,29 @@
+"""The lock that makes one supervisor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.system.lock import Lock
+
+
+def test_only_one_holds_it_and_the_file_goes_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    first, second = Lock(path), Lock(path)
+    assert first.acquire()
+    assert not second.acquire()
+    first.release()
+    assert not path.exists()
+    assert second.acquire()
+    second.release()
+
+
+def test_a_lock_whose_file_was_removed_and_made_anew_is_not_shared(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    first, second, third = Lock(path), Lock(path), Lock(path)
+    assert first.acquire()
+    path.unlink()
+    assert second.acquire()
+    assert not third.acquire()
+    second.release()
+    first.release()
