@@ -55,11 +55,13 @@ class Guided(msgspec.Struct, frozen=True):
 class Template(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the model's chat template writes the messages. `arguments` is a JSON object of what the
     template is given beside them. With `continue_final_message` the last one is left open, for the
-    model to go on with."""
+    model to go on with. With `system_first`, messages of the system are moved to the first place if
+    the template refuses them where they are."""
 
     arguments: str = ""
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+    system_first: bool = False
 
 
 class Embedding(msgspec.Struct, frozen=True, omit_defaults=True):

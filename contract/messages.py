@@ -15,8 +15,6 @@ WIRE_VERSION = 1
 #: What decoding raises. Text that is not UTF-8 is a `UnicodeDecodeError`, which is no
 #: `MsgspecError` (msgspec 0.22).
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError)
-#: How the stage of a worker begins whose engine downloads its model.
-DOWNLOADING = "downloading"
 
 #: `length`: a bound cut the answer short. `content_filter`: the server behind the model did.
 #: `tool_calls`: the model waits for what the tools return that it has called.
@@ -177,6 +175,9 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     pseudo_streamed: bool = False
     #: How many of `completion_tokens` were reasoning.
     reasoning_tokens: int = 0
+    #: By choice, the stop string that ended it; empty for a choice that none did. There are none at
+    #: all where the engine does not say.
+    stop_strings: tuple[str, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="f"):
@@ -267,6 +268,8 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     prefix_cache_queries_total: int = 0
     prefix_cache_hits_total: int = 0
     pseudo_streaming: bool = False
+    #: Of its model, while the engine downloads it; 0 if it does not.
+    downloaded_bytes: int = 0
 
 
 class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -285,41 +288,3 @@ class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     figures: Figures = msgspec.field(default_factory=Figures)
     #: Why the configuration file cannot be used, while it serves by the last one that could.
     config_problem: str = ""
-
-
-class GpuFigures(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A GPU, or a MIG slice of one, in bytes. `promised_bytes` are free, and reserved."""
-
-    index: int
-    uuid: str
-    name: str
-    total_bytes: int
-    used_bytes: int
-    promised_bytes: int = 0
-    foreign_bytes: int = 0
-    utilization_percent: int | None = None
-    temperature_c: int | None = None
-
-
-class WorkerMemory(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A worker's place on a GPU, in bytes."""
-
-    model: str
-    slot: str
-    uuid: str
-    reserved_bytes: int
-    used_bytes: int
-
-
-class HostBeat(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A supervisor's sign of life, with the account of its GPUs. Of the models in its care it says
-    how they are, which run here or will again by themselves, and why the others have `ended`."""
-
-    host: str
-    coming: tuple[str, ...] = ()
-    ended: dict[str, str] = {}
-    models: dict[str, Condition] = {}
-    gpus: tuple[GpuFigures, ...] = ()
-    workers: tuple[WorkerMemory, ...] = ()
-    #: By model, how many workers were ended because their engine stood still.
-    hung: dict[str, int] = {}

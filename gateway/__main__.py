@@ -13,8 +13,8 @@ from typing import Final
 import uvicorn
 
 from contract.config import ConfigError, GatewayConfig
-from contract.logs import configure_logging
 from contract.paths import COMMAND
+from contract.process.logs import configure_logging
 from gateway.lifecycle.process import INSTANCE_VARIABLE, ProcessSettings
 from gateway.server.processes import Processes, server_config
 

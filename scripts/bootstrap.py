@@ -21,8 +21,8 @@ from orchestrator.errors import UserError
 from orchestrator.packages.installer import InstallFailed, Uv, find_uv
 from orchestrator.packages.lock_file import LockFile, read_lock
 from orchestrator.packages.pip_settings import further_places, uv_settings
-from orchestrator.system.exclusive import exclusive
 from orchestrator.system.files import put_in_place
+from orchestrator.system.mutex import exclusive
 from orchestrator.terminal.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,11 +30,11 @@ LOCKS = {name: ROOT / "deploy" / f"{name}.lock" for name in ("ew", "dev")}
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin/python"
 INCOMPLETE = VENV / "incomplete"
-HOLDER = VENV / "bootstrap.lock"
+MUTEX = VENV / "bootstrap.mutex"
 
 
 class Bootstrap:
-    """Changes .venv. `descriptor` is the lock, for the processes that it starts to hold too."""
+    """Changes .venv. `descriptor` is the mutex, for the processes that it starts to hold too."""
 
     def __init__(self, progress: Progress, descriptor: int) -> None:
         self._progress = progress
@@ -53,7 +53,7 @@ class Bootstrap:
         for path in VENV.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path not in (HOLDER, INCOMPLETE):
+            elif path not in (MUTEX, INCOMPLETE):
                 path.unlink()
         venv.create(VENV, symlinks=True)
         INCOMPLETE.unlink()
@@ -138,7 +138,7 @@ def main() -> int:
     progress = Progress()
     try:
         with exclusive(
-            HOLDER, lambda: progress.say("ew: waiting for another process that makes .venv")
+            MUTEX, lambda: progress.say("ew: waiting for another process that makes .venv")
         ) as descriptor:
             Bootstrap(progress, descriptor).bring_up_to_date(names)
     except UserError as error:

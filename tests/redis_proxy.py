@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 

@@ -19,8 +19,8 @@ import uvloop
 from contract.config import WorkerSpec
 from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG, REASON
 from contract.engines import declaration_of
-from contract.logs import configure_logging
-from contract.subreaper import adopt_orphans
+from contract.process.logs import configure_logging
+from contract.process.subreaper import adopt_orphans
 from workers.engine import CannotServe, Engine, SupportsSleep
 from workers.engine_state import EngineDied, EngineHung
 from workers.lasting import lasting_reason

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from contract.config import is_repo_id
-from contract.hub_cache import PARTIAL, repo_dir
-from contract.messages import DOWNLOADING
+from contract.model_files.hub_cache import PARTIAL, repo_dir
 from contract.paths import project_dir
 
 #: A part that has not grown for this long is left over from another download.
@@ -19,36 +19,45 @@ _WEIGHTS: Final = (".safetensors", ".bin", ".gguf")
 _UNITS: Final = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
+class DownloadProgress(NamedTuple):
+    """How far a download is. `wanted_bytes` is 0 where nothing says how much is to come."""
+
+    there_bytes: int
+    wanted_bytes: int
+
+    def __str__(self) -> str:
+        total = f" of {_size(self.wanted_bytes)}" if self.wanted_bytes else ""
+        return f"downloading {_size(self.there_bytes)}{total}"
+
+
 class Fetching:
     """Looks at the cache for one model."""
 
     def __init__(self, model_path: str) -> None:
         is_remote = is_repo_id(model_path) and not (project_dir() / model_path).exists()
         self._directory = repo_dir(model_path) if is_remote else None
+        self._latest: DownloadProgress | None = None
 
-    def stage(self) -> str:
-        """`downloading 1.2 GiB of 14.2 GiB`; empty if nothing is on its way."""
-        if self._directory is None:
-            return ""
-        try:
-            return _stage(self._directory)
-        except OSError:
-            # A file is gone as soon as it is complete.
-            return DOWNLOADING
+    def download(self) -> DownloadProgress | None:
+        """Return how far the download is; None if nothing is downloaded."""
+        if self._directory is not None:
+            # A file is gone as soon as it is complete: then the latest look counts.
+            with suppress(OSError):
+                self._latest = _download(self._directory)
+        return self._latest
 
 
-def _stage(directory: Path) -> str:
+def _download(directory: Path) -> DownloadProgress | None:
     blobs = list((directory / "blobs").glob("*"))
     since = time.time() - _AT_WORK_S
     partial = [blob for blob in blobs if blob.name.endswith(PARTIAL)]
     if not any(blob.stat().st_mtime > since for blob in partial):
-        return ""
+        return None
     wanted = _wanted(directory / "trees")
     there = sum(
         blob.stat().st_size for blob in blobs if not wanted or blob.name.partition(".")[0] in wanted
     )
-    total = f" of {_size(sum(wanted.values()))}" if wanted else ""
-    return f"{DOWNLOADING} {_size(there)}{total}"
+    return DownloadProgress(there, sum(wanted.values()))
 
 
 def _wanted(trees: Path) -> dict[str, int]:

@@ -21,7 +21,7 @@ from contract.bus.client import connect_reader
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
 from contract.bus.replies import first_id, scan_frames
 from contract.messages import Envelope, ErrorCode, Job
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from workers.audience import Audience
 from workers.continuation import Published, can_continue, can_hand_over, read_published
 from workers.engine import Engine, JobRejected

@@ -171,9 +171,10 @@ class Outbox:
         pseudo_streamed: bool = False,
         completion_tokens: int | None = None,
         reasoning_tokens: int | None = None,
+        stop_strings: tuple[str, ...] = (),
     ) -> None:
         """The answer is complete. `completion_tokens` counts them for an engine that knows no
-        token ids, as does `reasoning_tokens`."""
+        token ids, as does `reasoning_tokens`. `stop_strings` are those that ended a choice."""
         self.heard += 1
         answer = self._answers.get(job_id)
         if answer is None:
@@ -188,8 +189,8 @@ class Outbox:
         self._count_prompt(answer)
         if reasoning_tokens is not None:
             answer.reasoning_tokens = reasoning_tokens
-        counts = (prompt_tokens, answer.tokens, cached_tokens)
-        event = Done(finish_reasons, *counts, pseudo_streamed, answer.reasoning_tokens)
+        ends = (pseudo_streamed, answer.reasoning_tokens, stop_strings)
+        event = Done(finish_reasons, prompt_tokens, answer.tokens, cached_tokens, *ends)
         self._end(answer, event, "cancelled" if "cancelled" in finish_reasons else "done")
 
     def expect(self, job_id: str, prompt_tokens: int) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 from contract.config import WatchdogConfig
 from contract.messages import Job, Sampling
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from workers.answer import Answer
 from workers.engine import CannotServe, Engine, JobRejected
 from workers.engine_state import EngineHung

@@ -20,7 +20,7 @@ from contract.bus.client import connect, connect_reader, wait_for_server
 from contract.bus.queue import JobQueue
 from contract.config import WorkerSpec
 from contract.messages import Heartbeat, State
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from workers.audience import Audience
 from workers.engine import Engine, EngineReport, SupportsSleep
 from workers.engine_state import EngineHung
@@ -120,6 +120,8 @@ class Worker:
     def heartbeat(self) -> Heartbeat:
         """This worker, as it is now. Only reads: the heartbeat's thread calls it."""
         outbox, load = self.outbox, self.outbox.load
+        # While the engine loads, it may have to download the model first.
+        download = self.fetching.download() if self.stage == _LOADING else None
         return Heartbeat(
             name=self.spec.name,
             model=self.spec.model_id,
@@ -127,7 +129,7 @@ class Worker:
             host=socket.gethostname(),
             pid=os.getpid(),
             state=self.state,
-            stage=self._stage_now(),
+            stage=str(download) if download else self.stage,
             version=self.report.version,
             env=self.spec.env,
             slots=self.report.slots,
@@ -145,15 +147,12 @@ class Worker:
             prefix_cache_queries_total=load.prefix_cache_queries,
             prefix_cache_hits_total=load.prefix_cache_hits,
             pseudo_streaming=self.report.pseudo_streaming,
+            downloaded_bytes=download.there_bytes if download else 0,
         )
 
     def _lost_engine(self, died: asyncio.Future[None]) -> None:
         if not died.cancelled() and isinstance(died.exception(), EngineHung):
             self.on_hung()
-
-    def _stage_now(self) -> str:
-        """While the engine loads, it may have to download the model first."""
-        return (self.fetching.stage() or self.stage) if self.stage == _LOADING else self.stage
 
     async def _start_engine(self) -> None:
         self.stage = _LOADING

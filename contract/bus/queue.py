@@ -282,15 +282,16 @@ class JobQueue:
             pipe.execute_command("XCLAIM", self.key, GROUP, RELEASED, 0, claim.entry, "JUSTID")
         await pipe.execute()
 
-    async def are_open(self, job_ids: Sequence[str]) -> dict[str, bool]:
-        """By job, whether it is known, and not over."""
+    async def current_attempts(self, job_ids: Sequence[str]) -> dict[str, int]:
+        """By job that is not over, the number of the attempt that runs; 0 while it waits."""
         pipe = self.db.pipeline(transaction=False)
         for job_id in job_ids:
-            pipe.hget(self.job_key(job_id), "state")
-        states = await pipe.execute()
+            pipe.hmget(self.job_key(job_id), "state", "attempt")
+        found = zip(job_ids, await pipe.execute(), strict=True)
         return {
-            job_id: state in (b"queued", b"running")
-            for job_id, state in zip(job_ids, states, strict=True)
+            job_id: int(attempt or 0) if state == b"running" else 0
+            for job_id, (state, attempt) in found
+            if state in (b"queued", b"running")
         }
 
     async def held(self, worker: str) -> set[str]:

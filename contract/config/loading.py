@@ -13,7 +13,7 @@ from contract.config.contradictions import contradictions
 from contract.config.schema import Config
 from contract.config.variables import overriding_variable, unusable_variables
 from contract.config.wording import Mistake, mistakes
-from contract.json_lines import DuplicateKey, line_of, load_json, plain_json
+from contract.process.json_lines import DuplicateKey, line_of, load_json, plain_json
 
 
 class ConfigError(Exception):

@@ -162,6 +162,8 @@ class WorkerSpec(Section):
     redis_url: str
     #: Bytes of GPU memory per GPU for the KV cache, as planned; None leaves it to the engine.
     kv_cache_bytes: int | None = None
+    #: How many tokens that many bytes hold, for engines that take their cache's size in tokens.
+    kv_cache_tokens: int | None = None
     #: Fraction of each GPU's memory that the engine may take in all.
     gpu_memory_fraction: float | None = None
     #: What the cache was planned for: tokens of a sequence, and sequences at once; None leaves

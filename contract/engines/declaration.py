@@ -59,6 +59,8 @@ class GpuMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: What it does at once by default; the first that fits the card.
     batches: tuple[Batch, ...] = ()
     figures: MemoryArguments = MemoryArguments()
+    #: Layers with a sliding window keep that window only, not the whole context.
+    keeps_windows_only: bool = False
     #: The argument that says it all, in MiB, for an engine that only pretends.
     pretended: str = ""
 

@@ -11,6 +11,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from gateway.api.anthropic.bodies import AnthropicErrorBody, MessageEvent
+from gateway.api.anthropic.schemas import MessagesRequest
 from gateway.api.native.schemas import (
     Completion,
     DeltaBody,
@@ -44,6 +46,8 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     ChatCompletionRequest,
     CompletionRequest,
     EmbeddingRequest,
+    MessagesRequest,
+    MessageEvent,
     ChatCompletionChunk,
     Completion,
     DeltaBody,
@@ -81,6 +85,7 @@ NATIVE_ERRORS: Final = _errors(ErrorBody, _ALWAYS)
 NATIVE_GENERATION_ERRORS: Final = _errors(ErrorBody, _GENERATING)
 OPENAI_ERRORS: Final = _errors(OpenAIErrorBody, (*_ALWAYS, 404))
 OPENAI_GENERATION_ERRORS: Final = _errors(OpenAIErrorBody, set(_GENERATING) - {422})
+ANTHROPIC_GENERATION_ERRORS: Final = _errors(AnthropicErrorBody, set(_GENERATING) - {422})
 PROBE_ERRORS: Final = _errors(ErrorBody, (400, 405, 408, 431, 500))
 
 IDEMPOTENCY_PARAMETER: Final[dict[str, Any]] = {
@@ -97,7 +102,7 @@ RESUME_PARAMETERS: Final[list[dict[str, Any]]] = [
         "in": "header",
         "required": False,
         "description": "With the first request's `Idempotency-Key`: leave out what came already.",
-        "schema": {"type": "integer", "minimum": 0},
+        "schema": {"type": "string", "pattern": "^[0-9]{1,12}(-[0-9a-f]{1,16})?$"},
     },
 ]
 

@@ -67,6 +67,8 @@ def common_headers(
     """What every answer carries."""
     return [
         (b"x-request-id", request_id.encode()),
+        # Anthropic's name of it.
+        (b"request-id", request_id.encode()),
         (b"x-response-time", b"%.1f" % elapsed_ms),
         (b"server-timing", b"queue;dur=%.1f, first;dur=%.1f" % (queue_ms, first_ms)),
         (b"x-content-type-options", b"nosniff"),

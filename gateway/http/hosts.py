@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from contract.ports import is_address, is_loopback
+from contract.process.ports import is_address, is_loopback
 from gateway.http.errors import ApiError
 from gateway.http.headers import Headers, header
 

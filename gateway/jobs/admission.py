@@ -32,6 +32,7 @@ from gateway.streams.link import Link
 from gateway.streams.metrics import Metrics
 from gateway.streams.replays import Replays
 from gateway.streams.reply import Reply
+from gateway.streams.sse import NOTHING, EventId
 
 #: Redis is back within a second when it restarts, later with much data or on a busy host; that long
 #: a request waits for it.
@@ -47,10 +48,10 @@ _IDEMPOTENCY_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 
 class Resumption(NamedTuple):
     """A request that may be sent again, for the same answer: its `Idempotency-Key`, and the
-    last event that its client has (-1: none). `digest` tells one request from another."""
+    last event that its client has. `digest` tells one request from another."""
 
     idempotency_key: bytes
-    after: int = -1
+    after: EventId = NOTHING
     digest: str = ""
 
     def job_id(self, job: Job) -> str:
@@ -85,9 +86,11 @@ def resumption_of(idempotency_key: bytes | None, last_event_id: bytes | None) ->
         raise ApiError("invalid_header", message)
     if last_event_id is None:
         return Resumption(idempotency_key)
-    if not re.fullmatch(rb"[0-9]{1,12}", last_event_id):
-        raise ApiError("invalid_header", "`Last-Event-ID` must be the number of an event")
-    return Resumption(idempotency_key, int(last_event_id))
+    try:
+        return Resumption(idempotency_key, EventId.parse(last_event_id))
+    except ValueError:
+        message = "`Last-Event-ID` must be the id of an event, as it came"
+        raise ApiError("invalid_header", message) from None
 
 
 class Admission:
@@ -149,9 +152,12 @@ class Admission:
         """
         first = await self._first_entry()
         metrics, kept = self._metrics.of(job.model), resumption is not None
+        after = resumption.after if resumption else NOTHING
 
         def reply_to(each: Job) -> Reply:
-            reply = Reply(each.id, each.model, answer, context, metrics, first, resumable=kept)
+            reply = Reply(
+                each.id, each.model, answer, context, metrics, first, resumable=kept, after=after
+            )
             reply.may_wait_s = each.turn.within_s
             return reply
 
@@ -169,7 +175,7 @@ class Admission:
         an answer is made anew, unless its client wants the rest of what it has."""
         await self._claim_key(tries[0], resumption)
         digest = resumption.digest
-        if resumption.after >= 0:
+        if resumption.after != NOTHING:
             job = await self._last_of(tries)
             return await self._join(job, reply_to(job), digest, may_retry=False)
         for number, job in enumerate(tries):

@@ -24,8 +24,9 @@ from contract.config import (
     meanings,
     names_of,
 )
+from contract.host_beat import HostBeat
 from contract.keys import KeyRecord
-from contract.messages import Condition, Heartbeat, HostBeat, Job, State, best
+from contract.messages import Condition, Heartbeat, Job, State, best
 from gateway.http.watched_file import WatchedFile
 from gateway.streams.link import Link
 

@@ -1,5 +1,6 @@
-"""Answers whose end will not come: Redis says that their job is over, or does not know it, though
-no end has been read. So it is after a failover to a replica that lagged."""
+"""Answers whose end will not come, after a failover to a replica that lagged: Redis says that their
+job is over, or does not know it, though no end has been read; or an attempt runs that is numbered
+below the one that was heard, as the replica's clock is behind, and which nobody hears."""
 
 from __future__ import annotations
 
@@ -38,11 +39,17 @@ class LostEnds:
                 silent[reply.model].append(reply)
         over: set[Reply] = set()
         for model, replies in silent.items():
-            is_open = await JobQueue(self._db, model).are_open([each.job_id for each in replies])
-            over.update(each for each in replies if not is_open[each.job_id])
+            ids = [each.job_id for each in replies]
+            attempts = await JobQueue(self._db, model).current_attempts(ids)
+            over.update(each for each in replies if _is_lost(each, attempts.get(each.job_id)))
         for reply in over & self._suspects:
             if not reply.ended:
-                log.error("job %s is over, and its end was lost", reply.job_id)
+                log.error("job %s: the end of its answer was lost", reply.job_id)
                 error = ApiError(ErrorCode.LOST.value, "the end of the answer was lost")
                 self._dispatcher.fail(reply, error)
         self._suspects = over
+
+
+def _is_lost(reply: Reply, attempt: int | None) -> bool:
+    """`attempt` is the number of the one that runs, 0 if the job waits, None if it is over."""
+    return attempt is None or 0 < attempt < reply.attempt

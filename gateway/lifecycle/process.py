@@ -21,7 +21,7 @@ from contract.bus.replies import ReplyStream
 from contract.config import Config, load_or_recall
 from contract.messages import ErrorCode, GatewayBeat
 from contract.paths import config_path, keys_path
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from gateway.http.auth import Authenticator, KeyStore
 from gateway.http.errors import ApiError
 from gateway.jobs.admission import Admission
@@ -165,8 +165,10 @@ class GatewayProcess:
         asyncio.get_running_loop().call_later(timeout_s, self._end_draining)
 
     def _replaced(self) -> None:
-        """Others serve now. Once more, and they are to end: this one has as long as they."""
-        if self._is_replaced:
+        """Others serve now. Once more, or after the parent's death, and they are to end: this one
+        has as long as they."""
+        parent = multiprocessing.parent_process()
+        if self._is_replaced or (parent is not None and not parent.is_alive()):
             self._drain()
         self._is_replaced = True
 

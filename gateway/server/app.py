@@ -14,8 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
-from contract.logs import configure_logging
+from contract.process.logs import configure_logging
 from gateway.api import openapi
+from gateway.api.anthropic import routes as anthropic_routes
 from gateway.api.native import routes
 from gateway.api.openai import routes as openai_routes
 from gateway.http.error_answers import answer_error, dialect_of
@@ -27,7 +28,13 @@ from gateway.server.direct_routes import DirectRoutes
 from gateway.server.http_guard import CONNECTIONS_STATE, DRAIN_STATE
 
 log = logging.getLogger(__name__)
-_ROUTERS: Final = (routes.router, openai_routes.router, health.router, docs.router)
+_ROUTERS: Final = (
+    routes.router,
+    openai_routes.router,
+    anthropic_routes.router,
+    health.router,
+    docs.router,
+)
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 #: Keys come in headers that pages set themselves: no cookie or stored password is let through.
 _CORS: Final[dict[str, Any]] = {

@@ -71,6 +71,8 @@ class StreamDialect(Protocol):
     """How events look on the wire of one API."""
 
     errors: ErrorDialect
+    #: What the ids of events have after their number (`sse.attempt_mark`).
+    mark: bytes
 
     def opening(self) -> bytes:
         """What comes before everything else."""
@@ -100,6 +102,9 @@ class AnswerSink(Protocol):
 
     writer: Writer
 
+    def begin(self, attempt: int) -> None:
+        """What follows is of this attempt, and may be asked for again."""
+
     def delta(self, seq: int, delta: Delta) -> None: ...
 
     def status(self, status: Status) -> None: ...
@@ -117,13 +122,25 @@ class AnswerSink(Protocol):
 
 class StreamAnswer:
     """Server-sent events. The head leaves with the first of them, so that what fails before
-    has a proper HTTP status. Events up to `after` are left out: the client has them."""
+    has a proper HTTP status. Events up to `after` are left out: the client has them. `heartbeat` is
+    written when nothing else is for long."""
 
-    def __init__(self, dialect: StreamDialect, request_id: str, after: int = -1) -> None:
+    def __init__(
+        self,
+        dialect: StreamDialect,
+        request_id: str,
+        after: int = -1,
+        *,
+        heartbeat: bytes = sse.HEARTBEAT,
+    ) -> None:
         self.writer = Writer()
         self._dialect = dialect
         self._request_id = request_id
         self._after = after
+        self._heartbeat = heartbeat
+
+    def begin(self, attempt: int) -> None:
+        self._dialect.mark = sse.attempt_mark(attempt)
 
     def delta(self, seq: int, delta: Delta) -> None:
         part = self._dialect.delta(seq, delta)
@@ -154,7 +171,7 @@ class StreamAnswer:
     def heartbeat(self) -> None:
         self._open()
         if not self.writer.is_blocked:
-            self.writer.write(sse.HEARTBEAT)
+            self.writer.write(self._heartbeat)
 
     def _open(self) -> None:
         if not self.writer.opened:
@@ -173,6 +190,9 @@ class WholeAnswer(Generic[ChoiceType]):
         self._dialect = dialect
         self._request_id = request_id
         self._choices = [dialect.new_choice() for _ in range(choices)]
+
+    def begin(self, attempt: int) -> None:
+        """A whole answer has no ids."""
 
     def delta(self, seq: int, delta: Delta) -> None:
         self._choices[delta.index].add(delta)

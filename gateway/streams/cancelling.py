@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from contract.bus.cancellations import Cancellations
 from contract.bus.client import RedisClient
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 _RETRY_S: Final = 0.25

@@ -19,7 +19,7 @@ from contract.bus.heartbeats import BEAT_EVERY_S, GATEWAYS, Heartbeats
 from contract.bus.replies import ReplyStream, entry_order, read_frames, reply_key
 from contract.bus.tickets import Ticket
 from contract.messages import Envelope, ErrorCode, GatewayBeat
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from gateway.http.errors import ApiError
 from gateway.streams.dispatcher import Dispatcher
 from gateway.streams.reply import Reply

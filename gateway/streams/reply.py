@@ -14,11 +14,12 @@ from contract.messages import Delta, Done, ErrorCode, Event, Failed, Started, St
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
 from gateway.streams.answers import AnswerSink, Timings
-from gateway.streams.sse import HEARTBEAT_EVERY_S
+from gateway.streams.sse import HEARTBEAT_EVERY_S, NOTHING, EventId
 from gateway.streams.writer import SlowClient
 
 #: A client that waits for a model to be loaded hears at least so often how long it may take.
 _STATUS_EVERY_S: Final = 5.0
+_LOST: Final = ApiError(ErrorCode.LOST.value, "a part of the answer was lost on its way")
 #: Tokens are packed with 4 bytes each.
 _TOKEN_BYTES: Final = 4
 
@@ -45,6 +46,7 @@ class Reply:
     """Hands a job's events to its answer, each once and in order, until the job has ended.
 
     `resumable`: the job goes on when its client leaves, which may come back for the answer.
+    `after`: the last event that its client has from former connections.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Reply:
         first: str,
         *,
         resumable: bool,
+        after: EventId = NOTHING,
     ) -> None:
         now = time.monotonic()
         self.job_id = job_id
@@ -70,6 +73,7 @@ class Reply:
         self.position = 0
         self.attempt = 0
         self.next_seq = 0
+        self._after = after
         #: Nothing of the attempt itself has come yet.
         self._is_fresh = False
         self.ended = False
@@ -210,10 +214,13 @@ class Reply:
         if attempt == self.attempt and (is_next or is_repetition):
             self._is_fresh = False
             return is_next
-        self.fail(ApiError(ErrorCode.LOST.value, "a part of the answer was lost on its way"))
+        self.fail(_LOST)
         return False
 
     def _take_delta(self, seq: int, delta: Delta, now: float) -> None:
+        if seq <= self._after.seq and self._after.contradicts(seq, self.attempt):
+            self.fail(_LOST)
+            return
         self.next_seq = seq + 1
         self.since = self.spoke_at = now
         self.tokens += len(delta.tokens) // _TOKEN_BYTES
@@ -236,6 +243,8 @@ class Reply:
             self._context.queue_ms = (now - self.began) * 1000
             self._metrics.queue_s.observe(now - self.began)
         self.attempt = attempt
+        if self.resumable and self._answer is not None:
+            self._answer.begin(attempt)
         self._is_fresh = True
         self.phase = ReplyPhase.FIRST_TOKEN
         self.since = now
@@ -243,6 +252,9 @@ class Reply:
     def _take_end(self, seq: int, done: Done, now: float) -> None:
         if "cancelled" in done.finish_reasons:
             self.fail(ApiError("cancelled", "the job was cancelled"))
+            return
+        if self._after.contradicts(seq, self.attempt, is_end=True):
+            self.fail(_LOST)
             return
         self.ended = True
         if self.first_at and done.completion_tokens > 1:

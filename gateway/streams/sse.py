@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -13,6 +14,7 @@ HEADERS: Final = (
 )
 HEARTBEAT: Final = b": heartbeat\n\n"
 HEARTBEAT_EVERY_S: Final = 10.0
+_EVENT_ID: Final = re.compile(rb"[0-9]{1,12}(-[0-9a-f]{1,16})?")
 _LINE_SEPARATORS: Final = (
     (b"\xc2\x85", b"\\u0085"),
     (b"\xe2\x80\xa8", b"\\u2028"),
@@ -29,14 +31,48 @@ def json_text(text: str) -> bytes:
     return encoded
 
 
-def with_id(seq: int, event: bytes) -> bytes:
-    """One event, with its place in the answer, which a client sends back as `Last-Event-ID`."""
-    return b"id: %d\n%b" % (seq, event)
+class EventId(NamedTuple):
+    """The place of an event in an answer, and the attempt that it came from: a client sends it back
+    as `Last-Event-ID`. On the wire it is `12-61a3f0e5b2c40`, or only the number where an answer
+    cannot be resumed; without an attempt (0) one cannot tell that the text before it has changed,
+    as after a failover that lost writes."""
+
+    seq: int
+    attempt: int = 0
+
+    @classmethod
+    def parse(cls, header: bytes) -> EventId:
+        """Raises `ValueError`."""
+        if not _EVENT_ID.fullmatch(header):
+            raise ValueError
+        seq, _, attempt = header.partition(b"-")
+        return cls(int(seq), int(attempt or b"0", 16))
+
+    def contradicts(self, seq: int, attempt: int, *, is_end: bool = False) -> bool:
+        """Whether a client that has this event, and all before it, has another text than the one
+        with the event of that number and attempt. What it has was lost in a failover then."""
+        if not self.attempt or seq > self.seq:
+            return False
+        if seq < self.seq:
+            return is_end or attempt > self.attempt
+        return attempt != self.attempt
 
 
-def event(data: bytes, *, name: str = "", seq: int | None = None) -> bytes:
+#: What a client has that comes for the first time.
+NOTHING: Final = EventId(-1)
+
+
+def attempt_mark(attempt: int) -> bytes:
+    """What follows the number in the ids of an attempt's events."""
+    return b"-%x" % attempt
+
+
+def with_id(seq: int, mark: bytes, event: bytes) -> bytes:
+    """One event with its id."""
+    return b"id: %d%b\n%b" % (seq, mark, event)
+
+
+def event(data: bytes, *, name: str = "") -> bytes:
     """One event; `data` is a single line."""
-    head = f"id: {seq}\n" if seq is not None else ""
-    if name:
-        head += f"event: {name}\n"
+    head = f"event: {name}\n" if name else ""
     return b"%sdata: %s\n\n" % (head.encode(), data)

@@ -10,44 +10,20 @@ import contextlib
 import os
 import sys
 import traceback
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from contract.paths import COMMAND, config_path, logs_dir, project_dir, state_dir
-from orchestrator.cli.parsing.grammar import App, Group
+from orchestrator.cli.commands import COMMANDS, load_command, plain_app
+from orchestrator.cli.parsing.grammar import Group
 from orchestrator.config.project import require_project
 from orchestrator.errors import UserError
 from orchestrator.system import os_errors
 from orchestrator.system.ownership import require_own_state
 from orchestrator.terminal.speech import complain, say
 
-#: Each command is the function, or the `app`, of that name in the module of that name (with `_`
-#: for `-`); what is said here is the first line of its docstring.
-COMMANDS: Final = {
-    "quickstart": "From nothing to a streamed answer: set up, start, ask.",
-    "setup": "Make the environment that an engine runs in.",
-    "start": "Start models, and what they need.",
-    "stop": "Stop everything, or one model.",
-    "restart": "Restart models or the gateway, with the settings of the file.",
-    "status": "Show what runs.",
-    "logs": "Show what the processes wrote, by time.",
-    "models": "List models; pull, show and remove what is downloaded of them.",
-    "chat": "Talk with a model.",
-    "keys": "Add, list, revoke and rotate API keys.",
-    "config": "Check the configuration, explain its keys, or print its schema.",
-    "convert-trt": "Build a TensorRT-LLM plan of a checkpoint.",
-    "load": "Load a model now, instead of at its first request.",
-    "unload": "Unload a model, until it is asked for again.",
-    "pin": "Never unload a model to make room for another, nor because it is idle.",
-    "estimate": "Show what models need of the GPUs, and where they would go.",
-    "env": "List and remove engine environments.",
-    "service": "Run everything as a systemd service.",
-    "doctor": "Look for what is wrong on this host.",
-    "test": "Run the test suite.",
-}
 #: Commands that tell whose the state is, or have none.
 _UNTRUSTING: Final = ("doctor", "test")
 _PLACES: Final = {"EW_HOME": project_dir, "EW_STATE_DIR": state_dir, "EW_CONFIG": config_path}
@@ -71,25 +47,7 @@ class Commands(Group):
         return found
 
     def summaries(self) -> dict[str, str]:
-        return COMMANDS
-
-
-def load_command(name: str) -> Any:
-    """Import one command. Its module has a function of that name, or an `app` of several."""
-    identifier = name.replace("-", "_")
-    module = import_module(f"orchestrator.cli.{identifier}")
-    app = getattr(module, "app", None)
-    if app is None:
-        app = plain_app()
-        app.command(name)(getattr(module, identifier))
-    command = typer.main.get_command(app)
-    command.name = name
-    return command
-
-
-def plain_app(**options: Any) -> App:
-    """A command, or a group of several, in words of our own."""
-    return App(**options)
+        return {name: command.summary for name, command in COMMANDS.items()}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from contract.messages import State
-from contract.ports import EVERYWHERE
+from contract.process.ports import EVERYWHERE
 from orchestrator.client.connect import ask_supervisor
 from orchestrator.client.stages import Stages, explain_failures, follow_to_the_end
 from orchestrator.errors import UserError

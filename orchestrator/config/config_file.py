@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from contract.config import Config, ConfigError, ids_by_name, is_repo_id, load_config
-from contract.json_lines import plain_json, value_span, without_comments
 from contract.paths import project_dir
+from contract.process.json_lines import plain_json, value_span, without_comments
 from orchestrator.errors import UserError
 from orchestrator.system.files import put_in_place
 

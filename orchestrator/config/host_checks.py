@@ -14,9 +14,9 @@ from typing import Final
 
 from contract.config import Config, GatewayConfig, ModelConfig, is_repo_id
 from contract.engines import declaration_of
-from contract.hub_cache import file_of, snapshot_of
+from contract.model_files.hub_cache import file_of, snapshot_of
 from contract.paths import project_dir
-from contract.ports import is_loopback
+from contract.process.ports import is_loopback
 from contract.spelling import did_you_mean
 from orchestrator.config.findings import Finding, lines_of, refusal
 from orchestrator.environments import find_environment

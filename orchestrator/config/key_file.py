@@ -56,7 +56,7 @@ class KeyFile:
 
     def revoke(self, key: str, at_unix_s: float | None = None) -> KeyRecord:
         """End a key, named by its id or by its name."""
-        # A name of nothing leaves nothing behind: no directory, no lock.
+        # A name of nothing leaves nothing behind: no directory, no mutex.
         _find(self.records(), key)
         with self._changing() as records:
             record = _find(records, key)
@@ -88,8 +88,8 @@ class KeyFile:
     @contextmanager
     def _changing(self) -> Iterator[dict[str, KeyRecord]]:
         make_private(self._path.parent)
-        with open_privately(self._path.with_suffix(".lock")) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with open_privately(self._path.with_suffix(".mutex")) as mutex:
+            fcntl.flock(mutex, fcntl.LOCK_EX)
             records = self.records()
             yield records
             write_atomically(self._path, msgspec.json.encode(list(records.values())))

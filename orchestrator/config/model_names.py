@@ -3,8 +3,8 @@ that takes longer to import than all the rest of a quick command."""
 
 from __future__ import annotations
 
-from contract.json_lines import load_json
 from contract.paths import config_path
+from contract.process.json_lines import load_json
 
 
 def configured_models() -> list[str]:

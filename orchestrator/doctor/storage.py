@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from contract.hub_cache import cache_dir
+from contract.model_files.hub_cache import cache_dir
 from contract.paths import logs_dir, run_dir, state_dir
 from orchestrator.environments.preflight import Check
 from orchestrator.terminal.speech import mebibytes

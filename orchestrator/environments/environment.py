@@ -18,8 +18,8 @@ from typing import Any, Final
 from contract.paths import make_private, state_dir
 from orchestrator.environments.declaration import load_engines
 from orchestrator.errors import UserError
-from orchestrator.system.exclusive import exclusive
 from orchestrator.system.files import write_atomically
+from orchestrator.system.mutex import exclusive
 from orchestrator.system.process_table import command_line, read_table
 from orchestrator.terminal.progress import Say
 
@@ -122,7 +122,7 @@ def holding(name: str, say: Say) -> Iterator[int]:
     """Be the only one who changes the environment of this name; see `exclusive`."""
     make_private(envs_dir())
     waiting = f"waiting for another process that changes `{name}`"
-    with exclusive(envs_dir() / f".{name}.lock", lambda: say(waiting)) as descriptor:
+    with exclusive(envs_dir() / f".{name}.mutex", lambda: say(waiting)) as descriptor:
         yield descriptor
 
 

@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from contract.config import ModelConfig, is_repo_id
-from contract.hub_cache import MAIN, snapshot_of
+from contract.model_files.hub_cache import MAIN, snapshot_of
+from contract.model_files.plan_json import PlanJson, PlanLimits, PlanModelJson, limits_of
 from contract.paths import project_dir
-from contract.plan_json import PlanJson, PlanLimits, PlanModelJson, limits_of
 from orchestrator.errors import UserError
 from orchestrator.estimate.context import context_len
 from orchestrator.estimate.layers import CacheLayers, Kind, cache_layers, head_dim_of, kv_heads_of
@@ -19,11 +19,16 @@ from orchestrator.estimate.model_json import (
     PARAMS,
     ModelJson,
     read_config,
+    read_exported,
 )
 from orchestrator.estimate.weights import Weights, has_weights, read_weights, size_of
 from orchestrator.hub.outline import outline_dir
 
 _ELEMENT_BYTES: Final = {"float32": 4, "float": 4, "float8_e4m3fn": 1, "int8": 1, "fp8": 1}
+
+
+#: Four bits, and a scale of one byte for every 16 numbers.
+_FP4_BYTES: Final = 0.5625
 
 
 class ModelNotHere(UserError):
@@ -60,7 +65,7 @@ class PlanMemory(msgspec.Struct, frozen=True):
 
     rank_bytes: tuple[int, ...]
     limits: PlanLimits
-    kv_element_bytes: int
+    kv_element_bytes: float
     pipeline_parallel_size: int
 
 
@@ -73,12 +78,23 @@ class Checkpoint(msgspec.Struct, frozen=True):
     weights: Weights
     is_tied: bool = False
     quantization: str = ""
+    #: The type that its files name for keys and values, such as `FP8`; empty: that of the engine.
+    kv_quantization: str = ""
     plan: PlanMemory | None = None
 
 
 def element_bytes(dtype: str) -> int:
     """The size of one number of a type, as configurations name it."""
     return _ELEMENT_BYTES.get(dtype, 2)
+
+
+def kv_element_bytes(dtype: str, otherwise: float) -> float:
+    """Return the size of one number in a KV cache of a type; `otherwise` for one that is as wide
+    as the engine's."""
+    name = dtype.lower()
+    if name.startswith(("fp8", "int8")):
+        return 1
+    return _FP4_BYTES if "fp4" in name else otherwise
 
 
 def locate_model(model: ModelConfig) -> Path:
@@ -157,6 +173,7 @@ def _read_checkpoint(path: Path, release: str, _: object) -> Checkpoint:
         weights=read_weights(path, element_bytes(dtype), is_tied=is_tied),
         is_tied=is_tied,
         quantization=_quantization(config),
+        kv_quantization=_kv_quantization(path, config),
     )
 
 
@@ -203,6 +220,14 @@ def _quantization(config: ModelJson) -> str:
     return (section.quant_method or section.quant_algo or "") if section else ""
 
 
+def _kv_quantization(path: Path, config: ModelJson) -> str:
+    """What NVIDIA's ModelOpt wrote, into either file: engines heed it where their own setting is
+    `auto` (`get_kv_cache_quant_algo_string` in vLLM 0.32)."""
+    section = config.first("quantization_config")
+    inline = section.kv_cache_quant_algo if section else None
+    return inline or read_exported(path).kv_cache_quant_algo or ""
+
+
 def _read_plan(path: Path, config: PlanJson) -> Checkpoint:
     """A compiled TensorRT engine: its shape is in `pretrained_config`, its limits in
     `build_config`, its weights in one file per rank."""
@@ -212,12 +237,12 @@ def _read_plan(path: Path, config: PlanJson) -> Checkpoint:
         raise UserError(f"{path} has no rank*.engine files", "`./ew convert-trt` makes the plan")
     dtype = model.dtype or "float16"
     quantized = model.quantization
-    caches_quantized = quantized is not None and quantized.kv_cache_quant_algo
+    kv_dtype = (quantized and quantized.kv_cache_quant_algo) or ""
     limits = limits_of(build, model.max_position_embeddings)
     memory = PlanMemory(
         rank_bytes=tuple(_rank_bytes(rank) for rank in ranks),
         limits=limits,
-        kv_element_bytes=1 if caches_quantized else element_bytes(dtype),
+        kv_element_bytes=kv_element_bytes(kv_dtype, element_bytes(dtype)),
         pipeline_parallel_size=(model.mapping and model.mapping.pp_size) or 1,
     )
     return Checkpoint(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from contract.config import ModelConfig
 from contract.engines import declaration_of
 from orchestrator.errors import UserError
-from orchestrator.estimate.estimate import CONTEXT_BYTES, Estimate, KvCache, Part
+from orchestrator.estimate.estimate import Estimate
+from orchestrator.estimate.kv_cache import KvCache
+from orchestrator.estimate.parts import CONTEXT_BYTES, Part
 from orchestrator.terminal.sizes import GIB, MIB, show
 
 

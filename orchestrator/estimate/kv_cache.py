@@ -6,9 +6,12 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
+import msgspec
+
+from contract.config import ModelConfig
 from orchestrator.estimate.checkpoint import Shape
 from orchestrator.estimate.layers import CacheLayers
-from orchestrator.estimate.running import Running
+from orchestrator.estimate.running import Running, figures_of, whole
 
 #: Caches are handed out in blocks of this many tokens.
 BLOCK_TOKENS: Final = 16
@@ -19,6 +22,28 @@ _STEPS_AT_ONCE: Final = 2
 _CLOSE: Final = 1.5
 
 
+class KvCache(msgspec.Struct, frozen=True):
+    """The cache that grows with the context, on each GPU. The engine runs with any size from
+    `least_bytes` (one sequence of the full context) on; `wanted_bytes` serve `sequences`."""
+
+    bytes_per_token: int
+    context_len: int
+    sequences: int
+    least_bytes: int
+    wanted_bytes: int
+    #: Of it, the states of recurrent layers for each sequence.
+    state_bytes: int = 0
+    #: What one more sequence takes at least, so how many of them a cache allows at once.
+    bytes_to_begin: int = 0
+    #: Sequences that the engine may run at once; as many as it likes if 0.
+    max_sequences: int = 0
+
+    @property
+    def bytes_per_planned_token(self) -> int:
+        """What a token of a sequence of the full context takes, with its part of the states."""
+        return self.bytes_per_token + math.ceil(self.state_bytes / max(1, self.context_len))
+
+
 class _Layout(NamedTuple):
     """How the layers of the largest pipeline stage share the pool on one GPU."""
 
@@ -27,6 +52,30 @@ class _Layout(NamedTuple):
     block_tokens: int
     #: Bytes that a block takes in each attention layer; that a state takes.
     state_page_bytes: float
+
+
+def planned_cache(model: ModelConfig, engine: str, shape: Shape, run: Running) -> KvCache:
+    """Return the cache for as many sequences as the configuration asks for, or as large as
+    `engine_args` say."""
+    least = bytes_for(1, shape, run)
+    wanted = bytes_for(run.wanted_sequences, shape, run)
+    figures = figures_of(engine)
+    given = whole(model.engine_args, figures.kv_cache_bytes)
+    tokens = whole(model.engine_args, figures.kv_cache_tokens)
+    if tokens:
+        given = tokens * bytes_per_token(shape, run)
+    if given:
+        least = wanted = given
+    return KvCache(
+        bytes_per_token=bytes_per_token(shape, run),
+        context_len=run.context_len,
+        sequences=run.wanted_sequences,
+        least_bytes=least,
+        wanted_bytes=max(least, wanted),
+        state_bytes=state_bytes(shape, run),
+        bytes_to_begin=bytes_to_begin(shape, run),
+        max_sequences=run.max_sequences,
+    )
 
 
 def bytes_per_token(shape: Shape, running: Running) -> int:
@@ -47,9 +96,9 @@ def bytes_per_token(shape: Shape, running: Running) -> int:
 def bytes_for(sequences: int, shape: Shape, running: Running) -> int:
     """The cache on each GPU for so many sequences of the full context, with their states.
 
-    Windowed layers keep only their window, and the tokens of the steps that are under way while
-    they read a prompt (vLLM's `SlidingWindowSpec.max_admission_blocks_per_request`); the engine
-    needs a block for itself.
+    Where the engine frees what is behind a window, layers with one keep that, and the tokens of
+    the steps that are under way while they read a prompt (vLLM's
+    `SlidingWindowSpec.max_admission_blocks_per_request`). The engine needs a block for itself.
     """
     if sequences == 0:
         return 0
@@ -98,7 +147,7 @@ def _layer_bytes(each: CacheLayers, sequences: int, layout: _Layout, running: Ru
     if each.kind == "state":
         return block * (sequences + 1)
     size, context = layout.block_tokens, running.context_len
-    if each.kind == "full":
+    if each.kind == "full" or not running.keeps_windows_only:
         return block * (_blocks(context, size) * sequences + 1)
     in_flight = _STEPS_AT_ONCE * running.batched_tokens
     kept = min(context, each.window + size)

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from contract.plan_json import PlanJson, Positive, QuantizationJson, Whole, is_plan
+from contract.model_files.plan_json import PlanJson, Positive, QuantizationJson, Whole, is_plan
 from orchestrator.errors import UserError
 from orchestrator.estimate.families import completed, from_params
 
@@ -232,6 +232,15 @@ class TensorJson(msgspec.Struct, frozen=True):
         return math.prod(self.shape)
 
 
+class ExportJson(msgspec.Struct, frozen=True):
+    """hf_quant_config.json."""
+
+    quantization: QuantizationJson = QuantizationJson()
+
+
+_NOT_EXPORTED: Final = QuantizationJson()
+
+
 def read_config(path: Path) -> ModelJson | PlanJson:
     """config.json in a model's directory, else Mistral's params.json. Raises `UserError`."""
     file = path / "config.json"
@@ -242,6 +251,13 @@ def read_config(path: Path) -> ModelJson | PlanJson:
     if is_plan(data):
         return _checked(file, data, PlanJson)
     return _checked(file, completed(data), ModelJson)
+
+
+def read_exported(path: Path) -> QuantizationJson:
+    """Return what hf_quant_config.json says, which NVIDIA's ModelOpt writes beside config.json; all
+    empty without such a file. Raises `UserError`."""
+    file = path / "hf_quant_config.json"
+    return _checked(file, _load(file), ExportJson).quantization if file.exists() else _NOT_EXPORTED
 
 
 def read_index(file: Path) -> IndexJson:

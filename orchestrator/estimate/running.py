@@ -10,7 +10,7 @@ import msgspec
 from contract.config import ModelConfig
 from contract.engines import Batch, MemoryArguments, declaration_of
 from orchestrator.errors import UserError
-from orchestrator.estimate.checkpoint import Checkpoint, element_bytes
+from orchestrator.estimate.checkpoint import Checkpoint, element_bytes, kv_element_bytes
 from orchestrator.terminal.sizes import GIB
 
 #: Full-length sequences that the KV cache is planned for when the configuration names no batch
@@ -48,6 +48,8 @@ class Running(msgspec.Struct, frozen=True):
     graph_sizes: tuple[int, ...]
     lora_slots: int
     lora_rank: int
+    #: Layers with a sliding window keep that window only.
+    keeps_windows_only: bool
 
     @property
     def gpus(self) -> int:
@@ -58,7 +60,7 @@ def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card)
     """Work out how the worker will run. `engine_args` win over the keys of the configuration,
     as they do in the worker."""
     args, figures = model.engine_args, figures_of(engine)
-    argument_for = declaration_of(engine).argument_for
+    argument_for, memory = declaration_of(engine).argument_for, declaration_of(engine).gpu_memory
     dtype = str(args.get(argument_for("dtype"), model.dtype))
     size = _weight_element_bytes(dtype, checkpoint.dtype)
     asked_len = whole(args, argument_for("max_model_len")) or model.context_len
@@ -73,7 +75,9 @@ def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card)
         pipeline_parallel=whole(args, argument_for("pipeline_parallel_size"))
         or model.pipeline_parallel_size,
         element_bytes=size,
-        kv_element_bytes=_kv_element_bytes(str(args.get(figures.kv_cache_dtype, "auto")), size),
+        kv_element_bytes=_kv_element_bytes(
+            str(args.get(figures.kv_cache_dtype, "auto")), checkpoint, size
+        ),
         context_len=context_len,
         max_sequences=sequences,
         wanted_sequences=given_sequences or USUAL_SEQUENCES,
@@ -82,6 +86,7 @@ def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card)
         graph_sizes=_graph_sizes(args, figures, sequences),
         lora_slots=max(whole(args, figures.adapters) or 0, adapters) if adapters else 0,
         lora_rank=whole(args, figures.adapter_rank) or _DEFAULT_LORA_RANK,
+        keeps_windows_only=memory is not None and memory.keeps_windows_only,
     )
 
 
@@ -112,10 +117,9 @@ def _weight_element_bytes(asked: str, stored: str) -> int:
     return 2 if stored in ("float32", "float") else max(2, element_bytes(stored))
 
 
-def _kv_element_bytes(asked: str, weight_element_bytes: int) -> float:
-    if asked.startswith(("fp8", "int8")):
-        return 1
-    return 0.5625 if "fp4" in asked else weight_element_bytes
+def _kv_element_bytes(asked: str, checkpoint: Checkpoint, weight_element_bytes: int) -> float:
+    dtype = checkpoint.kv_quantization if asked == "auto" else asked
+    return kv_element_bytes(dtype, weight_element_bytes)
 
 
 def _graph_sizes(args: dict[str, Any], figures: MemoryArguments, sequences: int) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Mapping
 
-from contract.messages import GpuFigures, HostBeat, WorkerMemory
+from contract.host_beat import GpuFigures, HostBeat, WorkerMemory
 from orchestrator.gpu.attribution import GpuUse
 from orchestrator.gpu.reservation import Reservation, measured
 from orchestrator.protocol.status import ForeignProcess, GpuStatus, GpuWorker

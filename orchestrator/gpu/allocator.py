@@ -146,16 +146,16 @@ class GpuAllocator:
         """The workers that cannot have their places, as planned, when they start or wake."""
         return [] if self._problem else self._turns.lost()
 
-    def obstacle(self, slot: str, moving: Collection[str] = ()) -> str:
-        """Why a worker has to wait before it starts or wakes; empty if it need not. `moving` are
-        those whose memory is about to change."""
+    def obstacle(self, slot: str, moving: Collection[str] = ()) -> str | None:
+        """Return what a worker has to wait for before it starts or wakes; None if nothing.
+        `moving` are those whose memory is about to change."""
         if slot not in self._slots:
-            return ""
+            return None
         return self._problem or self._turns.obstacle(slot, moving)
 
-    def unclear(self, slot: str, moving: Collection[str]) -> str:
-        """Whose memory has to come to rest before that of a worker may move; empty if nobody's."""
-        return self._turns.unclear(slot, moving)
+    def is_clear(self, slot: str, moving: Collection[str]) -> bool:
+        """Return whether the memory of a worker may move now: that of no other on its GPUs does."""
+        return self._turns.mover(slot, moving) is None
 
     def asleep(self) -> set[str]:
         """The workers that have only what they keep while they sleep."""

@@ -57,6 +57,7 @@ class Need(msgspec.Struct, frozen=True):
             wanted_kv_bytes=cache.wanted_bytes,
             context_len=cache.context_len,
             max_sequences=cache.max_sequences,
+            token_bytes=cache.bytes_per_planned_token,
             sequence_bytes=cache.bytes_to_begin if cache.state_bytes else 0,
             context_bytes=self.estimate.part_bytes("context"),
             fraction=self.estimate.fraction,

@@ -13,7 +13,7 @@ import msgspec
 from contract.config import ModelConfig
 from contract.messages import UNREADABLE
 from contract.paths import state_dir
-from orchestrator.estimate.estimate import SPARE_BYTES
+from orchestrator.estimate.parts import SPARE_BYTES
 from orchestrator.system.files import write_atomically
 
 log = logging.getLogger(__name__)

@@ -49,12 +49,12 @@ class Ledger:
         self._file = LedgerFile(path)
         self._footprints = footprints
         self._clock = clock
-        self._lock = threading.RLock()
+        self._mutex = threading.RLock()
         self._held = {each.slot: each for each in self._file.read()}
 
     @property
     def reservations(self) -> list[Reservation]:
-        with self._lock:
+        with self._mutex:
             return list(self._held.values())
 
     def reserve(
@@ -65,7 +65,7 @@ class Ledger:
     ) -> Placement:
         """Find places for these workers (a need and a slot each), and promise them. Those who
         have one keep it. Nothing is promised to whom it refuses."""
-        with self._lock:
+        with self._mutex:
             needs = {slot: need for need, slot in wanted if slot not in self._held}
             placement = place(
                 [need.demand(slot) for slot, need in needs.items()],
@@ -88,12 +88,12 @@ class Ledger:
 
     def turns(self, uses: Mapping[str, GpuUse]) -> Turns:
         """Whose turn it is on the GPUs, by what is reserved now."""
-        with self._lock:
+        with self._mutex:
             return Turns(dict(self._held), uses)
 
     def start(self, slot: str, uses: Mapping[str, GpuUse]) -> None:
         """A worker starts now: remember what was in use before."""
-        with self._lock:
+        with self._mutex:
             own = self._held[slot]
             rest = {
                 uuid: rest_of(uses[uuid], self._others_on(uuid, slot))
@@ -113,7 +113,7 @@ class Ledger:
     ) -> Reservation:
         """A worker is ready, or sleeps: measure it. What it has after its start is remembered for
         the next one; what it has kept while it sleeps is all that is reserved then."""
-        with self._lock:
+        with self._mutex:
             own = self._held[slot]
             if phase is Phase.ASLEEP and own.phase is Phase.READY:
                 # Measured anew, as at a start, also where the driver does not list processes.
@@ -142,21 +142,21 @@ class Ledger:
 
     def cancel_wake(self, slot: str) -> None:
         """A worker that was to wake sleeps on."""
-        with self._lock:
+        with self._mutex:
             own = self._held.get(slot)
             if own is not None and own.is_to_wake:
                 self._lie_down(own)
 
     def wake(self, slot: str) -> None:
         """A worker that sleeps is to have its whole place again, when it is its turn."""
-        with self._lock:
+        with self._mutex:
             own = self._held.get(slot)
             if own is not None and own.awake is not None:
                 self._enter(own, Phase.ASLEEP, assignment=own.awake, awake=None)
 
     def wakes(self, slot: str) -> None:
         """It takes its place now."""
-        with self._lock:
+        with self._mutex:
             own = self._held.get(slot)
             if own is not None and own.is_to_wake:
                 self._enter(own, Phase.WAKING)
@@ -164,7 +164,7 @@ class Ledger:
     def end(self, slot: str, *, returns: bool = False) -> None:
         """A worker has ended. Its memory stays on the account until it is free again; if it
         `returns`, its place stays its own."""
-        with self._lock:
+        with self._mutex:
             own = self._held.get(slot)
             if own is None:
                 return
@@ -178,7 +178,7 @@ class Ledger:
 
     def observe(self, uses: Mapping[str, GpuUse]) -> list[str]:
         """Take note of what is in use now. Answers what an operator should read."""
-        with self._lock:
+        with self._mutex:
             notices = []
             for own in self.reservations:
                 if own.phase is Phase.PENDING:
@@ -192,14 +192,14 @@ class Ledger:
 
     def adopt(self, running: Collection[str]) -> None:
         """Take the account over from a former supervisor: these workers still run."""
-        with self._lock:
+        with self._mutex:
             for own in self.reservations:
                 if own.slot not in running and own.phase is not Phase.RELEASING:
                     self.end(own.slot)
 
     def devices(self, uses: Mapping[str, GpuUse]) -> list[Device]:
         """The GPUs as places: what is free there and not promised to anybody."""
-        with self._lock:
+        with self._mutex:
             return [self._device(use) for use in uses.values()]
 
     def _device(self, use: GpuUse) -> Device:

@@ -189,6 +189,7 @@ def _assignment(place: _Place) -> Assignment:
         bytes_by_gpu=bytes_by_gpu,
         indices=tuple(device.index for device in place.devices),
         kv_cache_bytes=cache,
+        kv_cache_tokens=demand.tokens(cache) if cache else None,
         gpu_memory_fraction=demand.fraction or _fraction(place),
         why=_why(place),
         context_len=(demand.context_len or None) if cache else None,

@@ -46,9 +46,10 @@ class Demand(msgspec.Struct, frozen=True):
     wanted_kv_bytes: int = 0
     #: What its process takes before the engine begins to count.
     context_bytes: int = 0
-    #: What the KV cache is for: tokens of a sequence, sequences at once, and what each takes at
-    #: least. 0 where nothing is known.
+    #: What the KV cache is for: tokens of a sequence, what each takes, sequences at once, and what
+    #: each takes at least. 0 where nothing is known.
     context_len: int = 0
+    token_bytes: int = 0
     max_sequences: int = 0
     sequence_bytes: int = 0
     #: The user's own fraction of the GPU's memory, instead of the bytes.
@@ -67,6 +68,10 @@ class Demand(msgspec.Struct, frozen=True):
         if not self.sequence_bytes:
             return self.max_sequences
         return max(1, min(self.max_sequences, kv_bytes // self.sequence_bytes))
+
+    def tokens(self, kv_bytes: int) -> int | None:
+        """How many tokens this cache holds; None if that is not known."""
+        return kv_bytes // self.token_bytes if self.token_bytes else None
 
     def need_bytes(self, device: Device, share: float = 0.0) -> int:
         """What it takes on a device."""
@@ -87,6 +92,8 @@ class Assignment(msgspec.Struct, frozen=True):
     kv_cache_bytes: int | None
     gpu_memory_fraction: float | None
     why: str
+    #: The same in tokens, for engines that count them; None if that is not known.
+    kv_cache_tokens: int | None = None
     #: What the cache was planned for; None where the engine decides.
     context_len: int | None = None
     max_sequences: int | None = None
@@ -97,6 +104,7 @@ class Assignment(msgspec.Struct, frozen=True):
         or number of sequences than the engine's is too small for it, or too large."""
         return {
             "kv_cache_bytes": self.kv_cache_bytes,
+            "kv_cache_tokens": self.kv_cache_tokens,
             "gpu_memory_fraction": self.gpu_memory_fraction,
             "context_len": self.context_len,
             "max_sequences": self.max_sequences,

@@ -18,24 +18,28 @@ class Turns:
         self._held = held
         self._uses = uses
 
-    def obstacle(self, slot: str, moving: Collection[str] = ()) -> str:
-        """Why a worker that has a reservation cannot start or wake yet; empty if it can. On one GPU
-        starts come one after the other, and after what ended there is gone: engines measure the
-        free memory while they start. Where the driver does not list processes, it has to wait
-        also for those whose memory is `moving`: whose is what could not be told afterwards."""
+    def obstacle(self, slot: str, moving: Collection[str] = ()) -> str | None:
+        """Return why a worker that has a reservation cannot start or wake yet; None if it can.
+
+        On one GPU starts come one after the other, and after the memory of what ended there is
+        free: engines measure the free memory while they start. Where the driver does not list
+        processes, a start also waits for the workers whose memory is `moving`: nothing would tell
+        afterwards which worker took how much.
+        """
         own = self._held[slot]
         turns = (self._predecessor_on(uuid, own) for uuid in own.reserved_bytes)
-        moves = (self.unclear(slot, moving),)
+        mover = self.mover(slot, moving)
+        moves = (f"the GPU memory of `{mover}` is on its way",) if mover else ()
         faults = (self._fault_of(uuid, own) for uuid in own.reserved_bytes)
-        return next(filter(None, (*turns, *moves, *faults)), "")
+        return next(filter(None, (*turns, *moves, *faults)), None)
 
-    def unclear(self, slot: str, moving: Collection[str]) -> str:
-        """Whose memory is on its way on the GPUs of a worker, where the driver does not list
-        processes; empty if there is nobody. If its own moved meanwhile, whose is what could not
-        be told."""
+    def mover(self, slot: str, moving: Collection[str]) -> str | None:
+        """Return the slot of a worker whose memory changes on the GPUs of this one, where the
+        driver does not list processes. If both changed at once, nothing would tell them apart."""
         own = self._held.get(slot)
         uuids = own.reserved_bytes if own is not None else {}
-        return next(filter(None, (self._mover_on(uuid, slot, moving) for uuid in uuids)), "")
+        movers = (self._mover_on(uuid, slot, moving) for uuid in uuids)
+        return next((each for each in movers if each is not None), None)
 
     def lost(self) -> list[str]:
         """Whose place is not there any more, before they took it: the GPU is in trouble, or
@@ -49,8 +53,8 @@ class Turns:
             and any(self._fault_of(uuid, each) for uuid in each.reserved_bytes)
         ]
 
-    def _predecessor_on(self, uuid: str, own: Reservation) -> str:
-        """Whose start or end it has to wait for."""
+    def _predecessor_on(self, uuid: str, own: Reservation) -> str | None:
+        """Return whose start or end it has to wait for."""
         for other in self._others_on(uuid, own.slot):
             wakes_alone = other.phase is Phase.WAKING and own.phase is not Phase.WAKING
             if other.phase is Phase.STARTING or wakes_alone:
@@ -59,26 +63,25 @@ class Turns:
                 return f"the GPU memory of `{other.slot}` is not free yet"
         if own.phase is Phase.RELEASING:
             return "the GPU memory of its last run is not free yet"
-        return ""
+        return None
 
-    def _mover_on(self, uuid: str, slot: str, moving: Collection[str]) -> str:
-        """Whose memory is on its way on a GPU, as far as the driver does not tell."""
+    def _mover_on(self, uuid: str, slot: str, moving: Collection[str]) -> str | None:
         listed = self._uses[uuid].by_worker if uuid in self._uses else {}
         movers = (
             each.slot
             for each in self._others_on(uuid, slot)
             if (each.slot in moving or each.is_moving) and listed.get(each.slot) is None
         )
-        return next((f"the GPU memory of `{slot}` is on its way" for slot in movers), "")
+        return next(movers, None)
 
-    def _fault_of(self, uuid: str, own: Reservation) -> str:
-        """Why its place cannot be had."""
+    def _fault_of(self, uuid: str, own: Reservation) -> str | None:
+        """Return why its place cannot be had; None if it can."""
         use = self._uses.get(uuid)
         if use is None or use.gpu.problem:
             return f"GPU {uuid} {use.gpu.problem if use else 'is not there any more'}"
         lacking = own.promised_bytes(uuid) - use.free_bytes
         if lacking <= 0:
-            return ""
+            return None
         holders = ", ".join(f"{each.name} {show(each.size_bytes)}" for each in holders_of(use, []))
         return f"GPU {use.gpu.index} lacks {show(lacking)}: {holders or 'nobody visible'} has it"
 

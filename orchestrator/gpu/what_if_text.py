@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Final
 
-from orchestrator.estimate.estimate import KvCache
+from orchestrator.estimate.kv_cache import KvCache
 from orchestrator.gpu.demand import Need
 from orchestrator.gpu.reservation import Reservation
 from orchestrator.gpu.what_if import WhatIf

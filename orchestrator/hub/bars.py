@@ -70,7 +70,7 @@ class Lines:
         self._total_bytes = total_bytes
         self._there_bytes = total_bytes - missing_bytes
         self._said_at = time.monotonic()
-        self._lock = threading.Lock()
+        self._mutex = threading.Lock()
 
     def __enter__(self) -> Lines:
         return self
@@ -83,7 +83,7 @@ class Lines:
         say(f"fetching {file.path} ({_size(file.size_bytes)}{there})")
 
     def came(self, file: RemoteFile, more_bytes: int) -> None:
-        with self._lock:
+        with self._mutex:
             self._there_bytes += more_bytes
             if time.monotonic() - self._said_at > _EVERY_S:
                 self._said_at = time.monotonic()

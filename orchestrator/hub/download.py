@@ -27,7 +27,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     hf_raise_for_status,
 )
 
-from contract.hub_cache import PARTIAL, commit_of, repo_dir, snapshot_dir
+from contract.model_files.hub_cache import PARTIAL, commit_of, repo_dir, snapshot_dir
 from orchestrator.errors import UserError
 from orchestrator.hub.remote import Remote, RemoteFile, explained
 from orchestrator.system.files import put_in_place
@@ -196,9 +196,9 @@ class Download:
     def _alone(self) -> Iterator[None]:
         """Two that append to the same file would spoil it."""
         self._blobs.mkdir(parents=True, exist_ok=True)
-        with (self._blobs.parent / ".ew-pull.lock").open("w") as lock:
+        with (self._blobs.parent / ".ew-pull.mutex").open("w") as mutex:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(mutex, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(
                     f"{self._remote.repo} is being fetched already", "wait for that to end"

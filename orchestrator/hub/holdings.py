@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from contract.config import Config, ids_by_name, is_repo_id
-from contract.hub_cache import (
+from contract.messages import State
+from contract.model_files.hub_cache import (
     PARTIAL,
     cache_dir,
     files_of,
@@ -19,7 +20,6 @@ from contract.hub_cache import (
     size_of,
     snapshot_of,
 )
-from contract.messages import State
 from contract.paths import project_dir
 from orchestrator.errors import UserError
 from orchestrator.protocol.last_seen import is_supervised

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from contract.config import HubConfig
-from contract.hub_cache import MAIN
+from contract.model_files.hub_cache import MAIN
 from contract.paths import state_dir
 from orchestrator.hub.access import prepare
 from orchestrator.hub.selection import select

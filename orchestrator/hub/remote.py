@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
-from contract.hub_cache import MAIN, cache_dir
+from contract.model_files.hub_cache import MAIN, cache_dir
 from orchestrator.errors import UserError
 
 _TIMEOUT_S: Final = 20.0

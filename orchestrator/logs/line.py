@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 _TIME: Final = r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d))"
-#: As `contract.logs` writes them, and as Valkey does.
+#: As `contract.process.logs` writes them, and as Valkey does.
 _TIMED: Final = re.compile(
     rf"{_TIME} (?P<level>[A-Z]+) +(?P<process>\S+) (?P<message>.*)"
     rf"|\d+:[A-Z] {_TIME.replace('time', 'when')} (?P<mark>[.*#-]) (?P<said>.*)"

@@ -7,11 +7,11 @@ import logging
 import os
 import sys
 
-from contract.logs import configure_logging
 from contract.paths import make_run_dir
-from contract.tasks import cancel_and_wait
+from contract.process.logs import configure_logging
+from contract.process.tasks import cancel_and_wait
 from orchestrator.supervisor.supervisor import Supervisor
-from orchestrator.system.lock import Lock
+from orchestrator.system.mutex import Mutex
 from orchestrator.system.process import Identity
 from orchestrator.system.process_table import boot_id, read_entry
 from orchestrator.system.service_manager import keep_alive, notify
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 def main() -> int:
     """Supervise until everything is stopped. Leaves at once if another supervisor is there."""
     configure_logging("supervisor")
-    lock = Lock(make_run_dir() / "supervisor.lock")
-    if not lock.acquire():
+    mutex = Mutex(make_run_dir() / "supervisor.mutex")
+    if not mutex.acquire():
         log.info("another supervisor is there")
         return 0
     try:
         asyncio.run(_supervise())
     finally:
-        lock.release()
+        mutex.release()
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from contract.ports import free_port
+from contract.process.ports import free_port
 from orchestrator.errors import UserError
 from orchestrator.protocol.specs import GatewaySpec
 from orchestrator.supervisor.units.unit import Unit

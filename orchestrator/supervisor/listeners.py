@@ -123,7 +123,7 @@ def _progress(unit: Unit) -> StartProgress:
 
 
 def is_stopped(unit: Unit, units: Mapping[str, Unit]) -> bool:
-    return unit.process is None
+    return unit.process is None and not unit.is_seen_off
 
 
 def is_unloaded(unit: Unit, units: Mapping[str, Unit]) -> bool:

@@ -60,8 +60,7 @@ class Loader:
         model = self.models.on_demand(model_id)
         if not model.is_ready:
             model.park_failed()
-            model.want(time.monotonic())
-            model.is_asked_for = True
+            model.want(time.monotonic()).is_operators = True
             self._wait(model, "asked for")
             if model.is_leaving:
                 # Who sleeps, or is about to, needs room to wake.
@@ -159,7 +158,7 @@ class Loader:
         workers = [worker for unit, worker in self._fleet.workers if unit.slot in waiting]
         refused = self._allocator.reserve(workers, self._parked())
         for slot, unit in waiting.items():
-            unit.no_place = "" if slot not in refused else unit.no_place or "waiting for a place"
+            unit.has_place = slot not in refused
 
     def _parked(self, besides: str = "") -> list[ReplicaSpec]:
         """The workers that may be loaded later."""
@@ -178,10 +177,10 @@ class Loader:
         """What a model needs that somebody waits for and that has no place."""
         if model.is_leaving or not model.is_desired:
             return None
-        has_no_place = any(unit.is_waiting and unit.no_place for unit in model.units)
+        has_no_place = any(unit.is_waiting and not unit.has_place for unit in model.units)
         if has_no_place:
             model.want(now)
-        elif model.problem or not model.wanted_since or not model.lacks_workers:
+        elif model.problem or model.request is None or not model.lacks_workers:
             return None
         try:
             demands = self._allocator.demands(model.workers)
@@ -196,7 +195,7 @@ class Loader:
         if not demands:
             self._load(model)
             return None
-        return Wish(model.id, demands, model.wanted_since or now)
+        return Wish(model.id, demands, model.want(now).since)
 
     def _act(self, model: Model, decision: Decision) -> None:
         match decision:
@@ -218,24 +217,27 @@ class Loader:
         """There is room."""
         refused = self._allocator.reserve(model.workers, self._parked(besides=model.id))
         if refused:
-            self._wait(model, "waiting for a place")
+            self._wait(model, "a place")
             return
-        model.waits_for = ""
-        model.load_s = self._allocator.load_s(model.workers[0]) or model.load_s
+        if model.request is not None:
+            model.request.waits_for = ""
+        times = model.times
+        times.load_s = self._allocator.load_s(model.workers[0]) or times.load_s
         now = time.monotonic()
         for unit in model.units:
-            unit.no_place = ""
+            unit.has_place = True
             self._allocator.wake(unit.slot)
             unit.unpark(now)
 
     def _wait(self, model: Model, reason: str) -> None:
-        model.waits_for = reason
+        if model.request is not None:
+            model.request.waits_for = reason
         for unit in model.units:
             unit.wait_for(reason)
 
     def _give_up(self, model: Model, problem: Problem) -> None:
         log.error("%s", problem.message)
-        model.wanted_since, model.is_asked_for = None, False
+        model.request = None
         for unit in model.units:
             if unit.process is None or unit.is_asleep:
                 unit.fail(problem)

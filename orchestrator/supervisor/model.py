@@ -12,12 +12,13 @@ from orchestrator.gpu.eviction import Resident
 from orchestrator.protocol.diagnosis import Problem
 from orchestrator.protocol.life import Goal
 from orchestrator.protocol.specs import ReplicaSpec
+from orchestrator.supervisor.load import LoadRequest, LoadTimes
 from orchestrator.supervisor.units.gpu_memory import will_be_free
 from orchestrator.supervisor.units.unit import Unit
 
 
 class Model:
-    """A model with its workers, and when it was asked for. Times are monotonic seconds."""
+    """A model with its workers. Times are monotonic seconds."""
 
     def __init__(self, worker: ReplicaSpec) -> None:
         self.id = worker.model
@@ -26,19 +27,12 @@ class Model:
         self.workers: list[ReplicaSpec] = []
         #: The operator's word, which goes before the configuration's.
         self.pin: bool | None = None
-        #: Since when somebody waits for it who has not got it yet.
-        self.wanted_since: float | None = None
-        #: Whether the operator is among them.
-        self.is_asked_for = False
+        #: None while nothing waits for it to be loaded.
+        self.request: LoadRequest | None = None
+        self.times = LoadTimes()
         self.last_used = time.monotonic()
-        self.loaded_at: float | None = None
-        #: How long it took the last time: to load it, and to wake it.
-        self.load_s: float | None = None
-        self.wake_s: float | None = None
         self.jobs_total = 0
         self.unfinished = 0
-        #: What stands between it and its place.
-        self.waits_for = ""
 
     @property
     def is_on_demand(self) -> bool:
@@ -91,10 +85,9 @@ class Model:
         return self.is_ready and all(worker.can_sleep for worker in self.workers)
 
     @property
-    def return_s(self) -> float:
-        """How long it takes to have it back if it goes now, as far as known."""
-        after_sleep_s = self.wake_s if self.can_sleep else None
-        return after_sleep_s or self.load_s or 0.0
+    def is_asked_for(self) -> bool:
+        """Whether the operator waits for it."""
+        return self.request is not None and self.request.is_operators
 
     @property
     def running(self) -> int:
@@ -107,7 +100,8 @@ class Model:
         return next((problem for problem in failed if problem), None)
 
     def park(self, *, asleep: bool = False) -> None:
-        self.wanted_since, self.is_asked_for, self.waits_for = None, False, ""
+        """Let it rest until it is asked for."""
+        self.request = None
         for unit in self.units:
             unit.park(asleep=asleep)
 
@@ -115,7 +109,7 @@ class Model:
         """Its workers that were given up may be tried again, with the next load."""
         failed = [unit for unit in self.units if unit.state is State.FAILED]
         if len(failed) == len(self.units):
-            self.wanted_since, self.is_asked_for, self.waits_for = None, False, ""
+            self.request = None
         for unit in failed:
             unit.park(asleep=unit.is_asleep)
 
@@ -139,8 +133,10 @@ class Model:
             else:
                 unit.unpark(time.monotonic())
 
-    def want(self, now: float) -> None:
-        self.wanted_since = self.wanted_since or now
+    def want(self, now: float) -> LoadRequest:
+        """Return the request for it, which is made if there is none."""
+        self.request = self.request or LoadRequest(now)
+        return self.request
 
     def note_use(self, unfinished: int, now: float) -> None:
         """Take note of the jobs that want it."""
@@ -149,29 +145,23 @@ class Model:
             self.last_used = now
         self.jobs_total = jobs_total
         self.unfinished = unfinished
-        if self.is_loaded and self.loaded_at is None:
-            self.loaded_at = now
-            self._note_time()
-        elif self.is_asleep and self.loaded_at is None:
-            self.loaded_at = now
-        elif not self.is_parked and not any(unit.state is State.READY for unit in self.units):
-            self.loaded_at = None
+        self._note_times(now)
         if self.is_ready or (self.is_loaded and self.problem):
-            self.wanted_since, self.is_asked_for = None, False
+            self.request = None
         elif self.is_on_demand and unfinished and not self.is_leaving:
             # Its own last jobs do not call it back; what it leaves behind does, when it is gone.
             self.want(now)
         elif self.is_on_demand and not self.is_asked_for:
-            self.wanted_since = None
+            self.request = None
 
     def resident(self, bytes_by_gpu: dict[str, int]) -> Resident:
         """It, as those see it who decide on who goes for whom."""
         return Resident(
             model=self.id,
             bytes_by_gpu=bytes_by_gpu,
-            loaded_at=self.loaded_at,
+            loaded_at=self.times.loaded_at,
             last_used_at=self.last_used,
-            load_s=self.return_s,
+            load_s=self.times.return_s(sleeps=self.can_sleep),
             running=self.running,
             waiting=max(0, self.unfinished - self.running),
             is_on_demand=self.is_on_demand,
@@ -188,19 +178,22 @@ class Model:
         if self.problem:
             return Registration(problem=self.problem.message)
         is_woken = unit.is_asleep or unit.is_woken
-        takes_s = self.wake_s if is_woken else self.load_s
+        takes_s = self.times.wake_s if is_woken else self.times.load_s
         if unit.process is None or unit.is_asleep or unit.goal is not Goal.RUN:
-            waits_for = f"waiting: {self.waits_for}" if self.waits_for else unit.stage
+            reason = self.request.waits_for if self.request else ""
+            waits_for = f"waiting: {reason}" if reason else unit.stage
             return Registration(waits_for or "waiting for its turn", takes_s)
         spent_s = time.monotonic() - unit.began_at
         eta_s = None if takes_s is None else max(0.0, round(takes_s - spent_s, 1))
         # Who waits is told no state beside it.
         return Registration(f"loading: {unit.stage}" if unit.stage else "loading", eta_s)
 
-    def _note_time(self) -> None:
-        """How long it took until it was ready."""
-        took = max((unit.ready_after_s or 0.0 for unit in self.units), default=0.0)
-        if took and any(unit.is_woken for unit in self.units):
-            self.wake_s = took
-        elif took:
-            self.load_s = took
+    def _note_times(self, now: float) -> None:
+        if self.is_loaded:
+            took_s = max((unit.ready_after_s or 0.0 for unit in self.units), default=0.0)
+            is_woken = any(unit.is_woken for unit in self.units)
+            self.times.arrived(now, took_s, is_woken=is_woken)
+        elif self.is_asleep:
+            self.times.found_asleep(now)
+        elif not self.is_parked and not any(unit.state is State.READY for unit in self.units):
+            self.times.loaded_at = None

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, TypeAlias, assert_never
 
 from contract.messages import State
 from contract.paths import logs_dir
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from orchestrator.gpu.account import host_beat
 from orchestrator.gpu.allocator import GpuAllocator
 from orchestrator.protocol.control import Request
@@ -67,7 +67,7 @@ Event: TypeAlias = Exited | Asked | Left | Signalled | Observation | Survey
 
 
 class Supervisor:
-    """Runs until everything was stopped. One per state directory; the caller holds the lock."""
+    """Runs until everything was stopped. One per state directory; the caller holds the mutex."""
 
     def __init__(self, identity: Identity) -> None:
         self._events: asyncio.Queue[Event] = asyncio.Queue()

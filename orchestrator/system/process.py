@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from contract.paths import make_private, run_dir
-from contract.subreaper import adopt_orphans
+from contract.process.subreaper import adopt_orphans
 from orchestrator.logs.rotation import open_privately, rotate
 from orchestrator.system.process_table import (
     Entry,
@@ -141,15 +141,6 @@ class Process:
         """Ask the gateway to end what is open with an error, at once, and then itself."""
         self._tell(signal.SIGQUIT)
 
-    def relieve(self) -> None:
-        """Ask those whose leader died before this one took its place to end when their answers
-        have."""
-        self._signal_predecessors(signal.SIGTERM)
-
-    def hurry_predecessors(self) -> None:
-        """Ask them to end with an error what they have open, at once."""
-        self._signal_predecessors(signal.SIGQUIT)
-
     def retire(self) -> None:
         """Ask a worker to end when its answers have; `terminate` hurries it."""
         self._tell(signal.SIGQUIT)
@@ -183,7 +174,7 @@ class Process:
             if not entry.is_zombie and entry.pid not in (self.pid, os.getpid())
         ]
         for entry in left:
-            _signal_exactly(entry, signal.SIGKILL)
+            signal_exactly(entry, signal.SIGKILL)
         return [entry.pid for entry in left]
 
     def close(self) -> None:
@@ -199,13 +190,6 @@ class Process:
         mark = f"{MARK_VARIABLE}={self.identity.mark}"
         is_remembered = self._family.get(entry.pid) == entry.start_ticks
         return is_remembered or mark in read_environment(entry.pid)
-
-    def _signal_predecessors(self, number: int) -> None:
-        table = read_table()
-        own = {entry.pid for entry in tree(table, [self.pid])}
-        for entry in table.values():
-            if entry.pid not in own and self._is_ours(entry):
-                _signal_exactly(entry, number)
 
     def _tell(self, number: int) -> None:
         """Signal the process, and let it hear: one that was stopped goes on, with its group."""
@@ -277,6 +261,18 @@ def sweep_mark(identity: Identity) -> None:
         Process(identity, -1, 0.0).sweep()
 
 
+def marked(mark: str, leader: int = 0) -> list[Entry]:
+    """The running processes that carry a mark, without the `leader` (a pid) and all below it."""
+    table = read_table()
+    own = {entry.pid for entry in tree(table, [leader])} if leader else set()
+    variable = f"{MARK_VARIABLE}={mark}"
+    return [
+        entry
+        for entry in table.values()
+        if entry.pid not in own and not entry.is_zombie and variable in read_environment(entry.pid)
+    ]
+
+
 def kill_orphans(known: Iterable[str]) -> list[int]:
     """Kill the children of this state directory that carry none of the known marks. Answers their
     pids."""
@@ -286,7 +282,7 @@ def kill_orphans(known: Iterable[str]) -> list[int]:
     for entry in read_table().values():
         environment = read_environment(entry.pid)
         if root in environment and not marks & environment and entry.pid != os.getpid():
-            _signal_exactly(entry, signal.SIGKILL)
+            signal_exactly(entry, signal.SIGKILL)
             orphans.append(entry.pid)
     return orphans
 
@@ -297,7 +293,7 @@ def kill_descendants() -> list[int]:
     family = tree(read_table(), [os.getpid()])
     left = [entry for entry in family if entry.pid != os.getpid() and not entry.is_zombie]
     for entry in left:
-        _signal_exactly(entry, signal.SIGKILL)
+        signal_exactly(entry, signal.SIGKILL)
     return [entry.pid for entry in left]
 
 
@@ -317,7 +313,7 @@ def kill_adopted(own: Collection[int]) -> list[int]:
     ]
     left = [entry for entry in tree(table, orphans) if not entry.is_zombie]
     for entry in left:
-        _signal_exactly(entry, signal.SIGKILL)
+        signal_exactly(entry, signal.SIGKILL)
     return [entry.pid for entry in left]
 
 
@@ -335,7 +331,7 @@ def _signal_group(group: int, number: int) -> None:
         return
 
 
-def _signal_exactly(entry: Entry, number: int) -> None:
+def signal_exactly(entry: Entry, number: int) -> None:
     """Signal this process, and never another one that has got its pid meanwhile."""
     try:
         pidfd = os.pidfd_open(entry.pid)

@@ -97,7 +97,7 @@ def test_reading_the_declarations_imports_nothing_heavy() -> None:
 
 
 #: What is there for one engine: the suite's own set-up, and the command that compiles its plans.
-_OF_ONE = ("orchestrator/cli/test.py", "orchestrator/client/conversion.py")
+_OF_ONE = ("orchestrator/cli/install/test.py", "orchestrator/client/conversion.py")
 
 
 def test_only_declarations_and_adapters_compare_an_engines_name() -> None:

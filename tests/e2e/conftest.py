@@ -17,7 +17,7 @@ import pexpect
 import psutil
 import pytest
 
-from contract.ports import free_port
+from contract.process.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL_DIR = ROOT / "deploy" / "demo-model"

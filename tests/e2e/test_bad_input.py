@@ -16,7 +16,7 @@ import pytest
 import redis.asyncio
 
 from contract.messages import Delta, Envelope
-from contract.ports import free_port
+from contract.process.ports import free_port
 from contract.wire import encode_frame
 from tests.e2e.conftest import Ew
 from tests.e2e.upstream_scenarios import SCENARIOS, play_named

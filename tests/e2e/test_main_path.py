@@ -51,7 +51,7 @@ def assert_whole(events: list[dict[str, str]], question: Question) -> None:
     """The exact answer, with no event missing or twice, and its end."""
     assert joined(events) == question.answer
     assert events[-1]["event"] == "done"
-    ids = [int(event["id"]) for event in events if "event" not in event]
+    ids = [int(event["id"].partition("-")[0]) for event in events if "event" not in event]
     assert ids == list(range(len(ids)))
 
 

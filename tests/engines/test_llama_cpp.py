@@ -10,8 +10,8 @@ import pytest
 
 from contract.asked import Guided
 from contract.config import Config, ModelConfig, WorkerSpec
-from contract.hub_cache import file_of
 from contract.messages import ChatMessage, Job, Sampling
+from contract.model_files.hub_cache import file_of
 from orchestrator.config.selection import StartOptions, start_request
 from orchestrator.errors import UserError
 from workers.engine import JobRejected

@@ -52,6 +52,29 @@ async def test_a_template_that_knows_developers_gets_them(template: Any) -> None
     assert prompt == "[developer]be[user]hi"
 
 
+class SystemFirst(Tokenizer):
+    """Its template takes a message of the system in the first place only, as Qwen3's does."""
+
+    def apply_chat_template(self, turns: list[dict[str, Any]], **more: Any) -> list[int]:
+        if any(turn["role"] == "system" for turn in turns[1:]):
+            raise ValueError("System message must be at the beginning.")
+        return super().apply_chat_template(turns, **more)
+
+
+async def test_words_of_the_system_move_to_the_front_only_where_that_is_asked_and_needed() -> None:
+    said = (("system", "a"), ("user", "b"), ("system", "c"), ("user", "d"))
+    messages = tuple(ChatMessage(role, content) for role, content in said)
+    may_move = Job("j", "m", Sampling(), messages=messages, template=Template(system_first=True))
+    for tokenizer, prompt in (
+        (Tokenizer("x"), "[system]a[user]b[system]c[user]d"),
+        (SystemFirst("x"), "[system]a\n\nc[user]b[user]d"),
+    ):
+        written = await Prompts(tokenizer, 1_000, 1_000).token_ids(may_move)
+        assert bytes(written).decode() == prompt
+    with pytest.raises(JobRejected, match="at the beginning"):
+        await prompt_of(SystemFirst("x"), *said)
+
+
 async def test_a_prompt_is_cut_at_its_beginning_where_the_request_says_so() -> None:
     prompts = Prompts(Tokenizer("x"), 6, 1_000)
     for length, left in ((2, 2), (9, 6), (-1, 6)):

@@ -20,7 +20,7 @@ DEMO = str(ROOT / "deploy" / "demo-model")
 
 
 def arguments(**settings: Any) -> dict[str, Any]:
-    spec = {name: settings.pop(name) for name in ("kv_cache_bytes",) if name in settings}
+    spec = {name: settings.pop(name) for name in ("kv_cache_tokens",) if name in settings}
     model = ModelConfig(engine="cuda-sglang", model_path=DEMO, **settings)
     return server_arguments(a_spec(model).model_copy(update=spec), dict(model.adapters))
 
@@ -29,12 +29,10 @@ def output(text: str, ids: list[int], finish: Any = None, **said: Any) -> dict[s
     return {"text": text, "output_ids": ids, "meta_info": {"finish_reason": finish, **said}}
 
 
-def test_the_planned_bytes_are_given_as_tokens() -> None:
-    few = arguments(kv_cache_bytes=2**26, max_model_len=128)["max_total_tokens"]
-    many = arguments(kv_cache_bytes=2**27, max_model_len=128)["max_total_tokens"]
-    assert many == 2 * few
-    with pytest.raises(ValueError, match="the memory planned for the KV cache holds"):
-        arguments(kv_cache_bytes=2**10, max_model_len=128)
+def test_the_planned_cache_is_given_in_tokens() -> None:
+    assert arguments(kv_cache_tokens=4096, max_model_len=128)["max_total_tokens"] == 4096
+    with pytest.raises(ValueError, match="the memory planned for the KV cache holds 100 tokens"):
+        arguments(kv_cache_tokens=100, max_model_len=128)
 
 
 def test_a_part_of_the_gpu_leaves_room_for_what_is_not_static() -> None:
@@ -81,7 +79,7 @@ def test_a_stop_string_is_held_back_and_cut_off() -> None:
     assert choice.advance(output("N", [2])) == ("", [2], None)
     end = output("D", [3], {"type": "stop", "matched": "END"})
     assert choice.advance(end) == ("", [3], None)
-    assert choice.reason == "stop"
+    assert (choice.reason, choice.stop_string) == ("stop", "END")
 
 
 def test_what_only_began_as_one_is_said_at_the_end() -> None:

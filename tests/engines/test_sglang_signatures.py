@@ -61,7 +61,7 @@ def test_the_adapter_gives_arguments_that_the_release_takes() -> None:
         load="on-demand",
     )
     spec = a_spec(model)
-    for more in ({}, {"kv_cache_bytes": 2**30}, {"gpu_memory_fraction": 0.5}):
+    for more in ({}, {"kv_cache_tokens": 2**14}, {"gpu_memory_fraction": 0.5}):
         given = server_arguments(spec.model_copy(update=more), {"other": "/adapter"})
         assert given.keys() <= set(RECORDED["ServerArgs"])
     declared = declaration_of("cuda-sglang")

@@ -71,7 +71,7 @@ def test_the_beginning_of_a_stop_string_is_dropped_when_its_tokens_are_taken_bac
     output.finish_reason, output.stop_reason = "stop", "</end>"
     sent += ours.advance(output).text
     assert sent == "one"
-    assert ours.reason == "stop"
+    assert (ours.reason, ours.stop_string) == ("stop", "</end>")
 
 
 def test_what_only_began_like_a_stop_string_is_sent_at_the_end() -> None:

@@ -61,34 +61,6 @@ def test_a_checkpoint_is_no_plan(tmp_path: Path) -> None:
     assert files.end_ids == [151643]
 
 
-@pytest.mark.parametrize(
-    ("dtype", "tensor_parallel", "expected"),
-    [
-        ("auto", 1, 28 * 2 * 4 * 128 * 2),
-        ("float32", 1, 28 * 2 * 4 * 128 * 4),
-        ("auto", 2, 28 * 2 * 2 * 128 * 2),
-        ("auto", 8, 28 * 2 * 1 * 128 * 2),
-    ],
-)
-def test_a_token_takes_its_keys_and_values_in_each_layer(
-    tmp_path: Path, dtype: str, tensor_parallel: int, expected: int
-) -> None:
-    files = ModelFiles(checkpoint(tmp_path))
-    assert files.kv_bytes_per_token(dtype, tensor_parallel, 1) == expected
-
-
-def test_a_plan_knows_how_its_cache_was_built_whatever_is_configured(tmp_path: Path) -> None:
-    quantization = {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}
-    files = ModelFiles(plan(tmp_path, ranks=2, quantization=quantization))
-    assert files.kv_bytes_per_token("float32", 1, 1) == 28 * 2 * 2 * 128
-
-
-def test_compressed_attention_keeps_one_latent_for_all_heads(tmp_path: Path) -> None:
-    latent = {**QWEN, "kv_lora_rank": 512, "qk_rope_head_dim": 64}
-    files = ModelFiles(checkpoint(tmp_path, **latent))
-    assert files.kv_bytes_per_token("auto", 1, 1) == 28 * (512 + 64) * 2
-
-
 def test_a_plan_without_one_of_its_ranks_is_refused(tmp_path: Path) -> None:
     plan(tmp_path, ranks=2)
     (tmp_path / "rank1.engine").unlink()

@@ -44,6 +44,6 @@ def test_text_without_stop_strings_goes_out_at_once() -> None:
 
 def test_what_may_begin_a_stop_string_waits_until_it_is_known() -> None:
     strings = StopStrings(["</end>"])
-    assert strings.cut("yes</e", 0) == (3, False)
-    assert strings.cut("yes</ex", 3) == (7, False)
-    assert strings.cut("yes</end> no", 3) == (3, True)
+    assert strings.cut("yes</e", 0) == (3, "")
+    assert strings.cut("yes</ex", 3) == (7, "")
+    assert strings.cut("yes</end> no", 3) == (3, "</end>")

@@ -5,7 +5,6 @@ the worker, its adapter and Valkey are the real ones."""
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -164,11 +163,7 @@ async def test_a_plan_for_another_gpu_says_so_in_the_log(
 async def test_the_planned_memory_becomes_tokens_of_kv_cache(
     workers: Workers, client: Client, plan: dict[str, Any]
 ) -> None:
-    config = json.loads((Path(plan["model_path"]) / "config.json").read_text())
-    shape = config["pretrained_config"]
-    values = 2 * shape["num_key_value_heads"] * shape["head_size"]
-    per_token = shape["num_hidden_layers"] * values * 2
-    worker = await workers.ready(plan, kv_cache_bytes=5000 * per_token + 1)
+    worker = await workers.ready(plan, kv_cache_tokens=5000)
     log = worker.log.read_text()
     assert "max_tokens=5000" in log
     assert (await client.ask(QUESTION, max_tokens=3)).done.completion_tokens == 3
@@ -177,7 +172,7 @@ async def test_the_planned_memory_becomes_tokens_of_kv_cache(
 async def test_memory_for_less_than_one_sequence_is_refused(
     workers: Workers, plan: dict[str, Any]
 ) -> None:
-    words = await workers.refusal(plan, code=1, kv_cache_bytes=100_000)
+    words = await workers.refusal(plan, code=1, kv_cache_tokens=100)
     assert "one sequence may have 640" in words
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -17,10 +18,15 @@ import openai
 import pytest
 
 from contract.keys import KeyRecord, NewKey, make_key
-from contract.ports import free_port
+from contract.process.ports import free_port
 from tests.gateway.scripted_worker import ScriptedWorker
 
 ROOT = Path(__file__).parents[2]
+#: Constants of the gateway's modules with which it looks at its models and replies often.
+LOOK_OFTEN = {
+    "gateway.jobs.models._LOOK_EVERY_S": 0.05,
+    "gateway.lifecycle.housekeeping._SCAN_EVERY_S": 0.05,
+}
 #: Runs a gateway in which constants of its modules have other values: long intervals are shorter.
 _WITH_CONSTANTS = """
 import json, sys
@@ -105,6 +111,10 @@ class Gateway:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()[-4000:]
             time.sleep(0.02)
+
+    async def wait_for_log(self, text: str, timeout_s: float = 20) -> None:
+        """Return once the log has the text."""
+        await asyncio.to_thread(self.wait_until, lambda: text in self.log.read_text(), timeout_s)
 
     def answers(self, path: str) -> bool:
         try:

@@ -27,7 +27,7 @@ from contract.messages import (
     State,
     TokenLogprob,
 )
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from contract.wire import encode_frame
 
 
@@ -47,6 +47,7 @@ class ScriptedWorker:
         self.slots = 64
         #: Whether it takes jobs; it is ready all the same.
         self.takes = True
+        self._rests = asyncio.Event()
         #: Whether it gives signs of life.
         self.beats = True
         self._seqs: dict[str, int] = {}
@@ -73,6 +74,12 @@ class ScriptedWorker:
     async def leave(self) -> None:
         """Be gone, as a worker that stopped."""
         await Heartbeats(self.db, self.model).leave(self.name)
+
+    async def take_none(self) -> None:
+        """Claim nothing any more, until `takes` is set; return once no claim is under way."""
+        self._rests.clear()
+        self.takes = False
+        await asyncio.wait_for(self._rests.wait(), 5)
 
     async def next(self) -> Attempt:
         """The next job, begun; its client has not been told."""
@@ -153,16 +160,17 @@ class ScriptedWorker:
             with contextlib.suppress(RedisError, OSError):
                 if self.beats:
                     await self._beat_once()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.1)
 
     async def _claim(self) -> None:
         reader = connect_reader(self.redis_url)
         while not self._stopping:
             if not self.takes:
+                self._rests.set()
                 await asyncio.sleep(0.02)
                 continue
             try:
-                claims = await self.queue.claim(reader, self.name, self.slots, 200)
+                claims = await self.queue.claim(reader, self.name, self.slots, 100)
                 for attempt in await self.queue.begin(self.name, claims):
                     assert isinstance(attempt, Attempt)
                     self.attempts.put_nowait(attempt)

@@ -18,6 +18,11 @@ class Event(NamedTuple):
     id: str | None = None
 
     @property
+    def number(self) -> int | None:
+        """Its place in the answer."""
+        return int(self.id.partition("-")[0]) if self.id else None
+
+    @property
     def json(self) -> Any:
         return json.loads(self.data)
 

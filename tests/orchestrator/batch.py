@@ -19,7 +19,7 @@ from contract.paths import ROOT
 
 #: What is not imported again for each.
 _SHARED = (
-    "orchestrator.cli.config",
+    "orchestrator.cli.configure.config",
     "orchestrator.config.host_names",
     "orchestrator.config.selection",
 )

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from contract.bus.client import connect, wait_for_server
 from contract.bus.heartbeats import Heartbeats
 from contract.messages import Heartbeat, State
-from contract.subreaper import adopt_orphans
+from contract.process.subreaper import adopt_orphans
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(300)"]
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 async def _serve(spec: dict[str, Any], args: dict[str, Any]) -> None:
     if not args.get("is_deaf"):
-        # Not `sys.exit`: it cancels what runs, and redis-py may lose that (see contract.tasks).
+        # Not `sys.exit`: it cancels what runs, and redis-py may lose that (contract.process.tasks).
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os._exit, 0)
     db = connect(spec["redis_url"], connections=2)
     await wait_for_server(db, 10)

@@ -17,7 +17,7 @@ from contract.bus.queue import JobQueue
 from contract.bus.replies import ReplyStream, read_frames
 from contract.bus.tickets import Ticket
 from contract.messages import Envelope, GatewayBeat, Job, Sampling
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from tests.workers.read_answer import ReadAnswer
 
 

@@ -112,7 +112,7 @@ async def test_a_loop_that_stands_still_loses_its_lease_and_is_told_when_it_turn
 async def test_a_loop_that_loads_a_model_may_stand_still(patient: Patient) -> None:
     patient.state = State.STARTING
     async with patient.beating():
-        time.sleep(1.6)  # noqa: ASYNC251 - this is what is tested
+        time.sleep(1.2)  # noqa: ASYNC251 - this is what is tested
         assert patient.lease_holds()
     assert patient.lapses == []
 

@@ -16,7 +16,7 @@ from contract.bus.client import connect
 from contract.bus.queue import JobQueue
 from contract.bus.replies import ReplyStream, publish, scan_frames
 from contract.messages import Delta, Done, Envelope, ErrorCode, Failed, Job, Sampling, Started
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from contract.wire import decode_frame
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import until

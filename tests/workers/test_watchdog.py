@@ -8,8 +8,9 @@ from typing import Any, Final
 import pytest
 
 from contract.bus.cancellations import Cancellations
+from contract.config import WorkerSpec
 from contract.endings import ENGINE_HUNG
-from contract.messages import State
+from contract.messages import Job, State
 from tests.contract.queue_workers import until
 from tests.workers.client import Client
 from tests.workers.read_answer import assert_counted
@@ -28,9 +29,31 @@ QUICK: Final = {"token_s": 2, "first_token_s": 0.5, "canary_every_s": 0}
 async def nothing_comes(client: Client) -> None:
     """Return once the engine, with open answers in it, has said nothing for a while."""
     while (before := len(client.envelopes)) >= 0:
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.2)
         if len(client.envelopes) == before:
             return
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let watchdogs in this process look ten times as often."""
+    monkeypatch.setattr(watchdog, "_LOOK_EVERY_S", 0.1)
+
+
+class Counting(MockEngine):
+    """Knows what was asked of it."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        super().__init__(spec)
+        self.asked: list[str] = []
+
+    @property
+    def canaries(self) -> list[str]:
+        return [job_id for job_id in self.asked if job_id.startswith("canary")]
+
+    async def submit(self, job: Job) -> None:
+        self.asked.append(job.id)
+        await super().submit(job)
 
 
 async def test_answers_of_a_hung_engine_go_on_elsewhere(
@@ -72,34 +95,29 @@ async def test_a_canary_finds_an_engine_that_hangs_while_nobody_asks(
     assert "with only a canary in it" in worker.log()
 
 
-async def test_a_job_that_gets_nowhere_alone_is_no_hung_engine(
-    client: Client, workers: WorkerProcesses
+async def test_a_job_that_gets_nowhere_alone_is_no_hung_engine(client: Client, often: None) -> None:
+    engine = Counting(a_spec(client, "w"))
+    async with working(client, engine, watchdog={**QUICK, "token_s": 0.4}) as worker:
+        stuck = await client.ask(50, "[[hang_at=3]]")
+        await client.saw_tokens([stuck], 3)
+        # Each is sent after half of `token_s` without a word: longer than an engine may be silent.
+        await client.see(lambda: engine.asked.count(stuck) == 1 and len(engine.canaries) >= 5)
+        assert len(client.answers[stuck].tokens) == 3
+        later = await client.ask(5)
+        await client.ended([later])
+        assert not worker.outbox.died.done()
+        assert len(client.answers[stuck].attempts) == 1
+
+
+async def test_a_healthy_engine_outlives_its_canaries_and_counts_none(
+    client: Client, often: None
 ) -> None:
-    worker = await workers.start(watchdog=QUICK).ready()
-    stuck = await client.ask(50, "[[hang_at=3]]")
-    await client.saw_tokens([stuck], 3)
-    await asyncio.sleep(4)
-    assert len(client.answers[stuck].tokens) == 3
-    later = await client.ask(5)
-    await client.ended([later])
-    assert worker.process.poll() is None
-    assert len(client.answers[stuck].attempts) == 1
-
-
-async def test_a_healthy_engine_outlives_its_canaries_and_counts_none(client: Client) -> None:
-    engine = MockEngine(a_spec(client, "w"))
-    asked: list[str] = []
-
-    async def submit(job: Any) -> None:
-        asked.append(job.id)
-        await MockEngine.submit(engine, job)
-
-    engine.submit = submit  # type: ignore[method-assign]
-    async with working(client, engine, watchdog={**QUICK, "canary_every_s": 1}) as worker:
-        await client.see(lambda: len(asked) == 3)
+    engine = Counting(a_spec(client, "w"))
+    async with working(client, engine, watchdog={**QUICK, "canary_every_s": 0.2}) as worker:
+        await client.see(lambda: len(engine.asked) >= 3)
         assert worker.state is State.READY
         assert (worker.outbox.jobs_total, worker.outbox.generated_tokens_total) == (0, 0)
-    assert asked == ["canary-0", "canary-1", "canary-2"]
+    assert engine.asked[:3] == ["canary-0", "canary-1", "canary-2"]
 
 
 class Mute(ByHand):
@@ -135,26 +153,42 @@ async def test_an_engine_that_does_not_answer_is_never_ready(
     assert worker.state is State.STARTING
 
 
-async def test_no_canary_is_in_an_engine_that_is_to_sleep(client: Client) -> None:
+async def test_no_canary_is_in_an_engine_that_is_to_sleep(client: Client, often: None) -> None:
     engine = ByHand()
-    async with working(client, engine, watchdog={**QUICK, "canary_every_s": 1}) as worker:
+    async with working(client, engine, watchdog={**QUICK, "canary_every_s": 0.1}) as worker:
         await client.see(lambda: bool(engine.submitted))
         await worker.watchdog.rest()
         assert engine.cancelled == ["canary-1"]
-        await asyncio.sleep(2.2)
+        await looks(worker, 3)
         assert len(engine.submitted) == 1
 
 
-async def test_a_server_elsewhere_is_not_watched(client: Client) -> None:
+async def looks(worker: Worker, count: int) -> None:
+    """Return once the watchdog has looked so often."""
+    done = asyncio.Event()
+    look, left = worker.watchdog._look, iter(range(count))
+
+    async def counted() -> None:
+        await look()
+        if next(left, None) is None:
+            done.set()
+
+    worker.watchdog._look = counted  # type: ignore[method-assign]
+    await asyncio.wait_for(done.wait(), 20)
+
+
+async def test_a_server_elsewhere_is_not_watched(client: Client, often: None) -> None:
     class Elsewhere(ByHand):
         async def start(self, outbox: Any) -> Any:
             return (await super().start(outbox))._replace(is_local=False)
 
     engine = Elsewhere()
-    async with working(client, engine, watchdog={**QUICK, "canary_every_s": 1}) as worker:
+    quick = {"token_s": 0.2, "first_token_s": 0.01, "canary_every_s": 0.1}
+    async with working(client, engine, watchdog=quick) as worker:
         job_id = await client.ask(5)
         await client.see(lambda: len(engine.submitted) == 1)
-        await asyncio.sleep(3)
+        # It is run for no server elsewhere; longer than it would have waited for a word.
+        await asyncio.sleep(0.25)
         assert not worker.outbox.died.done()
         assert [job.id for job in engine.submitted] == [job_id]
 

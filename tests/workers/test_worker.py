@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contract.asked import Guided
+from contract.bus import heartbeat_sender
 from contract.bus.cancellations import Cancellations
 from contract.bus.claims import Attempt, BeginRefused, Claim
 from contract.bus.heartbeats import Heartbeats
@@ -490,7 +491,10 @@ async def test_a_worker_that_lost_jobs_to_others_drops_them_and_keeps_the_rest(
         assert worker.outbox.fenced_total == 2
 
 
-async def test_a_job_that_was_taken_away_and_came_back_is_begun_anew(client: Client) -> None:
+async def test_a_job_that_was_taken_away_and_came_back_is_begun_anew(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat_sender, "BEAT_EVERY_S", 0.1)
     engine = ByHand()
     async with working(client, engine) as worker:
         job_id = await client.ask(4)

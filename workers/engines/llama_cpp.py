@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from contract.config import ModelConfig, WorkerSpec
-from contract.hub_cache import file_of
+from contract.model_files.hub_cache import file_of
 from workers.engines.openai.engine import OpenAiEngine
 from workers.engines.openai.upstream import UpstreamSettings
 

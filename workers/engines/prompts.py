@@ -65,15 +65,22 @@ class Prompts:
         if job.messages is None:
             ids: list[int] = self._tokenizer.encode(job.prompt or "")
             return ids
-        return self._render(job.messages, template_arguments(job))
+        turns = [_turn(message) for message in job.messages]
+        moved = (
+            _with_first(turns, ("system",)) if job.template and job.template.system_first else []
+        )
+        return self._render(turns, template_arguments(job), moved)
 
-    def _render(self, messages: Sequence[ChatMessage], arguments: dict[str, Any]) -> list[int]:
+    def _render(self, turns: Turns, arguments: dict[str, Any], moved: Turns) -> list[int]:
+        """Write a chat. If the template refuses it, write `moved` instead, if that is another."""
         try:
-            return self._write_chat([_turn(message) for message in messages], arguments)
+            return self._write_chat(turns, arguments)
         except JobRejected:
             raise
         # Templates are programs of the model's authors: they raise what they like.
         except Exception as error:
+            if moved and moved != turns:
+                return self._render(moved, arguments, [])
             message = f"the model's chat template refused the messages: {error}"
             raise JobRejected(ErrorCode.INVALID_REQUEST, message) from error
 
@@ -135,14 +142,18 @@ def _names_developers(template: Any) -> bool:
 
 
 def _with_system_for_developer(turns: Turns) -> Turns:
-    """The words of developers as those of the system, which templates may want only at the
-    beginning: all of them come first, together. As vLLM does it (0.32)."""
+    """The words of developers as those of the system. As vLLM does it (0.32)."""
     if all(turn["role"] != "developer" for turn in turns):
         return turns
-    first = ("system", "developer")
-    said = [turn["content"] for turn in turns if turn["role"] in first and turn["content"]]
-    system = {"role": "system", "content": "\n\n".join(said)}
-    return [system, *(turn for turn in turns if turn["role"] not in first)]
+    return _with_first(turns, ("system", "developer"))
+
+
+def _with_first(turns: Turns, roles: Sequence[str]) -> Turns:
+    """What these roles say as words of the system, which templates may want only at the beginning:
+    all of them come first, together."""
+    said = [turn["content"] for turn in turns if turn["role"] in roles and turn["content"]]
+    rest = [turn for turn in turns if turn["role"] not in roles]
+    return [{"role": "system", "content": "\n\n".join(said)}, *rest] if said else rest
 
 
 def choices_of(value: str) -> list[str]:

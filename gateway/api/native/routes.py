@@ -39,10 +39,10 @@ _REQUEST: Final[dict[str, Any]] = {
     "parameters": RESUME_PARAMETERS,
 }
 _STREAM: Final = event_stream(
-    "Events without a name carry text, and their number as `id`. `done` or `error` is the last "
-    "event; `status` says what the job waits for; a comment comes after 10 s of silence. A "
-    "request with an `Idempotency-Key` is worked on even if its connection breaks: send it "
-    "again, with the same key and `Last-Event-ID`, for the rest of its answer.",
+    "Events without a name carry text; their `id` begins with their number. `done` or `error` "
+    "is the last event; `status` says what the job waits for; a comment comes after 10 s of "
+    "silence. A request with an `Idempotency-Key` is worked on even if its connection breaks: "
+    "send it again, with the same key and `Last-Event-ID`, for the rest of its answer.",
     DeltaBody,
     Completion,
     ErrorBody,
@@ -109,7 +109,7 @@ def _stream(
     asked: InferenceRequest, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> StreamAnswer:
     request_id = context.request_id
-    after = resumption.after if resumption else -1
+    after = resumption.after.seq if resumption else -1
     return StreamAnswer(NativeStream(job, request_id), request_id, after)
 
 

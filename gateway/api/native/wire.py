@@ -46,19 +46,25 @@ class NativeStream(_Native):
     """Events: text and reasoning without a name, then `done` or `error`; `status` while it
     waits."""
 
+    def __init__(self, job: Job, request_id: str) -> None:
+        super().__init__(job, request_id)
+        self.mark = b""
+
     def opening(self) -> bytes:
         return b""
 
     def delta(self, seq: int, delta: Delta) -> bytes:
         kind = b"reasoning" if isinstance(delta, ReasoningDelta) else b"text"
-        return b'id: %d\ndata: {"%b":%b}\n\n' % (seq, kind, sse.json_text(delta.text))
+        text = sse.json_text(delta.text)
+        return b'id: %d%b\ndata: {"%b":%b}\n\n' % (seq, self.mark, kind, text)
 
     def status(self, status: Status) -> bytes:
         body = StatusBody(stage=status.stage, position=status.position, eta_s=status.eta_s)
         return sse.event(_json(body), name="status")
 
     def done(self, seq: int, done: Done, timings: Timings) -> bytes:
-        return sse.event(_json(self._completion(done, timings)), name="done", seq=seq)
+        end = sse.event(_json(self._completion(done, timings)), name="done")
+        return sse.with_id(seq, self.mark, end)
 
     def error(self, error: ApiError) -> bytes:
         return sse.event(orjson.dumps(native_body(error, self._request_id)), name="error")

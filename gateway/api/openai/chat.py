@@ -51,6 +51,7 @@ class ChatStream:
         self._include_usage = include_usage
         self._include_reasoning = include_reasoning
         self._numbered = numbered
+        self.mark = b""
         self._with_others = job.sampling.logprobs != 0
         self._chunk: dict[str, Any] = {
             "id": f"chatcmpl-{job.id}",
@@ -77,7 +78,7 @@ class ChatStream:
                 return b""
             before, text = before.removesuffix(b'"content":'), _not_text(delta, text)
         if self._numbered:
-            before = sse.with_id(seq, before)
+            before = sse.with_id(seq, self.mark, before)
         if delta.logprobs is None:
             return before + text + self._after
         logprobs = _LOGPROBS % chat_logprobs(delta.logprobs, self._with_others)
@@ -92,7 +93,8 @@ class ChatStream:
         if self._include_usage:
             usage = usage_of(done).model_dump()
             chunks.append(sse.event(orjson.dumps({**self._chunk, "choices": [], "usage": usage})))
-        return b"".join([*chunks, sse.with_id(seq, DONE) if self._numbered else DONE])
+        end = sse.with_id(seq, self.mark, DONE) if self._numbered else DONE
+        return b"".join([*chunks, end])
 
     def error(self, error: ApiError) -> bytes:
         return sse.event(orjson.dumps(openai_body(error)))

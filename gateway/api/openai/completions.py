@@ -26,6 +26,7 @@ class TextStream:
     def __init__(self, job: Job, *, include_usage: bool, numbered: bool = False) -> None:
         self._include_usage = include_usage
         self._numbered = numbered
+        self.mark = b""
         self._completion = TextCompletion(
             id=f"cmpl-{job.id}", created=int(time.time()), model=job.model, choices=[]
         )
@@ -44,7 +45,7 @@ class TextStream:
     def delta(self, seq: int, delta: Delta) -> bytes:
         before, text = self._befores[delta.index], sse.json_text(delta.text)
         if self._numbered:
-            before = sse.with_id(seq, before)
+            before = sse.with_id(seq, self.mark, before)
         if delta.logprobs is None:
             return before + text + self._after
         logprobs = text_logprobs(delta.logprobs, self._offsets[delta.index])
@@ -61,7 +62,8 @@ class TextStream:
         if self._include_usage:
             last = self._completion.model_copy(update={"usage": usage_of(done)})
             chunks.append(sse.event(last.model_dump_json().encode()))
-        return b"".join([*chunks, sse.with_id(seq, DONE) if self._numbered else DONE])
+        end = sse.with_id(seq, self.mark, DONE) if self._numbered else DONE
+        return b"".join([*chunks, end])
 
     def error(self, error: ApiError) -> bytes:
         return sse.event(orjson.dumps(openai_body(error)))

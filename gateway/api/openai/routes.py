@@ -146,7 +146,7 @@ def _chat(
             numbered=bool(resumption),
             include_reasoning=reasons,
         )
-        return StreamAnswer(dialect, context.request_id, resumption.after if resumption else -1)
+        return StreamAnswer(dialect, context.request_id, resumption.after.seq if resumption else -1)
     return WholeAnswer(
         ChatWhole(job, include_reasoning=reasons), context.request_id, job.sampling.n
     )
@@ -157,7 +157,7 @@ def _text(
 ) -> AnswerSink:
     if asked.stream:
         dialect = TextStream(job, include_usage=asked.include_usage, numbered=bool(resumption))
-        return StreamAnswer(dialect, context.request_id, resumption.after if resumption else -1)
+        return StreamAnswer(dialect, context.request_id, resumption.after.seq if resumption else -1)
     return WholeAnswer(TextWhole(job), context.request_id, job.sampling.n)
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
-import orjson
 from msgspec.structs import replace
 from pydantic import Field, StringConstraints, model_validator
 
@@ -34,6 +33,7 @@ from gateway.api.openai.values import (
     TokenIds,
     Words,
 )
+from gateway.api.templates import template_of
 from gateway.http.errors import ApiError, invalid
 
 #: What OpenAI's own server takes for `max_tokens` of a text completion.
@@ -241,17 +241,13 @@ class ChatCompletionRequest(GenerationRequest):
 
     def _template(self) -> Template | None:
         """What differs from how a template is used otherwise. Raises `ApiError`."""
-        arguments = dict(self.chat_template_kwargs or {})
-        if self.reasoning_effort is not None:
-            arguments.setdefault("reasoning_effort", self.reasoning_effort)
-            # Templates that think only when told to know the effort by this.
-            arguments.setdefault("enable_thinking", self.reasoning_effort != "none")
         continues = bool(self.continue_final_message)
         opens = not continues if self.add_generation_prompt is None else self.add_generation_prompt
         if continues and opens:
             raise invalid("continue_final_message", "excludes `add_generation_prompt`")
-        template = Template(orjson.dumps(arguments).decode() if arguments else "", opens, continues)
-        return None if template == Template() else template
+        return template_of(
+            self.chat_template_kwargs, self.reasoning_effort, opens=opens, continues=continues
+        )
 
 
 class CompletionRequest(GenerationRequest):

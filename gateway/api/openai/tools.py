@@ -14,7 +14,7 @@ from gateway.api import fields
 from gateway.api.fields import Ignored, LenientBody
 from gateway.http.errors import invalid
 
-_MOST_TOOLS: Final = 512
+MOST_TOOLS: Final = 512
 _MOST_CALLS: Final = 512
 ToolName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
@@ -70,7 +70,7 @@ class ToolCallParam(LenientBody):
         return ToolCall(self.id, self.function.name, self.function.arguments)
 
 
-ToolDefinitions = Annotated[list[Tool], Field(max_length=_MOST_TOOLS, fail_fast=True)]
+ToolDefinitions = Annotated[list[Tool], Field(max_length=MOST_TOOLS, fail_fast=True)]
 ToolCalls = Annotated[list[ToolCallParam], Field(max_length=_MOST_CALLS, fail_fast=True)]
 Choice = Literal["none", "auto", "required"] | NamedTool
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from contract.messages import Condition, HostBeat, State, best
+from contract.host_beat import HostBeat
+from contract.messages import Condition, State, best
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.units.unit import Unit
 

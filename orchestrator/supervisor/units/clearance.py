@@ -44,24 +44,26 @@ class Clearance:
             if other is not unit and other.is_desired
         )
 
-    def obstacle(self, unit: Unit) -> str:
-        """Why a unit that is due cannot be started or woken; empty if it can."""
+    def obstacle(self, unit: Unit) -> str | None:
+        """Return what keeps a unit that is due from being started or woken; None if nothing."""
         valkey = self._units.get(VALKEY)
         if valkey is not None and valkey is not unit and valkey.phase is not Phase.READY:
             return "waiting for valkey"
         if not isinstance(unit.spec, ReplicaSpec):
-            return ""
+            return None
         if valkey is None and self.is_redis_away:
             return "waiting for Redis, which does not answer"
         if not self._allocator.has_looked:
             return "looking at the GPUs"
-        return unit.no_place or self._allocator.obstacle(unit.slot, self._moving())
+        if not unit.has_place:
+            return unit.waits_for
+        return self._allocator.obstacle(unit.slot, self._moving())
 
     def _may_stop(self, unit: Unit) -> bool:
         if unit.goal is not Goal.STOPPED and not self._may_move(unit):
             return False
         return not self.stops_in_order or not any(
-            other.phase not in AT_REST and _rank(other) < _rank(unit)
+            (other.phase not in AT_REST or other.is_seen_off) and _rank(other) < _rank(unit)
             for other in self._units.values()
         )
 
@@ -78,7 +80,7 @@ class Clearance:
 
     def _may_move(self, unit: Unit) -> bool:
         """Whether its memory may leave its GPUs now, so that all can be measured afterwards."""
-        return not self._allocator.unclear(unit.slot, self._moving())
+        return self._allocator.is_clear(unit.slot, self._moving())
 
     def _moving(self) -> set[str]:
         return {

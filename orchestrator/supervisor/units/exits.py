@@ -12,6 +12,7 @@ from orchestrator.gpu.allocator import GpuAllocator
 from orchestrator.protocol.diagnosis import Diagnosis, Problem
 from orchestrator.protocol.life import Action
 from orchestrator.protocol.specs import ReplicaSpec
+from orchestrator.supervisor.units import former
 from orchestrator.supervisor.units.death import diagnose_death
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Process, Reaper, kill_adopted
@@ -51,6 +52,9 @@ class Exits:
             unit.exit_code = self._reaper.exit_code(process.pid)
             if not unit.is_survived:
                 process.sweep()
+            elif unit.is_leaving:
+                # It may have died before it told those that it had started.
+                former.drain(unit, unit.exited_at)
             if isinstance(unit.spec, ReplicaSpec):
                 self._on_lost_worker(unit.spec.model, unit.name)
 
@@ -81,8 +85,10 @@ class Exits:
                 self._died(unit, process, now)
             case Action.RENEW:
                 unit.want(unit.spec, now)
-            case _:
+            case _ if not unit.is_seen_off:
                 log.info("%s %s", unit.slot, "was unloaded" if unit.is_parked else "has stopped")
+            case _:
+                pass
 
     def _died(self, unit: Unit, process: Process, now: float) -> None:
         diagnosis = diagnose_death(unit, process)

@@ -17,6 +17,7 @@ from orchestrator.protocol.diagnosis import Diagnosis, Problem
 from orchestrator.protocol.life import LIFE, Action, LifeEvent, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.supervisor.observer import Observation, Survey
+from orchestrator.supervisor.units import former
 from orchestrator.supervisor.units.clearance import Clearance
 from orchestrator.supervisor.units.death import diagnose_no_start
 from orchestrator.supervisor.units.exits import Exited, Exits
@@ -73,7 +74,7 @@ class Fleet:
 
     @property
     def is_idle(self) -> bool:
-        return all(unit.process is None for unit in self.units.values())
+        return all(each.process is None and not each.is_seen_off for each in self.units.values())
 
     def want(self, spec: UnitSpec, now: float) -> Unit:
         """See that this runs. What runs already stays as it is."""
@@ -97,16 +98,21 @@ class Fleet:
         self._clearance.stops_in_order = True
         for unit in self.units.values():
             unit.unwant()
+            if unit.is_seen_off:
+                former.drain(unit, time.monotonic())
 
     def hurry(self, units: list[Unit]) -> None:
         """End them at once, whatever they are about. The gateway tells its clients first, and
         needs Valkey for that."""
         now = time.monotonic()
         for unit in units:
-            if unit.process is None or unit.has_exited:
+            if unit.is_seen_off:
+                former.hurry(unit, now)
+            elif unit.process is None or unit.has_exited:
                 continue
-            if isinstance(unit.spec, GatewaySpec) and unit.ready_at is not None:
+            elif isinstance(unit.spec, GatewaySpec) and (unit.ready_at is not None or unit.orphans):
                 unit.hurrying(now)
+                former.hurry(unit, now)
                 unit.process.hurry()
             elif not isinstance(unit.spec, ValkeySpec) or unit.is_leaving:
                 self._kill(unit, "is stopped at once")
@@ -147,17 +153,11 @@ class Fleet:
                 if seen.redis is not None:
                     # Whoever looked has told the gateways first.
                     unit.succession.announced(seen.taken_at)
-                self._relieve_orphans(unit)
+                former.relieve_if_succeeded(unit)
         for unit, worker in self.workers:
             if broken := seen.broken.get(worker.model):
                 log.warning("%s: jobs were to blame for the end of %s", unit.slot, sorted(broken))
                 unit.acquit(broken, time.monotonic())
-
-    def _relieve_orphans(self, unit: Unit) -> None:
-        if unit.process is not None and unit.orphans and unit.is_succeeded:
-            log.info("%s has its place taken; its former processes leave", unit.slot)
-            unit.process.relieve()
-            unit.orphans = ""
 
     def surveyed(self, survey: Survey) -> None:
         """Take note of who belongs to whom, and of whose the GPUs' memory is."""
@@ -190,16 +190,16 @@ class Fleet:
             log.warning("killed processes that had thrown their marks away: %s", left)
 
     def next_deadline(self) -> float | None:
-        """When `reconcile` has something to do next, if nothing happens before."""
+        """When `reconcile` has something to do next."""
         times = [at for unit in self.units.values() for at in self._deadlines(unit)]
         return min(times, default=None)
 
     def _deadlines(self, unit: Unit) -> list[float]:
-        if unit.has_exited:
+        if unit.has_exited or unit.is_seen_off:
             return [time.monotonic() + _SWEEP_AGAIN_S]
         deadline = unit.patience.deadline
         times = [] if unit.process is None or deadline is None or unit.kill_reason else [deadline]
-        if unit.is_waiting and not unit.obstacle:
+        if unit.is_waiting and not unit.is_held_up:
             times.append(unit.start_at)
         return times
 
@@ -211,6 +211,8 @@ class Fleet:
                 self._kill(unit, reason)
             if unit.has_exited:
                 self.exits.reap(unit, now)
+            elif unit.is_seen_off:
+                former.see_off(unit, now)
             else:
                 self._pursue(unit, now)
 
@@ -221,7 +223,7 @@ class Fleet:
             return
         if action in (Action.START, Action.WAKE):
             obstacle = self._clearance.obstacle(unit)
-            if obstacle:
+            if obstacle is not None:
                 unit.hold_up(obstacle)
                 return
         self._do(unit, event, action, now)
@@ -242,7 +244,7 @@ class Fleet:
                 unit.process.retire()
             case _:
                 if isinstance(unit.spec, GatewaySpec):
-                    unit.process.hurry_predecessors()
+                    former.drain(unit, now)
                 unit.process.terminate()
 
     def _start(self, unit: Unit) -> None:
@@ -257,16 +259,14 @@ class Fleet:
     def _spawn(self, unit: Unit) -> None:
         name = f"{unit.slot}-{secrets.token_hex(3)}"
         path = log_path(unit.slot)
-        command = self.launcher.command(unit.spec, name, self._allocation(unit.spec))
+        spec = unit.spec
+        place = self.allocator.start(spec) if isinstance(spec, ReplicaSpec) else Allocation({}, {})
+        command = self.launcher.command(spec, name, place)
         log_start = open_log(path)
         process = spawn(command, path, self.reaper, unit.orphans)
         unit.started(process, name, log_start)
         process.watch(partial(self._on_exit, Exited(unit, process)))
         log.info("%s starts as %s, pid %d", unit.slot, name, process.pid)
-
-    def _allocation(self, spec: UnitSpec) -> Allocation:
-        """Its place on the GPUs."""
-        return self.allocator.start(spec) if isinstance(spec, ReplicaSpec) else Allocation({}, {})
 
     def _kill(self, unit: Unit, reason: str) -> None:
         log.warning("%s %s; it is killed", unit.slot, reason)

@@ -81,6 +81,11 @@ def _note_worker(unit: Unit, seen: Observation) -> None:
         if beat.state is State.SLEEPING:
             unit.advance(LifeEvent.SLEEPS, seen.taken_at)
         elif unit.phase not in (Phase.SUSPENDING, Phase.ASLEEP):
-            unit.seen(seen.taken_at, is_ready=beat.state is State.READY, stage=beat.stage)
+            unit.seen(
+                seen.taken_at,
+                is_ready=beat.state is State.READY,
+                stage=beat.stage,
+                downloaded_bytes=beat.downloaded_bytes,
+            )
     elif answers:
         unit.missed(seen.taken_at)

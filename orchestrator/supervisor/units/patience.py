@@ -82,6 +82,7 @@ class Patience:
         self._deadline: _Deadline | None = None
         self._silent_since: float | None = None
         self._stop: _StopRequest | None = None
+        self._downloaded_bytes = 0
 
     @property
     def deadline(self) -> float | None:
@@ -91,6 +92,13 @@ class Patience:
         """Or wake."""
         limit_s = start_timeout_s(spec)
         self._deadline = _Deadline(now + limit_s, f"was not ready after {limit_s:.0f} s")
+
+    def downloaded(self, spec: UnitSpec, size_bytes: int, now: float) -> None:
+        """So much of its model is here. How long a download takes is not for the start's timeout to
+        bound: while it goes on, the time begins anew."""
+        if size_bytes > self._downloaded_bytes:
+            self._downloaded_bytes = size_bytes
+            self.start(spec, now)
 
     def sleep(self, spec: UnitSpec, now: float) -> None:
         self._deadline = _Deadline(now + sleep_timeout_s(spec), "did not fall asleep in time")

@@ -60,7 +60,7 @@ class UnitRecord(msgspec.Struct, frozen=True):
     def adopt(self, unit: Unit, process: Process, now: float) -> None:
         """Its process still runs, and goes on as it was."""
         unit.attach(process, self.name, self.log_start, self.began_at)
-        unit.no_place = ""
+        unit.has_place = True
         if self.replacement is not None:
             unit.replace(self.replacement, now)
         unit.advance(LifeEvent.ADOPTED, now)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection
 from typing import Final
 
-from contract.messages import DOWNLOADING, Heartbeat, State
+from contract.messages import Heartbeat, State
 from orchestrator.protocol.diagnosis import Problem, count_memory_kills
 from orchestrator.protocol.life import LEAVING, LIFE, Action, Goal, LifeEvent, Phase, shown
 from orchestrator.protocol.specs import GatewaySpec, UnitSpec
@@ -34,10 +34,12 @@ class Unit:
         self.since_unix_s = time.time()
         self.since = time.monotonic()
         self.start_at = 0.0
-        #: Why it cannot be started or woken at the moment, though it is due.
-        self.obstacle = ""
-        #: Why it has no place on a GPU yet (`Loader` finds it one, if it needs any).
-        self.no_place = "waiting for a place"
+        #: Whether it is due, and something stands in the way of its start or waking.
+        self.is_held_up = False
+        #: Whether it has its place on the GPUs, or needs none (`Loader` finds it one).
+        self.has_place = False
+        #: What it waits for while it has none: for people to read.
+        self.waits_for = "waiting for a place"
         self.problem: Problem | None = None
         self.restarts = 0
         #: How often its engine stood still.
@@ -120,16 +122,16 @@ class Unit:
 
     @property
     def is_survived(self) -> bool:
-        """Whether the processes that its own has started may go on without it."""
+        """Whether the processes that its own has started may go on without it. Of a gateway that
+        stops, they finish what they have."""
         is_gateway = isinstance(self.spec, GatewaySpec)
-        serves = self.phase is Phase.READY or bool(self.orphans)
-        return is_gateway and serves and self.is_desired and not self.kill_reason
+        serves = self.phase is Phase.READY or self.is_leaving or bool(self.orphans)
+        return is_gateway and serves and not self.kill_reason
 
     @property
-    def is_succeeded(self) -> bool:
-        """Whether a process of its own serves, and orphans need not any more. Before its second
-        heartbeat it may not listen yet."""
-        return any(count > 1 for count in self.gateway_beats.values())
+    def is_seen_off(self) -> bool:
+        """It has stopped, but for former processes that finish what they have."""
+        return self.process is None and bool(self.orphans) and not self.is_desired
 
     def advance(self, event: LifeEvent, now: float) -> Action:
         """Enter the phase that the event leads to. Answers what is to be done."""
@@ -157,7 +159,7 @@ class Unit:
                 self.patience.start(self.spec, now)
                 self.began_at = now
                 self.is_measured = self.is_stranded = False
-                self.obstacle = ""
+                self.is_held_up = False
                 self.show("waking")
             case Phase.DRAINING | Phase.RELEASING:
                 drains, was_ready = self.phase is Phase.DRAINING, self.ready_at is not None
@@ -191,8 +193,6 @@ class Unit:
         """It shall not run. What runs is for the fleet to stop."""
         self.succession = Succession()
         self._aim(Goal.STOPPED, time.monotonic())
-        if self.process is None:
-            self.orphans = ""
         self.show("" if self.process is None else self.stage)
 
     def park(self, *, asleep: bool = False) -> None:
@@ -223,13 +223,13 @@ class Unit:
 
     def hold_up(self, obstacle: str) -> None:
         """It cannot be started or woken now."""
-        self.obstacle = obstacle
+        self.is_held_up = True
         self.show(obstacle)
 
     def wait_for(self, reason: str) -> None:
         """Say what its model waits for, while it rests or has no place."""
         if self.is_waiting:
-            self.no_place = f"waiting: {reason}"
+            self.waits_for = f"waiting: {reason}"
         elif self.is_parked and (self.process is None or self.is_asleep):
             self.show(f"waiting: {reason}")
 
@@ -243,7 +243,7 @@ class Unit:
 
     def retry(self, now: float, wait_s: float) -> None:
         self.restarts += 1
-        self.obstacle = ""
+        self.is_held_up = False
         self.start_at = now + wait_s
         self.show(f"again in {wait_s:.0f} s" if wait_s >= 1 else "again")
 
@@ -266,14 +266,16 @@ class Unit:
 
     def started(self, process: Process, name: str, log_start: int) -> None:
         self.attach(process, name, log_start, process.started)
-        self.obstacle = ""
+        self.is_held_up = False
         self.memory_kills = count_memory_kills()
         self.patience.start(self.spec, process.started)
         self.advance(LifeEvent.DUE, process.started)
         self.show("starting")
 
-    def seen(self, now: float, *, is_ready: bool, stage: str = "") -> None:
-        """A sign of life."""
+    def seen(
+        self, now: float, *, is_ready: bool, stage: str = "", downloaded_bytes: int = 0
+    ) -> None:
+        """Take note of a sign of life."""
         self.patience.heard()
         is_starting = self.phase in (Phase.STARTING, Phase.WAKING)
         if is_starting and is_ready:
@@ -281,9 +283,8 @@ class Unit:
             self.ready_after_s = now - self.began_at
             self.succession.arrived()
         elif not self.is_leaving:
-            if is_starting and stage.startswith(DOWNLOADING) and stage != self.stage:
-                # How long a download takes is not for the start's timeout to bound.
-                self.patience.start(self.spec, now)
+            if is_starting:
+                self.patience.downloaded(self.spec, downloaded_bytes, now)
             self.stage = stage
 
     def missed(self, now: float) -> None:

@@ -20,8 +20,8 @@ class Output:
         self.path = path
         self._hidden = path.with_name(f".{path.name}.partial")
         self._replaced = path.with_name(f".{path.name}.replaced")
-        self._lock_path = path.with_name(f".{path.name}.lock")
-        self._lock = -1
+        self._mutex_path = path.with_name(f".{path.name}.mutex")
+        self._mutex = -1
 
     @property
     def directory(self) -> Path:
@@ -36,11 +36,11 @@ class Output:
     def __enter__(self) -> Output:
         """Raises `Problem` if another conversion is at it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._mutex = os.open(self._mutex_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._mutex, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(self._lock)
+            os.close(self._mutex)
             raise Problem(f"another conversion is making {self.path}", "wait for it") from None
         self._tidy()
         self.directory.mkdir(parents=True)
@@ -54,8 +54,8 @@ class Output:
         traceback: TracebackType | None,
     ) -> None:
         self._tidy()
-        self._lock_path.unlink(missing_ok=True)
-        os.close(self._lock)
+        self._mutex_path.unlink(missing_ok=True)
+        os.close(self._mutex)
 
     def publish(self) -> None:
         """Put what was made in its place, and remove what was there."""

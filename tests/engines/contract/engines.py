@@ -18,7 +18,7 @@ import pytest
 
 from contract.engines import declaration_of
 from contract.paths import ROOT
-from contract.ports import free_port
+from contract.process.ports import free_port
 from tests.engines.gguf_model import write_gguf
 from tests.standins import trtllm
 

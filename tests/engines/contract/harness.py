@@ -41,7 +41,7 @@ from contract.messages import (
     VectorDelta,
 )
 from contract.paths import ROOT
-from contract.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait
 from workers.transcript import REASONING, kind_of
 
 T = TypeVar("T")

@@ -81,6 +81,8 @@ class ScriptedUpstream:
         self.port = 0
         self.models: list[dict[str, Any]] = [{"id": "up", "owned_by": "vllm"}]
         self.models_status = 200
+        #: How often anything but an answer was asked for.
+        self.looked = 0
         self.exchanges: list[Exchange] = []
         self.answer: Callable[[Exchange], Awaitable[None]] = _say_hello
         self._server: asyncio.Server | None = None
@@ -152,6 +154,7 @@ class ScriptedUpstream:
 
     async def _tell(self, path: str, writer: asyncio.StreamWriter) -> None:
         known = {"/v1/models": {"data": self.models}, "/version": {"version": "0.32.0"}}
+        self.looked += 1
         status = self.models_status if path in known else 404
         body = json.dumps(known.get(path, {"detail": "Not Found"})).encode()
         await _respond(writer, status, "application/json", body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,27 @@ async def test_the_answer_and_its_counts_are_passed_on(bench: Bench) -> None:
     assert answer.done.finish_reasons == ("stop",)
     assert (answer.done.prompt_tokens, answer.done.completion_tokens) == (7, 5)
     assert worker.heartbeat().generated_tokens_total == 5
+
+
+async def test_the_stop_string_that_ended_an_answer_is_passed_on(bench: Bench) -> None:
+    """vLLM says which; other servers say nothing, and vLLM the number of a token that ended it."""
+
+    def ends(**said: Any) -> Callable[[Exchange], Awaitable[None]]:
+        async def answer(exchange: Exchange) -> None:
+            choice = {"index": 0, "delta": {"content": "a"}, "finish_reason": "stop", **said}
+            await exchange.event(choices=[choice])
+            await exchange.end()
+
+        return answer
+
+    await bench.ready()
+    for said, told in (
+        ({"stop_reason": "END"}, "END"),
+        ({"stop_reason": 7}, ""),
+        ({}, ""),
+    ):
+        bench.upstream.answer = ends(**said)
+        assert (await bench.ask("hi")).done.stop_strings == (told,)
 
 
 async def test_without_counts_the_pieces_are_counted(bench: Bench) -> None:
@@ -56,12 +78,12 @@ async def test_reasoning_is_progress_but_not_the_answer(bench: Bench) -> None:
     async def thinks(exchange: Exchange) -> None:
         for _ in range(4):
             await exchange.event(choices=[{"delta": {"reasoning_content": "hm"}}])
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.2)
         await exchange.say("42")
         await exchange.finish()
 
     bench.upstream.answer = thinks
-    await bench.ready(engine_args={"first_token_timeout_s": 0.6, "token_gap_timeout_s": 0.9})
+    await bench.ready(engine_args={"first_token_timeout_s": 0.5, "token_gap_timeout_s": 0.5})
     assert (await bench.ask("hi")).text == "42"
 
 

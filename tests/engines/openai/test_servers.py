@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,13 +14,17 @@ from contract.messages import State
 from tests.engines.openai.bench import Bench, eventually, never, says
 from workers.engine import CannotServe
 from workers.engine_state import EngineDied
+from workers.engines.openai.engine import OpenAiEngine
 from workers.engines.openai.upstream import UpstreamLost
 
 
-async def test_a_worker_waits_until_its_server_answers(bench: Bench) -> None:
+async def test_a_worker_waits_until_its_server_answers(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     await bench.upstream.stop()
     worker = bench.worker()
-    await asyncio.sleep(0.5)
+    await eventually(lambda: f"waiting for {bench.upstream.url}" in caplog.text)
     assert worker.state is State.STARTING
     await bench.upstream.start()
     await eventually(lambda: worker.state is State.READY)
@@ -35,7 +40,7 @@ async def test_a_server_that_stays_away_ends_the_start(bench: Bench) -> None:
 async def test_a_server_that_is_not_ready_yet_is_waited_for(bench: Bench) -> None:
     bench.upstream.models_status = 503
     worker = bench.worker()
-    await asyncio.sleep(0.5)
+    await eventually(lambda: bench.upstream.looked >= 2)
     assert worker.state is State.STARTING
     bench.upstream.models_status = 200
     await eventually(lambda: worker.state is State.READY)
@@ -59,11 +64,21 @@ async def test_a_model_that_is_served_unlisted_is_taken(bench: Bench) -> None:
     assert worker.report.version == "llamacpp 0.32.0"
 
 
-async def test_a_server_that_restarts_is_waited_for_by_the_jobs(bench: Bench) -> None:
-    await bench.ready()
+async def test_a_server_that_restarts_is_waited_for_by_the_jobs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    async def ask(self: OpenAiEngine, stream: Any) -> bool:
+        arrived = await OpenAiEngine._ask(self, stream)
+        refused.append(not arrived)
+        return arrived
+
+    worker = await bench.ready()
+    monkeypatch.setattr(worker.engine, "_ask", ask.__get__(worker.engine))
     await bench.upstream.stop()
     answer = await bench.client.put("hi")
-    await asyncio.sleep(1.0)
+    await eventually(lambda: len(refused) >= 2)
     await bench.upstream.start()
     assert (await answer.ended()).text == "Hello you."
 

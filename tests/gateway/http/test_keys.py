@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from contract.keys import REVOKED_WITHIN_S, KeyRecord, make_key, read_keys
-from contract.ports import free_port
+from contract.process.ports import free_port
 from gateway.http import auth
 from gateway.http.auth import KeyStore
 from gateway.http.errors import ApiError
@@ -331,7 +331,7 @@ async def test_a_key_that_ends_ends_its_open_answers(
 
 def test_the_time_of_a_revocation_is_one_number() -> None:
     root = Path(__file__).parents[3]
-    assert "within a second" in (root / "orchestrator/cli/keys.py").read_text()
+    assert "within a second" in (root / "orchestrator/cli/configure/keys.py").read_text()
     assert "within a second" in (root / "docs/security.md").read_text()
     assert REVOKED_WITHIN_S == 1
 

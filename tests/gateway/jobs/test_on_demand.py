@@ -10,13 +10,16 @@ import pytest
 
 from contract.bus.client import connect
 from contract.bus.heartbeats import HOSTS, Heartbeats
+from contract.bus.queue import JobQueue
 from contract.bus.registration import Registration, end_registration, renew_registration
-from contract.messages import Condition, HostBeat, State
-from contract.tasks import cancel_and_wait
+from contract.host_beat import HostBeat
+from contract.messages import Condition, State
+from contract.process.tasks import cancel_and_wait
 from tests.conftest import ValkeyServer
-from tests.gateway.conftest import Gateway, client_of
+from tests.contract.queue_workers import until
+from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker
-from tests.gateway.sse_client import collect
+from tests.gateway.sse_client import streaming
 
 ASK = {"modelId": "m", "prompt": "x"}
 STREAM = "/api/v1/inference/stream"
@@ -27,7 +30,7 @@ QUEUE_TIMEOUT_S = 0.6
 @pytest.fixture
 def gateway(new_gateway: Callable[..., Gateway], own_valkey: ValkeyServer) -> Gateway:
     limits = {"queue_timeout_s": QUEUE_TIMEOUT_S, "total_timeout_s": 30.0}
-    return new_gateway(own_valkey.url, models=MODELS, limits=limits)
+    return new_gateway(own_valkey.url, models=MODELS, limits=limits, constants=LOOK_OFTEN)
 
 
 class Supervisor:
@@ -50,7 +53,7 @@ async def supervising(redis_url: str) -> AsyncIterator[Supervisor]:
                 await end_registration(db, "m", "here")
             else:
                 await renew_registration(db, "m", "here", supervisor.word)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
 
     announcing = asyncio.create_task(announce())
     try:
@@ -61,7 +64,7 @@ async def supervising(redis_url: str) -> AsyncIterator[Supervisor]:
 
 
 async def until_it_is_welcome(gateway: Gateway) -> None:
-    """The gateway looks at its models about once a second."""
+    """Return once the gateway has seen the registration."""
     async with client_of(gateway) as client:
         while True:
             models = (await client.get("/api/v1/models")).json()["models"]
@@ -70,25 +73,33 @@ async def until_it_is_welcome(gateway: Gateway) -> None:
             await asyncio.sleep(0.05)
 
 
+async def until_a_job_waits(gateway: Gateway) -> None:
+    """Return once a job is in the queue."""
+    db = connect(gateway.redis_url)
+    await until(JobQueue(db, "m").waiting)
+    await db.aclose()
+
+
 async def test_a_job_waits_for_its_model_and_its_client_hears_how_it_goes(gateway: Gateway) -> None:
     async with supervising(gateway.redis_url) as supervisor, client_of(gateway) as client:
         supervisor.word = Registration("loading: weights", eta_s=7.0)
         await until_it_is_welcome(gateway)
-        reading = asyncio.create_task(collect(client, STREAM, ASK))
-        # Much longer than jobs may wait for a place; but this one waits for its model.
-        await asyncio.sleep(4 * QUEUE_TIMEOUT_S)
-        assert not reading.done()
-        supervisor.word = Registration("loading: graphs", eta_s=2.0)
-        await asyncio.sleep(1.5)
-        async with ScriptedWorker(gateway.redis_url, "m") as worker:
-            await worker.answer("a", "b")
-            events = await reading
-    told = [event.json for event in events if event.name == "status"]
+        async with streaming(client, STREAM, ASK) as (_, events):
+            first = await anext(events)
+            # Longer than jobs may wait for a place; but this one waits for its model.
+            following = asyncio.create_task(anext(events))
+            ended, _ = await asyncio.wait([following], timeout=2 * QUEUE_TIMEOUT_S)
+            assert not ended
+            supervisor.word = Registration("loading: graphs", eta_s=2.0)
+            told = [each.json for each in (first, await following)]
+            async with ScriptedWorker(gateway.redis_url, "m") as worker:
+                await worker.answer("a", "b")
+                rest = [event.name async for event in events]
     assert [(each["stage"], each["etaS"]) for each in told] == [
         ("loading: weights", 7.0),
         ("loading: graphs", 2.0),
     ]
-    assert [event.name for event in events[len(told) :]] == ["", "", "done"]
+    assert rest == ["", "", "done"]
 
 
 async def test_who_waits_for_a_model_that_cannot_be_loaded_is_told_why(gateway: Gateway) -> None:
@@ -96,8 +107,7 @@ async def test_who_waits_for_a_model_that_cannot_be_loaded_is_told_why(gateway: 
         supervisor.word = Registration("waiting for its turn")
         await until_it_is_welcome(gateway)
         asking = asyncio.create_task(client.post("/api/v1/inference", json=ASK))
-        await asyncio.sleep(1)
-        assert not asking.done()
+        await until_a_job_waits(gateway)
         supervisor.word = Registration(problem="`m` needs 99 GiB")
         waited = await asking
         at_once = await client.post("/api/v1/inference", json=ASK)
@@ -113,7 +123,7 @@ async def test_when_nobody_loads_the_model_any_more_waiting_ends(gateway: Gatewa
         supervisor.word = Registration("loading")
         await until_it_is_welcome(gateway)
         asking = asyncio.create_task(client.post("/api/v1/inference", json=ASK))
-        await asyncio.sleep(1)
+        await until_a_job_waits(gateway)
         supervisor.word = None
         refused = await asking
         assert (refused.status_code, refused.json()["code"]) == (504, "queue_timeout")
@@ -126,11 +136,12 @@ async def test_clients_of_openai_hear_nothing_that_they_do_not_know(gateway: Gat
     async with supervising(gateway.redis_url) as supervisor, client_of(gateway) as client:
         supervisor.word = Registration("loading", eta_s=7.0)
         await until_it_is_welcome(gateway)
-        reading = asyncio.create_task(collect(client, "/v1/completions", ask))
-        await asyncio.sleep(1)
-        async with ScriptedWorker(gateway.redis_url, "m") as worker:
-            await worker.answer("a")
-            events = await reading
-    # A comment keeps the connection busy; the rest is the answer.
-    assert {event.name for event in events} == {":", ""}
-    assert not any("loading" in event.data for event in events)
+        async with streaming(client, "/v1/completions", ask) as (_, events):
+            # A comment keeps the connection busy; the rest is the answer.
+            told = [await anext(events)]
+            async with ScriptedWorker(gateway.redis_url, "m") as worker:
+                await worker.answer("a")
+                told += [event async for event in events]
+    assert told[0].name == ":"
+    assert {event.name for event in told} == {":", ""}
+    assert not any("loading" in event.data for event in told)

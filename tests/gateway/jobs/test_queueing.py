@@ -11,7 +11,7 @@ import pytest
 
 from contract.messages import State
 from tests.conftest import ValkeyServer
-from tests.gateway.conftest import Gateway, client_of
+from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect, streaming
 
@@ -57,13 +57,12 @@ async def test_a_model_that_is_starting_says_so(
 @pytest.fixture
 def impatient(new_gateway: Callable[..., Gateway], own_valkey: object) -> Gateway:
     """A gateway with short timeouts and a short queue, and a Valkey of its own."""
-    return new_gateway(own_valkey.url, limits=SHORT)  # type: ignore[attr-defined]
+    return new_gateway(own_valkey.url, limits=SHORT, constants=LOOK_OFTEN)  # type: ignore[attr-defined]
 
 
 async def test_a_full_queue_refuses_at_once(impatient: Gateway) -> None:
     async with ScriptedWorker(impatient.redis_url, "m") as worker, client_of(impatient) as client:
-        worker.takes = False
-        await asyncio.sleep(0.3)
+        await worker.take_none()
         asking = [asyncio.create_task(client.post(INFER, json=ASK)) for _ in range(3)]
         await worker.wait_for_waiting(3)
         took_s = []
@@ -115,10 +114,10 @@ async def test_while_no_worker_is_ready_its_silence_does_not_count(impatient: Ga
     async with ScriptedWorker(impatient.redis_url, "m") as worker, client_of(impatient) as client:
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
-        await worker.delta(attempt, "a")
         worker.state = State.STARTING
-        await asyncio.sleep(2)
-        assert not reading.done()
+        await worker.delta(attempt, "a")
+        done, _ = await asyncio.wait([reading], timeout=2 * SHORT["token_gap_timeout_s"])
+        assert not done
         worker.state = State.READY
         await worker.delta(attempt, "b")
         await worker.done(attempt)
@@ -157,7 +156,11 @@ async def test_a_finished_answer_cancels_nothing(
     reading = asyncio.create_task(collect(client, STREAM, {"modelId": model, "prompt": "x"}))
     second = await worker.answer("a")
     await reading
-    await asyncio.sleep(0.3)
+    # A cancellation after these would be announced after them.
+    given_up = asyncio.create_task(client.post(INFER, json={"modelId": model, "prompt": "x"}))
+    third = await worker.next()
+    given_up.cancel()
+    await worker.wait_for_cancellation(third.job.id, 2)
     assert not worker.cancelled.keys() & {attempt.job.id, second.job.id}
 
 
@@ -166,8 +169,7 @@ async def test_prompts_that_wait_are_bounded_in_bytes(
 ) -> None:
     gateway = new_gateway(own_valkey.url, limits={"max_waiting_bytes": 1_048_576})
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
-        worker.takes = False
-        await asyncio.sleep(0.3)
+        await worker.take_none()
         large = {**ASK, "prompt": "x" * 400_000}
         asking = [asyncio.create_task(client.post(INFER, json=large)) for _ in range(2)]
         await worker.wait_for_waiting(2)
@@ -230,7 +232,6 @@ async def test_an_answer_that_is_not_kept_whole_is_not_resumed_in_part(
             assert time.monotonic() < deadline, "the reply stream was not cut"
             await asyncio.sleep(0.05)
         resuming = asyncio.create_task(collect(client, STREAM, ASK, **key))
-        await asyncio.sleep(0.5)
         await worker.delta(attempt, "end")
         await worker.done(attempt)
         whole = await reading

@@ -90,10 +90,9 @@ async def test_stopping_lets_open_answers_finish(
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         await worker.delta(attempt, "a")
-        await asyncio.sleep(0.3)
         assert gateway.process is not None
         gateway.process.terminate()
-        await asyncio.sleep(0.5)
+        await gateway.wait_for_log("draining 1 open answers")
         await worker.delta(attempt, "b")
         await worker.done(attempt)
         events = await reading
@@ -109,7 +108,6 @@ async def test_what_does_not_finish_in_time_is_told_so(
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         await worker.delta(attempt, "a")
-        await asyncio.sleep(0.3)
         began = time.monotonic()
         stopping = asyncio.create_task(asyncio.to_thread(gateway.stop))
         *_, end = await reading
@@ -246,9 +244,8 @@ async def test_models_come_and_go_with_the_configuration(
         await _wait_for_models(client, {"m", "new"})
         gateway.config["models"]["new"]["enginge"] = "typo"
         gateway.write_config()
-        await asyncio.sleep(1.5)
+        await gateway.wait_for_log("did you mean `engine`")
         await _wait_for_models(client, {"m", "new"})
-        assert "did you mean `engine`" in gateway.log.read_text()
         del gateway.config["models"]["new"]
         gateway.write_config()
         await _wait_for_models(client, {"m"})
@@ -477,8 +474,15 @@ async def test_a_process_that_was_stopped_and_goes_on_is_not_taken_for_hung(
     _stalling(gateway, monkeypatch, hung_after_s=1, stall_s=0)
     assert gateway.process is not None
     gateway.process.send_signal(signal.SIGSTOP)
-    await asyncio.sleep(3)
+    # Longer than a loop may stand still.
+    await asyncio.sleep(1.2)
     gateway.process.send_signal(signal.SIGCONT)
     await asyncio.to_thread(gateway.wait_until, lambda: gateway.answers("/health/live"), 20)
-    await asyncio.sleep(1)
+    db, counts = connect(own_valkey.url), set[int]()
+    async with asyncio.timeout(20):
+        while len(counts) < 5:
+            for beat in await Heartbeats(db, GATEWAYS).alive():
+                counts.add(msgspec.msgpack.decode(beat, type=GatewayBeat).count)
+            await asyncio.sleep(0.02)
+    await db.aclose()
     assert gateway.process.poll() is None

@@ -173,10 +173,10 @@ async def test_a_client_that_ends_its_half_gets_its_answer(
         connection.sendall(request(gateway, path, ask(model)))
         connection.shutdown(socket.SHUT_WR)
         attempt = await worker.start()
-        await asyncio.sleep(1)
-        await worker.delta(attempt, "a")
-        await asyncio.sleep(0.5)
-        await worker.delta(attempt, "b")
+        # The gateway answers these after it has read the end of the other connection.
+        for text in ("a", "b"):
+            assert await asyncio.to_thread(gateway.answers, "/health/live")
+            await worker.delta(attempt, text)
         await worker.done(attempt)
         answers = answers_in(await asyncio.to_thread(read_to_end, connection))
     *interim, answer = answers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -35,12 +34,17 @@ async def is_away(db: Redis) -> bool:
 
 
 async def test_a_cancellation_that_falls_into_a_long_outage_is_told_after_it(
-    own_valkey: ValkeyServer, own_db: Redis, monkeypatch: pytest.MonkeyPatch
+    own_valkey: ValkeyServer,
+    own_db: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("DEBUG")
     queue = JobQueue(own_db, "m")
     for n in range(300):
         await put(queue, f"j{n}")
     await begin(queue, own_db, "w")
+    monkeypatch.setattr(cancelling, "_SLOWEST_RETRY_S", 0.1)
     canceller = Canceller(own_db, keep_s=900)
     own_valkey.kill()
     assert await is_away(own_db)
@@ -48,7 +52,11 @@ async def test_a_cancellation_that_falls_into_a_long_outage_is_told_after_it(
         canceller.cancel("m", f"j{n}")
     later = time.monotonic() + 600
     monkeypatch.setattr(cancelling, "time", SimpleNamespace(monotonic=lambda: later))
-    await asyncio.sleep(2)
+
+    async def was_tried_again() -> bool:
+        return caplog.text.count("300 jobs are not cancelled yet") >= 3
+
+    await until(was_tried_again)
     assert len(canceller) == 300
     monkeypatch.undo()
     own_valkey.start()

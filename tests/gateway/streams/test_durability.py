@@ -6,7 +6,8 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from contract.bus.claims import Attempt
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.replies import reply_key
-from contract.messages import Envelope, GatewayBeat, HostBeat
+from contract.host_beat import HostBeat
+from contract.messages import Envelope, GatewayBeat
 from contract.wire import encode_frame
 from gateway.streams.replays import _slices
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import leap, restore, snapshot
-from tests.gateway.conftest import Gateway, client_of
+from tests.contract.queue_workers import leap, restore, snapshot, until
+from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker, delta, done
 from tests.gateway.sse_client import Event, collect, streaming
 from tests.redis_proxy import RedisProxy
@@ -31,7 +33,8 @@ from tests.redis_proxy import RedisProxy
 INFER = "/api/v1/inference"
 STREAM = "/api/v1/inference/stream"
 ASK = {"modelId": "m", "prompt": "x"}
-TIDY_EVERY_S = 0.2
+TIDY_EVERY_S = 0.05
+PATIENCE = "gateway.jobs.admission._PATIENCE_S"
 TIDY_OFTEN = {"gateway.lifecycle.housekeeping._TIDY_EVERY_S": TIDY_EVERY_S}
 
 
@@ -51,7 +54,7 @@ async def test_a_broken_connection_is_resumed_where_it_broke(
     reading = asyncio.create_task(two_events())
     attempt = await worker.start()
     await worker.delta(attempt, "a", "b")
-    assert [event.id for event in await reading] == ["0", "1"]
+    assert [event.number for event in await reading] == [0, 1]
     await worker.delta(attempt, "c")
     resuming = asyncio.create_task(
         collect(client, STREAM, ask, idempotency_key="k1", last_event_id="1")
@@ -60,7 +63,7 @@ async def test_a_broken_connection_is_resumed_where_it_broke(
     await worker.delta(attempt, "d")
     await worker.done(attempt)
     rest = await resuming
-    assert [event.id for event in rest] == ["2", "3", "4"]
+    assert [event.number for event in rest] == [2, 3, 4]
     assert texts_of(rest) == "cd"
     assert rest[-1].name == "done"
     assert attempt.job.id not in worker.cancelled
@@ -164,7 +167,8 @@ async def test_a_request_that_took_too_long_is_made_anew_by_the_same_key(
 async def test_open_answers_of_a_model_that_has_ended_fail_within_seconds(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
-    gateway = new_gateway(own_valkey.url)
+    constants = {**LOOK_OFTEN, "gateway.lifecycle.housekeeping._LOOKED_SINCE_S": 0.3}
+    gateway = new_gateway(own_valkey.url, constants=constants)
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
         await asyncio.to_thread(gateway.wait_until_ready)
         hosts = Heartbeats(worker.db, HOSTS)
@@ -172,13 +176,13 @@ async def test_open_answers_of_a_model_that_has_ended_fail_within_seconds(
         attempt = await worker.start()
         await worker.delta(attempt, "a")
         await hosts.beat("here", HostBeat("here", ended={"m": "it was stopped"}), ready=True)
-        done, _ = await asyncio.wait([reading], timeout=5)
+        done, _ = await asyncio.wait([reading], timeout=0.6)
         assert not done, "it has a worker"
         worker.beats = False
         await hosts.beat("there", HostBeat("there", coming=("m",)), ready=True)
         await worker.leave()
         await hosts.beat("here", HostBeat("here", ended={"m": "it was stopped"}), ready=True)
-        done, _ = await asyncio.wait([reading], timeout=4)
+        done, _ = await asyncio.wait([reading], timeout=0.6)
         assert not done, "another host says that it comes"
         await hosts.leave("there")
         await hosts.beat("here", HostBeat("here", ended={"m": "it was stopped"}), ready=True)
@@ -198,6 +202,8 @@ async def test_what_cannot_be_resumed_is_not_begun_anew(
     for headers in (
         {"Last-Event-ID": "3"},
         {"Idempotency-Key": "k5", "Last-Event-ID": "x"},
+        {"Idempotency-Key": "k5", "Last-Event-ID": "3-"},
+        {"Idempotency-Key": "k5", "Last-Event-ID": "3-6615768A9BBCF"},
         {"Idempotency-Key": "k 5"},
         {"Idempotency-Key": "x" * 256},
     ):
@@ -219,7 +225,7 @@ async def begun_and_cut(gateway: Gateway, worker: ScriptedWorker) -> Attempt:
         with pytest.raises(httpx.TransportError):
             async with streaming(doomed, STREAM, ASK, idempotency_key="k") as (_, events):
                 async for event in events:
-                    if event.id == "0":
+                    if event.number == 0:
                         gateway.kill()
     return await beginning
 
@@ -231,10 +237,15 @@ async def test_an_answer_outlives_the_gateway_that_asked_for_it(
     second = new_gateway(own_valkey.url, first.key)
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(second) as client:
         attempt = await begun_and_cut(first, worker)
+        before = await _blocked_clients(worker.db)
+
+        async def is_followed() -> bool:
+            return await _blocked_clients(worker.db) > before
+
         resuming = asyncio.create_task(
             collect(client, STREAM, ASK, idempotency_key="k", last_event_id="0")
         )
-        await asyncio.sleep(0.5)
+        await until(is_followed)
         await worker.delta(attempt, "b")
         await worker.done(attempt)
         assert texts_of(await resuming) == "b"
@@ -271,32 +282,32 @@ async def test_redis_may_be_killed_and_come_back_in_the_middle_of_a_stream(
         for number in range(10):
             await worker.delta(attempt, f"{number} ")
         own_valkey.kill()
-        await asyncio.sleep(0.5)
+        await gateway.wait_for_log("Redis does not answer")
         own_valkey.start()
         for number in range(10, 20):
             await worker.delta(attempt, f"{number} ")
         await worker.done(attempt)
         events = await reading
         assert texts_of(events) == "".join(f"{number} " for number in range(20))
-        assert [event.id for event in events] == [str(number) for number in range(21)]
+        assert [event.id for event in events] == [str(n) for n in range(21)], "no key: no attempt"
         assert events[-1].name == "done"
 
 
 async def test_a_request_waits_out_a_restart_of_redis_but_not_its_absence(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
-    gateway = new_gateway(own_valkey.url)
+    gateway = new_gateway(own_valkey.url, constants={PATIENCE: 2})
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
         own_valkey.kill()
         asking = asyncio.create_task(client.post(INFER, json=ASK))
-        await asyncio.sleep(0.3)
+        await gateway.wait_for_log("Redis does not answer")
         own_valkey.start()
         await worker.answer("a")
         assert (await asking).json()["text"] == "a"
 
         own_valkey.kill()
-        # Longer than a request waits; from then on none waits.
-        await asyncio.sleep(6)
+        # This one waits as long as a request does; from then on none waits.
+        assert (await client.post(INFER, json=ASK)).status_code == 503
         began = time.monotonic()
         response = await client.post(INFER, json=ASK)
         assert time.monotonic() - began < 1
@@ -340,14 +351,14 @@ async def _ask_until_answered(client: httpx.AsyncClient) -> Any:
 async def test_a_frozen_redis_only_delays(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
-    gateway = new_gateway(own_valkey.url)
+    gateway = new_gateway(own_valkey.url, constants=LOOK_OFTEN)
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         await worker.delta(attempt, "a")
         own_valkey.process.send_signal(signal.SIGSTOP)
         saying = asyncio.create_task(worker.delta(attempt, "b"))
-        await asyncio.sleep(3)
+        await gateway.wait_for_log("Redis does not answer")
         assert not reading.done()
         own_valkey.process.send_signal(signal.SIGCONT)
         await saying
@@ -360,17 +371,33 @@ async def test_a_frozen_redis_only_delays(
 async def test_a_put_whose_fate_is_unknown_leaves_no_job_behind(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
-    gateway = new_gateway(own_valkey.url)
+    gateway = new_gateway(own_valkey.url, constants={PATIENCE: 1})
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
-        worker.takes = False
+        # So that the gateway has a connection: what it sends arrives once Redis goes on.
+        asking = asyncio.create_task(client.post(INFER, json=ASK))
+        await worker.answer("a")
+        await asking
+        await worker.take_none()
         own_valkey.process.send_signal(signal.SIGSTOP)
         response = await client.post(INFER, json=ASK)
         assert response.json()["code"] == "backend_down"
         own_valkey.process.send_signal(signal.SIGCONT)
-        await asyncio.sleep(2)
+
+        async def was_put_and_cancelled() -> bool:
+            return sorted(await _states(worker.db, "m")) == [b"cancelled", b"done"]
+
+        await until(was_put_and_cancelled)
         worker.takes = True
-        await asyncio.sleep(1)
+        asking = asyncio.create_task(client.post(INFER, json={**ASK, "prompt": "next"}))
+        (message,) = (await worker.answer("a")).job.messages or ()
+        assert message.content == "next"
+        assert (await asking).status_code == 200
         assert worker.attempts.empty()
+
+
+async def _states(db: Any, model: str) -> list[bytes]:
+    """The states of all jobs that Redis knows of a model."""
+    return [await db.hget(key, "state") async for key in db.scan_iter(f"ew:{{{model}}}:job:*")]
 
 
 async def test_answers_that_redis_has_forgotten_fail_as_lost(
@@ -394,7 +421,7 @@ async def test_the_gateway_starts_without_redis_and_serves_when_it_comes(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     own_valkey.kill()
-    gateway = new_gateway(own_valkey.url)
+    gateway = new_gateway(own_valkey.url, constants={PATIENCE: 1})
     async with client_of(gateway) as client:
         response = await client.post(INFER, json=ASK)
         assert (response.status_code, response.json()["code"]) == (503, "backend_down")
@@ -505,7 +532,7 @@ async def test_an_openai_stream_is_resumed_after_the_last_event_id(
     await worker.answer("a", "b", "c")
     whole = await asking
     numbered = [event for event in whole if event.id is not None]
-    assert [event.id for event in numbered] == ["0", "1", "2", "3"]
+    assert [event.number for event in numbered] == [0, 1, 2, 3]
     assert whole[-1] is numbered[-1]
     assert whole[-1].data == "[DONE]"
     rest = await collect(client, path, ask, idempotency_key=f"o-{path}", last_event_id="1")
@@ -530,7 +557,7 @@ async def test_an_answer_whose_put_was_in_doubt_can_be_resumed(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     """Redis takes the job, and the gateway does not hear of it in time."""
-    gateway = new_gateway(own_valkey.url)
+    gateway = new_gateway(own_valkey.url, constants={PATIENCE: 1, **TIDY_OFTEN})
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
         own_valkey.process.send_signal(signal.SIGSTOP)
         try:
@@ -545,20 +572,11 @@ async def test_an_answer_whose_put_was_in_doubt_can_be_resumed(
             await worker.delta(attempt, "a")
         await worker.done(attempt)
         assert texts_of(await again) == "a" * 300
-        await _two_beats(worker.db)
+        # Several trims; nothing may be removed by any of them.
+        await asyncio.sleep(5 * TIDY_EVERY_S)
         rest = await collect(client, STREAM, ASK, idempotency_key="k", last_event_id="1")
         assert texts_of(rest) == "a" * 298
         assert worker.attempts.empty()
-
-
-async def _two_beats(db: Any) -> None:
-    """Return once every gateway has looked after its reply stream twice."""
-    for _ in range(2):
-        before = dict(await db.zrange(f"ew:{{{GATEWAYS}}}:leases", 0, -1, withscores=True))
-        deadline = time.monotonic() + 10
-        while dict(await db.zrange(f"ew:{{{GATEWAYS}}}:leases", 0, -1, withscores=True)) == before:
-            assert time.monotonic() < deadline, "no gateway beats"
-            await asyncio.sleep(0.05)
 
 
 async def test_one_reader_serves_all_who_come_back_for_a_dead_gateways_answers(
@@ -659,37 +677,118 @@ async def test_a_clock_that_leaps_an_hour_forward_ends_no_answer(
         assert (texts_of(events), events[-1].name) == ("ab", "done")
 
 
+Promote = Callable[[dict[bytes, bytes]], AbstractAsyncContextManager[ScriptedWorker]]
+
+
+@asynccontextmanager
+async def failing_over(valkey: Any, path: Path) -> AsyncIterator[tuple[RedisProxy, Promote]]:
+    """A proxy in front of a server, and what promotes a replica to its place, which has only the
+    writes up to a snapshot; it gives a worker there."""
+    replica = ValkeyServer(path)
+    replica.start()
+    async with RedisProxy(str(valkey.socket)) as proxy, connect(replica.url) as db:
+
+        @asynccontextmanager
+        async def promote(older: dict[bytes, bytes]) -> AsyncIterator[ScriptedWorker]:
+            async with ScriptedWorker(replica.url, "m", "w2") as other:
+                await restore(db, older)
+                proxy.reset()
+                proxy.switch(str(replica.socket))
+                proxy.heal()
+                yield other
+
+        try:
+            yield proxy, promote
+        finally:
+            replica.kill()
+
+
 async def test_an_answer_whose_attempt_a_replica_never_heard_of_is_not_gone_on_with_by_another(
     new_gateway: Callable[..., Gateway], own_valkey: Any, tmp_path: Path
 ) -> None:
-    replica = ValkeyServer(tmp_path)
-    replica.start()
-    try:
-        async with RedisProxy(str(own_valkey.socket)) as proxy:
-            gateway = new_gateway(proxy.url)
-            async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
-                worker.takes = False
-                async with streaming(client, STREAM, ASK) as (_, events):
-                    said = (event async for event in events if event.name != ":")
-                    await worker.wait_for_waiting(1)
-                    older = await snapshot(worker.db)
-                    worker.takes = True
-                    lost = await worker.start()
-                    await worker.delta(lost, "a", "b")
-                    assert [(await anext(said)).json["text"] for _ in range(2)] == ["a", "b"]
-                    async with ScriptedWorker(replica.url, "m", "w2") as other:
-                        await restore(other.db, older)
-                        await other.wait_for_waiting(1)
-                        proxy.reset()
-                        proxy.switch(str(replica.socket))
-                        proxy.heal()
-                        begun = await other.start()
-                        assert (begun.job, begun.ordinal) == (lost.job, lost.ordinal)
-                        await other.delta(begun, "x", "y", "z")
-                        (end,) = [event async for event in said]
-                assert (end.name, end.json["code"]) == ("error", "lost")
-    finally:
-        replica.kill()
+    async with (
+        failing_over(own_valkey, tmp_path) as (proxy, promote),
+        ScriptedWorker(own_valkey.url, "m") as worker,
+        client_of(new_gateway(proxy.url)) as client,
+    ):
+        worker.takes = False
+        async with streaming(client, STREAM, ASK) as (_, events):
+            said = (event async for event in events if event.name != ":")
+            await worker.wait_for_waiting(1)
+            older = await snapshot(worker.db)
+            worker.takes = True
+            lost = await worker.start()
+            await worker.delta(lost, "a", "b")
+            assert [(await anext(said)).json["text"] for _ in range(2)] == ["a", "b"]
+            async with promote(older) as other:
+                begun = await other.start()
+                assert (begun.job, begun.ordinal) == (lost.job, lost.ordinal)
+                await other.delta(begun, "x", "y", "z")
+                (end,) = [event async for event in said]
+        assert (end.name, end.json["code"]) == ("error", "lost")
+
+
+async def test_what_a_client_has_is_not_gone_on_with_after_a_failover_by_another_text(
+    new_gateway: Callable[..., Gateway], own_valkey: Any, tmp_path: Path
+) -> None:
+    """It asks for the rest of `ab`, which the promoted server knows nothing of."""
+    async with (
+        failing_over(own_valkey, tmp_path) as (proxy, promote),
+        ScriptedWorker(own_valkey.url, "m") as worker,
+        client_of(new_gateway(proxy.url)) as client,
+    ):
+        worker.takes = False
+        async with streaming(client, STREAM, ASK, idempotency_key="k") as (_, events):
+            said = (event async for event in events if event.name != ":")
+            await worker.wait_for_waiting(1)
+            older = await snapshot(worker.db)
+            worker.takes = True
+            attempt = await worker.start()
+            await worker.delta(attempt, "a", "b")
+            has = [await anext(said) for _ in range(2)]
+        async with promote(older) as other:
+            begun = await other.start()
+            await other.delta(begun, "x", "y")
+            resume = {"Idempotency-Key": "k", "Last-Event-ID": has[-1].id or ""}
+            running = await client.post(STREAM, json=ASK, headers=resume)
+            assert running.json()["code"] == "lost"
+            await other.delta(begun, "z")
+            await other.done(begun)
+            complete = await client.post(STREAM, json=ASK, headers=resume)
+            assert complete.json()["code"] == "lost"
+            again = await collect(client, STREAM, ASK, idempotency_key="k")
+            assert texts_of(again) == "xyz"
+            last = {"idempotency_key": "k", "last_event_id": again[1].id or ""}
+            assert texts_of(await collect(client, STREAM, ASK, **last)) == "z"
+            old = {"idempotency_key": "k", "last_event_id": "1"}
+            assert texts_of(await collect(client, STREAM, ASK, **old)) == "z", "no attempt is said"
+
+
+async def test_an_attempt_that_a_clock_behind_numbers_below_the_last_ends_the_answer(
+    new_gateway: Callable[..., Gateway], own_valkey: Any, tmp_path: Path
+) -> None:
+    async with (
+        failing_over(own_valkey, tmp_path) as (proxy, promote),
+        ScriptedWorker(own_valkey.url, "m") as worker,
+        client_of(new_gateway(proxy.url, constants=TIDY_OFTEN)) as client,
+    ):
+        worker.takes = False
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        await worker.wait_for_waiting(1)
+        older = await snapshot(worker.db)
+        (job,) = await worker.db.keys("ew:{m}:job:*")
+        an_hour_ahead = int((time.time() + 3600) * 1e6)
+        await worker.db.hset(job, "attempt", an_hour_ahead)
+        worker.takes = True
+        attempt = await worker.start()
+        assert attempt.number > an_hour_ahead
+        await worker.delta(attempt, "a")
+        async with promote(older) as other:
+            begun = await other.start()
+            assert begun.number < attempt.number
+            await other.delta(begun, "x")
+            *_, end = await asyncio.wait_for(reading, 10)
+            assert (end.name, end.json["code"]) == ("error", "lost")
 
 
 async def test_an_answer_that_a_lagging_replica_never_heard_of_fails_within_seconds(
@@ -699,7 +798,8 @@ async def test_an_answer_that_a_lagging_replica_never_heard_of_fails_within_seco
     replica.start()
     try:
         async with RedisProxy(str(own_valkey.socket)) as proxy:
-            gateway = new_gateway(proxy.url)
+            silent_s = "gateway.lifecycle.lost_ends._SILENT_S"
+            gateway = new_gateway(proxy.url, constants={silent_s: 0.5, **TIDY_OFTEN})
             async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
                 older = await snapshot(worker.db)
                 reading = asyncio.create_task(collect(client, STREAM, ASK))

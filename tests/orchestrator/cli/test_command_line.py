@@ -14,8 +14,9 @@ import pytest
 from contract.config import load_config
 from contract.paths import ROOT, logs_dir
 from orchestrator import cli
-from orchestrator.cli import COMMANDS, main
-from orchestrator.cli.config import schema_text
+from orchestrator.cli import main
+from orchestrator.cli.commands import COMMANDS
+from orchestrator.cli.configure.config import schema_text
 from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import COMMAND, Terminal
 
@@ -25,12 +26,12 @@ HEAVY = {"redis", "pydantic", "pydantic_settings", "httpx", "pynvml", "asyncio",
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_table_of_commands_says_what_their_docstrings_say(name: str) -> None:
     identifier = name.replace("-", "_")
-    module = import_module(f"orchestrator.cli.{identifier}")
+    module = import_module(f"orchestrator.cli.{COMMANDS[name].folder}.{identifier}")
     app = getattr(module, "app", None)
     text = app.info.help if app is not None and isinstance(app.info.help, str) else None
     if text is None:
         text = inspect.getdoc(getattr(module, identifier)) or ""
-    assert text.splitlines()[0] == COMMANDS[name]
+    assert text.splitlines()[0] == COMMANDS[name].summary
 
 
 @pytest.mark.parametrize(

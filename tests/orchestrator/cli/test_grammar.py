@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
-from orchestrator.cli import COMMANDS, load_command, main
+from orchestrator.cli import main
+from orchestrator.cli.commands import COMMANDS, load_command
 from orchestrator.cli.parsing.parameters import PlainArgument, PlainOption
 
 #: What typer, click and pydantic show of themselves.

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from contract.paths import ROOT
-from contract.ports import free_port
+from contract.process.ports import free_port
 from orchestrator.environments.declaration import load_engines
 from orchestrator.environments.environment import Environment, write_stamp
 from tests.engines.contract.engines import MODEL_DIR, vllm_python

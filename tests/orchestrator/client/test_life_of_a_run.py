@@ -16,7 +16,7 @@ import pexpect
 import pytest
 
 from contract.paths import run_dir
-from contract.ports import free_port
+from contract.process.ports import free_port
 from orchestrator.client.reach import is_running
 from tests.orchestrator.conftest import Host, eventually, is_alive
 from tests.orchestrator.terminal import Terminal

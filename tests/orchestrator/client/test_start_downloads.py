@@ -15,6 +15,7 @@ import pytest
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity, Process
+from orchestrator.terminal.sizes import GIB
 from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Terminal
 from tests.standins.hub import Hub, Repository, running_hub
@@ -68,22 +69,22 @@ def test_a_start_shows_how_much_of_the_download_is_there(
     hub.flows.set()
     start.expect("large-0 is ready")
     start.expect(pexpect.EOF)
-    assert Fetching(REPO).stage() == ""
+    assert Fetching(REPO).download() is None
     assert terminal.run("stop").code == 0
 
 
 def test_only_what_is_on_its_way_is_a_download(cache: Path) -> None:
     fetching = Fetching(REPO)
-    assert fetching.stage() == ""
+    assert fetching.download() is None
     blobs = cache / "blobs"
     blobs.mkdir(parents=True)
     (blobs / "abc").write_bytes(b"x" * 2048)
-    assert fetching.stage() == ""
+    assert fetching.download() is None
     (blobs / "def.1234.incomplete").write_bytes(b"x" * 1024)
     # Nothing says how much is to come.
-    assert fetching.stage() == "downloading 3.0 KiB"
-    assert Fetching("deploy/demo-model").stage() == ""
-    assert Fetching("/models/x").stage() == ""
+    assert str(fetching.download()) == "downloading 3.0 KiB"
+    assert Fetching("deploy/demo-model").download() is None
+    assert Fetching("/models/x").download() is None
 
 
 def test_a_download_that_goes_on_does_not_make_a_start_overdue() -> None:
@@ -91,9 +92,10 @@ def test_a_download_that_goes_on_does_not_make_a_start_overdue() -> None:
     unit = Unit(wanted)
     unit.want(wanted, 0.0)
     unit.started(Process(Identity(os.getpid(), 0, "", ""), -1, 0.0), "m-0-abc", 0)
-    unit.seen(90.0, is_ready=False, stage="downloading 1.0 GiB of 9.0 GiB")
-    unit.seen(180.0, is_ready=False, stage="downloading 2.0 GiB of 9.0 GiB")
+    unit.seen(90.0, is_ready=False, downloaded_bytes=1 * GIB)
+    unit.seen(180.0, is_ready=False, downloaded_bytes=2 * GIB)
     assert unit.patience.deadline == 280.0
-    unit.seen(270.0, is_ready=False, stage="downloading 2.0 GiB of 9.0 GiB")
+    unit.seen(270.0, is_ready=False, downloaded_bytes=2 * GIB)
     unit.seen(275.0, is_ready=False, stage="loading")
+    assert unit.stage == "loading"
     assert unit.patience.deadline == 280.0

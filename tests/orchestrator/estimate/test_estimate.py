@@ -133,6 +133,39 @@ def test_sliding_layers_keep_their_window_only(make_model: MakeModel) -> None:
     per_layer = 2 * 2 * 64 * 2
     ten = bytes_for(10, shape, run) - bytes_for(9, shape, run)
     assert ten == (12 * 32768 + 12 * (1024 + 16)) * per_layer
+    # SGLang and TensorRT-LLM are told a number of tokens, which every layer keeps.
+    run = running(model_config(path), "cuda-sglang", read_checkpoint(path), H200)
+    assert bytes_for(10, shape, run) - bytes_for(9, shape, run) == 24 * 32768 * per_layer
+
+
+def test_a_planned_token_has_its_part_of_the_states(make_model: MakeModel) -> None:
+    config = QWEN2_HALF_B | {"layer_types": ["linear_attention", "full_attention"] * 12}
+    states = {"linear_num_value_heads": 32, "linear_num_key_heads": 16, "linear_conv_kernel_dim": 4}
+    states |= {"linear_key_head_dim": 128, "linear_value_head_dim": 128}
+    path = make_model(config)
+    (path / "config.json").write_text(json.dumps(config | states))
+    cache = estimate_of(path, "cuda-sglang", max_model_len=4096).kv_cache
+    assert cache.bytes_per_token == 12 * 2 * 2 * 64 * 2
+    assert cache.state_bytes > 4096 * cache.bytes_per_token // 8
+    assert cache.least_bytes // cache.bytes_per_planned_token >= 4096
+    assert cache.wanted_bytes // cache.bytes_per_planned_token < 18 * 4096
+
+
+@pytest.mark.parametrize("place", ["config.json", "hf_quant_config.json"])
+@pytest.mark.parametrize(("algorithm", "size"), [("FP8", 1), ("INT8", 1), ("NVFP4", 0.5625)])
+def test_a_checkpoint_says_how_its_keys_and_values_are_kept(
+    make_model: MakeModel, place: str, algorithm: str, size: float
+) -> None:
+    path = make_model(QWEN2_7B)
+    said: dict[str, Any] = {"quant_algo": "FP8", "kv_cache_quant_algo": algorithm}
+    if place == "config.json":
+        said = QWEN2_7B | {"quantization_config": said | {"quant_method": "modelopt"}}
+    else:
+        said = {"quantization": said}
+    (path / place).write_text(json.dumps(said))
+    assert estimate_of(path).kv_cache.bytes_per_token == 28_672 * size
+    own = estimate_of(path, engine_args={"kv_cache_dtype": "bfloat16"})
+    assert own.kv_cache.bytes_per_token == 57_344
 
 
 def test_without_graphs_nothing_is_reserved_for_them(make_model: MakeModel) -> None:
@@ -239,6 +272,11 @@ def test_a_plan_is_as_large_as_its_largest_rank(tmp_path: Path) -> None:
     assert found.part_bytes("weights") == 2 * GIB
     assert found.kv_cache.bytes_per_token == 57_344 // 2
     assert found.part_bytes("activations") == 8192 * 3584 * 2 * 16
+    config = json.loads((tmp_path / "plan" / "config.json").read_text())
+    config["pretrained_config"]["quantization"]["kv_cache_quant_algo"] = "FP8"
+    (tmp_path / "plan" / "config.json").write_text(json.dumps(config))
+    found = estimate_of(tmp_path / "plan", "cuda-trt", max_model_len=4096)
+    assert found.kv_cache.bytes_per_token == 57_344 // 4
 
 
 def test_a_plan_cannot_do_more_than_it_was_built_for(tmp_path: Path) -> None:

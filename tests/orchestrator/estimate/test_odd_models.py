@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from contract.config import ModelConfig
 from orchestrator.cli import plain_app
-from orchestrator.cli.estimate import estimate as estimate_command
+from orchestrator.cli.configure.estimate import estimate as estimate_command
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import locate, read_checkpoint
 from orchestrator.estimate.estimate import Estimate, estimate

@@ -41,10 +41,11 @@ def test_a_allocation_has_exact_numbers_and_names_the_gpu(
     allocator.observed(scene.snapshot(), {})
     one = worker("a", make_model(QWEN2_7B), max_batch_size=16, version="0.26.0")
     assert allocator.reserve([one]) == {}
-    assert allocator.obstacle("a-0") == ""
+    assert allocator.obstacle("a-0") is None
     allocation = allocator.start(one)
     assert allocation.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a"
     assert allocation.spec["kv_cache_bytes"] == (16 * 4096 + 16) * 57_344
+    assert allocation.spec["kv_cache_tokens"] == 16 * 4096 + 16
     assert 0.2 < allocation.spec["gpu_memory_fraction"] < 0.3
     assert (allocation.spec["context_len"], allocation.spec["max_sequences"]) == (4096, 16)
 
@@ -126,7 +127,7 @@ def test_without_nvml_workers_start_without_an_account(
     allocator.observed(scene.snapshot(), {})
     one = worker("a", "Org/Model")
     assert allocator.reserve([one]) == {}
-    assert allocator.obstacle("a-0") == ""
+    assert allocator.obstacle("a-0") is None
     assert allocator.start(one) == ({}, {})
     assert allocator.settle("a-0", Phase.READY, since=0.0, version="1", load_s=1.0)
     allocator.ended("a-0", returns=False)
@@ -141,10 +142,10 @@ def test_while_a_driver_that_was_there_is_silent_nobody_starts_on_its_gpus(
     scene.show(driver="DRIVER_NOT_LOADED")
     allocator.observed(scene.snapshot(), {})
     assert allocator.reserve([mock]) == {}
-    assert "is not loaded" in allocator.obstacle("a-0")
+    assert "is not loaded" in (allocator.obstacle("a-0") or "")
     scene.show(CARD)
     allocator.observed(scene.snapshot(), {})
-    assert allocator.obstacle("a-0") == ""
+    assert allocator.obstacle("a-0") is None
 
 
 def test_workers_without_a_gpu_need_no_place(allocator: GpuAllocator, scene: Scene) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from contract.config import ModelConfig
-from orchestrator.estimate.estimate import Estimate, KvCache, Part
+from orchestrator.estimate.estimate import Estimate
+from orchestrator.estimate.kv_cache import KvCache
+from orchestrator.estimate.parts import Part
 from orchestrator.gpu.attribution import GpuUse, attribute
 from orchestrator.gpu.demand import Need
 from orchestrator.gpu.footprints import Footprints
@@ -64,7 +66,7 @@ class Host:
     def ready(self, slot: str) -> None:
         self.ledger.settle(slot, Phase.READY, self.uses(), version="1", load_s=5.0)
 
-    def obstacle(self, slot: str) -> str:
+    def obstacle(self, slot: str) -> str | None:
         return self.ledger.turns(self.uses()).obstacle(slot)
 
     def run(self, slot: str, mib: int) -> None:
@@ -134,12 +136,12 @@ def test_starts_on_one_gpu_come_one_after_the_other(host: Host) -> None:
     host.ledger.reserve([*wanted, (need("c", 60 * 1024), "c-0")], host.uses())
     places = {each.slot: each.assignment.uuids for each in host.ledger.reservations}
     assert places["b-0"] == places["c-0"] != places["a-0"]
-    assert host.obstacle("b-0") == ""
+    assert host.obstacle("b-0") is None
     host.start("c-0", 100, places["c-0"][0])
-    assert "`c-0` is starting" in host.obstacle("b-0")
-    assert host.obstacle("a-0") == ""
+    assert "`c-0` is starting" in (host.obstacle("b-0") or "")
+    assert host.obstacle("a-0") is None
     host.ready("c-0")
-    assert host.obstacle("b-0") == ""
+    assert host.obstacle("b-0") is None
 
 
 def test_a_start_waits_for_memory_that_a_stranger_has_taken_meanwhile(host: Host) -> None:
@@ -149,8 +151,9 @@ def test_a_start_waits_for_memory_that_a_stranger_has_taken_meanwhile(host: Host
     obstacle = host.obstacle("a-0")
     stranger.kill()
     stranger.wait()
+    assert obstacle is not None
     assert "GPU 0 lacks 10.6 GiB: sleep 302 (pid" in obstacle
-    assert host.obstacle("a-0") == ""
+    assert host.obstacle("a-0") is None
 
 
 def test_a_worker_is_measured_over_its_processes_and_remembered(host: Host) -> None:
@@ -192,11 +195,11 @@ def test_a_slot_may_have_a_new_place_while_its_former_memory_becomes_free(host: 
     former = host.workers["a-0"]
     host.ledger.end("a-0")
     host.ledger.reserve([(need("a", 30 * 1024), "a-0")], host.uses())
-    assert "`a-0 (ended)` is not free yet" in host.obstacle("a-0")
+    assert "`a-0 (ended)` is not free yet" in (host.obstacle("a-0") or "")
     former.kill()
     former.wait()
     host.ledger.observe(host.uses())
-    assert host.obstacle("a-0") == ""
+    assert host.obstacle("a-0") is None
     (own,) = host.ledger.reservations
     assert own.reserved_bytes == {"GPU-a": 30 * GIB}
 
@@ -233,12 +236,12 @@ def test_one_that_comes_back_keeps_its_place_and_waits_for_its_own_memory(host: 
     host.ledger.reserve([(need("a", 50 * 1024), "a-0")], host.uses())
     host.run("a-0", 50 * 1024)
     host.ledger.end("a-0", returns=True)
-    assert "its last run is not free yet" in host.obstacle("a-0")
+    assert "its last run is not free yet" in (host.obstacle("a-0") or "")
     refused = host.ledger.reserve([(need("b", 50 * 1024), "b-0")], host.uses()).refusals
     assert [each.slot for each in refused] == ["b-0"]
     host.kill("a-0")
     host.ledger.observe(host.uses())
-    assert host.obstacle("a-0") == ""
+    assert host.obstacle("a-0") is None
     assert [each.phase for each in host.ledger.reservations] == [Phase.PENDING]
     refused = host.ledger.reserve([(need("b", 50 * 1024), "b-0")], host.uses()).refusals
     assert [each.slot for each in refused] == ["b-0"]
@@ -300,7 +303,7 @@ def test_who_sleeps_holds_what_it_keeps_and_wakes_in_its_own_place(host: Host, s
     host.ledger.wake("a-0")
     assert [each.stage for each in host.ledger.reservations] == ["wake_pending", "ready"]
     assert host.free_gib() == pytest.approx(before - 60)
-    assert host.obstacle("a-0") == ""
+    assert host.obstacle("a-0") is None
     assert host.ledger.turns(host.uses()).lost() == []
     host.ledger.wakes("a-0")
     host.scene.allocate(48 * 1024, "GPU-a", pid)
@@ -318,9 +321,9 @@ def test_nobody_starts_beside_one_that_wakes_and_two_wake_at_once(host: Host) ->
         host.ledger.settle(slot, Phase.ASLEEP, host.uses())
         host.ledger.wake(slot)
         host.ledger.wakes(slot)
-    assert "is waking on the same GPU" in host.obstacle("c-0")
-    assert host.obstacle("a-0") == ""
-    assert host.obstacle("b-0") == ""
+    assert "is waking on the same GPU" in (host.obstacle("c-0") or "")
+    assert host.obstacle("a-0") is None
+    assert host.obstacle("b-0") is None
 
 
 def test_a_new_supervisor_takes_the_account_over(host: Host) -> None:
@@ -361,7 +364,7 @@ def test_a_lost_gpu_holds_nothing_up(host: Host) -> None:
     host.kill("a-0")
     host.ledger.end("a-0", returns=True)
     assert host.ledger.observe(host.uses()) == []
-    assert host.obstacle("a-0") != ""
+    assert host.obstacle("a-0") is not None
 
 
 def test_what_was_planned_and_never_started_is_simply_given_back(host: Host) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from contract.paths import ROOT
 from orchestrator.cli import plain_app
-from orchestrator.cli.estimate import estimate
+from orchestrator.cli.configure.estimate import estimate
 from orchestrator.errors import UserError
 from orchestrator.gpu.what_if import imagined
 from orchestrator.terminal.sizes import GIB

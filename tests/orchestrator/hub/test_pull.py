@@ -313,7 +313,7 @@ def test_the_cache_is_where_huggingface_hub_has_it(
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "NAME": "there", **given}
     program = (
         "from huggingface_hub.constants import HF_HUB_CACHE; "
-        "from contract.hub_cache import cache_dir; print(HF_HUB_CACHE, cache_dir())"
+        "from contract.model_files.hub_cache import cache_dir; print(HF_HUB_CACHE, cache_dir())"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True

@@ -19,7 +19,7 @@ from orchestrator.client.reach import is_running
 from orchestrator.protocol.control import socket_path
 from orchestrator.protocol.last_seen import is_supervised, without_the_dead
 from orchestrator.protocol.status import status_path
-from orchestrator.system.lock import Lock
+from orchestrator.system.mutex import Mutex
 from tests.orchestrator.conftest import Host, eventually
 from tests.orchestrator.terminal import Terminal
 
@@ -51,15 +51,15 @@ def test_one_who_hangs_up_without_a_word_hurts_nobody(host: Host, model: str) ->
 
 
 class OldSupervisor(threading.Thread):
-    """Holds a supervisor's lock and socket, says what it is told to each who asks, or nothing, and
+    """Holds a supervisor's mutex and socket, says what it is told to each who asks, or nothing, and
     then leaves."""
 
     def __init__(self, *says: bytes, stays_s: float = 0.5) -> None:
         super().__init__()
         self._says = says
         self._stays_s = stays_s
-        self._lock = Lock(make_run_dir() / "supervisor.lock")
-        assert self._lock.acquire()
+        self._mutex = Mutex(make_run_dir() / "supervisor.mutex")
+        assert self._mutex.acquire()
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(str(socket_path()))
         self._server.listen()
@@ -78,7 +78,7 @@ class OldSupervisor(threading.Thread):
                 client.sendall(line)
         # What a daemon still has to do once it listens to nobody.
         time.sleep(self._stays_s)
-        self._lock.release()
+        self._mutex.release()
 
 
 def test_who_meets_a_supervisor_that_is_just_leaving_gets_another(

@@ -7,27 +7,30 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx
 import psutil
 import pytest
 
+from contract.messages import State
 from tests.orchestrator.conftest import Host, eventually, is_alive
 from tests.orchestrator.terminal import Terminal
 
 ASK = {
     "model": "demo",
     "messages": [{"role": "user", "content": "hi"}],
-    "max_tokens": 120,
     "stream": True,
 }
+#: As long as a gateway may take to be replaced; and longer than a test.
+TOKENS, MANY = 60, 600
 
 
 class Stream:
     """An answer of the OpenAI API that is being read."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, tokens: int) -> None:
+        self.ask = ASK | {"max_tokens": tokens}
         self.lines: list[str] = []
         self.began = threading.Event()
         self._asked = (f"{url}/v1/chat/completions", {"Authorization": f"Bearer {key}"})
@@ -37,7 +40,7 @@ class Stream:
     def _read(self) -> None:
         url, headers = self._asked
         try:
-            with httpx.stream("POST", url, json=ASK, headers=headers, timeout=60) as answer:
+            with httpx.stream("POST", url, json=self.ask, headers=headers, timeout=60) as answer:
                 for line in answer.iter_lines():
                     if line.startswith("data: "):
                         self.lines.append(line)
@@ -53,7 +56,7 @@ class Stream:
 
 @pytest.fixture
 def url(host: Host, terminal: Terminal) -> str:
-    """Of a gateway with two processes, in front of a model that takes 12 s for an answer."""
+    """Of a gateway with two processes, in front of a model that says 10 tokens a second."""
     terminal.configure(demo={"engine_args": {"tokens_per_s": 10}})
     configuration = json.loads(terminal.config.read_text())
     configuration["gateway"] |= {"processes": 2, "drain_timeout_s": 1}
@@ -86,9 +89,9 @@ def knocking(url: str) -> Iterator[None]:
     assert not failures
 
 
-def open_streams(url: str, terminal: Terminal) -> list[Stream]:
+def open_streams(url: str, terminal: Terminal, tokens: int = TOKENS) -> list[Stream]:
     key = terminal.run("keys", "add").out.strip()
-    streams = [Stream(url, key) for _ in range(8)]
+    streams = [Stream(url, key, tokens) for _ in range(8)]
     for stream in streams:
         assert stream.began.wait(20)
     return streams
@@ -139,11 +142,35 @@ def test_streams_survive_the_parent_and_the_supervisor(
         assert {stream.end() for stream in streams} == {"data: [DONE]"}
 
 
-def test_a_stop_ends_them_too(host: Host, terminal: Terminal, url: str) -> None:
+@pytest.mark.parametrize("how", [[], ["--now"]], ids=["stop", "at once"])
+def test_a_stop_tells_the_clients_of_former_processes(
+    host: Host, terminal: Terminal, url: str, how: list[str]
+) -> None:
     before = host.status().gateway
-    streams = open_streams(url, terminal)
+    streams = open_streams(url, terminal, MANY)
     os.kill(before.pid or 0, signal.SIGKILL)
     eventually(lambda: len(set(host.status().gateway.processes) - {*before.processes}) == 2)
+    # Even if they hear of it late: the gateway itself has nothing to finish, and ends at once.
+    for pid in before.processes:
+        os.kill(pid, signal.SIGSTOP)
+    assert terminal.run("stop", *how).code == 0
+    assert all("draining" in stream.end() for stream in streams)
+    assert host.processes() == []
+
+
+def test_a_stop_tells_them_when_the_gateway_was_given_up(
+    host: Host, terminal: Terminal, url: str
+) -> None:
+    streams = open_streams(url, terminal, MANY)
+
+    def is_given_up() -> bool:
+        gateway = host.status().gateway
+        if gateway.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(gateway.pid, signal.SIGKILL)
+        return gateway.state is State.FAILED
+
+    eventually(is_given_up)
     assert terminal.run("stop").code == 0
-    assert all(stream.end() for stream in streams)
+    assert all("draining" in stream.end() for stream in streams)
     assert host.processes() == []

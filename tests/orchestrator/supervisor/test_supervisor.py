@@ -22,9 +22,10 @@ from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
 from contract.endings import CANNOT_SERVE, REASON
-from contract.messages import HostBeat, State
+from contract.host_beat import HostBeat
+from contract.messages import State
 from contract.paths import logs_dir, run_dir, state_dir
-from contract.ports import free_port
+from contract.process.ports import free_port
 from orchestrator.client.connect import connect_or_spawn
 from orchestrator.client.reach import is_running
 from orchestrator.protocol.control import Finished, Follow, Refused, Start, StartProgress

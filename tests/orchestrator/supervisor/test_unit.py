@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from contract.messages import HostBeat, State
+from contract.host_beat import HostBeat
+from contract.messages import State
 from orchestrator.protocol.life import Action, LifeEvent
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 from orchestrator.supervisor.reporting.prospects import with_prospects

@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import RedisError
 
 from contract.bus.client import connect
-from contract.messages import HostBeat
+from contract.host_beat import HostBeat
 from orchestrator.supervisor.observer import Observation, Observer, Subject
 from orchestrator.system.redis_trouble import in_words, troubles
 from tests.conftest import valkey_binary, wait_until

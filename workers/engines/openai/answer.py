@@ -23,6 +23,7 @@ class UpstreamStream:
         self.spoke = False
         self.pieces = 0
         self.reasons: dict[int, FinishReason] = {}
+        self.stop_strings: dict[int, str] = {}
         self.usage = UpstreamUsage()
         self.halves = Halves()
         self.calls: defaultdict[int, UpstreamCalls] = defaultdict(UpstreamCalls)

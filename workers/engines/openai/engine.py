@@ -219,7 +219,8 @@ class OpenAiEngine:
         logprobs = choice.token_logprobs(stream.job.sampling.logprobs)
         if reason is not None:
             # The first one counts: an end cannot be taken back.
-            stream.reasons.setdefault(index, reason)
+            if index not in stream.reasons:
+                stream.reasons[index], stream.stop_strings[index] = reason, choice.stop_string
             text += stream.halves.end(index)
         if text or logprobs:
             self._say(stream, index, text, None, logprobs)
@@ -256,16 +257,17 @@ class OpenAiEngine:
         if not stream.ended:
             raise StreamBroken("it ended without a reason")
         stream.is_finished = True
-        usage = stream.usage
+        usage, ended = stream.usage, sorted(stream.reasons)
         self._outbox.done(
             stream.job.id,
-            tuple(stream.reasons[index] for index in sorted(stream.reasons)),
+            tuple(stream.reasons[index] for index in ended),
             usage.prompt_tokens or 0,
             usage.cached_tokens or 0,
             completion_tokens=stream.pieces
             if usage.completion_tokens is None
             else usage.completion_tokens,
             reasoning_tokens=usage.reasoning_tokens or 0,
+            stop_strings=tuple(stream.stop_strings[index] for index in ended),
         )
 
     def _ran(self, task: asyncio.Task[None]) -> None:

@@ -117,6 +117,7 @@ class UpstreamChoice(msgspec.Struct):
     delta: UpstreamText | None = None
     logprobs: _Logprobs | None = None
     finish_reason: str | None = None
+    stop_reason: Any = None
 
     def place(self, choices: int) -> int:
         """Which of so many choices it is. Raises `UpstreamFailed`."""
@@ -134,6 +135,11 @@ class UpstreamChoice(msgspec.Struct):
     def new_reasoning(self) -> str:
         """What the server keeps apart from the answer."""
         return self.delta.thought if self.delta else ""
+
+    @property
+    def stop_string(self) -> str:
+        """What ended the choice, as vLLM says it; of others it is empty. A number is a token."""
+        return whole_characters(self.stop_reason) if isinstance(self.stop_reason, str) else ""
 
     @property
     def new_calls(self) -> list[UpstreamCall]:

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from contract.config import ModelConfig
-from contract.ports import free_port
+from contract.process.ports import free_port
 from workers.engine import CannotServe
 from workers.engines.arguments import known
 

@@ -21,6 +21,7 @@ class SglangChoice:
 
     def __init__(self, stop: Sequence[str], decode: Decode) -> None:
         self.reason: FinishReason | None = None
+        self.stop_string = ""
         self.cached_tokens = 0
         self._stops = StopStrings(stop)
         self._decode = decode
@@ -42,7 +43,7 @@ class SglangChoice:
         cut = self._stops.cut(self._text, self._sent)
         end = cut.length
         if finish is not None:
-            self.reason = reason
+            self.reason, self.stop_string = reason, cut.stopped
             end = end if cut.stopped else len(self._text)
         start, self._sent = self._sent, max(self._sent, end)
         return self._text[start:end], output["output_ids"], self._logprobs(said)
@@ -84,7 +85,10 @@ class SglangAnswer:
         if self.is_complete:
             reasons = tuple(each.reason for each in self._choices if each.reason is not None)
             cached = max(choice.cached_tokens for choice in self._choices)
-            self._outbox.done(self._job_id, reasons, self._prompt_tokens, cached)
+            stops = tuple(choice.stop_string for choice in self._choices)
+            self._outbox.done(
+                self._job_id, reasons, self._prompt_tokens, cached, stop_strings=stops
+            )
 
 
 def _reason(finish: dict[str, Any]) -> FinishReason:

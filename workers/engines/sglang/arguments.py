@@ -62,19 +62,8 @@ def _context_length(asked: int | None, own: int) -> int | None:
 
 def _memory(spec: WorkerSpec, files: ModelFiles) -> dict[str, Any]:
     """The KV cache as the memory plan says. SGLang takes its size in tokens."""
-    model = spec.model
-    if spec.kv_cache_bytes is not None:
-        per_token = files.kv_bytes_per_token(
-            model.dtype, model.tensor_parallel_size, model.pipeline_parallel_size
-        )
-        tokens = spec.kv_cache_bytes // per_token
-        needed = min(model.context_len or files.context_len, files.context_len)
-        if tokens < needed:
-            # The next plan may have more: another model may have left.
-            raise ValueError(
-                f"the memory planned for the KV cache holds {tokens} tokens, and one sequence may "
-                f"have {needed}: lower `max_model_len`, or give the model more memory"
-            )
+    if spec.kv_cache_tokens is not None:
+        tokens = files.enough(spec.kv_cache_tokens, spec.model.context_len)
         return {"max_total_tokens": tokens, "mem_fraction_static": _LARGEST_STATIC}
-    fraction = spec.gpu_memory_fraction or model.gpu_memory_utilization
+    fraction = spec.gpu_memory_fraction or spec.model.gpu_memory_utilization
     return {"mem_fraction_static": round(fraction * _STATIC_OF_PART, 3)} if fraction else {}

@@ -13,8 +13,8 @@ from uuid import uuid4
 import sglang
 
 from contract.config import WorkerSpec
-from contract.logs import configure_logging
 from contract.messages import ErrorCode, Job, Sampling
+from contract.process.logs import configure_logging
 from workers.engine import EngineReport, JobRejected
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 
 class Cut(NamedTuple):
-    """The first `length` characters may be sent; `stopped`: nothing may follow them."""
+    """The first `length` characters may be sent. `stopped` is the stop string that they end before,
+    empty if the text may go on."""
 
     length: int
-    stopped: bool
+    stopped: str = ""
 
 
 class StopStrings:
@@ -23,13 +24,13 @@ class StopStrings:
 
     def cut(self, text: str, start: int) -> Cut:
         """Where to cut `text`, of which the first `start` characters were sent already."""
-        found = [at for stop in self._strings if (at := text.find(stop, start)) >= 0]
+        found = [(at, stop) for stop in self._strings if (at := text.find(stop, start)) >= 0]
         if found:
-            return Cut(min(found), stopped=True)
+            return Cut(*min(found, key=lambda each: each[0]))
         for held in range(min(self._longest - 1, len(text) - start), 0, -1):
             if self._may_begin(text[-held:]):
-                return Cut(len(text) - held, stopped=False)
-        return Cut(len(text), stopped=False)
+                return Cut(len(text) - held)
+        return Cut(len(text))
 
     def _may_begin(self, tail: str) -> bool:
         return any(stop.startswith(tail) for stop in self._strings)

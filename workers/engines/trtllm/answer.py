@@ -36,6 +36,7 @@ class TrtllmChoice:
 
     def __init__(self, before: Sequence[int], stops: StopStrings, decode: Decode) -> None:
         self.reason: FinishReason | None = None
+        self.stop_string = ""
         self._before = before[-_JUNCTION_TOKENS:]
         self._stops = stops
         self._decode = decode
@@ -49,9 +50,12 @@ class TrtllmChoice:
         cut = self._stops.cut(text, self._sent_chars)
         end = cut.length
         if cut.stopped:
-            self.reason = "stop"
+            self.reason, self.stop_string = "stop", cut.stopped
         elif output.finish_reason is not None:
             self.reason = _reason(output.finish_reason)
+            # Its tokens were taken back: it is not in the text.
+            said = output.stop_reason
+            self.stop_string = said if isinstance(said, str) else ""
             end = len(text)
         start, self._sent_chars = self._sent_chars, max(self._sent_chars, end)
         first, self._sent_tokens = self._sent_tokens, max(self._sent_tokens, len(output.token_ids))
@@ -130,6 +134,7 @@ class TrtllmAnswer:
             self._prompt_tokens,
             self._cached_tokens,
             pseudo_streamed=pseudo_streamed,
+            stop_strings=tuple(choice.stop_string for choice in self._choices),
         )
 
 

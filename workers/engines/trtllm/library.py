@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from contract.config import ModelConfig, WorkerSpec
+from contract.model_files.plan_json import PlanLimits
 from contract.paths import COMMAND
-from contract.plan_json import PlanLimits
 from workers.engine import CannotServe
 from workers.engines.trtllm.model_files import ModelFiles
 
@@ -176,27 +176,12 @@ def _kv_cache(spec: WorkerSpec, files: ModelFiles, *, reuse_blocks: bool) -> Any
     from tensorrt_llm.llmapi import KvCacheConfig
 
     settings: dict[str, Any] = {"enable_block_reuse": reuse_blocks}
-    if spec.kv_cache_bytes is not None:
-        model = spec.model
-        per_token = files.kv_bytes_per_token(
-            model.dtype, model.tensor_parallel_size, model.pipeline_parallel_size
-        )
-        settings["max_tokens"] = _enough(spec.kv_cache_bytes // per_token, spec, files)
+    if spec.kv_cache_tokens is not None:
+        settings["max_tokens"] = files.enough(spec.kv_cache_tokens, spec.model.context_len)
         settings["free_gpu_memory_fraction"] = _LARGEST_KV_FRACTION
     elif fraction := spec.gpu_memory_fraction or spec.model.gpu_memory_utilization:
         settings["free_gpu_memory_fraction"] = fraction
     return KvCacheConfig(**settings)
-
-
-def _enough(kv_tokens: int, spec: WorkerSpec, files: ModelFiles) -> int:
-    needed = min(spec.model.context_len or files.context_len, files.context_len)
-    if kv_tokens < needed:
-        # The next plan may have more: another model may have left.
-        raise ValueError(
-            f"the memory planned for the KV cache holds {kv_tokens} tokens, and one sequence may "
-            f"have {needed}: lower `max_model_len`, or give the model more memory"
-        )
-    return kv_tokens
 
 
 def _lora_config(adapters: dict[str, str]) -> Any:

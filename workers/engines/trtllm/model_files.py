@@ -9,12 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
+from contract.model_files.plan_json import PlanBuildJson, PlanLimits, is_plan, limits_of
 from contract.paths import COMMAND
-from contract.plan_json import PlanBuildJson, PlanLimits, is_plan, limits_of
 from workers.engine import CannotServe
 
-_KV_BYTES: Final = {"FP8": 1, "INT8": 1, "NVFP4": 0.5625}
-_DTYPE_BYTES: Final = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
 _DEFAULT_CONTEXT: Final = 2048
 #: The settings of a generation config that stand in for what a request leaves open.
 _DEFAULTS: Final = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -59,20 +57,17 @@ class ModelFiles:
             return self.plan.max_seq_len
         return int(self._shape.get("max_position_embeddings") or _DEFAULT_CONTEXT)
 
-    def kv_bytes_per_token(self, dtype: str, tensor_parallel: int, pipeline_parallel: int) -> int:
-        """What one token takes in the KV cache of each GPU. `dtype` counts for checkpoints;
-        the rest is as the plan was built, if it is one."""
-        shape = self._shape
-        mapping = shape.get("mapping", {})
-        tensor_parallel = mapping.get("tp_size", tensor_parallel)
-        pipeline_parallel = mapping.get("pp_size", pipeline_parallel)
-        layers = -(-shape["num_hidden_layers"] // pipeline_parallel)
-        if "kv_lora_rank" in shape:
-            values = shape["kv_lora_rank"] + shape["qk_rope_head_dim"]
-        else:
-            heads = shape.get("num_key_value_heads") or shape["num_attention_heads"]
-            values = 2 * -(-heads // tensor_parallel) * _head_size(shape)
-        return int(layers * values * self._kv_value_bytes(dtype))
+    def enough(self, kv_tokens: int, asked_len: int | None) -> int:
+        """Return the tokens of the planned KV cache. Raises `ValueError` if one sequence may have
+        more."""
+        needed = min(asked_len or self.context_len, self.context_len)
+        if kv_tokens < needed:
+            # The next plan may have more: another model may have left.
+            raise ValueError(
+                f"the memory planned for the KV cache holds {kv_tokens} tokens, and one sequence "
+                f"may have {needed}: lower `max_model_len`, or give the model more memory"
+            )
+        return kv_tokens
 
     @property
     def _shape(self) -> dict[str, Any]:
@@ -82,17 +77,6 @@ class ModelFiles:
             config.get("pretrained_config") or config.get("text_config") or config
         )
         return shape
-
-    def _kv_value_bytes(self, dtype: str) -> float:
-        quantized = self._shape.get("quantization") or {}
-        if self.plan is None:
-            exported = _read(self.path / "hf_quant_config.json") or {}
-            quantized = exported.get("quantization", {})
-        algorithm = quantized.get("kv_cache_quant_algo")
-        if algorithm:
-            return _KV_BYTES.get(algorithm, 2)
-        stored = str(self._shape.get("dtype") or self._shape.get("torch_dtype") or "float16")
-        return _DTYPE_BYTES.get(dtype if self.plan is None else stored, _DTYPE_BYTES.get(stored, 2))
 
     @property
     def plan_gpus(self) -> int:
@@ -113,11 +97,6 @@ class ModelFiles:
         except msgspec.ValidationError as error:
             raise CannotServe(f"{self.path}/config.json: {error}") from None
         return limits_of(build, self._shape.get("max_position_embeddings"))
-
-
-def _head_size(shape: dict[str, Any]) -> int:
-    given = shape.get("head_size") or shape.get("head_dim")
-    return int(given or shape["hidden_size"] // shape["num_attention_heads"])
 
 
 def _ids(value: Any) -> list[int]:

@@ -41,6 +41,7 @@ class VllmAnswer:
         self._prompt_tokens = prompt_tokens
         self._parsed = parsed
         self._reasons: dict[int, FinishReason] = {}
+        self._stop_strings: dict[int, str] = {}
 
     def take(self, output: Any) -> None:
         """Send what is new in an output of vLLM's."""
@@ -54,9 +55,14 @@ class VllmAnswer:
             if choice.finish_reason is not None and not self._end(choice):
                 return
         if output.finished:
-            reasons = tuple(self._reasons[index] for index in sorted(self._reasons))
-            cached = output.num_cached_tokens or 0
-            self._outbox.done(job_id, reasons, self._prompt_tokens, cached)
+            ended = sorted(self._reasons)
+            self._outbox.done(
+                job_id,
+                tuple(self._reasons[index] for index in ended),
+                self._prompt_tokens,
+                output.num_cached_tokens or 0,
+                stop_strings=tuple(self._stop_strings[index] for index in ended),
+            )
 
     def _say_parsed(self, choice: Any, logprobs: tuple[TokenLogprob, ...] | None) -> bool:
         """Send what new text means. False if that ends the job with an error."""
@@ -83,6 +89,9 @@ class VllmAnswer:
             reason = "tool_calls"
         if reason is not None:
             self._reasons[choice.index] = reason
+            # A number is the token that ended it.
+            said = choice.stop_reason
+            self._stop_strings[choice.index] = said if isinstance(said, str) else ""
             return True
         guided = self._job.sampling.guided
         self._outbox.give_up(

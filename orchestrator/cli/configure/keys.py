@@ -14,7 +14,7 @@ import typer
 
 from contract.bus.turns import CLASSES
 from contract.keys import KeyRecord, NewKey
-from orchestrator.cli import plain_app
+from orchestrator.cli.commands import plain_app
 from orchestrator.config.key_file import KeyFile
 from orchestrator.errors import UserError
 from orchestrator.terminal.durations import seconds_of

@@ -1,15 +1,15 @@
-"""The lock that makes one supervisor."""
+"""The mutex that makes one supervisor."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.system.lock import Lock
+from orchestrator.system.mutex import Mutex
 
 
 def test_only_one_holds_it_and_the_file_goes_with_it(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    first, second = Lock(path), Lock(path)
+    path = tmp_path / "mutex"
+    first, second = Mutex(path), Mutex(path)
     assert first.acquire()
     assert not second.acquire()
     first.release()
@@ -18,9 +18,9 @@ def test_only_one_holds_it_and_the_file_goes_with_it(tmp_path: Path) -> None:
     second.release()
 
 
-def test_a_lock_whose_file_was_removed_and_made_anew_is_not_shared(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    first, second, third = Lock(path), Lock(path), Lock(path)
+def test_a_mutex_whose_file_was_removed_and_made_anew_is_not_shared(tmp_path: Path) -> None:
+    path = tmp_path / "mutex"
+    first, second, third = Mutex(path), Mutex(path), Mutex(path)
     assert first.acquire()
     path.unlink()
     assert second.acquire()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import plain_app
+from orchestrator.cli.commands import plain_app
 from orchestrator.client import service as unit
 from orchestrator.errors import UserError
 from orchestrator.terminal.speech import complain, report, say

@@ -32,14 +32,14 @@ class FloodGate(logging.Filter):
     def __init__(self, tell: Callable[[logging.LogRecord], object]) -> None:
         super().__init__()
         self._tell = tell
-        self._lock = Lock()
+        self._mutex = Lock()
         self._floods: dict[tuple[str, int], _Flood] = {}
         self._unsaid: dict[_Flood, logging.LogRecord] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno <= logging.DEBUG:
             return True
-        with self._lock:
+        with self._mutex:
             flood = self._flood(record)
             flood.lines += 1
             if flood.unsaid:
@@ -67,7 +67,7 @@ class FloodGate(logging.Filter):
         timer.start()
 
     def _tell_of(self, flood: _Flood) -> None:
-        with self._lock:
+        with self._mutex:
             last = self._unsaid.pop(flood, None)
         if last is not None:
             self._tell(_count(last, flood.unsaid))

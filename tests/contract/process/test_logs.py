@@ -11,9 +11,9 @@ from functools import partial
 
 import pytest
 
-from contract.flood import BURST, WINDOW_S
 from contract.keys import make_key
-from contract.logs import configure_logging
+from contract.process.flood import BURST, WINDOW_S
+from contract.process.logs import configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -136,8 +136,8 @@ def test_a_flood_from_one_place_is_a_count(
         endings.append(partial(end, *arguments))
         return threading.Timer(0, lambda: None)
 
-    monkeypatch.setattr("contract.flood.monotonic", lambda: now)
-    monkeypatch.setattr("contract.flood.Timer", timer)
+    monkeypatch.setattr("contract.process.flood.monotonic", lambda: now)
+    monkeypatch.setattr("contract.process.flood.Timer", timer)
     configure_logging("m-0")
     flood(BURST + 500)
     logging.getLogger("some.module").warning("another place is heard")

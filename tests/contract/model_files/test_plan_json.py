@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from contract.plan_json import PlanBuildJson, PlanLimits, is_plan, limits_of
+from contract.model_files.plan_json import PlanBuildJson, PlanLimits, is_plan, limits_of
 from orchestrator.estimate.checkpoint import read_checkpoint
 from workers.engines.trtllm.model_files import ModelFiles
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from contract.ports import free_port, is_loopback
+from contract.process.ports import free_port, is_loopback
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104

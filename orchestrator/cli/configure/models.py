@@ -9,8 +9,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 from contract.config import Config, names_of
-from contract.hub_cache import MAIN
-from orchestrator.cli import plain_app
+from contract.model_files.hub_cache import MAIN
+from orchestrator.cli.commands import plain_app
 from orchestrator.config.selection import read_config
 from orchestrator.environments import find_environment
 from orchestrator.environments.engine_env import OWN_ENVIRONMENT, environment_of

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from contract.paths import IS_CLONE, ROOT
-from orchestrator.cli import plain_app
+from orchestrator.cli.commands import plain_app
 from orchestrator.errors import UserError
 
 app = plain_app()

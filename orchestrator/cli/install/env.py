@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import plain_app
+from orchestrator.cli.commands import plain_app
 from orchestrator.environments.environment import (
     Environment,
     list_environments,

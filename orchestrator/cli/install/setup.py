@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.env import print_environments
+from orchestrator.cli.install.env import print_environments
 from orchestrator.environments import resolve_engine
 from orchestrator.environments.declaration import load_engines
 from orchestrator.environments.setup import carry_out, require_uv

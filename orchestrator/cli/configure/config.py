@@ -14,7 +14,7 @@ from contract.config.heeded import remarks
 from contract.config.loading import read_source
 from contract.config.variables import unknown_variables
 from contract.paths import as_called, config_path
-from orchestrator.cli import plain_app
+from orchestrator.cli.commands import plain_app
 from orchestrator.config.changes import Change, changes
 from orchestrator.config.selection import read_config
 from orchestrator.errors import UserError

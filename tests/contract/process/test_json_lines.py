@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from contract.json_lines import DuplicateKey, line_of, load_json
+from contract.process.json_lines import DuplicateKey, line_of, load_json
 
 #: Whatever JSON can hold; strings full of what could be taken for structure.
 texts = st.text(st.sampled_from('ab"\\{}[]:, \n\t/\u00e9\u2028\U0001f600'), max_size=8)

@@ -16,7 +16,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Final, TypeAlias
 
-from contract.flood import FloodGate
+from contract.process.flood import FloodGate
 
 _SECRETS = re.compile(r"(ew_[a-z0-9]{8}_)[A-Za-z0-9]+|(://[^:/@\s]*:)[^/\s]+(?=@)")
 #: What a terminal takes as an order, or an editor as the end of a line.

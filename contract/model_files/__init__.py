@@ -1,0 +1,1 @@
+"""The files of models that both the supervisor and workers read."""

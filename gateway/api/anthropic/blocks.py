@@ -1,0 +1,185 @@
+"""Content blocks of a conversation, and the turns that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, Final, Literal, Self
+
+import orjson
+from msgspec.structs import replace
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from contract.asked import ToolCall
+from contract.messages import ChatMessage
+from gateway.api.fields import Ignored, LenientBody
+
+_MOST_BLOCKS: Final = 4_096
+#: Claude Code begins its system prompt with a line that differs in each request, and would keep
+#: the rest from being found in the engine's cache. vLLM leaves it out, too.
+_BILLING: Final = "x-anthropic-billing-header"
+
+
+def _as_blocks(value: Any) -> Any:
+    """Text alone stands for one block of it."""
+    return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+
+def _text_of_result(value: Any) -> Any:
+    """What a tool returned, as text; each block begins a line."""
+    return "\n".join(map(_text_of, value)) if isinstance(value, list) else value
+
+
+def _text_of(block: Any) -> str:
+    match block:
+        case {"type": "text", "text": str(text)}:
+            return text
+        case {"type": "document", "source": {"type": "text", "data": str(text)}}:
+            return text
+        case {"type": "search_result", "content": list(parts)}:
+            return "\n".join(map(_text_of, parts))
+        case {"type": "tool_reference", "tool_name": str(name)}:
+            return name
+        case {"type": str(kind)}:
+            message = "only text is supported, not {kind}"
+            raise PydanticCustomError("text_only", message, {"kind": kind})
+        case _:
+            raise PydanticCustomError("not_a_block", "not a content block")
+
+
+ResultText = Annotated[
+    str,
+    BeforeValidator(_text_of_result, json_schema_input_type=str | list[dict[str, Any]]),
+]
+
+
+class ContentBlock(LenientBody):
+    """One block. `text`, and documents and search results that are text; `thinking`, whose
+    signature is not looked at; `tool_use` and `tool_result`. `redacted_thinking` has no effect."""
+
+    place = "messages[].content[]."
+    type: str
+    text: str | None = None
+    thinking: str | None = None
+    signature: Ignored = None
+    data: Ignored = None
+    id: str = Field("", max_length=256)
+    name: str = Field("", max_length=256)
+    input: dict[str, Any] | None = None
+    tool_use_id: str = Field("", max_length=256)
+    content: Any = None
+    is_error: Ignored = None
+    source: Any = None
+    title: Ignored = None
+    context: Ignored = None
+    citations: Ignored = None
+    caller: Ignored = None
+    cache_control: Ignored = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        missing = {
+            "text": self.text is None and "text",
+            "thinking": self.thinking is None and "thinking",
+            "tool_use": not self.name and "name",
+            "tool_result": not self.tool_use_id and "tool_use_id",
+        }.get(self.type)
+        if missing:
+            raise PydanticCustomError("incomplete", "needs `{name}`", {"name": missing})
+        self.written()
+        return self
+
+    def written(self) -> str:
+        """Return the text that the model is to read of it, apart from reasoning and calls."""
+        match self.type:
+            case "text":
+                return self.text or ""
+            case "tool_result":
+                return str(_text_of_result(self.content) or "")
+            case "thinking" | "redacted_thinking" | "tool_use":
+                return ""
+            case _:
+                return _text_of({"type": self.type, "source": self.source, "content": self.content})
+
+    def call(self) -> ToolCall:
+        """Return the call that a `tool_use` is."""
+        return ToolCall(self.id, self.name, orjson.dumps(self.input or {}).decode())
+
+
+Blocks = Annotated[
+    list[ContentBlock],
+    Field(max_length=_MOST_BLOCKS, fail_fast=True),
+    BeforeValidator(_as_blocks, json_schema_input_type=str | list[ContentBlock]),
+]
+
+
+class MessageParam(LenientBody):
+    """One turn."""
+
+    place = "messages[]."
+    role: Literal["user", "assistant", "system"]
+    content: Blocks
+
+
+def turns_of(system: Sequence[ContentBlock], messages: Iterable[MessageParam]) -> list[ChatMessage]:
+    """Return a conversation as the model's chat template knows it. Turns of the same role that
+    follow one another are one, as the API has it."""
+    turns: list[ChatMessage] = []
+    for turn in _all_turns(system, messages):
+        if turns and turn.role == turns[-1].role != "tool":
+            turns[-1] = _joined(turns[-1], turn)
+        else:
+            turns.append(turn)
+    return turns
+
+
+def _all_turns(
+    system: Sequence[ContentBlock], messages: Iterable[MessageParam]
+) -> Iterator[ChatMessage]:
+    yield from _system(system)
+    for message in messages:
+        if message.role == "system":
+            yield from _system(message.content)
+        elif message.role == "user":
+            yield from _user(message.content)
+        else:
+            yield _assistant(message.content)
+
+
+def _system(blocks: Sequence[ContentBlock]) -> Iterator[ChatMessage]:
+    if text := _text(block for block in blocks if not (block.text or "").startswith(_BILLING)):
+        yield ChatMessage("system", text)
+
+
+def _user(blocks: Sequence[ContentBlock]) -> Iterator[ChatMessage]:
+    """What tools returned comes first: it answers the turn before."""
+    for block in blocks:
+        if block.type == "tool_result":
+            yield ChatMessage("tool", block.written(), tool_call_id=block.tool_use_id)
+    said = [block for block in blocks if block.type != "tool_result"]
+    if said or not blocks:
+        yield ChatMessage("user", _text(said))
+
+
+def _assistant(blocks: Sequence[ContentBlock]) -> ChatMessage:
+    thoughts = [block.thinking for block in blocks if block.thinking]
+    return ChatMessage(
+        "assistant",
+        _text(blocks),
+        tool_calls=tuple(block.call() for block in blocks if block.type == "tool_use"),
+        reasoning="\n".join(thoughts) or None,
+    )
+
+
+def _text(blocks: Iterable[ContentBlock]) -> str:
+    return "\n".join(filter(None, (block.written() for block in blocks)))
+
+
+def _joined(one: ChatMessage, other: ChatMessage) -> ChatMessage:
+    thoughts = filter(None, (one.reasoning, other.reasoning))
+    return replace(
+        one,
+        content="\n".join(filter(None, (one.content, other.content))),
+        tool_calls=one.tool_calls + other.tool_calls,
+        reasoning="\n".join(thoughts) or None,
+    )

@@ -1,0 +1,1 @@
+"""Commands that start and stop what runs, and show it."""

@@ -1,0 +1,137 @@
+"""What a worker takes of a GPU beside its KV cache, part by part."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+
+from contract.config import ModelConfig
+from contract.engines import declaration_of
+from orchestrator.estimate.checkpoint import Checkpoint, Shape
+from orchestrator.estimate.running import Running
+from orchestrator.terminal.sizes import MIB
+
+# The constants of vLLM are fitted to what NVML showed on an H200 (docs/memory.md).
+
+#: The CUDA context of a process whose model's files cannot be read, as vLLM's.
+CONTEXT_BYTES: Final = 860 * MIB
+#: NCCL's buffers, where several GPUs share a model.
+_COLLECTIVES_BYTES: Final = 768 * MIB
+#: What the allocator holds for a step, of what the step needs: blocks of other sizes are not
+#: used again.
+_ALLOCATED_OF_NEEDED: Final = 1.55
+#: The sampler's copies of a logit: as computed (2), in float32 (4), sorted with its index and
+#: with the sort's second buffers (24), its probability (4).
+_SAMPLER_BYTES_PER_LOGIT: Final = 34
+#: What the driver keeps for one layer of one recorded CUDA graph, and for all graphs together.
+_GRAPH_LAYER_BYTES: Final = MIB // 5
+_GRAPH_POOL_BYTES: Final = 80 * MIB
+#: Held free for it: an allocator does not take the same every time.
+SPARE_BYTES: Final = 256 * MIB
+#: Bytes per matrix element when the engine quantises while it loads.
+_LOADED_AS: Final = {"fp8": 1.0, "experts_int8": 1.0, "int8": 1.0, "bitsandbytes": 0.5625}
+#: Tokens of earlier context that latent attention expands at once while it reads a long prompt
+#: (`determine_chunked_prefill_workspace_size` in vLLM 0.26 to 0.32).
+_EXPANDED_TOKENS: Final = 65_536
+_EXPANDED_CONTEXTS: Final = 8
+_MLA_BLOCK_TOKENS: Final = 64
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One item of an estimate, on each GPU; `how` says where the number comes from."""
+
+    name: str
+    size_bytes: int
+    how: str
+
+
+SPARE: Final = Part("spare", SPARE_BYTES, "for what differs from start to start")
+
+
+def weight_bytes(model: ModelConfig, checkpoint: Checkpoint, run: Running) -> int:
+    """The largest pipeline stage's weights, divided by tensor parallelism. The first stage has
+    the embedding as well, the last one the output head (a tied head is the embedding again)."""
+    weights = checkpoint.weights
+    loaded_as = None if checkpoint.quantization else _LOADED_AS.get(model.quantization or "")
+    layers = weights.layers.size_bytes(run.element_bytes, loaded_as)
+    embedding = weights.embedding.size_bytes(run.element_bytes)
+    head = weights.head.size_bytes(run.element_bytes)
+    if run.pipeline_parallel == 1:
+        return math.ceil((layers + embedding + head) / run.tensor_parallel)
+    share = math.ceil(checkpoint.shape.layers / run.pipeline_parallel) / checkpoint.shape.layers
+    last = embedding if checkpoint.is_tied else head
+    return math.ceil((layers * share + max(embedding, last)) / run.tensor_parallel)
+
+
+def weights_source(checkpoint: Checkpoint, run: Running) -> str:
+    parallel = "" if run.gpus == 1 else f", on {run.gpus} GPUs"
+    kind = f" {checkpoint.quantization}" if checkpoint.quantization else ""
+    return f"{checkpoint.weights.source}{kind}{parallel}"
+
+
+def activations(shape: Shape, run: Running) -> Part:
+    """What one step needs beside the weights: first the widest layer of a step full of prompt
+    tokens, then, in the same memory, the sampler's copies of the logits of a full batch."""
+    forward = run.batched_tokens * _token_bytes(shape, run) * _ALLOCATED_OF_NEEDED
+    sampler = run.max_sequences * shape.vocab_size * _SAMPLER_BYTES_PER_LOGIT
+    if forward >= sampler:
+        return Part("activations", math.ceil(forward), f"{run.batched_tokens} tokens a step")
+    return Part("activations", sampler, f"the logits of {run.max_sequences} sequences")
+
+
+def expanded_context(shape: Shape, run: Running) -> Part:
+    """Latent attention reads a long prompt in steps. In each it expands the context before the
+    step, a part after the other, to keys and values of all heads, beside a copy of what the
+    cache has of it. The blocks are too large for the step's other activations to use again."""
+    latent = next((each for each in shape.caches if each.is_shared and each.elements), None)
+    if latent is None:
+        return Part("MLA context", 0, "")
+    blocks = run.max_sequences * _MLA_BLOCK_TOKENS
+    wished = max(_EXPANDED_CONTEXTS * run.context_len, 4 * blocks)
+    tokens = max(min(wished, _EXPANDED_TOKENS), blocks)
+    elements = shape.expanded_dim * shape.heads / run.tensor_parallel + latent.elements
+    size = math.ceil(tokens * elements * run.element_bytes)
+    return Part("MLA context", size, f"{tokens} tokens of it, expanded")
+
+
+def _token_bytes(shape: Shape, run: Running) -> int:
+    """The most that one token has in flight within a layer: the residual and its normalised
+    copy, with the attention's projections or with the MLP's gate, up and product. A token in a
+    mixture of experts has the MLP's once for each expert it visits, and their outputs."""
+    tp = run.tensor_parallel
+    attention = (shape.heads + 2 * shape.kv_heads) * shape.head_dim / tp + shape.hidden_size
+    mlp = 3 * shape.intermediate_size / tp
+    if shape.experts_per_token:
+        mlp = shape.experts_per_token * (3 * shape.expert_size / tp + shape.hidden_size)
+    return math.ceil((3 * shape.hidden_size + max(attention, mlp)) * run.element_bytes)
+
+
+def graph_bytes(shape: Shape, run: Running) -> int:
+    """CUDA graphs of vLLM: the driver's records, and the activations of the largest one, whose
+    memory all of them share."""
+    if not run.graph_sizes:
+        return 0
+    layers = math.ceil(shape.layers / run.pipeline_parallel)
+    records = len(run.graph_sizes) * layers * _GRAPH_LAYER_BYTES
+    return _GRAPH_POOL_BYTES + records + run.graph_sizes[-1] * _token_bytes(shape, run)
+
+
+def adapter_bytes(shape: Shape, run: Running) -> int:
+    """Two thin matrices beside each projection, for each adapter that may be active."""
+    heads = shape.heads * shape.head_dim
+    kv = shape.kv_heads * shape.head_dim
+    attention = 2 * (shape.hidden_size + heads) + 2 * (shape.hidden_size + kv)
+    mlp = 3 * (shape.hidden_size + shape.intermediate_size)
+    layers = math.ceil(shape.layers / run.pipeline_parallel)
+    elements = run.lora_slots * run.lora_rank * layers * (attention + mlp)
+    return math.ceil(elements * run.element_bytes / run.tensor_parallel)
+
+
+def context(engine: str, run: Running) -> Part:
+    memory = declaration_of(engine).gpu_memory
+    base = memory.context_mib * MIB if memory else CONTEXT_BYTES
+    if run.gpus == 1:
+        return Part("context", base, "CUDA context and libraries")
+    return Part("context", base + _COLLECTIVES_BYTES, "CUDA context, libraries, NCCL")
