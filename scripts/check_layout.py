@@ -26,7 +26,7 @@ LONGER: Final = {
     "contract/bus/queue.py": 350,
     "contract/messages.py": 300,
     "gateway/api/openai/schemas.py": 275,
-    "gateway/jobs/admission.py": 375,
+    "gateway/jobs/admission.py": 325,
     "gateway/server/http_guard.py": 275,
     "gateway/streams/reply.py": 275,
     "workers/engines/openai/engine.py": 300,

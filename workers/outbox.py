@@ -16,8 +16,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contract.bus.claims import Attempt, Ended
-from contract.bus.queue import RETRYABLE, JobQueue
+from contract.bus.queue import JobQueue
 from contract.bus.replies import publish
+from contract.bus.tickets import RETRYABLE
 from contract.messages import (
     Done,
     Envelope,

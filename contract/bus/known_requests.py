@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contract.bus.client import RedisClient
+from contract.bus.queue import JobQueue
+from contract.bus.tickets import Ticket, WasCancelled, known_ticket
 
 
 class KnownRequests:
@@ -14,6 +16,24 @@ class KnownRequests:
 
     async def claim(self, name: str, digest: str, keep_ms: int) -> bool:
         """Whether a key is new, or was used for this very request. Safe to repeat."""
-        key = f"ew:request:{name}"
-        first = await self._db.set(key, digest, nx=True, get=True, px=keep_ms)
+        first = await self._db.set(_key(name), digest, nx=True, get=True, px=keep_ms)
         return first is None or first.decode() == digest
+
+    async def find(self, name: str, digest: str, queue: JobQueue, job_id: str) -> Ticket | None:
+        """Where the answer to a request can be read that was made before, in one round trip, if
+        the job is there and has not ended without an answer. Raises `Conflict`."""
+        pipe = self._db.pipeline(transaction=False)
+        pipe.get(_key(name))
+        pipe.hmget(queue.job_key(job_id), "digest", "reply", "first", "state", "cancelled")
+        first, job = await pipe.execute()
+        if first is None or first.decode() != digest or job[3] is None or job[4]:
+            return None
+        try:
+            ticket = known_ticket(job_id, digest, job[:4])
+        except WasCancelled:
+            return None
+        return None if ticket.may_retry else ticket
+
+
+def _key(name: str) -> str:
+    return f"ew:request:{name}"

@@ -13,12 +13,11 @@ from contract.bus.clock import LEAP_MS
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.registration import registrations
 from contract.bus.tickets import (
-    Conflict,
     NotServed,
     QueueFull,
     QueueTooLarge,
     Ticket,
-    WasCancelled,
+    known_ticket,
 )
 from contract.bus.turns import QueuePlace, place_of
 from contract.messages import Job
@@ -34,8 +33,6 @@ MAX_ATTEMPTS: Final = 3
 _DEAD_LETTERS: Final = (100, 7 * 86_400_000)
 #: For so long, no other worker makes room for the same job.
 _ROOM_MADE_MS: Final = 1_000
-#: The state of a job that failed, though the same request may succeed later.
-RETRYABLE: Final = "retryable"
 
 _enqueue = LuaScript("enqueue", "turns")
 _claim = LuaScript("claim", "turns")
@@ -90,15 +87,8 @@ class JobQueue:
         match answer:
             case [b"queued", waiting]:
                 return Ticket(reply, first, waiting)
-            case [b"known", known_digest, known_reply, known_first, state]:
-                if known_digest.decode() != digest:
-                    raise Conflict(job.id)
-                if state == b"cancelled":
-                    raise WasCancelled(job.id)
-                may_retry = state == RETRYABLE.encode()
-                return Ticket(
-                    known_reply.decode(), known_first.decode(), known=True, may_retry=may_retry
-                )
+            case [b"known", *known]:
+                return known_ticket(job.id, digest, known)
             case [b"full", waiting]:
                 raise QueueFull(waiting)
             case [b"large", size]:

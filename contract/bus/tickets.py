@@ -1,8 +1,12 @@
-"""What becomes of a job that is put: a ticket, or a reason why not."""
+"""What becomes of a job that is put: a ticket for its answer, or why there is none."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+#: The state of a job that failed, though the same request may succeed later.
+RETRYABLE: Final = "retryable"
 
 
 class QueueFull(Exception):
@@ -45,3 +49,15 @@ class Ticket(NamedTuple):
     waiting: int = 0
     known: bool = False
     may_retry: bool = False
+
+
+def known_ticket(job_id: str, digest: str, known: Sequence[bytes]) -> Ticket:
+    """Of a job that is there: its digest, reply stream, first entry and state. Raises `Conflict`,
+    `WasCancelled`."""
+    known_digest, reply, first, state = known
+    if known_digest.decode() != digest:
+        raise Conflict(job_id)
+    if state == b"cancelled":
+        raise WasCancelled(job_id)
+    is_retryable = state == RETRYABLE.encode()
+    return Ticket(reply.decode(), first.decode(), known=True, may_retry=is_retryable)

@@ -14,7 +14,7 @@ from gateway.api.fields import GenerationBody, parse
 from gateway.http.body import read_body
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext, context_of, header
-from gateway.jobs.admission import Resumption, resumption_of
+from gateway.jobs.resumption import Resumption, resumption_of
 from gateway.lifecycle.process import process_of
 from gateway.streams.answers import AnswerSink, WholeAnswer
 from gateway.streams.live import LiveResponse

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 from redis.exceptions import OutOfMemoryError, RedisError
@@ -25,6 +23,7 @@ from gateway.jobs.defaults import with_defaults
 from gateway.jobs.limits import bounded, check_limits, check_logprobs, most_tokens
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
+from gateway.jobs.resumption import Resumption, tries_of
 from gateway.streams.answers import AnswerSink
 from gateway.streams.cancelling import Canceller
 from gateway.streams.dispatcher import Dispatcher
@@ -32,7 +31,7 @@ from gateway.streams.link import Link
 from gateway.streams.metrics import Metrics
 from gateway.streams.replays import Replays
 from gateway.streams.reply import Reply
-from gateway.streams.sse import NOTHING, EventId
+from gateway.streams.sse import NOTHING
 
 #: Redis is back within a second when it restarts, later with much data or on a busy host; that long
 #: a request waits for it.
@@ -40,57 +39,7 @@ _PATIENCE_S: Final = 5.0
 #: Fewer than the client has connections: the rest is for what the process itself has to say.
 _ASK_AT_ONCE: Final = 12
 _RETRY_S: Final = 0.05
-#: A request that fails again and again is not made anew under the same key for ever.
-_MOST_TRIES: Final = 16
 T = TypeVar("T")
-_IDEMPOTENCY_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
-
-
-class Resumption(NamedTuple):
-    """A request that may be sent again, for the same answer: its `Idempotency-Key`, and the
-    last event that its client has. `digest` tells one request from another."""
-
-    idempotency_key: bytes
-    after: EventId = NOTHING
-    digest: str = ""
-
-    def job_id(self, job: Job) -> str:
-        """The same for every repetition by the same API key. Of another model, or adapter, it is
-        another one, so that answers cannot be mixed up, whatever goes wrong."""
-        asked = (job.model, job.adapter) if job.adapter else (job.model,)
-        return _digest(job.key_id, self.idempotency_key, *asked)[:32]
-
-    def name(self, key_id: str) -> str:
-        """What `KnownRequests` knows this request by."""
-        return _digest(key_id, self.idempotency_key)[:32]
-
-
-def _tries(job: Job) -> list[Job]:
-    """The jobs that a request with an `Idempotency-Key` may become, one after the other: a new one
-    when the last has ended without an answer. Each has an id of its own, as a worker may still
-    hold the one before."""
-    ids = (hashlib.sha256(f"{job.id} {number}".encode()) for number in range(1, _MOST_TRIES))
-    others = (replace(job, id=each.hexdigest()[:32]) for each in ids)
-    return [job, *others]
-
-
-def resumption_of(idempotency_key: bytes | None, last_event_id: bytes | None) -> Resumption | None:
-    """What the two headers ask for. Raises `ApiError`."""
-    if idempotency_key is None:
-        if last_event_id is not None:
-            message = "`Last-Event-ID` needs the `Idempotency-Key` of the first request"
-            raise ApiError("invalid_header", message)
-        return None
-    if not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
-        message = "`Idempotency-Key` must be 1 to 255 visible ASCII characters"
-        raise ApiError("invalid_header", message)
-    if last_event_id is None:
-        return Resumption(idempotency_key)
-    try:
-        return Resumption(idempotency_key, EventId.parse(last_event_id))
-    except ValueError:
-        message = "`Last-Event-ID` must be the id of an event, as it came"
-        raise ApiError("invalid_header", message) from None
 
 
 class Admission:
@@ -162,7 +111,11 @@ class Admission:
             return reply
 
         if resumption is not None:
-            return await self._admit_once(_tries(job), reply_to, resumption)
+            if resumption.after != NOTHING and (ticket := await self._find(job, resumption)):
+                reply = reply_to(job)
+                self._replays.follow(reply, ticket)
+                return reply
+            return await self._admit_once(tries_of(job), reply_to, resumption)
         reply = reply_to(job)
         self._dispatcher.open(reply)
         reply.position = (await self._put_or_close(job, reply)).waiting
@@ -188,6 +141,17 @@ class Admission:
                 await self._remember(tries[:number])
             return reply
         raise AssertionError("the last try is never over")
+
+    async def _find(self, job: Job, resumption: Resumption) -> Ticket | None:
+        """The usual case of a client that comes back, and cheap: after a gateway's death, very many
+        do. None if more has to be looked at."""
+        await self._canceller.told(job.id)
+        name, queue = resumption.name(job.key_id), JobQueue(self._db, job.model)
+        known = KnownRequests(self._db)
+        try:
+            return await self._patiently(lambda: known.find(name, resumption.digest, queue, job.id))
+        except Conflict:
+            raise _conflict() from None
 
     async def _join(self, job: Job, reply: Reply, digest: str, *, may_retry: bool) -> Reply:
         """Put a job, or follow the answer of one that was put before. Raises `_Over` if that one
@@ -345,11 +309,6 @@ class Admission:
 def _conflict() -> ApiError:
     message = "this `Idempotency-Key` was used for a different request"
     return ApiError("idempotency_conflict", message)
-
-
-def _digest(*parts: str | bytes) -> str:
-    encoded = [part.encode() if isinstance(part, str) else part for part in parts]
-    return hashlib.sha256(b"\0".join(encoded)).hexdigest()
 
 
 def cannot_load(model: str, problem: str) -> ApiError:

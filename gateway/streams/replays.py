@@ -8,8 +8,8 @@ import logging
 import os
 import socket
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from redis.exceptions import RedisError
@@ -18,11 +18,12 @@ from contract.bus.client import RedisClient, connect_reader
 from contract.bus.heartbeats import BEAT_EVERY_S, GATEWAYS, Heartbeats
 from contract.bus.replies import ReplyStream, entry_order, read_frames, reply_key
 from contract.bus.tickets import Ticket
-from contract.messages import Envelope, ErrorCode, GatewayBeat
+from contract.messages import ErrorCode, GatewayBeat
 from contract.process.tasks import cancel_and_wait
 from gateway.http.errors import ApiError
 from gateway.streams.dispatcher import Dispatcher
 from gateway.streams.reply import Reply
+from gateway.streams.reply_group import ReplyGroup, portions
 
 log = logging.getLogger(__name__)
 #: Each has a connection of its own.
@@ -33,9 +34,12 @@ MOST_REPLIES_OF_A_KEY: Final = MOST_REPLIES // 2
 #: A reply that joins waits for the reader so long.
 _BLOCK_MS: Final = 100
 _RETRY_S: Final = 0.25
-#: Each may hold an envelope for every reply.
-_FRAMES_AT_ONCE: Final = 16
-_ENVELOPES_AT_ONCE: Final = 256
+#: To decode them takes a few milliseconds, in which answers beside these wait. A frame may hold an
+#: envelope for every reply.
+_ENVELOPES_PER_READ: Final = 4096
+_MOST_FRAMES_PER_READ: Final = 64
+#: A client that waits for longer than that hears so, and how long it may take.
+_TELL_AFTER_S: Final = 1.0
 
 
 class Replays:
@@ -46,15 +50,20 @@ class Replays:
         self._redis_url = redis_url
         self._dispatcher = dispatcher
         self._followed: dict[str, FollowedStream] = {}
+        #: How many replies are followed, by API key.
+        self._replies: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def follow(self, reply: Reply, ticket: Ticket) -> None:
         """Answer from where the ticket points to. Raises `ApiError` if too many do."""
         self._check_room(reply, ticket)
         self._dispatcher.follow(reply)
+        self._replies[reply.key_id] += 1
         stream = self._followed.get(ticket.reply)
         if stream is None:
-            stream = FollowedStream(self._db, self._redis_url, ticket.reply, self._dispatcher)
+            stream = FollowedStream(
+                self._db, self._redis_url, ticket.reply, self._dispatcher, self._ended
+            )
             self._followed[ticket.reply] = stream
             task = asyncio.create_task(self._run(stream))
             self._tasks.add(task)
@@ -66,14 +75,17 @@ class Replays:
         await cancel_and_wait(self._tasks)
 
     def _check_room(self, reply: Reply, ticket: Ticket) -> None:
-        replies = [reply for stream in self._followed.values() for reply in stream.replies]
-        own = sum(other.key_id == reply.key_id for other in replies)
         if (
             (ticket.reply not in self._followed and len(self._followed) >= MOST_STREAMS)
-            or len(replies) >= MOST_REPLIES
-            or own >= MOST_REPLIES_OF_A_KEY
+            or self._replies.total() >= MOST_REPLIES
+            or self._replies[reply.key_id] >= MOST_REPLIES_OF_A_KEY
         ):
             raise ApiError("too_many_resumes", "too many answers are being resumed")
+
+    def _ended(self, reply: Reply) -> None:
+        self._replies[reply.key_id] -= 1
+        if not self._replies[reply.key_id]:
+            del self._replies[reply.key_id]
 
     async def _run(self, stream: FollowedStream) -> None:
         try:
@@ -92,44 +104,56 @@ class FollowedStream:
 
     One reader serves all: replies that join are caught up together, in one pass over what was
     published before, slice by slice between the reads for those that listen already. Then they
-    listen, too. An envelope that comes twice is dropped by its sequence number.
+    listen, too. Those that come meanwhile wait for the next pass: first come, first served. An
+    envelope that comes twice is dropped by its sequence number.
     """
 
-    def __init__(self, db: RedisClient, redis_url: str, key: str, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        db: RedisClient,
+        redis_url: str,
+        key: str,
+        dispatcher: Dispatcher,
+        on_end: Callable[[Reply], None],
+    ) -> None:
         self.key = key
         self._db = db
         self._reader = connect_reader(redis_url)
         self._dispatcher = dispatcher
         self._name = key.removeprefix(reply_key(""))
-        self._joining: list[tuple[Reply, str]] = []
-        self._catching_up: list[Reply] = []
-        self._listening: list[Reply] = []
+        self._joining = ReplyGroup(on_end)
+        self._firsts: list[str] = []
+        self._catching_up = ReplyGroup(on_end)
+        self._listening = ReplyGroup(on_end)
         #: The entries up to which replies were served that catch up, and that listen.
         self._caught_up = self._heard = ""
-        self._looked = time.monotonic()
+        self._frames_per_read = 1
+        #: When this pass began, and how long the last one took.
+        self._pass_began = 0.0
+        self._pass_s: float | None = None
+        self._looked = self._told = time.monotonic()
         self._adopted = False
-
-    @property
-    def replies(self) -> list[Reply]:
-        """All that it serves."""
-        joining = [reply for reply, _ in self._joining]
-        return [*joining, *self._catching_up, *self._listening]
 
     def join(self, reply: Reply, first: str) -> None:
         """Serve a reply from after entry `first` on."""
-        self._joining.append((reply, first))
+        reply.position = len(self._joining) + len(self._catching_up)
+        self._joining.add([reply])
+        self._firsts.append(first)
 
     def fail(self, error: ApiError) -> None:
         """End all replies with an error."""
-        for reply in self.replies:
-            self._dispatcher.fail(reply, error)
+        for group in (self._joining, self._catching_up, self._listening):
+            for reply in group.replies:
+                self._dispatcher.fail(reply, error)
+            group.forget_ended()
 
     async def run(self) -> None:
         """Serve until no reply is left."""
         try:
-            while self.replies:
+            while self._joining or self._catching_up or self._listening:
                 await self._serve()
-                self._forget_ended()
+                for group in (self._joining, self._catching_up, self._listening):
+                    group.forget_ended()
         finally:
             await self._reader.aclose()
 
@@ -147,38 +171,54 @@ class FollowedStream:
             await asyncio.sleep(_RETRY_S)
 
     async def _catch_up(self) -> None:
+        now = time.monotonic()
         if not self._catching_up and self._joining:
-            self._caught_up = min((first for _, first in self._joining), key=entry_order)
-            self._catching_up = [reply for reply, _ in self._joining]
-            self._joining = []
+            self._caught_up = min(self._firsts, key=entry_order)
+            self._catching_up.add(self._joining.take())
+            self._firsts = []
+            self._pass_began = now
         if self._catching_up:
+            self._tell_how_long(now)
             before = self._caught_up
             self._caught_up = await self._hand_on(self._catching_up, before, block_ms=1)
             if self._caught_up == before:
+                self._pass_s = time.monotonic() - self._pass_began
                 self._heard = self._heard if self._listening else before
-                self._listening += self._catching_up
-                for reply in self._catching_up:
+                for reply in self._catching_up.replies:
                     reply.is_current = True
-                self._catching_up = []
+                self._listening.add(self._catching_up.take())
 
-    async def _hand_on(self, replies: list[Reply], after: str, block_ms: int) -> str:
+    def _tell_how_long(self, now: float) -> None:
+        """Of this pass, and of the next one, as long as the last took."""
+        if now - self._told < _TELL_AFTER_S:
+            return
+        self._told, last_s = now, self._pass_s
+        this_s = None if last_s is None else max(0.0, last_s - (now - self._pass_began))
+        next_s = None if this_s is None or last_s is None else this_s + last_s
+        for group, eta_s in ((self._catching_up, this_s), (self._joining, next_s)):
+            for reply in group.replies:
+                if now - reply.began >= _TELL_AFTER_S and not reply.goes_on:
+                    reply.wait("resuming", eta_s, now)
+                    self._dispatcher.flush(reply)
+
+    async def _hand_on(self, group: ReplyGroup, after: str, block_ms: int) -> str:
         """Hand on what comes after an entry; answers the entry that is last now."""
         frames = await read_frames(
-            self._reader, self.key, after, block_ms=block_ms, count=_FRAMES_AT_ONCE
+            self._reader, self.key, after, block_ms=block_ms, count=self._frames_per_read
         )
-        layers = _layers(replies)
+        if not frames:
+            return after
+        count = sum(len(envelopes) for _, envelopes in frames)
+        fitting = _ENVELOPES_PER_READ * len(frames) // max(1, count)
+        self._frames_per_read = max(1, min(_MOST_FRAMES_PER_READ, fitting))
+        layers = group.layers()
         envelopes = (envelope for _, envelopes in frames for envelope in envelopes)
-        for some in _slices(envelope for envelope in envelopes if envelope.job_id in layers[0]):
+        for some in portions(envelope for envelope in envelopes if envelope.job_id in layers[0]):
             for by_job in layers:
                 self._dispatcher.hand_out(some, by_job.get)
             # Answers beside these have their turn.
             await asyncio.sleep(0)
-        return frames[-1][0] if frames else after
-
-    def _forget_ended(self) -> None:
-        self._joining = [(reply, first) for reply, first in self._joining if not reply.ended]
-        self._catching_up = [reply for reply in self._catching_up if not reply.ended]
-        self._listening = [reply for reply in self._listening if not reply.ended]
+        return frames[-1][0]
 
     async def _exists(self) -> bool:
         """False once nothing can be read from it any more. Raises `RedisError`."""
@@ -194,30 +234,3 @@ class FollowedStream:
             beat = GatewayBeat(self._name, socket.gethostname(), os.getpid(), index=-1)
             await heartbeats.beat(self._name, beat, ready=False)
         return True
-
-
-def _slices(envelopes: Iterable[Envelope]) -> Iterator[list[Envelope]]:
-    """Envelopes in portions that are handed out in a few milliseconds; all of a job's in one, so
-    that they become one write."""
-    by_job: dict[str, list[Envelope]] = defaultdict(list)
-    for envelope in envelopes:
-        by_job[envelope.job_id].append(envelope)
-    some: list[Envelope] = []
-    for of_job in by_job.values():
-        some += of_job
-        if len(some) >= _ENVELOPES_AT_ONCE:
-            yield some
-            some = []
-    if some:
-        yield some
-
-
-def _layers(replies: list[Reply]) -> list[dict[str, Reply]]:
-    """Replies by job id, in as many layers as there are replies to one job."""
-    layers: list[dict[str, Reply]] = []
-    for reply in replies:
-        free = next((layer for layer in layers if reply.job_id not in layer), None)
-        if free is None:
-            layers.append(free := {})
-        free[reply.job_id] = reply
-    return layers

@@ -98,6 +98,11 @@ class Reply:
         return self._context.key.id if self._context.key else ""
 
     @property
+    def goes_on(self) -> bool:
+        """Whether there was something that its client had not."""
+        return self.next_seq > self._after.seq + 1
+
+    @property
     def request_id(self) -> str:
         return self._context.request_id
 
@@ -261,11 +266,8 @@ class Reply:
             spread_s = (now - self.first_at) / (done.completion_tokens - 1)
             self._metrics.token_s.observe(spread_s)
         if self._answer is not None:
-            self._answer.done(seq, done, self._timings(now))
-
-    def _timings(self, now: float) -> Timings:
-        queue_ms, first_ms = self._context.queue_ms, self._context.first_ms
-        return Timings(queue_ms, first_ms, (now - self.began) * 1000)
+            waits = self._context.queue_ms, self._context.first_ms
+            self._answer.done(seq, done, Timings(*waits, (now - self.began) * 1000))
 
     def _take_status(self, status: Status, now: float) -> None:
         self.spoke_at = now

@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from contract.messages import Status
+
 HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store, no-transform"),
@@ -70,6 +72,12 @@ def attempt_mark(attempt: int) -> bytes:
 def with_id(seq: int, mark: bytes, event: bytes) -> bytes:
     """One event with its id."""
     return b"id: %d%b\n%b" % (seq, mark, event)
+
+
+def waiting(status: Status) -> bytes:
+    """What a client waits for, as a comment, which every reader of events skips."""
+    eta = f", about {status.eta_s:.0f} s" if status.eta_s is not None else ""
+    return f": {' '.join(status.stage.split())}{eta}\n\n".encode()
 
 
 def event(data: bytes, *, name: str = "") -> bytes:

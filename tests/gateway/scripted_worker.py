@@ -11,10 +11,11 @@ from redis.exceptions import RedisError
 
 from contract.bus.cancellations import Cancellations
 from contract.bus.claims import Attempt, Ended
-from contract.bus.client import connect, connect_reader
+from contract.bus.client import RedisClient, connect, connect_reader
 from contract.bus.heartbeats import Heartbeats
-from contract.bus.queue import RETRYABLE, JobQueue
+from contract.bus.queue import JobQueue
 from contract.bus.replies import publish
+from contract.bus.tickets import RETRYABLE
 from contract.messages import (
     Delta,
     Done,
@@ -198,3 +199,9 @@ def delta(text: str, index: int = 0, logprobs: tuple[TokenLogprob, ...] | None =
 def done(attempt: Attempt, tokens: int, reason: str = "stop") -> Done:
     reasons = (reason,) * attempt.job.sampling.n
     return Done(reasons, prompt_tokens=5, completion_tokens=tokens, cached_tokens=2)  # type: ignore[arg-type]
+
+
+async def blocked_clients(db: RedisClient) -> int:
+    """How many connections read from streams."""
+    clients = await db.client_list()
+    return sum(each["cmd"] == "xread" for each in clients)

@@ -18,7 +18,7 @@ from gateway.api.openapi import (
     json_request,
 )
 from gateway.http.headers import RequestContext
-from gateway.jobs.admission import Resumption
+from gateway.jobs.resumption import Resumption
 from gateway.streams.answers import AnswerSink, StreamAnswer, WholeAnswer
 
 router = APIRouter(prefix="/v1/messages", tags=["anthropic"])

@@ -28,8 +28,8 @@ from gateway.api.openapi import (
     json_request,
 )
 from gateway.http.headers import RequestContext, context_of
-from gateway.jobs.admission import Resumption
 from gateway.jobs.models import Models
+from gateway.jobs.resumption import Resumption
 from gateway.lifecycle.process import process_of
 from gateway.streams.answers import AnswerChoice, StreamAnswer, WholeAnswer
 

@@ -85,7 +85,7 @@ class ChatStream:
         return b'%b%b},"logprobs":%b,"finish_reason":null%b' % (before, text, logprobs, self._end)
 
     def status(self, status: Status) -> bytes:
-        return sse.HEARTBEAT
+        return sse.waiting(status)
 
     def done(self, seq: int, done: Done, timings: Timings) -> bytes:
         reasons = map(finish_reason_of, done.finish_reasons)

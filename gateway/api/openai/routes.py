@@ -30,7 +30,7 @@ from gateway.api.openapi import (
 )
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext, context_of
-from gateway.jobs.admission import Resumption
+from gateway.jobs.resumption import Resumption
 from gateway.lifecycle.process import GatewayProcess, process_of
 from gateway.streams.answers import AnswerSink, StreamAnswer, WholeAnswer
 

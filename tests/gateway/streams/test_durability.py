@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -22,11 +21,10 @@ from contract.bus.replies import reply_key
 from contract.host_beat import HostBeat
 from contract.messages import Envelope, GatewayBeat
 from contract.wire import encode_frame
-from gateway.streams.replays import _slices
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import leap, restore, snapshot, until
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of
-from tests.gateway.scripted_worker import ScriptedWorker, delta, done
+from tests.gateway.scripted_worker import ScriptedWorker, blocked_clients, delta, done
 from tests.gateway.sse_client import Event, collect, streaming
 from tests.redis_proxy import RedisProxy
 
@@ -237,10 +235,10 @@ async def test_an_answer_outlives_the_gateway_that_asked_for_it(
     second = new_gateway(own_valkey.url, first.key)
     async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(second) as client:
         attempt = await begun_and_cut(first, worker)
-        before = await _blocked_clients(worker.db)
+        before = await blocked_clients(worker.db)
 
         async def is_followed() -> bool:
-            return await _blocked_clients(worker.db) > before
+            return await blocked_clients(worker.db) > before
 
         resuming = asyncio.create_task(
             collect(client, STREAM, ASK, idempotency_key="k", last_event_id="0")
@@ -579,51 +577,6 @@ async def test_an_answer_whose_put_was_in_doubt_can_be_resumed(
         assert worker.attempts.empty()
 
 
-async def test_one_reader_serves_all_who_come_back_for_a_dead_gateways_answers(
-    new_gateway: Callable[..., Gateway], own_valkey: Any
-) -> None:
-    first = new_gateway(own_valkey.url)
-    second = new_gateway(own_valkey.url, first.key)
-    keys = [f"k{number}" for number in range(100)]
-    asks = {key: {**ASK, "prompt": key} for key in keys}
-    async with ScriptedWorker(own_valkey.url, "m") as worker:
-        worker.slots = len(keys)
-        async with client_of(first, connections=len(keys)) as doomed:
-            lost = [
-                asyncio.create_task(collect(doomed, STREAM, asks[key], idempotency_key=key))
-                for key in keys
-            ]
-            attempts = [await worker.start() for _ in keys]
-            for attempt in attempts:
-                await worker.delta(attempt, "a", "b")
-            first.kill()
-            for reading in lost:
-                with pytest.raises(httpx.TransportError):
-                    await reading
-        before = await _blocked_clients(worker.db)
-        async with client_of(second, connections=len(keys)) as client:
-            back = [
-                asyncio.create_task(
-                    collect(client, STREAM, asks[key], idempotency_key=key, last_event_id="0")
-                )
-                for key in keys
-            ]
-            again = asyncio.create_task(collect(client, STREAM, asks["k7"], idempotency_key="k7"))
-            for attempt in attempts:
-                await worker.delta(attempt, "c")
-            assert await _blocked_clients(worker.db) <= before + 1
-            for attempt in attempts:
-                await worker.done(attempt)
-            assert [texts_of(await reading) for reading in back] == ["bc"] * len(keys)
-            assert texts_of(await again) == "abc"
-
-
-async def _blocked_clients(db: Any) -> int:
-    """How many connections read from streams."""
-    clients = await db.client_list()
-    return sum(each["cmd"] == "xread" for each in clients)
-
-
 async def test_a_redis_that_accepts_and_resets_ends_no_gateway(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
@@ -645,15 +598,6 @@ async def test_a_redis_that_accepts_and_resets_ends_no_gateway(
             await worker.done(attempt)
             assert (await asking).json()["text"] == "a"
             assert gateway.process.poll() is None
-
-
-def test_what_is_handed_on_to_many_comes_in_portions_that_split_no_answer() -> None:
-    frames = [[Envelope(f"j{job}", 1, seq, delta("x")) for job in range(300)] for seq in range(3)]
-    portions = list(_slices(envelope for frame in frames for envelope in frame))
-    assert sum(map(len, portions)) == 900
-    assert max(map(len, portions)) < 300
-    for portion in portions:
-        assert set(Counter(envelope.job_id for envelope in portion).values()) == {3}
 
 
 async def test_a_clock_that_leaps_an_hour_forward_ends_no_answer(
