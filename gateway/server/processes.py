@@ -222,5 +222,8 @@ def server_config(gateway: GatewayConfig) -> uvicorn.Config:
 
 
 def process_count(configured: int, cores: int) -> int:
-    """0 leaves room for the engines, which need most of the cores."""
-    return configured or max(1, min(_MOST_BY_DEFAULT, cores // _CORES_PER_PROCESS))
+    """0 leaves room for the engines, which need most of the cores; but where there are enough for
+    one, there are two, so that no death of a process ends all streams."""
+    if configured or cores < _CORES_PER_PROCESS:
+        return configured or 1
+    return max(2, min(_MOST_BY_DEFAULT, cores // _CORES_PER_PROCESS))

@@ -343,7 +343,7 @@ async def test_labels_of_metrics_come_from_the_configuration_only(
 
 
 def test_most_cores_are_left_to_the_engines() -> None:
-    assert [process_count(0, cores) for cores in (1, 2, 8, 16, 64)] == [1, 1, 2, 4, 8]
+    assert [process_count(0, cores) for cores in (1, 3, 4, 8, 16, 64)] == [1, 1, 2, 2, 4, 8]
     assert process_count(5, 2) == 5
 
 
