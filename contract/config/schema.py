@@ -45,7 +45,7 @@ class GatewayConfig(Section):
         description="HTTP processes; 0 takes one for every four cores: two at least from four "
         "cores on, and one on fewer. Of two or more, one that dies takes its own streams along and "
         "no others (those of `/v1` cannot be resumed by a stock client), the death of their "
-        "parent takes none, and the port stays open. A single one takes all. A second needs about 85 "
+        "parent takes none, and the port stays open. A second needs about 85 "
         "MiB, and 1 % of a core at rest.",
     )
     drain_timeout_s: float = Field(
