@@ -56,8 +56,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     """How tokens are chosen. `None` means the model's own default (its generation config).
 
     `max_tokens=None` means as many as the model's context leaves room for.
-    `logprobs` is the number of alternatives to report beside the chosen token.
-    """
+    `logprobs` is the number of alternatives to report beside the chosen token."""
 
     max_tokens: int | None = None
     min_tokens: int = 0
@@ -242,7 +241,7 @@ def best(conditions: Iterable[Condition]) -> Condition:
 
 
 class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A worker's sign of life. Counters grow from the worker's start; gauges are as of now."""
+    """A worker's sign of life: counters from its start, gauges, and a `remark` for its operator."""
 
     name: str
     model: str
@@ -270,6 +269,7 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     pseudo_streaming: bool = False
     #: Of its model, while the engine downloads it; 0 if it does not.
     downloaded_bytes: int = 0
+    remark: str = ""
 
 
 class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):

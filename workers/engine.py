@@ -34,6 +34,8 @@ class EngineReport(NamedTuple):
     #: watched: to ask it may cost money, and another worker would meet the same server. What
     #: it does not answer ends by its own timeouts.
     is_local: bool = True
+    #: What its operator should know of how it runs; empty if all is as usual.
+    remark: str = ""
 
 
 class CannotServe(ValueError):

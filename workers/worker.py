@@ -148,6 +148,7 @@ class Worker:
             prefix_cache_hits_total=load.prefix_cache_hits,
             pseudo_streaming=self.report.pseudo_streaming,
             downloaded_bytes=download.there_bytes if download else 0,
+            remark=self.report.remark,
         )
 
     def _lost_engine(self, died: asyncio.Future[None]) -> None:

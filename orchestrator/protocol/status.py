@@ -134,6 +134,8 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     restarts: int = 0
     ready_after_s: float | None = None
     problem: Problem | None = None
+    #: What its engine's way to run has that is not as usual.
+    remark: str = ""
 
 
 class ModelStatus(msgspec.Struct, frozen=True):

@@ -177,7 +177,7 @@ class StatusText:
             _place(worker),
             _restarts(worker.restarts, worker.problem),
             "pinned" if model.pinned else "",
-            worker.stage,
+            worker.stage or worker.remark,
         ]
         for line in _lines(facts, self._width - 2):
             yield self._style("dim", f"  {line}")

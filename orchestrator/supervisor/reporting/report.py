@@ -192,6 +192,7 @@ class Report:
             gpu_mib=sum(share.used_mib for _, share in places) if places else None,
             restarts=unit.restarts,
             ready_after_s=beat.ready_after_s if beat else None,
+            remark=beat.remark if beat else "",
             problem=unit.problem,
         )
 

@@ -104,6 +104,11 @@ def test_a_model_that_failed_says_why_and_what_to_do() -> None:
     assert "  llama-8b-0 exited with code 1\n  hint: read `model_path`" in text
 
 
+def test_a_worker_says_what_is_not_as_usual() -> None:
+    text = text_of(status(models=[model(worker(remark="tokens take vLLM's own way"))]))
+    assert "tokens take vLLM's own way" in text
+
+
 def test_what_recovered_does_not_complain_any_more() -> None:
     text = text_of(status(models=[model(worker(problem=Problem("it died"), restarts=1))]))
     assert "\n  it died" not in text

@@ -36,6 +36,8 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
         "enable_lora": with_adapters or None,
         "max_loras": _adapter_places(spec) if with_adapters else None,
         "reasoning_parser": model.reasoning_parser,
+        # What is counted for each token is shown nowhere; the load is told all the same.
+        "disable_log_stats": True,
         "enable_sleep_mode": (model.sleep and declaration_of(spec.engine).can_sleep) or None,
     }
     args = {name: value for name, value in args.items() if value is not None} | model.engine_args

@@ -11,24 +11,24 @@ from functools import partial
 from typing import Any, Final
 
 import vllm
+import vllm.envs
 from msgspec.structs import replace
 from vllm.lora.request import LoRARequest
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
-from vllm.v1.metrics.loggers import StatLoggerBase
 
 from contract.asked import Embedding
 from contract.config import ModelConfig, WorkerSpec
 from contract.messages import ErrorCode, Job, Sampling
 from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
-from workers.engine_state import EngineLoad
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import ChatWriter, Prompts, Turns
 from workers.engines.vllm.answer import VllmAnswer
 from workers.engines.vllm.arguments import engine_args, is_on_cpu, known_args, set_cpu_defaults
 from workers.engines.vllm.embeddings import VllmEmbeddings, check_purpose, pooling_params
+from workers.engines.vllm.load import load_reporter
 from workers.engines.vllm.parsed_choice import ParsedChoice
 from workers.engines.vllm.parsing import Parsers, Parsing
 from workers.engines.vllm.requests import (
@@ -38,6 +38,7 @@ from workers.engines.vllm.requests import (
     sampling_params,
     tokens_prompt,
 )
+from workers.engines.vllm.shortcut import Shortcut, install, is_plain
 from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class VllmEngine:
         self._spec = spec
         self._engine: AsyncLLM | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._shortcut: Shortcut | None = None
         self._adapters = _adapters(spec.model)
         #: By job, the requests of its embeddings that vLLM has not answered all of.
         self._embedding: dict[str, list[str]] = {}
@@ -68,8 +70,10 @@ class VllmEngine:
         self._engine = engine = AsyncLLM.from_engine_args(
             known_args(args),
             usage_context=UsageContext.OPENAI_API_SERVER,
-            stat_loggers=[_load_reporter(outbox)],
+            stat_loggers=[load_reporter(outbox)],
         )
+        # Else vLLM asks the environment again for every token. Its engine core does the same.
+        getattr(vllm.envs, "enable_envs_cache", lambda: None)()
         config = engine.vllm_config
         self._max_model_len: int = config.model_config.max_model_len
         self._makes_vectors = config.model_config.runner_type == "pooling"
@@ -81,7 +85,18 @@ class VllmEngine:
         self._parsers = Parsers(self._spec.model, tokenizer, config.model_config)
         self._watching = asyncio.create_task(self._watch())
         slots = config.scheduler_config.max_num_seqs
-        return EngineReport(vllm.__version__, slots, self._max_model_len)
+        remark = self._take_shortcut(engine)
+        return EngineReport(vllm.__version__, slots, self._max_model_len, remark=remark)
+
+    def _take_shortcut(self, engine: AsyncLLM) -> str:
+        """Have plain answers take the short way. Answers why they cannot; empty if they do."""
+        found = install(engine, self._outbox)
+        if isinstance(found, Shortcut):
+            self._shortcut = found
+            return ""
+        remark = f"tokens take vLLM's own way, which costs more: {found}"
+        log.warning("%s", remark)
+        return remark
 
     async def submit(self, job: Job) -> None:
         check_purpose(job, makes_vectors=self._makes_vectors)
@@ -105,6 +120,8 @@ class VllmEngine:
         params = sampling_params(job, self._defaults, max_tokens, len(emitted), settings)
         arguments = parsing.engine_arguments if parsing is not None else {}
         put = self._sink(job, len(prompt_ids), parsed)
+        if self._shortcut is not None and is_plain(job, is_parsed=bool(parsed)):
+            self._shortcut.add(job.id)
         await self._add(job, job.id, prompt_ids + emitted, params, put, **arguments)
 
     async def _embed(self, job: Job, asked: Embedding) -> None:
@@ -164,6 +181,7 @@ class VllmEngine:
         return [replay.parsed], list(job.emitted[: replay.keep])
 
     async def cancel(self, job_id: str) -> None:
+        self._leave_shortcut(job_id)
         try:
             await self._running().abort(self._embedding.pop(job_id, job_id))
         except EngineDeadError as error:
@@ -196,12 +214,19 @@ class VllmEngine:
         def put(output: Any) -> None:
             if isinstance(output, Exception):
                 self._broke(job.id, output)
-            else:
-                answer.take(output)
+                return
+            if output.finished:
+                self._leave_shortcut(job.id)
+            answer.take(output)
 
         return put
 
+    def _leave_shortcut(self, job_id: str) -> None:
+        if self._shortcut is not None:
+            self._shortcut.discard(job_id)
+
     def _broke(self, job_id: str, error: Exception) -> None:
+        self._leave_shortcut(job_id)
         if isinstance(error, EngineDeadError) or self._running().errored:
             self._outbox.engine_died(error)
         else:
@@ -267,33 +292,3 @@ def _adapters(model: ModelConfig) -> dict[str, LoRARequest]:
         name: LoRARequest(name, number, path)
         for number, (name, path) in enumerate(paths.items(), start=1)
     }
-
-
-def _load_reporter(outbox: Outbox) -> Any:
-    """A stat logger of vLLM that tells the outbox how busy the engine is."""
-
-    class LoadReporter(StatLoggerBase):  # type: ignore[misc]
-        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
-            self._queries = 0
-            self._hits = 0
-
-        def record(self, scheduler_stats: Any = None, *_: Any, **__: Any) -> None:
-            if scheduler_stats is None:
-                return
-            prefix = getattr(scheduler_stats, "prefix_cache_stats", None)
-            if prefix is not None:
-                self._queries += prefix.queries
-                self._hits += prefix.hits
-            outbox.report_load(
-                EngineLoad(
-                    scheduler_stats.num_waiting_reqs,
-                    scheduler_stats.kv_cache_usage,
-                    self._queries,
-                    self._hits,
-                )
-            )
-
-        def log_engine_initialized(self) -> None:
-            """vLLM logs its configuration itself."""
-
-    return LoadReporter

@@ -1,0 +1,40 @@
+"""How busy vLLM is, as its engine core says with its outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+from workers.engine_state import EngineLoad
+from workers.outbox import Outbox
+
+
+def load_reporter(outbox: Outbox) -> Any:
+    """A stat logger of vLLM that tells the outbox how busy the engine is."""
+
+    class LoadReporter(StatLoggerBase):  # type: ignore[misc]
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+            self._queries = 0
+            self._hits = 0
+
+        def record(self, scheduler_stats: Any = None, *_: Any, **__: Any) -> None:
+            if scheduler_stats is None:
+                return
+            prefix = getattr(scheduler_stats, "prefix_cache_stats", None)
+            if prefix is not None:
+                self._queries += prefix.queries
+                self._hits += prefix.hits
+            outbox.report_load(
+                EngineLoad(
+                    scheduler_stats.num_waiting_reqs,
+                    scheduler_stats.kv_cache_usage,
+                    self._queries,
+                    self._hits,
+                )
+            )
+
+        def log_engine_initialized(self) -> None:
+            """vLLM logs its configuration itself."""
+
+    return LoadReporter

@@ -1,0 +1,124 @@
+"""The short way of plain answers: from what vLLM's engine core says to the outbox.
+
+vLLM makes two objects of every new token, with all that a request could have asked for, and counts
+statistics; here they would be taken apart again. For an answer of one choice whose text is passed
+on as it comes, nothing is needed but the token's text. Its first output and its last take vLLM's
+own way, as do all outputs of other answers: what begins, ends and cancels a request is vLLM's.
+
+The short way does what some functions of vLLM do in between. Only their text is a promise that they
+do nothing else: where a release has another than the ones read here, all goes vLLM's own way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+from contract.messages import Job
+from workers.outbox import Outbox
+
+#: By function, the digests of its text in the releases that it was read in.
+READ: Final[dict[str, dict[str, str]]] = {
+    "OutputProcessor.process_outputs": {
+        "0.26.0": "23ef4fe6fdb9ac57",
+        "0.32.0": "9e116796002e75f2",
+        "0.33.0": "06811284749d457d",
+    },
+    "BaseIncrementalDetokenizer.update": {
+        "0.26.0": "a93d31a1ef904ecd",
+        "0.32.0": "ab88e88b47aeb0cc",
+        "0.33.0": "ab88e88b47aeb0cc",
+    },
+    "BaseIncrementalDetokenizer.get_next_output_text": {
+        "0.26.0": "c16f4e94cbed8489",
+        "0.32.0": "426afb10c034a31b",
+        "0.33.0": "426afb10c034a31b",
+    },
+}
+
+
+class Shortcut:
+    """Stands in for `process_outputs` of an `OutputProcessor`, once `install`ed."""
+
+    def __init__(self, processor: Any, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._states: dict[str, Any] = processor.request_states
+        self._own_way: Callable[..., Any] = processor.process_outputs
+        self._counts = bool(processor.tracing_enabled)
+        #: The jobs whose answers are plain, until they end.
+        self._plain: set[str] = set()
+
+    def add(self, job_id: str) -> None:
+        """An answer is plain."""
+        self._plain.add(job_id)
+
+    def discard(self, job_id: str) -> None:
+        """An answer has ended, or nobody waits for it."""
+        self._plain.discard(job_id)
+
+    def process_outputs(
+        self,
+        engine_core_outputs: list[Any],
+        engine_core_timestamp: float | None = None,
+        iteration_stats: Any = None,
+        **more: Any,
+    ) -> Any:
+        """As vLLM calls it. Statistics of requests are for traces alone."""
+        if more.get("weight_version") is None:
+            engine_core_outputs = [each for each in engine_core_outputs if not self._take(each)]
+        stats = iteration_stats if self._counts else None
+        return self._own_way(engine_core_outputs, engine_core_timestamp, stats, **more)
+
+    def _take(self, output: Any) -> bool:
+        """Pass new text on. False for what has to go vLLM's own way."""
+        state = self._states.get(output.request_id)
+        if state is None or state.is_prefilling or output.finish_reason is not None:
+            return False
+        job_id: str = state.external_req_id
+        if job_id not in self._plain or output.routed_experts is not None:
+            return False
+        detokenizer, text = state.detokenizer, ""
+        token_ids, decode = detokenizer.token_ids, detokenizer.decode_next
+        for token_id in output.new_token_ids:
+            token_ids.append(token_id)
+            text += decode(token_id)
+        self._outbox.delta(job_id, text, output.new_token_ids)
+        return True
+
+
+def is_plain(job: Job, *, is_parsed: bool) -> bool:
+    """Whether the text of an answer is passed on as it comes. vLLM itself finds stop strings, and
+    reports the chances of tokens."""
+    asked = job.sampling
+    return not (is_parsed or asked.n > 1 or asked.stop or asked.logprobs is not None)
+
+
+def install(engine: Any, outbox: Outbox) -> Shortcut | str:
+    """Take the short way in an `AsyncLLM`; or why that cannot be."""
+    try:
+        from vllm.v1.engine import detokenizer, output_processor
+    except ImportError as error:
+        return str(error)
+    processor = engine.output_processor
+    if processor.stream_interval != 1:
+        return f"stream_interval is {processor.stream_interval}"
+    for name in READ:
+        if digest_of(name, detokenizer, output_processor) not in READ[name].values():
+            return f"this release has another `{name}` than those that are known"
+    shortcut = Shortcut(processor, outbox)
+    processor.process_outputs = shortcut.process_outputs
+    return shortcut
+
+
+def digest_of(name: str, *modules: Any) -> str:
+    """Of the text of a method, in whichever of vLLM's modules it is; empty if in none."""
+    cls, _, method = name.partition(".")
+    found = (getattr(getattr(module, cls, None), method, None) for module in modules)
+    function = next(filter(None, found), None)
+    return "" if function is None else hashlib.sha256(_text(function)).hexdigest()[:16]
+
+
+def _text(function: Any) -> bytes:
+    return inspect.getsource(function).encode()
