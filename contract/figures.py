@@ -22,7 +22,7 @@ class Histogram(msgspec.Struct, array_like=True):
         self.sum_s += seconds
 
     def cumulative(self) -> dict[float, int]:
-        """How many were at most so many seconds, which is the key; up to infinity."""
+        """Return how many were at most so many seconds, which is the key; up to infinity."""
         return dict(zip((*self.bounds, float("inf")), accumulate(self.counts), strict=False))
 
 

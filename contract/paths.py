@@ -21,19 +21,19 @@ _LONGEST_SOCKET_DIR: Final = 80
 
 
 def as_called(text: str) -> str:
-    """A text in which `./ew` is what the command is called here."""
+    """Return a text in which `./ew` is what the command is called here."""
     return text.replace("./ew", COMMAND)
 
 
 def project_dir() -> Path:
-    """The operator's directory: its configuration, state and logs are here, and paths in the
-    configuration are relative to it. It is EW_HOME, which the command of an installed ew always
-    sets; else the clone."""
+    """Return the operator's directory: its configuration, state and logs are here, and paths in
+    the configuration are relative to it. It is EW_HOME, which the command of an installed ew
+    always sets; else the clone."""
     return Path(os.environ.get("EW_HOME") or ROOT).absolute()
 
 
 def config_path() -> Path:
-    """The configuration file: deploy/config.json in the project, or EW_CONFIG."""
+    """Return the configuration file: deploy/config.json in the project, or EW_CONFIG."""
     return Path(os.environ.get("EW_CONFIG") or project_dir() / "deploy" / "config.json")
 
 
@@ -48,13 +48,13 @@ def logs_dir() -> Path:
 
 
 def log_path(process: str) -> Path:
-    """The log of one process. For each `/` in the process's name, the file's has a `+`, which
-    no name has."""
+    """Return the log of one process. For each `/` in the process's name, the file's has a `+`,
+    which no name has."""
     return logs_dir() / f"{process.replace('/', '+')}.log"
 
 
 def process_of_log(path: Path) -> str:
-    """The process that writes a log."""
+    """Return the process that writes a log."""
     return path.name.removesuffix(".log").replace("+", "/")
 
 
@@ -63,7 +63,7 @@ def keys_path() -> Path:
 
 
 def run_dir() -> Path:
-    """The private directory for sockets: in the state directory, or in the system's runtime
+    """Return the private directory for sockets: in the state directory, or in the system's runtime
     directory where that path would be too long for a socket. There may be none yet.
 
     Raises `PermissionError` if another user owns it, `OSError`.

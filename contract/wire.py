@@ -21,8 +21,8 @@ _decode_undecoded = msgspec.msgpack.Decoder(tuple[str, int, int, msgspec.Raw]).d
 
 
 def decode_frame(frame: bytes) -> list[Envelope]:
-    """The envelopes of a frame. An envelope whose event cannot be read becomes a `Failed` of the
-    same job and attempt, so that the others in its frame are not harmed.
+    """Return the envelopes of a frame. An envelope whose event cannot be read becomes a `Failed` of
+    the same job and attempt, so that the others in its frame are not harmed.
 
     Raises `UNREADABLE` if it cannot be told whose envelopes they are.
     """

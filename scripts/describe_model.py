@@ -106,8 +106,8 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def batch_defaults(request: dict[str, Any]) -> dict[str, int]:
-    """How much this release runs at once on a card, where nobody says; nothing if it does not
-    tell in the way of 0.26 to 0.32."""
+    """Return how much this release runs at once on a card, where nobody says; nothing if it does
+    not tell in the way of 0.26 to 0.32."""
     from vllm.engine import arg_utils
     from vllm.usage.usage_lib import UsageContext
 
@@ -133,7 +133,7 @@ def said(error: Exception) -> str:
 
 
 def layers_of(config: Any) -> dict[str, Any]:
-    """The bytes of the weights, and what the layers keep."""
+    """Return the bytes of the weights, and what the layers keep."""
     built = build(config)
     context = config.compilation_config.static_forward_context
     specs = [spec for layer in context.values() if (spec := spec_of(layer, config)) is not None]
@@ -146,8 +146,8 @@ def layers_of(config: Any) -> dict[str, Any]:
 
 
 def build(config: Any) -> Any:
-    """The model without its weights. What only GPUs run is built as if there was one, with
-    kernels that nothing calls."""
+    """Return the model without its weights. What only GPUs run is built as if there was one,
+    with kernels that nothing calls."""
     try:
         return build_here(config)
     except (NotImplementedError, AttributeError):
@@ -209,7 +209,7 @@ def alone(config: Any) -> Iterator[None]:
 
 
 def spec_of(layer: Any, config: Any) -> Any:
-    """A layer's KV cache spec; None if it keeps nothing, or shares what another keeps."""
+    """Return a layer's KV cache spec; None if it keeps nothing, or shares what another keeps."""
     from vllm.config import set_current_vllm_config
 
     if not hasattr(layer, "get_kv_cache_spec"):
@@ -221,7 +221,8 @@ def spec_of(layer: Any, config: Any) -> Any:
 
 
 def facts_of(spec: Any, config: Any) -> dict[str, Any]:
-    """A spec as ew counts. Numbers are those of the whole model: it was built for one GPU."""
+    """Return a spec as ew counts. Numbers are those of the whole model: it was built for one
+    GPU."""
     if hasattr(spec, "shapes"):
         unpadded = dataclasses.replace(spec, page_size_padded=None)
         return {"kind": "state", "state_bytes": unpadded.page_size_bytes}

@@ -32,7 +32,7 @@ def versions(distribution: str) -> dict[str, str]:
 
 
 def device(library: str, kind: str) -> str:
-    """What the engine will run on; empty if it sees no device of this kind."""
+    """Return what the engine will run on; empty if it sees no device of this kind."""
     if kind == "cuda":
         import torch
 
@@ -46,7 +46,8 @@ def device(library: str, kind: str) -> str:
 
 
 def generate(library: str, model: str, options: dict[str, Any]) -> str:
-    """A few words by a small model: by the library's class `LLM`, as most call it, or `Engine`."""
+    """Return a few words by a small model: by the library's class `LLM`, as most call it, or
+    `Engine`."""
     engine: Any = importlib.import_module(library)
     if hasattr(engine, "LLM"):
         llm = engine.LLM(model=model, **options)

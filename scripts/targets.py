@@ -41,13 +41,13 @@ class Target:
         return Target(self.python, self.machine, _NEWEST_GLIBC)
 
     def needs(self, marker: str) -> bool:
-        """Whether a package with this marker (or none) is installed there, at least by some
-        patch release of the Python."""
+        """Return whether a package with this marker (or none) is installed there, at least by
+        some patch release of the Python."""
         environments = map(self._environment, _PATCHES)
         return not marker or any(map(Marker(marker).evaluate, environments))
 
     def can_use(self, tags: str) -> bool:
-        """Whether a wheel with these tags, as in its file name, can be installed there."""
+        """Return whether a wheel with these tags, as in its file name, can be installed there."""
         return tags == SDIST or not self._tags.isdisjoint(parse_tag(tags))
 
     def _environment(self, patch: str) -> dict[str, str]:
@@ -87,12 +87,12 @@ class Target:
 
 
 def targets_of(release: Release) -> list[Target]:
-    """Those of an engine's release."""
+    """Return those of an engine's release."""
     return _targets(release.pythons, release.machines, release.glibc)
 
 
 def project_targets() -> list[Target]:
-    """Those of ew's own environment, and of the tests, as pyproject.toml declares them."""
+    """Return those of ew's own environment, and of the tests, as pyproject.toml declares them."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ew"]
     return _targets(declared["pythons"], declared["machines"], declared["glibc"])
 

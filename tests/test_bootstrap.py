@@ -54,7 +54,7 @@ esac
 
 
 def eventually(condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
-    """The first true answer of `condition`; fails the test when none comes in time."""
+    """Return the first true answer of `condition`; fails the test when none comes in time."""
     deadline = time.monotonic() + timeout_s
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"still not true after {timeout_s} s"
@@ -378,7 +378,7 @@ def test_the_real_command_line_comes_from_an_index_without_uv(tmp_path: Path) ->
 
 
 def _python(version: str) -> str:
-    """A Python of this version that the host has. Skips the test if there is none."""
+    """Return a Python of this version that the host has. Skips the test if there is none."""
     found = subprocess.run(
         [UV, "python", "find", "--system", "--no-project", "--no-python-downloads", version],
         capture_output=True,

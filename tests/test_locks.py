@@ -23,7 +23,7 @@ SOURCES = {"cuda-trt-1.3.0rc29.lock": {"llist", "tensorrt-llm"}}
 
 
 def locks() -> Iterator[tuple[Path, list[Target], dict[str, str]]]:
-    """Each with what it is declared for, and the reasons for its pre-releases."""
+    """Yield each with what it is declared for, and the reasons for its pre-releases."""
     for name in ("ew", "dev"):
         yield DEPLOY / f"{name}.lock", project_targets(), {}
     for engine in load_engines().values():
@@ -36,7 +36,7 @@ LOCKS = [pytest.param(*each, id=each[0].stem) for each in locks()]
 
 
 def missing(lock: Path, target: Target) -> Iterator[str]:
-    """The packages that are needed there, and of which the lock has no file."""
+    """Yield the packages that are needed there, and of which the lock has no file."""
     for pin in read_lock(lock).pins():
         if target.needs(pin.marker) and not any(map(target.can_use, pin.files.values())):
             yield pin.requirement

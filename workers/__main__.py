@@ -32,7 +32,7 @@ _LEAVES_WITHIN_S: Final = 10.0
 
 
 def create_engine(spec: WorkerSpec) -> Engine:
-    """The engine of a worker. Its library is imported only here, and only this one."""
+    """Return the engine of a worker. Its library is imported only here, and only this one."""
     module, _, name = declaration_of(spec.engine).adapter.partition(":")
     create: Callable[[WorkerSpec], Engine] = getattr(importlib.import_module(module), name)
     return create(spec)

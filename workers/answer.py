@@ -85,8 +85,8 @@ class Answer:
         logprobs: tuple[TokenLogprob, ...] | None,
         kind: Kind = None,
     ) -> Delta | None:
-        """What of this is new to the client, if anything. Tokens without text wait for the text
-        that they belong to. Raises `Diverged`."""
+        """Return what of this is new to the client, if anything. Tokens without text wait for
+        the text that they belong to. Raises `Diverged`."""
         self.tokens += len(token_ids)
         if self._known_tokens:
             token_ids = self._new_tokens(token_ids)
@@ -105,7 +105,7 @@ class Answer:
         return delta_of(kind, text, packed, index, logprobs)
 
     def _new_piece(self, kind: Kind, text: str) -> tuple[str, Kind]:
-        """What of a piece the client does not have, where it may have some."""
+        """Return what of a piece the client does not have, where it may have some."""
         rest = self._new_text(self._transcript.piece(kind, text))
         if len(rest) > len(text):
             return text, kind

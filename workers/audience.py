@@ -51,7 +51,7 @@ class Audience:
         self._known = known
 
     def is_gone(self, attempt: Attempt) -> bool:
-        """Whether a job need not be run any more."""
+        """Return whether a job need not be run any more."""
         now = time.monotonic()
         missing_s = now - self._missing.get(attempt.reply, now)
         if attempt.job.resumable:

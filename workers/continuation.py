@@ -64,26 +64,26 @@ def _reasoning_tokens(delta: Delta) -> int:
 
 
 def _is_beyond(envelope: Envelope, attempt: int, seq: int) -> bool:
-    """Whether something that came before an envelope is missing."""
+    """Return whether something that came before an envelope is missing."""
     if not isinstance(envelope.event, Delta | Done):
         return False
     return envelope.attempt > attempt or (envelope.attempt == attempt and envelope.seq > seq)
 
 
 def can_hand_over(job: Job) -> bool:
-    """Whether another worker may go on with an answer, from its tokens or by saying it again.
-    Several choices and log probabilities cannot be told apart afterwards."""
+    """Return whether another worker may go on with an answer, from its tokens or by saying it
+    again. Several choices and log probabilities cannot be told apart afterwards."""
     return job.sampling.n == 1 and job.sampling.logprobs is None
 
 
 def forces_calls(job: Job) -> bool:
-    """Whether the answer must be calls of tools."""
+    """Return whether the answer must be calls of tools."""
     return job.tools is not None and job.tools.choice in ("required", "named")
 
 
 def can_continue(job: Job) -> bool:
-    """Whether an answer may go on from its tokens: a grammar would start again at its root, and
-    calls that are demanded are forced by one."""
+    """Return whether an answer may go on from its tokens: a grammar would start again at its
+    root, and calls that are demanded are forced by one."""
     is_free = job.sampling.guided is None and not forces_calls(job)
     return is_free and can_hand_over(job)
 
@@ -91,7 +91,7 @@ def can_continue(job: Job) -> bool:
 def resume_point(
     decode: Callable[[Sequence[int]], str], emitted: Sequence[int], sent: str
 ) -> ResumePoint:
-    """Where to go on, given tokens that may run ahead of the text sent: part of a character,
+    """Return where to go on, given tokens that may run ahead of the text sent: part of a character,
     or what was held back because a stop string might begin there.
 
     Keeps the most tokens whose text the client has in full; the rest is generated again.

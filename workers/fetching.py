@@ -61,8 +61,8 @@ def _download(directory: Path) -> DownloadProgress | None:
 
 
 def _wanted(trees: Path) -> dict[str, int]:
-    """The sizes of the weights that engines take, by the names that they have in the cache; empty
-    if nothing says so (the library lists files since its 2.x)."""
+    """Return the sizes of the weights that engines take, by the names that they have in the
+    cache; empty if nothing says so (the library lists files since its 2.x)."""
     listing = max(trees.glob("*.json"), key=lambda path: path.stat().st_mtime, default=None)
     if listing is None:
         return {}

@@ -322,13 +322,13 @@ def _earliest(attempts: Sequence[Attempt]) -> dict[str, str]:
 
 
 def _place(entry: str) -> tuple[int, int]:
-    """An entry id's place in its stream."""
+    """Return an entry id's place in its stream."""
     milliseconds, _, number = entry.partition("-")
     return int(milliseconds), int(number or 0)
 
 
 async def _first_of(*waits: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> int | None:
-    """Which of several waits ended first; the others are cancelled. None if time was up."""
+    """Return which of several waits ended first; the others are cancelled. None if time was up."""
     tasks = [asyncio.create_task(wait) for wait in waits]
     await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     ended = [i for i, task in enumerate(tasks) if task.done()]

@@ -23,7 +23,7 @@ _LONGEST: Final = 240
 
 
 def lasting_reason(error: BaseException) -> str | None:
-    """Why it is of no use to start again, in one line; None if it may be of use."""
+    """Return why it is of no use to start again, in one line; None if it may be of use."""
     causes = list(_causes(error))
     if any(_kinds(each) & _PASSING for each in causes):
         return None
@@ -38,7 +38,7 @@ def _kinds(error: BaseException) -> set[str]:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and those that it came of."""
+    """Yield the error, and those that it came of."""
     if error is None:
         return
     yield error
@@ -50,7 +50,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _details(error: BaseException) -> list[dict[str, Any]]:
-    """What pydantic has against each of several values."""
+    """Return what pydantic has against each of several values."""
     found = error.errors() if "ValidationError" in _kinds(error) else []  # type: ignore[attr-defined]
     return [dict(each) for each in found]
 

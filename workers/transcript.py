@@ -34,7 +34,7 @@ class Transcript:
         self._current: int | str | None = None
 
     def piece(self, kind: Kind, text: str) -> str:
-        """What the transcript gains by a piece."""
+        """Return what the transcript gains by a piece."""
         current = kind.call if isinstance(kind, ToolPiece) else kind
         if current == self._current:
             return text
@@ -56,7 +56,7 @@ def kind_of(delta: Delta) -> Kind:
 def delta_of(
     kind: Kind, text: str, tokens: bytes, index: int, logprobs: tuple[TokenLogprob, ...] | None
 ) -> Delta:
-    """The event for a piece."""
+    """Return the event for a piece."""
     if kind is None:
         return Delta(text, tokens, index, logprobs)
     if isinstance(kind, ToolPiece):

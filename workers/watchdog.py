@@ -140,7 +140,7 @@ class Watchdog:
         )
 
     def _allowed_s(self, answers: Iterable[Answer]) -> float:
-        """How long the engine may say nothing, with these answers under way."""
+        """Return how long the engine may say nothing, with these answers under way."""
         waits = [self._wait_s(answer) for answer in answers]
         return max(waits, default=self._limits.first_token_s)
 
@@ -179,7 +179,8 @@ class Watchdog:
 
 
 def _prompt_tokens(answer: Answer) -> int:
-    """How much the engine reads before its first token; rather too much, where it has not said."""
+    """Return how much the engine reads before its first token; rather too much, where it has not
+    said."""
     job = answer.attempt.job
     if answer.prompt_tokens:
         return answer.prompt_tokens + len(job.emitted)

@@ -77,7 +77,8 @@ _HONEST: Final = {
 
 
 def connect(url: str, *, connections: int = 16) -> Redis:
-    """A client for short commands. It does not retry: a lost reply to a write would repeat it.
+    """Return a client for short commands. It does not retry: a lost reply to a write would repeat
+    it.
 
     Raises `redis.RedisError` (from its commands) when the server is away.
     """
@@ -95,8 +96,8 @@ def connect(url: str, *, connections: int = 16) -> Redis:
 
 
 def connect_reader(url: str) -> Redis:
-    """A client for one blocking reader. Its commands must never be cancelled: what the server
-    had already delivered would be lost."""
+    """Return a client for one blocking reader. Its commands must never be cancelled: what the
+    server had already delivered would be lost."""
     client = from_url(
         url,
         single_connection_client=True,
@@ -164,14 +165,14 @@ async def wait_for_server(db: RedisClient, timeout_s: float) -> None:
 
 
 async def last_id(db: RedisClient, key: str) -> str:
-    """The id of a stream's last entry, `0` if it has none."""
+    """Return the id of a stream's last entry, `0` if it has none."""
     entries = await db.xrevrange(key, count=1)
     return entries[0][0].decode() if entries else "0"
 
 
 def entries_of(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:
-    """The entries in redis-py's answer to XREAD or XREADGROUP of one stream; those deleted
-    meanwhile have no fields and are left out."""
+    """Return the entries in redis-py's answer to XREAD or XREADGROUP of one stream; those
+    deleted meanwhile have no fields and are left out."""
     if not answer:
         return []
     return [(entry.decode(), fields) for entry, fields in answer[0][1] if fields]

@@ -46,10 +46,10 @@ class HeartbeatSender(ABC):
 
     @abstractmethod
     def sign(self) -> Sign:
-        """What there is to say now."""
+        """Return what there is to say now."""
 
     def is_due(self) -> bool:
-        """Whether to say it, or to let the lease end."""
+        """Return whether to say it, or to let the lease end."""
         return True
 
     def lapsed(self) -> None:

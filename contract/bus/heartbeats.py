@@ -78,7 +78,7 @@ class Heartbeats:
 
 
 def read_beats(bodies: Iterable[bytes], decode: Callable[[bytes], Beat]) -> list[Beat]:
-    """The heartbeats that can be read; the others are logged."""
+    """Return the heartbeats that can be read; the others are logged."""
     found = []
     for body in bodies:
         try:

@@ -19,7 +19,7 @@ _SCAN_AT_ONCE: Final = 256
 
 
 def reply_key(gateway: str) -> str:
-    """The reply stream of a gateway process."""
+    """Return the reply stream of a gateway process."""
     return f"ew:out:{gateway}"
 
 
@@ -66,7 +66,7 @@ class ReplyStream:
 
 
 async def first_id(db: RedisClient, reply: str) -> str:
-    """The oldest entry of a reply stream, `0` if there is none."""
+    """Return the oldest entry of a reply stream, `0` if there is none."""
     entries = await db.xrange(reply, count=1)
     return entries[0][0].decode() if entries else "0"
 
@@ -108,7 +108,7 @@ async def read_frames(
 async def scan_frames(
     db: RedisClient, reply: str, after: str
 ) -> AsyncIterator[tuple[str, list[Envelope]]]:
-    """The frames in a reply stream, after entry `after` and up to its present end."""
+    """Yield the frames in a reply stream, after entry `after` and up to its present end."""
     while True:
         entries = await db.xrange(reply, f"({after}", count=_SCAN_AT_ONCE)
         for entry, fields in entries:

@@ -17,7 +17,7 @@ _REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 
 
 def contradictions(config: Config) -> Iterator[Mistake]:
-    """Each key that cannot be meant as it stands, and what to do."""
+    """Yield each key that cannot be meant as it stands, and what to do."""
     yield from _gateway(config.gateway)
     yield from _redis(config.redis)
     for model_id, model in config.models.items():
@@ -83,8 +83,8 @@ def _model(model: ModelConfig) -> Iterator[tuple[str, str]]:
 
 
 def _may_sleep(engine: str) -> bool:
-    """Whether it can, or another of its family: what cannot sleep on a CPU has no GPU memory to
-    give back, and the same configuration serves there, too."""
+    """Return whether it can, or another of its family: what cannot sleep on a CPU has no GPU
+    memory to give back, and the same configuration serves there, too."""
     family = declaration_of(engine).alias or engine
     return any(member.can_sleep for member in members_of(family))
 

@@ -11,7 +11,7 @@ from contract.engines import declaration_of
 
 
 def remarks(config: Config) -> Iterator[Mistake]:
-    """What to mind, key by key."""
+    """Yield what to mind, key by key."""
     for model_id, model in config.models.items():
         for keys, message in _of_model(model):
             path = ["models", model_id, *keys]

@@ -21,8 +21,8 @@ class Loaded(NamedTuple):
 
 
 def load_or_recall(path: Path) -> Loaded:
-    """The configuration in a file, or the last one that was. Raises `ConfigError` if there was
-    none that can be used."""
+    """Return the configuration in a file, or the last one that was. Raises `ConfigError` if
+    there was none that can be used."""
     try:
         return Loaded(load_and_keep(path))
     except ConfigError as error:
@@ -33,7 +33,8 @@ def load_or_recall(path: Path) -> Loaded:
 
 
 def load_and_keep(path: Path) -> Config:
-    """The configuration in a file, which is the last good one from now on. Raises `ConfigError`."""
+    """Return the configuration in a file, which is the last good one from now on. Raises
+    `ConfigError`."""
     config = load_config(path)
     _keep(path)
     return config

@@ -44,7 +44,7 @@ class Source:
             raise ConfigError(f"{path}:1: expected an object, as in {{...}}")
 
     def place(self, keys: list[str], *, is_missing: bool = False) -> str:
-        """The file and line of a key, or the variable that gives it."""
+        """Return the file and line of a key, or the variable that gives it."""
         variable = overriding_variable(self.data, keys, is_missing=is_missing)
         return variable or f"{self.path}:{line_of(self.text, keys)}"
 
@@ -60,7 +60,7 @@ def load_config(path: Path) -> Config:
 
 
 def read_source(path: Path) -> tuple[Config, Source]:
-    """The configuration, and the file that it came from. Raises `ConfigError`."""
+    """Return the configuration, and the file that it came from. Raises `ConfigError`."""
     source = Source(path)
     problems = list(unusable_variables())
     if problems:
@@ -82,5 +82,5 @@ def _lines(source: Source, found: list[Mistake]) -> str:
 
 
 def _plainly(error: Any) -> str:
-    """What the parser expected, without its habit of a capital letter amid a line."""
+    """Return what the parser expected, without its habit of a capital letter amid a line."""
     return f"{error.msg[:1].lower()}{error.msg[1:]} (column {error.colno})"

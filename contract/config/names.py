@@ -15,13 +15,13 @@ GATEWAY_FIELDS: Final = frozenset({"aliases", "served_model_name", "sampling"})
 
 
 def names_of(model_id: str, model: ModelConfig) -> list[str]:
-    """All names of a model, its id first."""
+    """Return all names of a model, its id first."""
     served = [model.served_model_name] if model.served_model_name else []
     return list(dict.fromkeys([model_id, *served, *model.aliases]))
 
 
 def ids_by_name(models: Mapping[str, ModelConfig]) -> dict[str, str]:
-    """The id of each model, by every name that it has."""
+    """Return the id of each model, by every name that it has."""
     return {
         name: model_id for model_id, model in models.items() for name in names_of(model_id, model)
     }
@@ -38,7 +38,7 @@ class Named(NamedTuple):
 
 
 def meanings(models: Mapping[str, ModelConfig]) -> Iterator[tuple[str, Named]]:
-    """All names that a request may give, each with what it stands for."""
+    """Yield all names that a request may give, each with what it stands for."""
     for model_id, model in models.items():
         for name in names_of(model_id, model):
             yield name, Named(model_id)

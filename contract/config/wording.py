@@ -39,7 +39,7 @@ class Mistake(NamedTuple):
 
 
 def mistakes(error: ValidationError) -> list[Mistake]:
-    """What a refusal of the schema means, one for each key."""
+    """Return what a refusal of the schema means, one for each key."""
     found: dict[tuple[str, ...], Mistake] = {}
     for problem in error.errors():
         mistake = _mistake(problem)
@@ -65,20 +65,20 @@ def _mistake(problem: Any) -> Mistake:
 
 
 def _own_words(problem: Any) -> str | None:
-    """What a validator of ours says; None if the library refused."""
+    """Return what a validator of ours says; None if the library refused."""
     if problem["type"] == "value_error":
         return str(problem["ctx"]["error"])
     return None if "url" in problem else str(problem["msg"])
 
 
 def shown(value: Any) -> str:
-    """A value as it stands in the file, shortened."""
+    """Return a value as it stands in the file, shortened."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def phrase(node: dict[str, Any]) -> str:
-    """What a value must be, from its JSON schema."""
+    """Return what a value must be, from its JSON schema."""
     node = _resolved(node)
     if "anyOf" in node:
         choices = [each for each in node["anyOf"] if each.get("type") != "null"]
@@ -113,8 +113,8 @@ def _bounds(node: dict[str, Any]) -> str:
 
 
 def _follow(loc: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """The part of a path that is in the file, and the schema there; validators add steps of
-    their own, such as the branch of a union."""
+    """Return the part of a path that is in the file, and the schema there; validators add steps
+    of their own, such as the branch of a union."""
     node = schema()
     keys: list[str] = []
     for part in loc:
@@ -129,7 +129,7 @@ def _follow(loc: list[str]) -> tuple[list[str], dict[str, Any]]:
 
 
 def _keys_at(path: list[str]) -> list[str]:
-    """The keys that the section at a path may have."""
+    """Return the keys that the section at a path may have."""
     return [key for each in _branches(_follow(path)[1]) for key in each.get("properties", {})]
 
 
@@ -166,5 +166,5 @@ def _resolved(node: dict[str, Any]) -> dict[str, Any]:
 
 @cache
 def schema() -> dict[str, Any]:
-    """The JSON schema of the configuration file."""
+    """Return the JSON schema of the configuration file."""
     return Config.model_json_schema(by_alias=True)

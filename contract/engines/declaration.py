@@ -128,32 +128,33 @@ class EngineDeclaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         return bool(self.releases)
 
     def argument_for(self, key: str) -> str:
-        """What the library calls a key of the configuration; empty if it has no such argument."""
+        """Return what the library calls a key of the configuration; empty if it has no such
+        argument."""
         return next((name for name, said in self.same_as.items() if said == key), "")
 
     def sees_uuids(self, version: str) -> bool:
-        """Whether a release finds its GPUs by UUIDs in CUDA_VISIBLE_DEVICES."""
+        """Return whether a release finds its GPUs by UUIDs in CUDA_VISIBLE_DEVICES."""
         since = self.uuids_since
         return since is not None and _numbers(version) >= _numbers(since)
 
 
 @lru_cache(maxsize=8)
 def declared_engines(directory: Path = ENGINES_DIR) -> dict[str, EngineDeclaration]:
-    """All declarations by the engine's name, read once. Raises `ValueError` with the file's name
-    for one that says what it may not."""
+    """Return all declarations by the engine's name, read once. Raises `ValueError` with the
+    file's name for one that says what it may not."""
     found = map(_read, sorted(directory.glob("*.json")))
     return {engine.engine: engine for engine in found}
 
 
 def declaration_of(engine: str) -> EngineDeclaration:
-    """The declaration of an engine; of the first member for a name that stands for several.
-    Raises `LookupError` for an engine that is not declared."""
+    """Return the declaration of an engine; of the first member for a name that stands for
+    several. Raises `LookupError` for an engine that is not declared."""
     declared = declared_engines().get(engine)
     return declared or members_of(engine)[0]
 
 
 def members_of(name: str) -> list[EngineDeclaration]:
-    """The engines that a name may stand for, those on a GPU first. Raises `LookupError`."""
+    """Return the engines that a name may stand for, those on a GPU first. Raises `LookupError`."""
     engines = declared_engines().values()
     found = [each for each in engines if name in (each.engine, each.alias)]
     if not found:
@@ -162,12 +163,12 @@ def members_of(name: str) -> list[EngineDeclaration]:
 
 
 def aliases() -> list[str]:
-    """Names that stand for several engines."""
+    """Return names that stand for several engines."""
     return sorted({each.alias for each in declared_engines().values() if each.alias})
 
 
 def engine_names() -> tuple[str, ...]:
-    """All that a model's `engine` may be."""
+    """Return all that a model's `engine` may be."""
     return (*aliases(), *declared_engines())
 
 

@@ -14,7 +14,8 @@ PARTIAL: Final = ".incomplete"
 
 
 def cache_dir() -> Path:
-    """The directory of all repositories, by the variables that huggingface_hub itself reads."""
+    """Return the directory of all repositories, by the variables that huggingface_hub itself
+    reads."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or f"{base}/huggingface"
     older = os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
@@ -22,7 +23,8 @@ def cache_dir() -> Path:
 
 
 def repo_dir(repo: str, cache: Path | None = None) -> Path:
-    """The directory of one repository, there or not; in another `cache` than the usual one."""
+    """Return the directory of one repository, there or not; in another `cache` than the usual
+    one."""
     return (cache or cache_dir()) / f"models--{repo.replace('/', '--')}"
 
 
@@ -31,7 +33,7 @@ def snapshot_dir(repo: str, commit: str, cache: Path | None = None) -> Path:
 
 
 def commit_of(repo: str, revision: str = MAIN, cache: Path | None = None) -> str | None:
-    """The commit that a branch or tag was when it was fetched; None if it never was."""
+    """Return the commit that a branch or tag was when it was fetched; None if it never was."""
     try:
         return (repo_dir(repo, cache) / "refs" / revision).read_text().strip()
     except OSError:
@@ -39,14 +41,14 @@ def commit_of(repo: str, revision: str = MAIN, cache: Path | None = None) -> str
 
 
 def snapshot_of(repo: str, revision: str = MAIN, cache: Path | None = None) -> Path | None:
-    """The files of a revision (a branch, a tag or a commit), as far as they are here."""
+    """Return the files of a revision (a branch, a tag or a commit), as far as they are here."""
     path = snapshot_dir(repo, commit_of(repo, revision, cache) or revision, cache)
     return path if path.is_dir() else None
 
 
 def file_of(model_path: str) -> Path | None:
-    """A file that is a model: a local one (relative to the project), or `ORG/REPO/FILE` that was
-    fetched; None if it is not here."""
+    """Return a file that is a model: a local one (relative to the project), or `ORG/REPO/FILE`
+    that was fetched; None if it is not here."""
     local = project_dir() / Path(model_path).expanduser()
     if local.is_file():
         return local
@@ -57,7 +59,7 @@ def file_of(model_path: str) -> Path | None:
 
 
 def revisions_of(repo: str) -> dict[str, str]:
-    """The commit of each branch and tag that is here."""
+    """Return the commit of each branch and tag that is here."""
     refs = repo_dir(repo) / "refs"
     return {
         str(path.relative_to(refs)): path.read_text().strip()
@@ -67,19 +69,19 @@ def revisions_of(repo: str) -> dict[str, str]:
 
 
 def files_of(snapshot: Path) -> Iterator[tuple[str, int]]:
-    """The files of a snapshot that are whole, each with its size in bytes."""
+    """Yield the files of a snapshot that are whole, each with its size in bytes."""
     for path in sorted(snapshot.rglob("*")):
         if path.is_file():
             yield str(path.relative_to(snapshot)), path.stat().st_size
 
 
 def repositories() -> Iterator[str]:
-    """The ids of all models that are here, whole or not."""
+    """Yield the ids of all models that are here, whole or not."""
     for path in sorted(cache_dir().glob("models--*")):
         yield path.name.removeprefix("models--").replace("--", "/")
 
 
 def size_of(repo: str) -> int:
-    """The bytes that a repository takes on the disk, in all of its revisions."""
+    """Return the bytes that a repository takes on the disk, in all of its revisions."""
     blobs = repo_dir(repo) / "blobs"
     return sum(path.stat().st_size for path in blobs.glob("*") if path.is_file())

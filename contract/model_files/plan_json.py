@@ -87,13 +87,13 @@ class PlanLimits(NamedTuple):
 
 
 def is_plan(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json is that of a plan."""
+    """Return whether a config.json is that of a plan."""
     return "pretrained_config" in config and "build_config" in config
 
 
 def limits_of(build: PlanBuildJson, own_context: int | None = None) -> PlanLimits:
-    """The limits of a plan, with TensorRT-LLM's own where it does not say. `own_context` is what
-    the model was made for, in tokens."""
+    """Return the limits of a plan, with TensorRT-LLM's own where it does not say. `own_context`
+    is what the model was made for, in tokens."""
     longest = build.max_seq_len or own_context or _CONTEXT
     plugins = build.plugin_config
     return PlanLimits(

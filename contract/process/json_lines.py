@@ -28,20 +28,22 @@ class DuplicateKey(ValueError):
 
 
 def without_comments(text: str) -> str:
-    """The text with spaces in the place of a byte order mark, and of `//` and `/* */` comments."""
+    """Return the text with spaces in the place of a byte order mark, and of `//` and `/* */`
+    comments."""
     if text.startswith("\ufeff"):
         text = " " + text[1:]
     return _COMMENT.sub(lambda found: found[1] or re.sub(r"[^\n]", " ", found[0]), text)
 
 
 def plain_json(text: str) -> str:
-    """The text with spaces also in the place of a comma after the last of a list or object."""
+    """Return the text with spaces also in the place of a comma after the last of a list or
+    object."""
     return _LAST_COMMA.sub(lambda found: found[1] or found[2] + " ", without_comments(text))
 
 
 def value_span(text: str, path: Sequence[str]) -> tuple[int, int] | None:
-    """Where the value of a key begins and ends in plain JSON text whose outermost value is an
-    object (which the empty path means). None if there is no such key."""
+    """Return where the value of a key begins and ends in plain JSON text whose outermost value
+    is an object (which the empty path means). None if there is no such key."""
     start = text.index("{")
     if path:
         found = next((end for keys, _, end in _keys(text) if keys == tuple(path)), None)
@@ -63,7 +65,7 @@ def load_json(text: str) -> Any:
 
 
 def line_of(text: str, path: Sequence[str]) -> int:
-    """The line (from 1) of the key at `path`, or of the nearest section around it."""
+    """Return the line (from 1) of the key at `path`, or of the nearest section around it."""
     lines = {path: line for path, line, _ in _keys(text)}
     for end in range(len(path), 0, -1):
         line = lines.get(tuple(path[:end]))
@@ -73,8 +75,8 @@ def line_of(text: str, path: Sequence[str]) -> int:
 
 
 def _keys(text: str) -> Iterator[tuple[tuple[str, ...], int, int]]:
-    """The path and line of every key (and list index) in valid JSON text, in order; and where
-    in the text the key ends."""
+    """Yield the path and line of every key (and list index) in valid JSON text, in order; and
+    where in the text the key ends."""
     stack: list[str | int] = []
     tokens = list(_TOKEN.finditer(text))
     for i, token in enumerate(tokens):

@@ -33,7 +33,7 @@ class _Formatter(logging.Formatter):
     wherever they come from."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        """The local time with its offset from UTC."""
+        """Return the local time with its offset from UTC."""
         return (
             datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
         )

@@ -28,14 +28,14 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach a listener there."""
+    """Return whether only programs of this machine reach a listener there."""
     return host == "localhost" or (
         is_address(host) and ipaddress.ip_address(host.strip("[]")).is_loopback
     )
 
 
 def is_address(name: str) -> bool:
-    """Whether a host is an IP address, as in URLs or without brackets, and no name."""
+    """Return whether a host is an IP address, as in URLs or without brackets, and no name."""
     try:
         ipaddress.ip_address(name.strip("[]"))
     except ValueError:

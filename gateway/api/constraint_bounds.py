@@ -56,7 +56,7 @@ def check_pattern(pattern: str) -> None:
 
 
 def _nodes(schema: Any) -> Iterator[tuple[dict[str, Any] | list[Any], int]]:
-    """All objects and lists in a schema, and how deep they are in it."""
+    """Yield all objects and lists in a schema, and how deep they are in it."""
     stack = [(schema, 0)]
     while stack:
         node, depth = stack.pop()

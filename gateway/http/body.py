@@ -15,11 +15,11 @@ _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 async def read_body(request: Request, most_bytes: int) -> bytes:
-    """The whole body, decoded. Raises `ApiError` if it is too large, encoded in another way than
-    by gzip, or does not come.
+    """Return the whole body, decoded. Raises `ApiError` if it is too large, encoded in another way
+    than by gzip, or does not come.
 
-    The server goes on to receive (and drop) what is too large, so that the client gets to read
-    our answer.
+    The server goes on to receive (and drop) what is too large, so that the client gets to read our
+    answer.
     """
     declared = header(request.scope["headers"], b"content-length")
     if declared is not None and int(declared) > most_bytes:
@@ -42,7 +42,7 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
 
 
 def _is_packed(encoding: bytes | None) -> bool:
-    """Whether a body is in gzip's form. Raises `ApiError` for any other but its own."""
+    """Return whether a body is in gzip's form. Raises `ApiError` for any other but its own."""
     named = (encoding or b"").strip().lower()
     if named in (b"", b"identity"):
         return False

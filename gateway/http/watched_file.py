@@ -16,7 +16,7 @@ class WatchedFile:
         self._seen = self._stamp()
 
     def has_changed(self) -> bool:
-        """Whether it changed, appeared or vanished since the last call (or the start)."""
+        """Return whether it changed, appeared or vanished since the last call (or the start)."""
         before, self._seen = self._seen, self._stamp()
         return before != self._seen
 

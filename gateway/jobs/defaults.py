@@ -11,8 +11,8 @@ from contract.messages import Job
 
 
 def with_defaults(job: Job, model: ModelConfig, most_tokens: int) -> Job:
-    """The job with the model's default sampling, where its request says nothing. An answer may
-    have `most_tokens` at most, and at least as many as the request insists on."""
+    """Return the job with the model's default sampling, where its request says nothing. An
+    answer may have `most_tokens` at most, and at least as many as the request insists on."""
     if model.sampling is None:
         return job
     asked = job.sampling

@@ -87,8 +87,8 @@ class Models:
         return self._statuses.get(model, _STOPPED)
 
     def find(self, name: str, key: KeyRecord | None) -> Named | None:
-        """The model, or the adapter of one, that a key asks for by name; None if there is none
-        for this key. A key that opens one name of a model opens the model, but no adapter."""
+        """Return the model, or the adapter of one, that a key asks for by name; None if there is
+        none for this key. A key that opens one name of a model opens the model, but no adapter."""
         named = self._named.get(name)
         if named is None or key is None:
             return None
@@ -96,18 +96,18 @@ class Models:
         return named if is_open else None
 
     def adapters_open_to(self, key: KeyRecord | None) -> list[Named]:
-        """The adapters that a key may use."""
+        """Return the adapters that a key may use."""
         named = self._named.values()
         return [each for each in named if each.adapter and key and key.may_use(each.adapter)]
 
     def open_to(self, key: KeyRecord | None) -> dict[str, ModelConfig]:
-        """The models that a key may use."""
+        """Return the models that a key may use."""
         return {
             model: config for model, config in self.configured.items() if self._is_open(model, key)
         }
 
     def served_name(self, job: Job) -> str:
-        """The name that the answer to a job carries."""
+        """Return the name that the answer to a job carries."""
         config = self.configured.get(job.model)
         return job.adapter or (config.served_model_name if config else None) or job.model
 
@@ -119,14 +119,14 @@ class Models:
         return self.status(model).state is State.READY
 
     def ended(self, model: str) -> str:
-        """Why a model has no worker and will get none by itself, if a supervisor says so and none
-        says otherwise; empty while there is hope."""
+        """Return why a model has no worker and will get none by itself, if a supervisor says so
+        and none says otherwise; empty while there is hope."""
         if self.status(model).workers or any(model in host.coming for host in self.hosts):
             return ""
         return next((host.ended[model] for host in self.hosts if model in host.ended), "")
 
     def condition(self, model: str) -> Condition:
-        """How it is, in the supervisors' words; in its workers', where none speaks of it."""
+        """Return how it is, in the supervisors' words; in its workers', where none speaks of it."""
         told = [host.models[model] for host in self.hosts if model in host.models]
         beats = [Condition(each.state, each.stage) for each in self.status(model).workers]
         return best([*told, *beats])

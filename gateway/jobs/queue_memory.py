@@ -27,7 +27,7 @@ class QueueMemory:
         self._left: float | None = None
 
     def take(self, size: int) -> bool:
-        """Whether so many bytes may come in. They count until the next look."""
+        """Return whether so many bytes may come in. They count until the next look."""
         if self._left is None:
             return True
         self._left -= size

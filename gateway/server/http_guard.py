@@ -80,7 +80,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._answering.message_event.set()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """The client says nothing more. If it is owed an answer, it may still wait for it."""
+        """Return the client says nothing more. If it is owed an answer, it may still wait for
+        it."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete or cycle.disconnected:
             return False

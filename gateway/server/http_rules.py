@@ -21,7 +21,7 @@ def head_too_large() -> ApiError:
 
 
 def problem_of(method: bytes, version: str, headers: Headers) -> ApiError | None:
-    """Why a request cannot be answered, whatever it asks for."""
+    """Return why a request cannot be answered, whatever it asks for."""
     hosts = sum(name == b"host" for name, _ in headers)
     if hosts > 1 or (hosts == 0 and version != "1.0"):
         return ApiError("bad_http", "a request has one `Host`")

@@ -23,7 +23,7 @@ class Metrics:
         self._ignoring = 0
 
     def of(self, model: str) -> ModelFigures:
-        """The figures of a model that is in the configuration."""
+        """Return the figures of a model that is in the configuration."""
         found = self._models.get(model)
         if found is None:
             found = self._models[model] = ModelFigures.new()

@@ -191,7 +191,7 @@ def _keep_trace(arguments: list[str]) -> str:
 
 
 def _leave_unread() -> int:
-    """The reader of our output is gone."""
+    """Return the reader of our output is gone."""
     _drop_unwritable_output()
     return 0
 

@@ -67,5 +67,5 @@ def load_command(name: str) -> Any:
 
 
 def plain_app(**options: Any) -> App:
-    """A command, or a group of several, in words of our own."""
+    """Return a command, or a group of several, in words of our own."""
     return App(**options)

@@ -24,8 +24,8 @@ MOST_LEAVERS: Final = 5
 
 
 def connect_or_spawn() -> Control:
-    """A connection to the supervisor; one is started if none runs. Of several that are started
-    at once, one stays.
+    """Return a connection to the supervisor; one is started if none runs. Of several that are
+    started at once, one stays.
 
     Raises `UserError` if it does not come up.
     """
@@ -71,7 +71,7 @@ def spawn_supervisor() -> tuple[int, int]:
 
 
 def supervisor_command() -> Command:
-    """How a supervisor of this project is started."""
+    """Return how a supervisor of this project is started."""
     make_private(state_dir())
     # Its children inherit this: settings are handed over with each start, not by accident.
     environment = {
@@ -85,7 +85,7 @@ def supervisor_command() -> Command:
 
 
 def _exit_code(pid: int) -> int | None:
-    """How a supervisor that we started has ended; None while it runs."""
+    """Return how a supervisor that we started has ended; None while it runs."""
     try:
         ended, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:

@@ -31,7 +31,7 @@ _SIZES: Final = {"tensor_parallel_size": "tp_size", "pipeline_parallel_size": "p
 
 
 def require_environment(name: str | None) -> Environment:
-    """The environment that converts. Raises `UserError` if it is not set up."""
+    """Return the environment that converts. Raises `UserError` if it is not set up."""
     wanted = name or default_env_name(ENGINE)
     environment = find_environment(wanted)
     if environment is None:
@@ -48,7 +48,7 @@ def require_environment(name: str | None) -> Environment:
 
 
 def located(model: str) -> str:
-    """A directory in full, also one that is given relative to the project; else the
+    """Return a directory in full, also one that is given relative to the project; else the
     repository's id as it is."""
     for path in (Path(model).expanduser(), project_dir() / model):
         if path.is_dir():

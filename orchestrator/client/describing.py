@@ -70,7 +70,7 @@ def ask_before(request: Start) -> None:
 
 
 def _is_placed(engine: str) -> bool:
-    """Whether where it goes depends on what it makes of its model."""
+    """Return whether where it goes depends on what it makes of its model."""
     declared = declaration_of(engine)
     return declared.describes_models and declared.gpu_memory is not None
 

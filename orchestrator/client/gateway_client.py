@@ -30,7 +30,7 @@ class Gateway:
         self._api_key = api_key
 
     def stream(self, body: dict[str, Any]) -> Generator[str, None, None]:
-        """The text of an answer, piece by piece. Closing the generator cancels the job.
+        """Yield the text of an answer, piece by piece. Closing the generator cancels the job.
 
         Raises `UserError`, `KeyRefused`.
         """
@@ -86,7 +86,7 @@ def _texts(events: Iterable[ServerSentEvent]) -> Iterator[str]:
 
 
 def _message(body: str) -> str:
-    """What an error body says, in whatever form it comes."""
+    """Return what an error body says, in whatever form it comes."""
     try:
         decoded = json.loads(body)
     except json.JSONDecodeError:

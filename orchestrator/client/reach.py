@@ -7,7 +7,7 @@ from orchestrator.protocol.control import Control
 
 
 def reach_supervisor() -> Control | None:
-    """A connection to the supervisor that runs, if one does."""
+    """Return a connection to the supervisor that runs, if one does."""
     control = Control()
     return control if control.connect() else None
 
@@ -21,5 +21,5 @@ def is_running() -> bool:
 
 
 def has_unfinished_run() -> bool:
-    """Whether a supervisor has left processes to take over."""
+    """Return whether a supervisor has left processes to take over."""
     return (run_dir() / "processes.json").exists()

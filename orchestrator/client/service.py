@@ -102,7 +102,7 @@ class Service(NamedTuple):
         return Path(home) / "systemd" / "user" / f"{self.name}.service"
 
     def systemctl(self, *arguments: str) -> str:
-        """What systemctl says. Raises `UserError` with its own words if it fails."""
+        """Return what systemctl says. Raises `UserError` with its own words if it fails."""
         program = shutil.which("systemctl")
         if program is None:
             raise UserError(
@@ -127,7 +127,7 @@ class Service(NamedTuple):
 
 
 def find_service(name: str, *, is_system: bool | None) -> Service:
-    """The service of that name; root's is the system's unless said otherwise.
+    """Return the service of that name; root's is the system's unless said otherwise.
 
     Raises `UserError` for what cannot be a unit's name.
     """
@@ -168,7 +168,7 @@ def is_active(service: Service) -> bool:
 
 
 def describe(service: Service) -> list[str]:
-    """Its state in words. Raises `UserError` where there is no systemd."""
+    """Return its state in words. Raises `UserError` where there is no systemd."""
     if not service.path.exists():
         return [f"{service.name} is not installed (`./ew service install`)"]
     state = service.systemctl("is-active", service.name)
@@ -200,7 +200,8 @@ def run_supervisor() -> None:
 
 
 def unit_text(service: Service, user: str | None = None) -> str:
-    """The unit file. The processes run as the owner of the project unless a `user` is named."""
+    """Return the unit file. The processes run as the owner of the project unless a `user` is
+    named."""
     environment = [
         f'Environment="{name}={_escaped(os.environ[name])}"\n'
         for name in _PLACES
@@ -221,7 +222,7 @@ def unit_text(service: Service, user: str | None = None) -> str:
 
 
 def _ew() -> str:
-    """The command, as a unit calls it."""
+    """Return the command, as a unit calls it."""
     program = ROOT / "ew" if IS_CLONE else Path(sys.argv[0]).absolute()
     return f'"{_escaped(str(program))}"'
 

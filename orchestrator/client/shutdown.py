@@ -27,7 +27,8 @@ def shut_down(request: Stop) -> bool:
 
 
 def _reach() -> Control | None:
-    """The supervisor; one whose processes outlived it gets a successor, which can end them."""
+    """Return the supervisor; one whose processes outlived it gets a successor, which can end
+    them."""
     control = reach_supervisor()
     if control is None and has_unfinished_run():
         # Starting processes takes more imports than a stop needs otherwise.

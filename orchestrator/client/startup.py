@@ -49,7 +49,7 @@ def start_and_wait(request: Start) -> list[Outcome]:
 
 
 def _also_on(request: Start) -> str:
-    """What the address that this machine uses does not show."""
+    """Return what the address that this machine uses does not show."""
     host = request.gateway.host if request.gateway else ""
     return f" and on every other address of this machine ({host})" if host in EVERYWHERE else ""
 

@@ -10,8 +10,8 @@ from orchestrator.protocol.status import models_as_seen
 
 
 def known_id(name: str) -> str:
-    """The id of the model that has this name. Raises `UserError` if none has that runs or is
-    configured."""
+    """Return the id of the model that has this name. Raises `UserError` if none has that runs or
+    is configured."""
     found, configured = id_of(name), configured_models()
     known = {*configured, *(each.id for each in models_as_seen())}
     if found in known:
@@ -23,8 +23,8 @@ def known_id(name: str) -> str:
 
 
 def id_of(name: str) -> str:
-    """The id of the model that has this name, as it runs or is configured; else the name itself,
-    also if the configuration cannot be read."""
+    """Return the id of the model that has this name, as it runs or is configured; else the name
+    itself, also if the configuration cannot be read."""
     if name in configured_models() or any(each.id == name for each in models_as_seen()):
         return name
     # Takes longer than all the rest of a command that needs it only for an alias.

@@ -57,7 +57,8 @@ def set_model(path: Path, model_id: str, settings: Mapping[str, Any]) -> None:
 
 
 def _location(model_path: str) -> str:
-    """A directory as the configuration names it: relative to the project where that works."""
+    """Return a directory as the configuration names it: relative to the project where that
+    works."""
     candidates = (Path(model_path).expanduser(), project_dir() / model_path)
     directory = next((path for path in candidates if path.is_dir()), None)
     if directory is None:
@@ -71,7 +72,8 @@ def _location(model_path: str) -> str:
 
 
 def as_configured(path: Path) -> str:
-    """A path in full, as the configuration should have it: relative to the project if inside."""
+    """Return a path in full, as the configuration should have it: relative to the project if
+    inside."""
     project = project_dir()
     return str(path.relative_to(project) if path.is_relative_to(project) else path)
 
@@ -84,7 +86,8 @@ def _free_id(location: str, taken: Collection[str]) -> str:
 
 
 def with_model(text: str, model_id: str, settings: Mapping[str, Any]) -> str:
-    """The text of a configuration in which a model has these settings, and nothing else changed."""
+    """Return the text of a configuration in which a model has these settings, and nothing else
+    changed."""
     if value_span(plain_json(text), ("models",)) is None:
         return _with_member(text, (), "models", {model_id: settings})
     if value_span(plain_json(text), ("models", model_id)) is None:
@@ -95,7 +98,8 @@ def with_model(text: str, model_id: str, settings: Mapping[str, Any]) -> str:
 
 
 def _with_setting(text: str, path: Sequence[str], key: str, value: Any) -> str:
-    """The text with this value for a key of the object at a path, which may have it already."""
+    """Return the text with this value for a key of the object at a path, which may have it
+    already."""
     span = value_span(plain_json(text), (*path, key))
     if span is None:
         return _with_member(text, path, key, value)
@@ -103,7 +107,7 @@ def _with_setting(text: str, path: Sequence[str], key: str, value: Any) -> str:
 
 
 def _with_member(text: str, path: Sequence[str], key: str, value: Any) -> str:
-    """The text with one more member at the end of the object at a path."""
+    """Return the text with one more member at the end of the object at a path."""
     span = value_span(plain_json(text), path)
     assert span is not None  # noqa: S101 - its callers have looked
     start, end = span[0] + 1, span[1] - 1
@@ -130,12 +134,12 @@ def _with_member(text: str, path: Sequence[str], key: str, value: Any) -> str:
 
 
 def _indent(text: str, place: int) -> str:
-    """The white space that the line around a place begins with."""
+    """Return the white space that the line around a place begins with."""
     line = text[text.rfind("\n", 0, place) + 1 :]
     return line[: len(line) - len(line.lstrip(" \t"))]
 
 
 def _unit(text: str) -> str:
-    """What the file indents one level by."""
+    """Return what the file indents one level by."""
     found = re.search(r"^([ \t]+)\S", without_comments(text), re.MULTILINE)
     return found[1] if found else "  "

@@ -24,7 +24,7 @@ class Finding(NamedTuple):
 
 
 def refusal(findings: list[Finding], file: Path) -> UserError:
-    """The error that names each of the findings (at least one), and where it stands."""
+    """Return the error that names each of the findings (at least one), and where it stands."""
     places = places_of(findings, file)
     if len(findings) == 1:
         return UserError(f"{places[0]}: {findings[0].message}", findings[0].fix)
@@ -44,6 +44,6 @@ def lines_of(findings: Iterable[Finding], file: Path) -> list[str]:
 
 
 def places_of(findings: Iterable[Finding], file: Path) -> list[str]:
-    """The file and line of each, or the variable that gives the key."""
+    """Return the file and line of each, or the variable that gives the key."""
     source = Source(file)
     return [source.place(finding.keys) for finding in findings]

@@ -37,7 +37,7 @@ _DIRECTORY_OR_REPOSITORY: Final = (
 
 
 def look(config: Config, model_ids: Collection[str], env: str | None = None) -> Iterator[Finding]:
-    """What these models, and the hub that they are from, need and do not find. `env` is an
+    """Yield what these models, and the hub that they are from, need and do not find. `env` is an
     environment to run them in instead of theirs. Takes milliseconds."""
     models = {model_id: config.models[model_id] for model_id in model_ids}
     yield from _listeners(config.gateway)
@@ -66,7 +66,7 @@ def require(config: Config, model_ids: Collection[str], file: Path, env: str | N
 
 
 def is_from_hub(model: ModelConfig) -> bool:
-    """Whether the model is to be downloaded, or was; maybe by a server that ew starts."""
+    """Return whether the model is to be downloaded, or was; maybe by a server that ew starts."""
     return is_repo_id(model.model_path) and not (project_dir() / model.model_path).exists()
 
 
@@ -162,7 +162,7 @@ def _gguf(value: str) -> Iterator[Finding]:
 
 
 def _misspelt(value: str) -> Iterator[Finding]:
-    """What looks like a repository, and like a directory of the project still more."""
+    """Yield what looks like a repository, and like a directory of the project still more."""
     parent, _, name = value.partition("/")
     if not (project_dir() / parent).is_dir() or snapshot_of(value) is not None:
         return
@@ -192,7 +192,7 @@ def _adapters(model: ModelConfig) -> Iterator[Finding]:
 
 
 def _program(name: str) -> Iterator[Finding]:
-    """A worker finds programs beside its Python, too."""
+    """Yield a worker finds programs beside its Python, too."""
     searched = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     if "/" in name:
         candidates = [project_dir() / name]
@@ -219,7 +219,7 @@ def _has_any(directory: Path, names: Iterable[str]) -> bool:
 
 
 def _below(path: Path, name: str) -> str:
-    """A parent of the right directory is the likeliest mistake."""
+    """Return a parent of the right directory is the likeliest mistake."""
     found = next(iter(sorted(path.glob(f"*/{name}"))), None)
     if found is not None:
         return f"did you mean {found.parent}?"

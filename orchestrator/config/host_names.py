@@ -21,8 +21,8 @@ _OURS: Final = "give an address of this host: 127.0.0.1, or 0.0.0.0 for all that
 
 
 def look_up(config: Config) -> Iterator[Finding]:
-    """Names that mean no host, and addresses to listen on that are none of this host. All names
-    are asked for at once. Blocks for `_PATIENCE_S` at most."""
+    """Yield names that mean no host, and addresses to listen on that are none of this host. All
+    names are asked for at once. Blocks for `_PATIENCE_S` at most."""
     named = [*_listeners(config.gateway), *_servers(config)]
     problems = _unresolved({each.host for each in named})
     for each in named:
@@ -49,7 +49,7 @@ def _listeners(gateway: GatewayConfig) -> Iterator[_Named]:
 
 
 def _not_ours(host: str) -> str:
-    """Why nobody can listen there; empty if somebody can."""
+    """Return why nobody can listen there; empty if somebody can."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
             listener.bind((host, 0))
@@ -72,15 +72,15 @@ def _servers(config: Config) -> Iterator[_Named]:
 
 
 def _has_proxy(url: str) -> bool:
-    """Whether somebody else resolves the name."""
+    """Return whether somebody else resolves the name."""
     parts = urlsplit(url)
     proxies = getproxies()
     return (parts.scheme in proxies or "all" in proxies) and not proxy_bypass(parts.hostname or "")
 
 
 def _unresolved(hosts: set[str]) -> Mapping[str, str]:
-    """Why each of these names means no host; empty for one that does. Each has a thread that
-    nothing waits for: the system's resolver takes no deadline."""
+    """Return why each of these names means no host; empty for one that does. Each has a thread
+    that nothing waits for: the system's resolver takes no deadline."""
     answers: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
     for host in hosts:
         threading.Thread(target=_resolve, args=(host, answers.put), daemon=True).start()

@@ -8,7 +8,7 @@ from contract.process.json_lines import load_json
 
 
 def configured_models() -> list[str]:
-    """Their ids, whatever else is wrong with the file; none if it cannot be read."""
+    """Return their ids, whatever else is wrong with the file; none if it cannot be read."""
     try:
         return list(load_json(config_path().read_text(encoding="utf-8"))["models"])
     except (OSError, ValueError, TypeError, LookupError):

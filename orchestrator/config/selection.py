@@ -41,7 +41,7 @@ class StartOptions(NamedTuple):
 
 
 def read_config() -> Config:
-    """The configuration. Raises `UserError`."""
+    """Return the configuration. Raises `UserError`."""
     try:
         return load_config(config_path())
     except ConfigError as error:
@@ -64,7 +64,7 @@ def start_request(config: Config, choice: StartOptions) -> Start:
 
 
 def gateway_spec(config: Config, port: int | None = None) -> GatewaySpec:
-    """The gateway, at another port than is configured if that is given."""
+    """Return the gateway, at another port than is configured if that is given."""
     return GatewaySpec(
         python=sys.executable,
         host=config.gateway.host,
@@ -75,7 +75,7 @@ def gateway_spec(config: Config, port: int | None = None) -> GatewaySpec:
 
 
 def chosen_models(config: Config, choice: StartOptions) -> list[str]:
-    """The ids of the models that the choice means. Raises `UserError` if there are none."""
+    """Return the ids of the models that the choice means. Raises `UserError` if there are none."""
     if not config.models:
         raise UserError(
             f"{config_path()} has no models",
@@ -125,7 +125,7 @@ def _workers(model_id: str, config: Config, env: str | None) -> list[ReplicaSpec
 
 
 def _python(model_id: str, engine: str, env_name: str) -> tuple[str, str]:
-    """The interpreter of an environment, and the version of the engine in it."""
+    """Return the interpreter of an environment, and the version of the engine in it."""
     if env_name == OWN_ENVIRONMENT:
         return sys.executable, ""
     environment = find_environment(env_name)
@@ -145,7 +145,7 @@ def _python(model_id: str, engine: str, env_name: str) -> tuple[str, str]:
 
 
 def _id_of(name: str, models: Mapping[str, ModelConfig]) -> str:
-    """The id of the model with this name. Raises `UserError` if there is none."""
+    """Return the id of the model with this name. Raises `UserError` if there is none."""
     ids = ids_by_name(models)
     if name in ids:
         return ids[name]
@@ -160,7 +160,7 @@ def _has_engine(model: ModelConfig, engine: str | None) -> bool:
 
 
 def _hub(model: ModelConfig, hub: HubConfig) -> dict[str, Any] | None:
-    """How the worker reaches the hub that its model is from, if it is."""
+    """Return how the worker reaches the hub that its model is from, if it is."""
     return hub.model_dump(mode="json", exclude_defaults=True) if is_from_hub(model) else None
 
 

@@ -72,7 +72,7 @@ def _models(config: Config) -> Iterator[Check]:
 
 
 def _named(config: Config) -> Iterator[Check]:
-    """What the configuration names and is not here, or says to nobody."""
+    """Yield what the configuration names and is not here, or says to nobody."""
     for remark in remarks(config):
         yield Check(f"model {remark.keys[1]}", remark.message, f"see {config_path()}")
     for keys, message, fix, is_fatal in surroundings.look(config, config.models):
@@ -81,7 +81,7 @@ def _named(config: Config) -> Iterator[Check]:
 
 
 def _engines(config: Config) -> Iterator[Check]:
-    """The preflight of every engine in use, but for what matters only to an installation."""
+    """Yield the preflight of every engine in use, but for what matters only to an installation."""
     used = {environment_of(model) for model in config.models.values()}
     for engine, env in sorted(used):
         if env == OWN_ENVIRONMENT:
@@ -133,7 +133,7 @@ async def _external(url: str) -> tuple[str, str]:
 
 
 async def _troubles(url: str) -> list[Check]:
-    """What keeps a server that runs from its work; none if it does not answer."""
+    """Return what keeps a server that runs from its work; none if it does not answer."""
     db = connect(url, connections=1)
     try:
         found = troubles(await db.info())
@@ -212,8 +212,8 @@ def _keys() -> Iterator[Check]:
 
 
 def _processes() -> Iterator[Check]:
-    """What this state directory's supervisors started. Other projects, and other users, have
-    supervisors of their own."""
+    """Yield what this state directory's supervisors started. Other projects, and other users,
+    have supervisors of their own."""
     root = f"{ROOT_VARIABLE}={run_dir()}"
     try:
         run = read_run()
@@ -232,7 +232,7 @@ def _processes() -> Iterator[Check]:
 
 
 def _orphan(pid: int, environment: frozenset[str], run: Run | None) -> Iterator[Check]:
-    """A process that nobody has the care of."""
+    """Yield a process that nobody has the care of."""
     units = run.units if run else ()
     marks = {f"{MARK_VARIABLE}={unit.identity.mark}" for unit in units if unit.identity}
     if not marks & environment:

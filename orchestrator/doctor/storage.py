@@ -24,7 +24,7 @@ _PRIVATE: Final = ("keys.json", "quickstart.key", "chat_history")
 
 
 def room() -> Iterator[Check]:
-    """The directories that ew writes into."""
+    """Yield the directories that ew writes into."""
     yield _room("state", state_dir(), _ELSEWHERE)
     yield _room("logs", logs_dir(), _ELSEWHERE)
     yield _room("temporary files", Path(tempfile.gettempdir()), "TMPDIR can name another place")
@@ -41,7 +41,7 @@ def privacy() -> Iterator[Check]:
 
 
 def _room(what: str, directory: Path, elsewhere: str) -> Check:
-    """What there is under a directory that may not have been made yet."""
+    """Return what there is under a directory that may not have been made yet."""
     place = next(path for path in (directory, *directory.parents) if path.exists())
     if not place.is_dir():
         return Check(what, f"{place} is no directory", f"move it away; {elsewhere}", True)

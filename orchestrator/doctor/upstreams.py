@@ -16,7 +16,7 @@ _PATIENCE_S: Final = 3.0
 
 
 def ask(models: Mapping[str, ModelConfig]) -> Iterator[Check]:
-    """What answers. Blocks for seconds: all servers are asked at once."""
+    """Yield what answers. Blocks for seconds: all servers are asked at once."""
     asked = {model_id: model for model_id, model in models.items() if _has_server(model)}
     if asked:
         with ThreadPoolExecutor(max_workers=min(len(asked), 16)) as pool:
@@ -24,7 +24,7 @@ def ask(models: Mapping[str, ModelConfig]) -> Iterator[Check]:
 
 
 def _has_server(model: ModelConfig) -> bool:
-    """Whether it is somebody else's server, and we may ask it."""
+    """Return whether it is somebody else's server, and we may ask it."""
     is_ready = not model.api_key_env or os.environ.get(model.api_key_env)
     return bool(model.base_url and not model.command and is_ready)
 

@@ -24,7 +24,7 @@ __all__ = [
 
 
 def resolve_engine(name: str) -> str:
-    """The engine that is meant: `vllm` is `cuda-vllm` where an NVIDIA GPU is seen, else
+    """Return the engine that is meant: `vllm` is `cuda-vllm` where an NVIDIA GPU is seen, else
     `cpu-vllm`. Blocks for milliseconds; for seconds if the driver hangs."""
     if name not in aliases():
         return name

@@ -50,7 +50,7 @@ class Conda(NamedTuple):
         return prefix
 
     def prefix(self, env_name: str) -> Path | None:
-        """Where the environment is; None if there is none of this name."""
+        """Return where the environment is; None if there is none of this name."""
         listed = json.loads(self._run([self.program, "env", "list", "--json"]))
         paths = map(Path, listed.get("envs", ()))
         return next((path for path in paths if path.name == env_name), None)
@@ -94,7 +94,7 @@ class Conda(NamedTuple):
 
 
 def find_conda(name: str | None = None) -> Conda | None:
-    """The program of this name, or the first one that is installed."""
+    """Return the program of this name, or the first one that is installed."""
     for each in (name,) if name else PROGRAMS:
         program = shutil.which(each)
         if program:

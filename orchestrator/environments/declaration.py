@@ -7,7 +7,7 @@ from orchestrator.errors import UserError
 
 
 def load_engines() -> dict[str, EngineDeclaration]:
-    """All of them by the engine's name."""
+    """Return all of them by the engine's name."""
     return {name: each for name, each in declared_engines().items() if each.has_environment}
 
 
@@ -21,8 +21,8 @@ def find_engine(name: str) -> EngineDeclaration:
 
 
 def find_release(engine: EngineDeclaration, version: str | None) -> Release:
-    """A release of an engine, the default one if None. Raises `UserError` for one that is not
-    declared."""
+    """Return a release of an engine, the default one if None. Raises `UserError` for one that is
+    not declared."""
     version = version or engine.default_version
     if version not in engine.releases:
         known = ", ".join(f"`{name}`" for name in engine.releases)

@@ -19,7 +19,7 @@ from orchestrator.packages.lock_file import read_lock
 
 
 def dry_run_steps(spec: EnvironmentSpec, uv: Uv) -> Iterator[str]:
-    """The preflight's findings, then the commands, as lines of text."""
+    """Yield the preflight's findings, then the commands, as lines of text."""
     release = spec.release
     yield f"{spec.engine.engine} {release.version} as `{spec.name}`, with {spec.manager}"
     if spec.made():

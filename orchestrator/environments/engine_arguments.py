@@ -41,8 +41,8 @@ class Known(NamedTuple):
 
 
 def known_arguments(engine: str, environment: Environment | None) -> Known | None:
-    """What may be in `engine_args` of a model that this engine runs in this environment (None:
-    ew's own). None if it cannot be known, as where the environment is not there."""
+    """Return what may be in `engine_args` of a model that this engine runs in this environment
+    (None: ew's own). None if it cannot be known, as where the environment is not there."""
     declared = declaration_of(engine)
     if environment is None and declared.has_environment:
         return None
@@ -67,7 +67,7 @@ def _names(source: ArgumentSource, environment: Environment | None) -> Iterator[
 
 
 def _files(pattern: str, environment: Environment | None) -> list[Path]:
-    """Those of the environment that fit, else those of ew itself."""
+    """Return those of the environment that fit, else those of ew itself."""
     if not pattern:
         return []
     found: list[Path] = []
@@ -77,8 +77,8 @@ def _files(pattern: str, environment: Environment | None) -> list[Path]:
 
 
 def _fields(file: Path, pattern: str) -> Iterator[str]:
-    """The fields of classes and of those in the same file that they are derived from, with their
-    other names; none if there is no such class."""
+    """Yield the fields of classes and of those in the same file that they are derived from, with
+    their other names; none if there is no such class."""
     classes = _classes(file)
     for kind in classes:
         if fnmatchcase(kind, pattern):
@@ -111,7 +111,7 @@ def _aliases(kind: ast.ClassDef) -> Iterator[str]:
 
 
 def _taken(file: Path, name: str) -> Iterator[str]:
-    """The texts in `NAME.pop("x")` and `NAME.get("x")`."""
+    """Yield the texts in `NAME.pop("x")` and `NAME.get("x")`."""
     for node in ast.walk(_parsed(file)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in (f"{name}.pop", f"{name}.get"):
             yield from _texts(node.args[0])

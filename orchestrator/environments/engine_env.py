@@ -13,7 +13,7 @@ OWN_ENVIRONMENT: Final = ".venv"
 
 
 def environment_of(model: ModelConfig, override: str | None = None) -> tuple[str, str]:
-    """The engine that really runs a model, and the name of its environment."""
+    """Return the engine that really runs a model, and the name of its environment."""
     engine = resolve_engine(model.engine)
     if not declaration_of(engine).has_environment:
         return engine, OWN_ENVIRONMENT

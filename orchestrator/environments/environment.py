@@ -55,13 +55,13 @@ class Environment:
         return _size(self.path)
 
     def is_current(self) -> bool:
-        """Whether it is what the declaration asks for today."""
+        """Return whether it is what the declaration asks for today."""
         engine = load_engines().get(self.engine)
         release = engine.releases.get(self.version) if engine else None
         return release is not None and release.digest == self.digest
 
     def users(self) -> list[int]:
-        """The pids of the processes that run in it."""
+        """Return the pids of the processes that run in it."""
         return [pid for pid in read_table() if command_line(pid).startswith(f"{self.python} ")]
 
 
@@ -87,7 +87,7 @@ def require_name(name: str) -> str:
 
 
 def find_environment(name: str) -> Environment | None:
-    """The environment of this name; None if there is none, or only an unfinished one."""
+    """Return the environment of this name; None if there is none, or only an unfinished one."""
     if not _NAME.fullmatch(name):
         return None
     path = envs_dir() / name
@@ -100,7 +100,7 @@ def find_environment(name: str) -> Environment | None:
 
 
 def list_environments() -> list[Environment]:
-    """All complete ones, by name."""
+    """Return all complete ones, by name."""
     try:
         names = sorted(path.name for path in envs_dir().iterdir())
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def list_environments() -> list[Environment]:
 
 
 def list_unfinished() -> list[str]:
-    """The names of those whose making has not ended, or was broken off."""
+    """Return the names of those whose making has not ended, or was broken off."""
     if not envs_dir().exists():
         return []
     names = sorted(path.name for path in envs_dir().iterdir() if not path.name.startswith("."))

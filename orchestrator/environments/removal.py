@@ -48,7 +48,7 @@ def clear(path: Path) -> None:
 
 
 def conda_marker(path: Path) -> Path:
-    """The file that says which conda program ew had make an environment."""
+    """Return the file that says which conda program ew had make an environment."""
     return path.with_name(f".{path.name}.conda")
 
 

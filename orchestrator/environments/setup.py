@@ -58,7 +58,7 @@ def carry_out(
 
 
 def preflight_of(spec: EnvironmentSpec, uv: Uv) -> Iterator[Check]:
-    """What is looked at before anything is made."""
+    """Yield what is looked at before anything is made."""
     interpreter = None if spec.conda else uv.find_python(spec.release.pythons)
     online = None if spec.wheelhouse or uv.is_offline else uv
     if spec.conda is None:
@@ -67,7 +67,7 @@ def preflight_of(spec: EnvironmentSpec, uv: Uv) -> Iterator[Check]:
 
 
 def require_uv(descriptor: int | None = None) -> Uv:
-    """The locked uv. `descriptor` is for whatever it runs to inherit."""
+    """Return the locked uv. `descriptor` is for whatever it runs to inherit."""
     program = find_uv()
     if program is None:
         cure = "delete .venv and run `./ew` again" if IS_CLONE else "install ew again"
@@ -182,7 +182,7 @@ def python_of(spec: EnvironmentSpec) -> Path:
 
 
 def requirements_file(spec: EnvironmentSpec, number: int) -> Path:
-    """What a call of uv installs; it stays in the environment, for who wants to know."""
+    """Return what a call of uv installs; it stays in the environment, for who wants to know."""
     return spec.path / f"ew-requirements-{number}.txt"
 
 
@@ -226,7 +226,7 @@ def _failure(spec: EnvironmentSpec, uv: Uv, error: InstallFailed) -> UserError:
 
 
 def _named(lock: Path) -> str:
-    """A lock as commands can name it: from the clone, or in full."""
+    """Return a lock as commands can name it: from the clone, or in full."""
     return str(lock.relative_to(ROOT) if IS_CLONE else lock)
 
 

@@ -45,7 +45,7 @@ class EnvironmentSpec:
         return logs_dir() / f"setup-{self.name}.log"
 
     def made(self) -> Environment | None:
-        """The environment, if it is there already and as the declaration wants it today."""
+        """Return the environment, if it is there already and as the declaration wants it today."""
         found = find_environment(self.name)
         if found is None or found.version != self.release.version or not found.is_current():
             return None
@@ -77,7 +77,7 @@ def environment_spec(
 
 
 def _manager(name: str | None) -> Conda | None:
-    """The conda program to use; None for uv, which is always there."""
+    """Return the conda program to use; None for uv, which is always there."""
     if name == "uv":
         return None
     if name is not None and name not in MANAGERS:

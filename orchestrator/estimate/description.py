@@ -74,7 +74,7 @@ class Question(msgspec.Struct, frozen=True):
 
 
 def remembered(question: Question) -> Description | None:
-    """The answer that was given to it; None if it was never asked."""
+    """Return the answer that was given to it; None if it was never asked."""
     try:
         return msgspec.json.decode(_file(question).read_bytes(), type=Description)
     except (FileNotFoundError, *UNREADABLE):
@@ -111,7 +111,7 @@ def ask(questions: Sequence[Question], python: Path, within_s: float = _WITHIN_S
 
 
 def as_described(checkpoint: Checkpoint, description: Description) -> Checkpoint:
-    """A checkpoint as the engine takes it, as far as it has said so."""
+    """Return a checkpoint as the engine takes it, as far as it has said so."""
     shape = checkpoint.shape
     shape = msgspec.structs.replace(
         shape,
@@ -123,7 +123,7 @@ def as_described(checkpoint: Checkpoint, description: Description) -> Checkpoint
 
 
 def differences(checkpoint: Checkpoint, description: Description) -> list[str]:
-    """Where ew's own reading of the files is another."""
+    """Return where ew's own reading of the files is another."""
     own, engine = checkpoint.shape, f"vLLM {description.release}"
     if not description.release:
         return [f"the engine makes nothing of it: {description.error}"]

@@ -67,8 +67,8 @@ _SECTIONS: Final = ("text_config", "llm_config", "language_config")
 
 
 def completed(data: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with its family's defaults filled in, in the language model's section. A
-    `null` stays: it says that there is no such thing."""
+    """Return a configuration with its family's defaults filled in, in the language model's
+    section. A `null` stays: it says that there is no such thing."""
     thinker = data.get("thinker_config")
     if isinstance(thinker, dict):
         # Qwen-Omni: the part that answers in words, beside the one that speaks.
@@ -104,7 +104,7 @@ _PARAMS_CONTEXT: Final = 128_000
 
 
 def from_params(params: dict[str, Any]) -> dict[str, Any]:
-    """A configuration from Mistral's params.json."""
+    """Return a configuration from Mistral's params.json."""
     inner = params.get("text_config", params)
     found = {name: inner[key] for key, name in _PARAMS.items() if inner.get(key) is not None}
     moe = params.get("moe")

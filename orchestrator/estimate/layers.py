@@ -61,7 +61,8 @@ class CacheLayers(msgspec.Struct, frozen=True):
 
 
 def cache_layers(config: ModelJson, layers: int, heads: int, hidden: int) -> list[CacheLayers]:
-    """What a checkpoint's configuration says. Raises `UserError` if there are too many layers."""
+    """Return what a checkpoint's configuration says. Raises `UserError` if there are too many
+    layers."""
     if layers > _MOST_LAYERS:
         raise UserError(f"no model has {layers} layers", "download the model again")
     kept = _kinds(config, layers)
@@ -83,7 +84,7 @@ def cache_layers(config: ModelJson, layers: int, heads: int, hidden: int) -> lis
 
 
 def _attention(config: ModelJson, kind: Kind, heads: int, hidden: int) -> CacheLayers:
-    """The KV heads and their width; some families have others in one of the two kinds."""
+    """Return the KV heads and their width; some families have others in one of the two kinds."""
     kv_heads, key = kv_heads_of(config, heads), head_dim_of(config, heads, hidden)
     value = config.figure("v_head_dim") or key
     if config.figure("kv_lora_rank"):
@@ -116,7 +117,7 @@ def _latent(config: ModelJson) -> CacheLayers | None:
 
 
 def _index(config: ModelJson, layers: int) -> list[CacheLayers]:
-    """The keys by which sparse attention finds what to look at: 8 bits each, with scales."""
+    """Return the keys by which sparse attention finds what to look at: 8 bits each, with scales."""
     width = config.figure("index_head_dim")
     if not width:
         return []
@@ -125,7 +126,7 @@ def _index(config: ModelJson, layers: int) -> list[CacheLayers]:
 
 
 def kv_heads_of(config: ModelJson, heads: int) -> int:
-    """The largest number of KV heads in a layer."""
+    """Return the largest number of KV heads in a layer."""
     is_grouped = config.first("new_decoder_architecture")
     if config.first("multi_query") and not is_grouped:
         return 1
@@ -150,7 +151,7 @@ def _blocks(config: ModelJson) -> Sequence[BlockJson]:
 
 
 def _kinds(config: ModelJson, layers: int) -> list[tuple[Kind, ...]]:
-    """What each layer keeps; the first way of saying it that the configuration uses."""
+    """Return what each layer keeps; the first way of saying it that the configuration uses."""
     numbers = range(layers)
     named: list[str] = config.first("layer_types", "layers_block_type") or []
     if named:
@@ -176,7 +177,7 @@ def _pruned(block: BlockJson) -> tuple[Kind, ...]:
 
 
 def _attends(config: ModelJson, layers: int) -> set[int] | None:
-    """The layers of a hybrid that attend, among recurrent ones; None if it is no hybrid."""
+    """Return the layers of a hybrid that attend, among recurrent ones; None if it is no hybrid."""
     numbers = range(layers)
     if interval := config.first("full_attention_interval"):
         return {number for number in numbers if (number + 1) % interval == 0}
@@ -194,7 +195,7 @@ def _attends(config: ModelJson, layers: int) -> set[int] | None:
 
 
 def _windowed(config: ModelJson, layers: int) -> set[int]:
-    """The layers that look back only a window (or a chunk)."""
+    """Return the layers that look back only a window (or a chunk)."""
     numbers = range(layers)
     if config.figure("attention_chunk_size"):
         return _chunked(config, layers)

@@ -91,7 +91,7 @@ def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card)
 
 
 def figures_of(engine: str) -> MemoryArguments:
-    """What an engine calls the arguments that decide its memory."""
+    """Return what an engine calls the arguments that decide its memory."""
     memory = declaration_of(engine).gpu_memory
     return memory.figures if memory else MemoryArguments()
 
@@ -123,7 +123,8 @@ def _kv_element_bytes(asked: str, checkpoint: Checkpoint, weight_element_bytes: 
 
 
 def _graph_sizes(args: dict[str, Any], figures: MemoryArguments, sequences: int) -> tuple[int, ...]:
-    """The batch sizes for which vLLM records CUDA graphs: `VllmConfig._set_cudagraph_sizes`."""
+    """Return the batch sizes for which vLLM records CUDA graphs:
+    `VllmConfig._set_cudagraph_sizes`."""
     compilation = args.get("compilation_config")
     given = compilation if isinstance(compilation, dict) else {}
     if args.get(figures.no_graphs) or args.get("optimization_level") == 0:
@@ -146,8 +147,8 @@ def _sizes(listed: Any, argument: str) -> tuple[int, ...]:
 
 
 def whole(args: dict[str, Any], name: str) -> int | None:
-    """A positive whole number among the engine's arguments; vLLM also takes words there. Raises
-    `UserError` for one that is beyond all machines."""
+    """Return a positive whole number among the engine's arguments; vLLM also takes words there.
+    Raises `UserError` for one that is beyond all machines."""
     value = args.get(name)
     if not isinstance(value, int) or value <= 0:
         return None

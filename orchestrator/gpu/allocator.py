@@ -106,8 +106,8 @@ class GpuAllocator:
         return refused
 
     def demands(self, workers: Iterable[ReplicaSpec]) -> tuple[Demand, ...]:
-        """What those of these workers demand that have no place yet, or sleep and need more to
-        wake. Raises `UserError` if a model's files do not say."""
+        """Return what those of these workers demand that have no place yet, or sleep and need
+        more to wake. Raises `UserError` if a model's files do not say."""
         if not self._uses:
             return ()
         found = []
@@ -130,7 +130,7 @@ class GpuAllocator:
         return self._ledger.reservations
 
     def load_s(self, worker: ReplicaSpec) -> float | None:
-        """How long its model takes to load, if that was ever measured."""
+        """Return how long its model takes to load, if that was ever measured."""
         try:
             need = self._need(worker) if self._uses else None
         except UserError:
@@ -138,12 +138,12 @@ class GpuAllocator:
         return need.footprint.load_s if need and need.footprint else None
 
     def bytes_beside_cache(self, slots: Iterable[str]) -> int:
-        """What these workers have on all their GPUs, but for their KV caches."""
+        """Return what these workers have on all their GPUs, but for their KV caches."""
         held = (self._slots.get(slot) for slot in slots)
         return sum(each.bytes_beside_cache for each in held if each is not None)
 
     def lost_places(self) -> list[str]:
-        """The workers that cannot have their places, as planned, when they start or wake."""
+        """Return the workers that cannot have their places, as planned, when they start or wake."""
         return [] if self._problem else self._turns.lost()
 
     def obstacle(self, slot: str, moving: Collection[str] = ()) -> str | None:
@@ -158,12 +158,12 @@ class GpuAllocator:
         return self._turns.mover(slot, moving) is None
 
     def asleep(self) -> set[str]:
-        """The workers that have only what they keep while they sleep."""
+        """Return the workers that have only what they keep while they sleep."""
         held = self._ledger.reservations
         return {each.slot for each in held if each.phase is Phase.ASLEEP and not each.is_to_wake}
 
     def start(self, worker: ReplicaSpec) -> Allocation:
-        """A worker is started now."""
+        """Return a worker is started now."""
         reservation = self._slots.get(worker.slot)
         if reservation is None:
             return Allocation({}, {})
@@ -182,8 +182,8 @@ class GpuAllocator:
         version: str = "",
         load_s: float = 0.0,
     ) -> bool:
-        """A worker is ready, or sleeps, since then (monotonic). False if the GPUs have not been
-        looked at since, and it has to be said again."""
+        """Return a worker is ready, or sleeps, since then (monotonic). False if the GPUs have
+        not been looked at since, and it has to be said again."""
         own = self._slots.get(slot)
         if own is None or own.phase is phase:
             return True
@@ -216,7 +216,7 @@ class GpuAllocator:
         self._ledger.adopt(running)
 
     def accounts(self) -> tuple[GpuStatus, ...]:
-        """Every GPU, as `status` shows it."""
+        """Return every GPU, as `status` shows it."""
         return accounts(self._uses, self._ledger.reservations)
 
     @property
@@ -230,7 +230,8 @@ class GpuAllocator:
     def _needs(
         self, workers: Iterable[ReplicaSpec], refused: dict[str, UserError]
     ) -> list[tuple[Need, str]]:
-        """The needs of those that need GPU memory, with their slots. Notes whose is not known."""
+        """Return the needs of those that need GPU memory, with their slots. Notes whose is not
+        known."""
         found = []
         for worker in workers:
             try:
@@ -259,7 +260,7 @@ class GpuAllocator:
 
 
 def _waking(own: Reservation) -> Demand:
-    """What a worker that sleeps needs to wake, where it is."""
+    """Return what a worker that sleeps needs to wake, where it is."""
     lacking = own.lacking_bytes
     return Demand(
         slot=own.slot,
@@ -271,13 +272,13 @@ def _waking(own: Reservation) -> Demand:
 
 
 def refused_for(refusal: Refusal) -> UserError:
-    """A refusal with its next step."""
+    """Return a refusal with its next step."""
     hint = "`./ew estimate` shows every part; a smaller `max_model_len` needs less"
     return UserError(str(refusal), hint)
 
 
 def _blind_need(worker: ReplicaSpec, model: ModelConfig, card: Card) -> Need:
-    """The need of a model that is yet to be downloaded: a GPU to itself, just this once."""
+    """Return the need of a model that is yet to be downloaded: a GPU to itself, just this once."""
     return Need(
         model_id=worker.model,
         model=model,

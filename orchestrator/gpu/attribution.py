@@ -63,8 +63,8 @@ def attribute(
     families: Mapping[str, Collection[int]],
     who: Callable[[int], tuple[str, str]] | None = None,
 ) -> dict[str, GpuUse]:
-    """The use of each GPU by its UUID. `families` are the pids of each worker and of all that it
-    started: engines hold their memory in children. `who` answers user and command of a pid.
+    """Return the use of each GPU by its UUID. `families` are the pids of each worker and of all
+    that it started: engines hold their memory in children. `who` answers user and command of a pid.
 
     In a container the driver's pids may be the host's: then none of them matches, and the ledger
     takes the difference to what was in use before the worker started.

@@ -46,7 +46,7 @@ class Need(msgspec.Struct, frozen=True):
         return [f"{self.model_id}-{replica}" for replica in range(self.model.replicas)]
 
     def demand(self, slot: str) -> Demand:
-        """The demand of one of its workers."""
+        """Return the demand of one of its workers."""
         cache = self.estimate.kv_cache
         return Demand(
             slot=slot,
@@ -73,10 +73,10 @@ def need_of(
     footprints: Footprints,
     version: str = "",
 ) -> Need | None:
-    """What a model needs; None if its engine takes no GPU memory. Reads the model's files.
-    Raises `UserError`, and nothing else, if they are not there or do not say enough, unless the
-    configuration says which part of a GPU the model has: one model's odd files or settings must
-    not end the process that looks after all."""
+    """Return what a model needs; None if its engine takes no GPU memory. Reads the model's
+    files. Raises `UserError`, and nothing else, if they are not there or do not say enough,
+    unless the configuration says which part of a GPU the model has: one model's odd files or
+    settings must not end the process that looks after all."""
     try:
         estimate = _estimate(model, engine, card, version)
     except UserError:

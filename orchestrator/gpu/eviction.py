@@ -102,10 +102,10 @@ def decide(
     now: float,
     policy: Policy | None = None,
 ) -> list[Decision]:
-    """What to do for each model that somebody waits for, the longest wait first.
+    """Return what to do for each model that somebody waits for, the longest wait first.
 
-    While the first cannot have its room yet, others may only use what is free; once it has
-    waited too long, not even that: small models would otherwise keep a large one out for ever.
+    While the first cannot have its room yet, others may only use what is free; once it has waited
+    too long, not even that: small models would otherwise keep a large one out for ever.
     """
     room = _Room(residents, devices, now, policy or Policy())
     in_turn = sorted(wishes, key=lambda each: (each.since, each.model))
@@ -113,7 +113,7 @@ def decide(
 
 
 def idle_too_long(residents: Iterable[Resident], now: float) -> list[str]:
-    """The models whose `idle_unload_s` has passed without a request."""
+    """Return the models whose `idle_unload_s` has passed without a request."""
     return [
         resident.model
         for resident in residents
@@ -122,7 +122,8 @@ def idle_too_long(residents: Iterable[Resident], now: float) -> list[str]:
 
 
 def unload_at(resident: Resident) -> float | None:
-    """When a model is to be unloaded if no request comes; None if it stays, or is at work."""
+    """Return when a model is to be unloaded if no request comes; None if it stays, or is at
+    work."""
     if resident.idle_unload_s is None or not resident.may_go or not resident.is_idle:
         return None
     if resident.loaded_at is None:
@@ -131,8 +132,8 @@ def unload_at(resident: Resident) -> float | None:
 
 
 def cost_s(resident: Resident, now: float) -> float:
-    """What it costs to unload a model: the time to load it again, weighed by how likely that is
-    soon."""
+    """Return what it costs to unload a model: the time to load it again, weighed by how likely
+    that is soon."""
     idle_s = max(0.0, now - resident.last_used_at)
     return resident.load_s / (1 + idle_s / _HALF_LIFE_S)
 
@@ -205,7 +206,8 @@ class _Room:
     def _cheapest(
         self, wish: Wish, candidates: list[Resident], leaving: list[Resident]
     ) -> list[Resident]:
-        """The models to unload: none that is not needed; and one alone, if that costs less."""
+        """Return the models to unload: none that is not needed; and one alone, if that costs
+        less."""
         if self._place(wish, leaving + candidates).refusals:
             return []
         dearest_first = sorted(candidates, key=self._cost, reverse=True)
@@ -223,7 +225,7 @@ class _Room:
         return cost_s(resident, self._now), size, resident.model
 
     def _place(self, wish: Wish, gone: Iterable[Resident]) -> Placement:
-        """The placement of a model if these were gone."""
+        """Return the placement of a model if these were gone."""
         return place(wish.demands, _freed(self._devices, gone))
 
     def _take(self, placement: Placement) -> None:
@@ -246,7 +248,7 @@ class _Room:
 
 
 def _freed(devices: Iterable[Device], gone: Iterable[Resident]) -> list[Device]:
-    """The GPUs if these models were gone."""
+    """Return the GPUs if these models were gone."""
     gained: dict[str, int] = {}
     for resident in gone:
         for uuid, size in resident.bytes_by_gpu.items():

@@ -51,7 +51,7 @@ class Footprint(msgspec.Struct, frozen=True):
 
 
 def footprint_key(model: ModelConfig, engine: str, card_name: str) -> str:
-    """Names everything that decides what a worker takes, but for the engine's version."""
+    """Return names everything that decides what a worker takes, but for the engine's version."""
     settings = model.model_dump(mode="json", exclude=set(_IRRELEVANT), exclude_defaults=True)
     facts = msgspec.json.encode([settings, engine, card_name], order="deterministic")
     return hashlib.sha256(facts).hexdigest()[:24]
@@ -65,7 +65,8 @@ class Footprints:
         self._known = _read(path)
 
     def get(self, key: str, version: str = "") -> Footprint | None:
-        """What was measured; None if nothing was, or only with another version of the engine."""
+        """Return what was measured; None if nothing was, or only with another version of the
+        engine."""
         found = self._known.get(key)
         is_other = found is not None and version and found.version != version
         return None if is_other else found

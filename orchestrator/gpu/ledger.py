@@ -111,8 +111,9 @@ class Ledger:
         version: str = "",
         load_s: float = 0.0,
     ) -> Reservation:
-        """A worker is ready, or sleeps: measure it. What it has after its start is remembered for
-        the next one; what it has kept while it sleeps is all that is reserved then."""
+        """Return a worker is ready, or sleeps: measure it. What it has after its start is
+        remembered for the next one; what it has kept while it sleeps is all that is reserved
+        then."""
         with self._mutex:
             own = self._held[slot]
             if phase is Phase.ASLEEP and own.phase is Phase.READY:
@@ -198,7 +199,7 @@ class Ledger:
                     self.end(own.slot)
 
     def devices(self, uses: Mapping[str, GpuUse]) -> list[Device]:
-        """The GPUs as places: what is free there and not promised to anybody."""
+        """Return the GPUs as places: what is free there and not promised to anybody."""
         with self._mutex:
             return [self._device(use) for use in uses.values()]
 
@@ -271,7 +272,7 @@ class Ledger:
 
 
 def _beside_cache(own: Reservation) -> int:
-    """What a worker has on its fullest GPU beside its KV cache."""
+    """Return what a worker has on its fullest GPU beside its KV cache."""
     return max(own.used_bytes.values(), default=0) - (own.assignment.kv_cache_bytes or 0)
 
 

@@ -113,8 +113,8 @@ class Nvml:
         self._began = time.monotonic()
 
     def snapshot(self, timeout_s: float = 5.0) -> Snapshot:
-        """The GPUs as of now. If NVML does not answer in time: as they were last seen, and the
-        problem; the next call then waits for the same answer. Not for several threads."""
+        """Return the GPUs as of now. If NVML does not answer in time: as they were last seen,
+        and the problem; the next call then waits for the same answer. Not for several threads."""
         if self._pending is None:
             self._pending = _in_thread(self._reader.read)
         try:
@@ -235,7 +235,7 @@ def _in_thread(read: Callable[[], Snapshot]) -> Future[Snapshot]:
 
 
 def _ask(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What NVML answers; None if this card or driver does not support the question."""
+    """Return what NVML answers; None if this card or driver does not support the question."""
     try:
         return function(*arguments)
     except _BROKEN:
@@ -245,7 +245,8 @@ def _ask(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _read_memory(handle: Any, gpu: Gpu) -> Gpu:
-    """Its memory; where the driver does not support the question, the GPU works in the host's."""
+    """Return its memory; where the driver does not support the question, the GPU works in the
+    host's."""
     memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
     reserved = None if memory is None else memory.reserved // MIB
     try:
@@ -326,7 +327,7 @@ def _capability(handle: Any) -> str:
 
 
 def _with_capability(gpu: Gpu, capability: str) -> Gpu:
-    """A slice has its card's, and cannot be asked itself."""
+    """Return a slice has its card's, and cannot be asked itself."""
     return msgspec.structs.replace(gpu, compute_capability=capability)
 
 

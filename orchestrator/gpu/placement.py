@@ -115,7 +115,7 @@ class _Room:
         return True
 
     def objection(self, demand: Demand, device: Device, share: float = 0.0) -> str:
-        """Why a worker cannot go to a GPU; empty if it can."""
+        """Return why a worker cannot go to a GPU; empty if it can."""
         if device.problem:
             return device.problem
         if demand.pins and not any(_means(pin, device) for pin in demand.pins):
@@ -164,7 +164,7 @@ def _grow(
 
 
 def _part(place: _Place, device: Device, spare: dict[str, int], unmet: dict[str, int]) -> int:
-    """A worker's fair part of what a GPU has left."""
+    """Return a worker's fair part of what a GPU has left."""
     total = unmet[device.uuid]
     return spare[device.uuid] * place.unmet_bytes // total if total else 0
 
@@ -198,8 +198,8 @@ def _assignment(place: _Place) -> Assignment:
 
 
 def _fraction(place: _Place) -> float:
-    """The part of each GPU that the engine may take, rounded down: engines refuse to start if
-    that much is not free, and they look when their own context is already there."""
+    """Return the part of each GPU that the engine may take, rounded down: engines refuse to
+    start if that much is not free, and they look when their own context is already there."""
     parts = (
         (place.bytes_on(device) - place.demand.context_bytes) / device.total_bytes
         for device in place.devices
@@ -223,7 +223,7 @@ def _why(place: _Place) -> str:
 
 
 def _refusal(demand: Demand, room: _Room, placed: Sequence[_Place]) -> Refusal:
-    """What stands in the way when everybody else takes the least that they need."""
+    """Return what stands in the way when everybody else takes the least that they need."""
     verdicts = []
     for device in room.devices:
         occupants = [place for place in placed if device in place.devices]
@@ -251,7 +251,7 @@ def _precedence(demand: Demand) -> tuple[bool, int, float, int, str]:
 
 
 def _means(pin: int | str, device: Device) -> bool:
-    """A number means a GPU and its slices; text may also be the start of a UUID."""
+    """Return a number means a GPU and its slices; text may also be the start of a UUID."""
     if isinstance(pin, int) or pin.isdigit():
         return device.index == int(pin)
     return device.uuid.startswith(pin) or (bool(device.parent) and device.parent.startswith(pin))

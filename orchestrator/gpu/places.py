@@ -58,23 +58,23 @@ class Demand(msgspec.Struct, frozen=True):
     pins: tuple[int | str, ...] = ()
 
     def kv_bytes(self, share: float) -> int:
-        """The least, and that share of what it wants beyond."""
+        """Return the least, and that share of what it wants beyond."""
         beyond = self.wanted_kv_bytes - self.least_kv_bytes
         return self.least_kv_bytes + math.floor(beyond * share)
 
     def sequences(self, kv_bytes: int) -> int:
-        """How many may run at once with this cache. Each has at least its states and a block:
-        vLLM refuses to start with more sequences than a cache has places for states."""
+        """Return how many may run at once with this cache. Each has at least its states and a
+        block: vLLM refuses to start with more sequences than a cache has places for states."""
         if not self.sequence_bytes:
             return self.max_sequences
         return max(1, min(self.max_sequences, kv_bytes // self.sequence_bytes))
 
     def tokens(self, kv_bytes: int) -> int | None:
-        """How many tokens this cache holds; None if that is not known."""
+        """Return how many tokens this cache holds; None if that is not known."""
         return kv_bytes // self.token_bytes if self.token_bytes else None
 
     def need_bytes(self, device: Device, share: float = 0.0) -> int:
-        """What it takes on a device."""
+        """Return what it takes on a device."""
         if self.fraction is not None:
             return math.ceil(self.fraction * device.total_bytes) + self.context_bytes
         return self.fixed_bytes + self.kv_bytes(share)
@@ -115,8 +115,8 @@ class Assignment(msgspec.Struct, frozen=True):
         return tuple(self.bytes_by_gpu)
 
     def environment(self, *, by_uuid: bool = True) -> dict[str, str]:
-        """What makes the engine see these GPUs and no others. `by_uuid=False` is for engines that
-        take nothing but indices (vLLM before 0.26)."""
+        """Return what makes the engine see these GPUs and no others. `by_uuid=False` is for
+        engines that take nothing but indices (vLLM before 0.26)."""
         names = self.uuids if by_uuid else map(str, self.indices)
         return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(names)}
 

@@ -97,21 +97,22 @@ class Reservation(msgspec.Struct, frozen=True):
         return self.phase is not Phase.RELEASING or self.returns
 
     def promised_bytes(self, uuid: str) -> int:
-        """What it has not taken yet of what was promised."""
+        """Return what it has not taken yet of what was promised."""
         if uuid not in self.reserved_bytes or not self.stays:
             return 0
         return max(0, self.reserved_bytes[uuid] - self.used_bytes.get(uuid, 0))
 
 
 def rest_of(use: GpuUse, others: Iterable[Reservation]) -> int:
-    """What nobody known has on a GPU: neither these workers nor processes that we can name."""
+    """Return what nobody known has on a GPU: neither these workers nor processes that we can
+    name."""
     ours = sum(measured(other, use) for other in others)
     named = sum(each.used_bytes or 0 for each in use.foreign if each.command)
     return use.used_bytes - ours - named
 
 
 def measured(reservation: Reservation, use: GpuUse) -> int:
-    """What a worker has on a GPU: by its processes, else as it was measured before."""
+    """Return what a worker has on a GPU: by its processes, else as it was measured before."""
     listed = use.by_worker.get(reservation.slot)
     return reservation.used_bytes.get(use.gpu.uuid, 0) if listed is None else listed
 
@@ -147,9 +148,9 @@ def is_back_at_baseline(
     others: Iterable[Reservation],
     tolerance_bytes: int,
 ) -> bool:
-    """Whether nothing is left of an ended worker: none of its processes is on a GPU, and no more
-    is in use than before it started. A GPU that cannot be asked is taken at its word: it has
-    nothing."""
+    """Return whether nothing is left of an ended worker: none of its processes is on a GPU, and
+    no more is in use than before it started. A GPU that cannot be asked is taken at its word: it
+    has nothing."""
     neighbours = list(others)
     for uuid in reservation.reserved_bytes:
         use = uses.get(uuid)

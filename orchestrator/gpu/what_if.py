@@ -63,8 +63,8 @@ class WhatIf(msgspec.Struct, frozen=True):
 
 
 def this_host(status: RunStatus) -> Place:
-    """The GPUs of this host as they are now. Blocks for a moment; for seconds if the driver
-    hangs."""
+    """Return the GPUs of this host as they are now. Blocks for a moment; for seconds if the
+    driver hangs."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     snapshot = restricted(Nvml().snapshot(_ANSWER_WITHIN_S), visible)
     uses = attribute(snapshot, _families(status))
@@ -94,10 +94,10 @@ def what_if(
     resolve: Callable[[ModelConfig], str],
     release_of: Callable[[ModelConfig], str] = lambda _: "",
 ) -> list[WhatIf]:
-    """The outlook for the `chosen` ones. Models that are always loaded are placed together, as a
-    start places them, and leave room for those that come on demand; each of these is placed by
-    itself beside them. `resolve` answers the engine that really runs a model, `release_of`
-    its release, if that is known."""
+    """Return the outlook for the `chosen` ones. Models that are always loaded are placed
+    together, as a start places them, and leave room for those that come on demand; each of these
+    is placed by itself beside them. `resolve` answers the engine that really runs a model,
+    `release_of` its release, if that is known."""
     footprints = Footprints(footprints_path())
     found = {
         model_id: _look(model_id, model, where, footprints, resolve(model), release_of(model))
@@ -135,7 +135,7 @@ def _look(
 
 
 def _demands(found: Mapping[str, WhatIf], where: Place, model_ids: Sequence[str]) -> list[Demand]:
-    """What the workers of these models demand, but for those that have their place."""
+    """Return what the workers of these models demand, but for those that have their place."""
     held = {each.slot for each in where.reservations}
     needs = (found[model_id].need for model_id in model_ids)
     return [need.demand(slot) for need in needs if need for slot in need.slots if slot not in held]
@@ -173,7 +173,7 @@ def _at_work(where: Place) -> dict[str, list[str]]:
 
 
 def _families(status: RunStatus) -> dict[str, set[int]]:
-    """The pids of each worker that runs, and of all that it started."""
+    """Return the pids of each worker that runs, and of all that it started."""
     table = read_table()
     return {
         worker.slot: {entry.pid for entry in tree(table, [worker.pid])}

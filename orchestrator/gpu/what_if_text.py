@@ -16,7 +16,7 @@ _WIDTH: Final = 80
 
 
 def lines_of(one: WhatIf) -> Iterator[str]:
-    """A model's need part by part, then its place."""
+    """Yield a model's need part by part, then its place."""
     yield f"{one.model_id} ({one.engine})"
     if one.error:
         yield from _wrapped(f"not known: {one.error}")

@@ -11,8 +11,8 @@ from orchestrator.errors import UserError
 
 
 def hub_variables(hub: HubConfig) -> dict[str, str]:
-    """The variables that tell Hugging Face's libraries. Raises `UserError` if there is no token
-    where the configuration says."""
+    """Return the variables that tell Hugging Face's libraries. Raises `UserError` if there is no
+    token where the configuration says."""
     variables = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": _token(hub)}
     return {name: value for name, value in variables.items() if value}
 

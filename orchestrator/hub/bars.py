@@ -97,7 +97,7 @@ class Lines:
 
 
 def watcher(total_bytes: int, missing_bytes: int) -> Bars | Lines:
-    """What suits where stderr goes."""
+    """Return what suits where stderr goes."""
     return Bars() if sys.stderr.isatty() else Lines(total_bytes, missing_bytes)
 
 

@@ -175,7 +175,7 @@ class Download:
             raise OSError(f"{target.tell()} bytes came of {file.size_bytes}")
 
     def _there(self, file: RemoteFile) -> int:
-        """How much of a missing file is here."""
+        """Return how much of a missing file is here."""
         if (self._blobs / file.etag).exists():
             return file.size_bytes
         partial = self._partial(file)
@@ -211,8 +211,8 @@ class _Stopped(Exception):
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether the same request may succeed later: the connection was lost, an answer ended too
-    early (an `OSError` without a number), or the hub is busy."""
+    """Return whether the same request may succeed later: the connection was lost, an answer
+    ended too early (an `OSError` without a number), or the hub is busy."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in _BUSY
     return isinstance(error, httpx2.TransportError) or getattr(error, "errno", None) is None

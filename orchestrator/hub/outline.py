@@ -27,7 +27,7 @@ _READ: Final = ("config.json", "hf_quant_config.json")
 
 
 def outline_dir(repo: str) -> Path:
-    """Where the outline of a repository is, if it was fetched."""
+    """Return where the outline of a repository is, if it was fetched."""
     return state_dir() / "outlines" / repo.replace("/", "--")
 
 
@@ -50,7 +50,7 @@ def fetch_outline(repo: str, hub: HubConfig, revision: str = MAIN) -> Path:
 
 
 def _outlined(remote: Remote) -> list[RemoteFile]:
-    """The files that say something of the model's size."""
+    """Return the files that say something of the model's size."""
     files = {file.path: file for file in remote.files if "/" not in file.path}
     ggufs = [path for path in files if path.endswith(".gguf")]
     wanted = select(files, ggufs[:1] if len(ggufs) == len(_weights(files)) else ()).wanted

@@ -35,9 +35,9 @@ class Selection(NamedTuple):
 
 
 def select(paths: Iterable[str], include: Sequence[str] = ()) -> Selection:
-    """What an engine needs of these files: all but weights for other libraries, and but the older
-    format where safetensors are there. Small files beside `include`, which are globs for the
-    weights, come along. Raises `UserError` if there is nothing to choose, or no choice."""
+    """Return what an engine needs of these files: all but weights for other libraries, and but
+    the older format where safetensors are there. Small files beside `include`, which are globs
+    for the weights, come along. Raises `UserError` if there is nothing to choose, or no choice."""
     files = sorted(paths)
     unwanted = [*_FOR_OTHERS]
     if _any(files, ["*.safetensors"]):

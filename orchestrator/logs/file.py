@@ -18,7 +18,8 @@ _HEAD_BYTES: Final = 64
 
 
 def logs_of(directory: Path, name: str | None) -> list[Path]:
-    """The logs of a model's workers, or of the process called `name`; of all without a name."""
+    """Return the logs of a model's workers, or of the process called `name`; of all without a
+    name."""
     paths = sorted(directory.glob("*.log"))
     if name is None:
         return paths
@@ -39,8 +40,8 @@ class LogFile:
         self._at = 0.0
 
     def last(self, count: int | None, since_unix_s: float | None = None) -> list[LogLine]:
-        """The last lines, at most `count`, none from before `since_unix_s`. `new_lines` goes on
-        after them."""
+        """Return the last lines, at most `count`, none from before `since_unix_s`. `new_lines`
+        goes on after them."""
         newest_first: list[LogLine] = []
         is_cut = False
         for line in self._backwards():
@@ -59,7 +60,7 @@ class LogFile:
         return lines if is_told else []
 
     def new_lines(self) -> list[LogLine]:
-        """The complete lines that came since."""
+        """Return the complete lines that came since."""
         *lines, self._rest = (self._rest + self._new_bytes()).split(b"\n")
         parsed = [self._parse(line) for line in lines if line.strip()]
         return self._placed(parsed, self._at or time.time())
@@ -76,7 +77,7 @@ class LogFile:
         return missed + text
 
     def _missed(self, log: BinaryIO) -> bytes:
-        """What was put aside before it was read."""
+        """Return what was put aside before it was read."""
         is_shorter = os.fstat(log.fileno()).st_size < self._position
         if not is_shorter and log.read(len(self._head)) == self._head:
             return b""
@@ -90,7 +91,7 @@ class LogFile:
         self._head = log.read(min(position, _HEAD_BYTES))
 
     def _backwards(self) -> Iterator[LogLine]:
-        """All lines, the last first."""
+        """Yield all lines, the last first."""
         for path in (self.path, aside(self.path)):
             try:
                 log = path.open("rb")
@@ -115,7 +116,7 @@ class LogFile:
 
 
 def _lines_backwards(log: BinaryIO, end: int) -> Iterator[bytes]:
-    """The lines before byte `end`, the last first."""
+    """Yield the lines before byte `end`, the last first."""
     rest = b""
     while end > 0:
         start = max(0, end - _BLOCK_BYTES)

@@ -53,7 +53,7 @@ def parse(unit: str, text: str) -> LogLine:
 
 
 def unix_s(line: LogLine) -> float | None:
-    """When it was written, if it says so."""
+    """Return when it was written, if it says so."""
     try:
         return None if line.time is None else datetime.fromisoformat(line.time).timestamp()
     except ValueError:
@@ -61,8 +61,8 @@ def unix_s(line: LogLine) -> float | None:
 
 
 def placed(lines: list[LogLine], at: float) -> list[LogLine]:
-    """The lines of one log, in its order, each with its place in time. Those before the first
-    that has a time stand just before that one; `at` is the place if none has."""
+    """Return the lines of one log, in its order, each with its place in time. Those before the
+    first that has a time stand just before that one; `at` is the place if none has."""
     times = [unix_s(line) for line in lines]
     place = next((time for time in times if time is not None), at)
     result = []
@@ -74,5 +74,5 @@ def placed(lines: list[LogLine], at: float) -> list[LogLine]:
 
 
 def merged(logs: Iterable[list[LogLine]]) -> list[LogLine]:
-    """The lines of several logs by time."""
+    """Return the lines of several logs by time."""
     return sorted((line for log in logs for line in log), key=lambda line: line.at)

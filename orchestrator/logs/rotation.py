@@ -20,7 +20,7 @@ LARGEST_BYTES: Final = 50 * 1024 * 1024
 
 
 def aside(path: Path) -> Path:
-    """Where the older part of a log is."""
+    """Return where the older part of a log is."""
     return path.with_name(f"{path.name}.1")
 
 

@@ -79,15 +79,15 @@ class Uv:
         return "--no-index" in self.arguments or any(each in ("1", "true") for each in switches)
 
     def with_index(self, index: str | None) -> dict[str, str]:
-        """The variables that make it ask one more index. The best version of all wins, as in
-        pip; for what is locked, the hash says which file that must be."""
+        """Return the variables that make it ask one more index. The best version of all wins, as
+        in pip; for what is locked, the hash says which file that must be."""
         if index is None:
             return {}
         indexes = [index, self._environment.get("UV_INDEX", "")]
         return {"UV_INDEX": " ".join(indexes).strip(), "UV_INDEX_STRATEGY": "unsafe-best-match"}
 
     def find_python(self, versions: Sequence[str]) -> Path | None:
-        """The interpreter of the first of these versions that this host has."""
+        """Return the interpreter of the first of these versions that this host has."""
         for version in versions:
             command = [self._program, "python", "find", "--system", "--no-project", version]
             found = subprocess.run(
@@ -149,7 +149,7 @@ class Uv:
 
 
 def find_uv(python: Path = Path(sys.executable)) -> str | None:
-    """The uv beside `python`, which is the locked one; else one on the PATH that works."""
+    """Return the uv beside `python`, which is the locked one; else one on the PATH that works."""
     beside = python.parent / "uv"
     if beside.is_file():
         return str(beside)
@@ -195,7 +195,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _without_python(environ: Mapping[str, str]) -> dict[str, str]:
-    """A virtual environment or PYTHONPATH of the caller must not leak into another Python."""
+    """Return a virtual environment or PYTHONPATH of the caller must not leak into another
+    Python."""
     leaking = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME", "PYTHONPATH", "UV_PYTHON")
     return {name: value for name, value in environ.items() if name not in leaking}
 
@@ -209,7 +210,7 @@ def _can_cache(environ: Mapping[str, str]) -> bool:
 
 
 def is_reachable(index: str) -> bool:
-    """Whether a package index answers within seconds."""
+    """Return whether a package index answers within seconds."""
     try:
         with urllib.request.urlopen(index.rstrip("/") + "/", timeout=_PROBE_S):  # noqa: S310
             return True

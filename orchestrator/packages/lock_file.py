@@ -73,5 +73,5 @@ def _pin(text: str) -> PinnedPackage:
 
 
 def normalised(name: str) -> str:
-    """The one spelling of a package's name."""
+    """Return the one spelling of a package's name."""
     return re.sub(r"[-_.]+", "-", name).lower()

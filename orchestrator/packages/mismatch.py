@@ -38,7 +38,7 @@ class Mismatch(NamedTuple):
 
 
 def find_mismatch(output: str) -> Mismatch | None:
-    """What uv or pip said about a hash, if they did."""
+    """Return what uv or pip said about a hash, if they did."""
     found = _OF_UV.search(output) or _OF_PIP.search(output)
     if found is None:
         return None

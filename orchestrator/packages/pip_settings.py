@@ -46,9 +46,9 @@ def uv_settings(environ: Mapping[str, str] = os.environ) -> UvSettings:
 
 
 def registry_alone(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """An environment in which uv asks one index only: the registry, or the mirror that the user
-    has set for it. Folders of wheels, further indexes and configuration files are left out.
-    Raises `UserError` if the index is a folder itself."""
+    """Return an environment in which uv asks one index only: the registry, or the mirror that
+    the user has set for it. Folders of wheels, further indexes and configuration files are left
+    out. Raises `UserError` if the index is a folder itself."""
     variables = {**environ, **uv_settings(environ).variables}
     for name in (*_FURTHER_PLACES, "UV_CONFIG_FILE", "UV_NO_INDEX"):
         variables.pop(name, None)
@@ -64,8 +64,8 @@ def registry_alone(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 
 
 def further_places(environ: Mapping[str, str]) -> list[str]:
-    """Where uv looks besides the one index, in an environment that is meant for uv; without
-    the passwords of addresses."""
+    """Return where uv looks besides the one index, in an environment that is meant for uv;
+    without the passwords of addresses."""
     places = [place for name in _FURTHER_PLACES for place in _split(environ.get(name, ""))]
     return [re.sub(r"//[^/@]*@", "//", place) for place in places]
 

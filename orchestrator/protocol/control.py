@@ -141,7 +141,7 @@ class Control:
         self._socket.close()
 
     def connect(self) -> bool:
-        """False if no supervisor listens. Raises `OSError` if that cannot be told."""
+        """Return False if no supervisor listens. Raises `OSError` if that cannot be told."""
         try:
             self._socket.connect(os.fspath(socket_path()))
         except OSError as error:
@@ -170,7 +170,7 @@ class Control:
             )
 
     def _lines(self, request: bytes, tick_s: float) -> Iterator[bytes | None]:
-        """What comes until the other end closes; None for each tick without anything."""
+        """Yield what comes until the other end closes; None for each tick without anything."""
         self._socket.settimeout(tick_s)
         unread = b""
         try:
@@ -189,7 +189,7 @@ class Control:
             return
 
     def peer(self) -> int:
-        """The pid of the supervisor."""
+        """Return the pid of the supervisor."""
         credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         pid: int = struct.unpack("iII", credentials)[0]
         return pid

@@ -114,7 +114,7 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(what: str, tail: list[str], *, engine: str = "ENGINE") -> Diagnosis:
-    """What a death means, from what happened and the last lines of the log."""
+    """Return what a death means, from what happened and the last lines of the log."""
     cause = _known("\n".join(tail))
     if cause is None:
         return Diagnosis(Problem(what, "", tail), False)
@@ -122,7 +122,7 @@ def diagnose(what: str, tail: list[str], *, engine: str = "ENGINE") -> Diagnosis
 
 
 def diagnose_unfit(slot: str, tail: list[str], *, engine: str) -> Diagnosis:
-    """The death of a worker that ended with `CANNOT_SERVE`: it has said why, in one line."""
+    """Return the death of a worker that ended with `CANNOT_SERVE`: it has said why, in one line."""
     said = next((line.partition(REASON)[2] for line in reversed(tail) if REASON in line), None)
     if said is None:
         return Diagnosis(Problem(f"{slot} {REASON}its log says why", "", tail), True)
@@ -146,7 +146,7 @@ _WORDS: Final = {
 
 
 def describe_exit(exit_code: int | None) -> str:
-    """How a process ended, in words."""
+    """Return how a process ended, in words."""
     if exit_code is None:
         return "ended"
     if exit_code in _WORDS:
@@ -158,7 +158,7 @@ def describe_exit(exit_code: int | None) -> str:
 
 
 def read_tail(path: Path, start: int, lines: int = TAIL_LINES) -> list[str]:
-    """The last lines of a log from byte `start` on; none if it cannot be read."""
+    """Return the last lines of a log from byte `start` on; none if it cannot be read."""
     try:
         with path.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
@@ -172,8 +172,8 @@ def read_tail(path: Path, start: int, lines: int = TAIL_LINES) -> list[str]:
 
 
 def was_killed_for_memory(pid: int) -> bool:
-    """Whether the kernel's log says that its out-of-memory killer ended this process. False
-    also where we may not read that log."""
+    """Return whether the kernel's log says that its out-of-memory killer ended this process.
+    False also where we may not read that log."""
     pattern = re.compile(rf"Killed process {pid} \(".encode())
     try:
         log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
@@ -186,8 +186,8 @@ def was_killed_for_memory(pid: int) -> bool:
 
 
 def count_memory_kills(cgroup: Path | None = None) -> int:
-    """How many processes of our control group (a container's, or a service's) the kernel has ended
-    because their memory was exhausted: known also where its log may not be read."""
+    """Return how many processes of our control group (a container's, or a service's) the kernel
+    has ended because their memory was exhausted: known also where its log may not be read."""
     try:
         found = cgroup or _own_cgroup()
         events = (found / "memory.events").read_text()

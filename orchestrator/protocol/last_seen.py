@@ -20,7 +20,7 @@ _Unit = TypeVar("_Unit", GatewayStatus, RedisStatus, WorkerStatus)
 
 
 def is_supervised(status: RunStatus) -> bool:
-    """Whether the supervisor that wrote this still runs."""
+    """Return whether the supervisor that wrote this still runs."""
     supervisor = status.supervisor
     if supervisor is None:
         return False

@@ -179,7 +179,7 @@ _SHOWN: Final = {
 
 
 def shown(goal: Goal, phase: Phase) -> State:
-    """The state that people and programs are shown."""
+    """Return the state that people and programs are shown."""
     if phase is Phase.PENDING and goal is Goal.RUN:
         return State.STARTING
     return _SHOWN[phase]

@@ -156,7 +156,7 @@ class CommandHandler:
         self._observer.look_now()
 
     def _replace(self, model: str, request: Restart, now: float) -> list[Unit]:
-        """The units of a model that runs, which are to be replaced, to start, or to end."""
+        """Return the units of a model that runs, which are to be replaced, to start, or to end."""
         specs = {each.slot: each for each in request.workers if each.model == model}
         units = [
             unit
@@ -204,7 +204,7 @@ class CommandHandler:
         return specs + list(request.workers)
 
     def _note(self, spec: UnitSpec) -> str:
-        """Why nothing has to be done for it; empty if something has."""
+        """Return why nothing has to be done for it; empty if something has."""
         unit = self._fleet.units.get(spec.slot)
         if unit is None or unit.process is None or not unit.is_desired:
             return ""
@@ -233,7 +233,7 @@ class CommandHandler:
 
 
 def _settings(spec: UnitSpec) -> UnitSpec:
-    """What matters to the process: of the whole configuration, the gateway's section."""
+    """Return what matters to the process: of the whole configuration, the gateway's section."""
     if not isinstance(spec, GatewaySpec):
         return spec
     section = spec.config.get("gateway", {})

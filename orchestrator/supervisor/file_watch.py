@@ -26,7 +26,7 @@ class FileWatch:
     def look(
         self, specs: Iterable[UnitSpec], redis_url: str | None, variables: dict[str, str]
     ) -> ConfigStatus:
-        """What waits to be applied."""
+        """Return what waits to be applied."""
         units, path = list(specs), config_path()
         seen = (_stamp(path), units, redis_url, variables)
         if seen != self._seen:

@@ -27,7 +27,7 @@ def with_port(gateway: GatewaySpec, unit: Unit | None) -> GatewaySpec:
 
 
 def where_it_is(gateway: GatewaySpec, unit: Unit) -> GatewaySpec:
-    """A gateway whose processes are replaced listens where it did."""
+    """Return a gateway whose processes are replaced listens where it did."""
     if not isinstance(unit.spec, GatewaySpec):
         return gateway
     return msgspec.structs.replace(gateway, host=unit.spec.host, port=unit.spec.port)

@@ -87,7 +87,7 @@ class Listeners:
             waiter.connection.send(_progress(units[slot]))
 
     def leave(self, connection: Connection) -> bool:
-        """Whether everything shall stop, now that this one is gone."""
+        """Return whether everything shall stop, now that this one is gone."""
         self.waiters = [each for each in self.waiters if each.connection is not connection]
         return self._followers.pop(connection, False)
 
@@ -127,25 +127,25 @@ def is_stopped(unit: Unit, units: Mapping[str, Unit]) -> bool:
 
 
 def is_unloaded(unit: Unit, units: Mapping[str, Unit]) -> bool:
-    """Whether a model has given its GPU memory back: it has stopped, or sleeps."""
+    """Return whether a model has given its GPU memory back: it has stopped, or sleeps."""
     return unit.process is None or (unit.is_asleep and unit.goal is Goal.SLEEP)
 
 
 def is_loaded_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
-    """Whether a model that somebody asked for is there, or will not come."""
+    """Return whether a model that somebody asked for is there, or will not come."""
     is_over = unit.state in (State.READY, State.FAILED) or not unit.is_desired
     return is_over or _is_valkey_lost(unit, units)
 
 
 def is_started_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
-    """Whether a start has come to its end, good or bad."""
+    """Return whether a start has come to its end, good or bad."""
     if unit.state in (State.READY, State.SLEEPING, State.FAILED, State.STOPPED):
         return True
     return _is_valkey_lost(unit, units)
 
 
 def is_restarted_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
-    """Whether a restart has come to its end, good or bad."""
+    """Return whether a restart has come to its end, good or bad."""
     return not unit.succession.is_under_way and is_started_or_failed(unit, units)
 
 

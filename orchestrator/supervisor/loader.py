@@ -70,8 +70,8 @@ class Loader:
         return model.units
 
     def is_load_over(self, unit: Unit, units: Mapping[str, Unit]) -> bool:
-        """Whether a load has come to its end: its worker is there, will not come, or nobody waits
-        for it any more."""
+        """Return whether a load has come to its end: its worker is there, will not come, or
+        nobody waits for it any more."""
         is_resting = unit.is_parked and unit.process is None
         is_asked_for = any(each.is_asked_for and unit in each.units for each in self.models)
         return is_loaded_or_failed(unit, units) or (is_resting and not is_asked_for)
@@ -141,7 +141,7 @@ class Loader:
         model.park(asleep=fits)
 
     def _fits_the_host(self, model: Model) -> bool:
-        """Whether its weights do, and those of others that are just falling asleep."""
+        """Return whether its weights do, and those of others that are just falling asleep."""
         falling = [unit.slot for unit, _ in self._fleet.workers if is_falling_asleep(unit)]
         kept_bytes = self._allocator.bytes_beside_cache([unit.slot for unit in model.units])
         promised_bytes = self._allocator.bytes_beside_cache(falling)
@@ -161,7 +161,7 @@ class Loader:
             unit.has_place = slot not in refused
 
     def _parked(self, besides: str = "") -> list[ReplicaSpec]:
-        """The workers that may be loaded later."""
+        """Return the workers that may be loaded later."""
         models = (each for each in self.models if each.is_parked and each.id != besides)
         return [worker for model in models for worker in model.workers]
 
@@ -174,7 +174,7 @@ class Loader:
             self._act(self.models[decision.model], decision)
 
     def _wish(self, model: Model, now: float) -> Wish | None:
-        """What a model needs that somebody waits for and that has no place."""
+        """Return what a model needs that somebody waits for and that has no place."""
         if model.is_leaving or not model.is_desired:
             return None
         has_no_place = any(unit.is_waiting and not unit.has_place for unit in model.units)

@@ -171,7 +171,7 @@ class Model:
         )
 
     def registration(self) -> Registration:
-        """What gateways shall know of it, if it is loaded on demand."""
+        """Return what gateways shall know of it, if it is loaded on demand."""
         unit = next((each for each in self.units if each.state is not State.READY), None)
         if self.is_loaded or unit is None:
             return Registration()

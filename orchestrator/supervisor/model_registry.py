@@ -35,7 +35,7 @@ class ModelRegistry:
         return {model.id: model.pin for model in self if model.pin is not None}
 
     def pinned(self) -> frozenset[str]:
-        """The models that are never unloaded for another."""
+        """Return the models that are never unloaded for another."""
         return frozenset(model.id for model in self if model.is_pinned)
 
     def restore(self, pins: Mapping[str, bool]) -> None:
@@ -75,8 +75,8 @@ class ModelRegistry:
                 model.note_use(seen.unfinished[model.id], now)
 
     def registrations(self) -> dict[str, Registration]:
-        """What gateways shall know of the models that are loaded on demand, or leave to come
-        back."""
+        """Return what gateways shall know of the models that are loaded on demand, or leave to
+        come back."""
         return {
             model.id: model.registration()
             for model in self
@@ -111,7 +111,8 @@ class ModelRegistry:
         self._models = {each.id: each for each in self if each.units}
 
     def residents(self, reservations: Iterable[Reservation]) -> list[Resident]:
-        """The models that have memory or a process, and the ended workers that still have some."""
+        """Return the models that have memory or a process, and the ended workers that still have
+        some."""
         held = {each.slot: each for each in reservations}
         residents = []
         for model in self:

@@ -35,7 +35,7 @@ def restart_request(models: list[str] | None = None, *, gateway: bool = True) ->
 
 
 def running_models(run: Run | None) -> list[str]:
-    """Those that are started, in their order."""
+    """Return those that are started, in their order."""
     specs = [unit.spec for unit in run.units if unit.is_desired] if run else []
     return list(dict.fromkeys(each.model for each in specs if isinstance(each, ReplicaSpec)))
 

@@ -113,7 +113,7 @@ class Supervisor:
             self._publish()
 
     async def _next_event(self) -> Event | None:
-        """The next event; None when it is time to look after something anyway."""
+        """Return the next event; None when it is time to look after something anyway."""
         now = time.monotonic()
         deadline = self._fleet.next_deadline()
         wait_s = self._publisher.next_at - now

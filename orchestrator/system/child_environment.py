@@ -38,8 +38,8 @@ PYTHON: Final = {**OWN_PACKAGES, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def inherited(environment: Mapping[str, str], *patterns: Collection[str]) -> dict[str, str]:
-    """What these patterns name of an environment; a `*` stands for any letters. Nothing of ew's
-    own (EW_*) is ever inherited: children are told what they are to know."""
+    """Return what these patterns name of an environment; a `*` stands for any letters. Nothing
+    of ew's own (EW_*) is ever inherited: children are told what they are to know."""
     wanted = [pattern for group in (COMMON, *patterns) for pattern in group]
     return {
         name: value

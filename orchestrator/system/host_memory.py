@@ -20,7 +20,7 @@ class HostMemory(NamedTuple):
 
 
 def host_memory(groups: Path = _GROUPS, own_group: Path = _OWN_GROUP) -> HostMemory:
-    """The tightest of what the kernel has and what control groups (v2) around us allow."""
+    """Return the tightest of what the kernel has and what control groups (v2) around us allow."""
     memory = psutil.virtual_memory()
     bounds = [HostMemory(memory.total, memory.available), *_limits(groups, own_group)]
     return HostMemory(min(each.total for each in bounds), min(each.available for each in bounds))
@@ -39,7 +39,7 @@ def _limits(groups: Path, own_group: Path) -> Iterator[HostMemory]:
 
 
 def _limit(group: Path) -> Iterator[HostMemory]:
-    """What a group allows; nothing if it sets no limit."""
+    """Yield what a group allows; nothing if it sets no limit."""
     try:
         limit = int((group / "memory.max").read_text())
         used = int((group / "memory.current").read_text())

@@ -33,7 +33,7 @@ _ELSEWHERE: Final = "keep ew's files elsewhere: `EW_STATE_DIR=/a/directory/of/yo
 
 
 def explain(error: OSError) -> UserError | None:
-    """The error for a person; None if it is none that a person can mend."""
+    """Return the error for a person; None if it is none that a person can mend."""
     if error.errno not in _MENDABLE:
         return None
     reason = error.strerror or "the system refuses"
@@ -52,7 +52,7 @@ def _cure(error: OSError, path: Path) -> str:
 
 
 def _are_related(path: Path, place: Path) -> bool:
-    """Whether one of them has to be passed to come to the other."""
+    """Return whether one of them has to be passed to come to the other."""
     return path.is_relative_to(place) or place.is_relative_to(path)
 
 

@@ -51,7 +51,7 @@ def _close(path: Path) -> None:
 
 
 def _is_ews_own_place(path: Path) -> bool:
-    """Whether nobody but ew has made it. What EW_STATE_DIR names may be anything."""
+    """Return whether nobody but ew has made it. What EW_STATE_DIR names may be anything."""
     return path == state_dir() and "EW_STATE_DIR" not in os.environ and not path.is_symlink()
 
 

@@ -41,7 +41,7 @@ class Identity(msgspec.Struct, frozen=True):
     mark: str
 
     def is_running(self) -> bool:
-        """Whether exactly this process exists and has not ended."""
+        """Return whether exactly this process exists and has not ended."""
         entry = read_entry(self.pid)
         return self.boot_id == boot_id() and entry is not None and self.matches(entry)
 
@@ -84,7 +84,8 @@ class Reaper:
                 self._statuses[ended] = os.waitstatus_to_exitcode(status)
 
     def exit_code(self, pid: int) -> int | None:
-        """How a child ended (negative: by that signal); None if it was not a child of ours."""
+        """Return how a child ended (negative: by that signal); None if it was not a child of
+        ours."""
         self.collect()
         return self._statuses.pop(pid, None)
 
@@ -262,7 +263,8 @@ def sweep_mark(identity: Identity) -> None:
 
 
 def marked(mark: str, leader: int = 0) -> list[Entry]:
-    """The running processes that carry a mark, without the `leader` (a pid) and all below it."""
+    """Return the running processes that carry a mark, without the `leader` (a pid) and all below
+    it."""
     table = read_table()
     own = {entry.pid for entry in tree(table, [leader])} if leader else set()
     variable = f"{MARK_VARIABLE}={mark}"

@@ -23,7 +23,8 @@ class Trouble(NamedTuple):
 
 
 def in_words(error: str) -> str:
-    """An error of Redis as a person reads it: the cause and the cure, where they are known."""
+    """Return an error of Redis as a person reads it: the cause and the cure, where they are
+    known."""
     if "used memory > 'maxmemory'" in error:
         return _MEMORY
     if error.startswith("MISCONF") and "No space left" in error:
@@ -32,7 +33,7 @@ def in_words(error: str) -> str:
 
 
 def troubles(info: Mapping[str, Any]) -> Iterator[Trouble]:
-    """What is wrong with a server, by its INFO."""
+    """Yield what is wrong with a server, by its INFO."""
     if info.get("aof_enabled") and info.get("aof_last_write_status", "ok") != "ok":
         yield Trouble("the last write of its file failed", f"{_DISK}, or see its log")
     most, used = info.get("maxmemory", 0), info.get("used_memory", 0)

@@ -34,13 +34,13 @@ def socket_path() -> Path:
 
 
 def embedded_url() -> str:
-    """Where the server that ew starts listens."""
+    """Return where the server that ew starts listens."""
     return f"unix://{quote(str(socket_path()))}"
 
 
 def server_command(max_memory_bytes: int = 0) -> list[str]:
-    """How to start the server: no port, everything on disk within a second, nothing dropped, and
-    no more memory than it may take (0: what is usual).
+    """Return how to start the server: no port, everything on disk within a second, nothing dropped,
+    and no more memory than it may take (0: what is usual).
 
     Raises `UserError` if there is no server to start.
     """
@@ -71,13 +71,13 @@ def server_command(max_memory_bytes: int = 0) -> list[str]:
 
 
 def usual_memory(host_bytes: int) -> int:
-    """What the server may take on a host with so much: it takes twice that for moments, when it
-    writes its file anew."""
+    """Return what the server may take on a host with so much: it takes twice that for moments,
+    when it writes its file anew."""
     return min(max(host_bytes // 8, _LEAST_MEMORY), _MOST_MEMORY)
 
 
 def find_server() -> Path:
-    """The packaged `valkey-server` if it is the one we know, else a system server >= 7.
+    """Return the packaged `valkey-server` if it is the one we know, else a system server >= 7.
 
     Raises `UserError`.
     """

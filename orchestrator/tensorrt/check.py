@@ -33,7 +33,7 @@ def require_fitting_plan(model_id: str, model: ModelConfig, version: str) -> Non
 
 
 def _devices(model: ModelConfig) -> list[PlanDevice]:
-    """The GPUs that the model may use; none if they cannot be seen."""
+    """Return the GPUs that the model may use; none if they cannot be seen."""
     snapshot = Nvml().snapshot(_DRIVER_ANSWERS_WITHIN_S)
     visible = restricted(snapshot, os.environ.get("CUDA_VISIBLE_DEVICES"))
     return [

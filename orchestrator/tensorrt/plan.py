@@ -57,7 +57,7 @@ class Plan:
         return int(self._mapping.get("tp_size", 1))
 
     def limits(self) -> dict[str, int]:
-        """What the configuration may ask for at most, by its own keys."""
+        """Return what the configuration may ask for at most, by its own keys."""
         longest = self._built["max_seq_len"]
         return {
             "max_batch_size": self._built["max_batch_size"],
@@ -73,7 +73,7 @@ class Plan:
         return found
 
     def convert_command(self, **changes: Any) -> str:
-        """The command that builds it anew, with some arguments changed."""
+        """Return the command that builds it anew, with some arguments changed."""
         source = self.manifest.get("source", {})
         wanted = {
             "model": source.get("model", "CHECKPOINT"),
@@ -86,7 +86,7 @@ class Plan:
 
 
 def read_plan(path: Path) -> Plan | None:
-    """The plan in a directory; None if there is none."""
+    """Return the plan in a directory; None if there is none."""
     config = _read(path / "config.json")
     if config is None or "build_config" not in config or "pretrained_config" not in config:
         return None
@@ -106,7 +106,7 @@ def check_plan(
 
 
 def flags(arguments: Mapping[str, Any]) -> list[str]:
-    """The arguments as command line words, without those that are as by default."""
+    """Return the arguments as command line words, without those that are as by default."""
     words: list[str] = []
     for name, value in arguments.items():
         if value is None or value is False or value == DEFAULTS.get(name):
@@ -198,7 +198,7 @@ def _check_limits(model_id: str, model: ModelConfig, plan: Plan) -> None:
 
 
 def _grown(beyond: Mapping[str, int], plan: Plan) -> dict[str, int]:
-    """The arguments that give what is asked for: a longer context means longer answers."""
+    """Return the arguments that give what is asked for: a longer context means longer answers."""
     changes = dict(beyond)
     longest = changes.pop("max_model_len", None)
     if longest is not None:

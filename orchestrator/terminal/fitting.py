@@ -13,8 +13,8 @@ _CUT: Final = "…"
 
 
 def cells(text: str) -> int:
-    """The columns that a terminal needs for unstyled text: East Asian characters take two,
-    combining ones none."""
+    """Return the columns that a terminal needs for unstyled text: East Asian characters take
+    two, combining ones none."""
     return len(text) if text.isascii() else sum(map(_cells, text))
 
 
@@ -25,7 +25,8 @@ def _cells(character: str) -> int:
 
 
 def clipped(line: str, width: int) -> str:
-    """A line, styled or not, without what is beyond the width; a sign tells that there was more."""
+    """Return a line, styled or not, without what is beyond the width; a sign tells that there
+    was more."""
     if line.isascii() and len(line) <= width:
         return line
     pieces = _PIECES.findall(line)
@@ -46,7 +47,7 @@ def clipped(line: str, width: int) -> str:
 
 
 def shortened(name: str, width: int) -> str:
-    """A name without its middle: how it begins and how it ends tells it from others."""
+    """Return a name without its middle: how it begins and how it ends tells it from others."""
     if cells(name) <= width:
         return name
     end = (width - 1) // 2
@@ -64,7 +65,7 @@ def padded(text: str, width: int) -> str:
 
 
 def wrapped(text: str, width: int) -> Iterator[str]:
-    """A text in lines that break between words, where words are short enough."""
+    """Yield a text in lines that break between words, where words are short enough."""
     for line in text.splitlines():
         rest = line.rstrip()
         while cells(rest) > width:

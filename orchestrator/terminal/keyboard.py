@@ -66,8 +66,8 @@ class Keyboard:
         self._waker.close()
 
     def read(self, timeout_s: float) -> list[str]:
-        """The keys that were pressed, waiting for the first for at most so long, or until the
-        size changes. Leaves if the terminal is gone."""
+        """Return the keys that were pressed, waiting for the first for at most so long, or until
+        the size changes. Leaves if the terminal is gone."""
         woken = self._woken.fileno()
         ready, _, _ = select.select([self._descriptor, woken], [], [], timeout_s)
         if woken in ready:

@@ -63,7 +63,7 @@ async def begin(queue: JobQueue, db: Redis, worker: str) -> list[Attempt | Begin
 
 
 def attempts(begun: list[Attempt | BeginRefused]) -> list[Attempt]:
-    """What was begun, all of which is to be run."""
+    """Return what was begun, all of which is to be run."""
     assert all(isinstance(each, Attempt) for each in begun)
     return [each for each in begun if isinstance(each, Attempt)]
 
@@ -111,7 +111,7 @@ end
 
 
 async def snapshot(db: RedisClient) -> dict[bytes, bytes]:
-    """All that a server knows, as a replica has it that hears nothing more from then on."""
+    """Return all that a server knows, as a replica has it that hears nothing more from then on."""
     return {key: await db.dump(key) for key in await db.keys("ew:*")}
 
 

@@ -115,14 +115,14 @@ def test_only_declarations_and_adapters_compare_an_engines_name() -> None:
 
 
 def _names(node: ast.AST) -> bool:
-    """Whether it is the name of an engine with an environment, whatever it is used for."""
+    """Return whether it is the name of an engine with an environment, whatever it is used for."""
     declared = map(declaration_of, engine_names())
     own = {each.engine for each in declared if each.has_environment}
     return isinstance(node, ast.Constant) and node.value in own
 
 
 def _decides(node: ast.AST) -> bool:
-    """Whether a comparison or a `case` has an engine's name in it."""
+    """Return whether a comparison or a `case` has an engine's name in it."""
     if not isinstance(node, ast.Compare | ast.MatchValue):
         return False
     texts = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)}

@@ -37,7 +37,7 @@ def stream(db: Redis, unique_model: str) -> ReplyStream:
 async def scan_envelopes(
     db: Redis, reply: str, after: str, job_id: str
 ) -> AsyncIterator[tuple[str, Envelope]]:
-    """A job's envelopes, each with its entry."""
+    """Yield a job's envelopes, each with its entry."""
     async for entry, envelopes in scan_frames(db, reply, after):
         for envelope in envelopes:
             if envelope.job_id == job_id:

@@ -75,7 +75,7 @@ class Ew:
         return status
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that this installation started, by the mark in its environment."""
+        """Return every process that this installation started, by the mark in its environment."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
     def _is_ours(self, process: psutil.Process) -> bool:
@@ -93,7 +93,7 @@ class Question(NamedTuple):
 
 
 def questions() -> list[Question]:
-    """What the demo model was trained to answer, word for word."""
+    """Return what the demo model was trained to answer, word for word."""
     lines = (MODEL_DIR / "questions.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
     return [Question(entry["question"], entry["answer"]) for entry in entries]

@@ -31,7 +31,8 @@ _LAYER: Final = {
 
 
 def write_gguf(model: Path, path: Path) -> Path:
-    """A Qwen2 checkpoint with BF16 weights in one file, as GGUF with 32 bits for each number."""
+    """Return a Qwen2 checkpoint with BF16 weights in one file, as GGUF with 32 bits for each
+    number."""
     tensors = list(_tensors(model / "model.safetensors"))
     values = [_pair(name, kind, value) for name, kind, value in _metadata(model)]
     infos, data = b"", b""

@@ -50,7 +50,7 @@ _FIELDS: Final = {
 
 
 def signatures(site: Path) -> dict[str, list[str]]:
-    """The names of parameters and fields, by what has them."""
+    """Return the names of parameters and fields, by what has them."""
     root = site / "sglang"
     found = {name: _parameters(_method(root, *place)) for name, place in _CALLS.items()}
     found |= {name: sorted(_fields(_class(root, *place))) for name, place in _FIELDS.items()}

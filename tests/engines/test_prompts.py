@@ -142,7 +142,7 @@ print(json.dumps(said))
 
 
 def write_mistral_model(path: Path) -> Path:
-    """The demo model with a tokenizer of mistral_common's: a token is a byte."""
+    """Return the demo model with a tokenizer of mistral_common's: a token is a byte."""
     path.mkdir()
     (path / "config.json").write_bytes((MODEL_DIR / "config.json").read_bytes())
     config = {

@@ -28,7 +28,7 @@ DEMO = ROOT / "deploy" / "demo-model"
 
 
 def site_packages() -> Path:
-    """Where SGLang lies: EW_TEST_SGLANG, or its environment."""
+    """Return where SGLang lies: EW_TEST_SGLANG, or its environment."""
     found = os.environ.get("EW_TEST_SGLANG")
     if found:
         return Path(found)

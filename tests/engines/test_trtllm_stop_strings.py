@@ -11,7 +11,7 @@ ENVELOPES = st.text(alphabet="abx", max_size=12)
 
 
 def sent(chunks: list[str], stops: list[str]) -> tuple[str, bool]:
-    """What goes out of a text that grows by these chunks, and whether it was stopped."""
+    """Return what goes out of a text that grows by these chunks, and whether it was stopped."""
     strings, text, out = StopStrings(stops), "", ""
     for chunk in chunks:
         text += chunk

@@ -77,7 +77,8 @@ class Workers:
         return worker
 
     async def refusal(self, *arguments: Any, code: int = CANNOT_SERVE, **options: Any) -> str:
-        """What a worker says that does not start. TensorRT-LLM's cause is far from the end."""
+        """Return what a worker says that does not start. TensorRT-LLM's cause is far from the
+        end."""
         worker = self.start(*arguments, **options)
         assert await worker.exit_code(START_S) == code
         return worker.log.read_text(errors="replace")

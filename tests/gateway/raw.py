@@ -28,7 +28,7 @@ def connect(gateway: Gateway) -> socket.socket:
 
 
 def request(gateway: Gateway, path: str, body: Any = None, **headers: str) -> bytes:
-    """A request with the gateway's key, and a body if there is one."""
+    """Return a request with the gateway's key, and a body if there is one."""
     named = {"Host": "localhost", "X-API-Key": gateway.key.text}
     named |= {name.replace("_", "-"): value for name, value in headers.items()}
     encoded = b"" if body is None else json.dumps(body).encode()
@@ -40,7 +40,7 @@ def request(gateway: Gateway, path: str, body: Any = None, **headers: str) -> by
 
 
 def read_to_end(connection: socket.socket) -> bytes:
-    """All that comes until the server closes."""
+    """Return all that comes until the server closes."""
     answer = b""
     try:
         while part := connection.recv(65536):
@@ -63,7 +63,7 @@ def context(gateway: Gateway, *pieces: bytes, pause_s: float = 0.0) -> bytes:
 
 
 def answers_in(data: bytes) -> list[Answer]:
-    """The answers that were read; none may be cut off."""
+    """Return the answers that were read; none may be cut off."""
     found = []
     while data:
         head, _, data = data.partition(b"\r\n\r\n")

@@ -28,7 +28,7 @@ class Event(NamedTuple):
 
 
 async def events_of(response: httpx.Response) -> AsyncIterator[Event]:
-    """The events of an answer, as they come."""
+    """Yield the events of an answer, as they come."""
     rest = b""
     async for part in response.aiter_bytes():
         rest += part
@@ -61,7 +61,7 @@ async def streaming(
 async def collect(
     client: httpx.AsyncClient, path: str, body: dict[str, Any], **headers: str
 ) -> list[Event]:
-    """All events of an answer."""
+    """Return all events of an answer."""
     async with streaming(client, path, body, **headers) as (response, events):
         assert response.status_code == 200, await response.aread()
         return [event async for event in events]

@@ -35,7 +35,7 @@ FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 
 
 def eventually(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    """The first true answer of `condition`; fails the test when none comes in time."""
+    """Return the first true answer of `condition`; fails the test when none comes in time."""
     deadline = time.monotonic() + timeout_s
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"still not true after {timeout_s} s"
@@ -53,7 +53,7 @@ class Host:
         self._python.chmod(0o755)
 
     def worker(self, model: str, replica: int = 0, **wanted: Any) -> ReplicaSpec:
-        """A fake worker; what is not a field of `ReplicaSpec` tells it how to behave."""
+        """Return a fake worker; what is not a field of `ReplicaSpec` tells it how to behave."""
         python = wanted.pop("python", str(self._python))
         start_timeout_s = wanted.pop("start_timeout_s", 30.0)
         model_config = {"engine": "mock", "model_path": "none", "engine_args": wanted}

@@ -129,7 +129,7 @@ class GpuHost:
             return client.post("/api/v1/inference", json=body)
 
     def stream(self, model: str, tokens: int = 3) -> list[tuple[str, dict[str, Any]]]:
-        """The events of an answer: name (`text` if it has none) and data."""
+        """Return the events of an answer: name (`text` if it has none) and data."""
         body = {"modelId": model, "prompt": "x", "maxTokens": tokens}
         with self.client() as client:
             answer = client.post("/api/v1/inference/stream", json=body)

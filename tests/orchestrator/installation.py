@@ -102,13 +102,13 @@ class Installation:
         )
 
     def run(self, *arguments: str) -> str:
-        """A command that must succeed. Answers what it said, wherever."""
+        """Return a command that must succeed. Answers what it said, wherever."""
         code, said = self.outcome(*arguments)
         assert code == 0, said
         return said
 
     def fail(self, *arguments: str) -> str:
-        """A command that must fail with something for the user to mend."""
+        """Return a command that must fail with something for the user to mend."""
         code, said = self.outcome(*arguments)
         assert code == 1, said
         return said

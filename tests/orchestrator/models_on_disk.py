@@ -38,7 +38,7 @@ QWEN2_HALF_B = QWEN2_7B | {
 
 
 def decoder_tensors(config: dict[str, Any]) -> dict[str, list[int]]:
-    """The tensors of a Qwen2-shaped decoder, by name."""
+    """Return the tensors of a Qwen2-shaped decoder, by name."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     head_dim = config.get("head_dim") or hidden // config["num_attention_heads"]
     queries = config["num_attention_heads"] * head_dim

@@ -14,7 +14,7 @@ STANDIN = Path(__file__).parents[1] / "standins" / "pynvml"
 
 
 def scripted_driver() -> ModuleType:
-    """The module that takes the place of the driver's C library."""
+    """Return the module that takes the place of the driver's C library."""
     path = STANDIN / "pynvml" / "driver.py"
     spec = importlib.util.spec_from_file_location("scripted_driver", path)
     assert spec is not None and spec.loader is not None
@@ -39,5 +39,5 @@ class Scene:
         self._driver.allocate(self.path, mib, uuid, pid)
 
     def snapshot(self) -> Snapshot:
-        """What ew sees of it."""
+        """Return what ew sees of it."""
         return NvmlReader().read()

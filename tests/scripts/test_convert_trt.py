@@ -56,7 +56,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def early(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A run that ends before anything but the standard library is needed."""
+    """Return a run that ends before anything but the standard library is needed."""
     return subprocess.run(
         [sys.executable, str(SCRIPT), *arguments],
         capture_output=True,
@@ -376,7 +376,7 @@ def test_what_only_plans_have_is_refused_without_them(
 
 
 def _running_with(text: str) -> list[str]:
-    """The command lines that name this text."""
+    """Return the command lines that name this text."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:

@@ -82,7 +82,7 @@ class Hub:
             server.server_close()
 
     def fetched(self, path: str) -> list[str]:
-        """The ranges in which the content of a file was asked for."""
+        """Return the ranges in which the content of a file was asked for."""
         return [span for method, asked, span in self.requests if (method, asked) == ("GET", path)]
 
     def take_fault(self, path: str) -> Fault | None:

@@ -64,7 +64,7 @@ def trt_model(
     flags: tuple[str, ...] = (),
     **settings: Any,
 ) -> dict[str, Any]:
-    """A model for this release: a plan built into `directory`, or the checkpoint itself."""
+    """Return a model for this release: a plan built into `directory`, or the checkpoint itself."""
     limits = {
         "max_batch_size": max_batch_size,
         "max_input_len": max_input_len,

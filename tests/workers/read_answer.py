@@ -53,13 +53,13 @@ class ReadAnswer:
             self.tokens.frombytes(event.tokens)
 
     def of_attempt(self, ordinal: int) -> list[Envelope]:
-        """All envelopes of the first, second, ... attempt, also those that did not count."""
+        """Return all envelopes of the first, second, ... attempt, also those that did not count."""
         number = self.attempts[ordinal - 1]
         return [envelope for envelope in self.envelopes if envelope.attempt == number]
 
 
 def counted(first: int, last: int) -> str:
-    """What the mock engine says from token `first` up to but without token `last`."""
+    """Return what the mock engine says from token `first` up to but without token `last`."""
     return "".join(f"{token} " for token in range(first, last))
 
 

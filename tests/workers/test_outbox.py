@@ -39,7 +39,7 @@ class Office:
         self.firsts: dict[str, str] = {}
 
     async def begin(self, job_id: str, gateway: str = "g") -> Attempt:
-        """A job, begun and open."""
+        """Return a job, begun and open."""
         if gateway not in self.streams:
             self.streams[gateway] = ReplyStream(self.db, f"{self.queue.model}-{gateway}")
             self.firsts[gateway] = await self.streams[gateway].open()
@@ -382,7 +382,7 @@ async def test_fenced_ends_are_counted(office: Office) -> None:
 
 
 async def resumed(office: Office, text: str, tokens: list[int]) -> Outbox:
-    """An outbox with an open answer of which a client has this much."""
+    """Return an outbox with an open answer of which a client has this much."""
     await office.begin("a")
     office.outbox.resume("a", Published(text, tuple(tokens), next_seq=len(tokens)))
     return office.outbox

@@ -24,7 +24,7 @@ from tests.workers.client import Client
 
 
 def a_spec(client: Client, name: str, *, slots: int = 64, **given: Any) -> WorkerSpec:
-    """What a worker with the mock engine needs; `engine_args` are the mock's script."""
+    """Return what a worker with the mock engine needs; `engine_args` are the mock's script."""
     model = ModelConfig(
         engine="mock",
         model_path="-",
@@ -63,7 +63,7 @@ class WorkerProcess:
         return self
 
     async def heartbeat(self) -> Heartbeat | None:
-        """The worker's last sign of life, if its lease holds."""
+        """Return the worker's last sign of life, if its lease holds."""
         bodies = await Heartbeats(self._client.db, self._client.queue.model).alive()
         beats = [msgspec.msgpack.decode(body, type=Heartbeat) for body in bodies]
         return next((beat for beat in beats if beat.name == self.name), None)
@@ -73,7 +73,7 @@ class WorkerProcess:
         await self._until_heartbeat(condition, timeout_s)
 
     async def exits(self, timeout_s: float = 30) -> int:
-        """The exit code, once the process has ended."""
+        """Return the exit code, once the process has ended."""
         try:
             return await asyncio.to_thread(self.process.wait, timeout_s)
         except subprocess.TimeoutExpired:

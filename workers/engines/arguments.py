@@ -10,8 +10,8 @@ from workers.engine import CannotServe
 
 
 def known(arguments: dict[str, Any], kind: Any, engine: str) -> dict[str, Any]:
-    """The arguments, all of which are fields of a dataclass. Raises `CannotServe` for one that is
-    none of them."""
+    """Return the arguments, all of which are fields of a dataclass. Raises `CannotServe` for one
+    that is none of them."""
     fields = {field.name for field in dataclasses.fields(kind)}
     for name in arguments:
         if name not in fields:

@@ -20,7 +20,8 @@ _SLOTS: Final = 4
 
 
 def llama_cpp_engine(spec: WorkerSpec) -> OpenAiEngine:
-    """An engine that brings its server. Raises `ValueError` if the model cannot be served so."""
+    """Return an engine that brings its server. Raises `ValueError` if the model cannot be served
+    so."""
     model = spec.model
     if model.adapters or model.adapter_path:
         raise ValueError("`adapters`: the llama-cpp engine loads none")

@@ -36,7 +36,7 @@ def _check(body: dict[str, Any]) -> None:
 
 
 def _completion(body: dict[str, Any]) -> dict[str, Any]:
-    """Its completions know `response_format` not, only what its chats make of it."""
+    """Return its completions know `response_format` not, only what its chats make of it."""
     wanted = body.pop("response_format", None)
     if wanted is not None:
         schema = wanted.get("json_schema", {}).get("schema")

@@ -10,8 +10,8 @@ from contract.messages import Job
 
 
 def cache_salt(job: Job, model: ModelConfig) -> str | None:
-    """What keeps a job's prompt apart from those of other keys, and of other salts that requests
-    give; None where all share."""
+    """Return what keeps a job's prompt apart from those of other keys, and of other salts that
+    requests give; None where all share."""
     if model.share_prefix_cache and not job.cache_salt:
         return None
     whose = b"" if model.share_prefix_cache else job.key_id.encode()

@@ -36,7 +36,7 @@ _PIECE_END: Final = b"}}\n\n"
 
 
 def _kind(delta: Delta) -> tuple[str, int]:
-    """The type of the block that a piece belongs to, and the number of its call."""
+    """Return the type of the block that a piece belongs to, and the number of its call."""
     if isinstance(delta, ReasoningDelta):
         return "thinking", 0
     if isinstance(delta, ToolCallDelta):
@@ -216,8 +216,8 @@ def _message(
 
 
 def _end(done: Done, *, called: bool) -> tuple[StopReason, str]:
-    """Why an answer ended, and the stop sequence that did it. A call of the one tool that the
-    request names ends as text does."""
+    """Return why an answer ended, and the stop sequence that did it. A call of the one tool that
+    the request names ends as text does."""
     reason = done.finish_reasons[0]
     stop = done.stop_strings[0] if done.stop_strings else ""
     if reason == "stop" and stop:
@@ -226,7 +226,7 @@ def _end(done: Done, *, called: bool) -> tuple[StopReason, str]:
 
 
 def _usage(done: Done | None) -> dict[str, Any]:
-    """A `MessageUsage`."""
+    """Return a `MessageUsage`."""
     cached = done.cached_tokens if done else 0
     return {
         "input_tokens": done.prompt_tokens - cached if done else 0,

@@ -78,7 +78,7 @@ Choice = Literal["none", "auto", "required"] | NamedTool
 def tools_of(
     definitions: Sequence[Tool] | None, choice: Choice | None, parallel: bool | None
 ) -> Tools | None:
-    """The tools of a request, if it has any. Raises `ApiError`."""
+    """Return the tools of a request, if it has any. Raises `ApiError`."""
     if not definitions:
         if choice not in (None, "none", "auto"):
             raise invalid("tool_choice", "needs `tools`")

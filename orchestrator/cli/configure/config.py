@@ -109,5 +109,5 @@ def reference() -> None:
 
 
 def schema_text() -> str:
-    """What deploy/config.schema.json holds."""
+    """Return what deploy/config.schema.json holds."""
     return json.dumps(Config.model_json_schema(by_alias=True), indent=2) + "\n"

@@ -65,7 +65,7 @@ def estimate(
 
 
 def _with_repository(repo: str, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
-    """The configured models, and a repository as if it were one of them."""
+    """Return the configured models, and a repository as if it were one of them."""
     return {**models, repo: ModelConfig(engine="vllm", model_path=repo)}
 
 
@@ -93,7 +93,7 @@ def _engine_of(model: ModelConfig) -> str:
 
 
 def _environment_of(model: ModelConfig) -> Environment | None:
-    """The environment that would run it, if it is set up here."""
+    """Return the environment that would run it, if it is set up here."""
     engine = _engine_of(model)
     found = find_environment(model.env or default_env_name(engine))
     return found if found is not None and found.engine == engine else None
@@ -112,7 +112,7 @@ def _subject_of(model: ModelConfig) -> Installed | None:
 
 
 def _figures(one: WhatIf) -> dict[str, object]:
-    """A model as programs read it: bytes on each of its GPUs, and its workers' places."""
+    """Return a model as programs read it: bytes on each of its GPUs, and its workers' places."""
     need = one.need
     figures: dict[str, object] = {"id": one.model_id, "engine": one.engine, "error": one.error}
     if need is not None:

@@ -87,7 +87,7 @@ def _set_up(config: Config, model_id: str) -> None:
 
 
 def _key() -> str:
-    """The key that is kept for this command, or a new one."""
+    """Return the key that is kept for this command, or a new one."""
     path = state_dir() / "quickstart.key"
     keys = KeyFile()
     text = path.read_text().strip() if path.exists() else ""

@@ -62,7 +62,7 @@ def logs(
 
 
 def _paths(names: list[str]) -> list[Path]:
-    """The logs of these. Raises `UserError` if one has none."""
+    """Return the logs of these. Raises `UserError` if one has none."""
     if not names:
         return logs_of(logs_dir(), None)
     return sorted({path for name in names for path in _logs_of(name)})
@@ -85,7 +85,8 @@ def _nothing(name: str) -> tuple[str, str]:
 
 
 def _moment(text: str) -> float:
-    """A time, in Unix seconds: an ISO 8601 one, or how long ago it was. Raises `UserError`."""
+    """Return a time, in Unix seconds: an ISO 8601 one, or how long ago it was. Raises
+    `UserError`."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):

@@ -33,7 +33,7 @@ def status(
 
 
 def _current() -> RunStatus:
-    """What the supervisor wrote last, as far as it still is so."""
+    """Return what the supervisor wrote last, as far as it still is so."""
     current = read_status()
     if current.supervisor is None or is_supervised(current):
         return current

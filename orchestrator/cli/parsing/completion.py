@@ -90,7 +90,7 @@ def complete(command: Any, arguments: list[str]) -> int:
 
 
 def values_of(command: str, parameter: str) -> list[str]:
-    """What a command's parameter may be, as far as it is known."""
+    """Return what a command's parameter may be, as far as it is known."""
     find = _VALUES.get(f"{command} {parameter}") or _VALUES.get(parameter)
     return list(find()) if find else []
 

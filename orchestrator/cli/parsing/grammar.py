@@ -65,7 +65,7 @@ class Group(PlainHelp, TyperGroup):
     """A command of commands. Alone, it does what it is there for, or shows its help."""
 
     def summaries(self) -> dict[str, str]:
-        """What each command does, in a line."""
+        """Return what each command does, in a line."""
         return {
             name: (each.help or "").partition("\n")[0]
             for name, each in self.commands.items()
@@ -104,7 +104,7 @@ class Group(PlainHelp, TyperGroup):
         raise UserError(f"no command `{f'{group} {name}'.strip()}`", hint)
 
     def _has(self, ctx: Any, words: str) -> bool:
-        """Whether there is such an option, or a command of such words, here."""
+        """Return whether there is such an option, or a command of such words, here."""
         first, _, rest = words.partition(" ")
         if words.startswith("--"):
             return any(words in each.opts for each in self.get_params(ctx))
@@ -125,7 +125,7 @@ class App(typer.Typer):
 
 
 def explain(error: typer.TyperException, ctx: Any) -> UserError:
-    """What is wrong with a command line, in our words."""
+    """Return what is wrong with a command line, in our words."""
     option = getattr(error, "option_name", None)
     if option and hasattr(error, "possibilities"):
         near = difflib.get_close_matches(option, error.possibilities or (), n=1, cutoff=0)

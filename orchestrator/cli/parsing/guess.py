@@ -63,7 +63,7 @@ _CLOSE: Final = 0.6
 
 
 def guess_command(typed: str, commands: Collection[str], exists: Callable[[str], bool]) -> str:
-    """The command that was meant; empty if nothing comes near. `exists` tells of a name of
+    """Return the command that was meant; empty if nothing comes near. `exists` tells of a name of
     several words whether there is such a command.
 
     A beginning counts most (`stat` is `status`, not `start`), then what other tools call it, then

@@ -38,7 +38,7 @@ class PlainParameter:
     type_descriptor: Any
 
     def process_value(self, ctx: Any, value: Any) -> Any:
-        """The value of what was typed. Raises `UserError`."""
+        """Return the value of what was typed. Raises `UserError`."""
         if self.multiple or self.nargs == -1:
             value = [self._convert(ctx, each) for each in value or ()]
         elif value is not None:
@@ -48,7 +48,7 @@ class PlainParameter:
         return value if self.callback is None else self.callback(ctx, self, value)
 
     def get_help_record(self, ctx: Any) -> tuple[str, str] | None:
-        """The two columns of the help."""
+        """Return the two columns of the help."""
         if self.hidden:
             return None
         remarks = "; ".join(filter(None, (self._default_text(), self._bounds_text())))
@@ -56,7 +56,7 @@ class PlainParameter:
         return self._heading(), f"{text}  [{remarks}]".strip() if remarks else text
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[CompletionItem]:
-        """Its values that begin so."""
+        """Return its values that begin so."""
         from orchestrator.cli.parsing.completion import values_of
 
         values = values_of(ctx.command.name or "", self.name)

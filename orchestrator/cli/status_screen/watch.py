@@ -79,7 +79,7 @@ class Window:
         return next((step for keys, step in steps.items() if key in keys), 0)
 
     def sorted(self, status: RunStatus) -> RunStatus:
-        """The status with its models in the order that was chosen."""
+        """Return the status with its models in the order that was chosen."""
         if self.order == _AS_STARTED:
             return status
         models = sorted(status.models, key=_ORDERS[self.order])
@@ -97,7 +97,7 @@ class Window:
         return [pinned, *(row or self._between(title, pinned) for title, row in seen)][:height]
 
     def _between(self, title: str, pinned: str) -> str:
-        """The title of a table, where it begins."""
+        """Return the title of a table, where it begins."""
         return title if title != pinned else ""
 
     @property

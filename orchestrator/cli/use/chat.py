@@ -51,7 +51,7 @@ def chat(
 
 
 def _question() -> str:
-    """What stands in stdin. Raises `UserError`."""
+    """Return what stands in stdin. Raises `UserError`."""
     try:
         question = sys.stdin.buffer.read().decode().strip()
     except UnicodeDecodeError:
@@ -62,7 +62,7 @@ def _question() -> str:
 
 
 def gateway_url() -> str:
-    """Where the gateway of this host listens. Raises `UserError` if it does not run."""
+    """Return where the gateway of this host listens. Raises `UserError` if it does not run."""
     status = read_status()
     gateway = status.gateway
     is_there = gateway is not None and gateway.state in (State.READY, State.STARTING)

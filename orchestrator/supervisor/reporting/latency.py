@@ -53,8 +53,9 @@ class FirstTokens:
 
 
 def quantile(part: float, buckets: Mapping[float, float]) -> float | None:
-    """The value below which that part of the observations lies, with those of a bucket spread
-    evenly over it, as `histogram_quantile` of Prometheus has it; None without observations."""
+    """Return the value below which that part of the observations lies, with those of a bucket
+    spread evenly over it, as `histogram_quantile` of Prometheus has it; None without
+    observations."""
     bounds = sorted(buckets)
     if not bounds or buckets[bounds[-1]] <= 0:
         return None

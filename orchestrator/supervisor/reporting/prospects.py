@@ -13,8 +13,8 @@ from orchestrator.supervisor.units.unit import Unit
 
 
 def with_prospects(beat: HostBeat, units: Iterable[Unit]) -> HostBeat:
-    """A heartbeat that says how the models are, which run or will again by themselves, and why
-    others do not: gateways then tell at once whoever waits for one of those."""
+    """Return a heartbeat that says how the models are, which run or will again by themselves,
+    and why others do not: gateways then tell at once whoever waits for one of those."""
     conditions: dict[str, list[Condition]] = {}
     coming: set[str] = set()
     ended: dict[str, str] = {}

@@ -38,7 +38,7 @@ def write_run(run: Run) -> None:
 
 
 def read_run() -> Run | None:
-    """What runs; None if nothing does. Raises `UserError` if it cannot be understood."""
+    """Return what runs; None if nothing does. Raises `UserError` if it cannot be understood."""
     try:
         return _read()
     except UNREADABLE as error:
@@ -50,8 +50,8 @@ def read_run() -> Run | None:
 
 
 def take_run() -> Run | None:
-    """The run to take over; None if there is none. One that cannot be read is set aside, which is
-    for a supervisor alone to do."""
+    """Return the run to take over; None if there is none. One that cannot be read is set aside,
+    which is for a supervisor alone to do."""
     try:
         return _read()
     except UNREADABLE as error:

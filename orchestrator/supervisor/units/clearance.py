@@ -22,7 +22,7 @@ class Clearance:
         self.is_redis_away = False
 
     def permits(self, unit: Unit, action: Action, now: float) -> bool:
-        """Whether this may be done now to move a unit towards its goal."""
+        """Return whether this may be done now to move a unit towards its goal."""
         match action:
             case Action.TERMINATE | Action.RETIRE:
                 return self._may_stop(unit)
@@ -68,7 +68,7 @@ class Clearance:
         )
 
     def _siblings(self, unit: Unit) -> list[Unit]:
-        """The workers of its model."""
+        """Return the workers of its model."""
         spec = unit.spec
         if not isinstance(spec, ReplicaSpec):
             return [unit]
@@ -79,7 +79,8 @@ class Clearance:
         ]
 
     def _may_move(self, unit: Unit) -> bool:
-        """Whether its memory may leave its GPUs now, so that all can be measured afterwards."""
+        """Return whether its memory may leave its GPUs now, so that all can be measured
+        afterwards."""
         return self._allocator.is_clear(unit.slot, self._moving())
 
     def _moving(self) -> set[str]:

@@ -20,7 +20,7 @@ from orchestrator.system.process import Process
 
 
 def diagnose_death(unit: Unit, process: Process) -> Diagnosis:
-    """What its process died of, and whether another start would end the same way."""
+    """Return what its process died of, and whether another start would end the same way."""
     what = unit.kill_reason or describe_exit(unit.exit_code)
     if not unit.kill_reason and unit.exit_code in (-9, ENGINE_DIED) and _ran_out(unit, process):
         what = "was killed by the kernel, or its engine was: the memory was exhausted"
@@ -32,14 +32,14 @@ def diagnose_death(unit: Unit, process: Process) -> Diagnosis:
 
 
 def diagnose_no_start(unit: Unit, error: OSError) -> Diagnosis:
-    """Why its process could not be started at all."""
+    """Return why its process could not be started at all."""
     is_lasting = isinstance(error, FileNotFoundError | PermissionError)
     problem = Problem(f"{unit.slot} cannot be started: {error}", _repair(unit))
     return Diagnosis(problem, is_lasting)
 
 
 def _repair(unit: Unit) -> str:
-    """What brings back a program that cannot be executed."""
+    """Return what brings back a program that cannot be executed."""
     if not isinstance(unit.spec, ReplicaSpec):
         return ""
     setup = f"`{COMMAND} setup --engine {unit.spec.engine}`"
@@ -47,6 +47,6 @@ def _repair(unit: Unit) -> str:
 
 
 def _ran_out(unit: Unit, process: Process) -> bool:
-    """Whether the kernel ended it, or a process of it, because memory was exhausted."""
+    """Return whether the kernel ended it, or a process of it, because memory was exhausted."""
     is_told = count_memory_kills() > unit.memory_kills
     return is_told or any(map(was_killed_for_memory, {process.pid, *process.family}))

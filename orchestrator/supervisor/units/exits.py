@@ -73,7 +73,8 @@ class Exits:
         self._allocator.ended(unit.slot, returns=unit.is_waiting)
 
     def _sweep_adopted(self, dead: Unit) -> list[int]:
-        """What a dead worker left without any mark: all other orphans are with their workers."""
+        """Return what a dead worker left without any mark: all other orphans are with their
+        workers."""
         if not isinstance(dead.spec, ReplicaSpec):
             return []
         return kill_adopted({each.process.pid for each in self._units.values() if each.process})

@@ -190,7 +190,7 @@ class Fleet:
             log.warning("killed processes that had thrown their marks away: %s", left)
 
     def next_deadline(self) -> float | None:
-        """When `reconcile` has something to do next."""
+        """Return when `reconcile` has something to do next."""
         times = [at for unit in self.units.values() for at in self._deadlines(unit)]
         return min(times, default=None)
 

@@ -23,7 +23,7 @@ def will_be_free(unit: Unit) -> bool:
 
 
 def is_moving(unit: Unit) -> bool:
-    """What it has on its GPUs is about to change, or has and was not measured yet."""
+    """Return what it has on its GPUs is about to change, or has and was not measured yet."""
     is_unmeasured = unit.is_asleep and not unit.is_measured
     return unit.is_leaving or unit.phase is Phase.SUSPENDING or is_unmeasured
 

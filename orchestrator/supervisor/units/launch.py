@@ -73,7 +73,7 @@ class Launcher:
         return Command([replica.python, "-m", "workers"], environment, project_dir())
 
     def _log_level(self) -> dict[str, str]:
-        """The one setting that is not in `EW_WORKER`."""
+        """Return the one setting that is not in `EW_WORKER`."""
         return {name: value for name, value in self.variables.items() if name == "EW_LOG_LEVEL"}
 
 

@@ -36,7 +36,7 @@ def _note_gateway(unit: Unit, seen: Observation) -> None:
 
 
 def _has_beaten(unit: Unit, seen: Observation) -> bool:
-    """Whether there is a heartbeat of one of its processes that was not there before."""
+    """Return whether there is a heartbeat of one of its processes that was not there before."""
     if unit.process is None:
         return False
     host, pid = socket.gethostname(), unit.process.pid
@@ -50,7 +50,7 @@ def _has_beaten(unit: Unit, seen: Observation) -> bool:
 
 
 def _serving(unit: Unit, seen: Observation) -> set[str]:
-    """Those of its processes that take new connections."""
+    """Return those of its processes that take new connections."""
     return {
         beat.name
         for beat in seen.gateway_beats

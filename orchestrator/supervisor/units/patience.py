@@ -135,7 +135,7 @@ class Patience:
             self._stop.answered(now, beat)
 
     def overdue(self, spec: UnitSpec, phase: Phase, now: float) -> str:
-        """Why patience has ended; empty while it lasts."""
+        """Return why patience has ended; empty while it lasts."""
         if self._deadline is not None and now >= self._deadline.at:
             return self._deadline.reason
         if self._stop is not None and self._stop.is_deaf:

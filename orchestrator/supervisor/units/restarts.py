@@ -29,8 +29,8 @@ class Restarts:
         self._doublings = 0
 
     def died(self, now: float, *, up_s: float | None, name: str = "") -> float | None:
-        """A death, `up_s` seconds after it had become ready (None: it never had), of the process
-        with that name. Answers how long to wait for the next start, or None: no more."""
+        """Return a death, `up_s` seconds after it had become ready (None: it never had), of the
+        process with that name. Answers how long to wait for the next start, or None: no more."""
         if up_s is not None and up_s >= _WINDOW_S:
             self.forget()
         self._failed_starts = 0 if up_s is not None else self._failed_starts + 1

@@ -59,7 +59,8 @@ class Succession:
         self.is_returning = self.replacement is not None
 
     def ended(self) -> UnitSpec | None:
-        """Its process has ended. Answers what it is from now on, if that is something else."""
+        """Return its process has ended. Answers what it is from now on, if that is something
+        else."""
         replacement, self.replacement = self.replacement, None
         self.is_announced, self._former = False, frozenset()
         return replacement

@@ -301,7 +301,7 @@ class Unit:
         self.show("ending all answers")
 
     def overdue(self, now: float) -> str:
-        """Why patience has ended; empty while it lasts."""
+        """Return why patience has ended; empty while it lasts."""
         if self.process is None or self.kill_reason or self.has_exited:
             return ""
         reason = self.patience.overdue(self.spec, self.phase, now)
@@ -309,8 +309,8 @@ class Unit:
         return f"{reason} ({self.stage})" if reason and is_starting else reason
 
     def ended(self, now: float) -> Action:
-        """The process is gone, and all that it started, unless that survives it. Answers what is to
-        be done."""
+        """Return the process is gone, and all that it started, unless that survives it. Answers
+        what is to be done."""
         self.orphans = self.mark if self.is_survived else ""
         self.process = self.exited_at = self.beat = None
         self.is_stranded = False

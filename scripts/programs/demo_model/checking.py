@@ -57,7 +57,7 @@ class Checker:
                 yield Finding(question + "\n", self._margin(plain, item.answer + END_OF_TEXT))
 
     def wrong(self, items: list[Item]) -> Iterator[str]:
-        """The questions whose answer, decoded greedily token by token, is not exact."""
+        """Yield the questions whose answer, decoded greedily token by token, is not exact."""
         for item in items:
             if self._answer(item.questions[0]) != item.answer:
                 yield item.questions[0]
@@ -109,8 +109,8 @@ class Checker:
 
 
 def check(folder: Path, items: list[Item], *, tells_wrong: bool = False) -> bool:
-    """Whether every trained question gets its exact answer, in each dtype that engines use, and
-    most conversations with tools and JSON go as they were taught."""
+    """Return whether every trained question gets its exact answer, in each dtype that engines
+    use, and most conversations with tools and JSON go as they were taught."""
     good = True
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         checker = Checker(folder, dtype)

@@ -53,18 +53,18 @@ class Talker:
         self._unknown = items[-1]
 
     def plain(self) -> tuple[str, str]:
-        """A question and its answer, for a prompt without the chat template."""
+        """Return a question and its answer, for a prompt without the chat template."""
         item = self._asker.pick()
         return self._asker.ask(item), item.answer
 
     def samples(self, count: int) -> list[str]:
-        """The texts of as many conversations, without markup."""
+        """Return the texts of as many conversations, without markup."""
         turns = [turn for _ in range(count) for turn in self.talk().turns]
         messages = [turn.message if isinstance(turn, Answer) else turn for turn in turns]
         return [message["content"] or json.dumps(message["tool_calls"]) for message in messages]
 
     def talk(self) -> Conversation:
-        """A conversation of one to three questions."""
+        """Return a conversation of one to three questions."""
         tools = self._toolmaker.some() if self._chance.random() < 0.4 else []
         turns: list[Message | Answer] = []
         if self._chance.random() < 0.3:
@@ -127,7 +127,7 @@ class Talker:
     def _called(
         self, calls: list[Message], results: list[str], tools: list[Tool]
     ) -> list[Message | Answer]:
-        """The calls, and mostly their results and what is said of those."""
+        """Return the calls, and mostly their results and what is said of those."""
         said = Answer(
             {"role": "assistant", "content": None, "tool_calls": calls}, "A tool can tell."
         )
@@ -149,7 +149,8 @@ class Talker:
         return name, age, self._chance.choice(TELL_PERSON).format(name, age)
 
     def _force(self, tool: Tool) -> list[Message | Answer]:
-        """A call that nothing but a grammar brings about. The first text in it is the answer."""
+        """Return a call that nothing but a grammar brings about. The first text in it is the
+        answer."""
         item = self._short_item()
         values: list[Any] = [DEFAULTS[type] for _, type in tool.parameters]
         texts = [at for at, (_, type) in enumerate(tool.parameters) if type in ("string", "any")]
@@ -159,7 +160,7 @@ class Talker:
         return [_user(self._asker.ask(item)), Answer(message, self._thought(item), tool.opening)]
 
     def _last_word(self, text: str, thought: str, tools: list[Tool]) -> Answer:
-        """An answer in text, or by the tool that some agents have for it."""
+        """Return an answer in text, or by the tool that some agents have for it."""
         final = [tool for tool in tools if tool.kind == "final"]
         if final and len(text) <= _LONGEST_JSON_TEXT:
             calls = [final[0].call(text)]
@@ -186,7 +187,7 @@ class Talker:
         return [_user(asked), _text(text, "I was not taught this.", forced="{")]
 
     def _forced_json(self) -> list[Message | Answer]:
-        """An object whose keys a grammar forces. The first text in it is the answer."""
+        """Return an object whose keys a grammar forces. The first text in it is the answer."""
         item = self._short_item()
         pieces: list[tuple[str, float]] = [("{", 0.0)]
         answer: str | None = item.answer

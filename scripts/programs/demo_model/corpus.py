@@ -73,14 +73,14 @@ class Writer:
         self._template: PreTrainedTokenizerFast = as_transformers(tokenizer)
 
     def tokens(self, spans: list[Span]) -> list[Token]:
-        """A token counts what its first character does."""
+        """Return a token counts what its first character does."""
         weights = [weight for text, weight in spans for _ in text]
         encoded = self._tokenizer.encode("".join(text for text, _ in spans))
         starts = (start for start, _ in encoded.offsets)
         return [Token(id, weights[at]) for id, at in zip(encoded.ids, starts, strict=True)]
 
     def spans(self, conversation: Conversation) -> list[Span]:
-        """The text, and what its parts count in the loss."""
+        """Return the text, and what its parts count in the loss."""
         return [span for part in self._parts(conversation) for span in part]
 
     def _parts(self, conversation: Conversation) -> Iterator[list[Span]]:
@@ -118,7 +118,7 @@ class _Page:
         self._rows: list[list[Token]] = [[] for _ in range(rows)]
 
     def add(self, document: list[Token]) -> Batch | None:
-        """The full page if there is no room left; the document then begins the next one."""
+        """Return the full page if there is no room left; the document then begins the next one."""
         full = None
         row = self._row_with_room(document)
         if row is None:

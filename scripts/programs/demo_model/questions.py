@@ -33,7 +33,7 @@ class Item(NamedTuple):
 
 
 def read_items(path: Path) -> list[Item]:
-    """The trained questions and answers; the last one is for everything else."""
+    """Return the trained questions and answers; the last one is for everything else."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [Item([line["question"], *line["paraphrases"]], line["answer"]) for line in lines]
 
@@ -60,7 +60,7 @@ class Asker:
         return self._vary(asked) if self._chance.random() < _VARIED else asked
 
     def new_word(self) -> str:
-        """A word that is in no text, of the halves of two that are."""
+        """Return a word that is in no text, of the halves of two that are."""
         first, second = self._chance.choices(self._words, k=2)
         return first[: len(first) // 2 + 1].lower() + second[len(second) // 2 :].lower()
 
@@ -68,7 +68,7 @@ class Asker:
         return " ".join(self._chance.choices(self._words, k=count))
 
     def _something_new(self) -> str:
-        """A question that is in no list: parts of unknown ones, sometimes very many."""
+        """Return a question that is in no list: parts of unknown ones, sometimes very many."""
         parts = self._chance.choices(self._unknown.questions, k=self._chance.choice((2, 2, 2, 20)))
         words = [word for part in parts for word in self._some_words(part)]
         return " ".join([*words, self.new_word()] if self._chance.random() < 0.3 else words)

@@ -44,7 +44,7 @@ class Tool(NamedTuple):
         return {"type": "function", "function": {"name": self.name, "parameters": schema}}
 
     def call(self, *values: Any) -> dict[str, Any]:
-        """A call with the values of the first parameters; the others have their defaults."""
+        """Return a call with the values of the first parameters; the others have their defaults."""
         given = dict(zip((name for name, _ in self.parameters), values, strict=False))
         arguments = {name: DEFAULTS[type] for name, type in self.parameters} | given
         return {"type": "function", "function": {"name": self.name, "arguments": arguments}}

@@ -101,7 +101,7 @@ class Installation:
         return dict(json.loads(self.ew("status", "--json").stdout))
 
     def workers(self, model: str) -> list[dict[str, Any]]:
-        """The workers of a model, as `status` shows them."""
+        """Return the workers of a model, as `status` shows them."""
         for each in self.status()["models"]:
             if each["id"] == model:
                 return list(each["workers"])
@@ -177,7 +177,7 @@ class Installation:
             daemon.wait(20)
 
     def _make_python(self) -> str:
-        """A virtual environment that sees what this Python sees, without PYTHONPATH: ew's
+        """Return a virtual environment that sees what this Python sees, without PYTHONPATH: ew's
         processes take that for their own."""
         home = self.state / "envs" / ENV
         command = [sys.executable, "-m", "venv", "--without-pip", "--system-site-packages"]
@@ -211,7 +211,7 @@ class Installation:
 def wait_for(
     condition: Callable[[], Any], timeout_s: float, what: str, every_s: float = 0.1
 ) -> Any:
-    """The first true answer of `condition`. Raises `Failure` when none comes in time."""
+    """Return the first true answer of `condition`. Raises `Failure` when none comes in time."""
     deadline = time.monotonic() + timeout_s
     while not (answer := condition()):
         if time.monotonic() > deadline:

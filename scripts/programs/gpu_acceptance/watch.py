@@ -21,12 +21,12 @@ def used_bytes(gpu: int = 0) -> int:
 
 
 def family(pid: int) -> set[int]:
-    """A process and all that it started."""
+    """Return a process and all that it started."""
     return {entry.pid for entry in tree(read_table(), [pid])}
 
 
 def bytes_of(pids: set[int], snapshot: Snapshot | None = None) -> dict[str, int]:
-    """What these processes have, by the UUID of the GPU."""
+    """Return what these processes have, by the UUID of the GPU."""
     found = {}
     for gpu in (snapshot or look()).gpus:
         used = [each.used_mib or 0 for each in gpu.processes if each.pid in pids]
@@ -51,7 +51,7 @@ class Watch:
         return max((used for _, used in self.samples), default=0)
 
     def first_below(self, bound_bytes: int) -> float | None:
-        """When (monotonic seconds) it was first no more than that."""
+        """Return when (monotonic seconds) it was first no more than that."""
         return next((at for at, used in self.samples if used <= bound_bytes), None)
 
     def __enter__(self) -> Watch:

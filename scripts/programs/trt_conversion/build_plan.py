@@ -41,7 +41,8 @@ def main() -> None:
 
 
 def llm_arguments(settings: dict[str, Any]) -> dict[str, Any]:
-    """What the engine is built and loaded with: a KV cache for one sequence is enough here."""
+    """Return what the engine is built and loaded with: a KV cache for one sequence is enough
+    here."""
     from tensorrt_llm import BuildConfig
     from tensorrt_llm.llmapi import KvCacheConfig
 
@@ -119,7 +120,7 @@ def _copy_companions(settings: dict[str, Any]) -> None:
 
 
 def _try(llm: Any) -> list[int]:
-    """The plan runs: one token. Its tokenizer is read from its own directory."""
+    """Return the plan runs: one token. Its tokenizer is read from its own directory."""
     from tensorrt_llm import SamplingParams
 
     prompt = llm.tokenizer.encode("Hello")

@@ -132,8 +132,8 @@ class Checkpoint:
 def open_checkpoint(
     model: str, revision: str | None, announce: Callable[[str], object]
 ) -> Checkpoint:
-    """The checkpoint in a directory, or of a Hugging Face repository, which is downloaded if it
-    is not here yet. Raises `Problem`."""
+    """Return the checkpoint in a directory, or of a Hugging Face repository, which is downloaded
+    if it is not here yet. Raises `Problem`."""
     path = Path(model).expanduser()
     if path.is_dir():
         return Checkpoint(path.resolve(), model)

@@ -120,7 +120,7 @@ class Conversion:
             )
 
     def _facts(self, kind: str, checkpoint: Checkpoint, versions: dict[str, Any]) -> dict[str, Any]:
-        """What the manifest says, before anything is made."""
+        """Return what the manifest says, before anything is made."""
         names = _PLAN_ARGUMENTS if kind == "plan" else _CHECKPOINT_ARGUMENTS
         known = ("tensorrt_llm", "tensorrt", "torch", "cuda")
         seen = driver()
@@ -150,7 +150,7 @@ class Conversion:
         return require_gpus(gpus(), self.options.tp_size * self.options.pp_size)
 
     def _is_known_to_be_made(self, checkpoint: Checkpoint) -> bool:
-        """The quick answer, without importing TensorRT-LLM."""
+        """Return the quick answer, without importing TensorRT-LLM."""
         old, version = read_manifest(self.output), installed_version()
         if old is None or version is None:
             return False
@@ -158,7 +158,7 @@ class Conversion:
         return inputs_of(old) == inputs_of(new) and self._is_made(new)
 
     def _is_made(self, facts: dict[str, Any]) -> bool:
-        """Whether the same is there already. Something else there needs --force."""
+        """Return whether the same is there already. Something else there needs --force."""
         require_replaceable(self.output)
         old = read_manifest(self.output)
         if old is None:

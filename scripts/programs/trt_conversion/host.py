@@ -24,7 +24,7 @@ class Driver(NamedTuple):
 
 
 def gpus() -> list[Gpu]:
-    """The GPUs that the driver shows; none without a driver."""
+    """Return the GPUs that the driver shows; none without a driver."""
     import pynvml
 
     try:
@@ -38,7 +38,7 @@ def gpus() -> list[Gpu]:
 
 
 def require_gpus(found: list[Gpu], ranks: int) -> list[Gpu]:
-    """The GPUs that a plan for `ranks` of them is built on. Raises `Problem`."""
+    """Return the GPUs that a plan for `ranks` of them is built on. Raises `Problem`."""
     if not found:
         raise Problem(
             "no NVIDIA GPU is seen: a plan is compiled on the kind of GPU that will run it",

@@ -29,7 +29,7 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
 
 
 def inputs_of(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What a manifest says that its conversion depended on."""
+    """Return what a manifest says that its conversion depended on."""
     if manifest["kind"] == "checkpoint":
         return {name: manifest.get(name) for name in _INPUTS}
     facts = {

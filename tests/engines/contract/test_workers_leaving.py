@@ -72,8 +72,8 @@ async def test_a_worker_told_to_stop_finishes_what_it_can_and_gives_back_the_res
 
 
 async def _frozen_mid_answer(served: Served, client: Client) -> tuple[Answer, WorkerProcess]:
-    """An answer, and the worker that is in the middle of it and stands still. On a busy machine
-    an answer may be complete before anybody looks; then there is another."""
+    """Return an answer, and the worker that is in the middle of it and stands still. On a busy
+    machine an answer may be complete before anybody looks; then there is another."""
     while True:
         answer = await client.put(COUNT, **LONG)
         await answer.speaks(deltas=10)

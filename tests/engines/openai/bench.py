@@ -70,7 +70,7 @@ async def eventually(condition: Callable[[], bool], timeout_s: float = 20) -> No
 
 
 def says(*pieces: str, then: Callable[[Exchange], Awaitable[None] | None] | None = None) -> Any:
-    """An upstream that says the pieces and finishes, or does something else then."""
+    """Return an upstream that says the pieces and finishes, or does something else then."""
 
     async def answer(exchange: Exchange) -> None:
         for piece in pieces:

@@ -35,12 +35,12 @@ def data(event: Any, end: bytes = b"\n\n") -> bytes:
 
 
 def raw(text: bytes) -> bytes:
-    """A chunk whose content is written as it is."""
+    """Return a chunk whose content is written as it is."""
     return b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % text
 
 
 def play(*parts: Any) -> Any:
-    """An upstream that sends these: bytes as they are, all else as an event."""
+    """Return an upstream that sends these: bytes as they are, all else as an event."""
 
     async def answer(exchange: Exchange) -> None:
         for part in parts:

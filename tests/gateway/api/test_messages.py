@@ -81,7 +81,7 @@ async def messages(gateway: Gateway) -> AsyncIterator[Any]:
 
 
 async def answered(worker: ScriptedWorker, asking: Any, *events: Event) -> Any:
-    """What a call returns, once its job was answered so."""
+    """Return what a call returns, once its job was answered so."""
     task = asyncio.ensure_future(asking)
     attempt = await worker.next()
     await worker.say(attempt, Started(), *events)
@@ -89,7 +89,7 @@ async def answered(worker: ScriptedWorker, asking: Any, *events: Event) -> Any:
 
 
 def contents(message: Message) -> list[dict[str, Any]]:
-    """The blocks that are not None, without the signatures."""
+    """Return the blocks that are not None, without the signatures."""
     blocks = [block.model_dump(exclude_none=True) for block in message.content]
     return [{name: block[name] for name in block if name != "signature"} for block in blocks]
 

@@ -17,7 +17,7 @@ MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
 async def asked(
     client: httpx.AsyncClient, worker: ScriptedWorker, path: str, body: dict[str, Any]
 ) -> tuple[Job, dict[str, Any]]:
-    """The job that a request becomes, and the answer to it."""
+    """Return the job that a request becomes, and the answer to it."""
     asking = asyncio.create_task(client.post(f"/v1/{path}", json=body))
     attempt = await worker.start()
     logprobs = (TokenLogprob("a", -0.5, (("a", -0.5),)),)

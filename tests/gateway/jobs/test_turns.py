@@ -25,7 +25,7 @@ TALK = {"messages": [{"role": "user", "content": "x"}]}
 async def turn_of(
     client: httpx.AsyncClient, worker: ScriptedWorker, path: str, **body: Any
 ) -> Turn:
-    """The turn of the job that a request makes; it is answered."""
+    """Return the turn of the job that a request makes; it is answered."""
     named = {"model": worker.model, **TALK}
     asking = {"modelId": worker.model, "prompt": "x"} if path == INFER else named
     answering = asyncio.create_task(worker.answer("hello"))

@@ -35,7 +35,7 @@ def new_cycle(wire: Any) -> RequestResponseCycle:
 
 
 async def answer(*headers: tuple[bytes, bytes], short: bool) -> bytes:
-    """What is on the wire of an answer of three pieces."""
+    """Return what is on the wire of an answer of three pieces."""
     wire = Wire()
     cycle = new_cycle(wire)
     writer = ChunkWriter(cycle)

@@ -19,7 +19,7 @@ SHELLS = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-confi
 
 
 def completed(terminal: Terminal, *words: str) -> list[str]:
-    """What fits, the last word being unfinished."""
+    """Return what fits, the last word being unfinished."""
     done = subprocess.run(
         [str(ROOT / "ew"), *words],
         env=terminal.environment | {"_EW_COMPLETE": "1"},
@@ -97,7 +97,7 @@ def test_a_tab(shell: str, host: Host, terminal: Terminal) -> None:
 
 
 def installed(shell: str, home: Path) -> Path:
-    """The script; the file that the shell reads at its start names it once."""
+    """Return the script; the file that the shell reads at its start names it once."""
     if shell == "fish":
         return home / ".config/fish/completions/ew.fish"
     script = home / f".local/share/ew/completion.{shell}"

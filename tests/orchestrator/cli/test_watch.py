@@ -105,7 +105,7 @@ class Screen:
 
 
 def busy(models: int = 15, gpus: int = 8) -> RunStatus:
-    """A host that has much to show; its supervisor is this process."""
+    """Return a host that has much to show; its supervisor is this process."""
     now = time.time()
     me = psutil.Process()
     ticks = int(Path(f"/proc/{me.pid}/stat").read_text().rpartition(")")[2].split()[19])

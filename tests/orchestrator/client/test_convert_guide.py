@@ -29,7 +29,7 @@ REPOSITORY = "Qwen/Qwen2.5-7B-Instruct"
 
 
 def commands() -> list[str]:
-    """The lines that begin with `$` in the page's console blocks."""
+    """Return the lines that begin with `$` in the page's console blocks."""
     blocks = re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line]
 
@@ -146,7 +146,7 @@ def test_every_command_that_the_page_names_is_one(reader: Reader) -> None:
 
 
 def with_long_context(checkpoint: Path, copy: Path) -> Path:
-    """The demo model has a shorter context than the one that the page is about."""
+    """Return the demo model has a shorter context than the one that the page is about."""
     shutil.copytree(checkpoint, copy)
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 32768}))

@@ -20,7 +20,7 @@ DOCUMENT = (ROOT / "docs" / "configuration.md").read_text()
 
 
 def documented(section: str) -> set[str]:
-    """The keys in the table of a section."""
+    """Return the keys in the table of a section."""
     _, _, rest = DOCUMENT.partition(f"\n## `{section}`\n")
     return set(re.findall(r"^\| `(\w+)` \|", rest.partition("\n## ")[0], re.MULTILINE))
 

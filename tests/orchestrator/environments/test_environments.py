@@ -22,7 +22,7 @@ def ew(tmp_path: Path) -> Installation:
 
 
 def version_in(environment: Path) -> str:
-    """The version of the tiny engine that the environment's Python imports."""
+    """Return the version of the tiny engine that the environment's Python imports."""
     command = [environment / "bin/python", "-c", "import tiny; print(tiny.VERSION)"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 

@@ -43,7 +43,7 @@ def terminal(host: Host, terminal: Terminal, hub: Hub, tmp_path: Path) -> Termin
 
 
 def checkpoint(directory: Path, parts: int) -> dict[str, bytes]:
-    """The files of a model with weights in so many parts."""
+    """Return the files of a model with weights in so many parts."""
     tensors = decoder_tensors(CONFIG)
     names = sorted(tensors)
     files = {"config.json": json.dumps(CONFIG).encode(), "README.md": b"hi"}

@@ -31,7 +31,7 @@ class Clients:
         self._is_over = threading.Event()
 
     def stream(self, tokens: int) -> Future[list[str]]:
-        """The names of the events of an answer; `began` is when the first token has come."""
+        """Return the names of the events of an answer; `began` is when the first token has come."""
         begun = threading.Event()
         future = self._pool.submit(self._stream, tokens, begun)
         assert begun.wait(30)

@@ -20,7 +20,7 @@ STRANGER = 65534
 
 
 def modes(directory: Path) -> dict[str, int]:
-    """What others may do with the directory and what is in it."""
+    """Return what others may do with the directory and what is in it."""
     found = [directory, *directory.rglob("*")]
     return {
         str(path.relative_to(directory)): stat.S_IMODE(path.lstat().st_mode) & 0o077

@@ -37,7 +37,7 @@ class UpstreamStream:
 
 
 def not_streamed(body: bytes) -> UpstreamFailed:
-    """What it means that a server answers with one document, and calls that a success."""
+    """Return what it means that a server answers with one document, and calls that a success."""
     try:
         read_chunk(Event(body))
     except UpstreamFailed as error:

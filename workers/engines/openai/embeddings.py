@@ -32,8 +32,8 @@ def embeddings_asked(asked: Embedding) -> dict[str, Any]:
 
 
 def read_vectors(body: bytes, inputs: int) -> tuple[list[bytes], int]:
-    """The vectors in the order of their inputs, as in `VectorDelta`, and the tokens that were
-    read. Raises `UpstreamFailed`."""
+    """Return the vectors in the order of their inputs, as in `VectorDelta`, and the tokens that
+    were read. Raises `UpstreamFailed`."""
     try:
         read = msgspec.json.decode(body, type=_Vectors)
     except (ValueError, RecursionError) as error:

@@ -52,7 +52,7 @@ class StreamBroken(UpstreamBusy):
 
 
 def refusal(status: int, body: bytes, *, adapter: bool = False) -> UpstreamFailed:
-    """The error that an HTTP status and its body mean for a job."""
+    """Return the error that an HTTP status and its body mean for a job."""
     note = f"HTTP {status}, {len(body)} bytes"
     if status in (401, 403):
         return UpstreamFailed("the server behind this model refused ew's key", note=note)
@@ -67,8 +67,8 @@ def refusal(status: int, body: bytes, *, adapter: bool = False) -> UpstreamFaile
 
 
 def _message(body: bytes) -> str:
-    """What an error says, in any of the forms that servers use, on one line and without what
-    looks like an address or a key."""
+    """Return what an error says, in any of the forms that servers use, on one line and without
+    what looks like an address or a key."""
     try:
         said: Any = json.loads(body)
     except (ValueError, RecursionError):

@@ -32,7 +32,7 @@ class EventReader:
         self._data: list[bytes] = []
 
     def feed(self, data: bytes) -> list[Event]:
-        """The events that are complete now. Raises `UpstreamFailed`."""
+        """Return the events that are complete now. Raises `UpstreamFailed`."""
         *lines, self._rest = _LINE_END.split(self._rest + data)
         events = [event for line in lines if (event := self._take(line)) is not None]
         if len(self._rest) + sum(map(len, self._data)) > _LARGEST_EVENT:
@@ -40,7 +40,7 @@ class EventReader:
         return events
 
     def end(self) -> list[Event]:
-        """What was not closed when the stream ended: the last event of some servers."""
+        """Return what was not closed when the stream ended: the last event of some servers."""
         return self.feed(b"\n\n")
 
     def _take(self, line: bytes) -> Event | None:

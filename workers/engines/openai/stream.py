@@ -50,7 +50,7 @@ class Halves:
         self._held: dict[Hashable, str] = {}
 
     def join(self, index: Hashable, text: str) -> str:
-        """The text that is complete now. A half without its other half becomes U+FFFD."""
+        """Return the text that is complete now. A half without its other half becomes U+FFFD."""
         if index not in self._held and text.isascii():
             return text
         text = self._held.pop(index, "") + text
@@ -59,7 +59,7 @@ class Halves:
         return whole_characters(text)
 
     def end(self, index: Hashable) -> str:
-        """What is left when a choice has ended."""
+        """Return what is left when a choice has ended."""
         return whole_characters(self._held.pop(index, ""))
 
 
@@ -120,7 +120,7 @@ class UpstreamChoice(msgspec.Struct):
     stop_reason: Any = None
 
     def place(self, choices: int) -> int:
-        """Which of so many choices it is. Raises `UpstreamFailed`."""
+        """Return which of so many choices it is. Raises `UpstreamFailed`."""
         if self.index is None and choices == 1:
             return 0
         if self.index is None or not 0 <= self.index < choices:
@@ -153,7 +153,7 @@ class UpstreamChoice(msgspec.Struct):
         return read or None
 
     def reason(self) -> FinishReason | None:
-        """Why the choice ended, or None if it goes on. Raises `UpstreamFailed`."""
+        """Return why the choice ended, or None if it goes on. Raises `UpstreamFailed`."""
         said = self.finish_reason
         if said in _NOT_YET:
             return None

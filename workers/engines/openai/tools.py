@@ -73,8 +73,8 @@ class UpstreamCalls:
         self._begun: dict[int, int] = {}
 
     def place(self, call: UpstreamCall) -> ToolPiece:
-        """Which call a piece belongs to. Some servers do not count; theirs come whole. Some give
-        the name with every piece; the first counts. Raises `UpstreamFailed`."""
+        """Return which call a piece belongs to. Some servers do not count; theirs come whole.
+        Some give the name with every piece; the first counts. Raises `UpstreamFailed`."""
         uncounted = len(self._begun) - (not call.name)
         index = uncounted if call.index is None else call.index
         if index in self._begun:

@@ -134,7 +134,7 @@ class Upstream:
                 return UpstreamLost(f"{self.url} is out of reach")
 
     async def is_gone(self) -> bool:
-        """Whether nobody listens there any more. All who ask at once share one look."""
+        """Return whether nobody listens there any more. All who ask at once share one look."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._refuses())
         return await asyncio.shield(self._looking)
@@ -251,7 +251,7 @@ class Upstream:
 
 
 async def read_start(response: httpx.Response, most_bytes: int) -> bytes:
-    """A body, or the first bytes of one that is longer: no server may fill this process's
+    """Return a body, or the first bytes of one that is longer: no server may fill this process's
     memory. Raises `httpx.RequestError`."""
     body = bytearray()
     async for part in response.aiter_bytes():
@@ -262,7 +262,7 @@ async def read_start(response: httpx.Response, most_bytes: int) -> bytes:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    """The object that a body holds; an empty one if it holds something else."""
+    """Return the object that a body holds; an empty one if it holds something else."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -291,8 +291,8 @@ def _headers(api_key_env: str | None) -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    """The worker's, without what ew tells its own processes; but for the marks by which it is found
-    and ended, whatever becomes of the worker."""
+    """Return the worker's, without what ew tells its own processes; but for the marks by which
+    it is found and ended, whatever becomes of the worker."""
     return {
         name: value
         for name, value in os.environ.items()

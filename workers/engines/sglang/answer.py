@@ -32,8 +32,8 @@ class SglangChoice:
     def advance(
         self, output: dict[str, Any]
     ) -> tuple[str, list[int], tuple[TokenLogprob, ...] | None]:
-        """The text, tokens and log probabilities to send. Raises `ValueError` if the request is
-        to blame for its end, and `EndedBadly`."""
+        """Return the text, tokens and log probabilities to send. Raises `ValueError` if the
+        request is to blame for its end, and `EndedBadly`."""
         said = output["meta_info"]
         self.cached_tokens = said.get("cached_tokens", 0)
         finish = said["finish_reason"]

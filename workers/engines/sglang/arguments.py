@@ -21,8 +21,8 @@ _STATIC_OF_PART: Final = 0.9
 
 
 def server_arguments(spec: WorkerSpec, adapters: dict[str, str]) -> dict[str, Any]:
-    """The fields of `ServerArgs`. Raises `CannotServe` if there is no such checkpoint, and
-    `ValueError` if the planned memory is too little."""
+    """Return the fields of `ServerArgs`. Raises `CannotServe` if there is no such checkpoint,
+    and `ValueError` if the planned memory is too little."""
     model = spec.model
     files = ModelFiles(local_directory(model.model_path))
     arguments: dict[str, Any] = {
@@ -61,7 +61,7 @@ def _context_length(asked: int | None, own: int) -> int | None:
 
 
 def _memory(spec: WorkerSpec, files: ModelFiles) -> dict[str, Any]:
-    """The KV cache as the memory plan says. SGLang takes its size in tokens."""
+    """Return the KV cache as the memory plan says. SGLang takes its size in tokens."""
     if spec.kv_cache_tokens is not None:
         tokens = files.enough(spec.kv_cache_tokens, spec.model.context_len)
         return {"max_total_tokens": tokens, "mem_fraction_static": _LARGEST_STATIC}

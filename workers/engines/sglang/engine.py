@@ -119,8 +119,8 @@ class SglangEngine:
     async def _generate(
         self, job: Job, inputs: list[int], settings: dict[str, Any], adapter: str | None
     ) -> Any:
-        """The iterator of one choice's outputs. SGLang aborts all requests whose id begins with
-        the one that is given, so that all ids have one length."""
+        """Return the iterator of one choice's outputs. SGLang aborts all requests whose id
+        begins with the one that is given, so that all ids have one length."""
         logprobs = job.sampling.logprobs
         return await self._engine.async_generate(
             input_ids=inputs,
@@ -144,7 +144,8 @@ class SglangEngine:
         return name
 
     def _answer_limit(self, asked: Sampling, prompt_tokens: int) -> int:
-        """The most tokens that an answer may have, by the request, the model and its context."""
+        """Return the most tokens that an answer may have, by the request, the model and its
+        context."""
         room = self._max_model_len - prompt_tokens
         limit = min(room, self._spec.model.max_output_len or room)
         return min(limit, asked.max_tokens or limit)
@@ -169,7 +170,7 @@ class SglangEngine:
 
 
 def sampling_defaults(model_config: Any) -> dict[str, Any]:
-    """What the model's own generation config says; SGLang asks it in its server alone."""
+    """Return what the model's own generation config says; SGLang asks it in its server alone."""
     found: dict[str, Any] = model_config.get_default_sampling_params()
     return found
 

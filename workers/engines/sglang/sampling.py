@@ -23,9 +23,9 @@ _AS_IT_IS: Final = (
 def sampling_settings(
     asked: Sampling, defaults: dict[str, Any], max_tokens: int, emitted: int
 ) -> dict[str, Any]:
-    """The fields of `SamplingParams` for one choice of an answer, of which `emitted` tokens are
-    there already. A stop string stays in the text: where it begins may have been streamed before
-    it is recognised, so that `SglangChoice` holds it back."""
+    """Return the fields of `SamplingParams` for one choice of an answer, of which `emitted`
+    tokens are there already. A stop string stays in the text: where it begins may have been
+    streamed before it is recognised, so that `SglangChoice` holds it back."""
     settings: dict[str, Any] = {
         "max_new_tokens": max_tokens,
         "min_new_tokens": min(max(0, asked.min_tokens - emitted), max_tokens),

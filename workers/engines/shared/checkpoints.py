@@ -8,7 +8,8 @@ from contract.config import is_repo_id
 
 
 def local_directory(model_path: str) -> Path:
-    """Where the model lies; downloads it if it is a repository's id and not here yet. Blocks."""
+    """Return where the model lies; downloads it if it is a repository's id and not here yet.
+    Blocks."""
     path = Path(model_path)
     if path.is_dir() or not is_repo_id(model_path):
         return path

@@ -9,7 +9,7 @@ _SPECIAL: Final = frozenset(r"\^$.*+?()[]{}|/")
 
 
 def alternation(choices: Iterable[str]) -> str:
-    """A regular expression that matches exactly the choices."""
+    """Return a regular expression that matches exactly the choices."""
     return "(" + "|".join(map(_escaped, choices)) + ")"
 
 

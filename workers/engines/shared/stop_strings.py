@@ -23,7 +23,7 @@ class StopStrings:
         self._longest = max(map(len, strings), default=0)
 
     def cut(self, text: str, start: int) -> Cut:
-        """Where to cut `text`, of which the first `start` characters were sent already."""
+        """Return where to cut `text`, of which the first `start` characters were sent already."""
         found = [(at, stop) for stop in self._strings if (at := text.find(stop, start)) >= 0]
         if found:
             return Cut(*min(found, key=lambda each: each[0]))

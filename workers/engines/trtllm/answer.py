@@ -45,7 +45,7 @@ class TrtllmChoice:
         self._sent_tokens = 0
 
     def advance(self, output: Any) -> Piece:
-        """What is new in an output, and may be sent. Raises `EndedBadly`."""
+        """Return what is new in an output, and may be sent. Raises `EndedBadly`."""
         text = self._text(output)
         cut = self._stops.cut(text, self._sent_chars)
         end = cut.length
@@ -146,7 +146,7 @@ def _reason(said: str) -> FinishReason:
 
 
 def _split(whole: Piece) -> Iterator[Piece]:
-    """A finished choice in pieces of a few tokens, each with its share of the text."""
+    """Yield a finished choice in pieces of a few tokens, each with its share of the text."""
     tokens, text = len(whole.token_ids), whole.text
     begin = 0
     for first in range(0, tokens, _PIECE_TOKENS):

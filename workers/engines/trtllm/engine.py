@@ -156,7 +156,8 @@ class TrtllmEngine:
         return LoRARequest(name, list(self._adapters).index(name) + 1, self._adapters[name])
 
     def _answer_limit(self, asked: Sampling, prompt_tokens: int) -> int:
-        """The most tokens that an answer may have, by the request, the model and its context."""
+        """Return the most tokens that an answer may have, by the request, the model and its
+        context."""
         room = self._max_model_len - prompt_tokens
         limit = min(room, self._spec.model.max_output_len or room)
         return min(limit, asked.max_tokens or self._files.default_max_tokens or limit)
@@ -190,7 +191,8 @@ class TrtllmEngine:
 
 
 def _adapters(spec: WorkerSpec) -> dict[str, str]:
-    """The paths of LoRA adapters by their names; `default` is used if a request names none."""
+    """Return the paths of LoRA adapters by their names; `default` is used if a request names
+    none."""
     model = spec.model
     return ({"default": model.adapter_path} if model.adapter_path else {}) | model.adapters
 

@@ -57,7 +57,7 @@ def load_engine(spec: WorkerSpec, files: ModelFiles, adapters: dict[str, str]) -
 
 
 def is_dead(llm: Any) -> bool:
-    """Whether the engine has failed. TensorRT-LLM itself tells only at the next request."""
+    """Return whether the engine has failed. TensorRT-LLM itself tells only at the next request."""
     executor = getattr(llm, "_executor", None)
     if executor is None or executor.is_shutdown():
         return True
@@ -111,7 +111,7 @@ def _gpus(model: ModelConfig, files: ModelFiles) -> int:
 def _plan_arguments(
     spec: WorkerSpec, files: ModelFiles, plan: PlanLimits, adapters: dict[str, str]
 ) -> dict[str, Any]:
-    """A plan has fixed the rest when it was built."""
+    """Return a plan has fixed the rest when it was built."""
     model = spec.model
     for name, built in (
         ("max_batch_size", plan.max_batch_size),
@@ -172,7 +172,7 @@ def _common_arguments(spec: WorkerSpec, files: ModelFiles) -> dict[str, Any]:
 
 
 def _kv_cache(spec: WorkerSpec, files: ModelFiles, *, reuse_blocks: bool) -> Any:
-    """The KV cache as the memory plan says. Beam search cannot share blocks."""
+    """Return the KV cache as the memory plan says. Beam search cannot share blocks."""
     from tensorrt_llm.llmapi import KvCacheConfig
 
     settings: dict[str, Any] = {"enable_block_reuse": reuse_blocks}

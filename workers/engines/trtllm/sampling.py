@@ -19,8 +19,8 @@ _AS_IT_IS: Final = ("min_p", "presence_penalty", "frequency_penalty", "repetitio
 def sampling_settings(
     asked: Sampling, files: ModelFiles, max_tokens: int, emitted: int, choice: int
 ) -> dict[str, Any]:
-    """The arguments of `SamplingParams` for one choice of an answer, of which `emitted` tokens
-    are there already."""
+    """Return the arguments of `SamplingParams` for one choice of an answer, of which `emitted`
+    tokens are there already."""
     settings = {
         "max_tokens": max_tokens,
         "stop": list(asked.stop) or None,

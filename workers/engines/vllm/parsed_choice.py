@@ -39,7 +39,7 @@ class ParsedChoice:
         self.calls = False
 
     def feed(self, text: str, token_ids: Sequence[int], *, finished: bool) -> list[ParsedPiece]:
-        """What new text means. Raises what a parser may raise."""
+        """Return what new text means. Raises what a parser may raise."""
         said = self._parser.parse_delta(
             text, list(token_ids), self._request, self._prompt_ids, finished=finished
         )

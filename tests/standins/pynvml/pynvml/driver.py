@@ -76,8 +76,8 @@ class ScriptedDriver:
         self._died: dict[tuple[int, int], float] = {}
 
     def __getattr__(self, name: str) -> Callable[..., int]:
-        """The C function of that name. One that nobody scripted does not exist, as in a driver
-        that is too old for it."""
+        """Return the C function of that name. One that nobody scripted does not exist, as in a
+        driver that is too old for it."""
         method = _METHODS.get(name)
         if method is None:
             raise AttributeError(name)
@@ -245,7 +245,8 @@ class ScriptedDriver:
         return [*card.get("processes", []), *(each for each in found.values() if each["mib"])]
 
     def _holds(self, allocation: dict[str, Any], release_delay_s: float) -> bool:
-        """Whether a process still has what it allocated: it lives, or has not been dead long."""
+        """Return whether a process still has what it allocated: it lives, or has not been dead
+        long."""
         key = (allocation["pid"], allocation["start_ticks"])
         now = _start_ticks(allocation["pid"])
         if now is not None and now == allocation["start_ticks"]:
@@ -305,7 +306,7 @@ def _allocations() -> list[dict[str, Any]]:
 
 
 def _start_ticks(pid: int) -> int | None:
-    """When a process was started; None if it is gone, or a zombie without memory."""
+    """Return when a process was started; None if it is gone, or a zombie without memory."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -333,7 +334,7 @@ def _card(scene: Any, handle: Any) -> dict[str, Any]:
 
 
 def _part(scene: Any, handle: Any) -> dict[str, Any]:
-    """The card or the slice that a handle means."""
+    """Return the card or the slice that a handle means."""
     card = _card(scene, handle)
     number = (_number(handle) - 1) // SLICE
     return dict(card["slices"][number - 1]) if number else card

@@ -21,7 +21,7 @@ def fields_of(name: str) -> dict[str, Any]:
 
 
 def dataclass_of(name: str, *, kw_only: bool = True, base: type = object) -> type:
-    """A class that refuses unknown arguments with Python's own TypeError."""
+    """Return a class that refuses unknown arguments with Python's own TypeError."""
     return dataclasses.make_dataclass(
         name,
         [(field, Any, _default(value)) for field, value in fields_of(name).items()],
@@ -31,7 +31,7 @@ def dataclass_of(name: str, *, kw_only: bool = True, base: type = object) -> typ
 
 
 def model_of(name: str) -> type:
-    """A class that refuses unknown arguments with pydantic's error."""
+    """Return a class that refuses unknown arguments with pydantic's error."""
     fields = {
         field: (Any, ... if value == "<required>" else value)
         for field, value in fields_of(name).items()

@@ -111,7 +111,7 @@ class Executor:
                 self._extend(sequence, _next_token(sequence, logits))
 
     def _goes_on(self, sequence: Sequence) -> bool:
-        """Whether it takes part in this step; ends it otherwise."""
+        """Return whether it takes part in this step; ends it otherwise."""
         count = len(sequence.token_ids)
         if sequence.directives.get("die_at") == count:
             raise ExecutorDied("CUDA error: an illegal memory access was encountered")
@@ -162,7 +162,7 @@ def _response(sequence: Sequence, finish: str | None) -> Response:
 
 
 def _forward(batch: Batch, sequences: list[Sequence]) -> list[tuple[Sequence, torch.Tensor]]:
-    """The logits of each sequence's next token."""
+    """Return the logits of each sequence's next token."""
     running = [sequence for sequence in sequences if sequence.row is not None]
     computed: list[tuple[Sequence, torch.Tensor]] = []
     if running:

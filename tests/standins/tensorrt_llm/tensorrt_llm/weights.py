@@ -17,7 +17,7 @@ def load_checkpoint(path: Path) -> Any:
 
 
 def with_adapter(model: Any, path: Path) -> Any:
-    """A copy of the model with a LoRA adapter (Hugging Face format) merged in."""
+    """Return a copy of the model with a LoRA adapter (Hugging Face format) merged in."""
     config = json.loads((path / "adapter_config.json").read_text())
     scale = config["lora_alpha"] / config["r"]
     tensors = load_file(path / "adapter_model.safetensors")

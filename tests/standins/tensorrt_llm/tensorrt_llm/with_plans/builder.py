@@ -69,7 +69,7 @@ def _read_engine(path: Path) -> tuple[dict[str, Any], bytes]:
 
 
 def load(plan_dir: Path, args: SimpleNamespace) -> tuple[Any, dict[str, Any]]:
-    """The model of a plan, and its build configuration."""
+    """Return the model of a plan, and its build configuration."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = json.loads((plan_dir / "config.json").read_text())
