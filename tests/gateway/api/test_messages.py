@@ -15,6 +15,7 @@ from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
 from contract.asked import Guided, Template, ToolCall, Tools
+from contract.bus.claims import Ended
 from contract.messages import (
     ChatMessage,
     Delta,
@@ -431,7 +432,7 @@ async def test_a_stream_resumes_after_any_event(
     first = asyncio.ensure_future(collect(client, "/v1/messages", body, **headers))
     attempt = await worker.next()
     await worker.say(attempt, Started(), *ANSWER)
-    await worker.queue.complete(worker.name, [(attempt, "done")])
+    await worker.queue.complete(worker.name, [Ended(attempt, "done")])
     events = await first
     for number, event in enumerate(events):
         if event.id is not None and event.name != "message_stop":
