@@ -30,6 +30,7 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
     process, context = process_of(request), context_of(request.scope)
     if context.key is None:
         raise ApiError("missing_api_key", "send an API key")
+    await process.turnstile.through()
     body = await read_body(request, process.models.limits.max_body_bytes)
     asked = parse(form, body, context.ignored)
     if context.ignored:

@@ -24,6 +24,7 @@ from contract.paths import config_path, keys_path
 from contract.process.tasks import cancel_and_wait
 from gateway.http.auth import Authenticator, KeyStore
 from gateway.http.errors import ApiError
+from gateway.http.turnstile import Turnstile
 from gateway.jobs.admission import Admission
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
@@ -85,6 +86,7 @@ class GatewayProcess:
         self.name = f"{settings.instance}-{secrets.token_hex(4)}"
         self.db = connect(settings.redis_url)
         self.link = Link()
+        self.turnstile = Turnstile()
         self.metrics = Metrics()
         self.models = Models(
             self.db, self.config, settings.config_path, self.link, settings.config_problem
