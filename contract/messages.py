@@ -211,7 +211,7 @@ class State(str, Enum):
     STOPPED = "stopped"
     STARTING = "starting"
     READY = "ready"
-    #: Its engine has handed the GPU's memory back, and takes it again when somebody asks.
+    #: Its engine has handed the GPU's memory back, and takes it again when a request comes.
     SLEEPING = "sleeping"
     STOPPING = "stopping"
     FAILED = "failed"

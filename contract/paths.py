@@ -93,8 +93,8 @@ def make_run_dir() -> Path:
 
 
 def make_private(path: Path) -> None:
-    """Make a directory, and those above it, where they are missing: closed (0700) to everybody
-    else, whatever the umask is. Raises `OSError`."""
+    """Make a directory, and those above it, where they are missing: closed (0700) to other
+    users, whatever the umask is. Raises `OSError`."""
     if path.is_dir():
         return
     make_private(path.parent)

@@ -106,8 +106,8 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def batch_defaults(request: dict[str, Any]) -> dict[str, int]:
-    """Return how much this release runs at once on a card, where nobody says; nothing if it does
-    not tell in the way of 0.26 to 0.32."""
+    """Return how much this release runs at once on a card, where the configuration does not say;
+    nothing if it does not tell in the way of 0.26 to 0.32."""
     from vllm.engine import arg_utils
     from vllm.usage.usage_lib import UsageContext
 

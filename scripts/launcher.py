@@ -15,7 +15,7 @@ _ROOT = Path(__file__).with_name("root")
 
 
 def main() -> int:
-    """Run the command line. Answers the exit code."""
+    """Run the command line. Returns the exit code."""
     os.environ["EW_HOME"] = os.environ.get("EW_HOME") or str(Path.cwd())
     sys.path.insert(0, str(_ROOT))
     from orchestrator.cli import main as run

@@ -1,8 +1,8 @@
 """Makes the locks anew from pyproject.toml and deploy/engines/*.json. See scripts/lock.
 
-A lock is for everybody, so nothing of this machine's may get into it: not its folders of wheels,
-which have the files of one Python at best, and not its further indexes. What a package with an
-index of its own needs is read from a wheel; its hashes are the declared ones.
+Everybody uses the same lock, so nothing of this machine's may get into it: not its folders of
+wheels, which have the files of one Python at best, and not its further indexes. What a package with
+an index of its own needs is read from a wheel; its hashes are the declared ones.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ sys.dont_write_bytecode = False
 
 
 class Shares(LoadScopeScheduling):
-    """Who of the processes that share the suite takes which tests. One takes all that runs a real
+    """Which of the processes that share the suite takes which tests. One takes all that runs a real
     engine: two at once would starve each other. Else one takes a file as a whole; but for those
     of the orchestrator, which have no fixture in common and are long: they fill the gaps.
 

@@ -130,7 +130,7 @@ class Project:
         )
 
     def run(self, *arguments: str, **options: Any) -> dict[str, Any]:
-        """Run `./ew`, which must succeed. Answers what its command line said."""
+        """Run `./ew`, which must succeed. Returns what its command line said."""
         process = self.start(*arguments, **options)
         stdout, stderr = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, stderr
@@ -143,7 +143,7 @@ class Project:
         assert process.returncode == 0, stderr
 
     def fail(self, *arguments: str, **options: Any) -> str:
-        """Run `./ew`, which must fail with exit code 1. Answers what it said."""
+        """Run `./ew`, which must fail with exit code 1. Returns what it said."""
         process = self.start(*arguments, **options)
         stdout, stderr = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 1

@@ -71,7 +71,7 @@ class Installed:
         )
 
     def done(self, *arguments: str, **options: Any) -> str:
-        """Run a command that must succeed. Answers what it printed."""
+        """Run a command that must succeed. Returns what it printed."""
         done = self.run(*arguments, **options)
         assert done.returncode == 0, done.stderr
         return done.stdout

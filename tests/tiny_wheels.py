@@ -11,7 +11,7 @@ from pathlib import Path
 def make_wheel(
     directory: Path, name: str, version: str, files: dict[str, str] | None = None
 ) -> str:
-    """Put a wheel into `directory`. Answers its entry in a lock, with the hash.
+    """Put a wheel into `directory`. Returns its entry in a lock, with the hash.
 
     Without `files` it holds a module of its own name, with a VERSION.
     """

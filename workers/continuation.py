@@ -17,7 +17,7 @@ _HALF_A_CHARACTER: Final = "\ufffd"
 
 class Published(NamedTuple):
     """What a client was sent of a job: its transcript and token ids, and the next sequence number.
-    `ended`: also its end. `is_torn`: the beginning is not kept any more, so nobody can go on."""
+    `ended`: also its end. `is_torn`: the beginning is not kept any more, so no worker can go on."""
 
     text: str = ""
     tokens: tuple[int, ...] = ()

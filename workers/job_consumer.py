@@ -181,7 +181,7 @@ class JobConsumer:
 
     async def _leave_to_others(self, suspects: list[Claim]) -> list[Claim]:
         """Give back suspects that come for the first time: a worker that has nothing to do may
-        try them without delay. Answers the others."""
+        try them without delay. Returns the others."""
         fresh = [each for each in suspects if each.entry not in self._handed_back]
         kept = [each for each in suspects if each.entry in self._handed_back]
         if fresh:
@@ -203,7 +203,7 @@ class JobConsumer:
             await self._queue.end_trial(self._worker, attempt, got_on=first == 0)
 
     async def _begin(self, claims: Sequence[Claim], *, alone: bool = False) -> list[Attempt]:
-        """Begin attempts, and open an answer for each. Answers those that are to be run."""
+        """Begin attempts, and open an answer for each. Returns those that are to be run."""
         if not claims:
             return []
         self._beginning = {claim.job_id for claim in claims}

@@ -61,7 +61,7 @@ class Outbox:
         #: Set whenever an answer has ended, so there is room for another job.
         self.freed = asyncio.Event()
         self.died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        #: Jobs that ended though their engine goes on: nobody can use the rest.
+        #: Jobs that ended though their engine goes on: the rest is of no use.
         self._abandoned: list[str] = []
         self._answers: dict[str, Answer] = {}
         self._envelopes: dict[str, list[Envelope]] = {}

@@ -221,7 +221,7 @@ class JobQueue:
         await pipe.execute()
 
     async def complete(self, worker: str, ended: Iterable[Ended]) -> int:
-        """End attempts, if they still own their jobs. Answers how many were fenced off. Safe to
+        """End attempts, if they still own their jobs. Returns how many were fenced off. Safe to
         repeat."""
         answers = await _complete.map(
             self.db,

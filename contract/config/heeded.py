@@ -1,4 +1,4 @@
-"""What a model's entry says to nobody, or says twice: no mistake, but hardly what was meant."""
+"""Keys of a model's entry that have no effect, or are set twice: no mistakes, but hardly meant."""
 
 from __future__ import annotations
 

@@ -179,5 +179,5 @@ class WorkerSpec(Section):
     max_sequences: int | None = None
     #: When told to stop: how long open answers may go on before they are given back.
     drain_s: float = 20.0
-    #: Jobs of a gateway that is gone for this long are cancelled: nobody came back for them.
+    #: Jobs of a gateway that is gone for this long are cancelled: no client came back for them.
     gateway_grace_s: float = 30.0

@@ -144,7 +144,7 @@ class Processes(Multiprocess):
         return True
 
     def _add(self) -> bool:
-        """Start one more and wait until it serves. Answers whether it does."""
+        """Start one more and wait until it serves. Returns whether it does."""
         successor = self._started()
         if successor.wait_until_ready(_SLOWEST_START_S, self.should_exit):
             self.processes.append(successor)

@@ -88,7 +88,7 @@ class StreamDialect(Protocol):
 
 class WholeDialect(Protocol[ChoiceType]):
     """How a complete answer looks in one API. What is long of it is encoded as it comes: to
-    encode all of it at its end would hold everybody else up."""
+    encode all of it at its end would hold all others up."""
 
     errors: ErrorDialect
 

@@ -51,7 +51,7 @@ class Commands(Group):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command that the arguments name. Answers the exit code."""
+    """Run the command that the arguments name. Returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         _settle_places()
@@ -178,7 +178,7 @@ def _own_up(error: Exception, arguments: list[str]) -> int:
 
 
 def _keep_trace(arguments: list[str]) -> str:
-    """Answers where the trace is."""
+    """Return where the trace is."""
     from orchestrator.logs.rotation import open_privately
 
     path = logs_dir() / "ew.log"

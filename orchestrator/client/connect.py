@@ -63,7 +63,7 @@ def ask_supervisor(request: Request) -> Iterator[Answer | None]:
 
 
 def spawn_supervisor() -> tuple[int, int]:
-    """Start a supervisor in the background and wait for nothing. Answers where its part of the
+    """Start a supervisor in the background and wait for nothing. Returns where its part of the
     log begins, and its pid."""
     path = logs_dir() / "supervisor.log"
     log_start = open_log(path)

@@ -66,7 +66,7 @@ def default_output(model: str) -> Path:
 
 
 def convert(environment: Environment, arguments: Mapping[str, Any]) -> int:
-    """Run the script, which speaks for itself. Answers its exit code. Ctrl-C is passed on, and
+    """Run the script, which speaks for itself. Returns its exit code. Ctrl-C is passed on, and
     the script has cleaned up when this returns."""
     output = Path(arguments["output"])
     log = logs_dir() / f"convert-{output.name}.log"

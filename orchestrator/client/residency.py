@@ -10,7 +10,7 @@ from orchestrator.terminal.progress import Progress
 
 
 def change_residency(request: Load | Unload | Pin) -> list[Outcome]:
-    """Ask, show how it goes, say where nothing had to be done, and wait. Answers what became of
+    """Ask, show how it goes, say where nothing had to be done, and wait. Returns what became of
     the model's workers; those of a pin are none, unless nothing had to be done.
 
     Raises `UserError` if nothing runs, or the request was refused.

@@ -97,7 +97,7 @@ def say_why_nothing_was_done(outcomes: list[Outcome]) -> None:
 
 
 def explain_failures(outcomes: list[Outcome]) -> bool:
-    """Say why units do not run. Answers whether there was anything to say."""
+    """Say why units do not run. Returns whether there was anything to say."""
     failed = [outcome for outcome in outcomes if _has_failed(outcome)]
     for outcome in failed:
         explain(outcome.slot, outcome.problem or Problem(f"{outcome.slot} does not run"))

@@ -17,7 +17,7 @@ from orchestrator.system.files import put_in_place
 
 
 def add_model(path: Path, config: Config, model_path: str) -> tuple[str, bool]:
-    """See that a model is configured. Answers its id, and whether it had to be added.
+    """See that a model is configured. Returns its id, and whether it had to be added.
 
     `model_path` is a directory, a Hugging Face repository, or the id of a model that is there.
     Raises `UserError` if it is none of them.

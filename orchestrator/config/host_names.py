@@ -49,7 +49,7 @@ def _listeners(gateway: GatewayConfig) -> Iterator[_Named]:
 
 
 def _not_ours(host: str) -> str:
-    """Return why nobody can listen there; empty if somebody can."""
+    """Return why no process can listen there; empty if one can."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
             listener.bind((host, 0))
@@ -72,7 +72,7 @@ def _servers(config: Config) -> Iterator[_Named]:
 
 
 def _has_proxy(url: str) -> bool:
-    """Return whether somebody else resolves the name."""
+    """Return whether another host resolves the name."""
     parts = urlsplit(url)
     proxies = getproxies()
     return (parts.scheme in proxies or "all" in proxies) and not proxy_bypass(parts.hostname or "")

@@ -1,4 +1,4 @@
-"""The models of the configuration file as it stands, for those who cannot wait for its check:
+"""The models of the configuration file as it stands, for commands that cannot wait for its check:
 that takes longer to import than all the rest of a quick command."""
 
 from __future__ import annotations

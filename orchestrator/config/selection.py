@@ -27,7 +27,7 @@ from orchestrator.protocol.control import Start
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 from orchestrator.tensorrt import check as trt_check
 
-#: EW_* variables that are no settings, and whose values are nobody else's business.
+#: EW_* variables that are no settings, and whose values are not shown.
 _PRIVATE: Final = ("EW_API_KEY", "EW_WORKER", "EW_RUN_ID", "EW_RUN_ROOT", "EW_REDIS_URL")
 
 

@@ -38,7 +38,7 @@ from orchestrator.system.valkey import check_external, embedded_url, find_server
 
 #: The oldest releases of each line without known holes in what ew uses: scripts and blocking reads.
 _OLDEST_SAFE: Final = {"Valkey": (9, 1, 2), "Redis": (8, 6, 3)}
-#: A supervisor needs a moment to write down whom it started.
+#: A supervisor needs a moment to write down what it started.
 _SETTLES_WITHIN_S: Final = 2.0
 #: These lines have the same fixes; the release that got them is for the distributor to say.
 _MAINTAINED_VALKEY: Final = ((8, 1), (9, 0))
@@ -72,7 +72,7 @@ def _models(config: Config) -> Iterator[Check]:
 
 
 def _named(config: Config) -> Iterator[Check]:
-    """Yield what the configuration names and is not here, or says to nobody."""
+    """Yield what the configuration names and is not here, or says without effect."""
     for remark in remarks(config):
         yield Check(f"model {remark.keys[1]}", remark.message, f"see {config_path()}")
     for keys, message, fix, is_fatal in surroundings.look(config, config.models):
@@ -232,7 +232,7 @@ def _processes() -> Iterator[Check]:
 
 
 def _orphan(pid: int, environment: frozenset[str], run: Run | None) -> Iterator[Check]:
-    """Yield a process that nobody has the care of."""
+    """Yield processes that no supervisor looks after."""
     units = run.units if run else ()
     marks = {f"{MARK_VARIABLE}={unit.identity.mark}" for unit in units if unit.identity}
     if not marks & environment:

@@ -19,7 +19,7 @@ _FULL_MIB: Final = 64
 _SCARCE_MIB: Final = 1024
 _FEW_INODES: Final = 100
 _ELSEWHERE: Final = "EW_STATE_DIR can name another place"
-#: Files whose content opens something, or is somebody's own.
+#: Files whose content opens something, or is private.
 _PRIVATE: Final = ("keys.json", "quickstart.key", "chat_history")
 
 
@@ -32,7 +32,7 @@ def room() -> Iterator[Check]:
 
 
 def privacy() -> Iterator[Check]:
-    """Who may look at what ew keeps, and who may change it."""
+    """Which users may look at what ew keeps, and which may change it."""
     yield _umask()
     for path in (state_dir(), run_dir()):
         yield from _privacy(path, 0o700)

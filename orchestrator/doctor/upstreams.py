@@ -24,7 +24,7 @@ def ask(models: Mapping[str, ModelConfig]) -> Iterator[Check]:
 
 
 def _has_server(model: ModelConfig) -> bool:
-    """Return whether it is somebody else's server, and we may ask it."""
+    """Return whether it is a server that ew does not start, and may ask."""
     is_ready = not model.api_key_env or os.environ.get(model.api_key_env)
     return bool(model.base_url and not model.command and is_ready)
 

@@ -37,7 +37,7 @@ class Conda(NamedTuple):
         on_progress: Callable[[str], None],
         descriptors: Sequence[int] = (),
     ) -> Path:
-        """Answers where it is. Takes minutes; `descriptors` are for the program to inherit.
+        """Return where it is. Takes minutes; `descriptors` are for the program to inherit.
         Raises `UserError`."""
         command = self.create_command(env_name, python_version)
         self._run(command, on_progress, descriptors)

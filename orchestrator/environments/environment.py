@@ -119,7 +119,7 @@ def list_unfinished() -> list[str]:
 
 @contextmanager
 def holding(name: str, say: Say) -> Iterator[int]:
-    """Be the only one who changes the environment of this name; see `exclusive`."""
+    """Hold the mutex of an environment: no other process changes it meanwhile; see `exclusive`."""
     make_private(envs_dir())
     waiting = f"waiting for another process that changes `{name}`"
     with exclusive(envs_dir() / f".{name}.mutex", lambda: say(waiting)) as descriptor:

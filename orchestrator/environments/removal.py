@@ -1,4 +1,4 @@
-"""Removes engine environments, whoever made them."""
+"""Removes engine environments, made by uv or by conda."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def refuse_if_used(name: str) -> None:
 
 
 def clear(path: Path) -> None:
-    """Delete whatever is there; from the first moment on nobody finds it complete."""
+    """Delete whatever is there; from the first moment on no process finds it complete."""
     (path / STAMP).unlink(missing_ok=True)
     marker = conda_marker(path)
     if marker.exists():

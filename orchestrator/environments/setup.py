@@ -171,7 +171,7 @@ def venv_command(spec: EnvironmentSpec, interpreter: Path | None) -> list[str]:
 def install_command(
     spec: EnvironmentSpec, uv: Uv, installation: Installation, requirements: Path
 ) -> list[str]:
-    # uv takes no flag twice, and who installs from a wheelhouse may have set PIP_NO_INDEX too.
+    # uv takes no flag twice, and an installation from a wheelhouse may have PIP_NO_INDEX set, too.
     arguments = [each for each in installation.arguments if each not in uv.arguments]
     options = ["--python", str(python_of(spec)), *uv.arguments, *arguments]
     return ["pip", "install", *options, "-r", str(requirements)]
@@ -182,7 +182,7 @@ def python_of(spec: EnvironmentSpec) -> Path:
 
 
 def requirements_file(spec: EnvironmentSpec, number: int) -> Path:
-    """Return what a call of uv installs; it stays in the environment, for who wants to know."""
+    """Return what a call of uv installs; it stays in the environment for later reading."""
     return spec.path / f"ew-requirements-{number}.txt"
 
 

@@ -83,7 +83,7 @@ def remembered(question: Question) -> Description | None:
 
 def ask(questions: Sequence[Question], python: Path, within_s: float = _WITHIN_S) -> str:
     """Ask the engine in this Python's environment, all at once, and remember what it answers.
-    Blocks for some 10 s, and never longer than `within_s`. Answers what went wrong."""
+    Blocks for some 10 s, and never longer than `within_s`. Returns what went wrong."""
     new = [each for each in questions if remembered(each) is None]
     if not new:
         return ""

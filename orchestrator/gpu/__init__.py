@@ -1,4 +1,4 @@
-"""GPU memory: what a model needs, where it goes, who holds what, and who makes room.
+"""GPU memory: what a model needs, where it goes, what is held, and which model makes room.
 
 `checkpoint` and `estimate` work out what a model needs, `placement` where it goes, `eviction`
 which models come and go: pure functions. `nvml` looks at the cards, `attribution` says whose the

@@ -21,7 +21,7 @@ def accounts(
 
 
 def host_beat(gpus: Iterable[GpuStatus]) -> HostBeat:
-    """The same, for those who look at Redis."""
+    """The same, in the form that is published to Redis."""
     cards = list(gpus)
     return HostBeat(
         host=socket.gethostname(),

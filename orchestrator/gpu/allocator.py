@@ -1,4 +1,4 @@
-"""The supervisor's door to this package: who may start, with which GPUs and numbers.
+"""The supervisor's interface to this package: which workers may start, with which GPUs and numbers.
 
 The supervisor hands in what it sees (`observed`) and what happens (`start`, `ready`, `ended`);
 nothing here starts or stops a process. Only `reserve` reads files, and nothing waits.
@@ -92,7 +92,7 @@ class GpuAllocator:
         self, workers: Iterable[ReplicaSpec], later: Iterable[ReplicaSpec] = ()
     ) -> dict[str, UserError]:
         """Promise places to workers that shall be started, all at once, so that they share what
-        there is. Room is left for those that may be loaded `later`. Answers why some cannot have
+        there is. Room is left for those that may be loaded `later`. Returns why some cannot have
         a place."""
         wanted = list(workers)
         if not self._uses or not wanted:

@@ -85,7 +85,7 @@ def describe_process(pid: int) -> tuple[str, str]:
 
 
 def describe_holders(use: GpuUse, pids: Iterable[int]) -> str:
-    """Who these pids are, and what they hold."""
+    """The processes of these pids, and what they hold."""
     held = {process.pid: process.used_mib for process in use.gpu.processes}
     names = []
     for pid in pids:

@@ -102,7 +102,7 @@ def decide(
     now: float,
     policy: Policy | None = None,
 ) -> list[Decision]:
-    """Return what to do for each model that somebody waits for, the longest wait first.
+    """Return what to do for each model that requests wait for, the longest wait first.
 
     While the first cannot have its room yet, others may only use what is free; once it has waited
     too long, not even that: small models would otherwise keep a large one out for ever.

@@ -72,7 +72,7 @@ class Footprints:
         return None if is_other else found
 
     def learn(self, key: str, measured: Footprint) -> Footprint:
-        """Remember a start. Answers what is known now."""
+        """Remember a start. Returns what is known now."""
         former = self.get(key, measured.version)
         merged = _stamped(measured) if former is None else _merged(former, measured)
         self._known[key] = merged

@@ -1,4 +1,5 @@
-"""The account of this host's GPU memory: what was promised to whom, and what it really takes.
+"""The account of this host's GPU memory: what was promised to which worker, and what it really
+takes.
 
 A worker's memory is reserved before it starts, measured when it is ready, and given back only
 when the driver shows it free again. The account is kept in a file, for the next supervisor.
@@ -31,11 +32,11 @@ from orchestrator.gpu.turns import Turns, holders_of
 from orchestrator.protocol.life import Phase
 from orchestrator.terminal.sizes import MIB
 
-#: Kept free on each GPU, for what nobody plans.
+#: Kept free on each GPU, for what is not planned.
 _HEADROOM_BYTES: Final = 256 * MIB
 #: So close to what was in use before counts as the same.
 _TOLERANCE_BYTES: Final = 128 * MIB
-#: After that, what a worker left behind is on the account of whoever holds it.
+#: After that, what a worker left behind is on the account of the process that holds it.
 RELEASE_WITHIN_S: Final = 30.0
 
 
@@ -64,7 +65,7 @@ class Ledger:
         keep_free: Mapping[str, int] | None = None,
     ) -> Placement:
         """Find places for these workers (a need and a slot each), and promise them. Those who
-        have one keep it. Nothing is promised to whom it refuses."""
+        have one keep it. Nothing is promised to those it refuses."""
         with self._mutex:
             needs = {slot: need for need, slot in wanted if slot not in self._held}
             placement = place(
@@ -178,7 +179,7 @@ class Ledger:
                 self._retire(own)
 
     def observe(self, uses: Mapping[str, GpuUse]) -> list[str]:
-        """Take note of what is in use now. Answers what an operator should read."""
+        """Take note of what is in use now. Returns what an operator should read."""
         with self._mutex:
             notices = []
             for own in self.reservations:
@@ -219,7 +220,7 @@ class Ledger:
         )
 
     def _release(self, own: Reservation, uses: Mapping[str, GpuUse]) -> str:
-        """Give back what an ended worker had, if it is free. Answers what went wrong."""
+        """Give back what an ended worker had, if it is free. Returns what went wrong."""
         is_back = is_back_at_baseline(own, uses, self._others(own.slot), _TOLERANCE_BYTES)
         if not is_back and self._clock() - own.since < RELEASE_WITHIN_S:
             return ""
@@ -277,7 +278,7 @@ def _beside_cache(own: Reservation) -> int:
 
 
 def _explain_rest(own: Reservation, uses: Mapping[str, GpuUse]) -> str:
-    """Who still holds what an ended worker had."""
+    """The holders of what an ended worker had."""
     found = []
     for uuid in own.reserved_bytes:
         use = uses.get(uuid)

@@ -103,7 +103,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Nvml:
-    """Asks in a thread of its own: a card in trouble can hang the driver for minutes, and nobody
+    """Asks in a thread of its own: a card in trouble can hang the driver for minutes, and nothing
     else shall hang with it."""
 
     def __init__(self) -> None:
@@ -203,8 +203,8 @@ class NvmlReader:
 
 
 def restricted(snapshot: Snapshot, visible_devices: str | None) -> Snapshot:
-    """The same, with the GPUs marked that CUDA_VISIBLE_DEVICES keeps from us: whoever started ew
-    may have been given only some of them. None means all."""
+    """The same, with the GPUs marked that CUDA_VISIBLE_DEVICES keeps from us: the user may
+    have been given only some of them. None means all."""
     if visible_devices is None:
         return snapshot
     names = [name.strip() for name in visible_devices.split(",") if name.strip()]
@@ -221,7 +221,7 @@ def _restricted(gpu: Gpu, names: list[str]) -> Gpu:
 
 
 def _in_thread(read: Callable[[], Snapshot]) -> Future[Snapshot]:
-    """Run it in a thread that nobody has to wait for, not even at exit."""
+    """Run it in a daemon thread: nothing waits for it, not even the exit of the process."""
     future: Future[Snapshot] = Future()
 
     def run() -> None:
@@ -268,7 +268,8 @@ def _read_memory(handle: Any, gpu: Gpu) -> Gpu:
 
 
 def _read_processes(handle: Any) -> tuple[GpuProcess, ...]:
-    """Who is on the card. One that computes and draws is in two lists, with the same memory."""
+    """The processes on the card. One that computes and draws is in two lists, with the same
+    memory."""
     found: dict[tuple[int, tuple[int, int] | None], GpuProcess] = {}
     for kind, functions in _PROCESS_LISTS.items():
         for entry in _first_answer(functions, handle):

@@ -21,7 +21,7 @@ from orchestrator.gpu.places import (
 )
 from orchestrator.terminal.sizes import MIB, show
 
-#: Parts of the wanted KV cache that are tried one after the other until everybody has a place.
+#: Parts of the wanted KV cache that are tried one after the other until every worker has a place.
 _SHARES: Final = (1.0, 0.75, 0.5, 0.25, 0.0)
 _FRACTION_STEPS: Final = 10_000
 
@@ -64,7 +64,7 @@ def place(
     first = _Room(devices, at_work or {}, {})
     able = [demand for demand in waiting if first.settle(demand, 0.0)]
     rooms = ((share, _Room(devices, at_work or {}, kept if share else {})) for share in _SHARES)
-    # With a share of 0 everybody is placed as in the first room.
+    # With a share of 0 every worker is placed as in the first room.
     room = next(room for share, room in rooms if all(room.settle(each, share) for each in able))
     placed = _grow(room.places, devices, kept)
     return Placement(
@@ -89,7 +89,7 @@ def room_to_keep(demands: Iterable[Demand], devices: Sequence[Device]) -> dict[s
 
 
 class _Room:
-    """A plan in the making: what is free, and who has been placed."""
+    """A placement in the making: what is free, and which workers have a place."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class _Room:
 def _grow(
     places: Sequence[_Place], devices: Sequence[Device], kept: Mapping[str, int]
 ) -> list[_Place]:
-    """Give away what is left, in proportion to what everybody still wants; then in turn."""
+    """Give away what is left, in proportion to what each worker still wants; then in turn."""
     left = {each.uuid: each.free_bytes - kept.get(each.uuid, 0) for each in devices}
     for place in places:
         for device in place.devices:
@@ -223,7 +223,7 @@ def _why(place: _Place) -> str:
 
 
 def _refusal(demand: Demand, room: _Room, placed: Sequence[_Place]) -> Refusal:
-    """Return what stands in the way when everybody else takes the least that they need."""
+    """Return what stands in the way when all others take the least that they need."""
     verdicts = []
     for device in room.devices:
         occupants = [place for place in placed if device in place.devices]
@@ -245,7 +245,7 @@ def _shortage(device: Device, free_bytes: int) -> str:
 
 
 def _precedence(demand: Demand) -> tuple[bool, int, float, int, str]:
-    """Who is hardest to place chooses first."""
+    """The worker that is hardest to place chooses first."""
     size = demand.fixed_bytes + demand.least_kv_bytes
     return not demand.pins, -demand.gpus, -(demand.fraction or 0), -size, demand.slot
 

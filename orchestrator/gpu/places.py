@@ -10,7 +10,7 @@ from orchestrator.terminal.sizes import show
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who has some of a GPU's memory: a worker of ours, a stranger, or the driver."""
+    """A holder of some of a GPU's memory: a worker of ours, another process, or the driver."""
 
     name: str
     size_bytes: int
@@ -138,8 +138,8 @@ class Refusal(msgspec.Struct, frozen=True):
     verdicts: tuple[Verdict, ...]
 
     def __str__(self) -> str:
-        """One line for what is needed, and one for each GPU: what is free there, and who has
-        the rest."""
+        """One line for what is needed, and one for each GPU: what is free there, and what
+        holds the rest."""
         where = "on one GPU" if self.gpus == 1 else f"on each of {self.gpus} GPUs"
         lines = [f"`{self.model}` needs {show(self.needed_bytes)} {where}"]
         lines += [f"  {verdict.gpu}: {verdict.reason}" for verdict in self.verdicts]
@@ -147,7 +147,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Placement(msgspec.Struct, frozen=True):
-    """Where everybody goes, and who has no place."""
+    """The place of each worker, and the workers without one."""
 
     assignments: tuple[Assignment, ...] = ()
     refusals: tuple[Refusal, ...] = ()

@@ -40,7 +40,7 @@ class Reservation(msgspec.Struct, frozen=True):
     phase: Phase
     #: Monotonic seconds: the same for all processes of one boot, and the account ends with it.
     since: float = 0.0
-    #: What nobody known had on the GPU just before the worker started: the driver's own.
+    #: What no known process had on the GPU just before the worker started: the driver's own.
     rest_bytes: dict[str, int] = {}
     used_bytes: dict[str, int] = {}
     #: Its processes that were seen on its GPUs.
@@ -104,7 +104,7 @@ class Reservation(msgspec.Struct, frozen=True):
 
 
 def rest_of(use: GpuUse, others: Iterable[Reservation]) -> int:
-    """Return what nobody known has on a GPU: neither these workers nor processes that we can
+    """Return what no known process has on a GPU: neither these workers nor processes that we can
     name."""
     ours = sum(measured(other, use) for other in others)
     named = sum(each.used_bytes or 0 for each in use.foreign if each.command)

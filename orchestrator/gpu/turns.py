@@ -42,9 +42,9 @@ class Turns:
         return next((each for each in movers if each is not None), None)
 
     def lost(self) -> list[str]:
-        """Whose place is not there any more, before they took it: the GPU is in trouble, or
-        somebody else has the memory. Who starts should be given another; who wakes has to stay
-        where it is, asleep."""
+        """Return the slots whose place is lost before their workers took it: the GPU is in
+        trouble, or another process has the memory. A worker that starts should be given another
+        place; one that wakes has to stay where it is, asleep."""
         waiting = [each for each in self._held.values() if each.is_promised]
         return [
             each.slot
@@ -91,7 +91,7 @@ class Turns:
 
 
 def holders_of(use: GpuUse, reservations: Iterable[Reservation]) -> list[Holder]:
-    """Everybody with memory on a GPU, and with a promise of some."""
+    """All that hold memory on a GPU, or have a promise of some."""
     uuid = use.gpu.uuid
     ours = [
         Holder(each.slot, measured(each, use) + each.promised_bytes(uuid)) for each in reservations

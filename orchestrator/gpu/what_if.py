@@ -31,7 +31,8 @@ _ANSWER_WITHIN_S: Final = 3.0
 
 
 class Place(msgspec.Struct, frozen=True):
-    """The GPUs there are, and who has places on them. `problem`: why there are none."""
+    """The GPUs there are, and the workers that have places on them. `problem`: why there are
+    none."""
 
     devices: tuple[Device, ...] = ()
     reservations: tuple[Reservation, ...] = ()

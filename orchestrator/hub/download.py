@@ -92,7 +92,7 @@ class Download:
             )
 
     def run(self, watcher: Watcher) -> Path:
-        """Fetch all that is missing, several files at once. Answers the directory with all files.
+        """Fetch all that is missing, several files at once. Returns the directory with all files.
 
         Raises `UserError`. What has come stays, also of files that are not complete.
         """

@@ -17,7 +17,7 @@ _MIB: Final = 2**20
 def pull_repository(
     repo: str, revision: str, hub: HubConfig, include: Sequence[str] = (), *, everything: bool
 ) -> Path:
-    """Fetch a repository's files for engines. Answers their directory. Raises `UserError`."""
+    """Fetch a repository's files for engines. Returns their directory. Raises `UserError`."""
     prepare(hub)
     # They read the environment when they are imported.
     from orchestrator.hub.bars import watcher

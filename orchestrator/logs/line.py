@@ -20,7 +20,7 @@ _VALKEY_LEVELS: Final = {".": "DEBUG", "-": "INFO", "*": "INFO", "#": "WARNING"}
 
 class LogLine(NamedTuple):
     """One line. `time` is ISO 8601 with its zone; null, like `level`, where the line has none.
-    `unit` is whose log it is in, and `process` who wrote it, as it calls itself."""
+    `unit` is whose log it is in, and `process` the writer, as it calls itself."""
 
     unit: str
     time: str | None

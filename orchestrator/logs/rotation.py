@@ -1,7 +1,7 @@
 """Logs stay small and private while their processes write on.
 
-A process has its log open for appending, and outlives the supervisor that opened it; so nobody
-can be told to write elsewhere. A log that has grown large is copied aside and then cut to
+A process has its log open for appending, and outlives the supervisor that opened it; so it
+cannot be told to write elsewhere. A log that has grown large is copied aside and then cut to
 nothing: the next line is appended to the empty file. A line written between the two is lost.
 """
 
@@ -36,7 +36,8 @@ def open_privately(path: Path) -> BinaryIO:
 
 
 def rotate(path: Path, *, beyond_bytes: int = LARGEST_BYTES) -> bool:
-    """Put a log aside if it has grown beyond that, whoever writes to it. Raises `OSError`."""
+    """Put a log aside if it has grown beyond that, while processes write to it. Raises
+    `OSError`."""
     if not path.exists() or path.stat().st_size <= beyond_bytes:
         return False
     older = aside(path)

@@ -129,7 +129,7 @@ class Uv:
         on_progress: Callable[[str], None],
         variables: Mapping[str, str] | None = None,
     ) -> str:
-        """Answers what uv said; `on_progress` hears of it twice a second. Raises
+        """Return what uv said; `on_progress` hears of it twice a second. Raises
         `InstallFailed`: nothing was changed then."""
         process = subprocess.Popen(
             [self._program, *arguments],

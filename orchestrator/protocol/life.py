@@ -50,7 +50,7 @@ class Phase(str, Enum):
     DRAINING = "draining"
     #: It was told to stop, and has little time for it.
     RELEASING = "releasing"
-    #: There is no process, and will be none until somebody asks again.
+    #: There is no process, and will be none until it is asked for again.
     FAILED = "failed"
 
 

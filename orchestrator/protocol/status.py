@@ -33,7 +33,7 @@ class GpuWorker(msgspec.Struct, frozen=True):
 
 
 class ForeignProcess(msgspec.Struct, frozen=True):
-    """Somebody else's process on a GPU; what is not known of it is empty or null."""
+    """A process on a GPU that is not ew's; what is not known of it is empty or null."""
 
     pid: int
     user: str

@@ -109,7 +109,7 @@ class CommandHandler:
             self._fleet.hurry(list(self._fleet.units.values()))
 
     def all_is_stopped(self) -> None:
-        """Tell those who asked for it."""
+        """Tell the clients that asked for it."""
         for connection in self._stop_askers:
             connection.finish(Finished([]))
 
@@ -183,7 +183,8 @@ class CommandHandler:
 
     def _settle_redis(self, request: Start) -> None:
         """All processes of a run share one Redis; it is settled when the first starts, and open
-        again when nothing runs and nobody waits for it to come up."""
+        again when nothing runs and no client
+        waits for it to come up."""
         valkey = self._fleet.units.get(VALKEY)
         is_awaited = valkey is not None and valkey.is_waiting
         if self._fleet.is_idle and not is_awaited:

@@ -22,7 +22,7 @@ class Connection:
         self._writer = writer
 
     def send(self, answer: Answer) -> None:
-        """Never waits; an asker who is gone does not matter."""
+        """Never waits; a client that is gone does not matter."""
         if not self._writer.is_closing():
             self._writer.write(msgspec.json.encode(answer) + b"\n")
 

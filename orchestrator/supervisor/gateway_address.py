@@ -13,7 +13,7 @@ from orchestrator.system.ports import require_free
 
 def with_port(gateway: GatewaySpec, unit: Unit | None) -> GatewaySpec:
     """Choose its port, if it is to have any; that of the gateway that runs stays. Raises
-    `UserError` if the port is taken by somebody else."""
+    `UserError` if another process has the port."""
     if unit is not None and unit.process and isinstance(unit.spec, GatewaySpec):
         return msgspec.structs.replace(gateway, port=gateway.port or unit.spec.port)
     if gateway.port != 0:

@@ -1,4 +1,4 @@
-"""Those who wait for something to happen, and are told what does."""
+"""The clients that wait for something to happen, and are told what does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IsSettled: TypeAlias = Callable[[Unit, Mapping[str, Unit]], bool]
 
 
 class Waiter:
-    """Somebody who asked for units to be started or stopped."""
+    """A client that asked for units to be started or stopped."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class _Shown(NamedTuple):
 
 
 class Listeners:
-    """Everybody who is told about changes."""
+    """All that are told about changes."""
 
     def __init__(self) -> None:
         self.waiters: list[Waiter] = []
@@ -92,7 +92,7 @@ class Listeners:
         return self._followers.pop(connection, False)
 
     def tell(self, units: Mapping[str, Unit]) -> bool:
-        """Tell what has changed since the last call. Answers whether anything has."""
+        """Tell what has changed since the last call. Returns whether anything has."""
         changed = [unit for unit in units.values() if self._has_changed(unit)]
         for unit in changed:
             progress = _progress(unit)
@@ -104,7 +104,7 @@ class Listeners:
         return bool(changed)
 
     def release(self, units: Mapping[str, Unit]) -> None:
-        """Answer those who have nothing left to wait for."""
+        """Answer the clients that have nothing left to wait for."""
         done = [waiter for waiter in self.waiters if waiter.is_settled(units)]
         self.waiters = [waiter for waiter in self.waiters if waiter not in done]
         for waiter in done:
@@ -132,7 +132,7 @@ def is_unloaded(unit: Unit, units: Mapping[str, Unit]) -> bool:
 
 
 def is_loaded_or_failed(unit: Unit, units: Mapping[str, Unit]) -> bool:
-    """Return whether a model that somebody asked for is there, or will not come."""
+    """Return whether a model that was asked for is there, or will not come."""
     is_over = unit.state in (State.READY, State.FAILED) or not unit.is_desired
     return is_over or _is_valkey_lost(unit, units)
 

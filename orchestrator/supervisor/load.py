@@ -1,4 +1,4 @@
-"""What is known of a model's loads: who asks for the next one, and how long the last ones took."""
+"""What is known of a model's loads: what asks for the next one, and how long the last ones took."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Loader:
             model.want(time.monotonic()).is_operators = True
             self._wait(model, "asked for")
             if model.is_leaving:
-                # Who sleeps, or is about to, needs room to wake.
+                # A worker that sleeps, or is about to, needs room to wake.
                 falling = {unit.slot for unit in model.units if unit.phase in _SLEEPING}
                 model.unpark(besides=self._allocator.asleep() | falling)
         model.last_used = time.monotonic()
@@ -71,7 +71,7 @@ class Loader:
 
     def is_load_over(self, unit: Unit, units: Mapping[str, Unit]) -> bool:
         """Return whether a load has come to its end: its worker is there, will not come, or
-        nobody waits for it any more."""
+        nothing waits for it any more."""
         is_resting = unit.is_parked and unit.process is None
         is_asked_for = any(each.is_asked_for and unit in each.units for each in self.models)
         return is_loaded_or_failed(unit, units) or (is_resting and not is_asked_for)
@@ -84,7 +84,7 @@ class Loader:
         return model.units
 
     def pin(self, model_id: str, *, is_pinned: bool) -> str:
-        """Never unload a model for another, or do again. Answers why nothing had to be done; empty
+        """Never unload a model for another, or do again. Returns why nothing had to be done; empty
         if something had. Raises `UserError`."""
         model = self.models.on_demand(model_id)
         was_pinned, model.pin = model.is_pinned, is_pinned
@@ -105,7 +105,7 @@ class Loader:
         self._decide(now)
 
     def _forget_failures(self, now: float) -> None:
-        """Who asks for a model that failed a while ago may try again."""
+        """Let a model that failed a while ago be asked for again."""
         for model in self.models:
             if model.is_on_demand and model.is_desired and model.problem:
                 since = max(unit.since for unit in model.units)
@@ -113,8 +113,8 @@ class Loader:
                     model.park_failed()
 
     def _give_places_back(self) -> None:
-        """A place whose worker neither runs nor waits for it, or that cannot be had any more, is
-        nobody's."""
+        """Give back each place whose worker neither runs nor waits for it, and each that is
+        lost."""
         units = self._fleet.units
         for reservation in self._allocator.reservations:
             unit = units.get(reservation.slot)
@@ -174,7 +174,7 @@ class Loader:
             self._act(self.models[decision.model], decision)
 
     def _wish(self, model: Model, now: float) -> Wish | None:
-        """Return what a model needs that somebody waits for and that has no place."""
+        """Return what a model needs that is waited for and has no place."""
         if model.is_leaving or not model.is_desired:
             return None
         has_no_place = any(unit.is_waiting and not unit.has_place for unit in model.units)

@@ -1,4 +1,5 @@
-"""A model as the loader sees it: its workers, who asks for it, and what is known of its loads."""
+"""A model as the loader sees it: its workers, the request for it, and what is known of its
+loads."""
 
 from __future__ import annotations
 
@@ -155,7 +156,7 @@ class Model:
             self.request = None
 
     def resident(self, bytes_by_gpu: dict[str, int]) -> Resident:
-        """It, as those see it who decide on who goes for whom."""
+        """Return what the eviction policy needs to know of it."""
         return Resident(
             model=self.id,
             bytes_by_gpu=bytes_by_gpu,
@@ -185,7 +186,7 @@ class Model:
             return Registration(waits_for or "waiting for its turn", takes_s)
         spent_s = time.monotonic() - unit.began_at
         eta_s = None if takes_s is None else max(0.0, round(takes_s - spent_s, 1))
-        # Who waits is told no state beside it.
+        # Clients that wait are told no state beside it.
         return Registration(f"loading: {unit.stage}" if unit.stage else "loading", eta_s)
 
     def _note_times(self, now: float) -> None:

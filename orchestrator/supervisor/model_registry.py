@@ -67,7 +67,7 @@ class ModelRegistry:
                     model.unpark()
 
     def observed(self, seen: Observation) -> None:
-        """Take note of who asks for what."""
+        """Take note of the jobs that wait for each model."""
         now = time.monotonic()
         self.update()
         for model in self:

@@ -32,7 +32,7 @@ _decode_gateway_beat = msgspec.msgpack.Decoder(GatewayBeat).decode
 
 
 class Subject(NamedTuple):
-    """Whom to look at, and what to tell those who look at Redis."""
+    """The processes to look at, and what to publish to Redis."""
 
     redis_url: str
     models: frozenset[str]
@@ -110,7 +110,7 @@ class Observer:
         """Observe until cancelled."""
         loop = asyncio.get_running_loop()
         ended = threading.Event()
-        # A thread that nobody joins: a card in trouble may hang the driver for good.
+        # A thread that is not joined: a card in trouble may hang the driver for good.
         threading.Thread(target=self._survey, args=(loop, ended), daemon=True).start()
         try:
             while True:
@@ -216,8 +216,8 @@ class Observer:
     async def _end_dead_gateways(
         self, db: RedisClient, host: str, beats: list[GatewayBeat]
     ) -> None:
-        """End the leases of gateway processes that ran here and are gone: jobs whose answer nobody
-        can ask for are cancelled then."""
+        """End the leases of gateway processes that ran here and are gone: jobs whose answer no
+        client can ask for are cancelled then."""
         here = {beat.name: beat for beat in beats if beat.host == host}
         alive = {
             name: found for name, beat in here.items() if (found := self._running(name, beat.pid))

@@ -1,6 +1,6 @@
 """The supervisor: the only writer of process state on this host.
 
-Everything that happens is put into one queue and handled in one loop: a child ended, somebody
+Everything that happens is put into one queue and handled in one loop: a child ended, a client
 asked for something, something was seen, a deadline passed. After each event the loop compares
 what should run with what runs, acts, and publishes what changed.
 """
@@ -44,7 +44,7 @@ _PACE_WHILE_STARTING_S: Final = 0.2
 _SURVEY_S: Final = 2.0
 #: While memory is on its way to or from a worker, others wait for it.
 _SURVEY_WHILE_UNSETTLED_S: Final = 0.3
-#: A supervisor that nobody gives anything to do leaves.
+#: A supervisor that is given nothing to do leaves.
 _IDLE_FOR_S: Final = 10.0
 
 
@@ -54,7 +54,7 @@ class Asked(NamedTuple):
 
 
 class Left(NamedTuple):
-    """Somebody who had asked is gone."""
+    """A client that had asked is gone."""
 
     connection: Connection
 
@@ -162,7 +162,7 @@ class Supervisor:
             self._commands.stop_everything(now=False)
 
     def _subject(self) -> Subject | None:
-        """Whom the observer looks at."""
+        """The processes that the observer looks at."""
         units = self._fleet.units.values()
         is_starting = any(unit.state is State.STARTING for unit in units)
         self._observer.pace_s = _PACE_WHILE_STARTING_S if is_starting else _PACE_S
@@ -184,7 +184,7 @@ class Supervisor:
         )
 
     def _publish(self) -> None:
-        """Tell everybody what has changed: listeners, the run file, the status file."""
+        """Publish what has changed: to listeners, the run file, the status file."""
         units = self._fleet.units
         if self._is_busy():
             self._busy_at = time.monotonic()

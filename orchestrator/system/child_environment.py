@@ -1,5 +1,5 @@
 """Which variables each child inherits. A list of what it needs, and not of what it must not have:
-keys and passwords of this shell that nobody thought of stay here."""
+keys and passwords of this shell that no list could foresee stay here."""
 
 from __future__ import annotations
 

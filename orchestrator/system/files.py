@@ -1,5 +1,5 @@
-"""Files that replace others whole: who reads them finds the old one or the new one, and so does
-who comes after a power cut."""
+"""Files that replace others whole: a reader finds the old one or the new one,
+also after a power cut."""
 
 from __future__ import annotations
 

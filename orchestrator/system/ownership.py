@@ -1,5 +1,5 @@
 """Whose ew's state is. What lies in it is executed (environments), spoken to (sockets) and believed
-(keys, the run of a former supervisor), so nobody else may have put it there."""
+(keys, the run of a former supervisor), so no other user may have put it there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRUSTED: Final = ("", "envs", "run", "keys.json", "ledger.json", "status.json")
 
 
 def require_own_state() -> None:
-    """Close the state (0700) if ew has chosen its place. Raises `UserError` if somebody else owns
+    """Close the state (0700) if ew has chosen its place. Raises `UserError` if another user owns
     some of it, or could have changed it."""
     for name in _TRUSTED:
         _require_own(state_dir() / name)
@@ -51,7 +51,7 @@ def _close(path: Path) -> None:
 
 
 def _is_ews_own_place(path: Path) -> bool:
-    """Return whether nobody but ew has made it. What EW_STATE_DIR names may be anything."""
+    """Return whether only ew can have made it. What EW_STATE_DIR names may be anything."""
     return path == state_dir() and "EW_STATE_DIR" not in os.environ and not path.is_symlink()
 
 

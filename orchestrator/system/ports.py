@@ -1,4 +1,4 @@
-"""Whether a TCP port can be had, and who holds it if not."""
+"""Whether a TCP port can be had, and which process holds it if not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.errors import UserError
 
 
 def require_free(host: str, port: int) -> None:
-    """Raises `UserError`, naming who has it, if the port cannot be listened on."""
+    """Raises `UserError`, which names the holder, if the port cannot be listened on."""
     try:
         socket.create_server((host, port), family=_family(host)).close()
     except PermissionError:

@@ -160,13 +160,14 @@ class Process:
         self.sweep()
 
     def remember(self, table: dict[int, Entry]) -> list[Entry]:
-        """Note and answer who belongs to this process: some children overwrite their mark."""
+        """Note and return the processes that belong to this one: some children overwrite their
+        mark."""
         family = tree(table, [self.pid])
         self._family.update((entry.pid, entry.start_ticks) for entry in family)
         return family
 
     def sweep(self) -> list[int]:
-        """Kill what this process left behind. Answers the pids that still have to vanish."""
+        """Kill what this process left behind. Returns the pids that still have to vanish."""
         table = read_table()
         roots = [entry.pid for entry in table.values() if self._is_ours(entry)]
         left = [
@@ -222,7 +223,7 @@ def spawn(command: Command, log_path: Path, reaper: Reaper, mark: str = "") -> P
 
 def detach(command: Command, log_path: Path) -> int:
     """Start a process in a session of its own, with its output appended to a log: a file, so
-    that it outlives this process. Answers the pid; its exit status is the caller's to collect.
+    that it outlives this process. Returns the pid; its exit status is the caller's to collect.
 
     Raises `OSError`.
     """
@@ -237,13 +238,13 @@ def detach(command: Command, log_path: Path) -> int:
             start_new_session=True,
             umask=command.umask,
         )
-    # `Popen` itself must neither wait for it nor warn that nobody does.
+    # `Popen` itself must neither wait for it nor warn that nothing does.
     child.returncode = 0
     return child.pid
 
 
 def adopt(identity: Identity, started_at: float) -> Process | None:
-    """Watch over a process that somebody else started, at this monotonic second; None unless
+    """Watch over a process that another supervisor started, at this monotonic second; None unless
     exactly it still runs."""
     try:
         pidfd = os.pidfd_open(identity.pid)
@@ -257,7 +258,7 @@ def adopt(identity: Identity, started_at: float) -> Process | None:
 
 
 def sweep_mark(identity: Identity) -> None:
-    """Kill what is left of a process that ended while nobody watched."""
+    """Kill what is left of a process that ended while no supervisor ran."""
     if identity.boot_id == boot_id():
         Process(identity, -1, 0.0).sweep()
 
@@ -276,7 +277,7 @@ def marked(mark: str, leader: int = 0) -> list[Entry]:
 
 
 def kill_orphans(known: Iterable[str]) -> list[int]:
-    """Kill the children of this state directory that carry none of the known marks. Answers their
+    """Kill the children of this state directory that carry none of the known marks. Returns their
     pids."""
     root = f"{ROOT_VARIABLE}={run_dir()}"
     marks = {f"{MARK_VARIABLE}={mark}" for mark in known}
@@ -291,7 +292,7 @@ def kill_orphans(known: Iterable[str]) -> list[int]:
 
 def kill_descendants() -> list[int]:
     """Kill all that descends from this process, whatever it made of its environment: as every
-    orphan becomes a child of ours, none of them escapes. Answers their pids."""
+    orphan becomes a child of ours, none of them escapes. Returns their pids."""
     family = tree(read_table(), [os.getpid()])
     left = [entry for entry in family if entry.pid != os.getpid() and not entry.is_zombie]
     for entry in left:
@@ -301,7 +302,7 @@ def kill_descendants() -> list[int]:
 
 def kill_adopted(own: Collection[int]) -> list[int]:
     """Kill the children that this process did not start, but for those with a mark, and `own`: as
-    workers keep the orphans below them, these were left by one that is dead. Answers their pids."""
+    workers keep the orphans below them, these were left by one that is dead. Returns their pids."""
     table = read_table()
     here = table[os.getpid()]
     root = f"{ROOT_VARIABLE}={run_dir()}"
@@ -320,7 +321,7 @@ def kill_adopted(own: Collection[int]) -> list[int]:
 
 
 def open_log(path: Path) -> int:
-    """Make room in a log before a start. Answers the size from which the new lines begin."""
+    """Make room in a log before a start. Returns the size from which the new lines begin."""
     make_private(path.parent)
     rotate(path)
     return path.stat().st_size if path.exists() else 0

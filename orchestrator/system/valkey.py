@@ -1,4 +1,4 @@
-"""The Valkey that ew starts itself, and what is asked of a Redis that somebody else runs."""
+"""The Valkey that ew starts itself, and what is asked of a Redis that ew does not run."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _major_version(program: str) -> int:
 
 
 async def check_external(url: str) -> list[str]:
-    """See that an external server can carry the queue. Answers warnings.
+    """See that an external server can carry the queue. Returns warnings.
 
     Raises `UserError` if it cannot.
     """

@@ -15,7 +15,7 @@ def version() -> str:
 
 
 def _commit() -> str:
-    """Empty where this is no clone, or nobody can tell: without git, or where git does not
+    """Empty where this is no clone, or it cannot be told: without git, or where git does not
     trust the clone's owner."""
     # ROOT may lie inside another project's clone.
     if not (ROOT / ".git").exists():

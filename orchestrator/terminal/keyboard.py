@@ -26,14 +26,14 @@ _NAMES: Final = {
     "7~": "home",
     "8~": "end",
 }
-#: These end a program without a word; nobody would put the terminal right again.
+#: These end a program without a word; nothing would put the terminal right again.
 _ENDS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Keyboard:
     """Reads keys, and wakes at a change of the terminal's size, while it is entered. Ctrl-C is
-    `KeyboardInterrupt` as ever; SIGTERM and SIGHUP are `SystemExit`, so that everybody cleans up.
-    Ctrl-Z is off: it would leave the screen to the shell as it is."""
+    `KeyboardInterrupt` as ever; SIGTERM and SIGHUP are `SystemExit`, so that every caller cleans
+    up. Ctrl-Z is off: it would leave the screen to the shell as it is."""
 
     def __init__(self, stream: TextIO) -> None:
         self._descriptor = stream.fileno()

@@ -22,13 +22,13 @@ _VISIBLE: Final[dict[int, int | str]] = {
 
 
 def printable(text: str) -> str:
-    """Return the text of somebody else, which must not move the cursor, set colours or titles,
+    """Return a text from outside, which must not move the cursor, set colours or titles,
     or answer for the user: what a terminal would obey is shown instead."""
     return text.translate(_VISIBLE)
 
 
 def styled(text: str, style: str, stream: TextIO) -> str:
-    """Return the text in a style, if the stream is a terminal and nobody minds (NO_COLOR)."""
+    """Return the text in a style, if the stream is a terminal and NO_COLOR is not set."""
     if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"\x1b[{_CODES[style]}m{text}\x1b[0m"

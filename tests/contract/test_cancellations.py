@@ -1,4 +1,4 @@
-"""A cancelled job is dropped wherever it is, and whoever runs it is told."""
+"""A cancelled job is dropped wherever it is, and the worker that runs it is told."""
 
 from __future__ import annotations
 

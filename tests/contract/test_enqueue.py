@@ -1,4 +1,4 @@
-"""Jobs are put once, within bounds, and only where somebody serves."""
+"""Jobs are put once, within bounds, and only where a worker serves."""
 
 from __future__ import annotations
 

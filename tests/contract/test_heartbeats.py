@@ -1,4 +1,4 @@
-"""Leases end unless they are renewed, and who comes back late is told so."""
+"""Leases end unless they are renewed, and a process that comes back late is told so."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(job.holder for job in self.jobs.values()))
     @rule(heir=workers)
     def lose_all_others(self, heir: str) -> None:
-        """Everything moves to one worker, who begins it all: a whole life of jobs in one step."""
+        """Everything moves to one worker, which begins it all: a whole life of jobs in one step."""
         for name in WORKERS:
             self.lapse(name)
         self.leave(heir)

@@ -144,7 +144,7 @@ async def test_no_input_ends_a_process_or_an_answer_beside_it(site: Site) -> Non
 
 
 async def _pipeline(site: Site) -> None:
-    """More requests in one connection than are queued, by somebody without a key."""
+    """More requests in one connection than are queued, by a client without a key."""
     asked = b"GET /api/v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n" * 5_000
     for _ in range(8):
         reader, writer = await asyncio.open_connection("127.0.0.1", site.ew.port)

@@ -1,4 +1,4 @@
-"""Draining async iterators: in order, ended once, stopped when nobody wants them."""
+"""Draining async iterators: in order, ended once, stopped when they are not wanted any more."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Growing:
 async def until(filled: list[Any]) -> None:
     """Return once the list has something in it."""
     async with asyncio.timeout(5):
-        while not filled:  # noqa: ASYNC110 - a list tells nobody
+        while not filled:  # noqa: ASYNC110 - a list has no event for it
             await asyncio.sleep(0)
 
 

@@ -125,8 +125,8 @@ class Gateway:
 
 @pytest.fixture(scope="session")
 def model_names(request: pytest.FixtureRequest) -> list[str]:
-    """One for each test that may ask for one, whoever of the processes gets which tests, and some
-    for those that take a second one."""
+    """One for each test that may ask for one, in whichever process it runs, and some for tests that
+    take a second one."""
     asking = sum(bool({"model", "_models"} & {*_fixtures(item)}) for item in request.session.items)
     return [f"m{number}" for number in range(asking + 10)]
 

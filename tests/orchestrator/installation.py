@@ -102,7 +102,7 @@ class Installation:
         )
 
     def run(self, *arguments: str) -> str:
-        """Return a command that must succeed. Answers what it said, wherever."""
+        """Return a command that must succeed. Returns what it said, wherever."""
         code, said = self.outcome(*arguments)
         assert code == 0, said
         return said

@@ -251,7 +251,7 @@ class _HubHandler(_Handler):
 
 
 class _NetworkHandler(_Handler):
-    """Large files, to everybody who has the address. A token must never come here."""
+    """Large files, to every client that has the address. A token must never come here."""
 
     def respond(self) -> None:
         if "Authorization" in self.headers:

@@ -91,7 +91,7 @@ def trt_model(
 
 
 def cache_model(home: Path, repository: str, checkpoint: Path) -> str:
-    """Put a checkpoint into a Hugging Face cache as a repository. Answers its revision."""
+    """Put a checkpoint into a Hugging Face cache as a repository. Returns its revision."""
     revision = hashlib.sha1(repository.encode(), usedforsecurity=False).hexdigest()
     root = home / f"models--{repository.replace('/', '--')}"
     snapshot = root / "snapshots" / revision

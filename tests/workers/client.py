@@ -52,7 +52,7 @@ class Client:
         await Heartbeats(self.db, GATEWAYS).leave(self.name)
 
     async def fall_silent(self) -> None:
-        """The lease of the gateway process ends, and nobody knows why."""
+        """The lease of the gateway process ends, for an unknown reason."""
         self._tasks.pop().cancel()
         leases = f"ew:{{{GATEWAYS}}}:leases"
         seconds, _ = await self.db.time()
@@ -110,7 +110,7 @@ class Client:
         return state.decode() if state else None
 
     async def is_settled(self) -> bool:
-        """Whether nothing waits in the queue, and nobody holds anything."""
+        """Whether nothing waits in the queue, and no worker holds anything."""
         pending = await self.db.xpending(self.queue.key, "workers")
         return await self.db.xlen(self.queue.key) == 0 and pending["pending"] == 0
 

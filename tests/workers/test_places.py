@@ -46,7 +46,8 @@ keys, turns = (
 
 @given(st.lists(st.tuples(keys, turns), min_size=1, max_size=12), keys, turns)
 def test_making_room_comes_to_an_end(held: list[tuple[str, Turn]], key: str, turn: Turn) -> None:
-    """Who made room for a job does not get its place back from it: both would only be moved."""
+    """A job that made room for another does not get its place back from it: both would only be
+    moved."""
     weights = {name: each.weight for name, each in reversed(held)} | {key: turn.weight}
     held = [(name, msgspec.structs.replace(each, weight=weights[name])) for name, each in held]
     running = attempts(*(a_job(name, each, n) for n, (name, each) in enumerate(held)))

@@ -55,7 +55,7 @@ async def test_a_restarted_worker_finds_its_jobs_before_its_lease_has_ended(
     job_id = await client.ask(120)
     await client.saw_tokens([job_id], 10)
     await first.kill(lease_ends=False)
-    # From here on it renews that lease itself: by its end, nobody would ever find the job.
+    # From here on it renews that lease itself: by its end, no worker would ever find the job.
     workers.start("same")
     await client.ended([job_id])
     assert_counted(client.answers[job_id], 120)

@@ -606,7 +606,7 @@ async def test_the_heartbeat_says_how_it_is(client: Client) -> None:
 
 
 class DeadInItsSleep(ByHand):
-    """Its own process dies, and so whoever waits for that waits for ever."""
+    """Its own process dies, so that a wait for that never ends."""
 
     def __init__(self, *, dies: str) -> None:
         super().__init__()

@@ -97,7 +97,7 @@ class _Running:
         return ToolPiece(call, f"call_{self.job.id}_{call}", names[call % len(names)]), ""
 
     def resume(self) -> tuple[str, Transcript]:
-        """Go on after the tokens that earlier attempts said. Answers what of their transcript is
+        """Go on after the tokens that earlier attempts said. Returns what of their transcript is
         not said by those, and the beginning that it goes on after."""
         after, said = Transcript(), ""
         for token in self.job.emitted:

@@ -1,5 +1,5 @@
-"""Who shares the engine's cache of prompts. A prompt that begins like an earlier one is answered
-sooner, so that who asks could find out what others asked."""
+"""Which keys share the engine's cache of prompts. A prompt that begins like an earlier one is
+answered sooner, so that a client could find out what others asked."""
 
 from __future__ import annotations
 

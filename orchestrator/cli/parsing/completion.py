@@ -101,7 +101,7 @@ def show() -> None:
 
 
 def install() -> str:
-    """Make that shell load the script when it starts. Answers what to do next.
+    """Make that shell load the script when it starts. Returns what to do next.
 
     Raises `UserError`, `OSError`.
     """

@@ -1,4 +1,4 @@
-"""What somebody meant who typed the name of no command."""
+"""Guesses the command that a user meant by a word that is none."""
 
 from __future__ import annotations
 

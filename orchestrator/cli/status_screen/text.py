@@ -215,7 +215,7 @@ class StatusText:
             yield from self._wrapped("", f"hint: {problem.hint}")
 
     def _wrapped(self, style: str, text: str) -> Iterator[str]:
-        """What somebody has to read in full."""
+        """What a reader needs in full."""
         for line in wrapped(printable(text), self._width - 2):
             yield self._style(style, f"  {line}") if style else f"  {line}"
 

@@ -1,4 +1,4 @@
-"""How models are, and what those who wait for one can hope for, as far as this host goes."""
+"""How models are, and what waiting clients can expect, as far as this host goes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.supervisor.units.unit import Unit
 
 def with_prospects(beat: HostBeat, units: Iterable[Unit]) -> HostBeat:
     """Return a heartbeat that says how the models are, which run or will again by themselves,
-    and why others do not: gateways then tell at once whoever waits for one of those."""
+    and why others do not: gateways then tell the clients that wait for one of those at once."""
     conditions: dict[str, list[Condition]] = {}
     coming: set[str] = set()
     ended: dict[str, str] = {}

@@ -70,7 +70,7 @@ class Publisher:
                 )
                 is_external = redis_url is not None
                 status = self.report.status(units, memory, external_redis=is_external)
-                # Once a second, on the loop that everybody waits for: it is not worth the disk's
+                # Once a second, on the loop that everything waits for: it is not worth the disk's
                 # time, as it is over with this supervisor.
                 write_atomically(status_path(), msgspec.json.encode(status), is_synced=False)
         except OSError as error:

@@ -151,7 +151,7 @@ class Fleet:
             if is_current and not unit.has_exited:
                 take_note(unit, seen)
                 if seen.redis is not None:
-                    # Whoever looked has told the gateways first.
+                    # The observer has told the gateways first.
                     unit.succession.announced(seen.taken_at)
                 former.relieve_if_succeeded(unit)
         for unit, worker in self.workers:
@@ -160,7 +160,7 @@ class Fleet:
                 unit.acquit(broken, time.monotonic())
 
     def surveyed(self, survey: Survey) -> None:
-        """Take note of who belongs to whom, and of whose the GPUs' memory is."""
+        """Take note of which process belongs to which unit, and of what each holds on the GPUs."""
         families = {
             unit.slot: [entry.pid for entry in unit.process.remember(survey.table)]
             for unit in self.units.values()

@@ -11,7 +11,7 @@ from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, Valk
 
 #: A ready process that gives no sign of life for this long is killed and started again.
 SILENT_FOR_S: Final = 20.0
-#: Valkey may be writing much to a slow disk, and everybody else waits for it.
+#: Valkey may be writing much to a slow disk, and everything else waits for it.
 _VALKEY_SILENT_FOR_S: Final = 60.0
 #: What a worker needs at most to finish or give back its jobs, and to end its engine.
 _WORKER_STOP_S: Final = 40.0

@@ -16,21 +16,21 @@ _LONGEST_WAIT_S: Final = 60.0
 class Restarts:
     """The deaths of one process. Times are monotonic seconds.
 
-    The first is at once: whoever waits for an answer waits for this. Then waits grow from up to
+    The first is at once: clients that wait for an answer wait for this. Then waits grow from up to
     one second to up to a minute, spread at random (full jitter), so that workers that die together
     again do not come back together. Ten good minutes wipe the slate.
     """
 
     def __init__(self, *, uniform: Callable[[float, float], float] = random.uniform) -> None:
         self._uniform = uniform
-        #: When, and who.
+        #: When, and the name of the process.
         self._deaths: deque[tuple[float, str]] = deque()
         self._failed_starts = 0
         self._doublings = 0
 
     def died(self, now: float, *, up_s: float | None, name: str = "") -> float | None:
         """Return a death, `up_s` seconds after it had become ready (None: it never had), of the
-        process with that name. Answers how long to wait for the next start, or None: no more."""
+        process with that name. Returns how long to wait for the next start, or None: no more."""
         if up_s is not None and up_s >= _WINDOW_S:
             self.forget()
         self._failed_starts = 0 if up_s is not None else self._failed_starts + 1
@@ -50,7 +50,7 @@ class Restarts:
         return was_too_often and len(self._deaths) < _MAX_DEATHS
 
     def forget(self) -> None:
-        """Begin anew: somebody asked for a start, or all was well for long."""
+        """Begin anew: a start was asked for, or all was well for long."""
         self._deaths.clear()
         self._failed_starts = 0
         self._doublings = 0

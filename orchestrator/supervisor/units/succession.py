@@ -59,7 +59,7 @@ class Succession:
         self.is_returning = self.replacement is not None
 
     def ended(self) -> UnitSpec | None:
-        """Return its process has ended. Answers what it is from now on, if that is something
+        """Return its process has ended. Returns what it is from now on, if that is something
         else."""
         replacement, self.replacement = self.replacement, None
         self.is_announced, self._former = False, frozenset()

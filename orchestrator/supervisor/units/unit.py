@@ -94,7 +94,7 @@ class Unit:
 
     @property
     def is_parked(self) -> bool:
-        """It shall run only when somebody asks for its model."""
+        """It shall run only when its model is asked for."""
         return self.goal in (Goal.SLEEP, Goal.UNLOADED)
 
     @property
@@ -134,7 +134,7 @@ class Unit:
         return self.process is None and bool(self.orphans) and not self.is_desired
 
     def advance(self, event: LifeEvent, now: float) -> Action:
-        """Enter the phase that the event leads to. Answers what is to be done."""
+        """Enter the phase that the event leads to. Returns what is to be done."""
         before = self.phase
         self.phase, action = LIFE[self.goal, self.phase, event]
         if self.phase is not before:
@@ -196,7 +196,7 @@ class Unit:
         self.show("" if self.process is None else self.stage)
 
     def park(self, *, asleep: bool = False) -> None:
-        """It shall not run until somebody asks for its model; if it is ready now, it may be
+        """It shall not run until its model is asked for; if it is ready now, it may be
         `asleep` until then."""
         if not self.is_desired:
             return
@@ -207,7 +207,7 @@ class Unit:
             self.show(_ASLEEP if self.is_asleep else ON_DEMAND)
 
     def unpark(self, now: float) -> None:
-        """Somebody has asked for its model."""
+        """Its model was asked for."""
         if self.is_parked:
             self.want(self.spec, now)
 

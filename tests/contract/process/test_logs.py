@@ -1,4 +1,4 @@
-"""No secret reaches a log, whoever wrote the line."""
+"""No secret reaches a log, in whatever line."""
 
 from __future__ import annotations
 

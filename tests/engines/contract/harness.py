@@ -258,7 +258,7 @@ class Client:
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._beat_on())]
 
     async def close(self) -> None:
-        """Nobody is left waiting in the engine."""
+        """No job is left waiting in the engine."""
         for answer in self.answers.values():
             if answer.end is None:
                 await self.cancel(answer)

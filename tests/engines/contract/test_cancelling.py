@@ -1,4 +1,4 @@
-"""Answers that nobody wants any more."""
+"""Answers that are not wanted any more."""
 
 from __future__ import annotations
 

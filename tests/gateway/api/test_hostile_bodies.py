@@ -94,7 +94,7 @@ def test_hostile_bodies_cost_no_memory(
         response = httpx.post(f"{gateway.url}/v1/chat/completions", content=body, headers=headers)
         assert response.status_code == 400
     for body in _UNKNOWN.values():
-        # Nobody has a model of that name.
+        # There is no model of that name.
         response = httpx.post(f"{gateway.url}/v1/chat/completions", content=body, headers=headers)
         assert response.status_code == 404
     assert _peak_kib(status) - before < 100 * 1024

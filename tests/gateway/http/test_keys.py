@@ -1,4 +1,4 @@
-"""Who is let in, and who is not."""
+"""Which clients are let in, and which are not."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ async def test_nothing_new_is_let_in_before_memory_is_short(
 
 
 async def _first_refusal(client: httpx.AsyncClient) -> httpx.Response:
-    """Of requests that would be answered, but that nobody answers."""
+    """Of requests that would be let in, but that no worker answers."""
     async with asyncio.timeout(20):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""SIGHUP: what serves is replaced, and nobody notices."""
+"""SIGHUP: what serves is replaced, and no client notices."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_a_tab(shell: str, host: Host, terminal: Terminal) -> None:
     environment = {**terminal.environment, "HOME": str(home), "SHELL": shell, "TERM": "dumb"}
     for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "ZDOTDIR"):
         environment.pop(name, None)
-    # A command after it keeps the shell alive, as it is when somebody types.
+    # A command after it keeps the shell alive, as it is when a user types.
     install = f"{ROOT}/ew --install-completion && {ROOT}/ew --install-completion; true"
     done = subprocess.run(
         [shell, *SHELLS[shell], "-c", install],

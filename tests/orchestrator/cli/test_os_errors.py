@@ -36,7 +36,7 @@ def assert_is_one_line_with_the_cure(said: Result, *words: str) -> None:
 
 
 def as_nobody(terminal: Terminal, *arguments: str) -> Result:
-    """Run a command as a user who owns nothing: nothing stops root."""
+    """Run a command as a user without any rights: nothing stops root."""
     if os.getuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root can become another user, with setpriv")
     command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *COMMAND]

@@ -38,7 +38,7 @@ LONG = "organisation-with-a-long-name/Model-Name-That-Never-Ends-70B-Instruct-FP
 
 
 class Screen:
-    """What somebody before the terminal sees, and presses."""
+    """What a user before the terminal sees, and presses."""
 
     def __init__(self, terminal: Terminal, *, rows: int = 24, columns: int = 80) -> None:
         self.emulator = pyte.HistoryScreen(columns, rows)
@@ -94,7 +94,7 @@ class Screen:
         self.emulator.resize(rows, columns)
 
     def ends(self) -> int:
-        """Answers the exit code, and sees that the terminal is as it was."""
+        """Return the exit code, and sees that the terminal is as it was."""
         self.when(lambda screen: not screen.child.isalive())
         self.read()
         assert self.bytes.rstrip().endswith(("\x1b[?1049l\x1b[?25h", "\x1b[?25h\x1b[?1049l"))

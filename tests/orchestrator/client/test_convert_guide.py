@@ -35,7 +35,7 @@ def commands() -> list[str]:
 
 
 class Reader:
-    """Somebody who follows the page, on a host of their own: `project` looks like a fresh clone,
+    """A user that follows the page, on a host of their own: `project` looks like a fresh clone,
     and has two environments whose TensorRT-LLM is the stand-in."""
 
     def __init__(self, home: Path) -> None:

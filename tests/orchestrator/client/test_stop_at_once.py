@@ -1,4 +1,4 @@
-"""Whoever stops ew at once: a stream that is open ends with an error, and is not cut."""
+"""A stop at once: a stream that is open ends with an error, and is not cut."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Mistake(NamedTuple):
     config: Any
     line: str
     cure: str
-    variables: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
+    variables: dict[str, str] = {}  # noqa: RUF012 - it is not changed
 
 
 def model(of: dict[str, Any], **settings: Any) -> dict[str, Any]:

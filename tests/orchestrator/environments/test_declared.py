@@ -88,7 +88,7 @@ def test_names_tell_the_engine_and_an_unusual_version() -> None:
 @pytest.mark.vllm
 @pytest.mark.timeout(600)
 def test_vllm_on_the_cpu_is_set_up_for_real() -> None:
-    """In the project itself: once, for all tests, and for whoever uses ew from this folder."""
+    """In the project itself: once, for all tests, and for users of ew in this folder."""
     command = [str(ROOT / "ew"), "setup", "--engine", "cpu-vllm", "--manager", "uv"]
     subprocess.run(command, check=True)
     again = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -38,7 +38,7 @@ class Index:
         threading.Thread(target=self.server.serve_forever).start()
 
     def add(self, name: str, version: str, files: dict[str, str] | None = None) -> str:
-        """Put a package there. Answers its entry in a lock."""
+        """Put a package there. Returns its entry in a lock."""
         project = self.directory / "simple" / normalised(name)
         entry = make_wheel(project, name, version, files)
         wheel = f"{name}-{version}-py3-none-any.whl"

@@ -242,7 +242,7 @@ def test_a_model_whose_files_say_nothing_has_the_part_that_it_is_given(
 
 @pytest.fixture
 def with_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something that nobody has thought of, in the files of one of the models."""
+    """An unforeseen value in the files of one of the models."""
     real = demand.estimate_model
 
     def estimate_model(model: ModelConfig, *rest: Any) -> Estimate | None:

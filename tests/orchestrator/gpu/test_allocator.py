@@ -1,4 +1,4 @@
-"""What the supervisor is told: who may start, with which GPUs and which numbers."""
+"""What the supervisor is told: which workers may start, with which GPUs and numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who comes and who goes when not everybody fits."""
+"""Which models come and go when not all of them fit."""
 
 from __future__ import annotations
 

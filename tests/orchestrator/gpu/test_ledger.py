@@ -1,5 +1,6 @@
 """The account of GPU memory is right: before a start, while it runs, after its end, and when
-somebody else takes it over. The cards are scripted; the processes that take memory are real."""
+another supervisor takes it over. The cards are scripted; the processes that take memory are
+real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the supervisor's socket makes of those who talk to it."""
+"""What the supervisor's socket makes of its clients."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_one_who_hangs_up_without_a_word_hurts_nobody(host: Host, model: str) ->
 
 
 class OldSupervisor(threading.Thread):
-    """Holds a supervisor's mutex and socket, says what it is told to each who asks, or nothing, and
+    """Holds a supervisor's mutex and socket, says what it is told to each client, or nothing, and
     then leaves."""
 
     def __init__(self, *says: bytes, stays_s: float = 0.5) -> None:
@@ -76,7 +76,7 @@ class OldSupervisor(threading.Thread):
         with client:
             for line in self._says:
                 client.sendall(line)
-        # What a daemon still has to do once it listens to nobody.
+        # What a daemon still has to do once it does not listen any more.
         time.sleep(self._stays_s)
         self._mutex.release()
 
@@ -155,7 +155,7 @@ def test_a_status_that_cannot_be_understood_is_told_and_stop_works_all_the_same(
 
 
 def test_a_pid_that_has_changed_hands_is_not_what_ran(host: Host, terminal: Terminal) -> None:
-    """Everybody is gone, and this test has got all their pids."""
+    """All are gone, and this test has got their pids."""
     terminal.configure(demo={})
     assert terminal.run("start").code == 0
     seen = host.status()

@@ -298,7 +298,7 @@ def test_what_died_while_nobody_watched_is_started_again(host: Host, model: str)
     os.kill(dead.pid or 0, signal.SIGKILL)
     host.start(host.worker(model))
     assert not any(map(is_alive, orphans))
-    # It has no mark, and nobody watched: this one cannot be found.
+    # It has no mark, and no supervisor watched: this one cannot be found.
     (unmarked,) = filter(is_alive, children - orphans)
     os.kill(unmarked, signal.SIGKILL)
     assert leases(model) == {host.find_worker(f"{model}-0").name}

@@ -1,4 +1,4 @@
-"""Children have the variables that they need, and nobody's secrets."""
+"""Children have the variables that they need, and no secrets of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nobody but its user can have put anything into ew's state, whichever command came first."""
+"""Only its user can have put anything into ew's state, whichever command came first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Child processes: who is meant, and what is left of them."""
+"""Child processes: which one is meant, and what is left of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which server is started, and what is asked of one that somebody else runs."""
+"""Which server is started, and what is asked of one that ew does not run."""
 
 from __future__ import annotations
 

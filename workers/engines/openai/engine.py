@@ -139,7 +139,7 @@ class OpenAiEngine:
                 self._outbox.engine_died(error)
                 return
             self._outbox.failed(job_id, error.code, str(error), retryable=error.retryable)
-        # What nobody has thought of ends this job, not the worker with all its jobs.
+        # An unforeseen error ends this job, not the worker with all its jobs.
         except Exception:
             log.exception("job %s could not be answered", job_id)
             message = "the answer of the server behind this model could not be read"
@@ -229,7 +229,7 @@ class OpenAiEngine:
             stream.overdue_at = time.monotonic() + self._settings.token_gap_timeout_s
 
     def _push_rest(self, stream: UpstreamStream, index: int, choice: UpstreamChoice) -> bool:
-        """Push reasoning and calls. Answers whether there were any."""
+        """Push reasoning and calls. Returns whether there were any."""
         thought, calls = choice.new_reasoning, choice.new_calls
         if thought:
             text = stream.halves.join((index, REASONING), thought)

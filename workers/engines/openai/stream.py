@@ -35,9 +35,9 @@ _FINISH: Final[dict[str, FinishReason]] = {
 }
 #: Some servers write one of these while the answer goes on.
 _NOT_YET: Final = (None, "", "null")
-#: The server gave up on the answer; nobody here asked it to.
+#: The server gave up on the answer; ew did not ask it to.
 _BROKEN_OFF: Final = ("abort", "cancelled", "error", "insufficient_system_resource", "timeout")
-#: OpenAI's first form of tools, which nobody here asks for.
+#: OpenAI's first form of tools, which ew does not ask for.
 _OLD_TOOLS: Final = "function_call"
 
 

@@ -134,7 +134,7 @@ class Upstream:
                 return UpstreamLost(f"{self.url} is out of reach")
 
     async def is_gone(self) -> bool:
-        """Return whether nobody listens there any more. All who ask at once share one look."""
+        """Return whether nothing listens there any more. Calls at the same time share one look."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._refuses())
         return await asyncio.shield(self._looking)

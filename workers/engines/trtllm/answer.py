@@ -15,7 +15,7 @@ from workers.outbox import Outbox
 Decode = Callable[[Sequence[int]], str]
 
 #: The others that releases 0.17 to 1.4 give are no ends of an answer: `timeout` and `cancelled`,
-#: for which nobody here asks, and `not_finished`.
+#: for which ew does not ask, and `not_finished`.
 _FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
 #: How many tokens at a junction decide how it is decoded.
 _JUNCTION_TOKENS: Final = 8

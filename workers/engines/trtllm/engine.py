@@ -185,7 +185,7 @@ class TrtllmEngine:
 
     async def _watch(self) -> None:
         """An engine that dies while idle is noticed, too."""
-        while not is_dead(self._llm):  # noqa: ASYNC110 - TensorRT-LLM tells nobody
+        while not is_dead(self._llm):  # noqa: ASYNC110 - TensorRT-LLM has no event for it
             await asyncio.sleep(_LOOK_FOR_DEATH_EVERY_S)
         self._outbox.engine_died(RuntimeError("TensorRT-LLM's executor has failed"))
 

@@ -19,7 +19,7 @@ _FINISH: Final[dict[str, FinishReason]] = {
     "repetition": "length",
 }
 #: These are no ends of an answer: a grammar that cannot be compiled or that no token satisfies,
-#: a failure inside, or a request that vLLM gave up though nobody here asked it to.
+#: a failure inside, or a request that vLLM gave up though ew did not ask it to.
 _UNCONSTRAINED: Final = "the engine could not finish this answer"
 _CONSTRAINED: Final = "the engine could not finish this answer; can its constraint be satisfied?"
 _UNREADABLE: Final = "the model's answer could not be parsed; is its entry's parser the right one?"

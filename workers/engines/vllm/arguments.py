@@ -54,7 +54,7 @@ def is_on_cpu(spec: WorkerSpec) -> bool:
 
 
 def set_cpu_defaults(args: dict[str, Any]) -> None:
-    """Where nobody has set it."""
+    """Where it is not set."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_CACHE_GIB)
     args.setdefault("worker_extension_cls", _CPU_PROCESS)
     if args.get("distributed_executor_backend") == _IN_ONE_PROCESS:

@@ -89,7 +89,7 @@ class VllmEngine:
         return EngineReport(vllm.__version__, slots, self._max_model_len, remark=remark)
 
     def _take_shortcut(self, engine: AsyncLLM) -> str:
-        """Have plain answers take the short way. Answers why they cannot; empty if they do."""
+        """Have plain answers take the short way. Returns why they cannot; empty if they do."""
         found = install(engine, self._outbox)
         if isinstance(found, Shortcut):
             self._shortcut = found
@@ -236,7 +236,7 @@ class VllmEngine:
     async def _watch(self) -> None:
         """An engine core that dies while idle is noticed, too."""
         engine = self._running()
-        while not engine.errored:  # noqa: ASYNC110 - vLLM tells nobody
+        while not engine.errored:  # noqa: ASYNC110 - vLLM has no event for it
             await asyncio.sleep(_LOOK_FOR_DEATH_EVERY_S)
         self._outbox.engine_died(engine.dead_error)
 

@@ -55,7 +55,7 @@ class Shortcut:
         self._plain.add(job_id)
 
     def discard(self, job_id: str) -> None:
-        """An answer has ended, or nobody waits for it."""
+        """An answer has ended, or is not waited for any more."""
         self._plain.discard(job_id)
 
     def process_outputs(

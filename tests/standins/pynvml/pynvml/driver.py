@@ -71,12 +71,12 @@ class ScriptedDriver:
     parameters are references, the result is a code."""
 
     def __init__(self) -> None:
-        #: As in the real one, whoever initialises it may rely on it until they shut it down.
+        #: As in the real one, a caller may rely on it from its initialisation to its shutdown.
         self._users = 0
         self._died: dict[tuple[int, int], float] = {}
 
     def __getattr__(self, name: str) -> Callable[..., int]:
-        """Return the C function of that name. One that nobody scripted does not exist, as in a
+        """Return the C function of that name. One that is not scripted does not exist, as in a
         driver that is too old for it."""
         method = _METHODS.get(name)
         if method is None:
@@ -228,7 +228,7 @@ class ScriptedDriver:
         out._obj.value = _part(scene, handle)["instance"][1]
 
     def _processes(self, scene: Any, card: Any) -> list[dict[str, Any]]:
-        """Who is on a card: whom the scene puts there, and whoever has allocated and lives."""
+        """The processes on a card: those of the scene, and those that have allocated and live."""
         is_first = card["uuid"] == scene["cards"][0]["uuid"]
         places = {card["uuid"]: None} | {
             part["uuid"]: part["instance"] for part in card.get("slices", [])

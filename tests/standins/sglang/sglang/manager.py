@@ -1,4 +1,4 @@
-"""The tokenizer manager: what runs in the process of the one who asks."""
+"""The tokenizer manager: what runs in the caller's process."""
 
 from __future__ import annotations
 

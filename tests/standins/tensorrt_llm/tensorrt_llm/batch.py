@@ -19,7 +19,7 @@ class Batch:
         self._at = torch.tensor([0])
 
     def add(self, token_ids: list[int]) -> tuple[int, torch.Tensor]:
-        """Compute a prompt. Answers its row, and the logits after its last token."""
+        """Compute a prompt. Returns its row, and the logits after its last token."""
         answer = self._model(input_ids=torch.tensor([token_ids]), use_cache=True)
         row = self._free.pop() if self._free else len(self._lengths)
         if row == len(self._lengths):
@@ -42,7 +42,7 @@ class Batch:
         self._free.append(row)
 
     def step(self, rows: list[int], token_ids: list[int]) -> torch.Tensor:
-        """Append one token to each of these rows. Answers the logits after them."""
+        """Append one token to each of these rows. Returns the logits after them."""
         lengths = [self._lengths[row] for row in rows]
         self._make_room(max(lengths) + 1)
         self._rows, self._at = torch.tensor(rows), torch.tensor(lengths)

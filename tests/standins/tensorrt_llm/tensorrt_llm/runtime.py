@@ -87,7 +87,7 @@ class Executor:
             try:
                 self._step()
             except ExecutorDied as error:
-                # As in the real one: nobody is told, the requests hang.
+                # As in the real one: no client is told, the requests hang.
                 self._error_queue.put(error)
                 return
             self.stats.put(self._iteration())
