@@ -42,9 +42,10 @@ class ErrorCode(str, Enum):
 
 
 class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of a conversation: text, calls of tools, or what a tool returned for a call."""
+    """One turn of a conversation: text, calls of tools, or what a tool returned for a call. A role
+    that is no `Role` is for the chat template to know."""
 
-    role: Role
+    role: str
     content: str
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()

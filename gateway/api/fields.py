@@ -35,8 +35,6 @@ _LARGEST_SCHEMA_BYTES: Final = 65_536
 #: Of the names of fields without effect that an answer tells.
 _MOST_IGNORED: Final = 20
 _LONGEST_IGNORED: Final = 64
-
-
 _IN_WORDS_OF_JSON: Final = {
     "missing": "Required",
     "model_type": "Input should be an object",
@@ -116,24 +114,6 @@ def _stops(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _text(value: Any) -> Any:
-    """Chat content may come in parts, of which only text is understood. Each begins a line, as
-    vLLM has it."""
-    return "\n".join(map(_text_of, value)) if isinstance(value, list) else value
-
-
-def _text_of(part: Any) -> str:
-    match part:
-        case {"type": "text", "text": str(text)}:
-            return text
-        case {"type": str(kind)} if kind != "text":
-            raise PydanticCustomError(
-                "text_only", "only text is supported, not {kind}", {"kind": kind}
-            )
-        case _:
-            raise PydanticCustomError("not_a_part", "not a part of text")
-
-
 def _nothing(value: Any) -> None:
     if value:
         raise PydanticCustomError("unsupported", "not supported")
@@ -187,20 +167,9 @@ JsonSchema = Annotated[dict[str, Any], AfterValidator(_schema)]
 Unsupported = Annotated[Any, AfterValidator(_nothing), WithJsonSchema({"const": None})]
 OnlyTrue = _only(True)
 OnlyFalse = _only(False)
-OnlyOne = _only(1.0)
 Ignored = Annotated[Any, WithJsonSchema({"description": "Accepted, and without effect."})]
 ChoiceText = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
 Choices = Annotated[list[ChoiceText], Field(min_length=1, max_length=256, fail_fast=True)]
-_TEXT_PART: Final = {
-    "type": "object",
-    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-    "required": ["type", "text"],
-}
-TextContent = Annotated[
-    str,
-    BeforeValidator(_text),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}]}),
-]
 Turn = TypeVar("Turn", bound=BaseModel)
 Turns = Annotated[list[Turn], Field(min_length=1, max_length=_MOST_TURNS, fail_fast=True)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=96)]

@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from contract import bounds
 from contract.messages import ChatMessage, FinishReason, Job, Role, Sampling, State
 from gateway.api import fields
+from gateway.api.content import TextContent
 from gateway.api.fields import GenerationBody, StrictBody, guided_by
 
 _CAMEL: ConfigDict = ConfigDict(
@@ -25,7 +26,7 @@ class Message(StrictBody):
     """One turn of a conversation."""
 
     role: Role
-    content: fields.TextContent
+    content: TextContent
     name: str | None = Field(None, max_length=64)
 
     def turn(self) -> ChatMessage:

@@ -4,29 +4,31 @@ has no effect. What would change the answer and is not supported is refused."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 from msgspec.structs import replace
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
 from contract import bounds
 from contract.asked import Template, Turn
 from contract.keys import KeyRecord
-from contract.messages import ChatMessage, Job, Role, Sampling
+from contract.messages import ChatMessage, Job, Sampling
 from gateway.api import fields
+from gateway.api.content import TextContent
 from gateway.api.fields import (
     GenerationBody,
     Ignored,
     LenientBody,
     OnlyFalse,
-    OnlyOne,
     OnlyTrue,
     Unsupported,
 )
 from gateway.api.openai.constraints import GuidedFields, guided_of
 from gateway.api.openai.tools import Choice, ToolCalls, ToolDefinitions, tools_of
 from gateway.api.openai.values import (
+    Documents,
     LogitBias,
+    OwnRole,
     Prompt,
     ReasoningEffort,
     TemplateArguments,
@@ -90,7 +92,7 @@ class GenerationRequest(GuidedFields, GenerationBody):
     logits_processors: Unsupported = None
     spaces_between_special_tokens: OnlyTrue = None
     use_beam_search: OnlyFalse = None
-    length_penalty: OnlyOne = None
+    length_penalty: Ignored = Field(None, description="vLLM's, for a search that is not supported.")
     prompt_logprobs: Unsupported = None
     return_token_ids: OnlyFalse = None
     return_tokens_as_token_ids: OnlyFalse = None
@@ -149,8 +151,8 @@ class ChatMessageParam(LenientBody):
     """One turn. Clients send back whole messages that they were sent, with fields of no use."""
 
     place = "messages[]."
-    role: Role
-    content: fields.TextContent | None = None
+    role: OwnRole
+    content: TextContent | None = None
     name: str | None = Field(None, max_length=64)
     refusal: Ignored = None
     annotations: Ignored = None
@@ -160,12 +162,6 @@ class ChatMessageParam(LenientBody):
     tool_call_id: str | None = Field(None, max_length=256)
     reasoning: str | None = None
     reasoning_content: str | None = Field(None, description="Another name of `reasoning`.")
-
-    @model_validator(mode="after")
-    def _has_content(self) -> Self:
-        if self.content is None and self.role != "assistant":
-            raise ValueError("`content` is required")
-        return self
 
     def turn(self) -> ChatMessage:
         return ChatMessage(
@@ -199,7 +195,7 @@ class ChatCompletionRequest(GenerationRequest):
     web_search_options: Unsupported = None
     chat_template: Unsupported = None
     chat_template_kwargs: TemplateArguments | None = None
-    documents: Unsupported = None
+    documents: Documents | None = Field(None, description="vLLM's; for the chat template.")
     mm_processor_kwargs: Unsupported = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
@@ -217,18 +213,16 @@ class ChatCompletionRequest(GenerationRequest):
 
     def job(self, job_id: str, key_id: str) -> Job:
         """The job asked for. Raises `ApiError`."""
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise invalid("top_logprobs", "needs `logprobs`")
-        if None not in (both := {self.max_tokens, self.max_completion_tokens}) and len(both) > 1:
-            message = "differs from `max_tokens`, which is the same thing"
-            raise invalid("max_completion_tokens", message)
         most = self.max_completion_tokens or self.max_tokens
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
         messages = tuple(message.turn() for message in self.messages)
         sampling = self.sampling(most, logprobs)
         tools = tools_of(self.tools, self.tool_choice, self.parallel_tool_calls)
         if sampling.guided and tools and tools.choice in ("required", "named"):
-            raise invalid("tool_choice", "a constraint on the answer leaves no room for calls")
+            # The answer is the call, as in vLLM.
+            sampling = replace(sampling, guided=None)
         return Job(
             job_id,
             self.model,
@@ -245,9 +239,10 @@ class ChatCompletionRequest(GenerationRequest):
         opens = not continues if self.add_generation_prompt is None else self.add_generation_prompt
         if continues and opens:
             raise invalid("continue_final_message", "excludes `add_generation_prompt`")
-        return template_of(
-            self.chat_template_kwargs, self.reasoning_effort, opens=opens, continues=continues
-        )
+        given = dict(self.chat_template_kwargs or {})
+        if self.documents is not None:
+            given["documents"] = self.documents
+        return template_of(given, self.reasoning_effort, opens=opens, continues=continues)
 
 
 class CompletionRequest(GenerationRequest):

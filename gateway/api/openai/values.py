@@ -19,6 +19,7 @@ _TEMPLATE_OWN: Final = frozenset(
         "conversation",
         "tools",
         "chat_template",
+        "documents",
         "tokenize",
         "return_dict",
         "add_generation_prompt",
@@ -73,6 +74,9 @@ Prompt = Annotated[
         _one_prompt, json_schema_input_type=str | list[str] | list[int] | list[list[int]]
     ),
 ]
+#: Templates know roles of their own, such as Llama 3's `ipython`.
+OwnRole = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Documents = Annotated[list[dict[str, str]], Field(max_length=128, fail_fast=True)]
 Words = Annotated[list[fields.ChoiceText], Field(max_length=128, fail_fast=True)]
 LogitBias = Annotated[
     dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=_MOST_TOKEN_IDS)
