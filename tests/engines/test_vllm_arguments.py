@@ -120,3 +120,24 @@ def test_what_vllm_will_never_serve_is_known_by_the_exception_that_it_raises(
     told = json.loads(vllm_process.run(REFUSALS, given).splitlines()[-1])
     for words, reason in zip(refused, told, strict=True):
         assert words in (reason or ""), told
+
+
+OUTPUTS = """
+import json, sys
+from workers.engines.vllm.arguments import known_args
+config = known_args(json.load(sys.stdin)).create_engine_config().structured_outputs_config
+print(json.dumps([config.reasoning_parser, config.disable_any_whitespace]))
+"""
+
+
+def test_a_reasoning_parser_and_a_configuration_of_structured_outputs_go_together(
+    vllm_process: VllmProcess,
+) -> None:
+    given = {
+        "model": str(MODEL_DIR),
+        "max_model_len": 64,
+        "reasoning_parser": "deepseek_v3",
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+    }
+    told = json.loads(vllm_process.run(OUTPUTS, given).splitlines()[-1])
+    assert told == ["deepseek_v3", True]

@@ -71,4 +71,10 @@ def _adapter_places(spec: WorkerSpec) -> int:
 
 
 def known_args(args: dict[str, Any]) -> AsyncEngineArgs:
+    """Return the arguments in vLLM's class for them. Raises `CannotServe`."""
+    outputs = args.get("structured_outputs_config")
+    kind = getattr(vllm.config, "StructuredOutputsConfig", None)
+    if isinstance(outputs, dict) and kind is not None:
+        # vLLM's command line makes its class of it; a reasoning parser is set on that (0.32).
+        args = args | {"structured_outputs_config": kind(**outputs)}
     return AsyncEngineArgs(**known(args, AsyncEngineArgs, f"vLLM {vllm.__version__}"))
