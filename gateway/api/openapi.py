@@ -23,6 +23,8 @@ from gateway.api.native.schemas import (
 from gateway.api.openai.bodies import ChatCompletionChunk, OpenAIErrorBody
 from gateway.api.openai.embeddings import EmbeddingRequest
 from gateway.api.openai.schemas import ChatCompletionRequest, CompletionRequest
+from gateway.api.responses.bodies import ResponseEvent
+from gateway.api.responses.schemas import ResponsesRequest
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -48,6 +50,8 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     EmbeddingRequest,
     MessagesRequest,
     MessageEvent,
+    ResponsesRequest,
+    ResponseEvent,
     ChatCompletionChunk,
     Completion,
     DeltaBody,

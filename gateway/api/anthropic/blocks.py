@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
 import orjson
-from msgspec.structs import replace
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from contract.asked import ToolCall
 from contract.messages import ChatMessage
+from gateway.api.conversation import joined
 from gateway.api.fields import Ignored, LenientBody
 
 _MOST_BLOCKS: Final = 4_096
@@ -124,13 +124,7 @@ class MessageParam(LenientBody):
 def turns_of(system: Sequence[ContentBlock], messages: Iterable[MessageParam]) -> list[ChatMessage]:
     """Return a conversation as the model's chat template knows it. Turns of the same role that
     follow one another are one, as the API has it."""
-    turns: list[ChatMessage] = []
-    for turn in _all_turns(system, messages):
-        if turns and turn.role == turns[-1].role != "tool":
-            turns[-1] = _joined(turns[-1], turn)
-        else:
-            turns.append(turn)
-    return turns
+    return joined(_all_turns(system, messages), lambda one, other: one.role == other.role != "tool")
 
 
 def _all_turns(
@@ -173,13 +167,3 @@ def _assistant(blocks: Sequence[ContentBlock]) -> ChatMessage:
 
 def _text(blocks: Iterable[ContentBlock]) -> str:
     return "\n".join(filter(None, (block.written() for block in blocks)))
-
-
-def _joined(one: ChatMessage, other: ChatMessage) -> ChatMessage:
-    thoughts = filter(None, (one.reasoning, other.reasoning))
-    return replace(
-        one,
-        content="\n".join(filter(None, (one.content, other.content))),
-        tool_calls=one.tool_calls + other.tool_calls,
-        reasoning="\n".join(thoughts) or None,
-    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import openai
 import pytest
 
 from contract.bus.client import connect
@@ -83,4 +84,23 @@ async def test_a_message_survives_the_death_of_its_worker(gateway: Gateway, pair
     thinking, text = final.content
     assert (thinking.type, thinking.thinking) == ("thinking", THOUGHT)  # type: ignore[union-attr]
     assert (text.type, text.text) == ("text", SAID)  # type: ignore[union-attr]
+    assert final.usage.output_tokens == 20
+
+
+async def test_a_response_survives_the_death_of_its_worker(gateway: Gateway, pair: Pair) -> None:
+    asked: dict[str, Any] = {"model": pair.model, "input": ASKED, "max_output_tokens": 20}
+    async with (
+        openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key.text) as client,
+        client.responses.stream(**asked) as stream,
+    ):
+        async for event in stream:
+            if event.type == "response.output_text.delta" and len(pair.workers) == 2:
+                await pair.kill_the_busy_one()
+    assert event.type == "response.incomplete"
+    final = event.response
+    assert len(pair.workers) == 1
+    thought, said = final.output
+    assert thought.content[0].text == THOUGHT  # type: ignore[union-attr,index]
+    assert said.content[0].text == SAID  # type: ignore[union-attr,index]
+    assert final.usage is not None
     assert final.usage.output_tokens == 20

@@ -310,6 +310,7 @@ def test_the_document_is_valid_and_complete(gateway: Gateway) -> None:
         "/v1/completions",
         "/v1/embeddings",
         "/v1/messages",
+        "/v1/responses",
         "/v1/models",
         "/v1/models/{model}",
         "/health/live",
