@@ -244,3 +244,29 @@ async def test_an_answer_that_is_not_kept_whole_is_not_resumed_in_part(
         assert (len(whole), whole[-1].name) == (42, "done")
         with pytest.raises(AssertionError, match="lost"):
             await resuming
+
+
+#: Without an expiry: each has an entry for what is alive or open now, and for nothing that is over.
+LASTING = {"queue", "leases", "ready", "beats"}
+
+
+async def test_nothing_that_is_over_stays_in_redis_for_ever(
+    new_gateway: Callable[..., Gateway], own_valkey: ValkeyServer
+) -> None:
+    gateway = new_gateway(own_valkey.url)
+    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+        for headers in ({}, {"Idempotency-Key": "k"}):
+            asking = asyncio.create_task(client.post(INFER, json=ASK, headers=headers))
+            await worker.answer("a")
+            assert (await asking).status_code == 200
+        async with streaming(client, STREAM, ASK) as (_, events):
+            given_up = await worker.start()
+            await worker.delta(given_up, "a")
+            await anext(events)
+        await worker.wait_for_cancellation(given_up.job.id, 5)
+        await worker.done(given_up, "cancelled")
+        keys = [key.decode() for key in await worker.db.keys("*")]
+        lasting = {key for key in keys if await worker.db.pttl(key) == -1}
+        assert {key.rpartition(":")[2] for key in lasting} <= LASTING, lasting
+        assert await worker.db.xlen("ew:{m}:queue") == 0
+        assert {key for key in keys if ":job:" in key}, "they are kept for a while"

@@ -56,6 +56,7 @@ def test_start_status_chat_stop(host: Host, terminal: Terminal) -> None:
     assert host.processes() == []
     assert list(run_dir().iterdir()) == []
     assert "nothing runs" in terminal.run("status").out
+    assert list(run_dir().iterdir()) == [], "to look starts no supervisor"
     assert terminal.run("stop").code == 0
 
 
