@@ -24,6 +24,8 @@ from gateway.streams.reply import Reply, ReplyPhase
 
 log = logging.getLogger(__name__)
 _SCAN_EVERY_S: Final = 0.25
+#: In a few milliseconds.
+_LOOKED_AT_AT_ONCE: Final = 256
 _TIDY_EVERY_S: Final = 2.0
 #: By then what is known of a model is younger than a request for it.
 _LOOKED_SINCE_S: Final = 3.0
@@ -50,13 +52,17 @@ class DeadlineMonitor:
         while True:
             await asyncio.sleep(_SCAN_EVERY_S)
             now = time.monotonic()
-            self._scan(now, now - before)
+            await self._scan(now, now - before)
             before = now
 
-    def _scan(self, now: float, elapsed_s: float) -> None:
-        for reply in self._dispatcher.replies:
-            with self._dispatcher.guard(reply):
-                self._look_at(reply, now, elapsed_s)
+    async def _scan(self, now: float, elapsed_s: float) -> None:
+        for number, reply in enumerate(self._dispatcher.replies):
+            if number % _LOOKED_AT_AT_ONCE == 0:
+                # Answers beside these have their turn.
+                await asyncio.sleep(0)
+            if not reply.ended:
+                with self._dispatcher.guard(reply):
+                    self._look_at(reply, now, elapsed_s)
 
     def _look_at(self, reply: Reply, now: float, elapsed_s: float) -> None:
         self._excuse(reply, elapsed_s)

@@ -21,6 +21,7 @@ from contract.bus.tickets import Ticket
 from contract.messages import ErrorCode, GatewayBeat
 from contract.process.tasks import cancel_and_wait
 from gateway.http.errors import ApiError
+from gateway.http.turnstile import AT_ONCE
 from gateway.streams.dispatcher import Dispatcher
 from gateway.streams.reply import Reply
 from gateway.streams.reply_group import ReplyGroup, portions
@@ -178,7 +179,7 @@ class FollowedStream:
             self._firsts = []
             self._pass_began = now
         if self._catching_up:
-            self._tell_how_long(now)
+            await self._tell_how_long(now)
             before = self._caught_up
             self._caught_up = await self._hand_on(self._catching_up, before, block_ms=1)
             if self._caught_up == before:
@@ -188,16 +189,20 @@ class FollowedStream:
                     reply.is_current = True
                 self._listening.add(self._catching_up.take())
 
-    def _tell_how_long(self, now: float) -> None:
-        """Of this pass, and of the next one, as long as the last took."""
+    async def _tell_how_long(self, now: float) -> None:
+        """Of this pass, and of the next one, as long as the last took. To tell the first time costs
+        as much as to begin an answer, so others have turns between."""
         if now - self._told < _TELL_AFTER_S:
             return
         self._told, last_s = now, self._pass_s
         this_s = None if last_s is None else max(0.0, last_s - (now - self._pass_began))
         next_s = None if this_s is None or last_s is None else this_s + last_s
         for group, eta_s in ((self._catching_up, this_s), (self._joining, next_s)):
-            for reply in group.replies:
-                if now - reply.began >= _TELL_AFTER_S and not reply.goes_on:
+            for number, reply in enumerate(list(group.replies)):
+                if number % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                waits = not (reply.ended or reply.goes_on)
+                if waits and now - reply.began >= _TELL_AFTER_S:
                     reply.wait("resuming", eta_s, now)
                     self._dispatcher.flush(reply)
 
