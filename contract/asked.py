@@ -64,6 +64,16 @@ class Template(msgspec.Struct, frozen=True, omit_defaults=True):
     system_first: bool = False
 
 
+class PromptReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is to be told of the prompt beside the answer to it: its tokens. With `logprobs`, also
+    how probable each of them was, and so many others; with `names`, what the tokenizer calls each.
+    `only`: that is all, nothing is generated."""
+
+    logprobs: int | None = None
+    names: bool = False
+    only: bool = False
+
+
 class Embedding(msgspec.Struct, frozen=True, omit_defaults=True):
     """Texts, or their tokens, that a vector of `dimensions` numbers is wanted for; as many as the
     model has if None."""

@@ -8,8 +8,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from contract.asked import Embedding, Guided, Template, ToolCall, Tools, Turn
-from contract.figures import Figures
+from contract.asked import Embedding, Guided, PromptReport, Template, ToolCall, Tools, Turn
 
 WIRE_VERSION = 1
 #: What decoding raises. Text that is not UTF-8 is a `UnicodeDecodeError`, which is no
@@ -81,6 +80,8 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     allowed_token_ids: tuple[int, ...] = ()
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
+    #: In log probabilities, tokens are called `token_id:N`.
+    names_tokens_by_id: bool = False
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WIRE_VERSION):
@@ -98,6 +99,11 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     prompt_ids: tuple[int, ...] | None = None
     embedding: Embedding | None = None
     truncate_prompt_tokens: int | None = None
+    #: What follows the answer: the model is to fill the gap before it.
+    suffix: str | None = None
+    #: Whether the tokenizer adds its own tokens, as to a `prompt`; None: as usual.
+    add_special_tokens: bool | None = None
+    report: PromptReport | None = None
     template: Template | None = None
     tools: Tools | None = None
     adapter: str | None = None
@@ -164,6 +170,27 @@ class VectorDelta(Delta, frozen=True, array_like=True, tag="v"):
     vector: bytes = b""
 
 
+class PromptToken(msgspec.Struct, frozen=True, array_like=True):
+    """A token at a place of the prompt, and how probable it was there (natural logarithm; its rank
+    counts from 1). Neither is known of the first place."""
+
+    id: int
+    text: str
+    logprob: float | None = None
+    rank: int | None = None
+
+
+class PromptDelta(Delta, frozen=True, array_like=True, tag="p"):
+    """Some tokens of the prompt as the model read it, packed in `prompt` as `tokens` are; the first
+    of these deltas has the prompt's whole text. `names` and `places` have an item for each token if
+    they were asked for: a place is the token there, and others that were likely."""
+
+    prompt: bytes = b""
+    prompt_text: str = ""
+    names: tuple[str, ...] = ()
+    places: tuple[tuple[PromptToken, ...], ...] = ()
+
+
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     """The answer is complete; `finish_reasons` has one item per choice."""
 
@@ -188,9 +215,8 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     retryable: bool = False
 
 
-Event: TypeAlias = (
-    Started | Status | Delta | ReasoningDelta | ToolCallDelta | VectorDelta | Done | Failed
-)
+_AnyDelta: TypeAlias = Delta | ReasoningDelta | ToolCallDelta | VectorDelta | PromptDelta
+Event: TypeAlias = Started | Status | _AnyDelta | Done | Failed
 TERMINAL = (Done, Failed)
 
 
@@ -271,21 +297,3 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Of its model, while the engine downloads it; 0 if it does not.
     downloaded_bytes: int = 0
     remark: str = ""
-
-
-class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A gateway process's sign of life, sent by a thread of its own; the `count`-th. The process
-    that started it, if it is one of several, is `parent_pid`. One that `is_leaving` takes no new
-    connections."""
-
-    name: str
-    host: str
-    pid: int
-    index: int = 0
-    open_streams: int = 0
-    parent_pid: int = 0
-    count: int = 0
-    is_leaving: bool = False
-    figures: Figures = msgspec.field(default_factory=Figures)
-    #: Why the configuration file cannot be used, while it serves by the last one that could.
-    config_problem: str = ""

@@ -15,6 +15,7 @@ _OF_SOME_ENGINES: Final[Mapping[str, Any]] = {
     "allowed_token_ids": (),
     "include_stop_str_in_output": False,
     "skip_special_tokens": True,
+    "names_tokens_by_id": False,
 }
 #: What an engine takes that can do all that some cannot.
 ALL_SAMPLING: Final = frozenset(_OF_SOME_ENGINES)
@@ -57,6 +58,16 @@ def check_sampling(asked: Sampling, takes: frozenset[str], engine: str) -> None:
         if name not in takes and getattr(asked, name) != usual:
             message = f"`{name}`: {engine} cannot do that"
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+
+
+def check_prompt(job: Job, engine: str) -> None:
+    """Raises `JobRejected` for what few engines can do with a prompt."""
+    if job.suffix is not None:
+        raise JobRejected(ErrorCode.INVALID_REQUEST, f"`suffix`: {engine} cannot fill a gap")
+    if job.report is not None and not job.report.only:
+        fields = "`echo`, `prompt_logprobs`, `return_token_ids`, `continuous_usage_stats`"
+        message = f"{engine} tells nothing of the prompt ({fields})"
+        raise JobRejected(ErrorCode.INVALID_REQUEST, message)
 
 
 class Engine(Protocol):

@@ -20,6 +20,7 @@ from contract.bus.queue import JobQueue
 from contract.bus.replies import publish
 from contract.bus.tickets import RETRYABLE
 from contract.messages import (
+    Delta,
     Done,
     Envelope,
     ErrorCode,
@@ -29,7 +30,6 @@ from contract.messages import (
     Started,
     Status,
     TokenLogprob,
-    VectorDelta,
 )
 from workers.answer import Answer, Diverged
 from workers.continuation import Published
@@ -152,15 +152,14 @@ class Outbox:
         if said is not None:
             self._push(answer, seq, said)
 
-    def vectors(self, job_id: str, vectors: Sequence[bytes], prompt_tokens: int) -> None:
-        """All that an embedding job asks for, each as in `VectorDelta`."""
+    def say_first(self, job_id: str, deltas: Sequence[Delta]) -> None:
+        """What comes before any text, and is the same whichever worker says it: it is left out as
+        far as an earlier attempt has said it."""
         answer = self._answers.get(job_id)
-        if answer is None:
-            return
-        for number, vector in enumerate(vectors):
-            self._push(answer, answer.seq, VectorDelta("", b"", 0, None, number, vector))
-            answer.seq += 1
-        self.done(job_id, ("stop",), prompt_tokens)
+        if answer is not None:
+            for delta in deltas[answer.seq :]:
+                self._push(answer, answer.seq, delta)
+                answer.seq += 1
 
     def done(
         self,

@@ -22,7 +22,6 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 
-from contract.asked import Guided, GuidedKind
 from contract.bounds import MOST_STOPS, StopText
 from contract.messages import Job
 from gateway.api.constraint_bounds import TooComplex, check_pattern, check_schema
@@ -100,7 +99,11 @@ class GenerationBody(TurnBody):
 
     @abstractmethod
     def job(self, job_id: str, key_id: str) -> Job:
-        """The job asked for. Raises `ApiError`."""
+        """The job asked for; of several, the first. Raises `ApiError`."""
+
+    def jobs(self, job_id: str, key_id: str) -> list[Job]:
+        """One for each prompt. Raises `ApiError`."""
+        return [self.job(job_id, key_id)]
 
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -205,15 +208,3 @@ def _explained(problem: ErrorDetails) -> ApiError:
     if not field:
         return ApiError("invalid_request", message)
     return invalid(field, message[:1].lower() + message[1:])
-
-
-def guided_by(**guides: tuple[GuidedKind, Any]) -> Guided | None:
-    """The one constraint that is given, if any; each is named as the API names its field, and
-    `None` stands for one that is not given. Raises `ApiError` if there are several."""
-    given = [(name, kind, value) for name, (kind, value) in guides.items() if value is not None]
-    if len(given) > 1:
-        both = f"`{given[0][0]}` and `{given[1][0]}` exclude each other"
-        raise ApiError("invalid_request", both, field=given[1][0])
-    for _, kind, value in given:
-        return Guided(kind, value if isinstance(value, str) else orjson.dumps(value).decode())
-    return None

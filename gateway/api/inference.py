@@ -15,9 +15,11 @@ from gateway.http.body import read_body
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext, context_of, header
 from gateway.jobs.resumption import Resumption, resumption_of
-from gateway.lifecycle.process import process_of
+from gateway.lifecycle.process import GatewayProcess, process_of
 from gateway.streams.answers import AnswerSink, WholeAnswer
+from gateway.streams.joint import JointAnswer
 from gateway.streams.live import LiveResponse
+from gateway.streams.reply import Reply
 
 Asked = TypeVar("Asked", bound=GenerationBody)
 #: Makes the answer to what was asked, under the name that the model is served as; a resumed one
@@ -26,7 +28,7 @@ AnswerMaker = Callable[[Asked, Job, RequestContext, Resumption | None], AnswerSi
 
 
 async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) -> Response:
-    """Put the job that a request asks for. Raises `ApiError`."""
+    """Put the job that a request asks for, or the jobs. Raises `ApiError`."""
     process, context = process_of(request), context_of(request.scope)
     if context.key is None:
         raise ApiError("missing_api_key", "send an API key")
@@ -36,17 +38,57 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
     if context.ignored:
         process.metrics.count_ignoring()
     turn = asked.turn(context.key)
-    named = replace(asked.job(context.job_id, context.key.id), turn=turn)
-    job = process.admission.check(named, context, asked.own_names, lenient=asked.is_lenient)
+    jobs = [
+        process.admission.check(
+            replace(named, turn=turn), context, asked.own_names, lenient=asked.is_lenient
+        )
+        for named in asked.jobs(context.job_id, context.key.id)
+    ]
     resumption = _resumption(request, asked)
     if resumption is not None:
-        job = replace(job, id=resumption.job_id(job), resumable=True)
-    shown = replace(job, model=process.models.served_name(job))
+        jobs = resumption.named(jobs)
+    whole = _whole(jobs)
+    shown = replace(whole, model=process.models.served_name(whole))
     made = make(asked, shown, context, resumption)
     if isinstance(made, WholeAnswer):
-        process.admission.check_whole(job, asked.own_names)
-    reply = await process.admission.admit(job, made, context, resumption)
-    return LiveResponse(process.dispatcher, reply, made.writer)
+        process.admission.check_whole(whole, jobs, asked.own_names)
+    if len(jobs) == 1:
+        replies = [await process.admission.admit(jobs[0], made, context, resumption)]
+    else:
+        joint = JointAnswer(made, len(jobs), jobs[0].sampling.n)
+        replies = await _admit_all(process, jobs, joint, context, resumption)
+    return LiveResponse(process.dispatcher, replies, made.writer)
+
+
+async def _admit_all(
+    process: GatewayProcess,
+    jobs: list[Job],
+    joint: JointAnswer,
+    context: RequestContext,
+    resumption: Resumption | None,
+) -> list[Reply]:
+    """Put several jobs of one request, all or none of them. Raises `ApiError`."""
+    most = process.models.limits.max_waiting
+    if len(jobs) > most:
+        raise ApiError("invalid_request", f"at most {most} prompts in a request")
+    replies: list[Reply] = []
+    try:
+        for job, part in zip(jobs, joint.parts, strict=True):
+            replies.append(await process.admission.admit(job, part, context, resumption))
+    except BaseException:
+        for reply in replies:
+            process.dispatcher.leave(reply)
+        raise
+    return replies
+
+
+def _whole(jobs: list[Job]) -> Job:
+    """What several jobs of a request are together, as far as their answer is concerned: the first
+    of them with the choices of all."""
+    if len(jobs) == 1:
+        return jobs[0]
+    sampling = replace(jobs[0].sampling, n=len(jobs) * jobs[0].sampling.n)
+    return replace(jobs[0], sampling=sampling)
 
 
 def _resumption(request: Request, asked: GenerationBody) -> Resumption | None:

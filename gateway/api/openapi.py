@@ -21,8 +21,9 @@ from gateway.api.native.schemas import (
     StatusBody,
 )
 from gateway.api.openai.bodies import ChatCompletionChunk, OpenAIErrorBody
+from gateway.api.openai.completion_request import CompletionRequest
 from gateway.api.openai.embeddings import EmbeddingRequest
-from gateway.api.openai.schemas import ChatCompletionRequest, CompletionRequest
+from gateway.api.openai.schemas import ChatCompletionRequest
 from gateway.api.responses.bodies import ResponseEvent
 from gateway.api.responses.schemas import ResponsesRequest
 

@@ -20,7 +20,7 @@ from contract.wire import encode_job
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
 from gateway.jobs.defaults import with_defaults
-from gateway.jobs.limits import bounded, check_limits, check_logprobs, most_tokens
+from gateway.jobs.limits import bounded, check_limits, check_logprobs, check_prompts, most_tokens
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
 from gateway.jobs.resumption import Resumption, tries_of
@@ -85,12 +85,13 @@ class Admission:
             raise cannot_load(job.model, status.registration.problem)
         return replace(job, model=model, adapter=named.adapter)
 
-    def check_whole(self, job: Job, names: Mapping[str, str]) -> None:
-        """Whether an answer may be kept until it is complete. Raises `ApiError`."""
+    def check_whole(self, job: Job, parts: list[Job], names: Mapping[str, str]) -> None:
+        """Whether an answer to `parts`, together `job`, may be kept whole. Raises `ApiError`."""
         context = self._models.status(job.model).max_model_len
         configured = self._models.configured[job.model].max_output_len
         longest = min(filter(None, (self._models.limits.max_output_len, configured, context)))
         check_logprobs(job, self._models.limits, longest, names)
+        check_prompts(parts, self._models.limits, context)
 
     async def admit(
         self, job: Job, answer: AnswerSink, context: RequestContext, resumption: Resumption | None

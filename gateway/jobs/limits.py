@@ -53,3 +53,24 @@ def check_logprobs(job: Job, limits: LimitsConfig, longest: int, names: Mapping[
         hint = f"stream the answer, or lower `{field}`, `n` or `{names['max_tokens']}`"
         bound = f"more than {limits.max_logprobs} log probabilities in one answer"
         raise invalid(field, f"{told}, may be {bound}; {hint}")
+
+
+def check_prompts(jobs: list[Job], limits: LimitsConfig, context: int | None) -> None:
+    """The same bound on what an answer tells of its prompts. Raises `ApiError`."""
+    each = 1 + max((job.report.logprobs or 0 for job in jobs if job.report), default=0)
+    asked = [job for job in jobs if job.report is not None and job.report.logprobs is not None]
+    most = each * sum(_most_prompt_tokens(job, context) for job in asked)
+    if most > limits.max_logprobs:
+        bound = f"may be more than {limits.max_logprobs} log probabilities in one answer"
+        raise invalid("prompt_logprobs", f"{bound}; ask for fewer, or with fewer prompts")
+
+
+def _most_prompt_tokens(job: Job, context: int | None) -> int:
+    """No tokenizer makes more tokens of a text than it has bytes, but for a few of its own."""
+    own = 8
+    if job.prompt_ids is not None:
+        return len(job.prompt_ids)
+    if job.prompt is not None:
+        longest = len(job.prompt.encode()) + own
+        return min(longest, context or longest)
+    return context or 0

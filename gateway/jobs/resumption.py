@@ -31,9 +31,23 @@ class Resumption(NamedTuple):
         asked = (job.model, job.adapter) if job.adapter else (job.model,)
         return _digest(job.key_id, self.idempotency_key, *asked)[:32]
 
+    def named(self, jobs: list[Job]) -> list[Job]:
+        """Return the jobs that a request asks for, with ids that are the same for every repetition.
+        Raises `ApiError`."""
+        if len(jobs) > 1 and self.after != NOTHING:
+            message = "the answer to several prompts is resumed from its beginning only"
+            raise ApiError("invalid_header", f"`Last-Event-ID`: {message}")
+        first, *others = [replace(job, id=self.job_id(job), resumable=True) for job in jobs]
+        return [first, *(replace(each, id=_nth(each.id, k)) for k, each in enumerate(others, 1))]
+
     def name(self, key_id: str) -> str:
         """What `KnownRequests` knows this request by."""
         return _digest(key_id, self.idempotency_key)[:32]
+
+
+def _nth(job_id: str, number: int) -> str:
+    """Return the id of the job of another prompt of the same request."""
+    return _digest(job_id, f"prompt {number}")[:32]
 
 
 def tries_of(job: Job) -> list[Job]:

@@ -18,7 +18,7 @@ import msgspec
 from contract.bus import heartbeat_sender as heartbeat_sender
 from contract.bus.heartbeat_sender import Sign
 from contract.bus.heartbeats import GATEWAYS
-from contract.messages import GatewayBeat
+from contract.gateway_beat import GatewayBeat
 
 log = logging.getLogger(__name__)
 _TURN_EVERY_S: Final = 0.5

@@ -19,7 +19,8 @@ from starlette.requests import Request
 from contract.bus.client import connect, connect_reader
 from contract.bus.replies import ReplyStream
 from contract.config import Config, load_or_recall
-from contract.messages import ErrorCode, GatewayBeat
+from contract.gateway_beat import GatewayBeat
+from contract.messages import ErrorCode
 from contract.paths import config_path, keys_path
 from contract.process.tasks import cancel_and_wait
 from gateway.http.auth import Authenticator, KeyStore
@@ -41,8 +42,7 @@ log = logging.getLogger(__name__)
 INSTANCE_VARIABLE: Final = "EW_GATEWAY_INSTANCE"
 #: Ends what is open with an error, and the process; supervisors have no other way to say so.
 HURRY: Final = signal.SIGQUIT
-#: Others have taken the place of this process, which is about to be told to end; said again, they
-#: are to end, too.
+#: Others have this process' place, and it is about to be told to end; said again, so are they.
 REPLACED: Final = signal.SIGUSR2
 _LAST_WORDS_S: Final = 2.0
 #: As long as a gateway may take to start on a busy machine.

@@ -16,8 +16,9 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from contract.figures import Histogram, ModelFigures
+from contract.gateway_beat import GatewayBeat
 from contract.host_beat import GpuFigures, HostBeat, WorkerMemory
-from contract.messages import GatewayBeat, Heartbeat, State
+from contract.messages import Heartbeat, State
 from gateway.jobs.models import ModelAvailability, Models
 from gateway.streams.link import Link
 

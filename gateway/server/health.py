@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
 from contract.bus.heartbeats import GATEWAYS, Heartbeats, read_beats
-from contract.messages import GatewayBeat
+from contract.gateway_beat import GatewayBeat
 from contract.release import release
 from gateway.api.native.schemas import LiveBody, ReadyBody, VersionBody
 from gateway.api.openapi import NATIVE_ERRORS, PROBE_ERRORS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -20,19 +20,21 @@ WRITE_EXTENSION = "ew.write"
 
 
 class LiveResponse(Response):
-    """Connects a reply to its client until the answer is complete or the client is gone."""
+    """Connects the replies of one answer to its client until the answer is complete or the client
+    is gone."""
 
     background = None
 
-    def __init__(self, dispatcher: Dispatcher, reply: Reply, writer: Writer) -> None:
+    def __init__(self, dispatcher: Dispatcher, replies: Sequence[Reply], writer: Writer) -> None:
         self._dispatcher = dispatcher
-        self._reply = reply
+        self._replies = replies
         self._writer = writer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         offered = scope.get("extensions", {})
         abort: Callable[[], None] = offered.get(ABORT_EXTENSION, _cannot_abort)
-        on_half_close(scope, self._reply.speak_soon)
+        for reply in self._replies:
+            on_half_close(scope, reply.speak_soon)
         try:
             client = Client(send, context_of(scope).send, abort)
             if WRITE_EXTENSION in offered:
@@ -42,7 +44,8 @@ class LiveResponse(Response):
             while (await receive())["type"] != "http.disconnect":
                 pass
         finally:
-            self._dispatcher.leave(self._reply)
+            for reply in self._replies:
+                self._dispatcher.leave(reply)
 
 
 def _cannot_abort() -> None:

@@ -19,8 +19,9 @@ from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats, read_beats
 from contract.bus.queue import JobQueue
 from contract.bus.registration import Registration, end_registration, renew_registration
 from contract.bus.replies import ReplyStream
+from contract.gateway_beat import GatewayBeat
 from contract.host_beat import HostBeat
-from contract.messages import GatewayBeat, Heartbeat
+from contract.messages import Heartbeat
 from orchestrator.gpu.nvml import Nvml, Snapshot
 from orchestrator.system.process_table import Entry, read_entry, read_table
 from orchestrator.system.redis_trouble import in_words

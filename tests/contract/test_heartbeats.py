@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from contract.bus.heartbeats import GATEWAYS, HOSTS, LEASE_MS, Heartbeats
 from contract.config import Config, ModelConfig
 from contract.figures import Figures, ModelFigures, Requests
-from contract.messages import GatewayBeat, Heartbeat
+from contract.gateway_beat import GatewayBeat
+from contract.messages import Heartbeat
 from tests.contract.queue_workers import beat, end_lease
 
 

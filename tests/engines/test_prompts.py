@@ -128,7 +128,7 @@ from vllm.config import ModelConfig, VllmConfig
 from vllm.renderers import renderer_from_config
 from contract.messages import ChatMessage, Job, Sampling
 from workers.engines.prompts import Prompts
-from workers.engines.vllm.engine import chat_writer
+from workers.engines.vllm.chats import chat_writer
 messages = (ChatMessage("developer", "be"), ChatMessage("user", "hi"))
 job = Job("j", "m", Sampling(), messages=messages)
 said = {}

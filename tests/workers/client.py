@@ -16,7 +16,8 @@ from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.queue import JobQueue
 from contract.bus.replies import ReplyStream, read_frames
 from contract.bus.tickets import Ticket
-from contract.messages import Envelope, GatewayBeat, Job, Sampling
+from contract.gateway_beat import GatewayBeat
+from contract.messages import Envelope, Job, Sampling
 from contract.process.tasks import cancel_and_wait
 from tests.workers.read_answer import ReadAnswer
 

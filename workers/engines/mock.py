@@ -39,6 +39,7 @@ from workers.continuation import forces_calls
 from workers.engine import EngineReport, JobRejected
 from workers.engine_state import EngineLoad
 from workers.engines.arguments import known
+from workers.engines.shared.deltas import vector_deltas
 from workers.outbox import Outbox
 from workers.transcript import REASONING, Kind, ToolPiece, Transcript
 
@@ -138,9 +139,13 @@ class MockEngine:
             sizes = [len(text) for text in job.embedding.inputs]
             width = job.embedding.dimensions or _DIMENSIONS
             vectors = [array("f", [size] * width).tobytes() for size in sizes]
-            self._outbox.vectors(job.id, vectors, sum(sizes))
+            self._outbox.say_first(job.id, vector_deltas(vectors))
+            self._outbox.done(job.id, ("stop",), sum(sizes))
             return
-        text = job.prompt if job.prompt is not None else _last_message(job)
+        text = job.prompt or (job.messages[-1].content if job.messages else "")
+        if job.report is not None or job.suffix is not None:
+            message = "mock has no tokenizer: it tells nothing of a prompt, and fills no gap"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
         script = self._scripted(text)
         prompt_tokens = len(job.prompt_ids or text.split())
         room = self._max_model_len - prompt_tokens
@@ -242,7 +247,3 @@ def _allocate(mib: int) -> None:
     lines = [json.dumps({"pid": os.getpid(), "uuid": uuid, "mib": mib}) for uuid in uuids]
     with Path(f"{scene}.allocations").open("a") as allocations:
         allocations.write("".join(f"{line}\n" for line in lines))
-
-
-def _last_message(job: Job) -> str:
-    return job.messages[-1].content if job.messages else ""

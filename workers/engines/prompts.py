@@ -21,11 +21,14 @@ _NO_BOUND: Final = 2**31
 Turns = list[dict[str, Any]]
 #: Writes a chat as token ids, given its turns and the arguments of the chat template.
 ChatWriter = Callable[[Turns, dict[str, Any]], list[int]]
+#: Writes a prompt for the gap between two texts; None if the model is not made for that.
+SuffixWriter = Callable[[str, str], str | None]
 
 
 class Prompts:
     """Tokenises jobs; the tokenizer is a Hugging Face one, or speaks as one does. `write_chat` is
-    the engine's own way to write a chat, for models that have no template."""
+    the engine's own way to write a chat, for models that have no template, `write_suffix` that to
+    ask for what is missing in a text."""
 
     def __init__(
         self,
@@ -33,8 +36,10 @@ class Prompts:
         max_input_len: int,
         max_model_len: int,
         write_chat: ChatWriter | None = None,
+        write_suffix: SuffixWriter | None = None,
     ) -> None:
         self._tokenizer = tokenizer
+        self._write_suffix = write_suffix
         self._write_chat = write_chat or self._apply_template
         self._max_tokens = min(max_input_len, max_model_len - 1)
 
@@ -47,6 +52,8 @@ class Prompts:
             ids = self._encode(job)
         if job.truncate_prompt_tokens is not None:
             ids = ids[-min(job.truncate_prompt_tokens % _NO_BOUND, self._max_tokens) :]
+        if job.report is not None and job.report.only:
+            return ids
         if len(ids) > self._max_tokens:
             message = f"the prompt has {len(ids)} tokens; this model takes {self._max_tokens}"
             raise JobRejected(ErrorCode.PROMPT_TOO_LONG, message)
@@ -59,17 +66,46 @@ class Prompts:
         text: str = self._tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
         return text
 
+    def decode_one(self, token_id: int) -> str:
+        """The text of one token, also of a special one."""
+        return self.decode([token_id], skip_special_tokens=False)
+
+    def names_of(self, token_ids: list[int]) -> list[str]:
+        """What the vocabulary calls tokens."""
+        names: list[str] = self._tokenizer.convert_ids_to_tokens(token_ids)
+        return names
+
+    def text_of(self, job: Job, prompt_ids: list[int]) -> str:
+        """The text of a prompt that is no chat."""
+        if job.messages is not None:
+            return ""
+        if job.prompt is not None:
+            return job.prompt
+        return self.decode(prompt_ids, skip_special_tokens=False)
+
     def _encode(self, job: Job) -> list[int]:
         if job.prompt_ids is not None:
             return list(job.prompt_ids)
         if job.messages is None:
-            ids: list[int] = self._tokenizer.encode(job.prompt or "")
+            text, special = self._with_suffix(job), job.add_special_tokens
+            given = {} if special is None else {"add_special_tokens": special}
+            ids: list[int] = self._tokenizer.encode(text, **given)
             return ids
         turns = [_turn(message) for message in job.messages]
         moved = (
             _with_first(turns, ("system",)) if job.template and job.template.system_first else []
         )
         return self._render(turns, template_arguments(job), moved)
+
+    def _with_suffix(self, job: Job) -> str:
+        prompt = job.prompt or ""
+        if job.suffix is None:
+            return prompt
+        written = self._write_suffix(prompt, job.suffix) if self._write_suffix else None
+        if written is None:
+            message = "`suffix`: this model is not served as one that fills gaps in a text"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+        return written
 
     def _render(self, turns: Turns, arguments: dict[str, Any], moved: Turns) -> list[int]:
         """Write a chat. If the template refuses it, write `moved` instead, if that is another."""

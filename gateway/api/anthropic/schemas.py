@@ -26,14 +26,8 @@ from contract.asked import Template, Tools
 from contract.messages import Job, Sampling
 from gateway.api import fields
 from gateway.api.anthropic.blocks import Blocks, MessageParam, turns_of
-from gateway.api.fields import (
-    GenerationBody,
-    Ignored,
-    LenientBody,
-    OnlyFalse,
-    Unsupported,
-    guided_by,
-)
+from gateway.api.fields import GenerationBody, Ignored, LenientBody, OnlyFalse, Unsupported
+from gateway.api.guided import guided_by
 from gateway.api.openai.tools import (
     MOST_TOOLS,
     FunctionDefinition,

@@ -12,7 +12,8 @@ from contract import bounds
 from contract.messages import ChatMessage, FinishReason, Job, Role, Sampling, State
 from gateway.api import fields
 from gateway.api.content import TextContent
-from gateway.api.fields import GenerationBody, StrictBody, guided_by
+from gateway.api.fields import GenerationBody, StrictBody
+from gateway.api.guided import guided_by
 
 _CAMEL: ConfigDict = ConfigDict(
     alias_generator=to_camel,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -40,6 +40,18 @@ class ChatLogprobs(BaseModel):
     refusal: None = None
 
 
+class PromptLogprob(BaseModel):
+    logprob: float
+    rank: int | None
+    decoded_token: str
+
+
+PromptLogprobs = Annotated[
+    list[dict[str, PromptLogprob] | None],
+    Field(description="For each token of the prompt, by token id. Of the first, nothing is known."),
+]
+
+
 class CalledFunction(BaseModel):
     name: str
     arguments: str = Field(description="A JSON object.")
@@ -68,15 +80,20 @@ class ChatChoice(BaseModel):
     message: ChatAnswerMessage
     logprobs: ChatLogprobs | None
     finish_reason: OpenAIFinishReason
+    token_ids: list[int] | None = Field(None, description="If asked for.")
 
 
 class ChatCompletion(BaseModel):
+    """What follows `usage` is there only if it was asked for."""
+
     id: str
     object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
     choices: list[ChatChoice]
     usage: OpenAIUsage
+    prompt_logprobs: PromptLogprobs | None = None
+    prompt_token_ids: list[int] | None = None
 
 
 class FunctionPiece(BaseModel):
@@ -106,10 +123,12 @@ class ChatChunkChoice(BaseModel):
     delta: ChatDelta
     logprobs: ChatLogprobs | None
     finish_reason: OpenAIFinishReason | None
+    token_ids: list[int] | None = Field(None, description="If asked for.")
 
 
 class ChatCompletionChunk(BaseModel):
-    """The data of each event, until `[DONE]`."""
+    """The data of each event, until `[DONE]`. If asked for, the prompt's tokens are in the first,
+    and the usage so far in each."""
 
     id: str
     object: Literal["chat.completion.chunk"]
@@ -117,20 +136,28 @@ class ChatCompletionChunk(BaseModel):
     model: str
     choices: list[ChatChunkChoice]
     usage: OpenAIUsage | None = Field(None, description="In the last, with `include_usage`.")
+    prompt_token_ids: list[int] | None = None
 
 
 class TextLogprobs(BaseModel):
+    """The first token of a prompt that is echoed has none."""
+
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 
 class TextChoice(BaseModel):
+    """What follows `finish_reason` is there only if it was asked for."""
+
     index: int
     text: str
     logprobs: TextLogprobs | None
     finish_reason: OpenAIFinishReason | None
+    prompt_logprobs: PromptLogprobs | None = None
+    prompt_token_ids: list[int] | None = None
+    token_ids: list[int] | None = None
 
 
 class TextCompletion(BaseModel):

@@ -166,8 +166,12 @@ class ChatWhole:
         return ChatSoFar(self._with_others, self._include_reasoning)
 
     def body(self, choices: list[ChatSoFar], done: Done, timings: Timings) -> bytes:
+        return orjson.dumps(self.completion(choices, done))
+
+    def completion(self, choices: list[ChatSoFar], done: Done) -> dict[str, Any]:
+        """A `ChatCompletion`."""
         ends = zip(choices, done.finish_reasons, strict=True)
-        completion = {
+        return {
             "id": f"chatcmpl-{self._job_id}",
             "object": "chat.completion",
             "created": int(time.time()),
@@ -183,7 +187,6 @@ class ChatWhole:
             ],
             "usage": usage_of(done).model_dump(),
         }
-        return orjson.dumps(completion)
 
 
 def _made_call(call: CallSoFar) -> dict[str, Any]:

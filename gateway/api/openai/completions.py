@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -50,7 +50,7 @@ class TextStream:
             return before + text + self._after
         logprobs = text_logprobs(delta.logprobs, self._offsets[delta.index])
         self._offsets[delta.index] += len(delta.text)
-        encoded = _json_of([logprobs])
+        encoded = json_of([logprobs])
         return b'%b%b,"logprobs":%b,"finish_reason":null%b' % (before, text, encoded, self._end)
 
     def status(self, status: Status) -> bytes:
@@ -79,11 +79,11 @@ class TextSoFar(AnswerChoice):
     def __init__(self) -> None:
         super().__init__()
         self._offset = 0
-        self._columns: list[_Columns] = []
+        self._columns: list[Columns] = []
 
     @property
     def logprobs(self) -> orjson.Fragment | None:
-        return orjson.Fragment(_json_of(self._columns)) if self._columns else None
+        return orjson.Fragment(json_of(self._columns)) if self._columns else None
 
     def add(self, delta: Delta) -> None:
         super().add(delta)
@@ -105,27 +105,30 @@ class TextWhole:
         return TextSoFar()
 
     def body(self, choices: list[TextSoFar], done: Done, timings: Timings) -> bytes:
-        ends = zip(choices, done.finish_reasons, strict=True)
         completion = {
             "id": f"cmpl-{self._job_id}",
             "object": "text_completion",
             "created": int(time.time()),
             "model": self._model,
-            "choices": [
-                {
-                    "index": index,
-                    "text": choice.text,
-                    "logprobs": choice.logprobs,
-                    "finish_reason": finish_reason_of(reason),
-                }
-                for index, (choice, reason) in enumerate(ends)
-            ],
+            "choices": self.choices(choices, done),
             "usage": usage_of(done).model_dump(),
         }
         return orjson.dumps(completion)
 
+    def choices(self, choices: list[TextSoFar], done: Done) -> list[dict[str, Any]]:
+        """A `TextChoice` for each."""
+        return [
+            {
+                "index": index,
+                "text": choice.text,
+                "logprobs": choice.logprobs,
+                "finish_reason": finish_reason_of(reason),
+            }
+            for index, (choice, reason) in enumerate(zip(choices, done.finish_reasons, strict=True))
+        ]
 
-class _Columns(NamedTuple):
+
+class Columns(NamedTuple):
     """Some columns of `TextLogprobs` in JSON, with commas between their items."""
 
     tokens: bytes
@@ -134,7 +137,7 @@ class _Columns(NamedTuple):
     text_offset: bytes
 
 
-def text_logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> _Columns:
+def text_logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> Columns:
     """`offset` is where in the text the first token begins."""
     ends = accumulate((len(each.token) for each in logprobs), initial=offset)
     columns = (
@@ -143,10 +146,10 @@ def text_logprobs(logprobs: Sequence[TokenLogprob], offset: int) -> _Columns:
         [dict(each.alternatives) for each in logprobs],
         [*ends][:-1],
     )
-    return _Columns(*(orjson.dumps(column)[1:-1] for column in columns))
+    return Columns(*(orjson.dumps(column)[1:-1] for column in columns))
 
 
-def _json_of(pieces: Sequence[_Columns]) -> bytes:
-    columns = zip(_Columns._fields, zip(*pieces, strict=True), strict=True)
+def json_of(pieces: Sequence[Columns]) -> bytes:
+    columns = zip(Columns._fields, zip(*pieces, strict=True), strict=True)
     named = (b'"%b":[%b]' % (name.encode(), b",".join(column)) for name, column in columns)
     return b"{%b}" % b",".join(named)

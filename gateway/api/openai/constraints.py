@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from contract.asked import Guided
 from gateway.api import fields
-from gateway.api.fields import Ignored, LenientBody, Unsupported, guided_by
+from gateway.api.fields import Ignored, LenientBody, Unsupported
+from gateway.api.guided import guided_by
 from gateway.api.openai.values import JsonSchema
 
 

@@ -6,41 +6,23 @@ import base64
 import sys
 from array import array
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 
 from contract.asked import Embedding
 from contract.messages import Delta, Done, Job, Sampling, VectorDelta
 from gateway.api import fields
 from gateway.api.fields import GenerationBody, Ignored, LenientBody
-from gateway.api.openai.values import PromptIds, PromptText
+from gateway.api.openai.values import Prompts
 from gateway.http.error_answers import OPENAI
 from gateway.streams.answers import AnswerChoice, Timings
-
-_MOST_INPUTS: Final = 2_048
-
-
-def _several(value: Any) -> Any:
-    """One text, or the tokens of one, is a list of one."""
-    match value:
-        case str() | [int(), *_]:
-            return [value]
-        case _:
-            return value
-
-
-Inputs = Annotated[
-    list[PromptText | PromptIds],
-    Field(min_length=1, max_length=_MOST_INPUTS, fail_fast=True),
-    BeforeValidator(_several, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
-]
 
 
 class EmbeddingRequest(LenientBody, GenerationBody):
     model: fields.ModelName
-    input: Inputs
+    input: Prompts
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
         None, description="Fewer than the model has, for models that are trained for it."

@@ -18,9 +18,12 @@ from gateway.api.openai.bodies import (
     TextCompletion,
 )
 from gateway.api.openai.chat import ChatStream, ChatWhole
+from gateway.api.openai.completion_request import CompletionRequest
 from gateway.api.openai.completions import TextStream, TextWhole
+from gateway.api.openai.detailed_chat import DetailedChatStream, DetailedChatWhole
+from gateway.api.openai.detailed_completions import DetailedTextStream, DetailedTextWhole
 from gateway.api.openai.embeddings import EmbeddingRequest, Embeddings, EmbeddingsWhole
-from gateway.api.openai.schemas import ChatCompletionRequest, CompletionRequest
+from gateway.api.openai.schemas import ChatCompletionRequest
 from gateway.api.openapi import (
     OPENAI_ERRORS,
     OPENAI_GENERATION_ERRORS,
@@ -138,27 +141,48 @@ def _model(process: GatewayProcess, name: str, named: Named) -> OpenAIModel:
 def _chat(
     asked: ChatCompletionRequest, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> AnswerSink:
-    reasons = asked.include_reasoning is not False
     if asked.stream:
-        dialect = ChatStream(
-            job,
-            include_usage=asked.include_usage,
-            numbered=bool(resumption),
-            include_reasoning=reasons,
-        )
-        return StreamAnswer(dialect, context.request_id, resumption.after.seq if resumption else -1)
-    return WholeAnswer(
-        ChatWhole(job, include_reasoning=reasons), context.request_id, job.sampling.n
-    )
+        after = resumption.after.seq if resumption else -1
+        return StreamAnswer(_chat_stream(asked, job, bool(resumption)), context.request_id, after)
+    reasons, detail = asked.include_reasoning is not False, asked.detail
+    whole = ChatWhole(job, include_reasoning=reasons)
+    if not detail.is_plain:
+        whole = DetailedChatWhole(job, detail, include_reasoning=reasons)
+    return WholeAnswer(whole, context.request_id, job.sampling.n)
+
+
+def _chat_stream(asked: ChatCompletionRequest, job: Job, numbered: bool) -> ChatStream:
+    reasons, detail = asked.include_reasoning is not False, asked.detail
+    given = {"include_usage": asked.include_usage, "include_reasoning": reasons}
+    if detail.is_plain:
+        return ChatStream(job, numbered=numbered, **given)
+    return DetailedChatStream(job, detail, numbered=numbered, **given)
 
 
 def _text(
     asked: CompletionRequest, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> AnswerSink:
+    """`job` has the choices of all prompts."""
     if asked.stream:
-        dialect = TextStream(job, include_usage=asked.include_usage, numbered=bool(resumption))
-        return StreamAnswer(dialect, context.request_id, resumption.after.seq if resumption else -1)
-    return WholeAnswer(TextWhole(job), context.request_id, job.sampling.n)
+        numbered = bool(resumption) and len(asked.prompt) == 1
+        after = resumption.after.seq if resumption else -1
+        return StreamAnswer(_text_stream(asked, job, numbered), context.request_id, after)
+    whole = TextWhole(job)
+    if not asked.is_plain:
+        best, logprobs = asked.n or 1, asked.logprobs
+        whole = DetailedTextWhole(
+            job, asked.detail, choices=asked.choices, best=best, logprobs=logprobs
+        )
+    return WholeAnswer(whole, context.request_id, job.sampling.n)
+
+
+def _text_stream(asked: CompletionRequest, job: Job, numbered: bool) -> TextStream:
+    usage = asked.include_usage
+    if asked.is_plain:
+        return TextStream(job, include_usage=usage, numbered=numbered)
+    return DetailedTextStream(
+        job, asked.detail, choices=asked.choices, include_usage=usage, numbered=numbered
+    )
 
 
 def _vectors(

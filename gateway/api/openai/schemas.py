@@ -4,7 +4,7 @@ has no effect. What would change the answer and is not supported is refused."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec.structs import replace
 from pydantic import Field, StringConstraints
@@ -24,29 +24,20 @@ from gateway.api.fields import (
     Unsupported,
 )
 from gateway.api.openai.constraints import GuidedFields, guided_of
+from gateway.api.openai.detail import Detail
 from gateway.api.openai.tools import Choice, ToolCalls, ToolDefinitions, tools_of
 from gateway.api.openai.values import (
     Documents,
     LogitBias,
     OwnRole,
-    Prompt,
     ReasoningEffort,
+    StreamOptions,
     TemplateArguments,
     TokenIds,
     Words,
 )
 from gateway.api.templates import template_of
-from gateway.http.errors import ApiError, invalid
-
-#: What OpenAI's own server takes for `max_tokens` of a text completion.
-_COMPLETION_TOKENS: Final = 16
-
-
-class StreamOptions(LenientBody):
-    place = "stream_options."
-    include_usage: bool | None = None
-    include_obfuscation: Ignored = None
-    continuous_usage_stats: OnlyFalse = None
+from gateway.http.errors import invalid
 
 
 class GenerationRequest(GuidedFields, GenerationBody):
@@ -93,9 +84,9 @@ class GenerationRequest(GuidedFields, GenerationBody):
     spaces_between_special_tokens: OnlyTrue = None
     use_beam_search: OnlyFalse = None
     length_penalty: Ignored = Field(None, description="vLLM's, for a search that is not supported.")
-    prompt_logprobs: Unsupported = None
-    return_token_ids: OnlyFalse = None
-    return_tokens_as_token_ids: OnlyFalse = None
+    prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
     kv_transfer_params: Unsupported = None
     vllm_xargs: Unsupported = None
 
@@ -112,13 +103,30 @@ class GenerationRequest(GuidedFields, GenerationBody):
         is_flex = self.service_tier == "flex" and self.priority_class is None
         return replace(turn, priority="batch") if is_flex else turn
 
+    @property
+    def detail(self) -> Detail:
+        """What the answer tells beside its text."""
+        usage = self.include_usage and self.stream_options.continuous_usage_stats  # type: ignore[union-attr]
+        return Detail(
+            prompt_logprobs=self.prompt_logprobs is not None and not self.stream,
+            token_ids=bool(self.return_token_ids),
+            usage=bool(self.stream and usage),
+            by_id=bool(self.return_tokens_as_token_ids),
+        )
+
     def of_the_job(self, key_id: str) -> dict[str, Any]:
         """What both endpoints say of a job beside its prompt and sampling."""
         return {
             "truncate_prompt_tokens": self.truncate_prompt_tokens or None,
             "cache_salt": self.cache_salt or "",
             "key_id": key_id,
+            "report": self.detail.report(self.prompt_logprobs),
         }
+
+    def check_stream(self) -> None:
+        """Raises `ApiError`, as vLLM does."""
+        if self.stream and self.prompt_logprobs:
+            raise invalid("prompt_logprobs", "not available with `stream`")
 
     def sampling(self, max_tokens: int | None, logprobs: int | None) -> Sampling:
         """How to choose tokens. Raises `ApiError`."""
@@ -144,6 +152,7 @@ class GenerationRequest(GuidedFields, GenerationBody):
             allowed_token_ids=tuple(self.allowed_token_ids or ()),
             include_stop_str_in_output=bool(self.include_stop_str_in_output),
             skip_special_tokens=self.skip_special_tokens is not False,
+            names_tokens_by_id=bool(self.return_tokens_as_token_ids),
         )
 
 
@@ -200,7 +209,15 @@ class ChatCompletionRequest(GenerationRequest):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     add_special_tokens: OnlyFalse = None
-    echo: OnlyFalse = None
+    echo: bool | None = Field(None, description="vLLM's: the last message before the answer.")
+
+    @property
+    def detail(self) -> Detail:
+        if not self.echo:
+            return super().detail
+        last = self.messages[-1]
+        goes_on = last.role == "assistant" or self.add_generation_prompt is False
+        return super().detail._replace(last_message=(last.content or "") if goes_on else "")
 
     @property
     def own_names(self) -> Mapping[str, str]:
@@ -213,6 +230,7 @@ class ChatCompletionRequest(GenerationRequest):
 
     def job(self, job_id: str, key_id: str) -> Job:
         """The job asked for. Raises `ApiError`."""
+        self.check_stream()
         if self.top_logprobs and not self.logprobs:
             raise invalid("top_logprobs", "needs `logprobs`")
         most = self.max_completion_tokens or self.max_tokens
@@ -243,24 +261,3 @@ class ChatCompletionRequest(GenerationRequest):
         if self.documents is not None:
             given["documents"] = self.documents
         return template_of(given, self.reasoning_effort, opens=opens, continues=continues)
-
-
-class CompletionRequest(GenerationRequest):
-    prompt: Prompt = Field(description="Taken as it is, without a chat template.")
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    best_of: Annotated[int, Field(ge=1, le=128)] | None = None
-    echo: Unsupported = None
-    suffix: Unsupported = None
-    prompt_embeds: Unsupported = None
-    add_special_tokens: OnlyTrue = None
-
-    def job(self, job_id: str, key_id: str) -> Job:
-        """The job asked for. Raises `ApiError`."""
-        if self.best_of not in (None, self.n or 1):
-            raise ApiError("invalid_request", "`best_of`: must equal `n`", field="best_of")
-        most = _COMPLETION_TOKENS if self.max_tokens is None else self.max_tokens
-        sampling = self.sampling(most, self.logprobs)
-        is_text = isinstance(self.prompt, str)
-        given: dict[str, Any]
-        given = {"prompt": self.prompt} if is_text else {"prompt_ids": tuple(self.prompt)}
-        return Job(job_id, self.model, sampling, **given, **self.of_the_job(key_id))

@@ -9,9 +9,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from gateway.api import fields
+from gateway.api.fields import Ignored, LenientBody
 
 _LARGEST_ARGUMENTS_BYTES: Final = 65_536
 _MOST_TOKEN_IDS: Final = 1_024
+MOST_PROMPTS: Final = 2_048
 #: Arguments of a chat template that are not for clients to give so.
 _TEMPLATE_OWN: Final = frozenset(
     {
@@ -38,14 +40,11 @@ def _parsed(value: Any) -> Any:
         raise PydanticCustomError("not_json", "not valid JSON") from None
 
 
-def _one_prompt(value: Any) -> Any:
+def _several(value: Any) -> Any:
+    """One text, or the tokens of one, is a list of one."""
     match value:
-        case [str(prompt)]:
-            return prompt
-        case [[int(), *_] as ids]:
-            return ids
-        case [str() | list(), _, *_]:
-            raise PydanticCustomError("many_prompts", "one prompt per request is supported")
+        case str() | [int(), *_]:
+            return [value]
         case _:
             return value
 
@@ -68,11 +67,11 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 TokenIds = Annotated[list[TokenId], Field(max_length=_MOST_TOKEN_IDS, fail_fast=True)]
 PromptText = Annotated[str, StringConstraints(min_length=1)]
 PromptIds = Annotated[list[TokenId], Field(min_length=1, max_length=1_000_000, fail_fast=True)]
-Prompt = Annotated[
-    PromptText | PromptIds,
-    BeforeValidator(
-        _one_prompt, json_schema_input_type=str | list[str] | list[int] | list[list[int]]
-    ),
+#: One or several, each as text or as its tokens.
+Prompts = Annotated[
+    list[PromptText | PromptIds],
+    Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True),
+    BeforeValidator(_several, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
 ]
 #: Templates know roles of their own, such as Llama 3's `ipython`.
 OwnRole = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -85,3 +84,12 @@ LogitBias = Annotated[
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 TemplateArguments = Annotated[dict[str, Any], AfterValidator(_small)]
+
+
+class StreamOptions(LenientBody):
+    place = "stream_options."
+    include_usage: bool | None = None
+    include_obfuscation: Ignored = None
+    continuous_usage_stats: bool | None = Field(
+        None, description="vLLM's: the usage so far in every chunk, with `include_usage`."
+    )

@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from contract.messages import Condition, GatewayBeat, State, best
+from contract.gateway_beat import GatewayBeat
+from contract.messages import Condition, State, best
 from orchestrator.protocol.specs import GATEWAY, VALKEY, GatewaySpec, ReplicaSpec
 from orchestrator.protocol.status import (
     ConfigStatus,

@@ -24,13 +24,13 @@ from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.queue import JobQueue
 from contract.bus.replies import ReplyStream, read_frames
 from contract.config import WorkerSpec
+from contract.gateway_beat import GatewayBeat
 from contract.messages import (
     ChatMessage,
     Delta,
     Done,
     Envelope,
     Failed,
-    GatewayBeat,
     Heartbeat,
     Job,
     Sampling,

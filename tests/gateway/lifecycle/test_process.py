@@ -24,7 +24,8 @@ from redis.asyncio import Redis
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.config import Config
-from contract.messages import GatewayBeat, State
+from contract.gateway_beat import GatewayBeat
+from contract.messages import State
 from gateway.lifecycle.process import GatewayProcess, ProcessSettings
 from gateway.server.processes import process_count
 from tests.gateway.conftest import Gateway, client_of

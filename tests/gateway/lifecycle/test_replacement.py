@@ -15,7 +15,7 @@ import pytest
 
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
-from contract.messages import GatewayBeat
+from contract.gateway_beat import GatewayBeat
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect

@@ -18,8 +18,9 @@ from contract.bus.claims import Attempt
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.replies import reply_key
+from contract.gateway_beat import GatewayBeat
 from contract.host_beat import HostBeat
-from contract.messages import Envelope, GatewayBeat
+from contract.messages import Envelope
 from contract.wire import encode_frame
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import leap, restore, snapshot, until

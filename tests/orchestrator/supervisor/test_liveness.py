@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from contract.messages import GatewayBeat, State
+from contract.gateway_beat import GatewayBeat
+from contract.messages import State
 from orchestrator.protocol.specs import GatewaySpec
 from orchestrator.supervisor.observer import Observation
 from orchestrator.supervisor.units.liveness import take_note

@@ -30,6 +30,7 @@ from workers.engines.openai.stream import (
 from workers.engines.openai.upstream import Upstream, UpstreamSettings, read_start
 from workers.engines.openai.wire import request_body, request_path
 from workers.engines.prefix_cache import cache_salt
+from workers.engines.shared.deltas import vector_deltas
 from workers.outbox import Outbox
 from workers.transcript import REASONING, Kind
 
@@ -180,7 +181,9 @@ class OpenAiEngine:
             raise refusal(response.status_code, body, adapter=adapter)
         if (asked := stream.job.embedding) is not None:
             body = await read_start(response, _LARGEST_VECTORS)
-            self._outbox.vectors(stream.job.id, *read_vectors(body, len(asked.inputs)))
+            vectors, prompt_tokens = read_vectors(body, len(asked.inputs))
+            self._outbox.say_first(stream.job.id, vector_deltas(vectors))
+            self._outbox.done(stream.job.id, ("stop",), prompt_tokens)
             return
         if response.headers.get("content-type", "").partition(";")[0].strip() in _NO_STREAM:
             raise not_streamed(await read_start(response, _LARGEST_REFUSAL))

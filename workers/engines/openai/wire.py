@@ -27,6 +27,8 @@ _SAMPLING: Final = (
 )
 
 
+#: What only vLLM's server takes beside a prompt.
+_OF_VLLM: Final = ("truncate_prompt_tokens", "add_special_tokens")
 _TAKES_TEMPLATE_ARGUMENTS: Final = ("vllm", "sglang", LLAMA_CPP)
 
 
@@ -48,27 +50,38 @@ def request_body(
     check_sampling(asked, takes, "the server behind this model")
     given = {name: getattr(asked, name) for name in _SAMPLING}
     body = {name: value for name, value in given.items() if value is not None}
-    body |= {"stream": True, **_prompt(job), **_options(asked, max_tokens), **tools_asked(job)}
+    body |= {
+        "stream": True,
+        **_prompt(job, server),
+        **_options(asked, max_tokens),
+        **tools_asked(job),
+    }
     if asked.logprobs is not None:
         body |= _logprobs_wanted(asked.logprobs, job.messages is not None)
     if job.template is not None:
         body |= _template(job.template, server)
     if asked.guided is not None:
         body |= _guided(asked.guided, server)
-    if job.truncate_prompt_tokens is not None:
-        if server.kind != "vllm":
-            message = "`truncate_prompt_tokens`: the server behind this model cannot do that"
-            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
-        body["truncate_prompt_tokens"] = job.truncate_prompt_tokens
     if server.kind == "vllm" and salt is not None:
         body["cache_salt"] = salt
     return for_llama_cpp(body) if server.kind == LLAMA_CPP else body
 
 
-def _prompt(job: Job) -> dict[str, Any]:
-    if job.messages is None:
-        return {"prompt": job.prompt if job.prompt_ids is None else job.prompt_ids}
-    return {"messages": messages_asked(job.messages)}
+def _prompt(job: Job, server: Server) -> dict[str, Any]:
+    """Raises `JobRejected` for what a server of this kind cannot do with a prompt, or would leave
+    out without a word."""
+    if job.report is not None:
+        message = "the server behind this model tells nothing of its prompts"
+        raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+    taken = {"suffix": server.kind != LLAMA_CPP} | dict.fromkeys(_OF_VLLM, server.kind == "vllm")
+    body = {name: getattr(job, name) for name in taken if getattr(job, name) is not None}
+    for name in body:
+        if not taken[name]:
+            message = f"`{name}`: the server behind this model cannot do that"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+    if job.messages is not None:
+        return body | {"messages": messages_asked(job.messages)}
+    return body | {"prompt": job.prompt if job.prompt_ids is None else job.prompt_ids}
 
 
 def _template(template: Template, server: Server) -> dict[str, Any]:
@@ -102,6 +115,7 @@ def _options(asked: Sampling, max_tokens: int | None) -> dict[str, Any]:
         "allowed_token_ids": (asked.allowed_token_ids, bool(asked.allowed_token_ids)),
         "include_stop_str_in_output": (True, asked.include_stop_str_in_output),
         "skip_special_tokens": (False, not asked.skip_special_tokens),
+        "return_tokens_as_token_ids": (True, asked.names_tokens_by_id),
     }
     return {name: value for name, (value, wanted) in options.items() if wanted}
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from contract.messages import Job, Sampling
 from workers.continuation import resume_point
 from workers.engines.prompts import Prompts
+from workers.engines.shared.prompt_only import tell_prompt
 from workers.outbox import Outbox
 
 
@@ -25,8 +26,11 @@ async def begin(
     job: Job, prompts: Prompts, outbox: Outbox, answer_limit: Callable[[Sampling, int], int]
 ) -> Beginning | None:
     """Read the prompt, and tell the outbox what the engine will say again. `answer_limit` gives the
-    most tokens of an answer after a prompt of so many. None: there is no room for more, and the
-    answer has ended. Raises `JobRejected`."""
+    most tokens of an answer after a prompt of so many. None: there is no room for more, or
+    nothing to generate, and the answer has ended. Raises `JobRejected`."""
+    if job.report is not None:
+        await tell_prompt(job, job.report, prompts, outbox)
+        return None
     prompt_ids = await prompts.token_ids(job)
     emitted = list(job.emitted)
     if job.sent or emitted:

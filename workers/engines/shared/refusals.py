@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contract.messages import ErrorCode, Job
-from workers.engine import JobRejected, check_sampling
+from workers.engine import JobRejected, check_prompt, check_sampling
 
 
 def require_plain(job: Job, engine: str) -> None:
@@ -14,3 +14,4 @@ def require_plain(job: Job, engine: str) -> None:
     if job.tools is not None and job.tools.choice != "none":
         raise JobRejected(ErrorCode.INVALID_REQUEST, f"the engine {engine} cannot call tools")
     check_sampling(job.sampling, frozenset(), f"the engine {engine}")
+    check_prompt(job, f"the engine {engine}")

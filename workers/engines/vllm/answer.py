@@ -22,6 +22,8 @@ _FINISH: Final[dict[str, FinishReason]] = {
 #: a failure inside, or a request that vLLM gave up though ew did not ask it to.
 _UNCONSTRAINED: Final = "the engine could not finish this answer"
 _CONSTRAINED: Final = "the engine could not finish this answer; can its constraint be satisfied?"
+#: For minus infinity, which JSON has no word for; as vLLM's server writes it.
+IMPOSSIBLE: Final = -9_999.0
 _UNREADABLE: Final = "the model's answer could not be parsed; is its entry's parser the right one?"
 
 
@@ -42,12 +44,13 @@ class VllmAnswer:
         self._parsed = parsed
         self._reasons: dict[int, FinishReason] = {}
         self._stop_strings: dict[int, str] = {}
+        self._logprobs = _by_id if job.sampling.names_tokens_by_id else _by_name
 
     def take(self, output: Any) -> None:
         """Send what is new in an output of vLLM's."""
         job_id = self._job.id
         for choice in output.outputs:
-            logprobs = _logprobs(choice) if choice.logprobs else None
+            logprobs = self._logprobs(choice) if choice.logprobs else None
             if not self._parsed:
                 self._outbox.delta(job_id, choice.text, choice.token_ids, choice.index, logprobs)
             elif not self._say_parsed(choice, logprobs):
@@ -108,12 +111,30 @@ class VllmAnswer:
         return not is_named and bool(self._parsed) and self._parsed[index].calls
 
 
-def _logprobs(choice: Any) -> tuple[TokenLogprob, ...]:
+def _by_name(choice: Any) -> tuple[TokenLogprob, ...]:
     return tuple(
         TokenLogprob(
             chances[token_id].decoded_token or "",
-            chances[token_id].logprob,
-            tuple((other.decoded_token or "", other.logprob) for other in chances.values()),
+            max(chances[token_id].logprob, IMPOSSIBLE),
+            tuple(
+                (other.decoded_token or "", max(other.logprob, IMPOSSIBLE))
+                for other in chances.values()
+            ),
+        )
+        for token_id, chances in zip(choice.token_ids, choice.logprobs, strict=True)
+    )
+
+
+def _by_id(choice: Any) -> tuple[TokenLogprob, ...]:
+    """The same, with the tokens as vLLM's server writes them if asked for their ids."""
+    return tuple(
+        TokenLogprob(
+            f"token_id:{token_id}",
+            max(chances[token_id].logprob, IMPOSSIBLE),
+            tuple(
+                (f"token_id:{other}", max(chance.logprob, IMPOSSIBLE))
+                for other, chance in chances.items()
+            ),
         )
         for token_id, chances in zip(choice.token_ids, choice.logprobs, strict=True)
     )

@@ -8,6 +8,7 @@ from typing import Any
 from contract.asked import Embedding
 from contract.messages import ErrorCode, Job
 from workers.engine import JobRejected
+from workers.engines.shared.deltas import vector_deltas
 from workers.outbox import Outbox
 
 
@@ -49,7 +50,8 @@ class VllmEmbeddings:
         self._missing -= 1
         if not self._missing:
             self._ended()
-            self._outbox.vectors(self._job_id, self._vectors, self._prompt_tokens)
+            self._outbox.say_first(self._job_id, vector_deltas(self._vectors))
+            self._outbox.done(self._job_id, ("stop",), self._prompt_tokens)
 
 
 def pooling_params(asked: Embedding) -> Any:

@@ -24,13 +24,16 @@ from contract.messages import ErrorCode, Job, Sampling
 from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
 from workers.engines.prefix_cache import cache_salt
-from workers.engines.prompts import ChatWriter, Prompts, Turns
+from workers.engines.prompts import Prompts
+from workers.engines.shared.prompt_only import tell_prompt
 from workers.engines.vllm.answer import VllmAnswer
 from workers.engines.vllm.arguments import engine_args, is_on_cpu, known_args, set_cpu_defaults
+from workers.engines.vllm.chats import chat_writer
 from workers.engines.vllm.embeddings import VllmEmbeddings, check_purpose, pooling_params
 from workers.engines.vllm.load import load_reporter
 from workers.engines.vllm.parsed_choice import ParsedChoice
 from workers.engines.vllm.parsing import Parsers, Parsing
+from workers.engines.vllm.prompt_report import PromptTeller
 from workers.engines.vllm.requests import (
     REFUSALS,
     guided_settings,
@@ -80,8 +83,11 @@ class VllmEngine:
         self._defaults: dict[str, Any] = config.model_config.get_diff_sampling_param()
         tokenizer = await _tokenizer(engine)
         limit = self._spec.model.max_input_len or self._max_model_len
-        write_chat = chat_writer(getattr(engine, "renderer", None))
-        self._prompts = Prompts(tokenizer, limit, self._max_model_len, write_chat)
+        renderer = getattr(engine, "renderer", None)
+        write_suffix = getattr(renderer, "render_completion_suffix", None)
+        self._prompts = Prompts(
+            tokenizer, limit, self._max_model_len, chat_writer(renderer), write_suffix
+        )
         self._parsers = Parsers(self._spec.model, tokenizer, config.model_config)
         self._watching = asyncio.create_task(self._watch())
         slots = config.scheduler_config.max_num_seqs
@@ -99,6 +105,9 @@ class VllmEngine:
         return remark
 
     async def submit(self, job: Job) -> None:
+        if job.report is not None and job.report.only:
+            await tell_prompt(job, job.report, self._prompts, self._outbox)
+            return
         check_purpose(job, makes_vectors=self._makes_vectors)
         if job.embedding is not None:
             await self._embed(job, job.embedding)
@@ -119,7 +128,7 @@ class VllmEngine:
             settings |= parsing.sampling()
         params = sampling_params(job, self._defaults, max_tokens, len(emitted), settings)
         arguments = parsing.engine_arguments if parsing is not None else {}
-        put = self._sink(job, len(prompt_ids), parsed)
+        put = self._sink(job, prompt_ids, parsed)
         if self._shortcut is not None and is_plain(job, is_parsed=bool(parsed)):
             self._shortcut.add(job.id)
         await self._add(job, job.id, prompt_ids + emitted, params, put, **arguments)
@@ -206,10 +215,14 @@ class VllmEngine:
         return self._engine
 
     def _sink(
-        self, job: Job, prompt_tokens: int, parsed: list[ParsedChoice]
+        self, job: Job, prompt_ids: list[int], parsed: list[ParsedChoice]
     ) -> Callable[[Any], None]:
         """Where vLLM puts the outputs of one request (or the exception that ends it)."""
-        answer = VllmAnswer(self._outbox, job, prompt_tokens, parsed)
+        take = VllmAnswer(self._outbox, job, len(prompt_ids), parsed).take
+        if job.report is not None:
+            text = self._prompts.text_of(job, prompt_ids)
+            name_of = self._prompts.decode_one
+            take = PromptTeller(self._outbox, job.id, prompt_ids, text, name_of, take).take
 
         def put(output: Any) -> None:
             if isinstance(output, Exception):
@@ -217,7 +230,7 @@ class VllmEngine:
                 return
             if output.finished:
                 self._leave_shortcut(job.id)
-            answer.take(output)
+            take(output)
 
         return put
 
@@ -267,21 +280,6 @@ async def _tokenizer(engine: AsyncLLM) -> Any:
     """vLLM's own Hugging Face tokenizer; releases differ in whether it must be awaited."""
     found: Any = engine.get_tokenizer()
     return await found if asyncio.iscoroutine(found) else found
-
-
-def chat_writer(renderer: Any) -> ChatWriter | None:
-    """vLLM's own way to write a chat, where it is not by a Hugging Face template (Mistral's
-    tokenizers, DeepSeek V3.2, ...). Older releases have no renderers."""
-    if renderer is None or type(renderer).__name__ == "HfRenderer":
-        return None
-    from vllm.renderers import ChatParams
-
-    def write(turns: Turns, arguments: dict[str, Any]) -> list[int]:
-        params = ChatParams(chat_template_kwargs=arguments)
-        _, prompts = renderer.render_chat([turns], params)
-        return list(prompts[0]["prompt_token_ids"])
-
-    return write
 
 
 def _adapters(model: ModelConfig) -> dict[str, LoRARequest]:

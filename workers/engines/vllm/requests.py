@@ -56,6 +56,8 @@ def sampling_params(
         "output_kind": RequestOutputKind.DELTA,
     }
     settings |= {name: list(getattr(asked, name)) for name in _LISTS if getattr(asked, name)}
+    if job.report is not None:
+        settings["prompt_logprobs"] = job.report.logprobs
     try:
         return SamplingParams(**settings | more)
     except REFUSALS as error:
