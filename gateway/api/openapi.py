@@ -26,6 +26,7 @@ from gateway.api.openai.embeddings import EmbeddingRequest
 from gateway.api.openai.schemas import ChatCompletionRequest
 from gateway.api.responses.bodies import ResponseEvent
 from gateway.api.responses.schemas import ResponsesRequest
+from gateway.api.openai.tokenizing import DetokenizeRequest, TokenizeRequest
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -53,6 +54,8 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     MessageEvent,
     ResponsesRequest,
     ResponseEvent,
+    TokenizeRequest,
+    DetokenizeRequest,
     ChatCompletionChunk,
     Completion,
     DeltaBody,

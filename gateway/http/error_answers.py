@@ -103,7 +103,12 @@ NATIVE: Final = ErrorDialect(native_body)
 OPENAI: Final = ErrorDialect(openai_body, as_400=True, says_retry=True)
 ANTHROPIC: Final = ErrorDialect(anthropic_body, as_400=True, says_retry=True)
 #: The first that a path begins with is its dialect.
-_BY_PREFIX: Final = (("/v1/messages", ANTHROPIC), ("/v1/", OPENAI))
+_BY_PREFIX: Final = (
+    ("/v1/messages", ANTHROPIC),
+    ("/v1/", OPENAI),
+    ("/tokenize", OPENAI),
+    ("/detokenize", OPENAI),
+)
 
 
 def _status(error: ApiError, dialect: ErrorDialect) -> int:

@@ -20,6 +20,7 @@ from gateway.api.anthropic import routes as anthropic_routes
 from gateway.api.native import routes
 from gateway.api.openai import routes as openai_routes
 from gateway.api.responses import routes as responses_routes
+from gateway.api.openai import vllm_routes
 from gateway.http.error_answers import answer_error, dialect_of
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext, RequestContextMiddleware, context_of
@@ -34,6 +35,7 @@ _ROUTERS: Final = (
     openai_routes.router,
     anthropic_routes.router,
     responses_routes.router,
+    vllm_routes.router,
     health.router,
     docs.router,
 )

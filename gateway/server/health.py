@@ -36,6 +36,7 @@ async def live() -> LiveBody:
 # As routers and platforms ask any server of models.
 @router.get("/health", include_in_schema=False)
 @router.get("/ping", include_in_schema=False)
+@router.post("/ping", include_in_schema=False)
 @router.get(
     "/health/ready",
     summary="A request would be answered: the queue is there, and at least one model",

@@ -45,11 +45,13 @@ class PromptSoFar:
     def __init__(self) -> None:
         self.text = ""
         self.ids: list[int] = []
+        self.names: list[str] = []
         self.places: list[tuple[PromptToken, ...]] = []
 
     def add(self, delta: PromptDelta) -> None:
         self.text += delta.prompt_text
         self.ids += ids_of(delta.prompt)
+        self.names += delta.names
         self.places += delta.places
 
     def logprobs(self) -> list[dict[str, Any] | None] | None:

@@ -46,6 +46,8 @@ ALL: Final = frozenset(
         "regex",
         "choice",
         "grammar",
+        "prompts",  # tells how it read a prompt, and how probable that was
+        "tokenizer",  # tells the tokens of a prompt, and the text of tokens
         "tools",  # can be made to call a tool
         "embeddings",
         "adapters",  # has the adapter `other`, which changes what the model says

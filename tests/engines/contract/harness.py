@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from contract.asked import Embedding, Template, Tools
+from contract.asked import Embedding, PromptReport, Template, Tools
 from contract.bus.cancellations import Cancellations
 from contract.bus.client import connect, connect_reader
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
@@ -33,6 +33,8 @@ from contract.messages import (
     Failed,
     Heartbeat,
     Job,
+    PromptDelta,
+    PromptToken,
     Sampling,
     Started,
     State,
@@ -194,6 +196,19 @@ class Answer:
         return self.end
 
     @property
+    def prompt(self) -> list[PromptDelta]:
+        """What was told of the prompt."""
+        return [delta for delta in self.deltas if isinstance(delta, PromptDelta)]
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        return array("I", b"".join(delta.prompt for delta in self.prompt)).tolist()
+
+    @property
+    def places(self) -> list[tuple[PromptToken, ...]]:
+        return [place for delta in self.prompt for place in delta.places]
+
+    @property
     def text(self) -> str:
         return self.choice(0)
 
@@ -275,6 +290,9 @@ class Client:
         *,
         prompt: str | None = None,
         messages: tuple[ChatMessage, ...] | None = None,
+        prompt_ids: tuple[int, ...] | None = None,
+        suffix: str | None = None,
+        report: PromptReport | None = None,
         adapter: str | None = None,
         embedding: Embedding | None = None,
         tools: Tools | None = None,
@@ -284,12 +302,16 @@ class Client:
         """Put a job: a question or `messages` for the chat template, or a `prompt` taken as it is.
         Greedy unless `temperature` is given."""
         asked = messages or (ChatMessage("user", question),)
+        is_chat = prompt is None and prompt_ids is None and embedding is None
         job = Job(
             f"j-{uuid.uuid4().hex[:12]}",
             self.model_id,
             Sampling(**{"temperature": 0.0, **how}),
             prompt=prompt,
-            messages=None if prompt is not None or embedding is not None else asked,
+            prompt_ids=prompt_ids,
+            suffix=suffix,
+            report=report,
+            messages=asked if is_chat else None,
             embedding=embedding,
             template=template,
             tools=tools,
