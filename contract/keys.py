@@ -16,7 +16,7 @@ import secrets
 import time
 import zlib
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -47,6 +47,8 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     #: The class of its requests, if they ask for no later one; and the lowest number they may ask.
     priority: PriorityClass = "normal"
     lowest_priority: int = 0
+    #: It is the key of requests that send none: `local` of those from this host, `all` of any.
+    anonymous: Literal["", "local", "all"] = ""
 
     def may_use(self, model: str) -> bool:
         return any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
@@ -112,6 +114,12 @@ def read_keys(path: Path) -> dict[str, KeyRecord]:
     except UNREADABLE as error:
         raise KeyFileError(f"{path} is damaged: {error}") from None
     return {record.id: record for record in records}
+
+
+def find_anonymous(records: dict[str, KeyRecord], now_unix_s: float) -> KeyRecord | None:
+    """The live record for requests without a key, if one is declared so."""
+    declared = (record for record in records.values() if record.anonymous)
+    return next((record for record in declared if record.is_live(now_unix_s)), None)
 
 
 def is_well_formed(text: str) -> bool:

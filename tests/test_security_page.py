@@ -9,7 +9,7 @@ from contract.keys import REVOKED_WITHIN_S
 from contract.paths import ROOT
 from contract.process.flood import BURST, WINDOW_S
 from gateway.api import constraint_bounds, fields
-from gateway.api.openai import embeddings, tools
+from gateway.api.openai import tools, values
 from gateway.http import auth
 from gateway.jobs import queue_memory
 from gateway.lifecycle import housekeeping
@@ -43,7 +43,7 @@ ROWS = {
         f"{MOST['values to choose from']} values",
         f"{constraint_bounds._DEEPEST} levels",
     ],
-    "tools": [f"{tools.MOST_TOOLS} tools", f"{embeddings._MOST_INPUTS} inputs"],
+    "tools": [f"{tools.MOST_TOOLS} tools", f"{values.MOST_PROMPTS} inputs"],
     "resumed answers": [f"{MOST_REPLIES}, half"] * (MOST_REPLIES == 2 * MOST_REPLIES_OF_A_KEY),
     "wrong keys": [f"{auth._FAILURES_PER_MINUTE} in a minute"],
     "ew's own Valkey": [f"{valkey._LEAST_MEMORY // MIB} MiB", f"{valkey._MOST_MEMORY // GIB} GiB"],

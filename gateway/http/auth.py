@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from contract.ports import is_loopback
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -16,6 +17,7 @@ from contract.keys import (
     REVOKED_WITHIN_S,
     KeyFileError,
     KeyRecord,
+    find_anonymous,
     find_key,
     is_well_formed,
     read_keys,
@@ -63,6 +65,14 @@ class KeyStore:
             record = self._find(text)
         return record
 
+    def anonymous(self) -> KeyRecord | None:
+        """The live record for requests without a key, if one is declared so. Raises `ApiError`
+        while the key file cannot be used."""
+        self.refresh()
+        if self.problem:
+            raise _unreadable()
+        return find_anonymous(self._records, time.time())
+
     def is_live(self, record: KeyRecord) -> bool:
         """Whether a key that was let in still would be, as far as is known."""
         self.refresh()
@@ -80,7 +90,7 @@ class KeyStore:
 
     def _find(self, text: str) -> KeyRecord | None:
         if self.problem:
-            raise ApiError("keys_unreadable", "API keys cannot be checked at the moment")
+            raise _unreadable()
         return find_key(self._records, text, time.time())
 
     def _read(self) -> None:
@@ -91,6 +101,10 @@ class KeyStore:
         if problem and problem != self.problem:
             log.error("no request is let in: %s", problem)
         self.problem = problem
+
+
+def _unreadable() -> ApiError:
+    return ApiError("keys_unreadable", "API keys cannot be checked at the moment")
 
 
 class FailureBudget:
@@ -120,6 +134,7 @@ class Authenticator:
         self._keys = keys
         self._budget = FailureBudget()
         self._admin_port = gateway.admin_port
+        self._origins = frozenset(gateway.allowed_origins)
         self._hosts = Hosts(gateway.host, gateway.allowed_hosts)
         self._admin_hosts = Hosts(gateway.admin_host, gateway.allowed_hosts)
 
@@ -145,6 +160,8 @@ class Authenticator:
         presented = _presented(scope["headers"]) or (
             _password(scope["headers"]) if is_operators else None
         )
+        if not presented and not is_operators and (found := self._anonymous(scope)) is not None:
+            return found
         if not presented:
             message = "send an API key as `X-API-Key: ...` or `Authorization: Bearer ...`"
             raise ApiError("missing_api_key", message, headers=hint)
@@ -154,6 +171,21 @@ class Authenticator:
             message = "this API key is unknown, expired or revoked"
             raise ApiError("invalid_api_key", message, headers=hint)
         return record
+
+    def _anonymous(self, scope: Scope) -> KeyRecord | None:
+        """The record of requests without a key, if this may be one. A page of another site can have
+        a browser on this host send some: those are none of them."""
+        record = self._keys.anonymous()
+        if record is None or self._is_of_another_site(scope["headers"]):
+            return None
+        is_from_here = is_loopback(_address(scope)) and is_loopback(scope["server"][0])
+        return record if record.anonymous == "all" or is_from_here else None
+
+    def _is_of_another_site(self, headers: Headers) -> bool:
+        origin = header(headers, b"origin")
+        if origin is None or origin.decode("latin-1") in self._origins or "*" in self._origins:
+            return False
+        return origin.partition(b"://")[2] != header(headers, b"host")
 
 
 def _may_operate(record: KeyRecord, path: str) -> bool:

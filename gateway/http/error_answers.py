@@ -102,12 +102,20 @@ def anthropic_body(error: ApiError, request_id: str) -> dict[str, Any]:
 NATIVE: Final = ErrorDialect(native_body)
 OPENAI: Final = ErrorDialect(openai_body, as_400=True, says_retry=True)
 ANTHROPIC: Final = ErrorDialect(anthropic_body, as_400=True, says_retry=True)
+#: What OpenAI's clients ask for with a base URL that lacks `/v1`, and what vLLM has at its root.
+_AT_THE_ROOT: Final = (
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/models",
+    "/tokenize",
+    "/detokenize",
+)
 #: The first that a path begins with is its dialect.
 _BY_PREFIX: Final = (
     ("/v1/messages", ANTHROPIC),
     ("/v1/", OPENAI),
-    ("/tokenize", OPENAI),
-    ("/detokenize", OPENAI),
+    *((path, OPENAI) for path in _AT_THE_ROOT),
 )
 
 

@@ -35,6 +35,7 @@ _ROUTERS: Final = (
     openai_routes.router,
     anthropic_routes.router,
     responses_routes.router,
+    openai_routes.unversioned,
     vllm_routes.router,
     health.router,
     docs.router,

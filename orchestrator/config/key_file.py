@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -75,9 +75,31 @@ class KeyFile:
             new = make_key(old.name, old.models)
             own = {name: getattr(new.record, name) for name in ("id", "sha256", "created_unix_s")}
             new = new._replace(record=msgspec.structs.replace(old, revoked_unix_s=None, **own))
-            records[old.id] = msgspec.structs.replace(old, revoked_unix_s=now + overlap_s)
+            ending = {"revoked_unix_s": now + overlap_s, "anonymous": ""}
+            records[old.id] = msgspec.structs.replace(old, **ending)
             records[new.record.id] = new.record
         return new
+
+    def open_to_all(self, key: str, whose: Literal["local", "all"]) -> KeyRecord:
+        """Make a key, named by its id or its name, the one for requests without a key."""
+        record = _find(self.records(), key)
+        with self._changing() as records:
+            self._close(records)
+            declared = msgspec.structs.replace(_find(records, record.id), anonymous=whose)
+            records[record.id] = declared
+        return declared
+
+    def close_to_all(self) -> bool:
+        """Have every request need a key. Answers whether that is news."""
+        if not any(record.anonymous for record in self.records().values()):
+            return False
+        with self._changing() as records:
+            self._close(records)
+        return True
+
+    def _close(self, records: dict[str, KeyRecord]) -> None:
+        for record in [each for each in records.values() if each.anonymous]:
+            records[record.id] = msgspec.structs.replace(record, anonymous="")
 
     def forget(self, is_superfluous: Callable[[KeyRecord], bool]) -> None:
         """Remove records without a trace."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 from starlette.convertors import Convertor, register_url_convertor
 
 from contract.config import Named, names_of
@@ -52,6 +53,8 @@ class ModelName(Convertor[str]):
 
 register_url_convertor("model", ModelName())
 router = APIRouter(prefix="/v1", tags=["openai"])
+#: For clients whose base URL lacks `/v1`. llama.cpp's server and LiteLLM's proxy have these paths.
+unversioned = APIRouter(include_in_schema=False)
 _ENDING: Final = (
     "With `stream`: chunks, and `[DONE]` unless the answer fails. With an `Idempotency-Key` "
     "they have ids; send the request again, with `Last-Event-ID`, for the rest."
@@ -136,6 +139,12 @@ def _model(process: GatewayProcess, name: str, named: Named) -> OpenAIModel:
         max_model_len=status.max_model_len,
         state=status.state.value,
     )
+
+
+for _route in router.routes:
+    if isinstance(_route, APIRoute):
+        _path = _route.path.removeprefix("/v1")
+        unversioned.add_api_route(_path, _route.endpoint, methods=list(_route.methods or ()))
 
 
 def _chat(

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from contract.bus.turns import CLASSES
-from contract.keys import KeyRecord, NewKey
+from contract.keys import KeyRecord, NewKey, find_anonymous
 from orchestrator.cli.commands import plain_app
 from orchestrator.config.key_file import KeyFile
 from orchestrator.errors import UserError
@@ -100,6 +100,37 @@ def rotate(
     say(f"the old key works for another {overlap}")
 
 
+@app.command()
+def anonymous(
+    key: Annotated[str, typer.Argument(help="The key's id or its name.")] = "",
+    off: Annotated[bool, typer.Option("--off", help="Every request needs a key again.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also for requests from other hosts.")
+    ] = False,
+) -> None:
+    """Let requests without a key in as if they had sent this one.
+
+    Only those from this host, unless it is forced. They reach the models of that key, within its
+    limits. Without an argument, say which key it is.
+    """
+    keys = KeyFile()
+    if off:
+        is_news = keys.close_to_all()
+        say("every request needs a key" + ("" if is_news else ", as before"))
+    elif key:
+        record = keys.open_to_all(key, "all" if force else "local")
+        say(_anonymous(record))
+    else:
+        found = find_anonymous(keys.records(), time.time())
+        say(_anonymous(found) if found else "every request needs a key")
+
+
+def _anonymous(record: KeyRecord) -> str:
+    where = "from anywhere" if record.anonymous == "all" else "from this host"
+    models = " ".join(record.models) or "no models"
+    return f"requests without a key, {where}, have the key {record.id}: {printable(models)}"
+
+
 def _lifetime_s(expires: str) -> float:
     seconds = seconds_of(expires)
     if not seconds:
@@ -137,6 +168,8 @@ def _opens(record: KeyRecord) -> Iterator[str]:
         yield f"({record.priority})"
     if record.weight != 1:
         yield f"(weight {record.weight:g})"
+    if record.anonymous:
+        yield "(without a key, from anywhere)" if record.anonymous == "all" else "(without a key)"
 
 
 def _state(record: KeyRecord, now_unix_s: float) -> str:

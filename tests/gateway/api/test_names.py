@@ -52,6 +52,16 @@ async def test_every_name_reaches_the_model_and_answers_carry_one(
         native = asyncio.create_task(client.post("/api/v1/inference", json=body))
         await worker.answer("yes")
         assert (await native).json()["modelId"] == "qwen"
+        for path, asked in (
+            ("/v1/completions", {"prompt": "hi"}),
+            ("/chat/completions", {"messages": ASKED}),
+            ("/v1/embeddings", {"input": "hi"}),
+            ("/detokenize", {"tokens": [5]}),
+        ):
+            body = {"model": NAMES[-1], **asked}
+            asking = asyncio.create_task(client.post(path, json=body))
+            assert (await worker.answer()).job.model == ID
+            assert (await asking).json().get("model", "qwen") == "qwen"
     headers = {"X-API-Key": named.key.text}
     series = f'model="{ID}",process="0",route="/v1/chat/completions",status="200"}} 5.0'
 

@@ -11,12 +11,15 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from starlette.requests import Request
 
+from contract.config import GatewayConfig
 from contract.keys import REVOKED_WITHIN_S, KeyRecord, make_key, read_keys
 from contract.process.ports import free_port
 from gateway.http import auth
-from gateway.http.auth import KeyStore
+from gateway.http.auth import Authenticator, KeyStore
 from gateway.http.errors import ApiError
+from gateway.http.headers import RequestContext
 from gateway.http.hosts import Hosts
 from orchestrator.config.key_file import KeyFile
 from tests.gateway.conftest import Gateway
@@ -344,3 +347,63 @@ async def test_a_job_carries_the_id_of_its_key(
     attempt = await worker.answer("a")
     await asking
     assert attempt.job.key_id == gateway.key.record.id
+
+
+async def no_send(_: Any) -> None:
+    raise AssertionError("nothing is sent")
+
+
+def anonymous(whose: Any = "local") -> KeyRecord:
+    record = make_key("guests", ("llama-*",)).record
+    return msgspec.structs.replace(record, anonymous=whose)
+
+
+def test_requests_without_a_key_have_the_one_that_is_declared_theirs(own: Gateway) -> None:
+    assert ask(own).status_code == 401
+    own.write_keys(own.key, anonymous())
+    assert within(REVOKED_WITHIN_S, lambda: ask(own).status_code == 200)
+    assert [model["id"] for model in ask(own).json()["models"]] == ["llama-1"]
+    assert httpx.get(f"{own.url}/models").json()["data"][0]["id"] == "llama-1"
+    for operators in ("/metrics", "/docs", "/openapi.json"):
+        assert httpx.get(own.url + operators).status_code == 401
+    assert ask(own, X_API_Key="ew_wrong").status_code == 401
+    assert ask(own, Origin=own.url).status_code == 200
+    assert ask(own, Origin="https://elsewhere.example").status_code == 401
+    own.write_keys(own.key)
+    assert within(REVOKED_WITHIN_S, lambda: ask(own).status_code == 401)
+
+
+@pytest.mark.parametrize(
+    ("whose", "client", "server", "is_let_in"),
+    [
+        ("local", "127.0.0.1", "127.0.0.1", True),
+        ("local", "192.0.2.1", "192.0.2.9", False),
+        ("local", "127.0.0.1", "192.0.2.9", False),
+        ("all", "192.0.2.1", "192.0.2.9", True),
+        ("", "127.0.0.1", "127.0.0.1", False),
+    ],
+)
+async def test_only_this_host_needs_no_key_unless_it_is_forced(
+    tmp_path: Path, whose: str, client: str, server: str, is_let_in: bool
+) -> None:
+    path = tmp_path / "keys.json"
+    path.write_bytes(msgspec.json.encode([anonymous(whose)]))
+    path.chmod(0o600)
+    scope = {
+        "type": "http",
+        "path": MODELS_PATH,
+        "headers": [(b"host", b"192.0.2.9")],
+        "client": (client, 1),
+        "server": (server, 2),
+    }
+    context = RequestContext(send=no_send)
+    scope["ew.context"] = context
+    checking = Authenticator(KeyStore(path), GatewayConfig()).check(Request(scope))
+    if is_let_in:
+        await checking
+        assert context.key is not None
+        assert context.key.name == "guests"
+    else:
+        with pytest.raises(ApiError) as caught:
+            await checking
+        assert caught.value.code == "missing_api_key"

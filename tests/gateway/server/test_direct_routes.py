@@ -57,7 +57,12 @@ def test_what_generates_is_direct() -> None:
     async def tell(request: Request, error: Exception) -> Response: ...
 
     served = DirectRoutes(FastAPI(), _ROUTERS, check, on_api_error=tell, on_bug=tell)
-    generating = {"/api/v1/inference/stream", "/v1/chat/completions", "/v1/completions"}
+    generating = {
+        "/api/v1/inference/stream",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/completions",
+    }
     assert generating <= served.paths
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.keys import find_key
+from contract.keys import find_anonymous, find_key
 from orchestrator.config.key_file import KeyFile
 from orchestrator.errors import UserError
 from orchestrator.terminal.durations import seconds_of
@@ -75,3 +75,24 @@ def test_a_time_beyond_all_dates_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="too long a time"):
         seconds_of(text)
     assert seconds_of("5200w") == 5200 * 7 * 86_400
+
+
+def test_one_key_stands_for_requests_without_a_key(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "keys.json")
+    first, second = keys.add("first", weight=3.0), keys.add("second")
+    assert find_anonymous(keys.records(), time.time()) is None
+    keys.open_to_all("first", "local")
+    keys.open_to_all(second.record.id, "all")
+    found = find_anonymous(keys.records(), time.time())
+    assert found is not None
+    assert (found.id, found.anonymous) == (second.record.id, "all")
+    keys.open_to_all("first", "local")
+    heir = keys.rotate("first", overlap_s=60).record
+    found = find_anonymous(keys.records(), time.time())
+    assert found is not None
+    assert (found.id, found.weight) == (heir.id, 3.0)
+    assert first.record.id in keys.records()
+    keys.revoke(heir.id)
+    assert find_anonymous(keys.records(), time.time()) is None
+    assert keys.close_to_all()
+    assert not keys.close_to_all()
