@@ -158,12 +158,13 @@ class ModelConfig(Section):
     tool_parser: str | None = Field(
         None,
         description="vLLM: reads the model's tool calls, by the name that vLLM has for it, such as "
-        "`hermes`; without one, only calls that a request demands can be made.",
+        "`hermes`; without one, only calls that a request demands can be made. Unset: as vLLM's "
+        "documentation says for the checkpoint, if it does; `none`: no parser.",
     )
     reasoning_parser: str | None = Field(
         None,
         description="vLLM: tells what the model thinks from what it answers, such as `qwen3`; "
-        "without one, all is answer.",
+        "without one, all is answer. Unset and `none` are as for `tool_parser`.",
     )
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Passed to the engine as they are."

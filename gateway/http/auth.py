@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Final
 
-from contract.ports import is_loopback
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -22,6 +21,7 @@ from contract.keys import (
     is_well_formed,
     read_keys,
 )
+from contract.process.ports import is_loopback
 from gateway.http.errors import ApiError
 from gateway.http.headers import Headers, context_of, header
 from gateway.http.hosts import Hosts

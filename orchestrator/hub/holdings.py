@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from contract.config import Config, ids_by_name, is_repo_id
+from contract.config.recipes import ChosenParsers, parsers_of, recipe_for
 from contract.messages import State
 from contract.model_files.hub_cache import (
     PARTIAL,
@@ -39,6 +40,8 @@ class Holding(NamedTuple):
     revisions: dict[str, str]
     files: dict[str, int]
     models: list[str]
+    #: By model, and by the repository itself: which of vLLM's parsers read what it writes.
+    parsers: dict[str, ChosenParsers]
 
 
 def repository_of(name: str, config: Config) -> str:
@@ -76,6 +79,7 @@ def holding_of(repo: str, config: Config) -> Holding:
         )
     revisions = revisions_of(repo)
     snapshot = snapshot_of(repo, next(iter(revisions), "main"))
+    models = {name: each for name, each in config.models.items() if _is_of(each.model_path, repo)}
     partial = (directory / "blobs").glob(f"*{PARTIAL}")
     return Holding(
         repo=repo,
@@ -84,7 +88,9 @@ def holding_of(repo: str, config: Config) -> Holding:
         partial_bytes=sum(path.stat().st_size for path in partial),
         revisions=revisions,
         files=dict(files_of(snapshot)) if snapshot else {},
-        models=[name for name, model in config.models.items() if _is_of(model.model_path, repo)],
+        models=list(models),
+        parsers={name: parsers_of(model) for name, model in models.items()}
+        or {repo: recipe_for(repo)},
     )
 
 
@@ -100,11 +106,26 @@ def lines_of(found: Holding) -> Iterator[str]:
     for revision, commit in found.revisions.items():
         yield f"  {revision:8}  {commit}"
     yield f"  models    {', '.join(found.models) or 'none is configured'}"
+    for name, chosen in found.parsers.items():
+        yield f"  parsers   {_in_words(chosen)}{f' ({name})' if len(found.parsers) > 1 else ''}"
     width = max(map(len, found.files), default=0)
     for path, size in found.files.items():
         yield f"  {path:{width}}  {_size(size):>9}"
     if found.partial_bytes or not found.revisions:
         yield f"  not complete: `./ew models pull {found.repo}` goes on"
+
+
+def _in_words(chosen: ChosenParsers) -> str:
+    """How a person reads it."""
+    said = [
+        f"{kind}: {name or 'none'}, {'as its entry says' if is_of_entry else 'by its name'}"
+        for kind, name, is_of_entry in (
+            ("tool calls", chosen.tool, chosen.tool_of_entry),
+            ("reasoning", chosen.reasoning, chosen.reasoning_of_entry),
+        )
+        if name or is_of_entry
+    ]
+    return "; ".join(said) or "none is known for this checkpoint"
 
 
 def running_models(models: Sequence[str]) -> list[str]:

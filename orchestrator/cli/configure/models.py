@@ -81,11 +81,13 @@ def show(
     model: Annotated[str, typer.Argument(help="A Hugging Face repository, or a model of it.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show what of a model is on this host."""
+    """Show what of a model is on this host, and which parsers read what it says."""
     config = read_config()
     found = holding_of(repository_of(model, config), config)
     if as_json:
-        sys.stdout.write(json.dumps(found._asdict(), indent=2, default=str) + "\n")
+        parsers = {name: chosen._asdict() for name, chosen in found.parsers.items()}
+        told = found._asdict() | {"parsers": parsers}
+        sys.stdout.write(json.dumps(told, indent=2, default=str) + "\n")
     else:
         report(lines_of(found))
 

@@ -252,6 +252,7 @@ def test_a_model_is_shown_and_removed(terminal: Terminal, hub: Hub) -> None:
     shown = terminal.run("models", "show", REPO).out
     assert shown.startswith(f"{REPO}: 0.1 MiB\n")
     assert "main" in shown
+    assert "parsers   none is known for this checkpoint" in shown
     assert directory.name in shown
     assert "model.safetensors" in shown
     assert "models    tiny" in shown

@@ -11,6 +11,7 @@ from vllm import AsyncEngineArgs
 from contract.config import WorkerSpec
 from contract.engines import declaration_of
 from workers.engines.arguments import known
+from workers.engines.vllm.known_parsers import known_parsers
 
 _CPU_KV_CACHE_GIB: Final = "2"
 #: On the CPU, vLLM 0.32 takes the name `uni` for `mp`, which costs a process, its start, and the
@@ -35,7 +36,7 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
         "kv_cache_memory_bytes": spec.kv_cache_bytes,
         "enable_lora": with_adapters or None,
         "max_loras": _adapter_places(spec) if with_adapters else None,
-        "reasoning_parser": model.reasoning_parser,
+        "reasoning_parser": known_parsers(model).reasoning,
         # What is counted for each token is shown nowhere; the load is told all the same.
         "disable_log_stats": True,
         "enable_sleep_mode": (model.sleep and declaration_of(spec.engine).can_sleep) or None,

@@ -15,9 +15,11 @@ from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
 from contract.config import ModelConfig
+from contract.config.recipes import ChosenParsers
 from contract.messages import ChatMessage, ErrorCode, Job
 from workers.engine import CannotServe, JobRejected
 from workers.engines.prompts import template_arguments
+from workers.engines.vllm.known_parsers import known_parsers
 from workers.engines.vllm.parsed_choice import ParsedChoice
 from workers.transcript import Transcript
 
@@ -107,19 +109,21 @@ class Parsing:
 
 
 class Parsers:
-    """The parsers that a model's entry names. Raises `CannotServe` if vLLM has none of a name."""
+    """The parsers that a model's entry or its checkpoint asks for. Raises `CannotServe` if vLLM has
+    none of the entry's name."""
 
     def __init__(self, model: ModelConfig, tokenizer: Any, model_config: Any) -> None:
         self.tokenizer = tokenizer
         self.model_config = model_config
-        self._reads_calls = model.tool_parser is not None
-        self._is_needed = bool(model.tool_parser or model.reasoning_parser)
+        chosen = known_parsers(model)
+        self._reads_calls = chosen.tool is not None
+        self._is_needed = bool(chosen.tool or chosen.reasoning)
         #: Harmony has markup in all that its models say.
         is_harmony = getattr(model_config.hf_config, "model_type", "") == "gpt_oss"
-        self._always_reads = model.reasoning_parser is not None or is_harmony
+        self._always_reads = chosen.reasoning is not None or is_harmony
         try:
-            self._usual = _composed(model, tokenizer, is_harmony)
-            self._forced = self._usual if self._reads_calls else _forced(model)
+            self._usual = _composed(model, chosen, tokenizer, is_harmony)
+            self._forced = self._usual if self._reads_calls else _forced(chosen)
         except ImportError as error:
             if self._is_needed:
                 message = "this vLLM has no parsers that ew knows how to use; 0.32 has"
@@ -144,7 +148,7 @@ class Parsers:
             return self._usual if self._always_reads else None
         if job.tools.choice == "auto" and not self._reads_calls:
             message = (
-                "this model's tool calls cannot be read: its entry names no `tool_parser`; "
+                "this model's tool calls cannot be read: it has no `tool_parser`; "
                 "`tool_choice` `required` or a named tool works without one"
             )
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
@@ -173,15 +177,15 @@ class Parsers:
         return decode
 
 
-def _composed(model: ModelConfig, tokenizer: Any, is_harmony: bool) -> Any:
+def _composed(model: ModelConfig, chosen: ChosenParsers, tokenizer: Any, is_harmony: bool) -> Any:
     from vllm.parser import ParserManager
 
     if "tokenizer" not in signature(ParserManager.get_parser).parameters:
         # vLLM 0.26 has parsers of an earlier form, which do not say what they ask of the engine.
         raise ImportError("its parsers take no tokenizer")
     return ParserManager.get_parser(
-        tool_parser_name=model.tool_parser,
-        reasoning_parser_name=model.reasoning_parser,
+        tool_parser_name=chosen.tool,
+        reasoning_parser_name=chosen.reasoning,
         enable_auto_tools=True,
         model_name=model.model_path,
         is_harmony=is_harmony,
@@ -189,13 +193,13 @@ def _composed(model: ModelConfig, tokenizer: Any, is_harmony: bool) -> Any:
     )
 
 
-def _forced(model: ModelConfig) -> Any:
+def _forced(chosen: ChosenParsers) -> Any:
     """A parser of calls that are forced, which are JSON whatever the model's own markup is."""
     from vllm.parser import DelegatingParser, ParserManager
     from vllm.tool_parsers import ToolParser
 
     class Forced(DelegatingParser):  # type: ignore[misc]
-        reasoning_parser_cls = ParserManager.get_reasoning_parser(model.reasoning_parser)
+        reasoning_parser_cls = ParserManager.get_reasoning_parser(chosen.reasoning)
         tool_parser_cls = ToolParser
 
     return Forced

@@ -1,0 +1,33 @@
+"""The parsers that checkpoints ask for, held to those that the installed vLLM has."""
+
+from __future__ import annotations
+
+import json
+
+from contract.config.recipes import RECIPES
+from tests.engines.vllm_process import VllmProcess
+
+_SCRIPT = """
+import json
+from contract.config import ModelConfig
+from workers.engines.vllm import known_parsers
+tools, reasoners = known_parsers._names()
+known_parsers._names = lambda: (tools - {"hermes"}, reasoners)
+
+def known(**entry):
+    model = ModelConfig(engine="cpu-vllm", model_path="Qwen/Qwen3-8B", **entry)
+    return known_parsers.known_parsers(model)[:2]
+
+print(json.dumps({
+    "tools": sorted(tools),
+    "reasoning": sorted(reasoners),
+    "of an older release": [known(), known(tool_parser="hermes")],
+}))
+"""
+
+
+def test_every_parser_that_a_checkpoint_asks_for_is_there(vllm_process: VllmProcess) -> None:
+    found = json.loads(vllm_process.run(_SCRIPT))
+    assert {tool for _, tool, _ in RECIPES if tool} <= set(found["tools"])
+    assert {reasoning for _, _, reasoning in RECIPES if reasoning} <= set(found["reasoning"])
+    assert found["of an older release"] == [[None, "qwen3"], ["hermes", "qwen3"]]
