@@ -19,8 +19,8 @@ from gateway.api import openapi
 from gateway.api.anthropic import routes as anthropic_routes
 from gateway.api.native import routes
 from gateway.api.openai import routes as openai_routes
-from gateway.api.responses import routes as responses_routes
 from gateway.api.openai import vllm_routes
+from gateway.api.responses import routes as responses_routes
 from gateway.http.error_answers import answer_error, dialect_of
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext, RequestContextMiddleware, context_of

@@ -148,7 +148,7 @@ class Parsers:
             return self._usual if self._always_reads else None
         if job.tools.choice == "auto" and not self._reads_calls:
             message = (
-                "this model's tool calls cannot be read: it has no `tool_parser`; "
+                "this model's tool calls cannot be read: its entry names no `tool_parser`; "
                 "`tool_choice` `required` or a named tool works without one"
             )
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
