@@ -6,9 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from redis.retry import Retry
 from xdist.scheduler import LoadScopeScheduling
 
 from contract.bus.client import connect
+from tests.waiting import eventually
 
 # Hundreds of processes are started here. Without bytecode on disk, each compiles every module that
 # it imports, which takes longer than what most tests wait for.
@@ -71,13 +71,13 @@ class ValkeyServer:
             [valkey_binary(), *options.split(), "--save", "", "--maxmemory-policy", "noeviction"],
             stdout=subprocess.DEVNULL,
         )
-        wait_until(self._answers, 10)
+        eventually(self._answers, 10)
 
     def kill(self) -> None:
         """SIGKILL, once everything that was acknowledged has been handed to the kernel: while a
         sync of the disk is slow, Valkey acknowledges up to two seconds before it writes."""
         assert self.process is not None
-        wait_until(self._has_written, 10)
+        eventually(self._has_written, 10)
         self.process.kill()
         self.process.wait()
 
@@ -101,14 +101,6 @@ class ValkeyServer:
                 return bool(client.ping())
             except redis.ConnectionError:
                 return False
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
-    """Return once the condition holds; fail the test after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{condition} did not come true in {timeout_s} s"
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import pytest
 
 from orchestrator.packages.lock_file import read_lock
 from tests.tiny_wheels import make_wheel
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -51,15 +50,6 @@ case "$1" in
     *) exec "{uv}" "$@" ;;
 esac
 """
-
-
-def eventually(condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
-    """Return the first true answer of `condition`; fails the test when none comes in time."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"still not true after {timeout_s} s"
-        time.sleep(0.02)
-    return answer
 
 
 class Project:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
-
 from redis.asyncio import Redis
 
 from contract.bus.claims import Attempt, BeginRefused, Claim
@@ -16,14 +12,6 @@ from contract.bus.tickets import Ticket
 from contract.messages import Heartbeat, Job, Sampling, State
 
 REPLY = "ew:out:nobody"
-
-
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float = 5.0) -> None:
-    """Return once the condition holds; fail the test after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while not await condition():
-        assert time.monotonic() < deadline, f"{condition} did not come true in {timeout_s} s"
-        await asyncio.sleep(0.01)
 
 
 def a_job(queue: JobQueue, job_id: str, prompt: str = "hello") -> Job:

@@ -14,16 +14,8 @@ from contract.bus.claims import Ended
 from contract.bus.client import connect_reader
 from contract.bus.queue import JobQueue
 from contract.bus.tickets import QueueFull, WasCancelled
-from tests.contract.queue_workers import (
-    beat,
-    begin_one,
-    claim,
-    end_lease,
-    lose,
-    put,
-    state_of,
-    until,
-)
+from tests.contract.queue_workers import beat, begin_one, claim, end_lease, lose, put, state_of
+from tests.waiting import until
 
 
 @pytest.fixture

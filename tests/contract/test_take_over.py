@@ -11,16 +11,8 @@ from redis.asyncio import Redis
 from contract.bus.claims import Ended
 from contract.bus.client import connect_reader
 from contract.bus.queue import JobQueue
-from tests.contract.queue_workers import (
-    attempts,
-    beat,
-    begin,
-    begin_one,
-    claim,
-    end_lease,
-    put,
-    until,
-)
+from tests.contract.queue_workers import attempts, beat, begin, begin_one, claim, end_lease, put
+from tests.waiting import until
 
 
 async def test_only_workers_whose_lease_ended_lose_their_jobs(queue: JobQueue, db: Redis) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,19 @@ def client_of(gateway: Gateway, connections: int = 100) -> httpx.AsyncClient:
     headers = {"X-API-Key": gateway.key.text}
     limits = httpx.Limits(max_connections=connections + 1)
     return httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30, limits=limits)
+
+
+@asynccontextmanager
+async def served(gateway: Gateway) -> AsyncIterator[tuple[ScriptedWorker, httpx.AsyncClient]]:
+    """Yield a worker of model `m` of a gateway, and a client with a key for everything."""
+    async with ScriptedWorker(gateway.redis_url, "m") as worker, client_of(gateway) as client:
+        yield worker, client
+
+
+async def stays_open(answer: asyncio.Future[Any], for_s: float) -> None:
+    """Fail if an answer ends within so many seconds."""
+    done, _ = await asyncio.wait([answer], timeout=for_s)
+    assert not done, answer.result()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,9 @@ from orchestrator.system.process_table import Entry, read_entry, read_environmen
 from tests.orchestrator.models_on_disk import MakeModel, decoder_tensors, write_safetensors
 from tests.orchestrator.scenes import Scene, scripted_driver
 from tests.orchestrator.terminal import Terminal
+from tests.waiting import eventually
 
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
-
-
-def eventually(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    """Return the first true answer of `condition`; fails the test when none comes in time."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"still not true after {timeout_s} s"
-        time.sleep(0.02)
-    return answer
 
 
 class Host:

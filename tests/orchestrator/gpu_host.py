@@ -21,8 +21,8 @@ from contract.paths import ROOT
 from orchestrator.client.reach import is_running
 from orchestrator.protocol.status import GpuStatus, ModelStatus, WorkerStatus, read_status
 from orchestrator.system.process_table import read_environment
-from tests.conftest import wait_until
 from tests.orchestrator.terminal import Result, Terminal
+from tests.waiting import eventually
 
 STANDINS = Path(__file__).parents[1] / "standins"
 CARD = {"uuid": "GPU-a", "total_mib": 80 * 1024, "driver_mib": 600}
@@ -70,7 +70,7 @@ class GpuHost:
                 start_new_session=True,
             )
         self._daemons.append(daemon)
-        wait_until(is_running, 20)
+        eventually(is_running, 20)
 
     def end(self) -> None:
         """Stop everything at once."""

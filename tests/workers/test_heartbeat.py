@@ -18,7 +18,8 @@ from contract.bus.client import connect
 from contract.bus.heartbeats import Heartbeats
 from contract.messages import Heartbeat, State
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import end_lease, until
+from tests.contract.queue_workers import end_lease
+from tests.waiting import until
 from workers.heartbeat import WorkerHeartbeat
 
 
@@ -55,7 +56,7 @@ class Patient:
         )
         turning = asyncio.create_task(self._turn(made))
         made.start()
-        await _true(self.lease_holds)
+        await until(self.lease_holds)
         yield made
         await made.stop()
         turning.cancel()
@@ -69,13 +70,6 @@ class Patient:
 @pytest.fixture
 def patient(redis_url: str, unique_model: str) -> Patient:
     return Patient(redis_url, unique_model)
-
-
-async def _true(condition: Callable[[], bool]) -> None:
-    async def holds() -> bool:
-        return condition()
-
-    await until(holds)
 
 
 def _stand_still_until(condition: Callable[[], bool]) -> None:
@@ -105,7 +99,7 @@ async def test_a_loop_that_stands_still_loses_its_lease_and_is_told_when_it_turn
             time.sleep(0.05)  # noqa: ASYNC251 - this is what is tested
             assert not patient.lease_holds()
         assert patient.lapses == []
-        await _true(lambda: bool(patient.lapses))
+        await until(lambda: bool(patient.lapses))
         assert patient.lease_holds()
 
 
@@ -120,7 +114,7 @@ async def test_a_loop_that_loads_a_model_may_stand_still(patient: Patient) -> No
 async def test_a_lease_that_ended_meanwhile_is_told_once(patient: Patient, db: Redis) -> None:
     async with patient.beating():
         await end_lease(db, patient.model, "w")
-        await _true(lambda: bool(patient.lapses))
+        await until(lambda: bool(patient.lapses))
         await asyncio.sleep(0.2)
         assert len(patient.lapses) == 1
 
@@ -134,7 +128,7 @@ async def test_a_beat_whose_answer_was_lost_counts_as_a_lapse(
         own_valkey.kill()
         await asyncio.sleep(0.2)
         own_valkey.start()
-        await _true(lambda: bool(patient.lapses))
+        await until(lambda: bool(patient.lapses))
         assert patient.lease_holds()
         await asyncio.sleep(0.2)
         assert len(patient.lapses) == 1
@@ -150,7 +144,7 @@ async def test_a_change_is_told_at_once_when_asked(
         assert await db.zcard(f"ew:{{{patient.model}}}:ready") == 0
         patient.state = State.READY
         made.beat_now()
-        await _true(patient.lease_holds)
+        await until(patient.lease_holds)
         await until(lambda: _is_ready(db, patient.model))
 
 

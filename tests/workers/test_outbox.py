@@ -19,7 +19,7 @@ from contract.messages import Delta, Done, Envelope, ErrorCode, Failed, Job, Sam
 from contract.process.tasks import cancel_and_wait
 from contract.wire import decode_frame
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import until
+from tests.waiting import until
 from tests.workers.read_answer import ReadAnswer
 from workers import frames as frames_module
 from workers import outbox as outbox_module

@@ -12,8 +12,9 @@ from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import MAX_ATTEMPTS
 from contract.messages import Done, ErrorCode, Failed, Started, State
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import end_lease, leap, restore, snapshot, until
+from tests.contract.queue_workers import end_lease, leap, restore, snapshot
 from tests.redis_proxy import RedisProxy
+from tests.waiting import until
 from tests.workers.client import Client
 from tests.workers.read_answer import assert_counted
 from tests.workers.worker_processes import WorkerProcess, WorkerProcesses

@@ -11,7 +11,7 @@ from contract.bus.cancellations import Cancellations
 from contract.config import WorkerSpec
 from contract.endings import ENGINE_HUNG
 from contract.messages import Job, State
-from tests.contract.queue_workers import until
+from tests.waiting import until
 from tests.workers.client import Client
 from tests.workers.read_answer import assert_counted
 from tests.workers.test_worker import ByHand, working

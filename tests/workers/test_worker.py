@@ -31,7 +31,8 @@ from contract.messages import (
     State,
 )
 from contract.wire import encode_frame
-from tests.contract.queue_workers import beat, end_lease, until
+from tests.contract.queue_workers import beat, end_lease
+from tests.waiting import until
 from tests.workers.client import Client
 from tests.workers.read_answer import ReadAnswer, assert_counted, counted
 from tests.workers.worker_processes import a_spec

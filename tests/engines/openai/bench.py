@@ -12,6 +12,7 @@ from contract.config import ModelConfig, WorkerSpec
 from contract.messages import State
 from tests.engines.contract.harness import Answer, Client
 from tests.engines.openai.scripted_upstream import Exchange, ScriptedUpstream
+from tests.waiting import until
 from workers.engines.openai.engine import OpenAiEngine
 from workers.worker import Worker
 
@@ -45,7 +46,7 @@ class Bench:
     async def ready(self, **model: Any) -> Worker:
         """Start a worker, and return when it is ready."""
         worker = self.worker(**model)
-        await eventually(lambda: worker.state is State.READY or self.runs[-1].done())
+        await until(lambda: worker.state is State.READY or self.runs[-1].done())
         if self.runs[-1].done():
             await self.runs[-1]
         return worker
@@ -58,15 +59,6 @@ class Bench:
         for run in self.runs:
             run.cancel()
         await asyncio.gather(*self.runs, return_exceptions=True)
-
-
-async def eventually(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    """Return once the condition holds; fail the test after `timeout_s`."""
-    for _ in range(int(timeout_s / 0.01)):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{condition} did not come true in {timeout_s} s")
 
 
 def says(*pieces: str, then: Callable[[Exchange], Awaitable[None] | None] | None = None) -> Any:

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from contract.messages import State
-from tests.engines.openai.bench import Bench, eventually, never, says
+from tests.engines.openai.bench import Bench, never, says
+from tests.waiting import until
 from workers.engine import CannotServe
 from workers.engine_state import EngineDied
 from workers.engines.openai.engine import OpenAiEngine
@@ -24,10 +25,10 @@ async def test_a_worker_waits_until_its_server_answers(
     caplog.set_level("INFO")
     await bench.upstream.stop()
     worker = bench.worker()
-    await eventually(lambda: f"waiting for {bench.upstream.url}" in caplog.text)
+    await until(lambda: f"waiting for {bench.upstream.url}" in caplog.text)
     assert worker.state is State.STARTING
     await bench.upstream.start()
-    await eventually(lambda: worker.state is State.READY)
+    await until(lambda: worker.state is State.READY)
     assert (await bench.ask("hi")).text == "Hello you."
 
 
@@ -40,10 +41,10 @@ async def test_a_server_that_stays_away_ends_the_start(bench: Bench) -> None:
 async def test_a_server_that_is_not_ready_yet_is_waited_for(bench: Bench) -> None:
     bench.upstream.models_status = 503
     worker = bench.worker()
-    await eventually(lambda: bench.upstream.looked >= 2)
+    await until(lambda: bench.upstream.looked >= 2)
     assert worker.state is State.STARTING
     bench.upstream.models_status = 200
-    await eventually(lambda: worker.state is State.READY)
+    await until(lambda: worker.state is State.READY)
 
 
 async def test_a_refused_key_ends_the_start_at_once(bench: Bench) -> None:
@@ -78,7 +79,7 @@ async def test_a_server_that_restarts_is_waited_for_by_the_jobs(
     monkeypatch.setattr(worker.engine, "_ask", ask.__get__(worker.engine))
     await bench.upstream.stop()
     answer = await bench.client.put("hi")
-    await eventually(lambda: len(refused) >= 2)
+    await until(lambda: len(refused) >= 2)
     await bench.upstream.start()
     assert (await answer.ended()).text == "Hello you."
 

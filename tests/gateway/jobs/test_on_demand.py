@@ -16,10 +16,10 @@ from contract.host_beat import HostBeat
 from contract.messages import Condition, State
 from contract.process.tasks import cancel_and_wait
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import until
-from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of
+from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, stays_open
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import streaming
+from tests.waiting import until
 
 ASK = {"modelId": "m", "prompt": "x"}
 STREAM = "/api/v1/inference/stream"
@@ -88,8 +88,7 @@ async def test_a_job_waits_for_its_model_and_its_client_hears_how_it_goes(gatewa
             first = await anext(events)
             # Longer than jobs may wait for a place; but this one waits for its model.
             following = asyncio.create_task(anext(events))
-            ended, _ = await asyncio.wait([following], timeout=2 * QUEUE_TIMEOUT_S)
-            assert not ended
+            await stays_open(following, 2 * QUEUE_TIMEOUT_S)
             supervisor.word = Registration("loading: graphs", eta_s=2.0)
             told = [each.json for each in (first, await following)]
             async with ScriptedWorker(gateway.redis_url, "m") as worker:

@@ -11,7 +11,7 @@ import pytest
 
 from contract.messages import State
 from tests.conftest import ValkeyServer
-from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of
+from tests.gateway.conftest import LOOK_OFTEN, Gateway, served, stays_open
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect, streaming
 
@@ -64,7 +64,7 @@ async def test_a_full_queue_refuses_at_once(
     new_gateway: Callable[..., Gateway], own_valkey: ValkeyServer
 ) -> None:
     gateway = new_gateway(own_valkey.url, limits={"max_waiting": 3, "queue_timeout_s": 60})
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         await worker.take_none()
         asking = [asyncio.create_task(client.post(INFER, json=ASK)) for _ in range(3)]
         await worker.wait_for_waiting(3)
@@ -83,7 +83,7 @@ async def test_a_full_queue_refuses_at_once(
 
 
 async def test_each_wait_has_its_own_timeout_and_ends_the_job(impatient: Gateway) -> None:
-    async with ScriptedWorker(impatient.redis_url, "m") as worker, client_of(impatient) as client:
+    async with served(impatient) as (worker, client):
         # In the queue: begun, but never said to be started.
         asking = asyncio.create_task(client.post(INFER, json=ASK))
         attempt = await worker.next()
@@ -117,13 +117,12 @@ async def test_each_wait_has_its_own_timeout_and_ends_the_job(impatient: Gateway
 
 
 async def test_while_no_worker_is_ready_its_silence_does_not_count(impatient: Gateway) -> None:
-    async with ScriptedWorker(impatient.redis_url, "m") as worker, client_of(impatient) as client:
+    async with served(impatient) as (worker, client):
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         worker.state = State.STARTING
         await worker.delta(attempt, "a")
-        done, _ = await asyncio.wait([reading], timeout=2 * SHORT["token_gap_timeout_s"])
-        assert not done
+        await stays_open(reading, 2 * SHORT["token_gap_timeout_s"])
         worker.state = State.READY
         await worker.delta(attempt, "b")
         await worker.done(attempt)
@@ -174,7 +173,7 @@ async def test_prompts_that_wait_are_bounded_in_bytes(
     new_gateway: Callable[..., Gateway], own_valkey: ValkeyServer
 ) -> None:
     gateway = new_gateway(own_valkey.url, limits={"max_waiting_bytes": 1_048_576})
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         await worker.take_none()
         large = {**ASK, "prompt": "x" * 400_000}
         asking = [asyncio.create_task(client.post(INFER, json=large)) for _ in range(2)]
@@ -196,7 +195,7 @@ async def test_nothing_new_is_let_in_before_memory_is_short(
 ) -> None:
     gateway = new_gateway(own_valkey.url)
     key = {"Idempotency-Key": "again"}
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         asking = asyncio.create_task(client.post(INFER, json=ASK, headers=key))
         running = await worker.start()
         used = (await worker.db.info("memory"))["used_memory"]
@@ -228,7 +227,7 @@ async def test_an_answer_that_is_not_kept_whole_is_not_resumed_in_part(
 ) -> None:
     gateway = new_gateway(own_valkey.url, limits={"max_reply_bytes": 1_048_576})
     key = {"Idempotency_Key": "again"}
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         reading = asyncio.create_task(collect(client, STREAM, ASK, **key))
         attempt = await worker.start()
         for _ in range(40):

@@ -28,7 +28,7 @@ from contract.gateway_beat import GatewayBeat
 from contract.messages import State
 from gateway.lifecycle.process import GatewayProcess, ProcessSettings
 from gateway.server.processes import process_count
-from tests.gateway.conftest import Gateway, client_of
+from tests.gateway.conftest import Gateway, client_of, served
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect
 
@@ -87,7 +87,7 @@ async def test_stopping_lets_open_answers_finish(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url)
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         await worker.delta(attempt, "a")
@@ -105,7 +105,7 @@ async def test_what_does_not_finish_in_time_is_told_so(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url, gateway={"processes": 1, "drain_timeout_s": 1})
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         await worker.delta(attempt, "a")
@@ -135,7 +135,7 @@ async def test_several_processes_serve_as_one(
 ) -> None:
     gateway = new_gateway(own_valkey.url, gateway={"processes": 3})
     assert gateway.process is not None
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         await metrics_when(client, 'process="0"', 'process="1"', 'process="2"')
         asked = 0
         while len(_tokens_by_process((await client.get("/metrics")).text)) < 2:
@@ -213,7 +213,7 @@ async def test_a_gateway_takes_the_place_of_processes_without_a_parent(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url, gateway={"processes": 2, "drain_timeout_s": 1})
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         children = _serving(gateway)
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
@@ -256,7 +256,7 @@ async def test_limits_are_those_of_the_file_at_once(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url)
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         await worker.delta(attempt, "a")

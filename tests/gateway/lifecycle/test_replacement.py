@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -16,9 +15,9 @@ import pytest
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.gateway_beat import GatewayBeat
-from tests.gateway.conftest import Gateway, client_of
-from tests.gateway.scripted_worker import ScriptedWorker
+from tests.gateway.conftest import Gateway, served
 from tests.gateway.sse_client import collect
+from tests.waiting import until
 
 STREAM = "/api/v1/inference/stream"
 ASK = {"modelId": "m", "prompt": "x"}
@@ -33,14 +32,6 @@ async def _serving(redis_url: str) -> dict[str, int]:
         await db.aclose()
     beats = [msgspec.msgpack.decode(body, type=GatewayBeat) for body in bodies]
     return {beat.name: beat.pid for beat in beats}
-
-
-async def _when(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 40
-    while not (answer := await condition()):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
-    return answer
 
 
 @contextlib.asynccontextmanager
@@ -77,8 +68,8 @@ async def test_open_streams_go_on_and_the_port_is_always_answered(
         found = await _serving(own_valkey.url)
         return found if len(found) == processes else None
 
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
-        before = await _when(all_serve)
+    async with served(gateway) as (worker, client):
+        before = await until(all_serve, 40)
         reading = [asyncio.create_task(collect(client, STREAM, ASK)) for _ in range(6)]
         attempts = [await worker.start() for _ in reading]
         for attempt in attempts:
@@ -91,7 +82,7 @@ async def test_open_streams_go_on_and_the_port_is_always_answered(
 
         async with _knocking(gateway) as wrong:
             gateway.process.send_signal(signal.SIGHUP)
-            await _when(two_more_serve)
+            await until(two_more_serve, 40)
             # The answers that the former processes have open are still to come.
             for attempt in attempts:
                 await worker.delta(attempt, "b")
@@ -101,7 +92,7 @@ async def test_open_streams_go_on_and_the_port_is_always_answered(
             async def the_former_are_gone() -> bool:
                 return not (await _serving(own_valkey.url)).keys() & before.keys()
 
-            await _when(the_former_are_gone)
+            await until(the_former_are_gone, 40)
         assert not wrong
         for events in ended:
             assert [event.name for event in events if event.name != ":"] == ["", "", "done"]
@@ -113,7 +104,7 @@ async def test_open_streams_go_on_and_the_port_is_always_answered(
             found = (await _serving(own_valkey.url)).keys()
             return len(found) == 2 and not found & once.keys()
 
-        await _when(all_are_new)
+        await until(all_are_new, 40)
         reading = [asyncio.create_task(collect(client, STREAM, ASK))]
         await worker.done(await worker.start())
         await reading[0]
@@ -132,7 +123,7 @@ async def test_a_file_that_cannot_be_used_replaces_nothing(
     async def all_serve() -> bool:
         return len(await _serving(own_valkey.url)) == processes
 
-    await _when(all_serve)
+    await until(all_serve, 40)
     gateway.config["gateway"] = {"procesess": 2}
     gateway.write_config()
     gateway.process.send_signal(signal.SIGHUP)
@@ -149,7 +140,7 @@ async def test_a_file_that_cannot_be_used_replaces_nothing(
         found = (await _serving(own_valkey.url)).keys()
         return len(found) == processes and not found & before.keys()
 
-    await _when(are_replaced)
+    await until(are_replaced, 40)
     assert await asyncio.to_thread(gateway.stop) == 0
 
 

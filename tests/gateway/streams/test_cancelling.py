@@ -15,7 +15,8 @@ from contract.bus.queue import JobQueue
 from gateway.streams import cancelling
 from gateway.streams.cancelling import Canceller
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import begin, put, state_of, until
+from tests.contract.queue_workers import begin, put, state_of
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -23,11 +23,12 @@ from contract.host_beat import HostBeat
 from contract.messages import Envelope
 from contract.wire import encode_frame
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import leap, restore, snapshot, until
-from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of
+from tests.contract.queue_workers import leap, restore, snapshot
+from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, served, stays_open
 from tests.gateway.scripted_worker import ScriptedWorker, blocked_clients, delta, done
 from tests.gateway.sse_client import Event, collect, streaming
 from tests.redis_proxy import RedisProxy
+from tests.waiting import until
 
 INFER = "/api/v1/inference"
 STREAM = "/api/v1/inference/stream"
@@ -153,7 +154,7 @@ async def test_a_request_that_took_too_long_is_made_anew_by_the_same_key(
 ) -> None:
     gateway = new_gateway(own_valkey.url, limits={"first_token_timeout_s": 3})
     headers = {"Idempotency-Key": "k"}
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         await asyncio.to_thread(gateway.wait_until_ready)
         asking = asyncio.create_task(client.post(INFER, json=ASK, headers=headers))
         await worker.start()
@@ -168,21 +169,21 @@ async def test_open_answers_of_a_model_that_has_ended_fail_within_seconds(
 ) -> None:
     constants = {**LOOK_OFTEN, "gateway.lifecycle.housekeeping._LOOKED_SINCE_S": 0.3}
     gateway = new_gateway(own_valkey.url, constants=constants)
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         await asyncio.to_thread(gateway.wait_until_ready)
         hosts = Heartbeats(worker.db, HOSTS)
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         await worker.delta(attempt, "a")
         await hosts.beat("here", HostBeat("here", ended={"m": "it was stopped"}), ready=True)
-        done, _ = await asyncio.wait([reading], timeout=0.6)
-        assert not done, "it has a worker"
+        # It has a worker.
+        await stays_open(reading, 0.6)
         worker.beats = False
         await hosts.beat("there", HostBeat("there", coming=("m",)), ready=True)
         await worker.leave()
         await hosts.beat("here", HostBeat("here", ended={"m": "it was stopped"}), ready=True)
-        done, _ = await asyncio.wait([reading], timeout=0.6)
-        assert not done, "another host says that it comes"
+        # Another host says that it comes.
+        await stays_open(reading, 0.6)
         await hosts.leave("there")
         await hosts.beat("here", HostBeat("here", ended={"m": "it was stopped"}), ready=True)
         *_, end = await asyncio.wait_for(reading, 8)
@@ -234,7 +235,7 @@ async def test_an_answer_outlives_the_gateway_that_asked_for_it(
 ) -> None:
     first = new_gateway(own_valkey.url)
     second = new_gateway(own_valkey.url, first.key)
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(second) as client:
+    async with served(second) as (worker, client):
         attempt = await begun_and_cut(first, worker)
         before = await blocked_clients(worker.db)
 
@@ -256,7 +257,7 @@ async def test_who_follows_a_dead_gateways_answer_keeps_it_from_being_dropped(
     """Workers drop the jobs of gateways whose lease has ended."""
     first = new_gateway(own_valkey.url)
     second = new_gateway(own_valkey.url, first.key)
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(second) as client:
+    async with served(second) as (worker, client):
         attempt = await begun_and_cut(first, worker)
         owner = attempt.reply.removeprefix(reply_key(""))
         gateways = Heartbeats(worker.db, GATEWAYS)
@@ -275,7 +276,7 @@ async def test_redis_may_be_killed_and_come_back_in_the_middle_of_a_stream(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url)
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         for number in range(10):
@@ -296,7 +297,7 @@ async def test_a_request_waits_out_a_restart_of_redis_but_not_its_absence(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url, constants={PATIENCE: 2})
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         own_valkey.kill()
         asking = asyncio.create_task(client.post(INFER, json=ASK))
         await gateway.wait_for_log("Redis does not answer")
@@ -330,8 +331,7 @@ async def test_a_request_waits_until_a_new_gateway_has_found_redis(
         own_valkey.kill()
         async with client_of(new_gateway(own_valkey.url)) as client:
             asking = asyncio.create_task(client.post(INFER, json=ASK))
-            done, _ = await asyncio.wait([asking], timeout=0.5)
-            assert not done, asking.result().text
+            await stays_open(asking, 0.25)
             own_valkey.start()
             await worker.answer("a")
             assert (await asking).json()["text"] == "a"
@@ -351,7 +351,7 @@ async def test_a_frozen_redis_only_delays(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url, constants=LOOK_OFTEN)
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         await worker.delta(attempt, "a")
@@ -371,7 +371,7 @@ async def test_a_put_whose_fate_is_unknown_leaves_no_job_behind(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url, constants={PATIENCE: 1})
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         # So that the gateway has a connection: what it sends arrives once Redis goes on.
         asking = asyncio.create_task(client.post(INFER, json=ASK))
         await worker.answer("a")
@@ -403,7 +403,7 @@ async def test_answers_that_redis_has_forgotten_fail_as_lost(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url)
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         await worker.delta(attempt, "a")
@@ -435,7 +435,7 @@ async def test_the_reply_stream_keeps_only_what_is_needed(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url, constants=TIDY_OFTEN)
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         for _ in range(1000):
@@ -557,7 +557,7 @@ async def test_an_answer_whose_put_was_in_doubt_can_be_resumed(
 ) -> None:
     """Redis takes the job, and the gateway does not hear of it in time."""
     gateway = new_gateway(own_valkey.url, constants={PATIENCE: 1, **TIDY_OFTEN})
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         own_valkey.process.send_signal(signal.SIGSTOP)
         try:
             asked = await client.post(STREAM, json=ASK, headers={"Idempotency-Key": "k"})
@@ -605,7 +605,7 @@ async def test_a_clock_that_leaps_an_hour_forward_ends_no_answer(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url, constants=TIDY_OFTEN)
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         await worker.delta(attempt, "a")

@@ -7,8 +7,9 @@ import signal
 
 from contract.messages import State
 from orchestrator.protocol.status import GatewayStatus
-from tests.orchestrator.conftest import Host, eventually
+from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Terminal
+from tests.waiting import eventually
 
 
 def gateway_of(host: Host) -> GatewayStatus:

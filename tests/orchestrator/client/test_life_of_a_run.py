@@ -18,8 +18,9 @@ import pytest
 from contract.paths import run_dir
 from contract.process.ports import free_port
 from orchestrator.client.reach import is_running
-from tests.orchestrator.conftest import Host, eventually, is_alive
+from tests.orchestrator.conftest import Host, is_alive
 from tests.orchestrator.terminal import Terminal
+from tests.waiting import eventually
 
 
 def test_start_status_chat_stop(host: Host, terminal: Terminal) -> None:

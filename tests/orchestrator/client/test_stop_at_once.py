@@ -10,8 +10,9 @@ import httpx
 import pexpect
 import pytest
 
-from tests.orchestrator.conftest import Host, eventually
+from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Terminal
+from tests.waiting import eventually
 
 
 class Stream:

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from contract.paths import run_dir
-from tests.orchestrator.conftest import eventually
 from tests.orchestrator.installation import Installation
+from tests.waiting import eventually
 
 
 @pytest.fixture

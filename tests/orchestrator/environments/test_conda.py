@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.orchestrator.conftest import eventually
 from tests.orchestrator.installation import PYTHON_VERSION, Installation
+from tests.waiting import eventually
 
 STAND_IN = Path(__file__).with_name("stand_in_conda.py")
 

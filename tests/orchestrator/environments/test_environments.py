@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.orchestrator.conftest import eventually
 from tests.orchestrator.installation import Installation
 from tests.tiny_wheels import make_wheel
+from tests.waiting import eventually
 
 
 @pytest.fixture

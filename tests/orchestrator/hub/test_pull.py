@@ -14,9 +14,10 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.orchestrator.conftest import Host, eventually
+from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Result, Terminal
 from tests.standins.hub import LARGE_BYTES, Fault, Hub, Repository, running_hub, sha256
+from tests.waiting import eventually
 
 REPO = "Team/Tiny-1B"
 WEIGHTS = random.Random(1).randbytes(64 * 1024)

@@ -20,8 +20,9 @@ from orchestrator.protocol.control import socket_path
 from orchestrator.protocol.last_seen import is_supervised, without_the_dead
 from orchestrator.protocol.status import status_path
 from orchestrator.system.mutex import Mutex
-from tests.orchestrator.conftest import Host, eventually
+from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Terminal
+from tests.waiting import eventually
 
 
 def say(line: bytes) -> dict[str, str]:

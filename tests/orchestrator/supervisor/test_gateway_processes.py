@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from contract.messages import State
-from tests.orchestrator.conftest import Host, eventually, is_alive
+from tests.orchestrator.conftest import Host, is_alive
 from tests.orchestrator.terminal import Terminal
+from tests.waiting import eventually
 
 ASK = {
     "model": "demo",

@@ -15,8 +15,9 @@ import pytest
 
 from contract.messages import State
 from orchestrator.protocol.status import read_status
-from tests.orchestrator.conftest import Host, eventually, is_alive
+from tests.orchestrator.conftest import Host, is_alive
 from tests.orchestrator.gpu_host import CARD, GpuHost
+from tests.waiting import eventually
 
 #: Half of the card, roughly: two fit, three do not.
 HALF = 36 * 1024

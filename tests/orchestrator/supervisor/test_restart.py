@@ -14,8 +14,9 @@ from contract.messages import State
 from orchestrator.client.gateway_client import read_events
 from orchestrator.config.changes import shown
 from orchestrator.protocol.status import WorkerStatus
-from tests.orchestrator.conftest import Host, eventually
+from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Terminal
+from tests.waiting import eventually
 
 
 class Clients:

@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from contract.messages import State
-from tests.orchestrator.conftest import Host, eventually, is_alive
+from tests.orchestrator.conftest import Host, is_alive
 from tests.orchestrator.gpu_host import GpuHost
+from tests.waiting import eventually
 
 #: A small card: what sleeps there has to fit into this host's memory.
 CARD = {"uuid": "GPU-a", "total_mib": 8000, "driver_mib": 600}

@@ -37,7 +37,8 @@ from orchestrator.system.process import ROOT_VARIABLE
 from orchestrator.system.process_table import read_environment, read_table
 from orchestrator.system.valkey import embedded_url
 from tests.conftest import ValkeyServer
-from tests.orchestrator.conftest import Host, eventually, is_alive
+from tests.orchestrator.conftest import Host, is_alive
+from tests.waiting import eventually
 
 
 def leases(model: str) -> set[str]:

@@ -16,7 +16,8 @@ from orchestrator.gpu.allocator import Allocation
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.supervisor.units.launch import Launcher
 from orchestrator.system.child_environment import COMMON, ENGINES, inherited
-from tests.orchestrator.conftest import Host, eventually
+from tests.orchestrator.conftest import Host
+from tests.waiting import eventually
 
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "x",

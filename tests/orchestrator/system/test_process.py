@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from orchestrator.system.process import Command, Process, Reaper, adopt, spawn
 from orchestrator.system.process_table import boot_id, read_entry, read_table, tree
-from tests.orchestrator.conftest import Host, eventually, is_alive
+from tests.orchestrator.conftest import Host, is_alive
+from tests.waiting import eventually
 
 
 @pytest.fixture

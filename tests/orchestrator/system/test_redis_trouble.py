@@ -14,7 +14,8 @@ from contract.bus.client import connect
 from contract.host_beat import HostBeat
 from orchestrator.supervisor.observer import Observation, Observer, Subject
 from orchestrator.system.redis_trouble import in_words, troubles
-from tests.conftest import valkey_binary, wait_until
+from tests.conftest import valkey_binary
+from tests.waiting import eventually
 
 
 class Server:
@@ -24,7 +25,7 @@ class Server:
         self.url = f"unix://{directory / 'v.sock'}"
         command = [valkey_binary(), "--port", "0", "--unixsocket", str(directory / "v.sock")]
         self.process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
-        wait_until(lambda: (directory / "v.sock").exists(), 10)
+        eventually(lambda: (directory / "v.sock").exists(), 10)
 
     def fill(self) -> str:
         """Write until it refuses; its words."""
