@@ -253,7 +253,7 @@ async def test_nothing_that_is_over_stays_in_redis_for_ever(
     new_gateway: Callable[..., Gateway], own_valkey: ValkeyServer
 ) -> None:
     gateway = new_gateway(own_valkey.url)
-    async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
+    async with served(gateway) as (worker, client):
         for headers in ({}, {"Idempotency-Key": "k"}):
             asking = asyncio.create_task(client.post(INFER, json=ASK, headers=headers))
             await worker.answer("a")
