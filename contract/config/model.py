@@ -89,7 +89,7 @@ class WatchdogConfig(Section):
     canary_every_s: float = Field(
         300,
         ge=0,
-        description="An engine that nobody asks generates one token so often, to show that it "
+        description="An engine without requests generates one token so often, to show that it "
         "lives; 0: only where that is in doubt. Servers elsewhere are never asked.",
     )
 

@@ -36,7 +36,7 @@ class GatewayConfig(Section):
         ge=1,
         le=65535,
         description="A second listener, which shows `/metrics`, `/docs` and `/openapi.json` "
-        "without an API key; nobody else should reach it.",
+        "without an API key; only your monitoring should reach it.",
     )
     processes: int = Field(
         0,
