@@ -11,9 +11,19 @@ from pydantic_core import PydanticCustomError
 
 from contract.asked import ToolCall
 from contract.messages import ChatMessage
+from gateway.api.anthropic.tools import ClientTool, ToolChange
 from gateway.api.conversation import joined
 from gateway.api.fields import Ignored, LenientBody
 
+#: Blocks that say nothing which the model reads as text.
+_WITHOUT_TEXT: Final = (
+    "thinking",
+    "redacted_thinking",
+    "tool_use",
+    "tool_reference",
+    "tool_addition",
+    "tool_removal",
+)
 _MOST_BLOCKS: Final = 4_096
 #: Claude Code begins its system prompt with a line that differs in each request, and would keep
 #: the rest from being found in the engine's cache. vLLM leaves it out, too.
@@ -75,6 +85,8 @@ class ContentBlock(LenientBody):
     citations: Ignored = None
     caller: Ignored = None
     cache_control: Ignored = None
+    tool_name: Ignored = None
+    tool: ToolChange | None = None
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -83,6 +95,8 @@ class ContentBlock(LenientBody):
             "thinking": self.thinking is None and "thinking",
             "tool_use": not self.name and "name",
             "tool_result": not self.tool_use_id and "tool_use_id",
+            "tool_addition": self.tool is None and "tool",
+            "tool_removal": self.tool is None and "tool",
         }.get(self.type)
         if missing:
             raise PydanticCustomError("incomplete", "needs `{name}`", {"name": missing})
@@ -96,7 +110,7 @@ class ContentBlock(LenientBody):
                 return self.text or ""
             case "tool_result":
                 return str(_text_of_result(self.content) or "")
-            case "thinking" | "redacted_thinking" | "tool_use":
+            case kind if kind in _WITHOUT_TEXT:
                 return ""
             case _:
                 return _text_of({"type": self.type, "source": self.source, "content": self.content})
@@ -119,6 +133,26 @@ class MessageParam(LenientBody):
     place = "messages[]."
     role: Literal["user", "assistant", "system"]
     content: Blocks
+
+
+def tools_in_effect(
+    tools: Iterable[ClientTool], messages: Iterable[MessageParam]
+) -> list[ClientTool]:
+    """Return the tools as they are at the end of a conversation that may add and remove some. A
+    chat template sees one list of them."""
+    known = {tool.name: tool for tool in tools}
+    removed: set[str] = set()
+    for block in (block for message in messages for block in message.content):
+        if (change := block.tool) is None:
+            continue
+        if change.definition is not None:
+            known[change.definition.name] = change.definition
+        name = change.definition.name if change.definition else change.name or ""
+        if block.type == "tool_removal":
+            removed.add(name)
+        else:
+            removed.discard(name)
+    return [tool for name, tool in known.items() if name not in removed]
 
 
 def turns_of(system: Sequence[ContentBlock], messages: Iterable[MessageParam]) -> list[ChatMessage]:

@@ -25,55 +25,20 @@ from contract import bounds
 from contract.asked import Template, Tools
 from contract.messages import Job, Sampling
 from gateway.api import fields
-from gateway.api.anthropic.blocks import Blocks, MessageParam, turns_of
+from gateway.api.anthropic.blocks import Blocks, MessageParam, tools_in_effect, turns_of
+from gateway.api.anthropic.tools import ClientTool
 from gateway.api.fields import GenerationBody, Ignored, LenientBody, OnlyFalse, Unsupported
 from gateway.api.guided import guided_by
 from gateway.api.openai.tools import (
     MOST_TOOLS,
-    FunctionDefinition,
     NamedFunction,
     NamedTool,
-    Tool,
     ToolName,
     tools_of,
 )
 from gateway.api.openai.values import TemplateArguments
 from gateway.api.templates import template_of
 from gateway.http.errors import invalid
-
-
-class ClientTool(LenientBody):
-    """A tool that the client runs. Those that Anthropic runs, or whose schema only its models
-    know, are refused."""
-
-    place = "tools[]."
-    type: str | None = None
-    name: ToolName
-    description: str | None = None
-    input_schema: fields.JsonSchema | None = None
-    strict: bool | None = None
-    cache_control: Ignored = None
-    eager_input_streaming: Ignored = None
-    input_examples: Ignored = None
-    allowed_callers: Ignored = None
-
-    @model_validator(mode="after")
-    def _has_a_schema(self) -> Self:
-        if self.type not in (None, "custom"):
-            kind = {"kind": self.type}
-            raise PydanticCustomError("server_tool", "tools of type {kind} are not supported", kind)
-        if self.input_schema is None:
-            raise PydanticCustomError("incomplete", "needs `input_schema`")
-        return self
-
-    def function(self) -> Tool:
-        """Return the same in OpenAI's words."""
-        schema = {"type": "object", **(self.input_schema or {})}
-        return Tool(
-            function=FunctionDefinition(
-                name=self.name, description=self.description, parameters=schema, strict=self.strict
-            )
-        )
 
 
 class MessagesToolChoice(LenientBody):
@@ -129,12 +94,13 @@ class PromptOfMessages(LenientBody):
         """Return the tools that the model may call. Raises `ApiError`."""
         choice = self.tool_choice or MessagesToolChoice(type="auto")
         parallel = not choice.disable_parallel_tool_use
-        definitions = [tool.function() for tool in self.tools or ()]
+        tools = tools_in_effect(self.tools or (), self.messages)
+        definitions = [tool.function() for tool in tools]
         if choice.type == "any":
             return tools_of(definitions, "required", parallel)
         if choice.type != "tool" or choice.name is None:
             return tools_of(definitions, "none" if choice.type == "none" else "auto", parallel)
-        if all(tool.name != choice.name for tool in self.tools or ()):
+        if all(tool.name != choice.name for tool in tools):
             raise invalid("tool_choice.name", f"`{choice.name}` is none of the tools")
         return tools_of(definitions, NamedTool(function=NamedFunction(name=choice.name)), parallel)
 

@@ -314,16 +314,22 @@ async def test_a_request_becomes_a_job(
             assert getattr(found, name) == value
 
 
-#: What Claude Code 2.1 sends, as its transcripts have it, with its values shortened.
+#: What Claude Code 2.1.332 sends, with its values shortened.
 CLAUDE_CODE = {
     "messages": [
         {
             "role": "user",
             "content": [
                 {"type": "text", "text": "<system-reminder>x</system-reminder>"},
-                {"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}},
+                {"type": "text", "text": "hi"},
             ],
-        }
+        },
+        {
+            "role": "system",
+            "content": [
+                {"type": "text", "text": "so", "cache_control": {"type": "ephemeral"}},
+            ],
+        },
     ],
     "system": [
         {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.0; cch=00000;"},
@@ -344,13 +350,13 @@ CLAUDE_CODE = {
                 "required": ["command"],
                 "additionalProperties": False,
             },
-            "eager_input_streaming": True,
-        }
+        },
+        {"name": "Later", "description": "-", "input_schema": SCHEMA, "defer_loading": True},
     ],
     "metadata": {"user_id": "user_1_account__session_2"},
     "max_tokens": 32000,
-    "thinking": {"type": "adaptive", "display": "summarized"},
-    "output_config": {"effort": "medium"},
+    "thinking": {"type": "adaptive", "display": "omitted"},
+    "output_config": {"effort": "high"},
     "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
     "stream": True,
 }
@@ -361,7 +367,7 @@ async def test_what_claude_code_sends_is_answered(
 ) -> None:
     headers = {
         "anthropic-version": "2023-06-01",
-        "anthropic-beta": "claude-code-20250219,interleaved-thinking-2025-05-14",
+        "anthropic-beta": "claude-code-20250219,mid-conversation-tool-changes-2026-07-01",
         "x-app": "cli",
     }
     body = {"model": model, **CLAUDE_CODE}
@@ -374,8 +380,35 @@ async def test_what_claude_code_sends_is_answered(
     assert job.sampling.max_tokens == 1000
     assert job.messages is not None
     assert job.messages[0] == ChatMessage("system", "You are Claude Code.")
+    assert job.messages[2] == ChatMessage("system", "so")
     assert isinstance(job.tools, Tools)
     assert json.loads(job.tools.definitions)[0]["function"]["name"] == "Bash"
+
+
+async def test_a_conversation_adds_and_removes_tools(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    """As Claude Code has it, for tools that it finds on the way."""
+
+    def change(kind: str, **tool: Any) -> dict[str, Any]:
+        return {"role": "system", "content": [{"type": kind, "tool": tool}]}
+
+    added = {"name": "added", "input_schema": SCHEMA}
+    messages = [
+        *ASKED,
+        change("tool_removal", type="tool_reference", name="weather"),
+        change("tool_removal", type="tool_reference", name="time"),
+        change("tool_addition", type="tool_reference", name="time"),
+        change("tool_addition", type="tool_definition", definition=added),
+    ]
+    body = {"model": model, "messages": messages, "tools": TOOLS, "max_tokens": 9}
+    asking = asyncio.ensure_future(client.post("/v1/messages", json=body))
+    job = (await worker.answer("x")).job
+    assert (await asking).status_code == 200
+    assert job.messages == (ChatMessage("user", ASKED[0]["content"]),)
+    assert isinstance(job.tools, Tools)
+    told = [tool["function"]["name"] for tool in json.loads(job.tools.definitions)]
+    assert told == ["time", "added"]
 
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "eA=="}}

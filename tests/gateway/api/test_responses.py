@@ -367,12 +367,11 @@ async def test_a_request_becomes_a_job(
             assert getattr(job if hasattr(job, name) else job.sampling, name) == value
 
 
-#: What Codex 0.9x sends, with its values shortened.
+#: What Codex 0.171 sends, with its values shortened.
 CODEX = {
-    "instructions": "You are a coding agent.",
     "input": [
-        {"type": "message", **message("developer", "<permissions>")},
-        {"type": "message", **message("user", "hi")},
+        {"type": "message", "id": "msg_1", **message("developer", "<permissions>")},
+        {"type": "message", "id": "msg_2", **message("user", "hi")},
     ],
     "tools": [
         {
@@ -386,7 +385,7 @@ CODEX = {
     ],
     "tool_choice": "auto",
     "parallel_tool_calls": True,
-    "reasoning": {"effort": "medium", "summary": "auto"},
+    "reasoning": {"summary": "auto"},
     "store": False,
     "stream": True,
     "include": ["reasoning.encrypted_content"],
