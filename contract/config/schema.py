@@ -38,6 +38,11 @@ class GatewayConfig(Section):
         description="A second listener, which shows `/metrics`, `/docs` and `/openapi.json` "
         "without an API key; only your monitoring should reach it.",
     )
+    ollama: bool = Field(
+        False,
+        description="Serve Ollama's API, too: `/api/chat`, `/api/generate`, `/api/embed`, "
+        "`/api/tags`, `/api/show` and `/api/version`.",
+    )
     processes: int = Field(
         0,
         ge=0,

@@ -99,8 +99,14 @@ def anthropic_body(error: ApiError, request_id: str) -> dict[str, Any]:
     }
 
 
+def ollama_body(error: ApiError, request_id: str) -> dict[str, Any]:
+    """Return the body of Ollama's API, which is also the last line of a stream that fails."""
+    return {"error": error.message}
+
+
 NATIVE: Final = ErrorDialect(native_body)
 OPENAI: Final = ErrorDialect(openai_body, as_400=True, says_retry=True)
+OLLAMA: Final = ErrorDialect(ollama_body, as_400=True)
 ANTHROPIC: Final = ErrorDialect(anthropic_body, as_400=True, says_retry=True)
 #: What OpenAI's clients ask for with a base URL that lacks `/v1`, and what vLLM has at its root.
 _AT_THE_ROOT: Final = (
@@ -111,11 +117,20 @@ _AT_THE_ROOT: Final = (
     "/tokenize",
     "/detokenize",
 )
+_OF_OLLAMA: Final = (
+    "/api/chat",
+    "/api/generate",
+    "/api/embed",
+    "/api/tags",
+    "/api/show",
+    "/api/version",
+)
 #: The first that a path begins with is its dialect.
 _BY_PREFIX: Final = (
     ("/v1/messages", ANTHROPIC),
     ("/v1/", OPENAI),
     *((path, OPENAI) for path in _AT_THE_ROOT),
+    *((path, OLLAMA) for path in _OF_OLLAMA),
 )
 
 

@@ -18,6 +18,7 @@ from contract.process.logs import configure_logging
 from gateway.api import openapi
 from gateway.api.anthropic import routes as anthropic_routes
 from gateway.api.native import routes
+from gateway.api.ollama import routes as ollama_routes
 from gateway.api.openai import routes as openai_routes
 from gateway.api.openai import vllm_routes
 from gateway.api.responses import routes as responses_routes
@@ -84,11 +85,12 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
     )
     app.state.process = process
     app.openapi = lambda: _document_once(app)  # type: ignore[method-assign]
-    for router in _ROUTERS:
+    routers = [*_ROUTERS, *([ollama_routes.router] if settings.config.gateway.ollama else [])]
+    for router in routers:
         app.include_router(router)
     served: ASGIApp = DirectRoutes(
         app,
-        _ROUTERS,
+        routers,
         process.authenticator.check,
         on_api_error=_answer_api_error,
         on_bug=_answer_bug,

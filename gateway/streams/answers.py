@@ -8,6 +8,7 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 from contract.messages import Delta, Done, ReasoningDelta, Status, ToolCallDelta
 from gateway.http.error_answers import ErrorDialect, answer_error
 from gateway.http.errors import ApiError
+from gateway.http.headers import Headers
 from gateway.streams import sse
 from gateway.streams.writer import Writer
 
@@ -121,9 +122,9 @@ class AnswerSink(Protocol):
 
 
 class StreamAnswer:
-    """Server-sent events. The head leaves with the first of them, so that what fails before
-    has a proper HTTP status. Events up to `after` are left out: the client has them. `heartbeat` is
-    written when nothing else is for long."""
+    """Server-sent events, unless `headers` say otherwise. The head leaves with the first of them,
+    so that what fails before has a proper HTTP status. Events up to `after` are left out: the
+    client has them. `heartbeat` is written when nothing else is for long."""
 
     def __init__(
         self,
@@ -132,12 +133,14 @@ class StreamAnswer:
         after: int = -1,
         *,
         heartbeat: bytes = sse.HEARTBEAT,
+        headers: Headers = sse.HEADERS,
     ) -> None:
         self.writer = Writer()
         self._dialect = dialect
         self._request_id = request_id
         self._after = after
         self._heartbeat = heartbeat
+        self._headers = headers
 
     def begin(self, attempt: int) -> None:
         self._dialect.mark = sse.attempt_mark(attempt)
@@ -175,7 +178,7 @@ class StreamAnswer:
 
     def _open(self) -> None:
         if not self.writer.opened:
-            self.writer.open(200, sse.HEADERS)
+            self.writer.open(200, self._headers)
             if self._after < 0:
                 self.writer.write(self._dialect.opening())
 
