@@ -1,6 +1,7 @@
 """What docs/memory.md promises of GPU memory, tried on real GPUs with real engines.
 
-    python3 scripts/programs/gpu_acceptance PIECE... --out DIR [--only NAME,NAME] [--budget-s 330]
+    python3 scripts/programs/gpu_acceptance PIECE... --out DIR [--budget-s 330]
+    python3 scripts/programs/gpu_acceptance estimate --out DIR [--only NAME,NAME] [--at-once N]
     python3 scripts/programs/gpu_acceptance report --out DIR [--from DIR...]
 
 Pieces: check, estimate, share, evict, kill, sleep (one GPU) and two (two GPUs). Each takes some
@@ -27,8 +28,10 @@ if "--mock" in sys.argv:
     # This process, too, shall see the scripted driver.
     sys.path.insert(0, str(ROOT / "tests" / "standins" / "pynvml"))
 
-from pieces import PIECES, Setting, estimates_beside  # noqa: E402 - the path has to be complete first
+from estimating import estimates_beside  # noqa: E402 - the path has to be complete first
+from pieces import PIECES  # noqa: E402
 from results import Failure, Piece, write_report  # noqa: E402
+from setting import Setting  # noqa: E402
 
 
 def main() -> int:
@@ -39,6 +42,7 @@ def main() -> int:
         is_mock=args.mock,
         only=tuple(filter(None, args.only.split(","))),
         deadline=time.monotonic() + args.budget_s,
+        at_once=1 if args.mock else args.at_once,
     )
     failed = [name for name in args.pieces if name != "report" and not _try(name, setting)]
     write_report(args.out, [args.out, *args.include], estimates_beside)
@@ -76,6 +80,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--from", dest="include", type=Path, nargs="*", default=[])
     parser.add_argument("--only", default="", help="of `estimate`: these combinations")
     parser.add_argument("--budget-s", type=float, default=330, help="begin nothing new after that")
+    parser.add_argument("--at-once", type=int, default=1, help="of `estimate`: on each GPU")
     parser.add_argument("--mock", action="store_true")
     return parser.parse_args()
 

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -17,7 +18,7 @@ DEMO = ROOT / "deploy" / "demo-model"
 PUBLISHED: dict[str, Any] = json.loads(
     (ROOT / "tests" / "orchestrator" / "estimate" / "published_models.json").read_text()
 )
-_ELEMENT = {"BF16": 2, "F8_E4M3": 1, "U8": 1}
+_ELEMENT = {"BF16": 2, "F16": 2, "I32": 4, "F8_E4M3": 1, "U8": 1}
 #: Of Qwen2.5: what decides memory.
 SHAPES: dict[str, dict[str, Any]] = {
     "0.5B": {
@@ -63,7 +64,30 @@ def make_model(directory: Path, shape: str) -> Path:
     return path
 
 
-def _write_published(path: Path, files: dict[str, Any], tensors: dict[str, Any]) -> Path:
+def make_adapter(directory: Path, shape: str, rank: int) -> Path:
+    """Write a LoRA adapter that changes nothing, for all projections of a Qwen2 shape."""
+    path = directory / f"qwen2-{shape}-lora{rank}"
+    path.mkdir(parents=True, exist_ok=True)
+    config = json.loads((DEMO / "config.json").read_text()) | SHAPES[shape]
+    tensors = {}
+    for name, (out, inner) in _projections(config).items():
+        stem = f"base_model.model.{name.removesuffix('.weight')}"
+        tensors[f"{stem}.lora_A.weight"] = ("BF16", [rank, inner])
+        tensors[f"{stem}.lora_B.weight"] = ("BF16", [out, rank])
+    kinds = sorted({name.split(".")[-2] for name in _projections(config)})
+    described = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": rank}
+    described |= {"target_modules": kinds, "bias": "none", "lora_dropout": 0.0}
+    (path / "adapter_config.json").write_text(json.dumps(described))
+    _write_header(path / "adapter_model.safetensors", tensors)
+    return path
+
+
+def _write_published(
+    path: Path,
+    files: dict[str, Any],
+    tensors: dict[str, Any],
+    special_tokens: Mapping[str, int] | None = None,
+) -> Path:
     scratch = path.with_name(f".{path.name}")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -73,17 +97,27 @@ def _write_published(path: Path, files: dict[str, Any], tensors: dict[str, Any])
     vocabulary = files["config.json"].get("vocab_size") or max(
         shape[0] for header in tensors.values() for _, shape in header.values()
     )
-    _write_tokenizer(scratch, vocabulary)
+    _write_tokenizer(scratch, vocabulary, special_tokens or {})
     for name, header in tensors.items():
         _write_header(scratch / name, header)
     return scratch.rename(path)
 
 
-def _write_tokenizer(path: Path, vocabulary: int) -> None:
-    """The demo model's, with filler words: random weights say any number, and each needs one."""
+def _write_tokenizer(
+    path: Path, vocabulary: int, special: Mapping[str, int] = MappingProxyType({})
+) -> None:
+    """The demo model's, with filler words: random weights say any number, and each needs one.
+    A model of images has tokens for their places."""
     tokenizer = json.loads((DEMO / "tokenizer.json").read_text())
     words = tokenizer["model"]["vocab"]
-    words |= {f"⟨{number}⟩": number for number in range(len(words), vocabulary)}
+    named = {number: token for token, number in special.items()}
+    filler = range(len(words), vocabulary)
+    words |= {named.get(number, f"⟨{number}⟩"): number for number in filler}
+    form = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    tokenizer["added_tokens"] += [
+        {"id": number, "content": token, "special": True} | form
+        for token, number in special.items()
+    ]
     (path / "tokenizer.json").write_text(json.dumps(tokenizer))
     settings = json.loads((path / "tokenizer_config.json").read_text())
     settings["model_max_length"] = 32768
@@ -91,11 +125,17 @@ def _write_tokenizer(path: Path, vocabulary: int) -> None:
 
 
 def _tensors(config: dict[str, Any]) -> dict[str, list[int]]:
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    keys = config["num_key_value_heads"] * hidden // config["num_attention_heads"]
+    hidden = config["hidden_size"]
     tensors = {"model.embed_tokens.weight": [config["vocab_size"], hidden]}
     if not config["tie_word_embeddings"]:
         tensors["lm_head.weight"] = [config["vocab_size"], hidden]
+    return tensors | _projections(config)
+
+
+def _projections(config: dict[str, Any]) -> dict[str, list[int]]:
+    """The matrices of all layers: rows out, columns in."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    keys = config["num_key_value_heads"] * hidden // config["num_attention_heads"]
     layer = {
         "self_attn.q_proj.weight": [hidden, hidden],
         "self_attn.k_proj.weight": [keys, hidden],
@@ -105,9 +145,11 @@ def _tensors(config: dict[str, Any]) -> dict[str, list[int]]:
         "mlp.up_proj.weight": [inner, hidden],
         "mlp.down_proj.weight": [hidden, inner],
     }
-    for number in range(config["num_hidden_layers"]):
-        tensors |= {f"model.layers.{number}.{name}": shape for name, shape in layer.items()}
-    return tensors
+    return {
+        f"model.layers.{number}.{name}": shape
+        for number in range(config["num_hidden_layers"])
+        for name, shape in layer.items()
+    }
 
 
 def _write_header(path: Path, tensors: Mapping[str, Sequence[Any]]) -> None:

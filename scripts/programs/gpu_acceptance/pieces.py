@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from combinations import PLAIN_NCCL
+from estimating import FULL_ANSWER, estimate, mock_entry
 from installation import ENV, Installation, wait_for
 from models import make_model
-from results import GIB, Failure, Piece, Row
+from results import GIB, Failure, Piece
+from setting import CARD_MIB, MODELS, Setting, version_of
 from watch import MIB, Watch, bytes_of, family, look, used_bytes
 
 from contract.config import ModelConfig
@@ -24,86 +25,20 @@ from orchestrator.estimate.estimate import Estimate, estimate_model
 from orchestrator.estimate.running import Card
 from orchestrator.terminal.sizes import show
 
-_CARD_MIB = 143771
-#: Not among the results: their files look large, though they are all hole.
-_MODELS = Path(tempfile.gettempdir()) / "ew-acceptance-models"
-_FULL_ANSWER = {"max_tokens": 16, "temperature": 0.8, "top_p": 0.9, "ignore_eos": True}
-#: The promise of docs/memory.md.
-_ALLOWED_SHARE, _ALLOWED_BYTES = 0.10, GIB
 _NEEDS = re.compile(r"needs ([\d.]+) GiB")
 _FREE = re.compile(r"([\d.]+) GiB free of ([\d.]+) GiB")
-
-
-class Setting(NamedTuple):
-    """How the script was called."""
-
-    out: Path
-    is_mock: bool
-    only: tuple[str, ...]
-    deadline: float
-
-    def installation(self, name: str, gpus: int = 1) -> Installation:
-        cards = [
-            {"uuid": f"GPU-mock-{number}", "total_mib": _CARD_MIB, "driver_mib": 615}
-            for number in range(gpus)
-        ]
-        return Installation(self.out / f"logs-{name}", cards if self.is_mock else None)
-
-    def left_s(self) -> float:
-        return self.deadline - time.monotonic()
-
-
-class Combination(NamedTuple):
-    """A model of which the estimate is held against NVML."""
-
-    shape: str
-    dtype: str
-    max_model_len: int
-    batch: int
-    graphs: bool = True
-
-    @property
-    def name(self) -> str:
-        parts = (self.shape, self.dtype, self.max_model_len, self.batch)
-        return "-".join(map(str, parts)) + ("" if self.graphs else "-eager")
-
-
-COMBINATIONS = (
-    Combination("0.5B", "bfloat16", 2048, 16),
-    Combination("0.5B", "bfloat16", 8192, 64),
-    Combination("0.5B", "float16", 32768, 8, graphs=False),
-    Combination("0.5B", "bfloat16", 4096, 256),
-    Combination("7B", "bfloat16", 4096, 16),
-    Combination("7B", "bfloat16", 16384, 64),
-    Combination("7B", "float16", 8192, 128),
-    Combination("7B", "bfloat16", 8192, 32, graphs=False),
-    Combination("0.5B", "bfloat16", 4096, 512),
-    Combination("7B", "bfloat16", 2048, 256),
-    # Published configurations: recurrent layers, one KV head, windows, scaled context.
-    Combination("Nemotron-H-8B", "bfloat16", 4096, 32),
-    Combination("falcon-7b", "bfloat16", 2048, 32),
-    Combination("gemma-2-9b-it", "bfloat16", 8192, 32),
-    Combination("Qwen3-8B", "bfloat16", 8192, 32),
-    Combination("Mistral-7B-v0.3", "bfloat16", 8192, 32),
-    Combination("deepseek-coder-6.7b", "bfloat16", 8192, 32),
-    Combination("phi-3-128k", "bfloat16", 4096, 32),
-)
-
-
-def card_of(gpu: Any) -> Card:
-    return Card(gpu.name, gpu.total_mib * MIB)
 
 
 def model_of(setting: Setting, shape: str, **settings: Any) -> dict[str, Any]:
     """A model's entry in the configuration: vLLM with dummy weights; or the mock engine that
     takes as much memory as vLLM is estimated to take."""
     args = {"load_format": "dummy", **settings.pop("engine_args", {})}
-    path = make_model(_MODELS, shape)
+    path = make_model(MODELS, shape)
     real = {"engine": "cuda-vllm", "env": ENV, "model_path": str(path), **settings}
     real["engine_args"] = args
     if not setting.is_mock:
         return real
-    need = estimate_of(real, Card("", _CARD_MIB * MIB))
+    need = estimate_of(real, Card("", CARD_MIB * MIB))
     kept: dict[str, Any] = {
         key: settings[key] for key in ("load", "pinned", "replicas", "sleep") if key in settings
     }
@@ -114,7 +49,7 @@ def model_of(setting: Setting, shape: str, **settings: Any) -> dict[str, Any]:
 
 def estimate_of(entry: dict[str, Any], card: Card) -> Estimate:
     model = ModelConfig(**entry)
-    found = estimate_model(model, "cuda-vllm", card, _version("vllm"))
+    found = estimate_model(model, "cuda-vllm", card, version_of("vllm"))
     if found is None:
         raise Failure("cuda-vllm takes no GPU memory?")
     return found
@@ -133,113 +68,13 @@ def check(setting: Setting, piece: Piece) -> None:
         for gpu in snapshot.gpus:
             piece.note(f"GPU {gpu.index}", f"{gpu.name}, {gpu.total_mib} MiB, {gpu.used_mib} used")
         for package in ("torch", "vllm", "fastapi", "redis", "nvidia-ml-py"):
-            piece.note(package, _version(package))
+            piece.note(package, version_of(package))
         ew.configure({"small": model_of(setting, "0.5B", max_model_len=4096, max_batch_size=16)})
         shown = ew.ew("estimate", "small", may_fail=True)
         piece.note("estimate", (shown.stdout or shown.stderr).strip())
         _check_imports(ew, piece, ["fastapi", "uvicorn", "redis", "msgspec", "typer", "psutil"])
         if not setting.is_mock:
             _check_imports(ew, piece, ["torch", "vllm"])
-
-
-def estimate(setting: Setting, piece: Piece) -> None:
-    """The estimate against NVML, at rest and under load, for one combination after the other."""
-    chosen = [each for each in COMBINATIONS if not setting.only or each.name in setting.only]
-    slowest_s = 75.0
-    for combination in chosen:
-        if setting.left_s() < slowest_s:
-            piece.note(f"not tried: {combination.name}", "no time left; run it with --only")
-            continue
-        began = time.monotonic()
-        try:
-            _measure(setting, piece, combination)
-        except Failure as error:
-            piece.check(f"{combination.name} runs", False, str(error))
-        slowest_s = max(slowest_s, time.monotonic() - began)
-
-
-def _measure(setting: Setting, piece: Piece, combination: Combination) -> None:
-    entry = _entry_of(combination)
-    need = estimate_of(entry, card_of(look().gpus[0]) if not setting.is_mock else _mock_card())
-    cache = min(need.kv_cache.wanted_bytes, 40 * GIB)
-    entry["engine_args"] |= cache_bytes(cache)
-    configured = entry if not setting.is_mock else _mock_entry(need, cache)
-    with setting.installation(f"estimate-{combination.name}") as ew:
-        ew.configure({"m": configured})
-        ew.ew("start", "--model", "m", timeout_s=240)
-        (worker,) = ew.workers("m")
-        rest = max(bytes_of(family(worker["pid"])).values(), default=0)
-        with Watch(family(worker["pid"])) as watch:
-            _load(ew, "m", combination)
-        peak = max(rest, watch.most_bytes)
-    row = {
-        "combination": combination.name,
-        **combination._asdict(),
-        "kv_cache_bytes": cache,
-        "measured_rest": rest,
-        "measured_peak": peak,
-        "ready_after_s": worker["ready_after_s"],
-    }
-    row |= estimates_beside(row)
-    piece.rows.append(row)
-    error = row["estimated_peak"] - peak
-    piece.check(
-        f"{combination.name}: the estimate is within 10 % or 1 GiB",
-        peak > 0 and abs(error) <= max(_ALLOWED_BYTES, _ALLOWED_SHARE * peak),
-        f"{show(row['estimated_peak'])} estimated, {show(peak)} by NVML ({show(rest)} at rest)",
-    )
-
-
-def estimates_beside(row: Row) -> Row:
-    """The estimates for what was measured in that row: just after the start, and the most."""
-    combination = Combination(*(row[name] for name in Combination._fields))
-    need = estimate_of(_entry_of(combination), _mock_card())
-    taken = need.fixed_bytes - need.part_bytes("spare") + row["kv_cache_bytes"]
-    return {
-        "parts": {part.name: part.size_bytes for part in need.parts},
-        "estimated_rest": taken - need.unseen_at_rest_bytes,
-        "estimated_peak": taken,
-    }
-
-
-def _entry_of(combination: Combination) -> dict[str, Any]:
-    args: dict[str, Any] = {"load_format": "dummy"}
-    if not combination.graphs:
-        args["enforce_eager"] = True
-    path = make_model(_MODELS, combination.shape)
-    return {
-        "engine": "cuda-vllm",
-        "env": ENV,
-        "model_path": str(path),
-        "dtype": combination.dtype,
-        "max_model_len": combination.max_model_len,
-        "max_batch_size": combination.batch,
-        "engine_args": args,
-    }
-
-
-def _mock_card() -> Card:
-    """As large as an H200: vLLM's own limits depend on that."""
-    return Card("", _CARD_MIB * MIB)
-
-
-def _mock_entry(need: Estimate, cache: int) -> dict[str, Any]:
-    script = {"allocate_mib": (need.fixed_bytes + cache) // MIB}
-    return {"engine": "mock", "model_path": "none", "engine_args": script}
-
-
-def _load(ew: Installation, model: str, combination: Combination) -> None:
-    """Prompts that fill whole steps of the engine, and a full batch that is sampled. Every digit
-    is a token of its own."""
-    prompt_len = max(16, min(combination.max_model_len - 64, 4096))
-    prompts = [
-        "".join(str((turn + place) % 10) for place in range(prompt_len)) for turn in range(8)
-    ]
-    prompts += [str(turn) * 32 for turn in range(combination.batch)]
-    with ThreadPoolExecutor(min(len(prompts), 320)) as pool:
-        answers = [pool.submit(ew.ask, model, prompt=each, **_FULL_ANSWER) for each in prompts]
-        for answer in answers:
-            answer.result()
 
 
 def share(setting: Setting, piece: Piece) -> None:
@@ -258,7 +93,7 @@ def share(setting: Setting, piece: Piece) -> None:
         _check_places(ew, piece, ["small", "large"])
         with ThreadPoolExecutor(16) as pool:
             names = [name for _ in range(8) for name in ("small", "large")]
-            answers = [pool.submit(ew.ask, name, **_FULL_ANSWER) for name in names]
+            answers = [pool.submit(ew.ask, name, **FULL_ANSWER) for name in names]
             texts = [answer.result()["choices"][0]["finish_reason"] for answer in answers]
         piece.check("both answer at once", texts == ["length"] * 16, f"{len(texts)} answers")
         after = look().gpus[0]
@@ -323,11 +158,11 @@ def evict(setting: Setting, piece: Piece) -> None:
 def _sized(setting: Setting, shape: str, size_bytes: int) -> dict[str, Any]:
     """A model whose KV cache makes it as large as that."""
     entry = model_of(setting._replace(is_mock=False), shape, max_model_len=4096, max_batch_size=16)
-    card = _mock_card() if setting.is_mock else card_of(look().gpus[0])
+    card = setting.card()
     need = estimate_of(entry, card)
     cache = size_bytes - need.fixed_bytes
     if setting.is_mock:
-        return _mock_entry(need, cache)
+        return mock_entry(need, cache)
     entry["engine_args"] |= cache_bytes(cache)
     return entry
 
@@ -425,9 +260,7 @@ def two(setting: Setting, piece: Piece) -> None:
     with setting.installation("two", gpus=2) as ew:
         gpus = look().gpus
         piece.require("there are two GPUs", len(gpus) >= 2, len(gpus))
-        # Plain NCCL between the GPUs: faster ways may use NVLink multicast, which a host that
-        # others share does not forgive.
-        plain = {"enforce_eager": True, "disable_custom_all_reduce": True}
+        plain = {"enforce_eager": True} | PLAIN_NCCL
         wide = {"max_model_len": 8192, "max_batch_size": 32, "tensor_parallel_size": 2}
         wide |= {"engine_args": plain}
         ew.configure(
@@ -459,13 +292,6 @@ def _is_zombie(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except OSError:
         return True
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not here"
 
 
 def _check_imports(ew: Installation, piece: Piece, names: list[str]) -> None:

@@ -129,6 +129,6 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
             for name in ("estimated_rest", "measured_rest", "estimated_peak", "measured_peak")
         ]
         error = row["estimated_peak"] - row["measured_peak"]
-        cells.append(f"{error / GIB:+.2f} ({error / row['measured_peak']:+.0%})")
+        cells.append(f"{error / GIB:+.2f} ({error / max(row['measured_peak'], 1):+.0%})")
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return [*lines, ""]

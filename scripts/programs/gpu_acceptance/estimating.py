@@ -1,0 +1,188 @@
+"""The piece `estimate`: what ew says that a model needs, against what NVML shows of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import msgspec
+from combinations import COMBINATIONS, Combination
+from installation import Installation
+from results import GIB, Failure, Piece, Row
+from setting import H200, MODELS, Setting, version_of
+from watch import MIB, Watch, bytes_of, family, look
+
+from contract.config import ModelConfig
+from orchestrator.estimate.checkpoint import locate_model, read_checkpoint
+from orchestrator.estimate.description import Description, Question, as_described, ask, remembered
+from orchestrator.estimate.estimate import Estimate
+from orchestrator.estimate.estimate import estimate as work_out
+from orchestrator.estimate.running import Card
+from orchestrator.terminal.sizes import show
+
+_ENGINE = "cuda-vllm"
+#: A full answer, sampled.
+FULL_ANSWER = {"max_tokens": 16, "temperature": 0.8, "top_p": 0.9, "ignore_eos": True}
+#: The promise of docs/memory.md.
+_ALLOWED_SHARE, _ALLOWED_BYTES = 0.10, GIB
+#: A cache as large as it is wanted shows nothing that a smaller one does not.
+_LARGEST_CACHE = 40 * GIB
+_MOST_OF_A_GPU = 0.92
+_ASKING_S = 150.0
+
+
+def estimate(setting: Setting, piece: Piece) -> None:
+    """The estimate against NVML, at rest and under load, for each combination: as many of them
+    at once as the setting says."""
+    chosen = [each for each in COMBINATIONS if not setting.only or each.name in setting.only]
+    unknown = set(setting.only) - {each.name for each in chosen}
+    piece.require("these combinations are known", not unknown, sorted(unknown) or None)
+    if not setting.is_mock:
+        _ask_engine(setting, piece, chosen)
+    narrow = [each for each in chosen if each.gpus == 1]
+    wide = [each for each in chosen if each.gpus > 1]
+    gpus = 1 if setting.is_mock else len(look().gpus)
+    _try_all(setting, piece, narrow, [[gpu] for _ in range(setting.at_once) for gpu in range(gpus)])
+    _try_all(setting, piece, wide, [None] * setting.at_once)
+
+
+def _try_all(
+    setting: Setting, piece: Piece, chosen: list[Combination], places: list[list[int] | None]
+) -> None:
+    """Try each on the next place that is free: a GPU, or as ew chooses."""
+    free: SimpleQueue[list[int] | None] = SimpleQueue()
+    for place in places:
+        free.put(place)
+
+    def run(combination: Combination) -> None:
+        place = free.get()
+        try:
+            _try(setting, piece, combination, place)
+        finally:
+            free.put(place)
+
+    with ThreadPoolExecutor(len(places)) as pool:
+        for done in [pool.submit(run, each) for each in chosen]:
+            done.result()
+
+
+def _ask_engine(setting: Setting, piece: Piece, chosen: list[Combination]) -> None:
+    """Ask vLLM what it makes of all models, in one go. What it says is remembered in `out`, and
+    by each installation."""
+    os.environ["EW_STATE_DIR"] = str(setting.out / "state")
+    questions = [_question(each, setting.card()) for each in chosen]
+    piece.note("asking vLLM", ask(questions, Path(sys.executable), _ASKING_S) or "it answered")
+
+
+def _question(combination: Combination, card: Card) -> Question:
+    model = ModelConfig(**combination.entry(MODELS))
+    return Question.of(model, _ENGINE, version_of("vllm"), card)
+
+
+def _try(setting: Setting, piece: Piece, combination: Combination, gpus: list[int] | None) -> None:
+    if setting.left_s() < 0:
+        piece.note(f"not tried: {combination.name}", "no time left; run it with --only")
+        return
+    try:
+        _measure(setting, piece, combination, gpus)
+    except Failure as error:
+        piece.check(f"{combination.name} runs", False, str(error))
+    except Exception as error:
+        piece.check(f"{combination.name} runs", False, f"{type(error).__name__}: {error}")
+
+
+def _measure(
+    setting: Setting, piece: Piece, combination: Combination, gpus: list[int] | None
+) -> None:
+    entry = combination.entry(MODELS)
+    card = setting.card()
+    described = None if setting.is_mock else remembered(_question(combination, card))
+    need = _need(entry, described, card)
+    part = _MOST_OF_A_GPU / setting.at_once
+    cache = min(need.kv_cache.wanted_bytes, _LARGEST_CACHE)
+    if setting.at_once > 1:
+        cache = min(cache, int(part * card.total_bytes) - need.fixed_bytes)
+        entry |= {"gpu_memory_utilization": part, "gpus": gpus}
+    entry["engine_args"]["kv_cache_memory_bytes"] = cache
+    configured = entry if not setting.is_mock else mock_entry(need, cache)
+    with setting.installation(f"estimate-{combination.name}", combination.gpus) as ew:
+        if described is not None:
+            shutil.copytree(setting.out / "state" / "descriptions", ew.state / "descriptions")
+        ew.configure({"m": configured})
+        ew.ew("start", "--model", "m", timeout_s=400)
+        (worker,) = ew.workers("m")
+        rest = max(bytes_of(family(worker["pid"])).values(), default=0)
+        with Watch(family(worker["pid"])) as watch:
+            _load(ew, combination, [*entry.get("adapters", ())] if not setting.is_mock else [])
+        peak = max(rest, watch.most_bytes)
+    row = {
+        "combination": combination.name,
+        **combination._asdict(),
+        "release": version_of("vllm"),
+        "described": msgspec.to_builtins(described),
+        "kv_cache_bytes": cache,
+        "measured_rest": rest,
+        "measured_peak": peak,
+        "ready_after_s": worker["ready_after_s"],
+    }
+    row |= estimates_beside(row)
+    piece.rows.append(row)
+    error = row["estimated_peak"] - peak
+    piece.check(
+        f"{combination.name}: the estimate is within 10 % or 1 GiB",
+        peak > 0 and abs(error) <= max(_ALLOWED_BYTES, _ALLOWED_SHARE * peak),
+        f"{show(row['estimated_peak'])} estimated, {show(peak)} by NVML ({show(rest)} at rest)",
+    )
+
+
+def estimates_beside(row: Row) -> Row:
+    """The estimates for what was measured in that row: just after the start, and the most."""
+    described = row.get("described")
+    found = msgspec.convert(described, Description) if described else None
+    need = _need(Combination.of(row).entry(MODELS), found, H200, row.get("release", ""))
+    taken = need.fixed_bytes - need.part_bytes("spare") + row["kv_cache_bytes"]
+    return {
+        "parts": {part.name: part.size_bytes for part in need.parts},
+        "estimated_rest": taken - need.unseen_at_rest_bytes,
+        "estimated_peak": taken,
+    }
+
+
+def _need(
+    entry: dict[str, Any], described: Description | None, card: Card, release: str = ""
+) -> Estimate:
+    model = ModelConfig(**entry)
+    checkpoint = read_checkpoint(locate_model(model), release or version_of("vllm"))
+    if described is not None:
+        checkpoint = as_described(checkpoint, described)
+    return work_out(model, _ENGINE, checkpoint, card)
+
+
+def mock_entry(need: Estimate, cache: int) -> dict[str, Any]:
+    """The mock engine, that takes as much memory as is estimated, with that cache."""
+    script = {"allocate_mib": (need.fixed_bytes + cache) // MIB}
+    parallel = {"tensor_parallel_size": need.gpus}
+    return {"engine": "mock", "model_path": "none", "engine_args": script} | parallel
+
+
+def _load(ew: Installation, combination: Combination, adapters: list[str]) -> None:
+    """Prompts that fill whole steps of the engine, and a full batch that is sampled, of the model
+    and its adapters in turn. Every digit is a token of its own."""
+    prompt_len = max(16, min(combination.max_model_len - 64, 4096))
+    prompts = [
+        "".join(str((turn + place) % 10) for place in range(prompt_len)) for turn in range(8)
+    ]
+    prompts += [str(turn) * 32 for turn in range(combination.batch)]
+    names = ["m", *adapters]
+    with ThreadPoolExecutor(min(len(prompts), 320)) as pool:
+        answers = [
+            pool.submit(ew.ask, names[turn % len(names)], prompt=each, **FULL_ANSWER)
+            for turn, each in enumerate(prompts)
+        ]
+        for answer in answers:
+            answer.result()
