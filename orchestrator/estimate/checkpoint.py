@@ -54,6 +54,9 @@ class Shape(msgspec.Struct, frozen=True):
     #: Mixture of experts: how many of them a token passes through, and their inner size.
     experts_per_token: int = 0
     expert_size: int = 0
+    #: Layers beyond these that predict further tokens, for speculative decoding; 0 if config.json
+    #: does not say.
+    predictors: int = 0
 
     def count(self, kind: Kind) -> int:
         """Layers that keep this; such of two widths count once for each."""
@@ -170,7 +173,7 @@ def _read_checkpoint(path: Path, release: str, _: object) -> Checkpoint:
         path=path,
         shape=shape,
         dtype=dtype,
-        weights=read_weights(path, element_bytes(dtype), is_tied=is_tied),
+        weights=read_weights(path, element_bytes(dtype), is_tied=is_tied, layers=shape.layers),
         is_tied=is_tied,
         quantization=_quantization(config),
         kv_quantization=_kv_quantization(path, config),
@@ -202,6 +205,7 @@ def _read_shape(path: Path, config: ModelJson, release: str) -> Shape:
         expanded_dim=_expanded_dim(config),
         experts_per_token=config.figure("num_experts_per_tok", "moe_topk") or 0,
         expert_size=config.figure("moe_intermediate_size", "intermediate_size") or 0,
+        predictors=config.figure("num_nextn_predict_layers", "mtp_num_hidden_layers") or 0,
     )
 
 

@@ -25,18 +25,20 @@ from orchestrator.estimate.parts import (
     activations,
     adapter_bytes,
     context,
+    draft_model,
     expanded_context,
     graph_bytes,
-    weight_bytes,
-    weights_source,
+    weights,
 )
 from orchestrator.estimate.running import Card, Running, running
+from orchestrator.estimate.speculation import Speculation, speculation_of, with_guesses
 from orchestrator.terminal.sizes import GIB, MIB, show
 
 #: Activations of a TensorRT plan per token and hidden element (engines.md A6).
 _PLAN_ACTIVATION_FACTOR: Final = 16
 #: Of files that the engine leaves alone, so many are named.
 _NAMED_STRAYS: Final = 3
+_NO_SPECULATION: Final = Speculation()
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -97,8 +99,9 @@ def estimate_model(
     checkpoint = read_checkpoint(locate_model(model), release)
     described = remembered(Question.of(model, engine, release, card))
     if described is None or checkpoint.plan is not None:
-        return estimate(model, engine, checkpoint, card)
-    found = estimate(model, engine, as_described(checkpoint, described), card)
+        return estimate(model, engine, checkpoint, card, speculation_of(model, release))
+    said = as_described(checkpoint, described)
+    found = estimate(model, engine, said, card, speculation_of(model, release))
     notes = (*found.notes, *differences(checkpoint, described))
     return msgspec.structs.replace(found, notes=notes, source=f"vLLM {described.release}")
 
@@ -114,16 +117,23 @@ def blind_estimate(model: ModelConfig, fraction: float, note: str) -> Estimate:
     )
 
 
-def estimate(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card) -> Estimate:
-    """The estimate for a model whose files have been read. Raises `UserError` if the files and
-    the configuration contradict each other."""
+def estimate(
+    model: ModelConfig,
+    engine: str,
+    checkpoint: Checkpoint,
+    card: Card,
+    speculation: Speculation = _NO_SPECULATION,
+) -> Estimate:
+    """The estimate for a model whose files have been read, and those of its draft model. Raises
+    `UserError` if the files and the configuration contradict each other."""
     run = running(model, engine, checkpoint, card)
     if checkpoint.plan is not None:
         return _of_plan(model, engine, checkpoint, checkpoint.plan, run)
     shape = checkpoint.shape
     parts = [
-        Part("weights", weight_bytes(model, checkpoint, run), weights_source(checkpoint, run)),
-        activations(shape, run),
+        weights(model, checkpoint, run, is_predicted=speculation.is_predicted),
+        draft_model(model, speculation.draft, run),
+        activations(shape, run, guessed=speculation.tokens),
         expanded_context(shape, run),
         Part("CUDA graphs", graph_bytes(shape, run), f"{len(run.graph_sizes)} batch sizes"),
         Part("adapters", adapter_bytes(shape, run), f"{run.lora_slots} of rank {run.lora_rank}"),
@@ -133,9 +143,9 @@ def estimate(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card
     return Estimate(
         gpus=run.gpus,
         parts=tuple(part for part in parts if part.size_bytes),
-        kv_cache=planned_cache(model, engine, shape, run),
+        kv_cache=planned_cache(model, engine, with_guesses(shape, speculation), run),
         fraction=fraction_of(model),
-        notes=tuple(_notes(model, checkpoint)),
+        notes=tuple(_notes(model, checkpoint, speculation)),
     )
 
 
@@ -160,14 +170,14 @@ def fraction_of(model: ModelConfig) -> float | None:
     raise UserError(f"`engine_args`: `{argument}` is {given!r}", "it is a part of the GPU: 0.5")
 
 
-def _notes(model: ModelConfig, checkpoint: Checkpoint) -> list[str]:
+def _notes(model: ModelConfig, checkpoint: Checkpoint, speculation: Speculation) -> list[str]:
     """What the numbers leave out, or assume."""
     shape, notes = checkpoint.shape, []
     if checkpoint.weights.strays:
         names = ", ".join(checkpoint.weights.strays[:_NAMED_STRAYS])
         notes.append(f"not counted, as the engine does not load them: {names}")
-    if model.engine_args.get("speculative_config"):
-        notes.append("the draft model of `speculative_config` is not counted")
+    if speculation.problem:
+        notes.append(speculation.problem)
     states = [each for each in shape.caches if each.kind == "state"]
     if any(not each.state_bytes for each in states):
         notes.append("the states of its recurrent layers are not known, and not counted")

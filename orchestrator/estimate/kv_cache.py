@@ -132,6 +132,9 @@ def _layout(shape: Shape, running: Running) -> _Layout:
     # An indexer's keys lie beside those of its own layer, in the same blocks.
     counts = [count for each, count in own if not each.fixed_bytes] or [1]
     group = max(counts) if max(counts) < _CLOSE * min(counts) else min(counts)
+    if all(each.kind == "full" for each in shape.caches):
+        # Each layer has its own blocks, of its own width (vLLM's `UniformTypeKVCacheSpecs`).
+        group = 1
     groups = tuple((each, math.ceil(count / group) * group) for each, count in own)
     state = max((each.state_bytes for each, _ in groups), default=0) / running.tensor_parallel
     token = max((_token_bytes(each, running) for each, _ in groups), default=0)

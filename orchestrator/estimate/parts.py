@@ -50,14 +50,33 @@ class Part(msgspec.Struct, frozen=True):
 SPARE: Final = Part("spare", SPARE_BYTES, "for what differs from start to start")
 
 
-def weight_bytes(model: ModelConfig, checkpoint: Checkpoint, run: Running) -> int:
+def weights(
+    model: ModelConfig, checkpoint: Checkpoint, run: Running, *, is_predicted: bool = False
+) -> Part:
+    """The weights, with the layers that predict further tokens if they are used."""
+    predictors = checkpoint.weights.predictors.size_bytes(run.element_bytes) if is_predicted else 0
+    size_bytes = _weight_bytes(model, checkpoint, run) + predictors // run.tensor_parallel
+    return Part("weights", size_bytes, _weights_source(checkpoint, run))
+
+
+def draft_model(model: ModelConfig, draft: Checkpoint | None, run: Running) -> Part:
+    """A draft model's weights and its own CUDA graphs, on as many GPUs as the model."""
+    if draft is None:
+        return Part("draft model", 0, "")
+    size_bytes = _weight_bytes(model, draft, run)
+    if run.graph_sizes:
+        size_bytes += len(run.graph_sizes) * draft.shape.layers * _GRAPH_LAYER_BYTES
+    return Part("draft model", size_bytes, f"{draft.weights.source}, CUDA graphs")
+
+
+def _weight_bytes(model: ModelConfig, checkpoint: Checkpoint, run: Running) -> int:
     """The largest pipeline stage's weights, divided by tensor parallelism. The first stage has
     the embedding as well, the last one the output head (a tied head is the embedding again)."""
-    weights = checkpoint.weights
+    stored = checkpoint.weights
     loaded_as = None if checkpoint.quantization else _LOADED_AS.get(model.quantization or "")
-    layers = weights.layers.size_bytes(run.element_bytes, loaded_as)
-    embedding = weights.embedding.size_bytes(run.element_bytes)
-    head = weights.head.size_bytes(run.element_bytes)
+    layers = stored.layers.size_bytes(run.element_bytes, loaded_as)
+    embedding = stored.embedding.size_bytes(run.element_bytes)
+    head = stored.head.size_bytes(run.element_bytes)
     if run.pipeline_parallel == 1:
         return math.ceil((layers + embedding + head) / run.tensor_parallel)
     share = math.ceil(checkpoint.shape.layers / run.pipeline_parallel) / checkpoint.shape.layers
@@ -65,20 +84,22 @@ def weight_bytes(model: ModelConfig, checkpoint: Checkpoint, run: Running) -> in
     return math.ceil((layers * share + max(embedding, last)) / run.tensor_parallel)
 
 
-def weights_source(checkpoint: Checkpoint, run: Running) -> str:
+def _weights_source(checkpoint: Checkpoint, run: Running) -> str:
     parallel = "" if run.gpus == 1 else f", on {run.gpus} GPUs"
     kind = f" {checkpoint.quantization}" if checkpoint.quantization else ""
     return f"{checkpoint.weights.source}{kind}{parallel}"
 
 
-def activations(shape: Shape, run: Running) -> Part:
+def activations(shape: Shape, run: Running, guessed: int = 0) -> Part:
     """What one step needs beside the weights: first the widest layer of a step full of prompt
-    tokens, then, in the same memory, the sampler's copies of the logits of a full batch."""
+    tokens, then, in the same memory, the sampler's copies of the logits of a full batch: a row
+    for each sequence, and one for each of its `guessed` tokens (vLLM's `RejectionSampler`)."""
     forward = run.batched_tokens * _token_bytes(shape, run) * _ALLOCATED_OF_NEEDED
-    sampler = run.max_sequences * shape.vocab_size * _SAMPLER_BYTES_PER_LOGIT
+    rows = run.max_sequences * (1 + guessed)
+    sampler = rows * shape.vocab_size * _SAMPLER_BYTES_PER_LOGIT
     if forward >= sampler:
         return Part("activations", math.ceil(forward), f"{run.batched_tokens} tokens a step")
-    return Part("activations", sampler, f"the logits of {run.max_sequences} sequences")
+    return Part("activations", sampler, f"the logits of {rows} tokens")
 
 
 def expanded_context(shape: Shape, run: Running) -> Part:

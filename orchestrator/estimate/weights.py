@@ -21,6 +21,8 @@ from orchestrator.estimate.model_json import (
 
 _EMBEDDING: Final = re.compile(r"(embed_tokens|wte|word_embeddings|tok_embeddings)\.weight$")
 _HEAD: Final = re.compile(r"(^|\.)(lm_head|embed_out|output)\.weight$")
+_PREDICTORS: Final = ("mtp.", "model.mtp.")
+_NUMBERED: Final = re.compile(r"(?:language_model\.)?model\.layers\.(\d+)\.")
 _INDEXES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _OWN_COPY: Final = "consolidated"
 _OTHER_FORMATS: Final = ("*.safetensors", "*.bin", "*.gguf", "*.pt", "*.pth")
@@ -56,13 +58,17 @@ class Weights(msgspec.Struct, frozen=True):
     layers: Bulk = Bulk()
     embedding: Bulk = Bulk()
     head: Bulk = Bulk()
+    #: Layers beyond the model's own, that predict further tokens. The engine loads them only
+    #: where it is told to guess with them.
+    predictors: Bulk = Bulk()
     #: Files of weights that the engine leaves alone.
     strays: tuple[str, ...] = ()
 
 
-def read_weights(path: Path, stored_element_bytes: int, *, is_tied: bool) -> Weights:
-    """The weights in a directory. Files without a readable header, and a download that is not
-    complete, are taken by size, their elements as large as config.json says.
+def read_weights(path: Path, stored_element_bytes: int, *, is_tied: bool, layers: int) -> Weights:
+    """The weights in a directory, of a model with so many layers. Files without a readable header,
+    and a download that is not complete, are taken by size, their elements as large as config.json
+    says.
 
     Raises `UserError` if there are none, or if a file is damaged.
     """
@@ -72,7 +78,7 @@ def read_weights(path: Path, stored_element_bytes: int, *, is_tied: bool) -> Wei
     missing = _missing(index, path)
     if files and not missing:
         strays = tuple(file.name for file in there if file not in files)
-        found = _from_headers(files, is_tied=is_tied)
+        found = _from_headers(files, is_tied=is_tied, own_layers=layers)
         return msgspec.structs.replace(found, strays=strays)
     if missing and not index.total_bytes:
         raise UserError(
@@ -133,19 +139,30 @@ def _file_bytes(path: Path) -> int:
     return 0
 
 
-def _from_headers(files: list[Path], *, is_tied: bool) -> Weights:
-    layers = embedding = head = Bulk()
+def _from_headers(files: list[Path], *, is_tied: bool, own_layers: int) -> Weights:
+    layers = embedding = head = predictors = Bulk()
     for file in files:
         for name, tensor in read_tensors(file).items():
             bulk = _bulk(tensor)
-            if _EMBEDDING.search(name):
+            if _predicts(name, own_layers):
+                predictors += bulk
+            elif _EMBEDDING.search(name):
                 embedding += bulk
             elif not _HEAD.search(name):
                 layers += bulk
             elif not is_tied:
                 # Some exports store a tied head a second time; engines skip it.
                 head += bulk
-    return Weights("safetensors headers", layers, embedding, head)
+    return Weights("safetensors headers", layers, embedding, head, predictors)
+
+
+def _predicts(name: str, own_layers: int) -> bool:
+    """Whether a tensor belongs to a layer that predicts further tokens: `mtp.` in front (Qwen3-Next
+    and others), or a number beyond the model's own layers (DeepSeek V3, GLM 4.5)."""
+    if name.startswith(_PREDICTORS):
+        return True
+    numbered = _NUMBERED.match(name)
+    return numbered is not None and int(numbered[1]) >= own_layers
 
 
 def _bulk(tensor: TensorJson) -> Bulk:

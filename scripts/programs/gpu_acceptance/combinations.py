@@ -70,6 +70,9 @@ class Combination(NamedTuple):
             args |= PLAIN_NCCL
         if self.kv_cache_dtype:
             args["kv_cache_dtype"] = self.kv_cache_dtype
+        if self.shape.startswith("Qwen3-Next"):
+            # The other one compiles its kernels with a package that not every host has.
+            args["gdn_prefill_backend"] = "triton"
         if self.speculates:
             speculation: dict[str, Any] = {"method": self.speculates, "num_speculative_tokens": 3}
             if self.draft:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,6 +22,7 @@ from orchestrator.estimate.description import Description, Question, as_describe
 from orchestrator.estimate.estimate import Estimate
 from orchestrator.estimate.estimate import estimate as work_out
 from orchestrator.estimate.running import Card
+from orchestrator.estimate.speculation import speculation_of
 from orchestrator.terminal.sizes import show
 
 _ENGINE = "cuda-vllm"
@@ -76,7 +76,9 @@ def _ask_engine(setting: Setting, piece: Piece, chosen: list[Combination]) -> No
     by each installation."""
     os.environ["EW_STATE_DIR"] = str(setting.out / "state")
     questions = [_question(each, setting.card()) for each in chosen]
-    piece.note("asking vLLM", ask(questions, Path(sys.executable), _ASKING_S) or "it answered")
+    with setting.installation("asking") as ew:
+        problem = ask(questions, Path(ew.python), _ASKING_S)
+    piece.note("asking vLLM", problem or "it answered")
 
 
 def _question(combination: Combination, card: Card) -> Question:
@@ -132,6 +134,8 @@ def _measure(
     }
     row |= estimates_beside(row)
     piece.rows.append(row)
+    # Whatever ends this program early, what was measured stays.
+    piece.write(setting.out)
     error = row["estimated_peak"] - peak
     piece.check(
         f"{combination.name}: the estimate is within 10 % or 1 GiB",
@@ -157,10 +161,11 @@ def _need(
     entry: dict[str, Any], described: Description | None, card: Card, release: str = ""
 ) -> Estimate:
     model = ModelConfig(**entry)
-    checkpoint = read_checkpoint(locate_model(model), release or version_of("vllm"))
+    release = release or version_of("vllm")
+    checkpoint = read_checkpoint(locate_model(model), release)
     if described is not None:
         checkpoint = as_described(checkpoint, described)
-    return work_out(model, _ENGINE, checkpoint, card)
+    return work_out(model, _ENGINE, checkpoint, card, speculation_of(model, release))
 
 
 def mock_entry(need: Estimate, cache: int) -> dict[str, Any]:

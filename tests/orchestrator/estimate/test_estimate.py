@@ -207,11 +207,6 @@ def test_engine_arguments_win_as_they_do_in_the_worker(make_model: MakeModel) ->
     assert (found.kv_cache.context_len, found.gpus) == (2048, 2)
 
 
-def test_a_draft_model_is_said_not_to_be_counted(make_model: MakeModel) -> None:
-    found = estimate_of(make_model(QWEN2_7B), engine_args={"speculative_config": {"model": "x"}})
-    assert any("draft model" in note for note in found.notes)
-
-
 def test_the_users_own_fraction_is_kept(make_model: MakeModel) -> None:
     assert estimate_of(make_model(QWEN2_7B), gpu_memory_utilization=0.5).fraction == 0.5
 

@@ -29,6 +29,8 @@ PUBLISHED: Final[dict[str, Any]] = json.loads(
 )
 ELEMENT: Final = {"BF16": 2, "F16": 2, "I32": 4, "F8_E4M3": 1, "U8": 1}
 CARD: Final = Card("NVIDIA H200", 141 * 2**30)
+#: Heads that guess for another model, and are none themselves.
+DRAFTS: Final = {"Qwen3-8B-eagle3"}
 #: Not read by ew, and why; vLLM cannot load them either.
 NOT_READ: Final = {
     "index-null-metadata": "it lacks model-00002-of-00002.safetensors",
@@ -72,7 +74,7 @@ def answers(
     python = Path(vllm_python())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EW_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        questions = {name: question(published / name) for name in PUBLISHED}
+        questions = {name: question(published / name) for name in PUBLISHED if name not in DRAFTS}
         assert ask([*questions.values()], python, within_s=280) == ""
         return {name: remembered(each) for name, each in questions.items()}
 
@@ -82,7 +84,7 @@ def question(path: Path) -> Question:
     return Question.of(model, "cpu-vllm", "0.32.0", CARD)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name not in DRAFTS])
 def test_ew_reads_what_vllm_reads(
     published: Path, answers: dict[str, Description | None], name: str
 ) -> None:
