@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from contract.config import ModelConfig
-from contract.hub_cache import MAIN
+from contract.model_files.hub_cache import MAIN
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import Checkpoint, Shape, locate, read_checkpoint
 from orchestrator.estimate.layers import CacheLayers
