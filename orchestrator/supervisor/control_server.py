@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -60,6 +61,11 @@ class ControlServer:
             self._server.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The end of the supervisor cancels it, which asyncio before Python 3.12 logs as an error.
+        with suppress(asyncio.CancelledError):
+            await self._hear(reader, writer)
+
+    async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(writer)
         try:
             request = _requests.decode(await reader.readline())

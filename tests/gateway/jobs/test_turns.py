@@ -13,7 +13,7 @@ from contract.asked import Turn
 from contract.keys import make_key
 from contract.messages import Status
 from tests.conftest import ValkeyServer
-from tests.gateway.conftest import Gateway
+from tests.gateway.conftest import Gateway, stays_open
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect
 
@@ -137,11 +137,10 @@ async def test_a_client_whose_job_made_room_waits_on_and_loses_nothing(
         reading = asyncio.create_task(collect(client, "/api/v1/inference/stream", asked))
         attempt = await worker.start()
         await worker.delta(attempt, "a ")
-        worker.takes = False
-        await asyncio.sleep(0.3)
+        await worker.take_none()
         await worker.say(attempt, Status("waiting for its turn again"))
         assert await worker.queue.yield_place(worker.name, attempt)
-        await asyncio.sleep(0.9)
+        await stays_open(reading, 2 * limits["token_gap_timeout_s"])
         worker.takes = True
         again = await worker.start()
         assert (again.job.id, again.ordinal) == (attempt.job.id, 2)

@@ -74,6 +74,14 @@ def test_starting_what_runs_changes_nothing_and_says_so(host: Host, model: str) 
     assert host.find_worker(f"{model}-0").pid == before
 
 
+def test_the_log_of_a_run_that_was_stopped_has_no_errors(host: Host, model: str) -> None:
+    host.start(host.worker(model))
+    host.stop()
+    log = (logs_dir() / "supervisor.log").read_text()
+    assert "everything is stopped" in log
+    assert "ERROR" not in log
+
+
 def test_two_starts_at_once_make_one_supervisor_and_one_worker(host: Host, model: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         starts = [pool.submit(host.start, host.worker(model)) for _ in range(4)]
