@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.api.anthropic.bodies import AnthropicErrorBody, MessageEvent
-from gateway.api.anthropic.schemas import MessagesRequest
+from gateway.api.anthropic.schemas import CountTokensRequest, MessagesRequest
 from gateway.api.native.schemas import (
     Completion,
     DeltaBody,
@@ -26,7 +26,7 @@ from gateway.api.openai.embeddings import EmbeddingRequest
 from gateway.api.openai.schemas import ChatCompletionRequest
 from gateway.api.openai.tokenizing import DetokenizeRequest, TokenizeRequest
 from gateway.api.responses.bodies import ResponseEvent
-from gateway.api.responses.schemas import ResponsesRequest
+from gateway.api.responses.schemas import InputTokensRequest, ResponsesRequest
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -51,6 +51,8 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     CompletionRequest,
     EmbeddingRequest,
     MessagesRequest,
+    CountTokensRequest,
+    InputTokensRequest,
     MessageEvent,
     ResponsesRequest,
     ResponseEvent,

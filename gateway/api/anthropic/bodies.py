@@ -48,6 +48,17 @@ class AnsweredMessage(BaseModel):
     usage: MessageUsage
 
 
+class OriginalTokens(BaseModel):
+    original_input_tokens: int
+
+
+class CountedTokens(BaseModel):
+    """`context_management` has the same count again, as vLLM has it: nothing is left out."""
+
+    input_tokens: int
+    context_management: OriginalTokens
+
+
 class MessageEvent(BaseModel):
     """The data of an event: `message_start`; `content_block_start`, `_delta` and `_stop` for each
     block; `message_delta`, `message_stop`; and `ping` and `error`."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
 from contract.messages import Job
-from gateway.api.anthropic.bodies import AnsweredMessage, MessageEvent
-from gateway.api.anthropic.schemas import MessagesRequest
+from gateway.api.anthropic.bodies import AnsweredMessage, CountedTokens, MessageEvent
+from gateway.api.anthropic.schemas import CountTokensRequest, MessagesRequest
 from gateway.api.anthropic.wire import PING, MessageStream, MessageWhole
 from gateway.api.inference import answer
 from gateway.api.openapi import (
@@ -17,6 +17,8 @@ from gateway.api.openapi import (
     event_stream,
     json_request,
 )
+from gateway.api.prompt_count import PromptCount
+from gateway.http.error_answers import ANTHROPIC
 from gateway.http.headers import RequestContext
 from gateway.jobs.resumption import Resumption
 from gateway.streams.answers import AnswerSink, StreamAnswer, WholeAnswer
@@ -41,6 +43,30 @@ _ENDING: Final = (
 )
 async def create_message(request: Request) -> Response:
     return await answer(request, MessagesRequest, _message)
+
+
+@router.post(
+    "/count_tokens",
+    summary="How many tokens a message's prompt has",
+    openapi_extra=json_request(CountTokensRequest),
+    responses={200: {"model": CountedTokens}, **ANTHROPIC_GENERATION_ERRORS},
+    response_class=Response,
+)
+async def count_tokens(request: Request) -> Response:
+    return await answer(request, CountTokensRequest, _count)
+
+
+def _count(
+    asked: CountTokensRequest, job: Job, context: RequestContext, resumption: Resumption | None
+) -> AnswerSink:
+    return WholeAnswer(PromptCount(ANTHROPIC, _counted), context.request_id)
+
+
+def _counted(tokens: int) -> dict[str, Any]:
+    return {
+        "input_tokens": tokens,
+        "context_management": {"original_input_tokens": tokens},
+    }
 
 
 def _message(

@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -37,8 +37,15 @@ from gateway.api.openai.tools import (
     tools_of,
 )
 from gateway.api.openai.values import TemplateArguments
+from gateway.api.prompt_count import counting
 from gateway.api.templates import template_of
 from gateway.http.errors import invalid
+
+_OWN_NAMES: Final = {
+    "max_tokens": "max_tokens",
+    "min_tokens": "min_tokens",
+    "logprobs": "logprobs",
+}
 
 
 class MessagesToolChoice(LenientBody):
@@ -128,6 +135,19 @@ class PromptOfMessages(LenientBody):
         }
 
 
+class CountTokensRequest(PromptOfMessages, GenerationBody):
+    is_lenient = True
+
+    @property
+    def own_names(self) -> Mapping[str, str]:
+        return _OWN_NAMES
+
+    def job(self, job_id: str, key_id: str) -> Job:
+        """The job asked for, which generates nothing. Raises `ApiError`."""
+        prompt = self.prompt_of_job()
+        return counting(Job(job_id, self.model, Sampling(), key_id=key_id, **prompt))
+
+
 class MessagesRequest(PromptOfMessages, GenerationBody):
     is_lenient = True
 
@@ -152,7 +172,7 @@ class MessagesRequest(PromptOfMessages, GenerationBody):
 
     @property
     def own_names(self) -> Mapping[str, str]:
-        return {"max_tokens": "max_tokens", "min_tokens": "min_tokens", "logprobs": "logprobs"}
+        return _OWN_NAMES
 
     def job(self, job_id: str, key_id: str) -> Job:
         """The job asked for. Raises `ApiError`."""

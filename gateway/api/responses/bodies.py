@@ -85,3 +85,8 @@ class ResponseItems(BaseModel):
     first_id: str
     last_id: str
     has_more: bool
+
+
+class InputTokens(BaseModel):
+    object: Literal["response.input_tokens"] = "response.input_tokens"
+    input_tokens: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
@@ -14,11 +14,13 @@ from gateway.api.openapi import (
     event_stream,
     json_request,
 )
-from gateway.api.responses.bodies import ResponseBody, ResponseEvent
+from gateway.api.prompt_count import PromptCount
+from gateway.api.responses.bodies import InputTokens, ResponseBody, ResponseEvent
 from gateway.api.responses.response import begun
-from gateway.api.responses.schemas import ResponsesRequest
+from gateway.api.responses.schemas import InputTokensRequest, ResponsesRequest
 from gateway.api.responses.tools import names_of
 from gateway.api.responses.wire import ResponseShape, ResponseStream, ResponseWhole
+from gateway.http.error_answers import OPENAI
 from gateway.http.headers import RequestContext
 from gateway.jobs.resumption import Resumption
 from gateway.streams.answers import AnswerSink, StreamAnswer, WholeAnswer
@@ -43,6 +45,27 @@ _ENDING: Final = (
 )
 async def create_response(request: Request) -> Response:
     return await answer(request, ResponsesRequest, _response)
+
+
+@router.post(
+    "/input_tokens",
+    summary="How many tokens a response's prompt has",
+    openapi_extra=json_request(InputTokensRequest),
+    responses={200: {"model": InputTokens}, **OPENAI_GENERATION_ERRORS},
+    response_class=Response,
+)
+async def count_input_tokens(request: Request) -> Response:
+    return await answer(request, InputTokensRequest, _count)
+
+
+def _count(
+    asked: InputTokensRequest, job: Job, context: RequestContext, resumption: Resumption | None
+) -> AnswerSink:
+    return WholeAnswer(PromptCount(OPENAI, _counted), context.request_id)
+
+
+def _counted(tokens: int) -> dict[str, Any]:
+    return {"object": "response.input_tokens", "input_tokens": tokens}
 
 
 def _response(

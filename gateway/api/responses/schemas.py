@@ -35,6 +35,7 @@ from gateway.api.openai.constraints import (
     guided_of,
 )
 from gateway.api.openai.values import LogitBias, ReasoningEffort, TemplateArguments, TokenIds
+from gateway.api.prompt_count import counting
 from gateway.api.responses.items import Items, turns_of
 from gateway.api.responses.tools import ResponseChoice, ResponseTools, response_tools_of
 from gateway.api.templates import template_of
@@ -205,3 +206,10 @@ class ResponsesRequest(LenientBody, GenerationBody):
             include_stop_str_in_output=bool(self.include_stop_str_in_output),
             skip_special_tokens=self.skip_special_tokens is not False,
         )
+
+
+class InputTokensRequest(ResponsesRequest):
+    """What a response would be asked by."""
+
+    def job(self, job_id: str, key_id: str) -> Job:
+        return counting(super().job(job_id, key_id))

@@ -23,6 +23,7 @@ from contract.messages import (
     ErrorCode,
     Event,
     Failed,
+    PromptDelta,
     ReasoningDelta,
     Started,
     ToolCallDelta,
@@ -438,6 +439,23 @@ async def test_what_cannot_be_done_is_named(
     assert (error["type"], error["error"]["type"]) == ("error", "invalid_request_error")
     assert said in error["error"]["message"]
     assert error["request_id"] == response.headers["request-id"]
+
+
+async def test_the_tokens_of_a_prompt_are_counted_as_it_would_be_asked(
+    messages: Any, worker: ScriptedWorker, model: str
+) -> None:
+    asking = asyncio.ensure_future(
+        messages.count_tokens(model=model, messages=ASKED, system="be", tools=TOOLS)
+    )
+    attempt = await worker.next()
+    told = PromptDelta("", b"", prompt=ONE * 3)
+    await worker.say(attempt, Started(), told, told, Done(("stop",), 6, 0))
+    assert (await asking).input_tokens == 6
+    job = attempt.job
+    assert job.messages is not None
+    assert [message.role for message in job.messages] == ["system", "user"]
+    assert job.report is not None
+    assert (job.report.only, job.tools is None) == (True, False)
 
 
 async def test_errors_are_the_exceptions_of_the_official_client(

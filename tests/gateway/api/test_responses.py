@@ -22,6 +22,7 @@ from contract.messages import (
     ErrorCode,
     Event,
     Failed,
+    PromptDelta,
     ReasoningDelta,
     Started,
     TokenLogprob,
@@ -475,6 +476,15 @@ async def test_a_stream_resumes_after_any_event(
             assert [each.data for each in again[:-1]] == [
                 each.data for each in events[number + 1 : -1]
             ]
+
+
+async def test_the_tokens_of_a_prompt_are_counted_as_it_would_be_asked(
+    openai_client: openai.AsyncOpenAI, worker: ScriptedWorker, model: str
+) -> None:
+    asking = openai_client.responses.input_tokens.count(model=model, input="hi", tools=TOOLS)
+    told = PromptDelta("", b"", prompt=ONE * 3)
+    counted = await answered(worker, asking, told, Done(("stop",), 3, 0))
+    assert (counted.object, counted.input_tokens) == ("response.input_tokens", 3)
 
 
 class City(BaseModel):

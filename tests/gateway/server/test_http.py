@@ -310,13 +310,17 @@ def test_the_document_is_valid_and_complete(gateway: Gateway) -> None:
         "/v1/completions",
         "/v1/embeddings",
         "/v1/messages",
+        "/v1/messages/count_tokens",
         "/v1/responses",
+        "/v1/responses/input_tokens",
         "/v1/models",
         "/v1/models/{model}",
         "/health/live",
         "/health/ready",
         "/metrics",
         "/version",
+        "/tokenize",
+        "/detokenize",
     }
     for path, methods in found["paths"].items():
         for method, operation in methods.items():
