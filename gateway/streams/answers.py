@@ -72,7 +72,8 @@ class StreamDialect(Protocol):
     """How events look on the wire of one API."""
 
     errors: ErrorDialect
-    #: What the ids of events have after their number (`sse.attempt_mark`).
+    #: Whether events have ids, and what those have after their number (`sse.attempt_mark`).
+    numbered: bool
     mark: bytes
 
     def opening(self) -> bytes:
@@ -154,7 +155,7 @@ class StreamAnswer:
 
     def status(self, status: Status) -> None:
         self._open()
-        self.writer.write(self._dialect.status(status))
+        self.writer.write(self._beside_events(self._dialect.status(status)))
 
     def done(self, seq: int, done: Done, timings: Timings) -> None:
         self._open()
@@ -174,7 +175,14 @@ class StreamAnswer:
     def heartbeat(self) -> None:
         self._open()
         if not self.writer.is_blocked:
-            self.writer.write(self._heartbeat)
+            self.writer.write(self._beside_events(self._heartbeat))
+
+    def _beside_events(self, part: bytes) -> bytes:
+        """A comment among events with ids has no empty line after it. By the standard that line
+        does nothing; clients such as openai's take it for an event without data, once they have
+        seen an id, and fail."""
+        is_comment = part.startswith(b":")
+        return part.removesuffix(b"\n") if is_comment and self._dialect.numbered else part
 
     def _open(self) -> None:
         if not self.writer.opened:

@@ -34,6 +34,9 @@ async def events_of(response: httpx.Response) -> AsyncIterator[Event]:
         rest += part
         while b"\n\n" in rest:
             block, rest = rest.split(b"\n\n", 1)
+            while block.startswith(b":") and b"\n" in block:
+                comment, block = block.split(b"\n", 1)
+                yield _event(comment)
             yield _event(block)
     assert not rest, rest
 

@@ -54,7 +54,7 @@ class MessageStream:
         self._job_id = job.id
         self._model = job.model
         self._request_id = request_id
-        self._numbered = numbered
+        self.numbered = numbered
         self.mark = b""
         #: The block that is open, and what begins each of its pieces.
         self._open: tuple[str, int] | None = None
@@ -84,7 +84,7 @@ class MessageStream:
         if not piece:
             return events
         last = before + piece
-        return events + (sse.with_id(seq, self.mark, last) if self._numbered else last)
+        return events + (sse.with_id(seq, self.mark, last) if self.numbered else last)
 
     def status(self, status: Status) -> bytes:
         return PING
@@ -97,7 +97,7 @@ class MessageStream:
         ended = {"stop_reason": reason, "stop_sequence": stop or None}
         events += _event("message_delta", delta=ended, usage=_usage(done))
         last = _event("message_stop")
-        return events + (sse.with_id(seq, self.mark, last) if self._numbered else last)
+        return events + (sse.with_id(seq, self.mark, last) if self.numbered else last)
 
     def error(self, error: ApiError) -> bytes:
         return sse.event(orjson.dumps(anthropic_body(error, self._request_id)), name="error")

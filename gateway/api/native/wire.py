@@ -48,7 +48,7 @@ class NativeStream(_Native):
 
     def __init__(self, job: Job, request_id: str) -> None:
         super().__init__(job, request_id)
-        self.mark = b""
+        self.numbered, self.mark = True, b""
 
     def opening(self) -> bytes:
         return b""

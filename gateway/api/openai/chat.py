@@ -50,7 +50,7 @@ class ChatStream:
     ) -> None:
         self._include_usage = include_usage
         self._include_reasoning = include_reasoning
-        self._numbered = numbered
+        self.numbered = numbered
         self.mark = b""
         self._with_others = job.sampling.logprobs != 0
         self._chunk: dict[str, Any] = {
@@ -77,7 +77,7 @@ class ChatStream:
             if isinstance(delta, ReasoningDelta) and not self._include_reasoning:
                 return b""
             before, text = before.removesuffix(b'"content":'), _not_text(delta, text)
-        if self._numbered:
+        if self.numbered:
             before = sse.with_id(seq, self.mark, before)
         if delta.logprobs is None:
             return before + text + self._after
@@ -93,7 +93,7 @@ class ChatStream:
         if self._include_usage:
             usage = usage_of(done).model_dump()
             chunks.append(sse.event(orjson.dumps({**self._chunk, "choices": [], "usage": usage})))
-        end = sse.with_id(seq, self.mark, DONE) if self._numbered else DONE
+        end = sse.with_id(seq, self.mark, DONE) if self.numbered else DONE
         return b"".join([*chunks, end])
 
     def error(self, error: ApiError) -> bytes:

@@ -25,7 +25,7 @@ class TextStream:
 
     def __init__(self, job: Job, *, include_usage: bool, numbered: bool = False) -> None:
         self._include_usage = include_usage
-        self._numbered = numbered
+        self.numbered = numbered
         self.mark = b""
         self._completion = TextCompletion(
             id=f"cmpl-{job.id}", created=int(time.time()), model=job.model, choices=[]
@@ -44,7 +44,7 @@ class TextStream:
 
     def delta(self, seq: int, delta: Delta) -> bytes:
         before, text = self._befores[delta.index], sse.json_text(delta.text)
-        if self._numbered:
+        if self.numbered:
             before = sse.with_id(seq, self.mark, before)
         if delta.logprobs is None:
             return before + text + self._after
@@ -62,7 +62,7 @@ class TextStream:
         if self._include_usage:
             last = self._completion.model_copy(update={"usage": usage_of(done)})
             chunks.append(sse.event(last.model_dump_json().encode()))
-        end = sse.with_id(seq, self.mark, DONE) if self._numbered else DONE
+        end = sse.with_id(seq, self.mark, DONE) if self.numbered else DONE
         return b"".join([*chunks, end])
 
     def error(self, error: ApiError) -> bytes:

@@ -64,7 +64,7 @@ class DetailedTextStream(TextStream):
             self._offsets[index] += len(text)
         self._end_with(index, more)
         before = self._befores[index]
-        if self._numbered and number == 0:
+        if self.numbered and number == 0:
             before = sse.with_id(seq, self.mark, before)
         written = sse.json_text(text)
         return b'%b%b,"logprobs":%b,"finish_reason":null%b' % (before, written, logprobs, self._end)

@@ -79,7 +79,7 @@ class ResponseStream:
     def __init__(
         self, shape: ResponseShape, *, resumable: bool = False, starting_after: int = -1
     ) -> None:
-        self.mark = b""
+        self.numbered, self.mark = False, b""
         self._shape = shape
         self._output = shape.output()
         self._with_ids = resumable

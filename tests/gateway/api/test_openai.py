@@ -10,11 +10,11 @@ import httpx
 import openai
 import pytest
 
-from contract.messages import Done, ErrorCode, Failed, Job, Sampling, Started, TokenLogprob
+from contract.messages import Done, ErrorCode, Failed, Job, Sampling, Started, Status, TokenLogprob
 from gateway.api.openai.bodies import ChatCompletionChunk, TextCompletion
-from gateway.api.openai.chat import ChatWhole
+from gateway.api.openai.chat import ChatStream, ChatWhole
 from gateway.api.openai.completions import TextWhole
-from gateway.streams.answers import Timings, WholeAnswer
+from gateway.streams.answers import StreamAnswer, Timings, WholeAnswer
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker, delta
 from tests.gateway.sse_client import collect
@@ -471,3 +471,29 @@ async def test_what_has_no_effect_is_accepted_named_and_counted(
     assert response.headers["x-ignored-fields"] == ignored
     assert (attempt.job.sampling.max_tokens, attempt.job.sampling.top_k) == (9, 3)
     assert 'ew_requests_ignoring_fields_total{process="0"}' in figures
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+async def test_the_official_client_reads_over_comments_wherever_they_come(numbered: bool) -> None:
+    """Once it has seen an id, it takes the empty line after a comment for an event."""
+    dialect = ChatStream(
+        Job("j", "m", Sampling(), prompt="x"), include_usage=False, numbered=numbered
+    )
+    answer = StreamAnswer(dialect, "r")
+    answer.heartbeat()
+    answer.delta(0, delta("a"))
+    answer.heartbeat()
+    answer.status(Status("waiting", eta_s=4.2))
+    answer.delta(1, delta("b"))
+    answer.heartbeat()
+    answer.done(2, Done(("stop",), 1, 2), Timings(0, 0, 0))
+    sent = b"".join(answer.writer._parts)
+    assert b": waiting, about 4 s\n" in sent
+    headers = {"content-type": "text/event-stream"}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, content=sent))
+    async with openai.AsyncOpenAI(
+        api_key="k", base_url="http://m", http_client=httpx.AsyncClient(transport=transport)
+    ) as client:
+        chunks = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+        texts = [chunk.choices[0].delta.content async for chunk in chunks]
+    assert "".join(text or "" for text in texts) == "ab"

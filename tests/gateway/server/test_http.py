@@ -292,7 +292,7 @@ async def test_after_ten_silent_seconds_a_comment_keeps_the_connection(
             await worker.done(attempt)
             async for part in parts:
                 text += part
-    assert re.match(rb'(: heartbeat\n\n)+id: 0\ndata: {"text":"a"}\n\n', text)
+    assert re.match(rb'(: heartbeat\n)+id: 0\ndata: {"text":"a"}\n\n', text)
 
 
 def test_the_document_is_valid_and_complete(gateway: Gateway) -> None:
