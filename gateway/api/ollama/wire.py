@@ -62,7 +62,7 @@ class _Said:
 class OllamaLines(_Said):
     """A line for each piece; tool calls in one, when they are complete; and one for the end."""
 
-    mark = b""
+    numbered, mark = False, b""
 
     def __init__(self, job: Job, *, is_chat: bool, with_thinking: bool) -> None:
         super().__init__(job, is_chat=is_chat, with_thinking=with_thinking)
