@@ -24,6 +24,7 @@ from gateway.api.openai.bodies import ChatCompletionChunk, OpenAIErrorBody
 from gateway.api.openai.completion_request import CompletionRequest
 from gateway.api.openai.embeddings import EmbeddingRequest
 from gateway.api.openai.schemas import ChatCompletionRequest
+from gateway.api.openai.scoring import RerankRequest, ScoreRequest
 from gateway.api.openai.tokenizing import DetokenizeRequest, TokenizeRequest
 from gateway.api.responses.bodies import ResponseEvent
 from gateway.api.responses.schemas import InputTokensRequest, ResponsesRequest
@@ -58,6 +59,8 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     ResponseEvent,
     TokenizeRequest,
     DetokenizeRequest,
+    RerankRequest,
+    ScoreRequest,
     ChatCompletionChunk,
     Completion,
     DeltaBody,

@@ -116,6 +116,9 @@ _AT_THE_ROOT: Final = (
     "/models",
     "/tokenize",
     "/detokenize",
+    "/rerank",
+    "/score",
+    "/v2/",
 )
 _OF_OLLAMA: Final = (
     "/api/chat",

@@ -76,6 +76,17 @@ Prompts = Annotated[
 #: Templates know roles of their own, such as Llama 3's `ipython`.
 OwnRole = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Documents = Annotated[list[dict[str, str]], Field(max_length=128, fail_fast=True)]
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Texts = Annotated[
+    list[PromptText],
+    Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True),
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+]
 Words = Annotated[list[fields.ChoiceText], Field(max_length=128, fail_fast=True)]
 LogitBias = Annotated[
     dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=_MOST_TOKEN_IDS)

@@ -321,6 +321,8 @@ def test_the_document_is_valid_and_complete(gateway: Gateway) -> None:
         "/version",
         "/tokenize",
         "/detokenize",
+        "/rerank",
+        "/score",
     }
     for path, methods in found["paths"].items():
         for method, operation in methods.items():
