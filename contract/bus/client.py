@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary, proxy
 
 from redis.asyncio import BlockingConnectionPool, Redis, from_url
 from redis.asyncio.connection import (
@@ -18,6 +20,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import NoScriptError, RedisError
+
+from contract.bus.gathered_calls import GatheredCalls
 
 #: The longest that a reader waits in one command; half-open connections show after it.
 BLOCK_MS: Final = 5_000
@@ -119,14 +123,33 @@ class LuaScript:
         files = [_SCRIPTS / f"{each}.lua" for each in (*others, name)]
         self.source = "".join(file.read_text() for file in files)
         self.digest = ""
+        self._gathering: WeakKeyDictionary[RedisClient, GatheredCalls] = WeakKeyDictionary()
 
     async def __call__(self, db: RedisClient, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return (await self.map(db, [(keys, args)]))[0]
+
+    async def gathered(self, db: RedisClient, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """The same; what is asked for while a round trip is under way shares the next one. Raises
+        `TimeoutError`, too: as when the caller is cancelled, the script may have run or may yet."""
+        calls = self._gathering.get(db)
+        if calls is None:
+            calls = self._gathering[db] = GatheredCalls(partial(self._run_all, proxy(db)))
+        return await calls.ask((keys, args))
 
     async def map(
         self, db: RedisClient, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
     ) -> list[Any]:
         """Run the script once per (keys, args), in one round trip. Raises the first error."""
+        answers = await self._run_all(db, calls)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    async def _run_all(
+        self, db: RedisClient, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    ) -> list[Any]:
+        """What came of each call: an answer, or its error."""
         if not self.digest:
             self.digest = await db.script_load(self.source)
         answers = await self._pipeline(db, calls)
@@ -136,9 +159,6 @@ class LuaScript:
             again = await self._pipeline(db, [calls[i] for i in missed])
             for i, answer in zip(missed, again, strict=True):
                 answers[i] = answer
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
         return answers
 
     async def _pipeline(

@@ -76,10 +76,10 @@ class JobQueue:
         """Put a job, once: a job with this id that is there already is answered, not repeated.
 
         Raises `QueueFull`, `QueueTooLarge` (with `max_bytes`), `NotServed` (with
-        `must_be_served`), `Conflict`, `WasCancelled`, `RedisError`.
+        `must_be_served`), `Conflict`, `WasCancelled`, `RedisError`, `TimeoutError`.
         """
         bounds = [max_waiting, deadline_ms, KEEP_MS + LEAP_MS, int(must_be_served), max_bytes]
-        answer = await _enqueue(
+        answer = await _enqueue.gathered(
             self.db,
             [self.key, self.job_key(job.id), *self._ready_keys],
             [GROUP, encode_job(job), digest, reply, first, *bounds, *place_of(job).words()],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from msgspec.structs import replace
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import OutOfMemoryError
 
 from contract.bus.client import RedisClient
 from contract.bus.known_requests import KnownRequests
@@ -22,6 +22,7 @@ from gateway.http.headers import RequestContext
 from gateway.jobs.defaults import with_defaults
 from gateway.jobs.limits import bounded, check_limits, check_logprobs, check_prompts, most_tokens
 from gateway.jobs.models import Models
+from gateway.jobs.patient_link import PATIENCE_S, RETRY_S, BackendDown, PatientLink
 from gateway.jobs.queue_memory import QueueMemory
 from gateway.jobs.resumption import Resumption, tries_of
 from gateway.streams.answers import AnswerSink
@@ -33,13 +34,10 @@ from gateway.streams.replays import Replays
 from gateway.streams.reply import Reply
 from gateway.streams.sse import NOTHING
 
-#: Redis is back within a second when it restarts, later with much data or on a busy host; that long
-#: a request waits for it.
-_PATIENCE_S: Final = 5.0
 #: Fewer than the client has connections: the rest is for what the process itself has to say.
 _ASK_AT_ONCE: Final = 12
-_RETRY_S: Final = 0.05
-T = TypeVar("T")
+#: Those that put jobs share a connection, and its round trips.
+_PUT_AT_ONCE: Final = 512
 
 
 class Admission:
@@ -64,7 +62,8 @@ class Admission:
         self._replays = replays
         self._canceller = canceller
         self._metrics = metrics
-        self._turns = asyncio.Semaphore(_ASK_AT_ONCE)
+        self._redis = PatientLink(link, _ASK_AT_ONCE)
+        self._putting = PatientLink(link, _PUT_AT_ONCE)
 
     def check(
         self, job: Job, context: RequestContext, names: Mapping[str, str], *, lenient: bool
@@ -150,7 +149,7 @@ class Admission:
         name, queue = resumption.name(job.key_id), JobQueue(self._db, job.model)
         known = KnownRequests(self._db)
         try:
-            return await self._patiently(lambda: known.find(name, resumption.digest, queue, job.id))
+            return await self._redis.ask(lambda: known.find(name, resumption.digest, queue, job.id))
         except Conflict:
             raise _conflict() from None
 
@@ -190,7 +189,7 @@ class Admission:
         """The one whose answer can be resumed. Raises `ApiError` if there is none."""
         queue = JobQueue(self._db, tries[0].model)
         ids = [job.id for job in tries]
-        known = await self._patiently(lambda: queue.owners(ids))
+        known = await self._redis.ask(lambda: queue.owners(ids))
         found = [job for job in tries if job.id in known]
         if not found:
             raise ApiError("answer_gone", "the answer to resume is no longer kept")
@@ -200,28 +199,28 @@ class Admission:
         """What came before the job that runs now leads to it, for as long as that one is kept."""
         for_ms = int(self._models.limits.total_timeout_s * 1000) + KEEP_MS
         queue = JobQueue(self._db, former[0].model)
-        await self._patiently(lambda: queue.keep([job.id for job in former], for_ms))
+        await self._redis.ask(lambda: queue.keep([job.id for job in former], for_ms))
 
     async def _claim_key(self, job: Job, resumption: Resumption) -> None:
         """See that an `Idempotency-Key` names one request. Raises `ApiError`."""
         keep_ms = int(self._models.limits.total_timeout_s * 1000) + KEEP_MS
         name, digest = resumption.name(job.key_id), resumption.digest
         known = KnownRequests(self._db)
-        if not await self._patiently(lambda: known.claim(name, digest, keep_ms)):
+        if not await self._redis.ask(lambda: known.claim(name, digest, keep_ms)):
             raise _conflict()
 
     async def _first_entry(self) -> str:
         """The last entry that was read of the reply stream: all of an answer comes after it."""
         if self._dispatcher.draining:
             raise ApiError(ErrorCode.DRAINING.value, "this gateway is stopping")
-        if self._link.down_for_s() >= _PATIENCE_S:
-            raise _BackendDown
-        deadline = time.monotonic() + _PATIENCE_S
+        if self._link.down_for_s() >= PATIENCE_S:
+            raise BackendDown
+        deadline = time.monotonic() + PATIENCE_S
         # It opens just after the start of this process, and then stays.
         while self._dispatcher.last is None:
             if time.monotonic() > deadline:
-                raise _BackendDown
-            await asyncio.sleep(_RETRY_S)
+                raise BackendDown
+            await asyncio.sleep(RETRY_S)
         return self._dispatcher.last
 
     async def _put_or_close(self, job: Job, reply: Reply) -> Ticket:
@@ -236,27 +235,10 @@ class Admission:
     async def _put(self, job: Job, reply: Reply, digest: str) -> Ticket:
         """Put a job, again and again while Redis does not answer: it is put only once."""
         try:
-            return await self._patiently(lambda: self._put_once(job, reply, digest))
-        except (_BackendDown, asyncio.CancelledError):
+            return await self._putting.ask(lambda: self._put_once(job, reply, digest))
+        except (BackendDown, asyncio.CancelledError):
             self._doubt(job, reply)
             raise
-
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask Redis, again and again for a while if it does not answer. When very many ask at once
-        each has its turn, in order of arrival: that all are busy does not mean that Redis is
-        away."""
-        async with self._turns:
-            if self._link.down_for_s() >= _PATIENCE_S:
-                raise _BackendDown
-            deadline = time.monotonic() + _PATIENCE_S
-            while (left_s := deadline - time.monotonic()) > 0:
-                try:
-                    async with asyncio.timeout(left_s):
-                        return await ask()
-                except (RedisError, OSError) as error:
-                    self._link.failed(error)
-                await asyncio.sleep(_RETRY_S)
-        raise _BackendDown
 
     def _doubt(self, job: Job, reply: Reply) -> None:
         """A job may have been put or not. It is cancelled, unless its client may ask for it
@@ -318,8 +300,3 @@ def cannot_load(model: str, problem: str) -> ApiError:
 
 class _Over(Exception):
     """A job has ended without an answer."""
-
-
-class _BackendDown(ApiError):
-    def __init__(self) -> None:
-        super().__init__("backend_down", "the queue does not answer")

@@ -34,7 +34,7 @@ INFER = "/api/v1/inference"
 STREAM = "/api/v1/inference/stream"
 ASK = {"modelId": "m", "prompt": "x"}
 TIDY_EVERY_S = 0.05
-PATIENCE = "gateway.jobs.admission._PATIENCE_S"
+PATIENCE = "gateway.jobs.patient_link.PATIENCE_S"
 TIDY_OFTEN = {"gateway.lifecycle.housekeeping._TIDY_EVERY_S": TIDY_EVERY_S}
 
 
