@@ -79,10 +79,9 @@ class ResponseStream:
     def __init__(
         self, shape: ResponseShape, *, resumable: bool = False, starting_after: int = -1
     ) -> None:
-        self.numbered, self.mark = False, b""
+        self.numbered, self.mark = resumable, b""
         self._shape = shape
         self._output = shape.output()
-        self._with_ids = resumable
         self._after = starting_after
         #: `response.created` and `response.in_progress` are the first two.
         self._number = 2
@@ -107,7 +106,7 @@ class ResponseStream:
         if not delta.text or item.kind == "custom_tool_call":
             return events
         piece = self._piece(item, delta)
-        return events + (sse.with_id(seq, self.mark, piece) if self._with_ids and piece else piece)
+        return events + (sse.with_id(seq, self.mark, piece) if self.numbered and piece else piece)
 
     def status(self, status: Status) -> bytes:
         return sse.HEARTBEAT
@@ -119,7 +118,7 @@ class ResponseStream:
         whole = self._shape.ended(self._output, done)
         events += self._close(whole["status"])
         last = self._event(f"response.{whole['status']}", response=whole)
-        return events + (sse.with_id(seq, self.mark, last) if self._with_ids and last else last)
+        return events + (sse.with_id(seq, self.mark, last) if self.numbered and last else last)
 
     def error(self, error: ApiError) -> bytes:
         return self._event("response.failed", response=response.failed(self._shape.begun, error))

@@ -28,6 +28,8 @@ from contract.messages import (
     TokenLogprob,
     ToolCallDelta,
 )
+from gateway.api.responses.wire import ResponseShape, ResponseStream
+from gateway.streams.answers import StreamAnswer, Timings
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect
 
@@ -497,3 +499,22 @@ async def test_structured_output_is_parsed_by_the_official_client(
     asking = openai_client.responses.parse(model=model, input="hi", text_format=City)
     said = (Delta('{"city": "Köln"}', ONE), Done(("stop",), 5, 1))
     assert (await answered(worker, asking, *said)).output_parsed == City(city="Köln")
+
+
+async def test_the_official_client_reads_over_comments_among_events_with_ids() -> None:
+    """It takes the empty line after a comment for an event, once it has seen an id."""
+    begun = {"id": "resp_j", "object": "response", "created_at": 1, "model": "m", "output": []}
+    shape = ResponseShape(begun, {}, shows_reasoning=True, with_others=False)
+    answer = StreamAnswer(ResponseStream(shape, resumable=True), "r")
+    for seq, text in enumerate("ab"):
+        answer.delta(seq, Delta(text, ONE))
+        answer.heartbeat()
+    answer.done(2, Done(("stop",), 1, 2), Timings(0, 0, 0))
+    sent = b"".join(answer.writer._parts)
+    headers = {"content-type": "text/event-stream"}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, content=sent))
+    async with openai.AsyncOpenAI(
+        api_key="k", base_url="http://m", http_client=httpx.AsyncClient(transport=transport)
+    ) as client:
+        response = await streamed(client, model="m", input="x")
+    assert (response.status, response.output_text) == ("completed", "ab")
