@@ -47,7 +47,6 @@ LONGER: Final = {
     "orchestrator/supervisor/observer.py": 300,
     "orchestrator/supervisor/units/fleet.py": 275,
     "orchestrator/supervisor/units/unit.py": 325,
-    "orchestrator/system/process.py": 375,
 }
 
 

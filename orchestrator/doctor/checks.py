@@ -30,8 +30,8 @@ from orchestrator.errors import UserError
 from orchestrator.protocol.last_seen import is_supervised
 from orchestrator.protocol.status import read_status
 from orchestrator.supervisor.reporting.run_file import Run, read_run
+from orchestrator.system.marks import MARK_VARIABLE, ROOT_VARIABLE
 from orchestrator.system.ports import require_free
-from orchestrator.system.process import MARK_VARIABLE, ROOT_VARIABLE
 from orchestrator.system.process_table import Entry, command_line, read_environment, read_table
 from orchestrator.system.redis_trouble import troubles
 from orchestrator.system.valkey import check_external, embedded_url, find_server, socket_path

@@ -8,15 +8,14 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
 from contract.paths import make_private, run_dir
-from contract.process.subreaper import adopt_orphans
 from orchestrator.logs.rotation import open_privately, rotate
+from orchestrator.system.marks import MARK_VARIABLE, ROOT_VARIABLE, signal_exactly, signal_group
 from orchestrator.system.process_table import (
     Entry,
     boot_id,
@@ -25,11 +24,7 @@ from orchestrator.system.process_table import (
     read_table,
     tree,
 )
-
-#: In the environment of a child and of all its descendants: what finds them again.
-MARK_VARIABLE: Final = "EW_RUN_ID"
-#: The same for all children of one state directory.
-ROOT_VARIABLE: Final = "EW_RUN_ROOT"
+from orchestrator.system.reaper import Reaper
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -57,44 +52,6 @@ class Command(msgspec.Struct, frozen=True):
     cwd: Path
     #: What its files shall not let others do; -1: as ours.
     umask: int = -1
-
-
-class Reaper:
-    """Collects exit statuses. This process becomes the parent of every orphan below it, so
-    that none escapes by a double fork."""
-
-    def __init__(self) -> None:
-        adopt_orphans()
-        self._groups: set[int] = set()
-        self._statuses: dict[int, int] = {}
-
-    def expect(self, pid: int) -> None:
-        """Keep the exit status of this child, the leader of its own group."""
-        self._groups.add(pid)
-
-    def collect(self) -> None:
-        """Reap whatever has ended; the rest of a leader's group ends with it."""
-        while (ended := self._peek()) is not None:
-            if ended in self._groups:
-                # The group's number is ours for as long as its leader is not reaped.
-                _signal_group(ended, signal.SIGKILL)
-            _, status = os.waitpid(ended, 0)
-            if ended in self._groups:
-                self._groups.discard(ended)
-                self._statuses[ended] = os.waitstatus_to_exitcode(status)
-
-    def exit_code(self, pid: int) -> int | None:
-        """Return how a child ended (negative: by that signal); None if it was not a child of
-        ours."""
-        self.collect()
-        return self._statuses.pop(pid, None)
-
-    def _peek(self) -> int | None:
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return None
-        return None if found is None else found.si_pid
 
 
 class Process:
@@ -198,7 +155,7 @@ class Process:
         self._signal(number)
         if self.identity.is_running():
             # Its leader is there, and so the group's number is ours.
-            _signal_group(self.pid, signal.SIGCONT)
+            signal_group(self.pid, signal.SIGCONT)
 
     def _signal(self, number: int) -> None:
         try:
@@ -263,88 +220,8 @@ def sweep_mark(identity: Identity) -> None:
         Process(identity, -1, 0.0).sweep()
 
 
-def marked(mark: str, leader: int = 0) -> list[Entry]:
-    """Return the running processes that carry a mark, without the `leader` (a pid) and all below
-    it."""
-    table = read_table()
-    own = {entry.pid for entry in tree(table, [leader])} if leader else set()
-    variable = f"{MARK_VARIABLE}={mark}"
-    return [
-        entry
-        for entry in table.values()
-        if entry.pid not in own and not entry.is_zombie and variable in read_environment(entry.pid)
-    ]
-
-
-def kill_orphans(known: Iterable[str]) -> list[int]:
-    """Kill the children of this state directory that carry none of the known marks. Returns their
-    pids."""
-    root = f"{ROOT_VARIABLE}={run_dir()}"
-    marks = {f"{MARK_VARIABLE}={mark}" for mark in known}
-    orphans = []
-    for entry in read_table().values():
-        environment = read_environment(entry.pid)
-        if root in environment and not marks & environment and entry.pid != os.getpid():
-            signal_exactly(entry, signal.SIGKILL)
-            orphans.append(entry.pid)
-    return orphans
-
-
-def kill_descendants() -> list[int]:
-    """Kill all that descends from this process, whatever it made of its environment: as every
-    orphan becomes a child of ours, none of them escapes. Returns their pids."""
-    family = tree(read_table(), [os.getpid()])
-    left = [entry for entry in family if entry.pid != os.getpid() and not entry.is_zombie]
-    for entry in left:
-        signal_exactly(entry, signal.SIGKILL)
-    return [entry.pid for entry in left]
-
-
-def kill_adopted(own: Collection[int]) -> list[int]:
-    """Kill the children that this process did not start, but for those with a mark, and `own`: as
-    workers keep the orphans below them, these were left by one that is dead. Returns their pids."""
-    table = read_table()
-    here = table[os.getpid()]
-    root = f"{ROOT_VARIABLE}={run_dir()}"
-    orphans = [
-        entry.pid
-        for entry in table.values()
-        if entry.parent == here.pid
-        and entry.pid not in own
-        and entry.session != here.session
-        and root not in read_environment(entry.pid)
-    ]
-    left = [entry for entry in tree(table, orphans) if not entry.is_zombie]
-    for entry in left:
-        signal_exactly(entry, signal.SIGKILL)
-    return [entry.pid for entry in left]
-
-
 def open_log(path: Path) -> int:
     """Make room in a log before a start. Returns the size from which the new lines begin."""
     make_private(path.parent)
     rotate(path)
     return path.stat().st_size if path.exists() else 0
-
-
-def _signal_group(group: int, number: int) -> None:
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def signal_exactly(entry: Entry, number: int) -> None:
-    """Signal this process, and never another one that has got its pid meanwhile."""
-    try:
-        pidfd = os.pidfd_open(entry.pid)
-    except OSError:
-        return
-    try:
-        now = read_entry(entry.pid)
-        if now is not None and now.start_ticks == entry.start_ticks:
-            signal.pidfd_send_signal(pidfd, number)
-    except (ProcessLookupError, PermissionError):
-        return
-    finally:
-        os.close(pidfd)

@@ -25,7 +25,7 @@ from orchestrator.client.reach import is_running, reach_supervisor
 from orchestrator.protocol.control import Answer, Finished, Outcome, Refused, Start, Stop
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec
 from orchestrator.protocol.status import RunStatus, WorkerStatus, read_status
-from orchestrator.system.process import ROOT_VARIABLE, kill_orphans
+from orchestrator.system.marks import ROOT_VARIABLE, kill_orphans
 from orchestrator.system.process_table import Entry, read_entry, read_environment, read_table
 from tests.orchestrator.models_on_disk import MakeModel, decoder_tensors, write_safetensors
 from tests.orchestrator.scenes import Scene, scripted_driver

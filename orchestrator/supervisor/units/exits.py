@@ -15,7 +15,9 @@ from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.units import former
 from orchestrator.supervisor.units.death import diagnose_death
 from orchestrator.supervisor.units.unit import Unit
-from orchestrator.system.process import Process, Reaper, kill_adopted
+from orchestrator.system.marks import kill_adopted
+from orchestrator.system.process import Process
+from orchestrator.system.reaper import Reaper
 
 log = logging.getLogger(__name__)
 #: A process that SIGKILL does not end by then hangs in the kernel; nothing more can be done.

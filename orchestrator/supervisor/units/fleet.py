@@ -26,15 +26,9 @@ from orchestrator.supervisor.units.launch import Launcher
 from orchestrator.supervisor.units.liveness import take_note
 from orchestrator.supervisor.units.record import UnitRecord
 from orchestrator.supervisor.units.unit import Unit
-from orchestrator.system.process import (
-    Reaper,
-    adopt,
-    kill_descendants,
-    kill_orphans,
-    open_log,
-    spawn,
-    sweep_mark,
-)
+from orchestrator.system.marks import kill_descendants, kill_orphans
+from orchestrator.system.process import adopt, open_log, spawn, sweep_mark
+from orchestrator.system.reaper import Reaper
 
 log = logging.getLogger(__name__)
 _SWEEP_AGAIN_S: Final = 0.05

@@ -7,7 +7,7 @@ import signal
 from typing import Final
 
 from orchestrator.supervisor.units.unit import Unit
-from orchestrator.system.process import marked, signal_exactly
+from orchestrator.system.marks import marked, signal_exactly
 
 log = logging.getLogger(__name__)
 #: Others serve: what is connected is served to its end.

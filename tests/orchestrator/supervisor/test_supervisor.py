@@ -33,7 +33,7 @@ from orchestrator.protocol.diagnosis import Problem
 from orchestrator.protocol.specs import GatewaySpec
 from orchestrator.protocol.status import status_path
 from orchestrator.supervisor.reporting import run_file as runfile
-from orchestrator.system.process import ROOT_VARIABLE
+from orchestrator.system.marks import ROOT_VARIABLE
 from orchestrator.system.process_table import read_environment, read_table
 from orchestrator.system.valkey import embedded_url
 from tests.conftest import ValkeyServer
