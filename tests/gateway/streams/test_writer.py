@@ -164,5 +164,5 @@ def test_any_text_survives_an_event(text: str) -> None:
     """Also for readers that end lines wherever Unicode does."""
     encoded = json_text(text)
     assert json.loads(encoded) == text
-    lines = event(encoded, name="x", seq=7).decode().splitlines()
-    assert lines == ["id: 7", "event: x", f"data: {encoded.decode()}", ""]
+    lines = event(encoded, name="x").decode().splitlines()
+    assert lines == ["event: x", f"data: {encoded.decode()}", ""]

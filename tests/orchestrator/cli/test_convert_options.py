@@ -27,7 +27,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def command_options() -> dict[str, Any]:
-    from orchestrator.cli import convert_trt
+    from orchestrator.cli.install import convert_trt
 
     app = typer.Typer(add_completion=False)
     app.command()(convert_trt.convert_trt)
