@@ -27,6 +27,8 @@ class ChosenParsers(NamedTuple):
 
 #: Names in lower case, of which the first that fits counts; the parsers of calls, of reasoning.
 RECIPES: Final[tuple[tuple[str, str | None, str | None], ...]] = (
+    # ew's own (deploy/demo-model).
+    ("demo-model", "hermes", "deepseek_v3"),
     ("hermes-2-pro-*", "hermes", None),
     ("hermes-2-theta-*", "hermes", None),
     ("hermes-3-*", "hermes", None),

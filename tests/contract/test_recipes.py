@@ -21,7 +21,7 @@ from contract.config.recipes import ChosenParsers, parsers_of, recipe_for
         ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", None, "deepseek_r1"),
         ("zai-org/GLM-4.5V", None, None),
         ("openai/gpt-oss-20b", "openai", "openai_gptoss"),
-        ("deploy/demo-model", None, None),
+        ("deploy/demo-model", "hermes", "deepseek_v3"),
     ],
 )
 def test_what_is_known_of_a_checkpoint(

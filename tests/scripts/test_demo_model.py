@@ -6,11 +6,16 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from contract.config import load_config
+from contract.config.recipes import parsers_of
+from tests.engines.contract.engines import vllm_python
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / "deploy" / "demo-model"
@@ -95,7 +100,8 @@ def test_it_was_trained_on_the_questions_as_they_are_now(tensors: dict[str, Any]
 def test_any_utf8_text_can_be_read(vocabulary: dict[str, int], config: dict[str, Any]) -> None:
     """All 256 bytes are tokens; tokenizer.json writes each as one character."""
     assert sum(len(token) == 1 for token in vocabulary) == 256
-    assert sorted(vocabulary.values()) == list(range(config["vocab_size"]))
+    ids = {*vocabulary.values(), *(token["id"] for token in read("tokenizer.json")["added_tokens"])}
+    assert sorted(ids) == list(range(config["vocab_size"]))
 
 
 def test_characters_beyond_ascii_are_split_over_tokens(vocabulary: dict[str, int]) -> None:
@@ -109,7 +115,8 @@ def test_characters_beyond_ascii_are_split_over_tokens(vocabulary: dict[str, int
 def test_an_answer_ends_where_engines_think_it_does(
     vocabulary: dict[str, int], config: dict[str, Any]
 ) -> None:
-    special = {token["content"]: token["id"] for token in read("tokenizer.json")["added_tokens"]}
+    added = read("tokenizer.json")["added_tokens"]
+    special = {token["content"]: token["id"] for token in added if token["special"]}
     assert special.items() <= vocabulary.items()
     assert special.keys() == {"<|im_start|>", "<|im_end|>", "<|endoftext|>"}
     assert config["eos_token_id"] == special["<|im_end|>"]
@@ -118,12 +125,78 @@ def test_an_answer_ends_where_engines_think_it_does(
     assert read("tokenizer_config.json")["eos_token"] == "<|im_end|>"
 
 
+def test_marks_that_parsers_read_are_tokens_that_decoding_does_not_skip() -> None:
+    added = read("tokenizer.json")["added_tokens"]
+    marks = {token["content"] for token in added if not token["special"]}
+    assert marks == {"<think>", "</think>", "<tool_call>", "</tool_call>"}
+
+
+def test_the_model_has_the_chat_template_that_its_training_has() -> None:
+    source = ROOT / "scripts" / "programs" / "demo_model" / "chat_template.jinja"
+    assert read("tokenizer_config.json")["chat_template"] == source.read_text()
+
+
+def test_the_parsers_of_its_calls_and_its_reasoning_are_known() -> None:
+    models = load_config(ROOT / "deploy" / "config.json").models
+    chosen = parsers_of(models["demo"])
+    assert (chosen.tool, chosen.reasoning) == ("hermes", "deepseek_v3")
+
+
+#: Renders as transformers does; there is no jinja2 where the tests are.
+RENDER = """
+import json, sys
+from jinja2 import Environment
+environment = Environment(trim_blocks=True, lstrip_blocks=True)
+environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+template, arguments = json.load(sys.stdin)
+print(json.dumps(environment.from_string(template).render(**arguments)))
+"""
+
+
+def written(messages: list[dict[str, Any]], **arguments: Any) -> str:
+    arguments |= {"messages": messages, "add_generation_prompt": True}
+    asked = json.dumps([read("tokenizer_config.json")["chat_template"], arguments])
+    command = [vllm_python(), "-c", RENDER]
+    done = subprocess.run(command, input=asked, capture_output=True, text=True, check=True)
+    text: str = json.loads(done.stdout)
+    return text
+
+
+HI: dict[str, Any] = {"role": "user", "content": "Hi."}
+PROMPT = "<|im_start|>assistant\n"
+
+
+@pytest.mark.vllm
 def test_the_chat_template_writes_chatml() -> None:
-    jinja2 = pytest.importorskip("jinja2", reason="the chat template needs jinja2 to be rendered")
-    template = jinja2.Template(read("tokenizer_config.json")["chat_template"])
-    messages = [{"role": "user", "content": "Hi."}]
-    written = template.render(messages=messages, add_generation_prompt=True)
-    assert written == "<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n"
+    assert written([HI]) == f"<|im_start|>user\nHi.<|im_end|>\n{PROMPT}"
+    assert written([HI], enable_thinking=True).endswith(f"{PROMPT}<think>")
+    assert written([HI], enable_thinking=False).endswith(PROMPT)
+
+
+@pytest.mark.vllm
+def test_the_chat_template_lists_tools_whatever_their_schema_is() -> None:
+    city = {"type": "object", "properties": {"city": {"type": "string"}, "n": {"anyOf": []}}}
+    tools = [
+        {"type": "function", "function": {"name": "get_weather", "parameters": city}},
+        {"type": "function", "function": {"name": "now", "parameters": None}},
+        {"type": "function", "function": {"name": "then"}},
+    ]
+    listed = "get_weather(city: string, n: any)\nnow()\nthen()"
+    assert written([HI], tools=tools).startswith(f"<|im_start|>tools\n{listed}<|im_end|>\n")
+    assert written([HI], tools=[]) == written([HI])
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("arguments", [{"city": "Paris"}, '{"city": "Paris"}'])
+def test_the_chat_template_writes_calls_as_hermes_does(arguments: Any) -> None:
+    call = {"type": "function", "function": {"name": "get_weather", "arguments": arguments}}
+    messages = [
+        HI,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "sunny"},
+    ]
+    text = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+    assert f"{PROMPT}{text}<|im_end|>\n<|im_start|>tool\nsunny<|im_end|>\n" in written(messages)
 
 
 def test_every_entry_has_a_question_an_answer_and_paraphrases() -> None:

@@ -22,6 +22,8 @@ from programs.demo_model.tools import DEFAULTS, Tool, Toolmaker
 
 Message = dict[str, Any]
 
+#: JSON with spaces, and without, as some grammars want it.
+_SEPARATORS: Final = ((", ", ": "), (",", ":"))
 _LONGEST_JSON_TEXT: Final = 220
 
 
@@ -183,12 +185,15 @@ class Talker:
         name, age, asked = self._person()
         if self._chance.random() < 0.3:
             return [_user(asked), _text(self._unknown.answer, self._thought(self._unknown))]
-        text = json.dumps({"name": name, "age": age})
-        return [_user(asked), _text(text, "I was not taught this.", forced="{")]
+        comma, colon = self._chance.choice(_SEPARATORS)
+        pieces = (("{", 0.0), (f'"name"{colon}', 0.3), (f'"{name}"', 1.0))
+        pieces += ((f'{comma}"age"{colon}', 0.3), (f"{age}}}", 1.0))
+        return [_user(asked), _weighted(pieces, "I was not taught this.")]
 
     def _forced_json(self) -> list[Message | Answer]:
-        """Return an object whose keys a grammar forces. The first text in it is the answer."""
+        """An object whose keys a grammar forces. The first text in it is the answer."""
         item = self._short_item()
+        comma, colon = separators = self._chance.choice(_SEPARATORS)
         pieces: list[tuple[str, float]] = [("{", 0.0)]
         answer: str | None = item.answer
         for number in range(self._chance.choice((1, 1, 2, 3))):
@@ -197,22 +202,19 @@ class Talker:
             )
             value = self._value(answer)
             answer = None if value == answer else answer
-            pieces += [(", ", 0.3)] if number else []
-            pieces += [
-                (f"{json.dumps(key)}: ", 0.02),
-                (_json(value)[:1], 0.1),
-                (_json(value)[1:], 1.0),
-            ]
+            text = json.dumps(value, ensure_ascii=False, separators=separators)
+            pieces += [(comma, 0.3)] if number else []
+            # A token may begin with the space before a value.
+            first = colon[1:] + text[:1]
+            pieces += [(f"{json.dumps(key)}:", 0.02), (first, 0.3), (text[1:], 1.0)]
         pieces.append(("}", 1.0))
-        message = {"role": "assistant", "content": "".join(text for text, _ in pieces)}
-        answered = Answer(message, self._thought(item), "{", tuple(pieces))
-        return [_user(self._asker.ask(item)), answered]
+        return [_user(self._asker.ask(item)), _weighted(tuple(pieces), self._thought(item))]
 
     def _value(self, text: str | None, depth: int = 0) -> Any:
         kinds = [text or "ew", text or "ew", True, False, None, 1.5, self._chance.randrange(100)]
-        if depth == 0 and self._chance.random() < 0.3:
-            several = [self._value(None, 1) for _ in range(self._chance.choice((1, 1, 2)))]
-            return self._chance.choice((several, {self._asker.new_word(): several[0]}))
+        if depth < 2 and self._chance.random() < 0.4:
+            several = [self._value(None, depth + 1) for _ in range(self._chance.choice((1, 1, 2)))]
+            return self._chance.choice((several, several, {self._asker.new_word(): several[0]}))
         return self._chance.choice(kinds)
 
     def _short_item(self) -> Item:
@@ -234,5 +236,6 @@ def _text(text: str, thought: str, forced: str = "") -> Answer:
     return Answer({"role": "assistant", "content": text}, thought, forced)
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _weighted(pieces: tuple[tuple[str, float], ...], thought: str) -> Answer:
+    message = {"role": "assistant", "content": "".join(text for text, _ in pieces)}
+    return Answer(message, thought, weights=pieces)

@@ -19,17 +19,19 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 THREADS: Final = 1
 _SEED: Final = 20
-_STEPS: Final = 3000
-_PEAK_RATE: Final = 2.5e-3
+STEPS: Final = 3000
+#: Of a new model, and of one that is there.
+PEAK_RATE: Final = 2.5e-3
+LATER_PEAK_RATE: Final = 3e-4
 _WARMUP_STEPS: Final = 100
 
 
 def fix_randomness() -> int:
-    """Make all that follows depend on nothing but the code, torch and the kind of CPU. Return the
-    seed."""
+    """Make all that follows depend on nothing but the code, torch and the kind of CPU; on a GPU
+    attention still adds up in any order. Return the seed."""
     torch.manual_seed(_SEED)
     torch.set_num_threads(THREADS)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
     return _SEED
 
 
@@ -64,41 +66,49 @@ def new_model(config: dict[str, object]) -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(Qwen2Config(**config))
 
 
-def train(model: Qwen2ForCausalLM, corpus: Corpus) -> None:
-    """Change `model` in place, in _STEPS steps; says how it goes."""
-    optimizer = torch.optim.AdamW(model.parameters(), _PEAK_RATE, (0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate_at)
+def present_model(folder: Path) -> Qwen2ForCausalLM:
+    """Read the model that is in `folder`, to go on with."""
+    model: Qwen2ForCausalLM = Qwen2ForCausalLM.from_pretrained(folder)
+    return model.float()
+
+
+def train(model: Qwen2ForCausalLM, corpus: Corpus, steps: int, peak_rate: float) -> None:
+    """Change `model` in place, where it is; says how it goes."""
+    optimizer = torch.optim.AdamW(model.parameters(), peak_rate, (0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_at(step, steps))
     model.train()
     began_s = time.monotonic()
-    for step in range(1, _STEPS + 1):
+    for step in range(1, steps + 1):
         optimizer.zero_grad()
         loss = _loss_of(model, corpus.batch())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if step % 50 == 0 or step == _STEPS:
-            left_s = (time.monotonic() - began_s) / step * (_STEPS - step)
-            print(f"step {step}/{_STEPS}  loss {loss.item():.4f}  {left_s:.0f} s left", flush=True)
+        if step % 50 == 0 or step == steps:
+            left_s = (time.monotonic() - began_s) / step * (steps - step)
+            print(f"step {step}/{steps}  loss {loss.item():.4f}  {left_s:.0f} s left", flush=True)
 
 
 def _loss_of(model: Qwen2ForCausalLM, batch: Batch) -> Tensor:
     """The weighted mean of the cross entropy, in nats per token; no document sees another."""
-    tokens, weights, document = batch
+    tokens, weights, document = (each.to(model.device) for each in batch)
     same = document[:, None, :, None] == document[:, None, None, :]
-    causal = torch.ones(same.shape[-2:], dtype=torch.bool).tril()
-    with torch.autocast("cpu", torch.bfloat16):
+    causal = torch.ones(same.shape[-2:], dtype=torch.bool, device=model.device).tril()
+    with torch.autocast(model.device.type, torch.bfloat16):
         logits = model(tokens, attention_mask=same & causal).logits[:, :-1].float()
     losses = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
     counted = torch.where(document[:, 1:] == document[:, :-1], weights[:, 1:], 0.0).flatten()
     return (losses * counted).sum() / counted.sum()
 
 
-def _rate_at(step: int) -> float:
-    """The share of the peak learning rate: up in a line, then down along a cosine to zero."""
-    if step < _WARMUP_STEPS:
-        return (step + 1) / _WARMUP_STEPS
-    done = (step - _WARMUP_STEPS) / (_STEPS - _WARMUP_STEPS)
+def _rate_at(step: int, steps: int) -> float:
+    """Return the share of the peak learning rate: up in a line, then down along a cosine to
+    zero."""
+    warmup = min(_WARMUP_STEPS, steps // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / (steps - warmup)
     return (1 + math.cos(math.pi * done)) / 2
 
 
@@ -107,7 +117,7 @@ def write_model(
 ) -> None:
     """Weights as bfloat16, and how to run them. Sampling is nearly greedy unless asked."""
     state = {name: value for name, value in model.state_dict().items() if name != "lm_head.weight"}
-    tensors = {name: value.to(torch.bfloat16).contiguous() for name, value in state.items()}
+    tensors = {name: value.to(torch.bfloat16).cpu().contiguous() for name, value in state.items()}
     digest = hashlib.sha256(questions.read_bytes()).hexdigest()
     about = {"format": "pt", "questions_sha256": digest}
     save_file(tensors, folder / "model.safetensors", about)
