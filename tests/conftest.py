@@ -20,6 +20,7 @@ from redis.retry import Retry
 from xdist.scheduler import LoadScopeScheduling
 
 from contract.bus.client import connect
+from tests.running_ew import quickstarted as quickstarted
 from tests.waiting import eventually
 
 # Hundreds of processes are started here. Without bytecode on disk, each compiles every module that
@@ -40,7 +41,8 @@ class Shares(LoadScopeScheduling):
         file, _, test = nodeid.partition("::")
         if file.startswith("tests/engines/contract/") and "[" in test:
             return "mock engine" if "[mock" in test else "real engine"
-        if file.startswith("tests/e2e/") or file.endswith("/test_convert_guide.py"):
+        runs_real_engine = ("tests/e2e/", "tests/clients/")
+        if file.startswith(runs_real_engine) or file.endswith("/test_convert_guide.py"):
             return "real engine"
         asks_once = file.endswith("/test_published_models.py")
         return nodeid if file.startswith("tests/orchestrator/") and not asks_once else file

@@ -18,10 +18,10 @@ import redis.asyncio
 from contract.messages import Delta, Envelope
 from contract.process.ports import free_port
 from contract.wire import encode_frame
-from tests.e2e.conftest import Ew
 from tests.e2e.upstream_scenarios import SCENARIOS, play_named
 from tests.engines.openai.scripted_upstream import ScriptedUpstream
 from tests.gateway.api.test_hostile_bodies import CHAT, NATIVE
+from tests.running_ew import Ew
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import redis
 
-from tests.e2e.conftest import Question, Quickstarted, questions, wait_for
+from tests.running_ew import Question, Quickstarted, questions, wait_for
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 

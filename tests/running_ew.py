@@ -19,7 +19,7 @@ import pytest
 
 from contract.process.ports import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 MODEL_DIR = ROOT / "deploy" / "demo-model"
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 #: Loading vLLM on two busy cores has been seen to take over a minute.
