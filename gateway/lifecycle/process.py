@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import multiprocessing
 import os
@@ -29,6 +28,7 @@ from gateway.http.turnstile import Turnstile
 from gateway.jobs.admission import Admission
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
+from gateway.lifecycle import collector
 from gateway.lifecycle.heartbeat import GatewayHeartbeat
 from gateway.lifecycle.housekeeping import DeadlineMonitor, Housekeeping
 from gateway.streams.cancelling import Canceller
@@ -145,8 +145,7 @@ class GatewayProcess:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(HURRY, self._hurry)
         loop.add_signal_handler(REPLACED, self._replaced)
-        gc.collect()
-        gc.freeze()
+        collector.settle()
         log.info("gateway process %s serves %s", self.name, ", ".join(self.models.configured))
 
     def drain(self) -> bool:

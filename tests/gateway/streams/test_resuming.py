@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,9 @@ import pytest
 
 from contract.bus.claims import Attempt
 from contract.messages import Envelope
+from contract.wire import decode_frame, encode_frame
+from gateway.lifecycle.collector import GC_THRESHOLDS
+from gateway.streams.replays import _ENVELOPES_PER_READ
 from gateway.streams.reply_group import portions
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker, blocked_clients, delta
@@ -146,3 +150,20 @@ def test_what_is_handed_on_to_many_comes_in_portions_that_split_no_answer() -> N
     assert max(map(len, handed)) < 300
     for portion in handed:
         assert set(Counter(envelope.job_id for envelope in portion).values()) == {3}
+
+
+def test_what_is_read_at_once_makes_the_collector_look_at_nothing_old() -> None:
+    envelopes = [Envelope(f"j{job}", 1, 0, delta("x")) for job in range(_ENVELOPES_PER_READ)]
+    frame = encode_frame(envelopes)
+    before = gc.get_threshold()
+    generations: list[int] = []
+    gc.collect()
+    gc.callbacks.append(lambda phase, info: generations.append(info["generation"]))
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        for _ in range(20):
+            decode_frame(frame)
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.pop()
+    assert max(generations, default=0) == 0
