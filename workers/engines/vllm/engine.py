@@ -131,7 +131,11 @@ class VllmEngine:
         put = self._sink(job, prompt_ids, parsed)
         if self._shortcut is not None and is_plain(job, is_parsed=bool(parsed)):
             self._shortcut.add(job.id)
-        await self._add(job, job.id, prompt_ids + emitted, params, put, **arguments)
+        try:
+            await self._add(job, job.id, prompt_ids + emitted, params, put, **arguments)
+        except JobRejected:
+            self._leave_shortcut(job.id)
+            raise
 
     async def _embed(self, job: Job, asked: Embedding) -> None:
         prompts = [await self._prompts.token_ids(_input_job(job, each)) for each in asked.inputs]
