@@ -38,6 +38,7 @@ class ErrorCode(str, Enum):
     LOST = "lost"
     SLOW_CLIENT = "slow_client"
     DRAINING = "draining"
+    CANCELLED = "cancelled"
 
 
 class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -87,9 +88,8 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
 class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WIRE_VERSION):
     """One generation asked of a model: a `prompt` taken as it is, `prompt_ids` (its tokens), or
     `messages` for the model's chat template; or else an `embedding`. Exactly one of the four is
-    set. Of a longer prompt only the last `truncate_prompt_tokens` are read (-1: as many as the
-    model takes). The version is the tag, as no default is ever written; a job of another one
-    cannot be decoded."""
+    set. Of a longer prompt only the last `truncate_prompt_tokens` are read (-1: as many as it
+    takes). The version is the tag, as no default is written; another one cannot be decoded."""
 
     id: str
     model: str

@@ -15,7 +15,7 @@ import uvicorn
 from contract.config import ConfigError, GatewayConfig
 from contract.paths import COMMAND
 from contract.process.logs import configure_logging
-from gateway.lifecycle.process import INSTANCE_VARIABLE, ProcessSettings
+from gateway.lifecycle.settings import INSTANCE_VARIABLE, ProcessSettings
 from gateway.server.processes import Processes, server_config
 
 log = logging.getLogger(__name__)

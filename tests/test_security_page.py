@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from contract.config import GatewayConfig, LimitsConfig
+from contract.config import GatewayConfig, JobsConfig, LimitsConfig
 from contract.keys import REVOKED_WITHIN_S
 from contract.paths import ROOT
 from contract.process.flood import BURST, WINDOW_S
@@ -49,6 +49,7 @@ ROWS = {
     "ew's own Valkey": [f"{valkey._LEAST_MEMORY // MIB} MiB", f"{valkey._MOST_MEMORY // GIB} GiB"],
     "new jobs": [f"{queue_memory._FOR_JOBS:.0%}".replace("%", " %")],
     "jobs in one": [f"({LIMITS.max_waiting})", f"({LIMITS.max_waiting_bytes // MIB} MiB)"],
+    "background jobs": [f"({JobsConfig().max_bytes // MIB} MiB)"],
     "answers kept": [
         f"({LIMITS.max_reply_bytes // MIB} MiB)",
         f"{housekeeping._TIDY_EVERY_S:.0f} s",

@@ -131,6 +131,31 @@ class LimitsConfig(Section):
     total_timeout_s: float = Field(900, gt=0, description="From the request to the last token.")
 
 
+class JobsConfig(Section):
+    """Background jobs, which go on without their client."""
+
+    keep_s: float = Field(
+        86_400, ge=60, description="How long the answer of a job that has ended is kept."
+    )
+    max_bytes: int = Field(
+        67_108_864,
+        ge=1_048_576,
+        description="What all jobs may take in Redis, open and ended; beyond it the oldest that "
+        "have ended go, and if that is not enough no new one is taken.",
+    )
+    timeout_s: float = Field(86_400, ge=60, description="How long a job may wait for a worker.")
+    webhook_hosts: list[str] = Field(
+        default_factory=list,
+        description="Hosts that a job's end may be told to, such as `hooks.example.com`; "
+        "`*.example.com` covers all below, `*` is any. None if this is empty.",
+    )
+    webhook_private_hosts: list[str] = Field(
+        default_factory=list,
+        description="Those of them, by name or address, that may be within your own network "
+        "(loopback, private and link-local addresses) and asked by plain http.",
+    )
+
+
 class Config(BaseSettings):
     """Everything that an operator decides."""
 
@@ -148,6 +173,7 @@ class Config(BaseSettings):
     redis: RedisConfig = RedisConfig()
     limits: LimitsConfig = LimitsConfig()
     hub: HubConfig = HubConfig()
+    jobs: JobsConfig = JobsConfig()
 
     @classmethod
     def settings_customise_sources(

@@ -11,13 +11,20 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from contract.config.model import ModelConfig
-from contract.config.schema import GatewayConfig, HubConfig, LimitsConfig, RedisConfig
+from contract.config.schema import (
+    GatewayConfig,
+    HubConfig,
+    JobsConfig,
+    LimitsConfig,
+    RedisConfig,
+)
 
 SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "gateway": GatewayConfig,
     "redis": RedisConfig,
     "limits": LimitsConfig,
     "hub": HubConfig,
+    "jobs": JobsConfig,
     "models": ModelConfig,
 }
 #: Variables that are no settings, and what each is for.
@@ -69,7 +76,7 @@ def unknown_variables() -> Iterator[str]:
 
 
 def _overrides() -> Iterator[str]:
-    for section in ("gateway", "redis", "limits", "hub"):
+    for section in ("gateway", "redis", "limits", "hub", "jobs"):
         for key in SECTIONS[section].model_fields:
             yield f"EW_{section.upper()}__{key.upper()}"
 

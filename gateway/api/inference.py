@@ -29,6 +29,11 @@ AnswerMaker = Callable[[Asked, Job, RequestContext, Resumption | None], AnswerSi
 
 async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) -> Response:
     """Put the job that a request asks for, or the jobs. Raises `ApiError`."""
+    return await answer_to(request, await read(request, form), make)
+
+
+async def read(request: Request, form: type[Asked]) -> Asked:
+    """Return what a request asks for. Raises `ApiError`."""
     process, context = process_of(request), context_of(request.scope)
     if context.key is None:
         raise ApiError("missing_api_key", "send an API key")
@@ -37,6 +42,15 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
     asked = parse(form, body, context.ignored)
     if context.ignored:
         process.metrics.count_ignoring()
+    return asked
+
+
+def checked(request: Request, asked: GenerationBody) -> tuple[list[Job], Resumption | None]:
+    """Return the jobs that are asked for, if this key may ask for them; and what makes the request
+    repeatable. Raises `ApiError`."""
+    process, context = process_of(request), context_of(request.scope)
+    if context.key is None:
+        raise ApiError("missing_api_key", "send an API key")
     turn = asked.turn(context.key)
     jobs = [
         process.admission.check(
@@ -47,6 +61,13 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
     resumption = _resumption(request, asked)
     if resumption is not None:
         jobs = resumption.named(jobs)
+    return jobs, resumption
+
+
+async def answer_to(request: Request, asked: Asked, make: AnswerMaker[Asked]) -> Response:
+    """Put the jobs of a request that has been read. Raises `ApiError`."""
+    process, context = process_of(request), context_of(request.scope)
+    jobs, resumption = checked(request, asked)
     whole = _whole(jobs)
     shown = replace(whole, model=process.models.served_name(whole))
     made = make(asked, shown, context, resumption)

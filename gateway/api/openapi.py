@@ -108,14 +108,18 @@ IDEMPOTENCY_PARAMETER: Final[dict[str, Any]] = {
     "description": "Makes the request repeatable: the same key and body get the same answer.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
+LAST_EVENT_PARAMETER: Final[dict[str, Any]] = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "Leave out what came already.",
+    "schema": {"type": "string", "pattern": "^[0-9]{1,12}(-[0-9a-f]{1,16})?$"},
+}
 RESUME_PARAMETERS: Final[list[dict[str, Any]]] = [
     IDEMPOTENCY_PARAMETER,
     {
-        "name": "Last-Event-ID",
-        "in": "header",
-        "required": False,
+        **LAST_EVENT_PARAMETER,
         "description": "With the first request's `Idempotency-Key`: leave out what came already.",
-        "schema": {"type": "string", "pattern": "^[0-9]{1,12}(-[0-9a-f]{1,16})?$"},
     },
 ]
 
@@ -134,6 +138,18 @@ def event_stream(description: str, *events: type[BaseModel]) -> dict[str, Any]:
 
 def _reference(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(model=model.__name__)}
+
+
+NATIVE_STREAM: Final = event_stream(
+    "Events without a name carry text; their `id` begins with their number. `done` or `error` "
+    "is the last event; `status` says what the job waits for; a comment comes after 10 s of "
+    "silence. A request with an `Idempotency-Key` is worked on even if its connection breaks: "
+    "send it again, with the same key and `Last-Event-ID`, for the rest of its answer.",
+    DeltaBody,
+    Completion,
+    ErrorBody,
+    StatusBody,
+)
 
 
 def document(app: FastAPI) -> dict[str, Any]:

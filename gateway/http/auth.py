@@ -69,9 +69,16 @@ class KeyStore:
         """The live record for requests without a key, if one is declared so. Raises `ApiError`
         while the key file cannot be used."""
         self.refresh()
-        if self.problem:
-            raise _unreadable()
+        self._check_file()
         return find_anonymous(self._records, time.time())
+
+    def by_id(self, key_id: str) -> KeyRecord | None:
+        """The live record of a key by its id; None if it opens nothing. Raises `ApiError` while
+        the key file cannot be used."""
+        self.refresh()
+        self._check_file()
+        record = self._records.get(key_id)
+        return record if record is not None and record.is_live(time.time()) else None
 
     def is_live(self, record: KeyRecord) -> bool:
         """Whether a key that was let in still would be, as far as is known."""
@@ -89,9 +96,12 @@ class KeyStore:
             self._read()
 
     def _find(self, text: str) -> KeyRecord | None:
-        if self.problem:
-            raise _unreadable()
+        self._check_file()
         return find_key(self._records, text, time.time())
+
+    def _check_file(self) -> None:
+        if self.problem:
+            raise ApiError("keys_unreadable", "API keys cannot be checked at the moment")
 
     def _read(self) -> None:
         try:
@@ -101,10 +111,6 @@ class KeyStore:
         if problem and problem != self.problem:
             log.error("no request is let in: %s", problem)
         self.problem = problem
-
-
-def _unreadable() -> ApiError:
-    return ApiError("keys_unreadable", "API keys cannot be checked at the moment")
 
 
 class FailureBudget:

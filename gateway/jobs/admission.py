@@ -24,6 +24,7 @@ from gateway.jobs.limits import bounded, check_limits, check_logprobs, check_pro
 from gateway.jobs.models import Models
 from gateway.jobs.patient_link import PATIENCE_S, RETRY_S, BackendDown, PatientLink
 from gateway.jobs.queue_memory import QueueMemory
+from gateway.jobs.refusals import cannot_load, conflict
 from gateway.jobs.resumption import Resumption, tries_of
 from gateway.streams.answers import AnswerSink
 from gateway.streams.cancelling import Canceller
@@ -102,10 +103,19 @@ class Admission:
         first = await self._first_entry()
         metrics, kept = self._metrics.of(job.model), resumption is not None
         after = resumption.after if resumption else NOTHING
+        patience_s = resumption.patience_s if resumption else 0.0
 
         def reply_to(each: Job) -> Reply:
             reply = Reply(
-                each.id, each.model, answer, context, metrics, first, resumable=kept, after=after
+                each.id,
+                each.model,
+                answer,
+                context,
+                metrics,
+                first,
+                resumable=kept,
+                after=after,
+                patience_s=patience_s,
             )
             reply.may_wait_s = each.turn.within_s
             return reply
@@ -126,7 +136,8 @@ class Admission:
     ) -> Reply:
         """A request that may have been made before: its answer is replayed. One that ended without
         an answer is made anew, unless its client wants the rest of what it has."""
-        await self._claim_key(tries[0], resumption)
+        if not resumption.patience_s:
+            await self._claim_key(tries[0], resumption)
         digest = resumption.digest
         if resumption.after != NOTHING:
             job = await self._last_of(tries)
@@ -138,7 +149,7 @@ class Admission:
             except _Over:
                 continue
             if number:
-                await self._remember(tries[:number])
+                await self._remember(tries[:number], resumption.patience_s)
             return reply
         raise AssertionError("the last try is never over")
 
@@ -151,7 +162,7 @@ class Admission:
         try:
             return await self._redis.ask(lambda: known.find(name, resumption.digest, queue, job.id))
         except Conflict:
-            raise _conflict() from None
+            raise conflict() from None
 
     async def _join(self, job: Job, reply: Reply, digest: str, *, may_retry: bool) -> Reply:
         """Put a job, or follow the answer of one that was put before. Raises `_Over` if that one
@@ -195,19 +206,22 @@ class Admission:
             raise ApiError("answer_gone", "the answer to resume is no longer kept")
         return found[-1]
 
-    async def _remember(self, former: list[Job]) -> None:
+    async def _remember(self, former: list[Job], patience_s: float) -> None:
         """What came before the job that runs now leads to it, for as long as that one is kept."""
-        for_ms = int(self._models.limits.total_timeout_s * 1000) + KEEP_MS
+        for_ms = self._keep_ms(patience_s)
         queue = JobQueue(self._db, former[0].model)
         await self._redis.ask(lambda: queue.keep([job.id for job in former], for_ms))
 
     async def _claim_key(self, job: Job, resumption: Resumption) -> None:
         """See that an `Idempotency-Key` names one request. Raises `ApiError`."""
-        keep_ms = int(self._models.limits.total_timeout_s * 1000) + KEEP_MS
+        keep_ms = self._keep_ms()
         name, digest = resumption.name(job.key_id), resumption.digest
         known = KnownRequests(self._db)
         if not await self._redis.ask(lambda: known.claim(name, digest, keep_ms)):
-            raise _conflict()
+            raise conflict()
+
+    def _keep_ms(self, patience_s: float = 0.0) -> int:
+        return int((self._models.limits.total_timeout_s + patience_s) * 1000) + KEEP_MS
 
     async def _first_entry(self) -> str:
         """The last entry that was read of the reply stream: all of an answer comes after it."""
@@ -253,7 +267,7 @@ class Admission:
         model = self._models.configured.get(job.model)
         if model is None:
             raise self._not_served(job.model)
-        total_s = self._models.limits.total_timeout_s
+        total_s = reply.patience_s or self._models.limits.total_timeout_s
         has_room = self._memory.take(len(encode_job(job)))
         try:
             return await JobQueue(self._db, job.model).put(
@@ -280,22 +294,13 @@ class Admission:
         except NotServed:
             raise self._not_served(job.model) from None
         except Conflict:
-            raise _conflict() from None
+            raise conflict() from None
 
     def _not_served(self, model: str) -> ApiError:
         if self._models.status(model).state in (State.STARTING, State.READY):
             return ApiError("model_starting", f"model `{model}` is starting; ask again soon")
         message = f"model `{model}` is not started; run `{COMMAND} start {model}`"
         return ApiError("model_not_started", message)
-
-
-def _conflict() -> ApiError:
-    message = "this `Idempotency-Key` was used for a different request"
-    return ApiError("idempotency_conflict", message)
-
-
-def cannot_load(model: str, problem: str) -> ApiError:
-    return ApiError("model_cannot_load", f"model `{model}` cannot be loaded: {problem}")
 
 
 class _Over(Exception):

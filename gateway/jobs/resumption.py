@@ -19,11 +19,13 @@ _IDEMPOTENCY_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 
 class Resumption(NamedTuple):
     """A request that may be sent again, for the same answer: its `Idempotency-Key`, and the
-    last event that its client has. `digest` tells one request from another."""
+    last event that its client has. `digest` tells one request from another. With `patience_s`
+    nobody waits at a connection, and the job may wait so long for a worker."""
 
     idempotency_key: bytes
     after: EventId = NOTHING
     digest: str = ""
+    patience_s: float = 0.0
 
     def job_id(self, job: Job) -> str:
         """The same for every repetition by the same API key. Of another model, or adapter, it is
@@ -69,10 +71,15 @@ def resumption_of(idempotency_key: bytes | None, last_event_id: bytes | None) ->
     if not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
         message = "`Idempotency-Key` must be 1 to 255 visible ASCII characters"
         raise ApiError("invalid_header", message)
-    if last_event_id is None:
-        return Resumption(idempotency_key)
+    return Resumption(idempotency_key, last_event(last_event_id))
+
+
+def last_event(given: bytes | None) -> EventId:
+    """Return the event that `Last-Event-ID` gives. Raises `ApiError`."""
+    if given is None:
+        return NOTHING
     try:
-        return Resumption(idempotency_key, EventId.parse(last_event_id))
+        return EventId.parse(given)
     except ValueError:
         message = "`Last-Event-ID` must be the id of an event, as it came"
         raise ApiError("invalid_header", message) from None

@@ -15,12 +15,13 @@ from contract.bus.replies import ReplyStream
 from contract.messages import ErrorCode, State
 from gateway.http.auth import KeyStore
 from gateway.http.errors import ApiError
-from gateway.jobs.admission import cannot_load
 from gateway.jobs.models import Models
+from gateway.jobs.refusals import cannot_load
 from gateway.lifecycle.lost_ends import LostEnds
 from gateway.streams.dispatcher import Dispatcher
 from gateway.streams.link import Link
-from gateway.streams.reply import Reply, ReplyPhase
+from gateway.streams.reply import Reply
+from gateway.streams.reply_phase import ReplyPhase
 
 log = logging.getLogger(__name__)
 _SCAN_EVERY_S: Final = 0.25

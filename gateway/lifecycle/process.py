@@ -9,19 +9,20 @@ import os
 import secrets
 import signal
 import time
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from redis.exceptions import RedisError
 from starlette.requests import Request
 
 from contract.bus.client import connect, connect_reader
 from contract.bus.replies import ReplyStream
-from contract.config import Config, load_or_recall
 from contract.gateway_beat import GatewayBeat
 from contract.messages import ErrorCode
-from contract.paths import config_path, keys_path
 from contract.process.tasks import cancel_and_wait
+from gateway.background.keeper import Keeper
+from gateway.background.unattended import Unattended
+from gateway.background.webhook_hosts import WebhookHosts
+from gateway.background.webhooks import Webhooks
 from gateway.http.auth import Authenticator, KeyStore
 from gateway.http.errors import ApiError
 from gateway.http.turnstile import Turnstile
@@ -31,6 +32,7 @@ from gateway.jobs.queue_memory import QueueMemory
 from gateway.lifecycle import collector
 from gateway.lifecycle.heartbeat import GatewayHeartbeat
 from gateway.lifecycle.housekeeping import DeadlineMonitor, Housekeeping
+from gateway.lifecycle.settings import ProcessSettings
 from gateway.streams.cancelling import Canceller
 from gateway.streams.dispatcher import Dispatcher
 from gateway.streams.link import Link
@@ -38,8 +40,6 @@ from gateway.streams.metrics import Metrics
 from gateway.streams.replays import Replays
 
 log = logging.getLogger(__name__)
-#: Shared by the processes of one gateway: their names begin with it.
-INSTANCE_VARIABLE: Final = "EW_GATEWAY_INSTANCE"
 #: Ends what is open with an error, and the process; supervisors have no other way to say so.
 HURRY: Final = signal.SIGQUIT
 #: Others have this process' place, and it is about to be told to end; said again, so are they.
@@ -47,33 +47,6 @@ REPLACED: Final = signal.SIGUSR2
 _LAST_WORDS_S: Final = 2.0
 #: As long as a gateway may take to start on a busy machine.
 _RELIEVED_WITHIN_S: Final = 60.0
-
-
-class ProcessSettings(NamedTuple):
-    """What a gateway process is told at its start."""
-
-    config: Config
-    config_path: Path
-    keys_path: Path
-    redis_url: str
-    instance: str
-    process_index: int
-    #: What is wrong with the file, if `config` is what it last held that could be used.
-    config_problem: str = ""
-
-    @classmethod
-    def from_environment(cls) -> ProcessSettings:
-        """Raises `ConfigError`, `KeyError`."""
-        config, problem = load_or_recall(config_path())
-        return cls(
-            config=config,
-            config_problem=problem,
-            config_path=config_path(),
-            keys_path=keys_path(),
-            redis_url=os.environ["EW_REDIS_URL"],
-            instance=os.environ.get(INSTANCE_VARIABLE) or secrets.token_hex(4),
-            process_index=_process_index(),
-        )
 
 
 class GatewayProcess:
@@ -97,18 +70,28 @@ class GatewayProcess:
         self._reader = connect_reader(settings.redis_url)
         self._canceller = Canceller(self.db, self.config.limits.total_timeout_s)
         self.dispatcher = Dispatcher(stream, self._reader, self.link, self._canceller, self.metrics)
-        self._replays = Replays(self.db, settings.redis_url, self.dispatcher)
+        self.replays = Replays(self.db, settings.redis_url, self.dispatcher)
         self._memory = QueueMemory(self.db)
         self.admission = Admission(
             self.db,
             self.link,
             self.models,
             self.dispatcher,
-            self._replays,
+            self.replays,
             self._canceller,
             self.metrics,
             self._memory,
         )
+        self.unattended = Unattended(self.admission)
+        self.keeper = Keeper(
+            self.db,
+            self.name,
+            self.config.jobs,
+            self.unattended,
+            self.keys,
+            lambda: self.dispatcher.draining,
+        )
+        self.webhooks = Webhooks(self.keeper.records, WebhookHosts(self.config.jobs))
         self._deadline_monitor = DeadlineMonitor(self.dispatcher, self.models, self.link, self.keys)
         self._housekeeping = Housekeeping(self.db, stream, self.dispatcher, self.link, self.models)
         self._settings = settings
@@ -136,6 +119,8 @@ class GatewayProcess:
                 self._deadline_monitor.run(),
                 self._housekeeping.run(),
                 self._memory.watch(),
+                self.keeper.run(),
+                self.webhooks.run(),
                 self.heartbeat_sender.keep_turning(),
             )
         ]
@@ -177,10 +162,11 @@ class GatewayProcess:
         """End everything; what is still open fails as drained."""
         self._end_draining()
         await cancel_and_wait(self._loops)
-        await self._replays.close()
+        await self.replays.close()
         await self._canceller.finish(_LAST_WORDS_S)
         try:
             async with asyncio.timeout(_LAST_WORDS_S):
+                await self.keeper.stop()
                 await self.heartbeat_sender.stop()
                 await self._stream.leave()
         except (TimeoutError, RedisError, OSError):
@@ -234,12 +220,6 @@ def process_of(request: Request) -> GatewayProcess:
     """The process that a request is handled by."""
     process: GatewayProcess = request.app.state.process
     return process
-
-
-def _process_index() -> int:
-    """Which of the gateway's processes this is: 0, or uvicorn's count of those it started."""
-    _, _, count = multiprocessing.current_process().name.rpartition("-")
-    return int(count) - 1 if count.isdigit() else 0
 
 
 def _leave_if_broken(task: asyncio.Task[None]) -> None:

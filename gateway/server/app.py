@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from fastapi import Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
@@ -17,15 +18,16 @@ from starlette.types import ASGIApp, Scope
 from contract.process.logs import configure_logging
 from gateway.api import openapi
 from gateway.api.anthropic import routes as anthropic_routes
-from gateway.api.native import routes
+from gateway.api.native import jobs, routes
 from gateway.api.ollama import routes as ollama_routes
 from gateway.api.openai import routes as openai_routes
 from gateway.api.openai import vllm_routes
 from gateway.api.responses import routes as responses_routes
 from gateway.http.error_answers import answer_error, dialect_of
-from gateway.http.errors import ApiError
+from gateway.http.errors import ApiError, invalid
 from gateway.http.headers import RequestContext, RequestContextMiddleware, context_of
-from gateway.lifecycle.process import GatewayProcess, ProcessSettings
+from gateway.lifecycle.process import GatewayProcess
+from gateway.lifecycle.settings import ProcessSettings
 from gateway.server import docs, health
 from gateway.server.direct_routes import DirectRoutes
 from gateway.server.http_guard import CONNECTIONS_STATE, DRAIN_STATE
@@ -33,6 +35,7 @@ from gateway.server.http_guard import CONNECTIONS_STATE, DRAIN_STATE
 log = logging.getLogger(__name__)
 _ROUTERS: Final = (
     routes.router,
+    jobs.router,
     openai_routes.router,
     anthropic_routes.router,
     responses_routes.router,
@@ -44,7 +47,7 @@ _ROUTERS: Final = (
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 #: Keys come in headers that pages set themselves: no cookie or stored password is let through.
 _CORS: Final[dict[str, Any]] = {
-    "allow_methods": ["GET", "HEAD", "POST"],
+    "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
     "allow_headers": ["*"],
     "expose_headers": ["X-Request-Id", "X-Response-Time", "X-Ignored-Fields", "Retry-After"],
 }
@@ -80,6 +83,7 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
         exception_handlers={
             ApiError: _answer_api_error,
             HTTPException: _answer_http_exception,
+            RequestValidationError: _answer_bad_parameter,
             Exception: _answer_bug,
         },
     )
@@ -130,6 +134,13 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
         message = f"nothing is at {path}"
     headers = getattr(error, "headers", None)
     return await _answer_api_error(request, ApiError(code, message, headers=headers))
+
+
+async def _answer_bad_parameter(request: Request, error: Exception) -> Response:
+    """A parameter of the query or path is not what it must be: the first is named."""
+    problem = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+    field = str(problem["loc"][-1])
+    return await _answer_api_error(request, invalid(field, problem["msg"].lower()))
 
 
 async def _answer_bug(request: Request, error: Exception) -> Response:

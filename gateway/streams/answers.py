@@ -150,15 +150,15 @@ class StreamAnswer:
         part = self._dialect.delta(seq, delta)
         if seq > self._after:
             if not self.writer.opened:
-                self._open()
+                self.open()
             self.writer.write(part)
 
     def status(self, status: Status) -> None:
-        self._open()
+        self.open()
         self.writer.write(self._beside_events(self._dialect.status(status)))
 
     def done(self, seq: int, done: Done, timings: Timings) -> None:
-        self._open()
+        self.open()
         self.writer.write(self._dialect.done(seq, done, timings))
         self.writer.close()
 
@@ -173,7 +173,7 @@ class StreamAnswer:
         self.writer.cut(self._dialect.error(error))
 
     def heartbeat(self) -> None:
-        self._open()
+        self.open()
         if not self.writer.is_blocked:
             self.writer.write(self._beside_events(self._heartbeat))
 
@@ -184,7 +184,8 @@ class StreamAnswer:
         is_comment = part.startswith(b":")
         return part.removesuffix(b"\n") if is_comment and self._dialect.numbered else part
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Begin, if it has not begun: from now on an error is an event."""
         if not self.writer.opened:
             self.writer.open(200, self._headers)
             if self._after < 0:

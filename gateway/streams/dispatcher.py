@@ -198,7 +198,11 @@ class Dispatcher:
         for again, still needs; None if there is none."""
         while self._kept and now - self._kept[0][0] > KEEP_MS / 1000:
             self._kept.popleft()
-        firsts = [reply.first for reply in self._replies.values()]
+        # One that may wait for hours needs nothing until it has begun: the stream must not grow
+        # all the while.
+        firsts = [
+            reply.first for reply in self._replies.values() if reply.attempt or not reply.patience_s
+        ]
         firsts += [first for _, first in self._kept]
         return min(firsts, key=entry_order, default=self.last)
 

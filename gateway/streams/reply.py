@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from enum import Enum, auto
 from typing import Final
 
 from contract.config import LimitsConfig
@@ -14,6 +13,7 @@ from contract.messages import Delta, Done, ErrorCode, Event, Failed, Started, St
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
 from gateway.streams.answers import AnswerSink, Timings
+from gateway.streams.reply_phase import TIMEOUTS, ReplyPhase
 from gateway.streams.sse import HEARTBEAT_EVERY_S, NOTHING, EventId
 from gateway.streams.writer import SlowClient
 
@@ -24,29 +24,12 @@ _LOST: Final = ApiError(ErrorCode.LOST.value, "a part of the answer was lost on 
 _TOKEN_BYTES: Final = 4
 
 
-class ReplyPhase(Enum):
-    """What the client waits for."""
-
-    QUEUE = auto()
-    FIRST_TOKEN = auto()
-    TOKENS = auto()
-
-
-_TIMEOUTS: Final = {
-    ReplyPhase.QUEUE: (ErrorCode.EXPIRED, "no worker was free in time"),
-    ReplyPhase.FIRST_TOKEN: (
-        ErrorCode.FIRST_TOKEN_TIMEOUT,
-        "the worker's first token did not come",
-    ),
-    ReplyPhase.TOKENS: (ErrorCode.TOKEN_GAP_TIMEOUT, "the worker's next token did not come"),
-}
-
-
 class Reply:
     """Hands a job's events to its answer, each once and in order, until the job has ended.
 
     `resumable`: the job goes on when its client leaves, which may come back for the answer.
-    `after`: the last event that its client has from former connections.
+    `after`: the last event that its client has from former connections. `patience_s`: how long it
+    may wait for a worker beyond the limits.
     """
 
     def __init__(
@@ -60,18 +43,21 @@ class Reply:
         *,
         resumable: bool,
         after: EventId = NOTHING,
+        patience_s: float = 0.0,
     ) -> None:
         now = time.monotonic()
         self.job_id = job_id
         self.model = model
         self.resumable = resumable
+        self.patience_s = patience_s
         #: The entry of the reply stream after which this answer begins.
         self.first = first
         #: How long it may wait for its turn, if its request says so.
         self.may_wait_s: float | None = None
         #: How many jobs were before it when it was put.
         self.position = 0
-        self.attempt = 0
+        #: The number of the attempt that is heard, and of the first; how many were begun.
+        self.attempt = self.first_attempt = self.attempts = 0
         self.next_seq = 0
         self._after = after
         #: Nothing of the attempt itself has come yet.
@@ -85,7 +71,7 @@ class Reply:
         #: Its job was put, and what had been published of it before was read.
         self.is_current = False
         self.began = self.since = self.spoke_at = self.heard_at = now
-        self.first_at = 0.0
+        self.started_at = self.first_at = 0.0
         self._answer: AnswerSink | None = answer
         self._context = context
         self._metrics = metrics
@@ -193,16 +179,16 @@ class Reply:
 
     def overdue(self, limits: LimitsConfig, now: float) -> ApiError | None:
         """The timeout that has passed, if one has."""
-        if now - self.began > limits.total_timeout_s:
+        if now - self.began > limits.total_timeout_s + self.patience_s:
             return ApiError(ErrorCode.TOTAL_TIMEOUT.value, "the answer took too long")
         allowed_s = {
-            ReplyPhase.QUEUE: self.may_wait_s or limits.queue_timeout_s,
+            ReplyPhase.QUEUE: self.may_wait_s or max(limits.queue_timeout_s, self.patience_s),
             ReplyPhase.FIRST_TOKEN: limits.first_token_timeout_s,
             ReplyPhase.TOKENS: limits.token_gap_timeout_s,
         }[self.phase]
         if now - self.since <= allowed_s:
             return None
-        code, message = _TIMEOUTS[self.phase]
+        code, message = TIMEOUTS[self.phase]
         return ApiError(code.value, f"{message} ({allowed_s:g} s)")
 
     def count_tokens(self) -> None:
@@ -247,7 +233,9 @@ class Reply:
         if self.attempt == 0:
             self._context.queue_ms = (now - self.began) * 1000
             self._metrics.queue_s.observe(now - self.began)
+            self.first_attempt, self.started_at = attempt, now
         self.attempt = attempt
+        self.attempts += 1
         if self.resumable and self._answer is not None:
             self._answer.begin(attempt)
         self._is_fresh = True

@@ -60,6 +60,11 @@ class Writer:
         """The client has not read what was sent before."""
         return self._rest is not None
 
+    @property
+    def gathered(self) -> bytes:
+        """The body so far, of an answer that is for no client."""
+        return b"".join(self._parts)
+
     def attach(self, client: Client) -> None:
         """The client can be written to from now on."""
         self._client = client

@@ -15,6 +15,7 @@ from contract.config import (
     Config,
     GatewayConfig,
     HubConfig,
+    JobsConfig,
     LimitsConfig,
     ModelConfig,
 )
@@ -53,6 +54,7 @@ def changes(units: Iterable[UnitSpec], redis_url: str | None, config: Config) ->
     found += _of_redis(wanted, redis_url, config)
     if gateway is not None:
         found += _of_section("limits", LimitsConfig(**before.get("limits", {})), config.limits)
+        found += _of_section("jobs", JobsConfig(**before.get("jobs", {})), config.jobs)
         found += _of_section("hub", HubConfig(**before.get("hub", {})), config.hub)
     return found
 
@@ -102,6 +104,8 @@ def _needs(section: str, key: str, usually: str) -> str:
     match section:
         case "gateway":
             return _ALL_ANEW if key in _OF_THE_SOCKETS else _GATEWAY
+        case "jobs":
+            return _GATEWAY
         case "hub":
             return "./ew restart MODEL, for each that is from a hub"
         case _:

@@ -35,6 +35,7 @@ words. What may come right by itself, such as a server that has no address yet, 
 check a configuration that is for another host, as in CI: `./ew config check --elsewhere`.
 """
 _RESTART: Final = "A change counts when `ew` is started anew."
+_RESTART_GATEWAY: Final = "A change counts with `./ew restart gateway`."
 _HERE_AND_NOW: Final = ", ".join(f"`{key}`" for key in sorted(GATEWAY_FIELDS))
 
 
@@ -65,6 +66,7 @@ _SECTIONS: Final = (
     ),
     _Section("gateway", "GatewayConfig", _RESTART),
     _Section("limits", "LimitsConfig", "A change counts at once, for open answers too."),
+    _Section("jobs", "JobsConfig", _RESTART_GATEWAY),
     _Section("redis", "RedisConfig", _RESTART),
     _Section(
         "hub",

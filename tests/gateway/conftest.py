@@ -117,6 +117,9 @@ class Gateway:
         """Return once the log has the text."""
         await asyncio.to_thread(self.wait_until, lambda: text in self.log.read_text(), timeout_s)
 
+    def answers_ready(self) -> bool:
+        return self.answers("/health/ready")
+
     def answers(self, path: str) -> bool:
         try:
             return httpx.get(self.url + path).status_code == 200

@@ -8,25 +8,24 @@ from fastapi import APIRouter, Request, Response
 
 from contract.config import Named, names_of
 from contract.messages import Job
-from gateway.api.inference import answer
+from gateway.api.inference import answer_to, read
+from gateway.api.native.job_bodies import JobBody
+from gateway.api.native.jobs import create_job
 from gateway.api.native.schemas import (
-    Completion,
-    DeltaBody,
-    ErrorBody,
     InferenceAnswer,
     InferenceRequest,
     ModelBody,
     ModelsBody,
-    StatusBody,
 )
 from gateway.api.native.wire import NativeStream, NativeWhole
 from gateway.api.openapi import (
     NATIVE_ERRORS,
     NATIVE_GENERATION_ERRORS,
+    NATIVE_STREAM,
     RESUME_PARAMETERS,
-    event_stream,
     json_request,
 )
+from gateway.http.errors import invalid
 from gateway.http.headers import RequestContext, context_of
 from gateway.jobs.models import Models
 from gateway.jobs.resumption import Resumption
@@ -38,16 +37,6 @@ _REQUEST: Final[dict[str, Any]] = {
     **json_request(InferenceRequest),
     "parameters": RESUME_PARAMETERS,
 }
-_STREAM: Final = event_stream(
-    "Events without a name carry text; their `id` begins with their number. `done` or `error` "
-    "is the last event; `status` says what the job waits for; a comment comes after 10 s of "
-    "silence. A request with an `Idempotency-Key` is worked on even if its connection breaks: "
-    "send it again, with the same key and `Last-Event-ID`, for the rest of its answer.",
-    DeltaBody,
-    Completion,
-    ErrorBody,
-    StatusBody,
-)
 
 
 @router.post(
@@ -55,11 +44,15 @@ _STREAM: Final = event_stream(
     summary="Ask a model; the answer comes as it is generated",
     tags=["inference"],
     openapi_extra=_REQUEST,
-    responses={200: _STREAM, **NATIVE_GENERATION_ERRORS},
+    responses={200: NATIVE_STREAM, **NATIVE_GENERATION_ERRORS},
     response_class=Response,
 )
 async def stream_inference(request: Request) -> Response:
-    return await answer(request, InferenceRequest, _stream)
+    asked = await read(request, InferenceRequest)
+    if asked.background:
+        raise invalid("background", "a job's stream is at `/api/v1/jobs/{id}/stream`")
+    _refuse_webhook(asked)
+    return await answer_to(request, asked, _stream)
 
 
 @router.post(
@@ -67,11 +60,19 @@ async def stream_inference(request: Request) -> Response:
     summary="Ask a model; the answer comes when it is complete",
     tags=["inference"],
     openapi_extra=_REQUEST,
-    responses={200: {"model": InferenceAnswer}, **NATIVE_GENERATION_ERRORS},
+    responses={
+        200: {"model": InferenceAnswer},
+        202: {"model": JobBody, "description": "With `background`: the job."},
+        **NATIVE_GENERATION_ERRORS,
+    },
     response_class=Response,
 )
 async def infer(request: Request) -> Response:
-    return await answer(request, InferenceRequest, _whole)
+    asked = await read(request, InferenceRequest)
+    if asked.background:
+        return await create_job(request, asked)
+    _refuse_webhook(asked)
+    return await answer_to(request, asked, _whole)
 
 
 @router.get(
@@ -84,6 +85,11 @@ async def list_models(request: Request) -> ModelsBody:
     known, key = process_of(request).models, context_of(request.scope).key
     models = [_model(known, Named(model)) for model in known.open_to(key)]
     return ModelsBody(models=models + [_model(known, each) for each in known.adapters_open_to(key)])
+
+
+def _refuse_webhook(asked: InferenceRequest) -> None:
+    if asked.webhook is not None:
+        raise invalid("webhook", "needs `background`")
 
 
 def _model(known: Models, named: Named) -> ModelBody:
@@ -110,10 +116,10 @@ def _stream(
 ) -> StreamAnswer:
     request_id = context.request_id
     after = resumption.after.seq if resumption else -1
-    return StreamAnswer(NativeStream(job, request_id), request_id, after)
+    return StreamAnswer(NativeStream(job.model, request_id), request_id, after)
 
 
 def _whole(
     asked: InferenceRequest, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> WholeAnswer[AnswerChoice]:
-    return WholeAnswer(NativeWhole(job, context.request_id), context.request_id)
+    return WholeAnswer(NativeWhole(job.model, context.request_id), context.request_id)

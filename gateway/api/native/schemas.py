@@ -14,6 +14,7 @@ from gateway.api import fields
 from gateway.api.content import TextContent
 from gateway.api.fields import GenerationBody, StrictBody
 from gateway.api.guided import guided_by
+from gateway.api.native.webhook_body import WebhookBody
 
 _CAMEL: ConfigDict = ConfigDict(
     alias_generator=to_camel,
@@ -68,6 +69,11 @@ class InferenceRequest(StrictBody, GenerationBody):
     regex: fields.Pattern | None = Field(None, description="The answer matches it.")
     choices: fields.Choices | None = Field(None, description="The answer is one of these.")
     grammar: fields.Pattern | None = Field(None, description="The answer follows it (EBNF).")
+
+    background: bool = Field(
+        False, description="Answer at once with a job, which goes on without you."
+    )
+    webhook: WebhookBody | None = Field(None, description="Where a job's end is told.")
 
     @property
     def own_names(self) -> Mapping[str, str]:

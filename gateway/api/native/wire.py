@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 from pydantic import BaseModel
 
-from contract.messages import Delta, Done, Job, ReasoningDelta, Status
+from contract.messages import Delta, Done, ReasoningDelta, Status
 from gateway.api.native.schemas import Completion, InferenceAnswer, StatusBody, TimingsBody, Usage
 from gateway.http.error_answers import NATIVE, native_body
 from gateway.http.errors import ApiError
@@ -18,8 +18,8 @@ class _Native:
 
     errors = NATIVE
 
-    def __init__(self, job: Job, request_id: str) -> None:
-        self._model = job.model
+    def __init__(self, model: str, request_id: str) -> None:
+        self._model = model
         self._request_id = request_id
 
     def _completion(self, done: Done, timings: Timings) -> Completion:
@@ -46,8 +46,8 @@ class NativeStream(_Native):
     """Events: text and reasoning without a name, then `done` or `error`; `status` while it
     waits."""
 
-    def __init__(self, job: Job, request_id: str) -> None:
-        super().__init__(job, request_id)
+    def __init__(self, model: str, request_id: str) -> None:
+        super().__init__(model, request_id)
         self.numbered, self.mark = True, b""
 
     def opening(self) -> bytes:
@@ -77,9 +77,12 @@ class NativeWhole(_Native):
         return AnswerChoice()
 
     def body(self, choices: list[AnswerChoice], done: Done, timings: Timings) -> bytes:
+        return _json(self.answer(choices, done, timings))
+
+    def answer(self, choices: list[AnswerChoice], done: Done, timings: Timings) -> InferenceAnswer:
         completion = self._completion(done, timings)
         text, reasoning = choices[0].text, choices[0].reasoning or None
-        return _json(InferenceAnswer(text=text, reasoning=reasoning, **completion.model_dump()))
+        return InferenceAnswer(text=text, reasoning=reasoning, **completion.model_dump())
 
 
 def _json(body: BaseModel) -> bytes:

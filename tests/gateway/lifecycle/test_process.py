@@ -26,7 +26,8 @@ from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.config import Config
 from contract.gateway_beat import GatewayBeat
 from contract.messages import State
-from gateway.lifecycle.process import GatewayProcess, ProcessSettings
+from gateway.lifecycle.process import GatewayProcess
+from gateway.lifecycle.settings import ProcessSettings
 from gateway.server.processes import process_count
 from tests.gateway.conftest import Gateway, client_of, served
 from tests.gateway.scripted_worker import ScriptedWorker

@@ -1,0 +1,90 @@
+"""Where webhooks may go: to hosts that the operator allows, and into its own network only to those
+that it names. The address that was looked at is the one that is asked, so that a name cannot be
+given another one in between (DNS rebinding)."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import ipaddress
+import socket
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from contract.config import JobsConfig
+from gateway.http.errors import invalid
+
+_FIELD = "webhook.url"
+
+
+class WebhookRefused(Exception):
+    """A webhook may not go there; the message says why."""
+
+
+class WebhookTarget(NamedTuple):
+    """A URL at an address, and the host that it is for."""
+
+    url: str
+    host: str
+    netloc: str
+
+
+class WebhookHosts:
+    """The hosts that the configuration allows."""
+
+    def __init__(self, config: JobsConfig) -> None:
+        self._allowed = [pattern.lower() for pattern in config.webhook_hosts]
+        self._private = {name.lower() for name in config.webhook_private_hosts}
+
+    def check(self, url: str) -> None:
+        """Raises `ApiError` for a URL that no webhook may go to, whatever its address is."""
+        try:
+            self._parsed(url)
+        except WebhookRefused as error:
+            raise invalid(_FIELD, str(error)) from None
+
+    async def target(self, url: str) -> WebhookTarget:
+        """Return where to ask for a URL now. Raises `WebhookRefused`, `OSError`."""
+        parts = self._parsed(url)
+        host = parts.hostname or ""
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [str(entry[4][0]) for entry in found]
+        if host not in self._private and not all(map(_is_public, addresses)):
+            raise WebhookRefused(f"`{host}` is within this network")
+        address = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
+        at = parts._replace(netloc=f"{address}:{port}", fragment="")
+        return WebhookTarget(at.geturl(), host, parts.netloc)
+
+    def _parsed(self, url: str) -> SplitResult:
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError:
+            raise WebhookRefused("not a URL") from None
+        host = parts.hostname or ""
+        if parts.username is not None or not host or not url.isascii() or not url.isprintable():
+            raise WebhookRefused("must be like https://host/path, in ASCII and without a password")
+        is_private = host in self._private
+        if parts.scheme not in (("https", "http") if is_private else ("https",)):
+            raise WebhookRefused("must begin with https://")
+        if not is_private and not any(fnmatch.fnmatchcase(host, each) for each in self._allowed):
+            raise WebhookRefused(f"`{host}` is not among `jobs.webhook_hosts`")
+        return parts
+
+
+def _is_public(address: str) -> bool:
+    """Whether an address is of the internet at large. Those that hold an IPv4 address are as that
+    is."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour or (found.teredo or (None, None))[1]
+        if inner is not None:
+            return inner.is_global and not inner.is_multicast
+        if found in _NAT64:
+            return _is_public(str(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)))
+    return found.is_global and not found.is_multicast
+
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")

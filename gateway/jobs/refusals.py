@@ -1,0 +1,16 @@
+"""Why a job is not taken, in the words that a client reads."""
+
+from __future__ import annotations
+
+from gateway.http.errors import ApiError
+
+
+def conflict() -> ApiError:
+    """Return what is told of an `Idempotency-Key` that another request has."""
+    message = "this `Idempotency-Key` was used for a different request"
+    return ApiError("idempotency_conflict", message)
+
+
+def cannot_load(model: str, problem: str) -> ApiError:
+    """Return what is told of a model that no host can load."""
+    return ApiError("model_cannot_load", f"model `{model}` cannot be loaded: {problem}")

@@ -1,0 +1,48 @@
+"""What a gateway process is told at its start."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import secrets
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from contract.config import Config, load_or_recall
+from contract.paths import config_path, keys_path
+
+#: Shared by the processes of one gateway: their names begin with it.
+INSTANCE_VARIABLE: Final = "EW_GATEWAY_INSTANCE"
+
+
+class ProcessSettings(NamedTuple):
+    """What a gateway process is told at its start."""
+
+    config: Config
+    config_path: Path
+    keys_path: Path
+    redis_url: str
+    instance: str
+    process_index: int
+    #: What is wrong with the file, if `config` is what it last held that could be used.
+    config_problem: str = ""
+
+    @classmethod
+    def from_environment(cls) -> ProcessSettings:
+        """Raises `ConfigError`, `KeyError`."""
+        config, problem = load_or_recall(config_path())
+        return cls(
+            config=config,
+            config_problem=problem,
+            config_path=config_path(),
+            keys_path=keys_path(),
+            redis_url=os.environ["EW_REDIS_URL"],
+            instance=os.environ.get(INSTANCE_VARIABLE) or secrets.token_hex(4),
+            process_index=_process_index(),
+        )
+
+
+def _process_index() -> int:
+    """Which of the gateway's processes this is: 0, or uvicorn's count of those it started."""
+    _, _, count = multiprocessing.current_process().name.rpartition("-")
+    return int(count) - 1 if count.isdigit() else 0
