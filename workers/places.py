@@ -69,6 +69,8 @@ class Places:
             await self._make_room_for(waiting, movable)
 
     async def _make_room_for(self, waiting: Waiting, movable: Sequence[Attempt]) -> None:
+        # Some have ended while Redis was asked.
+        movable = [each for each in movable if self._outbox.is_open(each)]
         job_id = gives_way(waiting.place, self._outbox.attempts(), movable)
         if job_id is None or not await self._queue.make_room_for(waiting):
             return

@@ -13,7 +13,7 @@ from hypothesis import given
 
 from contract.asked import Guided, Turn
 from contract.bus.cancellations import Cancellations
-from contract.bus.claims import Attempt
+from contract.bus.claims import Attempt, Waiting
 from contract.bus.turns import place_of
 from contract.messages import Job, Sampling, Started, Status
 from tests.workers.client import Client
@@ -163,3 +163,21 @@ async def test_what_cannot_go_on_later_is_not_moved(client: Client, worker: Work
     await client.ended([person, *ids])
     starts = [e.job_id for e in client.envelopes if isinstance(e.event, Started)]
     assert sorted(starts) == sorted([*ids, person])
+
+
+async def test_an_answer_that_ends_while_the_queue_is_asked_makes_no_room(
+    client: Client, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = worker.consumer._places
+    await client.see(lambda: worker.ready_after_s is not None)
+    job_id = await ask(client, "a", 500, Turn("batch"))
+    await client.saw_tokens([job_id], 1)
+
+    async def peek_late() -> Waiting:
+        worker.outbox.withdraw(job_id)
+        return Waiting("0-1", place_of(a_job("b", Turn())))
+
+    monkeypatch.setattr(places._queue, "peek", peek_late)
+    places.asked.set()
+    await places.make_room()
+    assert places.yielded_total == 0
