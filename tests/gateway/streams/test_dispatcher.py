@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from contract.messages import Delta, Envelope, Job, Sampling, Started
+from contract.messages import Delta, Envelope, Started
 from gateway.api.native.wire import NativeStream
 from gateway.http.headers import RequestContext
 from gateway.streams.answers import StreamAnswer
@@ -56,7 +56,7 @@ class _Stream(NativeStream):
     """Fails where the text says so."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(Job(job_id, "m", Sampling(), prompt="x"), job_id)
+        super().__init__("m", job_id)
 
     def delta(self, seq: int, delta: Delta) -> bytes:
         if delta.text == "defect":
