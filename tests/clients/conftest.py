@@ -74,19 +74,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def said(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Said]:
     """What came of a client's abilities, each client being started once."""
-    known: dict[str, Said] = {}
+    known: dict[tuple[str, str], Said] = {}
 
     def ask(language: str, client: str) -> Said:
-        if client not in known:
+        asked = language, client
+        if asked not in known:
             home = tmp_path_factory.mktemp(client)
             if language == "node":
                 folder = _or_skip(node)
-                known[client] = site.ask(["node", f"use_{client}.mjs"], folder, home)
+                known[asked] = site.ask(["node", f"use_{client}.mjs"], folder, home)
             else:
                 folder = Path(__file__).parent / "python"
                 program = str(_or_skip(python))
-                known[client] = site.ask([program, f"use_{client}.py"], folder, home)
-        return known[client]
+                known[asked] = site.ask([program, f"use_{client}.py"], folder, home)
+        return known[asked]
 
     return ask
 
