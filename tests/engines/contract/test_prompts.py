@@ -62,7 +62,7 @@ async def test_the_prompt_is_told_before_its_answer(client: Client) -> None:
 @pytest.mark.needs("prompts")
 async def test_tokens_by_their_ids_in_log_probabilities(client: Client) -> None:
     answer = await client.ask(TEXT, max_tokens=3, logprobs=1, names_tokens_by_id=True)
-    assert [each.token for each in answer.logprobs] == [f"token_id:{i}" for i in answer.tokens]
+    assert [each.token for each in answer.logprobs] == [f"token_id:{i}" for i in answer.token_ids]
     assert all(name.startswith("token_id:") for name, _ in answer.logprobs[0].alternatives)
 
 
