@@ -9,6 +9,7 @@ from contract.config.model import ModelConfig, ModelId, Section, WatchdogConfig,
 from contract.config.names import GATEWAY_FIELDS, Named, ids_by_name, meanings, names_of
 from contract.config.schema import (
     Config,
+    FilesConfig,
     GatewayConfig,
     HubConfig,
     JobsConfig,
@@ -21,6 +22,7 @@ __all__ = [
     "GATEWAY_FIELDS",
     "Config",
     "ConfigError",
+    "FilesConfig",
     "GatewayConfig",
     "HubConfig",
     "JobsConfig",

@@ -156,6 +156,26 @@ class JobsConfig(Section):
     )
 
 
+class FilesConfig(Section):
+    """Uploaded files and batches, on this host's disk."""
+
+    max_file_bytes: int = Field(2_147_483_648, ge=1_048_576, description="The largest file.")
+    max_bytes_per_key: int = Field(
+        8_589_934_592, ge=1_048_576, description="All files of one API key."
+    )
+    max_bytes: int = Field(
+        17_179_869_184,
+        ge=1_048_576,
+        description="All files; what running batches have written comes to it at their ends.",
+    )
+    max_batch_lines: int = Field(
+        1_000_000, ge=1, description="Requests of one batch; checking them takes 80 bytes each."
+    )
+    keep_s: int = Field(
+        2_592_000, ge=60, description="How long a file is kept, and a batch after its end."
+    )
+
+
 class Config(BaseSettings):
     """Everything that an operator decides."""
 
@@ -174,6 +194,7 @@ class Config(BaseSettings):
     limits: LimitsConfig = LimitsConfig()
     hub: HubConfig = HubConfig()
     jobs: JobsConfig = JobsConfig()
+    files: FilesConfig = FilesConfig()
 
     @classmethod
     def settings_customise_sources(

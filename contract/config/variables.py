@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from contract.config.model import ModelConfig
 from contract.config.schema import (
+    FilesConfig,
     GatewayConfig,
     HubConfig,
     JobsConfig,
@@ -25,6 +26,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "limits": LimitsConfig,
     "hub": HubConfig,
     "jobs": JobsConfig,
+    "files": FilesConfig,
     "models": ModelConfig,
 }
 #: Variables that are no settings, and what each is for.
@@ -76,7 +78,7 @@ def unknown_variables() -> Iterator[str]:
 
 
 def _overrides() -> Iterator[str]:
-    for section in ("gateway", "redis", "limits", "hub", "jobs"):
+    for section in ("gateway", "redis", "limits", "hub", "jobs", "files"):
         for key in SECTIONS[section].model_fields:
             yield f"EW_{section.upper()}__{key.upper()}"
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from fastapi import Request, Response
 from msgspec.structs import replace
+from pydantic import BaseModel
 
 from contract.messages import Job
 from gateway.api.fields import GenerationBody, parse
@@ -22,6 +23,7 @@ from gateway.streams.live import LiveResponse
 from gateway.streams.reply import Reply
 
 Asked = TypeVar("Asked", bound=GenerationBody)
+Form = TypeVar("Form", bound=BaseModel)
 #: Makes the answer to what was asked, under the name that the model is served as; a resumed one
 #: leaves out what the client has already.
 AnswerMaker = Callable[[Asked, Job, RequestContext, Resumption | None], AnswerSink]
@@ -32,7 +34,7 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
     return await answer_to(request, await read(request, form), make)
 
 
-async def read(request: Request, form: type[Asked]) -> Asked:
+async def read(request: Request, form: type[Form]) -> Form:
     """Return what a request asks for. Raises `ApiError`."""
     process, context = process_of(request), context_of(request.scope)
     if context.key is None:

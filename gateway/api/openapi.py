@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.api.anthropic.bodies import AnthropicErrorBody, MessageEvent
 from gateway.api.anthropic.schemas import CountTokensRequest, MessagesRequest
+from gateway.api.batches.bodies import BatchRequest
 from gateway.api.native.schemas import (
     Completion,
     DeltaBody,
@@ -47,6 +48,7 @@ the same request with the same key is answered by the same job for five minutes 
 Without the key a job ends when its client leaves.
 """
 _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
+    BatchRequest,
     InferenceRequest,
     ChatCompletionRequest,
     CompletionRequest,

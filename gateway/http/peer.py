@@ -17,6 +17,8 @@ from starlette.types import Scope
 #: An ASGI extension that our HTTP protocol offers: a list of what to call when the client has
 #: ended its half of the connection after the answer's head was sent.
 HALF_CLOSE_EXTENSION: Final = "ew.half_close"
+#: Another: a function that lets the present body take long, as long as it comes on.
+LONG_BODY_EXTENSION: Final = "ew.long_body"
 #: Clients must put up with it at any time before the answer (RFC 9110, 15.2).
 INTERIM_ANSWER: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LOOK_EVERY_S: Final = 0.25

@@ -27,6 +27,11 @@ class ProcessSettings(NamedTuple):
     #: What is wrong with the file, if `config` is what it last held that could be used.
     config_problem: str = ""
 
+    @property
+    def state_dir(self) -> Path:
+        """Where the key file is, and what else this host keeps."""
+        return self.keys_path.parent
+
     @classmethod
     def from_environment(cls) -> ProcessSettings:
         """Raises `ConfigError`, `KeyError`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,13 +17,20 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
 from contract.process.logs import configure_logging
+from contract.process.tasks import cancel_and_wait
 from gateway.api import openapi
 from gateway.api.anthropic import routes as anthropic_routes
+from gateway.api.batches import files as batch_files
+from gateway.api.batches import routes as batch_routes
+from gateway.api.batches.endpoints import ENDPOINTS
 from gateway.api.native import jobs, routes
 from gateway.api.ollama import routes as ollama_routes
 from gateway.api.openai import routes as openai_routes
 from gateway.api.openai import vllm_routes
 from gateway.api.responses import routes as responses_routes
+from gateway.batches.batch import BatchStore
+from gateway.batches.file_store import FileStore
+from gateway.batches.runner import BatchRunner
 from gateway.http.error_answers import answer_error, dialect_of
 from gateway.http.errors import ApiError, invalid
 from gateway.http.headers import RequestContext, RequestContextMiddleware, context_of
@@ -37,6 +45,8 @@ _ROUTERS: Final = (
     routes.router,
     jobs.router,
     openai_routes.router,
+    batch_files.router,
+    batch_routes.router,
     anthropic_routes.router,
     responses_routes.router,
     openai_routes.unversioned,
@@ -63,12 +73,17 @@ def from_environment() -> RequestContextMiddleware:
 def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
     """The application; its process starts and stops with its lifespan."""
     process = GatewayProcess(settings)
+    files = FileStore(settings.state_dir / "files", settings.config.files)
+    batches = BatchStore(settings.state_dir / "batches")
+    runner = BatchRunner(process, files, batches, ENDPOINTS)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await process.start()
+        running = asyncio.create_task(runner.run())
         most = settings.config.gateway.max_connections
         yield {DRAIN_STATE: process.drain, CONNECTIONS_STATE: most}
+        await cancel_and_wait([running])
         await process.stop()
 
     app = FastAPI(
@@ -87,7 +102,7 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
             Exception: _answer_bug,
         },
     )
-    app.state.process = process
+    app.state.process, app.state.files, app.state.batches = process, files, batches
     app.openapi = lambda: _document_once(app)  # type: ignore[method-assign]
     routers = [*_ROUTERS, *([ollama_routes.router] if settings.config.gateway.ollama else [])]
     for router in routers:

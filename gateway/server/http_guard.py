@@ -14,6 +14,7 @@ from gateway.http import peer
 from gateway.http.error_answers import dialect_of
 from gateway.http.errors import ApiError
 from gateway.server.chunks import ChunkWriter
+from gateway.server.deadline import Deadline
 from gateway.server.http_rules import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
@@ -50,7 +51,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._made_at = 0.0
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(self.loop, self._late)
         self._in_head = True
         #: Of the present head or body: bytes that came in, and what the parser made of them.
         self._received_bytes = 0
@@ -67,12 +68,12 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._made_at = self.loop.time()
         peer.notice_if_dead(transport.get_extra_info("socket"))
-        self._expect_within(HEAD_DEADLINE_S)
+        self._deadline.expect_within(HEAD_DEADLINE_S)
         if len(self.connections) > self.app_state[CONNECTIONS_STATE]:
             self._refuse(ApiError("too_many_connections", "too many connections are open"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._relax()
+        self._deadline.relax()
         super().connection_lost(exc)
         self.pipeline.clear()
         if self._answering is not None and not self._answering.response_complete:
@@ -107,14 +108,15 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = True
+        self._in_head, self._deadline.is_long = True, False
         self._received_bytes = self._body_bytes = self._parsed_bytes = 0
         extensions: dict[str, Any] = {
             ABORT_EXTENSION: self.transport.abort,
             peer.HALF_CLOSE_EXTENSION: [],
+            peer.LONG_BODY_EXTENSION: self._deadline.allow_long,
         }
         self.scope["extensions"] = extensions
-        self._expect_within(HEAD_DEADLINE_S)
+        self._deadline.expect_within(HEAD_DEADLINE_S)
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -136,17 +138,18 @@ class GuardedProtocol(HttpToolsProtocol):
             self._stop(problem)
         self._in_head = False
         self._received_bytes = 0
-        self._expect_within(BODY_DEADLINE_S)
+        self._deadline.expect_within(BODY_DEADLINE_S)
         if not self.parser.should_upgrade():
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
+        self._deadline.came_on(BODY_DEADLINE_S)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
-            self._relax()
+            self._deadline.relax()
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -202,20 +205,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._problem = problem
         raise _Stop
 
-    def _expect_within(self, seconds: float) -> None:
-        """Expect the rest of the head or body."""
-        self._relax()
-        self._deadline = self.loop.call_later(seconds, self._late, seconds)
-
-    def _relax(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _late(self, seconds: float) -> None:
         if self.flow.read_paused:
             # The client waits for us: we do not read.
-            self._expect_within(seconds)
+            self._deadline.expect_within(seconds)
         elif self._in_head and self._received_bytes == 0:
             self.transport.close()
         else:
@@ -223,7 +216,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _close_after_answers(self) -> None:
         """Answer what was asked in full, and nothing more."""
-        self._relax()
+        self._deadline.relax()
         self._is_deaf = True
         self.cycle.keep_alive = False
 
@@ -254,7 +247,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _refuse_now(self, error: ApiError) -> None:
         self._is_deaf = True
-        self._relax()
+        self._deadline.relax()
         cycle = self.cycle
         if cycle is not None and not self._in_head:
             if cycle.response_started:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from contract.config import (
     GATEWAY_FIELDS,
     Config,
+    FilesConfig,
     GatewayConfig,
     HubConfig,
     JobsConfig,
@@ -55,6 +56,7 @@ def changes(units: Iterable[UnitSpec], redis_url: str | None, config: Config) ->
     if gateway is not None:
         found += _of_section("limits", LimitsConfig(**before.get("limits", {})), config.limits)
         found += _of_section("jobs", JobsConfig(**before.get("jobs", {})), config.jobs)
+        found += _of_section("files", FilesConfig(**before.get("files", {})), config.files)
         found += _of_section("hub", HubConfig(**before.get("hub", {})), config.hub)
     return found
 
@@ -104,7 +106,7 @@ def _needs(section: str, key: str, usually: str) -> str:
     match section:
         case "gateway":
             return _ALL_ANEW if key in _OF_THE_SOCKETS else _GATEWAY
-        case "jobs":
+        case "jobs" | "files":
             return _GATEWAY
         case "hub":
             return "./ew restart MODEL, for each that is from a hub"

@@ -67,6 +67,7 @@ _SECTIONS: Final = (
     _Section("gateway", "GatewayConfig", _RESTART),
     _Section("limits", "LimitsConfig", "A change counts at once, for open answers too."),
     _Section("jobs", "JobsConfig", _RESTART_GATEWAY),
+    _Section("files", "FilesConfig", _RESTART_GATEWAY),
     _Section("redis", "RedisConfig", _RESTART),
     _Section(
         "hub",

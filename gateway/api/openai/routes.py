@@ -76,7 +76,7 @@ def _described(form: type[ChatCompletionRequest | CompletionRequest]) -> dict[st
     response_class=Response,
 )
 async def create_chat_completion(request: Request) -> Response:
-    return await answer(request, ChatCompletionRequest, _chat)
+    return await answer(request, ChatCompletionRequest, make_chat)
 
 
 @router.post(
@@ -90,7 +90,7 @@ async def create_chat_completion(request: Request) -> Response:
     response_class=Response,
 )
 async def create_completion(request: Request) -> Response:
-    return await answer(request, CompletionRequest, _text)
+    return await answer(request, CompletionRequest, make_text)
 
 
 @router.post(
@@ -101,7 +101,7 @@ async def create_completion(request: Request) -> Response:
     response_class=Response,
 )
 async def create_embeddings(request: Request) -> Response:
-    return await answer(request, EmbeddingRequest, _vectors)
+    return await answer(request, EmbeddingRequest, make_vectors)
 
 
 @router.get("/models", summary="The models that this key may use", responses=OPENAI_ERRORS)
@@ -147,7 +147,7 @@ for _route in router.routes:
         unversioned.add_api_route(_path, _route.endpoint, methods=list(_route.methods or ()))
 
 
-def _chat(
+def make_chat(
     asked: ChatCompletionRequest, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> AnswerSink:
     if asked.stream:
@@ -168,7 +168,7 @@ def _chat_stream(asked: ChatCompletionRequest, job: Job, numbered: bool) -> Chat
     return DetailedChatStream(job, detail, numbered=numbered, **given)
 
 
-def _text(
+def make_text(
     asked: CompletionRequest, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> AnswerSink:
     """`job` has the choices of all prompts."""
@@ -194,7 +194,7 @@ def _text_stream(asked: CompletionRequest, job: Job, numbered: bool) -> TextStre
     )
 
 
-def _vectors(
+def make_vectors(
     asked: EmbeddingRequest, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> AnswerSink:
     dialect = EmbeddingsWhole(job, as_base64=asked.encoding_format == "base64")

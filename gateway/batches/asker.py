@@ -1,0 +1,117 @@
+"""Asks for the answers to a batch's lines, as requests of the batch's key."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+from starlette.types import Message
+
+from contract.messages import ErrorCode, Job
+from gateway.background.unattended import Errand
+from gateway.batches.batch import BatchRecord
+from gateway.batches.endpoint import Endpoint, LineRequest
+from gateway.batches.lines import InputLine
+from gateway.http.error_answers import OPENAI, answer_error
+from gateway.http.errors import ApiError
+from gateway.http.headers import RequestContext
+from gateway.lifecycle.process import GatewayProcess
+from gateway.streams.reply import Reply
+
+#: Lines that are asked at once: twice what the models' workers have places for, within this.
+_FEWEST, _MOST = 8, 256
+_CHECK_AGAIN_S: Final = 1.0
+
+
+class LineAnswer(NamedTuple):
+    """What a request with a line's body would have been answered."""
+
+    status: int
+    request_id: str
+    body: bytes
+
+
+class LineAsker:
+    """Asks for one batch. A line has the same job whichever process asks for it, so that its answer
+    is found again after a crash, and not made again."""
+
+    def __init__(self, process: GatewayProcess, batch: BatchRecord, endpoint: Endpoint) -> None:
+        self._process = process
+        self._batch = batch
+        self._endpoint = endpoint
+        self._replies: dict[str, Reply] = {}
+
+    @property
+    def most_at_once(self) -> int:
+        """How many lines to ask at once, to keep the models' workers busy and no more."""
+        models = {reply.model for reply in self._replies.values()}
+        beats = (beat for each in models for beat in self._process.models.status(each).workers)
+        return max(_FEWEST, min(_MOST, 2 * sum(beat.slots for beat in beats)))
+
+    async def ask(self, line: InputLine) -> LineAnswer:
+        """Return a line's answer, which may be an error. Raises `Leaving`."""
+        job_id = hashlib.sha256(f"{self._batch.id} {line.number}".encode()).hexdigest()[:32]
+        try:
+            return LineAnswer(200, job_id, await self._answer(line, job_id))
+        except ApiError as error:
+            told = answer_error(error, job_id, OPENAI)
+            return LineAnswer(told.status, job_id, told.body)
+
+    def cancel(self) -> None:
+        """End all that are being asked, in their queues and workers, too."""
+        for reply in list(self._replies.values()):
+            error = ApiError(ErrorCode.CANCELLED.value, "the batch was ended")
+            self._process.dispatcher.fail(reply, error)
+
+    async def _answer(self, line: InputLine, job_id: str) -> bytes:
+        key = self._process.keys.by_id(self._batch.key_id)
+        if key is None:
+            raise ApiError("key_ended", "the API key was revoked, or has expired")
+        context = RequestContext(_send_nowhere, job_id.encode())
+        context.key = key
+        question = self._endpoint(line.body, job_id, key)
+        job = await self._checked(question, context)
+        shown = replace(job, model=self._process.models.served_name(job))
+        errand = Errand(job_id, job, key, job_id, self._left_s())
+        try:
+            ended = await self._process.unattended.ask(
+                errand, lambda: question.make(shown, context), self._note(job_id)
+            )
+        finally:
+            self._replies.pop(job_id, None)
+        if ended.error is not None:
+            raise ended.error
+        return ended.sink.writer.gathered
+
+    async def _checked(self, question: LineRequest, context: RequestContext) -> Job:
+        """The job, once its model can take it. Raises `ApiError`."""
+        admission = self._process.admission
+        while True:
+            try:
+                job = admission.check(
+                    question.job, context, question.names, lenient=question.is_lenient
+                )
+                admission.check_whole(job, [job], question.names)
+            except ApiError as error:
+                if not error.retryable or self._left_s() <= 0:
+                    raise
+                await asyncio.sleep(_CHECK_AGAIN_S)
+            else:
+                return replace(job, resumable=True)
+
+    def _note(self, job_id: str) -> Callable[[Reply], Awaitable[None]]:
+        async def note(reply: Reply) -> None:
+            self._replies[job_id] = reply
+
+        return note
+
+    def _left_s(self) -> float:
+        return max(0.0, self._batch.expires_at - time.time())
+
+
+async def _send_nowhere(message: Message) -> None:
+    """Nothing is written to a client."""

@@ -1,0 +1,131 @@
+"""Runs the batches of this host, in one gateway process at a time: the one that holds the lock on
+their directory. The kernel takes the lock from a process that has died: there is no lease to wait
+for, and no clock that could give it to two."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import time
+from typing import Final
+
+from msgspec.structs import replace
+
+from contract.paths import make_private
+from contract.process.tasks import cancel_and_wait
+from gateway.background.unattended import Leaving
+from gateway.batches.asker import LineAsker
+from gateway.batches.batch import ENDS, BatchFault, BatchRecord, BatchStatus, BatchStore
+from gateway.batches.endpoint import Endpoints
+from gateway.batches.file_store import FileStore
+from gateway.batches.run import BatchRun
+from gateway.lifecycle.process import GatewayProcess
+
+log = logging.getLogger(__name__)
+_LOOK_EVERY_S: Final = 1.0
+_TIDY_EVERY_S: Final = 600.0
+#: Of all keys; the others wait, the oldest first.
+_BATCHES_AT_ONCE: Final = 4
+#: What a line of the input has beside its body.
+_ENVELOPE_BYTES: Final = 4096
+
+
+class BatchRunner:
+    """The batches of this host, as far as this process runs them."""
+
+    def __init__(
+        self, process: GatewayProcess, files: FileStore, batches: BatchStore, endpoints: Endpoints
+    ) -> None:
+        self._process = process
+        self._files = files
+        self._batches = batches
+        self._endpoints = endpoints
+        self._lock: int | None = None
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._tidied = 0.0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                try:
+                    await self._look()
+                except OSError as error:
+                    log.error("batches cannot be run: %s", error)
+                await asyncio.sleep(_LOOK_EVERY_S)
+        finally:
+            await self._leave()
+
+    async def _look(self) -> None:
+        if self._process.dispatcher.draining:
+            await self._leave()
+            return
+        if not self._batches.directory.is_dir() or not self._leads():
+            return
+        waiting = [each for each in self._batches.all() if each.status not in ENDS]
+        for batch in reversed(waiting):
+            if len(self._running) >= _BATCHES_AT_ONCE:
+                break
+            if batch.id not in self._running:
+                self._start(batch)
+        if time.monotonic() - self._tidied > _TIDY_EVERY_S:
+            self._tidied = time.monotonic()
+            await asyncio.to_thread(self._tidy)
+
+    def _leads(self) -> bool:
+        if self._lock is None:
+            make_private(self._batches.directory)
+            path = self._batches.directory / "lock"
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                return False
+            self._lock = lock
+            log.info("this process runs the batches")
+        return True
+
+    def _start(self, batch: BatchRecord) -> None:
+        endpoint = self._endpoints.get(batch.endpoint)
+        if endpoint is None:
+            fault = BatchFault("invalid_endpoint", f"no batch can ask {batch.endpoint}")
+            self._batches.write(_failed(batch, fault))
+            return
+        run = BatchRun(
+            self._files,
+            self._batches,
+            batch,
+            LineAsker(self._process, batch, endpoint),
+            self._process.models.limits.max_body_bytes + _ENVELOPE_BYTES,
+        )
+        task = self._running[batch.id] = asyncio.create_task(run.run())
+        task.add_done_callback(lambda _: self._ended(batch.id, task))
+
+    def _ended(self, batch_id: str, task: asyncio.Task[None]) -> None:
+        del self._running[batch_id]
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not isinstance(error, Leaving):
+            log.error("%s is taken up again soon", batch_id, exc_info=error)
+
+    async def _leave(self) -> None:
+        """Leave the batches to another process. What is being asked goes on meanwhile."""
+        await cancel_and_wait(list(self._running.values()))
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _tidy(self) -> None:
+        self._files.tidy()
+        for batch in self._batches.all():
+            if batch.ended_at and time.time() - batch.ended_at > self._files.config.keep_s:
+                self._batches.remove(batch.id)
+
+
+def _failed(batch: BatchRecord, fault: BatchFault) -> BatchRecord:
+    now = int(time.time())
+    return replace(batch, status=BatchStatus.FAILED, faults=(fault,), ended_at=now)

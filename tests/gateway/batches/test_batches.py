@@ -1,0 +1,244 @@
+"""Batches of requests, with the official client, over the deaths of what runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from contract.keys import make_key
+from tests.conftest import ValkeyServer
+from tests.gateway.batches.mock_worker import MockWorker
+from tests.gateway.conftest import Gateway
+
+CHAT = "/v1/chat/completions"
+
+
+def lines_of(count: int, words: str = "hi", model: str = "m", **more: Any) -> bytes:
+    body = {"model": model, "messages": [{"role": "user", "content": words}], **more}
+    line = {"method": "POST", "url": CHAT, "body": body}
+    return b"".join(
+        json.dumps({"custom_id": f"r{number}", **line}).encode() + b"\n" for number in range(count)
+    )
+
+
+async def begin(client: openai.AsyncOpenAI, content: bytes, **more: Any) -> Any:
+    file = await client.files.create(file=("in.jsonl", content), purpose="batch")
+    options = {"endpoint": CHAT, "completion_window": "24h", **more}
+    return await client.batches.create(input_file_id=file.id, **options)
+
+
+async def ended(client: openai.AsyncOpenAI, batch_id: str, within_s: float = 60) -> Any:
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            batch = await client.batches.retrieve(batch_id)
+            if batch.status in ("completed", "failed", "expired", "cancelled"):
+                return batch
+        except openai.APIConnectionError:
+            batch = None
+        assert time.monotonic() < deadline, batch
+        await asyncio.sleep(0.1)
+
+
+async def progress(client: openai.AsyncOpenAI, batch_id: str, least: int) -> int:
+    """Return how many lines are answered, once so many are, while the batch runs."""
+    for _ in range(3_000):
+        found = await client.batches.retrieve(batch_id)
+        if found.request_counts.completed >= least:
+            assert found.status == "in_progress", found
+            return int(found.request_counts.completed)
+        await asyncio.sleep(0.02)
+    raise AssertionError(found)
+
+
+async def content(client: openai.AsyncOpenAI, file_id: str | None) -> list[dict[str, Any]]:
+    if file_id is None:
+        return []
+    found = await client.files.content(file_id)
+    return [json.loads(line) for line in found.text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Gateway]:
+    """A gateway with a mock worker of its model."""
+    models = {"batched": {"engine": "mock", "model_path": "none"}}
+    config = {"models": models, "gateway": {"processes": 1}}
+    gateway = Gateway(tmp_path_factory.mktemp("batches"), redis_url, config)
+    gateway.start()
+    worker = MockWorker(tmp_path_factory.mktemp("worker"), redis_url, "batched")
+    worker.start()
+    gateway.wait_until(gateway.answers_ready, 60)
+    yield gateway
+    worker.kill()
+    assert gateway.stop() == 0, gateway.log.read_text()
+
+
+@pytest.fixture
+async def client(host: Gateway) -> Any:
+    async with client_of(host) as connected:
+        yield connected
+
+
+def client_of(gateway: Gateway) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(
+        base_url=f"{gateway.url}/v1", api_key=gateway.key.text, max_retries=0, timeout=30
+    )
+
+
+async def test_the_clients_example_runs(client: openai.AsyncOpenAI, tmp_path: Path) -> None:
+    path = tmp_path / "batchinput.jsonl"
+    good, bad = lines_of(3, model="batched", max_tokens=3), lines_of(2, model="nothing")
+    path.write_bytes(good + bad.replace(b'"r0"', b'"bad0"').replace(b'"r1"', b'"bad1"'))
+    with path.open("rb") as file:
+        uploaded = await client.files.create(file=file, purpose="batch")
+    assert (uploaded.filename, uploaded.bytes) == (path.name, path.stat().st_size)
+    batch = await client.batches.create(
+        input_file_id=uploaded.id,
+        endpoint=CHAT,
+        completion_window="24h",
+        metadata={"description": "nightly eval job"},
+    )
+    done = await ended(client, batch.id)
+    assert done.status == "completed", done
+    counts = done.request_counts
+    assert (counts.total, counts.completed, counts.failed) == (5, 3, 2)
+    assert done.metadata == {"description": "nightly eval job"}
+    answers = await content(client, done.output_file_id)
+    assert sorted(each["custom_id"] for each in answers) == ["r0", "r1", "r2"]
+    for each in answers:
+        assert (each["response"]["status_code"], each["error"]) == (200, None)
+        assert each["response"]["body"]["choices"][0]["message"]["content"] == "0 1 2 "
+    errors = await content(client, done.error_file_id)
+    assert [each["response"]["status_code"] for each in errors] == [404, 404]
+    assert errors[0]["response"]["body"]["error"]["code"] == "model_not_found"
+    listed = [each.id async for each in client.batches.list(limit=1)]
+    assert batch.id in listed
+    kept = [each.id async for each in client.files.list(purpose="batch_output")]
+    assert {done.output_file_id, done.error_file_id} <= {*kept}
+    await client.files.delete(uploaded.id)
+    with pytest.raises(openai.NotFoundError):
+        await client.files.retrieve(uploaded.id)
+
+
+async def test_a_wrong_input_fails_with_its_lines(client: openai.AsyncOpenAI) -> None:
+    line = json.loads(lines_of(1, model="batched"))
+    wrong = [
+        b"{",
+        json.dumps({**line, "method": "GET"}).encode(),
+        json.dumps({**line, "url": "/v1/embeddings"}).encode(),
+        json.dumps({**line, "custom_id": ""}).encode(),
+        json.dumps(line).encode(),
+        b"",
+        json.dumps(line).encode(),
+    ]
+    failed = await ended(client, (await begin(client, b"\n".join(wrong))).id)
+    assert failed.status == "failed"
+    assert [(each.line, each.code) for each in failed.errors.data] == [
+        (1, "invalid_json_line"),
+        (2, "invalid_method"),
+        (3, "mismatched_endpoint"),
+        (4, "invalid_custom_id"),
+        (7, "duplicate_custom_id"),
+    ]
+    empty = await ended(client, (await begin(client, b"\n")).id)
+    assert [each.code for each in empty.errors.data] == ["empty_file"]
+    with pytest.raises(openai.BadRequestError, match="completion_window"):
+        await begin(client, b"\n", completion_window="never")
+    with pytest.raises(openai.BadRequestError, match="endpoint"):
+        await begin(client, b"\n", endpoint="/v1/moderations")
+
+
+async def test_a_cancelled_batch_keeps_what_was_answered(client: openai.AsyncOpenAI) -> None:
+    slow = lines_of(400, words="[[first_token_delay_s=1]]", model="batched", max_tokens=1)
+    batch = await begin(
+        client, lines_of(1, model="batched", max_tokens=1).replace(b"r0", b"x") + slow
+    )
+    await progress(client, batch.id, 1)
+    assert (await client.batches.cancel(batch.id)).status == "cancelling"
+    done = await ended(client, batch.id)
+    assert done.status == "cancelled"
+    answers = await content(client, done.output_file_id)
+    errors = await content(client, done.error_file_id)
+    assert "x" in [each["custom_id"] for each in answers]
+    assert {each["error"]["code"] for each in errors} == {"batch_cancelled"}
+    ids = Counter(each["custom_id"] for each in answers + errors)
+    assert (len(ids), max(ids.values())) == (401, 1)
+    with pytest.raises(openai.BadRequestError, match="already"):
+        await client.batches.cancel(batch.id)
+
+
+async def test_a_batch_ends_when_its_time_is_up(client: openai.AsyncOpenAI) -> None:
+    slow = lines_of(3, words="[[first_token_delay_s=60]]", model="batched", max_tokens=1)
+    done = await ended(client, (await begin(client, slow, completion_window="2s")).id)
+    assert (done.status, done.output_file_id) == ("expired", None)
+    errors = await content(client, done.error_file_id)
+    assert [each["error"]["code"] for each in errors] == ["batch_expired"] * 3
+
+
+async def test_files_are_their_keys_own_and_bounded(
+    host: Gateway, client: openai.AsyncOpenAI
+) -> None:
+    other = make_key("other")
+    host.write_keys(host.key, other)
+    batch = await begin(client, lines_of(1, model="batched", max_tokens=1))
+    theirs = client.with_options(api_key=other.text)
+    for refused in (
+        theirs.files.retrieve(batch.input_file_id),
+        theirs.files.content(batch.input_file_id),
+        theirs.files.delete(batch.input_file_id),
+        theirs.batches.retrieve(batch.id),
+        theirs.batches.cancel(batch.id),
+        client.files.retrieve("../keys"),
+        client.batches.retrieve("batch_" + "0" * 24),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            await refused
+    assert (await theirs.files.list()).data == []
+    with pytest.raises(openai.BadRequestError, match="purpose"):
+        await client.files.create(file=b"x", purpose="vision")
+    assert not list((host.directory / "files").glob("*.part"))
+
+
+async def test_every_line_is_answered_once_over_the_death_of_every_process(
+    own_valkey: ValkeyServer, new_gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    lines = 2_000
+    gateway = new_gateway(own_valkey.url, jobs={"keep_s": 3600})
+    worker = MockWorker(tmp_path, own_valkey.url, "m")
+    worker.start()
+    try:
+        gateway.wait_until(gateway.answers_ready, 60)
+        async with client_of(gateway) as client:
+            batch = await begin(client, lines_of(lines, max_tokens=3))
+
+            before = await progress(client, batch.id, 1)
+            gateway.kill()
+            gateway.start()
+            before = await progress(client, batch.id, before + 100)
+            worker.kill()
+            worker.start()
+            before = await progress(client, batch.id, before + 100)
+            own_valkey.kill()
+            own_valkey.start()
+            await progress(client, batch.id, before + 1)
+            done = await ended(client, batch.id, 90)
+            assert done.status == "completed"
+            answers = await content(client, done.output_file_id)
+            errors = await content(client, done.error_file_id)
+            assert errors == []
+            ids = Counter(each["custom_id"] for each in answers)
+            assert (len(ids), max(ids.values())) == (lines, 1)
+            texts = {
+                each["response"]["body"]["choices"][0]["message"]["content"] for each in answers
+            }
+            assert texts == {"0 1 2 "}
+    finally:
+        worker.kill()
