@@ -93,6 +93,21 @@ class Keeper:
         self._keep(record, is_put)
         await is_put
 
+    async def keep_answer(self, job_id: str, job: Job, about: AboutJob, answer: bytes) -> None:
+        """Keep the answer to a job that has ended, whose client was there; safe to repeat. Raises
+        `ApiError`."""
+        create, end = self.records.create, self.records.end
+        try:
+            await patiently(lambda: create(job, about, job_id=job_id, keeper=self._name, digest=""))
+        except BackgroundFull as full:
+            raise ApiError("queue_full", str(full)) from None
+        except KeyError:
+            raise ApiError("idempotency_conflict", "another answer has this id") from None
+        keep_s = self._config.keep_s
+        await patiently(
+            lambda: end(job_id, JobState.DONE, JobOutcome(), keep_s=keep_s, answer=answer)
+        )
+
     async def find(self, job_id: str) -> BackgroundJob | None:
         """Return a job. Raises `ApiError` if Redis does not say."""
         return await patiently(lambda: self.records.find(job_id))

@@ -41,7 +41,7 @@ def begun(asked: ResponsesRequest, job: Job, status: ResponseStatus) -> dict[str
         "previous_response_id": asked.previous_response_id,
         "reasoning": reasoning,
         "service_tier": "default",
-        "store": False,
+        "store": asked.is_stored,
         "temperature": asked.temperature,
         "text": {"format": {"type": "text"}, **(dumped.get("text") or {})},
         "tool_choice": dumped.get("tool_choice") or "auto",

@@ -77,9 +77,11 @@ class ResponsesRequest(LenientBody, GenerationBody):
     model: fields.ModelName
     input: Items = Field(default_factory=list)
     instructions: str | None = None
-    previous_response_id: Unsupported = None
-    store: Ignored = None
-    background: OnlyFalse = None
+    previous_response_id: ShortText | None = Field(
+        None, description="The response that this one goes on after, with all that came before it."
+    )
+    store: bool | None = Field(None, description="Whether it may be asked for again: usually yes.")
+    background: bool | None = Field(None, description="It goes on without its client.")
     stream: bool | None = None
     max_output_tokens: bounds.Tokens | None = None
     temperature: bounds.Temperature | None = None
@@ -128,6 +130,17 @@ class ResponsesRequest(LenientBody, GenerationBody):
     ec_transfer_params: Unsupported = None
     vllm_xargs: Unsupported = None
     watermarking: OnlyFalse = None
+
+    @model_validator(mode="after")
+    def _is_kept_if_it_goes_on(self) -> Self:
+        if self.background and not self.is_stored:
+            raise PydanticCustomError("stored", "`background` needs `store`")
+        return self
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its response may be asked for again."""
+        return self.store is not False
 
     @property
     def own_names(self) -> Mapping[str, str]:

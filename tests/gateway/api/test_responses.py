@@ -429,14 +429,14 @@ REFUSED = [
     ({"tools": TOOLS, "tool_choice": {"type": "function", "name": "x"}}, "tool_choice.name"),
     ({"tool_choice": "required"}, "tool_choice"),
     ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format"),
-    ({"background": True}, "background"),
+    ({"background": True, "store": False}, None),
     ({"previous_response_id": "resp_a"}, "previous_response_id"),
 ]
 
 
 @pytest.mark.parametrize(("more", "field"), REFUSED)
 async def test_what_cannot_be_done_is_named(
-    client: httpx.AsyncClient, worker: ScriptedWorker, model: str, more: Any, field: str
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str, more: Any, field: str | None
 ) -> None:
     response = await client.post("/v1/responses", json={"model": model, "input": "hi", **more})
     assert response.status_code == 400
