@@ -12,6 +12,9 @@
     ew:{TAG}:beats        hash: name -> heartbeat
     ew:{MODEL}:registration:*
                           the same three for hosts: they load the model when it is asked for
+    ew:{_jobs}:*          background jobs: a hash each (`job:ID`), the ids of each key (`of:KEY`),
+                          who keeps the open ones, when ended ones are forgotten, bytes of all,
+                          and webhooks by when they are due
     ew:out:GATEWAY        reply stream of one gateway process: the frames, and so the durable log
 
 All keys of one model share a hash tag, so a script never crosses a cluster slot. Times inside

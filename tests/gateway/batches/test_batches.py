@@ -210,7 +210,8 @@ async def test_files_are_their_keys_own_and_bounded(
 async def test_every_line_is_answered_once_over_the_death_of_every_process(
     own_valkey: ValkeyServer, new_gateway: Callable[..., Gateway], tmp_path: Path
 ) -> None:
-    lines = 2_000
+    # So many that it is under way at each kill.
+    lines = 6_000
     gateway = new_gateway(own_valkey.url, jobs={"keep_s": 3600})
     worker = MockWorker(tmp_path, own_valkey.url, "m")
     worker.start()
