@@ -33,6 +33,7 @@ COMMANDS: Final = {
         "configure", "List models; pull, show and remove what is downloaded of them."
     ),
     "chat": CommandEntry("use", "Talk with a model."),
+    "batch": CommandEntry("use", "Run files of requests; list, show, wait for and cancel batches."),
     "keys": CommandEntry("configure", "Add, list, revoke and rotate API keys."),
     "config": CommandEntry(
         "configure", "Check the configuration, explain its keys, or print its schema."

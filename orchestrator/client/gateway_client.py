@@ -1,9 +1,10 @@
-"""Asks the gateway over HTTP, as any client does, and yields the answer as it comes."""
+"""Asks the gateway over HTTP, as any client does."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -17,6 +18,10 @@ class KeyRefused(UserError):
     """The gateway does not know the key, or no longer."""
 
 
+class Unavailable(UserError):
+    """The gateway cannot be reached, or cannot answer at the moment."""
+
+
 class ServerSentEvent(NamedTuple):
     name: str
     data: str
@@ -25,38 +30,47 @@ class ServerSentEvent(NamedTuple):
 class Gateway:
     """The gateway at a URL, asked with one API key."""
 
-    def __init__(self, url: str, api_key: str) -> None:
+    def __init__(self, url: str, api_key: str | None) -> None:
         self._url = url
-        self._api_key = api_key
+        self._headers = {} if api_key is None else {"X-API-Key": api_key}
 
     def stream(self, body: dict[str, Any]) -> Generator[str, None, None]:
         """Yield the text of an answer, piece by piece. Closing the generator cancels the job.
 
         Raises `UserError`, `KeyRefused`.
         """
+        with self._answer("POST", "/api/v1/inference/stream", json=body) as answer:
+            yield from _texts(read_events(answer.iter_lines()))
+
+    def ask(self, method: str, path: str, **parts: Any) -> Any:
+        """Return the JSON of an answer. `parts` are what httpx calls them: a form with files in
+        it is read from them as it is sent. Raises `UserError`, `KeyRefused`, `Unavailable`."""
+        with self._answer(method, path, **parts) as answer:
+            return json.loads(answer.read())
+
+    def pieces(self, path: str) -> Generator[bytes, None, None]:
+        """Yield the bytes of a file, piece by piece. Raises as `ask` does."""
+        with self._answer("GET", path) as answer:
+            yield from answer.iter_bytes()
+
+    @contextmanager
+    def _answer(self, method: str, path: str, **parts: Any) -> Iterator[httpx.Response]:
+        timeout = httpx.Timeout(10.0, read=_SILENCE_S, write=_SILENCE_S)
         try:
-            yield from self._stream(body)
+            # Environment variables for proxies are not meant for the gateway beside us.
+            with (
+                httpx.Client(timeout=timeout, trust_env=False) as client,
+                client.stream(
+                    method, f"{self._url}{path}", headers=self._headers, **parts
+                ) as answer,
+            ):
+                if not answer.is_success:
+                    answer.read()
+                    raise _refusal(answer)
+                yield answer
         except httpx.HTTPError as error:
             hint = "`./ew status` shows what runs"
-            raise UserError(f"the gateway at {self._url}: {error}", hint) from None
-
-    def _stream(self, body: dict[str, Any]) -> Iterator[str]:
-        timeout = httpx.Timeout(10.0, read=_SILENCE_S)
-        # Environment variables for proxies are not meant for the gateway beside us.
-        with (
-            httpx.Client(timeout=timeout, trust_env=False) as client,
-            client.stream(
-                "POST",
-                f"{self._url}/api/v1/inference/stream",
-                json=body,
-                headers={"X-API-Key": self._api_key},
-            ) as answer,
-        ):
-            if answer.status_code != httpx.codes.OK:
-                answer.read()
-                kind = KeyRefused if answer.status_code == httpx.codes.UNAUTHORIZED else UserError
-                raise kind(f"the gateway says: {_message(answer.text)}")
-            yield from _texts(read_events(answer.iter_lines()))
+            raise Unavailable(f"the gateway at {self._url}: {error}", hint) from None
 
 
 def read_events(lines: Iterable[str]) -> Iterator[ServerSentEvent]:
@@ -85,11 +99,22 @@ def _texts(events: Iterable[ServerSentEvent]) -> Iterator[str]:
     raise UserError("the answer breaks off: the gateway has closed the connection")
 
 
+def _refusal(answer: httpx.Response) -> UserError:
+    kind: type[UserError] = UserError
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        kind = KeyRefused
+    elif answer.status_code == httpx.codes.TOO_MANY_REQUESTS or answer.is_server_error:
+        kind = Unavailable
+    return kind(f"the gateway says: {_message(answer.text)}")
+
+
 def _message(body: str) -> str:
     """Return what an error body says, in whatever form it comes."""
     try:
         decoded = json.loads(body)
     except json.JSONDecodeError:
         return body[:200] or "no reason given"
+    if isinstance(decoded, dict) and isinstance(decoded.get("error"), dict):
+        decoded = decoded["error"]
     message = decoded.get("message") if isinstance(decoded, dict) else None
     return str(message or body[:200])

@@ -13,7 +13,7 @@ from contract.config import Config
 from contract.keys import find_key
 from contract.paths import ROOT, config_path, project_dir, state_dir
 from orchestrator.cli.operate.status import status as show_status
-from orchestrator.cli.use.chat import gateway_url
+from orchestrator.client.gateway_access import gateway_url
 from orchestrator.client.gateway_client import Gateway
 from orchestrator.client.startup import bring_up
 from orchestrator.config.config_file import add_model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -11,16 +10,20 @@ from typing import Annotated, Final
 
 import typer
 
-from contract.keys import is_well_formed
-from contract.messages import State
 from orchestrator.client.dialogue import Conversation, Dialogue
-from orchestrator.client.gateway_client import Gateway, KeyRefused
+from orchestrator.client.gateway_access import (
+    KEY_VARIABLE,
+    blaming_variable,
+    gateway_url,
+    given_key,
+)
+from orchestrator.client.gateway_client import Gateway
 from orchestrator.config.key_file import CHAT_NAME, KeyFile
 from orchestrator.errors import UserError
-from orchestrator.protocol.last_seen import is_supervised
-from orchestrator.protocol.status import read_status
 
-_VARIABLE: Final = "EW_API_KEY"
+_OWN_KEY: Final = (
+    f"`unset {KEY_VARIABLE}` and chat makes a key of its own; `./ew keys list` shows the others"
+)
 _KEY_LASTS_S: Final = 86_400.0
 
 
@@ -61,22 +64,12 @@ def _question() -> str:
     return question
 
 
-def gateway_url() -> str:
-    """Return where the gateway of this host listens. Raises `UserError` if it does not run."""
-    status = read_status()
-    gateway = status.gateway
-    is_there = gateway is not None and gateway.state in (State.READY, State.STARTING)
-    if gateway is None or not is_there or not is_supervised(status):
-        raise UserError("the gateway does not run", "`./ew start`")
-    return gateway.url
-
-
 @contextmanager
 def _api_key(model: str) -> Iterator[str]:
     """The user's key, or one for this conversation that is removed after it."""
-    given = os.environ.get(_VARIABLE)
-    if given:
-        with _named(given):
+    given = given_key()
+    if given is not None:
+        with blaming_variable(given, _OWN_KEY):
             yield given
         return
     keys = KeyFile()
@@ -87,16 +80,3 @@ def _api_key(model: str) -> Iterator[str]:
         yield own.text
     finally:
         keys.forget(lambda record: record.id == own.record.id)
-
-
-@contextmanager
-def _named(key: str) -> Iterator[None]:
-    """Blame the variable for a key that does not open."""
-    hint = f"`unset {_VARIABLE}` and chat makes a key of its own; `./ew keys list` shows the others"
-    if not is_well_formed(key):
-        raise UserError(f"{_VARIABLE} holds no key of ew: it is mistyped, or cut off", hint)
-    try:
-        yield
-    except KeyRefused:
-        message = f"the gateway refuses the key in {_VARIABLE}: it is unknown, expired or revoked"
-        raise KeyRefused(message, hint) from None

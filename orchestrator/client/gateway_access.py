@@ -1,0 +1,66 @@
+"""Where the gateway of this host is, and the key that a person gives for it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from contract.keys import find_anonymous, is_well_formed
+from contract.messages import State
+from orchestrator.client.gateway_client import KeyRefused
+from orchestrator.config.key_file import KeyFile
+from orchestrator.errors import UserError
+from orchestrator.protocol.last_seen import is_supervised
+from orchestrator.protocol.status import read_status
+
+KEY_VARIABLE: Final = "EW_API_KEY"
+_GIVE_ONE: Final = f"`export {KEY_VARIABLE}=$(./ew keys add NAME)` makes one and uses it"
+
+
+def gateway_url() -> str:
+    """Return where the gateway of this host listens. Raises `UserError` if it does not run."""
+    status = read_status()
+    gateway = status.gateway
+    is_there = gateway is not None and gateway.state in (State.READY, State.STARTING)
+    if gateway is None or not is_there or not is_supervised(status):
+        raise UserError("the gateway does not run", "`./ew start`")
+    return gateway.url
+
+
+def given_key() -> str | None:
+    """Return the key in the environment, None if there is none."""
+    return os.environ.get(KEY_VARIABLE) or None
+
+
+@contextmanager
+def owner_key() -> Iterator[str | None]:
+    """Return the key that owns what is asked for. What outlives a command belongs to a key, so
+    that the command cannot make one of its own. None if requests need no key.
+
+    Raises `UserError` if there is none, and `KeyRefused` with its cause.
+    """
+    given = given_key()
+    if given is not None:
+        with blaming_variable(given, _GIVE_ONE):
+            yield given
+    elif find_anonymous(KeyFile().records(), time.time()) is not None:
+        yield None
+    else:
+        raise UserError(f"no API key: {KEY_VARIABLE} is not set", _GIVE_ONE)
+
+
+@contextmanager
+def blaming_variable(key: str, hint: str) -> Iterator[None]:
+    """Blame the variable for a key that does not open."""
+    if not is_well_formed(key):
+        raise UserError(f"{KEY_VARIABLE} holds no key of ew: it is mistyped, or cut off", hint)
+    try:
+        yield
+    except KeyRefused:
+        message = (
+            f"the gateway refuses the key in {KEY_VARIABLE}: it is unknown, expired or revoked"
+        )
+        raise KeyRefused(message, hint) from None
