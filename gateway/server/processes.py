@@ -149,8 +149,13 @@ class Processes(Multiprocess):
         if successor.wait_until_ready(_SLOWEST_START_S, self.should_exit):
             self.processes.append(successor)
             return True
-        log.error("a successor does not serve: what is there stays")
-        successor.kill()
+        if self.should_exit.is_set():
+            # It may serve by now: what it has taken, it ends.
+            self._leaving.append(successor)
+            successor.terminate()
+        else:
+            log.error("a successor does not serve: what is there stays")
+            successor.kill()
         successor.join()
         return False
 

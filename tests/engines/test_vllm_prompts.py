@@ -16,7 +16,7 @@ from workers.engines.vllm.requests import sampling_params
 
 class Outbox:
     said = []
-    def tell(self, job_id, deltas):
+    def say_first(self, job_id, deltas):
         self.said += [("prompt", [p for d in deltas for p in d.places], deltas[0].prompt_text)]
 
 outbox = Outbox()
