@@ -33,6 +33,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "file_not_found": Fault(404),
     "batch_not_found": Fault(404),
     "batch_has_ended": Fault(400),
+    "job_has_ended": Fault(400),
     "bad_multipart": Fault(400),
     "method_not_allowed": Fault(405),
     "request_timeout": Fault(408, True),

@@ -34,6 +34,7 @@ COMMANDS: Final = {
     ),
     "chat": CommandEntry("use", "Talk with a model."),
     "batch": CommandEntry("use", "Run files of requests; list, show, wait for and cancel batches."),
+    "jobs": CommandEntry("use", "List, show and cancel jobs that go on without a client."),
     "keys": CommandEntry("configure", "Add, list, revoke and rotate API keys."),
     "config": CommandEntry(
         "configure", "Check the configuration, explain its keys, or print its schema."

@@ -10,7 +10,7 @@ from typing import Final
 
 from contract.keys import find_anonymous, is_well_formed
 from contract.messages import State
-from orchestrator.client.gateway_client import KeyRefused
+from orchestrator.client.gateway_client import Gateway, KeyRefused
 from orchestrator.config.key_file import KeyFile
 from orchestrator.errors import UserError
 from orchestrator.protocol.last_seen import is_supervised
@@ -36,18 +36,18 @@ def given_key() -> str | None:
 
 
 @contextmanager
-def owner_key() -> Iterator[str | None]:
-    """Return the key that owns what is asked for. What outlives a command belongs to a key, so
-    that the command cannot make one of its own. None if requests need no key.
+def owner_gateway() -> Iterator[Gateway]:
+    """Return the gateway, asked with the key that owns what is asked for. What outlives a command
+    belongs to a key, so that the command cannot make one of its own. No key where none is needed.
 
-    Raises `UserError` if there is none, and `KeyRefused` with its cause.
+    Raises `UserError` if there is no gateway or no key, and `KeyRefused` with its cause.
     """
     given = given_key()
     if given is not None:
         with blaming_variable(given, _GIVE_ONE):
-            yield given
+            yield Gateway(gateway_url(), given)
     elif find_anonymous(KeyFile().records(), time.time()) is not None:
-        yield None
+        yield Gateway(gateway_url(), None)
     else:
         raise UserError(f"no API key: {KEY_VARIABLE} is not set", _GIVE_ONE)
 

@@ -18,6 +18,10 @@ class KeyRefused(UserError):
     """The gateway does not know the key, or no longer."""
 
 
+class NotThere(UserError):
+    """The gateway has no such thing, or none that the key may see."""
+
+
 class Unavailable(UserError):
     """The gateway cannot be reached, or cannot answer at the moment."""
 
@@ -103,6 +107,8 @@ def _refusal(answer: httpx.Response) -> UserError:
     kind: type[UserError] = UserError
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         kind = KeyRefused
+    elif answer.status_code == httpx.codes.NOT_FOUND:
+        kind = NotThere
     elif answer.status_code == httpx.codes.TOO_MANY_REQUESTS or answer.is_server_error:
         kind = Unavailable
     return kind(f"the gateway says: {_message(answer.text)}")

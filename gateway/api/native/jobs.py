@@ -110,6 +110,19 @@ async def delete_job(request: Request, job_id: str) -> Any:
     return Response(status_code=204)
 
 
+@router.post(
+    "/{job_id}/cancel",
+    summary="Cancel a job that is open, and keep its record",
+    responses=NATIVE_ERRORS,
+)
+async def cancel_job(request: Request, job_id: str) -> JobBody:
+    process, record = process_of(request), await own_job(request, job_id)
+    if record.state is not JobState.OPEN:
+        raise ApiError("job_has_ended", f"the job is {record.state.value} already")
+    await process.keeper.cancel(record)
+    return await _shown(process, await own_job(request, job_id))
+
+
 @router.get(
     "/{job_id}/stream",
     summary="The events of a job, from the first or after `Last-Event-ID`",

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from orchestrator.cli.commands import plain_app
+from orchestrator.cli.use.shown import Json, date, naming, print_fields, print_json
 from orchestrator.client.batches import ENDS, Batch, Batches, endpoint_of
-from orchestrator.client.gateway_access import gateway_url, owner_key
-from orchestrator.client.gateway_client import Gateway, Unavailable
+from orchestrator.client.gateway_access import owner_gateway
+from orchestrator.client.gateway_client import Unavailable
 from orchestrator.errors import UserError
 from orchestrator.terminal.progress import Progress, clock
 from orchestrator.terminal.speech import printable, say
@@ -27,7 +26,6 @@ app = plain_app(
 )
 _MOST_FAULTS: Final = 5
 BatchId = Annotated[str, typer.Argument(metavar="ID", help="The batch: batch_...")]
-Json = Annotated[bool, typer.Option("--json", help="Print it as JSON, as the API has it.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
 Out = Annotated[
     Path | None,
@@ -72,7 +70,7 @@ def wait(batch: BatchId, out: Out = None, force: Force = False, as_json: Json = 
     Exits with 1 unless every line was answered. Ctrl-C leaves the batch running.
     """
     files = _Files.of(out or Path(f"{Path(batch).name}.output.jsonl"), is_forced=force)
-    with _batches() as batches:
+    with _batches() as batches, _naming(batch):
         _finish(batches, batch, files, Progress(), as_json=as_json)
 
 
@@ -85,7 +83,7 @@ def list_batches(
     with _batches() as batches:
         found = batches.newest(limit)
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif found:
         rows = [f"{'ID':30}  {'STATE':11}  {'CREATED':16}  {'LINES':>9}  {'FAILED':>7}  ENDPOINT"]
         sys.stdout.write("\n".join([*rows, *map(_row, found)]) + "\n")
@@ -96,14 +94,14 @@ def list_batches(
 @app.command()
 def show(batch: BatchId, as_json: Json = False) -> None:
     """Show how far a batch is."""
-    with _batches() as batches:
+    with _batches() as batches, _naming(batch):
         _print(batches.find(batch), as_json=as_json)
 
 
 @app.command()
 def cancel(batch: BatchId, as_json: Json = False) -> None:
     """Cancel a batch; lines that were answered stay so."""
-    with _batches() as batches:
+    with _batches() as batches, _naming(batch):
         _print(batches.cancel(batch), as_json=as_json)
     say(f"`./ew batch wait {batch}` writes what was answered")
 
@@ -145,7 +143,7 @@ def _finish(
         say(f"`./ew batch wait {batch_id} --out {shlex.quote(str(files.answers))}` comes back")
         raise
     if as_json:
-        _print_json(batch)
+        print_json(batch)
     _judge(batch, files)
 
 
@@ -191,22 +189,20 @@ def _progress(batch: Batch | None, seconds: float) -> str:
 
 def _print(batch: Batch, *, as_json: bool) -> None:
     if as_json:
-        _print_json(batch)
+        print_json(batch)
         return
     counts = batch["request_counts"]
-    lines = {
+    fields = {
         "batch": batch["id"],
         "state": batch["status"],
         "endpoint": batch["endpoint"],
         "lines": f"{counts['total']}, {counts['completed']} answered, {counts['failed']} failed",
-        "created": _date(batch["created_at"]),
-        "expires": "" if batch["status"] in ENDS else _date(batch["expires_at"]),
+        "created": date(batch["created_at"]),
+        "expires": "" if batch["status"] in ENDS else date(batch["expires_at"]),
         "answers": batch["output_file_id"],
         "errors": batch["error_file_id"],
     }
-    for name, value in lines.items():
-        if value:
-            sys.stdout.write(f"{name:8}  {printable(value)}\n")
+    print_fields(fields)
     for fault in (batch["errors"] or {"data": []})["data"]:
         sys.stdout.write(printable(_fault(fault)) + "\n")
 
@@ -214,13 +210,13 @@ def _print(batch: Batch, *, as_json: bool) -> None:
 def _row(batch: Batch) -> str:
     counts = batch["request_counts"]
     return (
-        f"{batch['id']:30}  {batch['status']:11}  {_date(batch['created_at']):16}  "
+        f"{batch['id']:30}  {batch['status']:11}  {date(batch['created_at']):16}  "
         f"{counts['total']:9}  {counts['failed']:7}  {batch['endpoint']}"
     )
 
 
-def _date(unix_s: float) -> str:
-    return f"{datetime.fromtimestamp(unix_s):%Y-%m-%d %H:%M}"
+def _naming(batch_id: str) -> AbstractContextManager[None]:
+    return naming("batch", batch_id, "./ew batch list")
 
 
 def _beside(path: Path, what: str) -> Path:
@@ -229,11 +225,7 @@ def _beside(path: Path, what: str) -> Path:
     return path.with_name(f"{stem}.{what}.jsonl")
 
 
-def _print_json(shown: object) -> None:
-    sys.stdout.write(json.dumps(shown, indent=2) + "\n")
-
-
 @contextmanager
 def _batches() -> Iterator[Batches]:
-    with owner_key() as key:
-        yield Batches(Gateway(gateway_url(), key))
+    with owner_gateway() as gateway:
+        yield Batches(gateway)

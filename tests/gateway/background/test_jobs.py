@@ -119,7 +119,7 @@ async def test_a_job_is_shown_to_its_key_alone(
     client.headers["X-API-Key"] = lister.text
     first, second = [await post(client, {"modelId": model, "prompt": each}) for each in "xy"]
     theirs = {"X-API-Key": other.text}
-    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/stream")):
+    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/stream")):
         url = f"{JOBS}/{first['id']}{path}"
         refused = await client.request(method, url, headers=theirs)
         assert (refused.status_code, refused.json()["code"]) == (404, "job_not_found")
@@ -151,6 +151,22 @@ async def test_a_cancelled_job_ends_for_its_worker_and_its_readers(
     assert [(each.name, each.json["code"]) for each in again] == [("error", "cancelled")]
     assert (await client.delete(f"{JOBS}/{job['id']}")).status_code == 204
     assert (await client.get(f"{JOBS}/{job['id']}")).status_code == 404
+
+
+async def test_cancelling_never_forgets_an_answer(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    job = await post(client, {"modelId": model, "prompt": "x"})
+    await worker.answer("a")
+    await ended(client, job["id"])
+    late = await client.post(f"{JOBS}/{job['id']}/cancel")
+    assert (late.status_code, late.json()["code"]) == (400, "job_has_ended")
+    assert (await client.get(f"{JOBS}/{job['id']}")).json()["result"]["text"] == "a"
+    job = await post(client, {"modelId": model, "prompt": "x"})
+    attempt = await worker.start()
+    cancelled = await client.post(f"{JOBS}/{job['id']}/cancel")
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    await worker.wait_for_cancellation(attempt.job.id, 5)
 
 
 async def test_the_same_request_again_is_the_same_job(

@@ -308,6 +308,7 @@ def test_the_document_is_valid_and_complete(gateway: Gateway) -> None:
         "/api/v1/models",
         "/api/v1/jobs",
         "/api/v1/jobs/{job_id}",
+        "/api/v1/jobs/{job_id}/cancel",
         "/api/v1/jobs/{job_id}/stream",
         "/v1/files",
         "/v1/files/{file_id}",

@@ -1,0 +1,42 @@
+"""What the gateway says of batches and jobs, as it is printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from orchestrator.client.gateway_client import NotThere
+from orchestrator.errors import UserError
+from orchestrator.terminal.speech import printable
+
+Json = Annotated[bool, typer.Option("--json", help="Print it as JSON, as the API has it.")]
+
+
+@contextmanager
+def naming(what: str, its_id: str, others: str) -> Iterator[None]:
+    """Say which batch or job is not there, and what shows those that are."""
+    try:
+        yield
+    except NotThere:
+        raise UserError(f"no {what} `{its_id}` of this key", f"`{others}` shows them") from None
+
+
+def print_json(body: object) -> None:
+    sys.stdout.write(json.dumps(body, indent=2) + "\n")
+
+
+def print_fields(fields: Mapping[str, str | None]) -> None:
+    """Print what has a value, a line each."""
+    for name, value in fields.items():
+        if value:
+            sys.stdout.write(f"{name:8}  {printable(value)}\n")
+
+
+def date(unix_s: float | None) -> str:
+    return "" if unix_s is None else f"{datetime.fromtimestamp(unix_s):%Y-%m-%d %H:%M}"
