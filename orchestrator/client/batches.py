@@ -103,11 +103,10 @@ def endpoint_of(path: Path, told: Told) -> str:
         what = "is not a file" if path.exists() else "is not there"
         raise UserError(f"{path} {what}", f"name a file of requests; each line is {_FORM}")
     endpoint = None
-    size, read = path.stat().st_size, 0
+    share = _Share("checking", path, told)
     with path.open("rb") as file:
         for number, line in _lines(file):
-            read += len(line)
-            told(f"checking {path.name}: {100 * read // max(size, 1)} %")
+            share.add(len(line))
             try:
                 asked = msgspec.json.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -137,18 +136,35 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
+class _Share:
+    """Tells how much of a file is done, each time that it is a percent more: a terminal is slower
+    than what is told."""
+
+    def __init__(self, doing: str, path: Path, told: Told) -> None:
+        self._size = max(path.stat().st_size, 1)
+        self._done = 0
+        self._percent = -1
+        self._doing = f"{doing} {path.name}"
+        self._told = told
+
+    def add(self, size: int) -> None:
+        self._done += size
+        percent = 100 * self._done // self._size
+        if percent > self._percent:
+            self._percent = percent
+            self._told(f"{self._doing}: {percent} %")
+
+
 class _Upload(io.FileIO):
     """A file that tells how much of it was read."""
 
     def __init__(self, path: Path, told: Told) -> None:
         super().__init__(path)
-        self._size = max(path.stat().st_size, 1)
-        self._told = told
-        self._name = path.name
+        self._share = _Share("uploading", path, told)
 
     def read(self, size: int | None = -1, /) -> bytes:
         piece = super().read(size)
-        self._told(f"uploading {self._name}: {100 * self.tell() // self._size} %")
+        self._share.add(len(piece))
         return piece
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from contract.keys import make_key
 from contract.process.ports import free_port
+from orchestrator.client.batches import endpoint_of
 from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Result, Terminal
 from tests.waiting import eventually
@@ -181,6 +182,14 @@ def test_a_large_file_is_streamed(ready: Terminal) -> None:
     assert "nothing was asked" in done.stderr
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", done.stdout)
     assert int(peak) * 1024 < LARGE
+
+
+def test_what_is_checked_is_told_at_each_percent(tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    path.write_text(f'{{"url": "{CHAT}"}}\n' * 1_000)
+    told: list[str] = []
+    assert endpoint_of(path, told.append) == CHAT
+    assert told == [f"checking many.jsonl: {percent} %" for percent in range(101)]
 
 
 @pytest.mark.parametrize(
