@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from contract.asked import PriorityClass
+from contract.limits import NO_LIMITS, KeyLimits
 from contract.messages import UNREADABLE
 
 #: A key that was revoked, or has expired, opens nothing after so many seconds, and its open answers
@@ -49,6 +50,9 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     lowest_priority: int = 0
     #: It is the key of requests that send none: `local` of those from this host, `all` of any.
     anonymous: Literal["", "local", "all"] = ""
+    #: Whom it shares limits with; and its own limits, in place of the configuration's.
+    group: str = ""
+    limits: KeyLimits = NO_LIMITS
 
     def may_use(self, model: str) -> bool:
         return any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)

@@ -15,8 +15,10 @@
     ew:{_jobs}:*          background jobs: a hash each (`job:ID`), the ids of each key (`of:KEY`),
                           who keeps the open ones, when ended ones are forgotten, bytes of all,
                           and webhooks by when they are due
+    ew:limit:SUBJECT:*    what a key (`key:ID`) or a group (`group:NAME`) has taken of its
+                          limits, over all models (`scripts/limits.lua`)
     ew:out:GATEWAY        reply stream of one gateway process: the frames, and so the durable log
 
-All keys of one model share a hash tag, so a script never crosses a cluster slot. Times inside
-Redis are Redis' own; the clocks of two hosts are never compared.
+All keys of one model share a hash tag, so a script crosses a cluster slot only for jobs
+whose key has limits. Times inside Redis are Redis' own; the clocks of two hosts are never compared.
 """

@@ -20,6 +20,7 @@ from contract.bus.tickets import (
     known_ticket,
 )
 from contract.bus.turns import QueuePlace, place_of
+from contract.limits import NO_CONSUMPTION, Consumption, Counted, LimitReached
 from contract.messages import Job
 from contract.wire import encode_job
 
@@ -34,12 +35,12 @@ _DEAD_LETTERS: Final = (100, 7 * 86_400_000)
 #: For so long, no other worker makes room for the same job.
 _ROOM_MADE_MS: Final = 1_000
 
-_enqueue = LuaScript("enqueue", "turns")
+_enqueue = LuaScript("enqueue", "turns", "limits")
 _claim = LuaScript("claim", "turns")
 _peek = LuaScript("peek", "turns")
-_begin = LuaScript("begin")
-_complete = LuaScript("complete", "turns")
-_release = LuaScript("release")
+_begin = LuaScript("begin", "limits")
+_complete = LuaScript("complete", "turns", "limits")
+_release = LuaScript("release", "limits")
 _yield_place = LuaScript("yield_place", "turns")
 _end_trial = LuaScript("end_trial")
 _take_over = LuaScript("take_over")
@@ -72,21 +73,25 @@ class JobQueue:
         must_be_served: bool = True,
         max_bytes: int = 0,
         digest: str = "",
+        consumption: Consumption = NO_CONSUMPTION,
     ) -> Ticket:
         """Put a job, once: a job with this id that is there already is answered, not repeated.
 
         Raises `QueueFull`, `QueueTooLarge` (with `max_bytes`), `NotServed` (with
-        `must_be_served`), `Conflict`, `WasCancelled`, `RedisError`, `TimeoutError`.
+        `must_be_served`), `LimitReached`, `Conflict`, `WasCancelled`, `RedisError`, `TimeoutError`.
         """
         bounds = [max_waiting, deadline_ms, KEEP_MS + LEAP_MS, int(must_be_served), max_bytes]
+        words = [*place_of(job).words(), *consumption.words()]
         answer = await _enqueue.gathered(
             self.db,
             [self.key, self.job_key(job.id), *self._ready_keys],
-            [GROUP, encode_job(job), digest, reply, first, *bounds, *place_of(job).words()],
+            [GROUP, encode_job(job), digest, reply, first, *bounds, *words],
         )
         match answer:
-            case [b"queued", waiting]:
-                return Ticket(reply, first, waiting)
+            case [b"queued", waiting, counts]:
+                return Ticket(reply, first, waiting, counted=tuple(Counted(*c) for c in counts))
+            case [b"limited", *words]:
+                raise LimitReached.read(words)
             case [b"known", *known]:
                 return known_ticket(job.id, digest, known)
             case [b"full", waiting]:

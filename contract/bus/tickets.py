@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from contract.limits import Counted
+
 #: The state of a job that failed, though the same request may succeed later.
 RETRYABLE: Final = "retryable"
 
@@ -42,6 +44,7 @@ class Ticket(NamedTuple):
 
     `waiting` is the number of jobs before it; `known` says that the job had been put before, and
     `may_retry` that it has ended by now, without an answer, and might succeed if it were put anew.
+    `counted` is what each subject of its consumption has taken, if it was put now.
     """
 
     reply: str
@@ -49,6 +52,7 @@ class Ticket(NamedTuple):
     waiting: int = 0
     known: bool = False
     may_retry: bool = False
+    counted: tuple[Counted, ...] = ()
 
 
 def known_ticket(job_id: str, digest: str, known: Sequence[bytes]) -> Ticket:

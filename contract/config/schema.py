@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from contract.config.key_limits import GroupName, KeyLimitsConfig
 from contract.config.model import EngineName, ModelConfig, ModelId, Port, Section
 from contract.config.names import Models
 
@@ -128,6 +129,13 @@ class LimitsConfig(Section):
         120, gt=0, description="From the worker to its first token."
     )
     token_gap_timeout_s: float = Field(60, gt=0, description="Between two tokens.")
+    per_key: KeyLimitsConfig = Field(
+        default_factory=KeyLimitsConfig,
+        description="What one API key may ask for, where `ew keys` says nothing else.",
+    )
+    groups: dict[GroupName, KeyLimitsConfig] = Field(
+        default_factory=dict, description="What the keys of a group may ask for together."
+    )
     total_timeout_s: float = Field(900, gt=0, description="From the request to the last token.")
 
 

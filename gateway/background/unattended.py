@@ -32,6 +32,7 @@ _WAITS_FOR: Final = frozenset(
     {
         "backend_down",
         "queue_full",
+        "limit_reached",
         "model_not_started",
         "model_starting",
         "model_cannot_load",

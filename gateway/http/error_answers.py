@@ -12,7 +12,8 @@ from gateway.http.errors import ApiError
 
 _OPENAI_TYPES: Final[Mapping[int, str]] = {401: "authentication_error", 429: "rate_limit_error"}
 _OPENAI_CODES: Final[Mapping[str, str]] = {
-    ErrorCode.PROMPT_TOO_LONG.value: "context_length_exceeded"
+    ErrorCode.PROMPT_TOO_LONG.value: "context_length_exceeded",
+    "limit_reached": "rate_limit_exceeded",
 }
 #: By status; what is not named is `invalid_request_error` below 500, and `api_error` above.
 _ANTHROPIC_TYPES: Final[Mapping[int, str]] = {

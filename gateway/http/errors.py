@@ -44,6 +44,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "unknown_host": Fault(421),
     "idempotency_conflict": Fault(422),
     "too_many_failures": Fault(429, True, 30),
+    "limit_reached": Fault(429, True),
     "head_too_large": Fault(431),
     "internal_error": Fault(500),
     ErrorCode.CANCELLED.value: Fault(503, True, 1),

@@ -29,6 +29,7 @@ class RequestContext:
         "key",
         "model",
         "queue_ms",
+        "quota_headers",
         "request_id",
         "send",
     )
@@ -46,11 +47,14 @@ class RequestContext:
         self.first_ms = 0.0
         #: Fields of the request that have no effect.
         self.ignored: set[str] = set()
+        #: What is left of the key's limits.
+        self.quota_headers: list[tuple[bytes, bytes]] = []
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """To be sent with the first byte of the answer, which is now."""
         elapsed_ms = (time.monotonic() - self.began) * 1000
         headers = common_headers(self.request_id, elapsed_ms, self.queue_ms, self.first_ms)
+        headers += self.quota_headers
         if self.ignored:
             headers.append((b"x-ignored-fields", _listed(self.ignored)))
         return headers

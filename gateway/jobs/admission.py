@@ -14,11 +14,19 @@ from contract.bus.client import RedisClient
 from contract.bus.known_requests import KnownRequests
 from contract.bus.queue import KEEP_MS, JobQueue
 from contract.bus.tickets import Conflict, NotServed, QueueFull, QueueTooLarge, Ticket, WasCancelled
+from contract.limits import LimitReached
 from contract.messages import ErrorCode, Job, State
 from contract.paths import COMMAND
 from contract.wire import encode_job
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
+from gateway.jobs.allowance import (
+    consumption_of,
+    limit_error,
+    quota_headers,
+    quotas,
+    reached_quota,
+)
 from gateway.jobs.defaults import with_defaults
 from gateway.jobs.limits import bounded, check_limits, check_logprobs, check_prompts, most_tokens
 from gateway.jobs.models import Models
@@ -39,6 +47,7 @@ from gateway.streams.sse import NOTHING
 _ASK_AT_ONCE: Final = 12
 #: Those that put jobs share a connection, and its round trips.
 _PUT_AT_ONCE: Final = 512
+_NEARLY_FULL: Final = "the queue's memory is nearly full"
 
 
 class Admission:
@@ -267,28 +276,33 @@ class Admission:
         model = self._models.configured.get(job.model)
         if model is None:
             raise self._not_served(job.model)
-        total_s = reply.patience_s or self._models.limits.total_timeout_s
+        limits = self._models.limits
+        total_s = reply.patience_s or limits.total_timeout_s
+        whole = with_defaults(job, model, limits.max_output_len)
+        consumption = consumption_of(whole, reply.key, limits, most_tokens(limits, model))
         has_room = self._memory.take(len(encode_job(job)))
         try:
-            return await JobQueue(self._db, job.model).put(
-                with_defaults(job, model, self._models.limits.max_output_len),
+            ticket = await JobQueue(self._db, job.model).put(
+                whole,
                 self._dispatcher.reply_key,
                 reply.first,
-                max_waiting=self._models.limits.max_waiting,
+                max_waiting=limits.max_waiting,
                 # What is in the queue already is answered all the same.
-                max_bytes=self._models.limits.max_waiting_bytes if has_room else 1,
+                max_bytes=limits.max_waiting_bytes if has_room else 1,
                 deadline_ms=int(min(total_s, job.turn.within_s or total_s) * 1000),
                 digest=digest,
+                consumption=consumption,
             )
+            reply.context.quota_headers = quota_headers(quotas(consumption, ticket.counted))
+            return ticket
+        except LimitReached as reached:
+            reply.context.quota_headers = quota_headers(reached_quota(reached))
+            raise limit_error(reached) from None
         except OutOfMemoryError:
             raise ApiError("queue_full", "the queue's memory is full") from None
         except QueueTooLarge as full:
-            why = (
-                f"{full} for `{job.model}` already"
-                if has_room
-                else "the queue's memory is nearly full"
-            )
-            raise ApiError("queue_full", why) from None
+            why = f"{full} for `{job.model}` already"
+            raise ApiError("queue_full", why if has_room else _NEARLY_FULL) from None
         except QueueFull as full:
             raise ApiError("queue_full", f"{full} for `{job.model}` already") from None
         except NotServed:

@@ -73,7 +73,7 @@ class Reply:
         self.began = self.since = self.spoke_at = self.heard_at = now
         self.started_at = self.first_at = 0.0
         self._answer: AnswerSink | None = answer
-        self._context = context
+        self.context = context
         self._metrics = metrics
         self._told: Status | None = None
         self._told_at = 0.0
@@ -81,7 +81,7 @@ class Reply:
     @property
     def key_id(self) -> str:
         """The id of the request's API key; empty if it has none."""
-        return self._context.key.id if self._context.key else ""
+        return self.context.key.id if self.context.key else ""
 
     @property
     def goes_on(self) -> bool:
@@ -90,12 +90,12 @@ class Reply:
 
     @property
     def request_id(self) -> str:
-        return self._context.request_id
+        return self.context.request_id
 
     @property
     def key(self) -> KeyRecord | None:
         """The record of the request's API key."""
-        return self._context.key
+        return self.context.key
 
     def take(self, attempt: int, seq: int, event: Event, now: float) -> None:
         """Accept an event, drop it (a repetition, or of an attempt that was fenced off), or
@@ -224,14 +224,14 @@ class Reply:
         self.phase = ReplyPhase.TOKENS
         if not self.first_at:
             self.first_at = now
-            self._context.first_ms = (now - self.began) * 1000
+            self.context.first_ms = (now - self.began) * 1000
             self._metrics.first_token_s.observe(now - self.began)
 
     def _take_start(self, attempt: int, now: float) -> None:
         if attempt == self.attempt:
             return
         if self.attempt == 0:
-            self._context.queue_ms = (now - self.began) * 1000
+            self.context.queue_ms = (now - self.began) * 1000
             self._metrics.queue_s.observe(now - self.began)
             self.first_attempt, self.started_at = attempt, now
         self.attempt = attempt
@@ -254,7 +254,7 @@ class Reply:
             spread_s = (now - self.first_at) / (done.completion_tokens - 1)
             self._metrics.token_s.observe(spread_s)
         if self._answer is not None:
-            waits = self._context.queue_ms, self._context.first_ms
+            waits = self.context.queue_ms, self.context.first_ms
             self._answer.done(seq, done, Timings(*waits, (now - self.began) * 1000))
 
     def _take_status(self, status: Status, now: float) -> None:

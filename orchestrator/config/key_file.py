@@ -66,6 +66,18 @@ class KeyFile:
             records[record.id] = revoked
         return revoked
 
+    def find(self, key: str) -> KeyRecord:
+        """The live key that is named by its id or by its name."""
+        return _find(self.records(), key)
+
+    def change(self, key: str, change: Callable[[KeyRecord], KeyRecord]) -> KeyRecord:
+        """Change the record of a live key, named by its id or by its name."""
+        self.find(key)
+        with self._changing() as records:
+            changed = change(_find(records, key))
+            records[changed.id] = changed
+        return changed
+
     def rotate(self, key: str, overlap_s: float) -> NewKey:
         """A new key with the same rights; the old one works for `overlap_s` longer."""
         now = time.time()

@@ -66,6 +66,12 @@ _SECTIONS: Final = (
     ),
     _Section("gateway", "GatewayConfig", _RESTART),
     _Section("limits", "LimitsConfig", "A change counts at once, for open answers too."),
+    _Section(
+        "limits.per_key",
+        "KeyLimitsConfig",
+        "Each of `limits.groups` has the same keys. A change counts at once; see "
+        "[limits](limits.md#limits-of-keys).",
+    ),
     _Section("jobs", "JobsConfig", _RESTART_GATEWAY),
     _Section("files", "FilesConfig", _RESTART_GATEWAY),
     _Section("redis", "RedisConfig", _RESTART),

@@ -2,7 +2,7 @@
 -- KEYS: job, cancellations, queue, leases
 -- ARGV: job id, group, keep ms
 -- Answers 1 if the job was still open.
-local job = redis.call('HMGET', KEYS[1], 'state', 'worker', 'entry')
+local job = redis.call('HMGET', KEYS[1], 'state', 'worker', 'entry', 'begun')
 if job[1] ~= 'queued' and job[1] ~= 'running' then
   return 0
 end
@@ -15,6 +15,7 @@ if job[3] and not is_held then
   redis.pcall('XACK', KEYS[3], ARGV[2], job[3])
   redis.call('XDEL', KEYS[3], job[3])
   redis.call('HSET', KEYS[1], 'state', 'cancelled')
+  let_out(KEYS[1], not job[4] and 0 or nil, now)
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 end
 if job[2] and job[2] ~= '' then

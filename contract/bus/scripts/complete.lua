@@ -11,6 +11,7 @@ redis.call('XDEL', KEYS[1], ARGV[2])
 if job[3] == 'running' then
   redis.call('HSET', KEYS[2], 'state', ARGV[5])
   redis.call('PEXPIRE', KEYS[2], ARGV[6])
+  let_out(KEYS[2], tonumber(ARGV[7]), redis.call('TIME')[1] * 1000)
   if job[4] then
     settle(prefix_of(KEYS[1]), job[4], ARGV[7] - parse(job[4]).cost)
   end

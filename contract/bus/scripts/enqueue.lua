@@ -1,8 +1,10 @@
 -- Put a job on its model's queue, once: asking again for the same job answers what became of it.
 -- KEYS: queue, job, ready workers, hosts that would load the model
 -- ARGV: group, payload, digest, reply stream, first reply id, max waiting, deadline ms, keep ms, must be served (1 or 0),
---   max bytes of the queue (0: any), lane, weight, tokens, job id, API key id, wanted within ms (0: the deadline)
--- Answers {'queued', waiting}, {'known', digest, reply, first, state}, {'full', waiting}, {'large', bytes} or {'unserved'}.
+--   max bytes of the queue (0: any), lane, weight, tokens, job id, API key id, wanted within ms (0: the deadline), limits
+--   (JSON; empty: none), tokens that it may take
+-- Answers {'queued', waiting, counts of each subject}, {'limited', subject, limit's name, limit, used, s to wait},
+--   {'known', digest, reply, first, state}, {'full', waiting}, {'large', bytes} or {'unserved'}.
 local known = redis.call('HMGET', KEYS[2], 'digest', 'reply', 'first', 'state', 'cancelled')
 if known[4] then
   local state = known[5] and known[4] == 'running' and 'cancelled' or known[4]
@@ -12,6 +14,14 @@ local now = time_ms()
 if ARGV[9] == '1' and redis.call('ZCOUNT', KEYS[3], now, '+inf') == 0
     and redis.call('ZCOUNT', KEYS[4], now, '+inf') == 0 then
   return {'unserved'}
+end
+local limits, tokens, kept_ms = {}, tonumber(ARGV[18]), ARGV[7] + ARGV[8]
+if ARGV[17] ~= '' then
+  limits = cjson.decode(ARGV[17])
+end
+local counts, refused = may_come(limits, tokens, #ARGV[2], now)
+if not counts then
+  return {'limited', unpack(refused)}
 end
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
 if pending.err then
@@ -40,5 +50,8 @@ if join(prefix, entry, place, wanted, now) and redis.call('EXISTS', prefix .. 'c
   redis.call('XADD', prefix .. 'cancel', 'MAXLEN', '~', 10000, '*', 'job', '')
   redis.call('PEXPIRE', prefix .. 'cancel', ARGV[8])
 end
-redis.call('PEXPIRE', KEYS[2], tonumber(ARGV[7]) + tonumber(ARGV[8]))
-return {'queued', waiting}
+if #limits > 0 then
+  let_in(limits, KEYS[2], ARGV[14], tokens, #ARGV[2], kept_ms, now)
+end
+redis.call('PEXPIRE', KEYS[2], kept_ms)
+return {'queued', waiting, counts}

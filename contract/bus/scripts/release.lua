@@ -13,6 +13,7 @@ if job[3] and job[4] == 'running' then
   redis.call('XDEL', KEYS[1], ARGV[2])
   redis.call('HSET', KEYS[2], 'state', 'cancelled')
   redis.call('PEXPIRE', KEYS[2], ARGV[5])
+  let_out(KEYS[2], nil, redis.call('TIME')[1] * 1000)
   return 1
 end
 redis.call('HSET', KEYS[2], 'worker', '')

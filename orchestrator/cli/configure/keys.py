@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -16,6 +17,7 @@ from contract.bus.turns import CLASSES
 from contract.keys import KeyRecord, NewKey, find_anonymous
 from orchestrator.cli.commands import plain_app
 from orchestrator.config.key_file import KeyFile
+from orchestrator.config.key_limits import limit_words, with_limits
 from orchestrator.errors import UserError
 from orchestrator.terminal.durations import seconds_of
 from orchestrator.terminal.speech import printable, say
@@ -65,6 +67,31 @@ def add(
     models = tuple(model or ([] if metrics else ["*"]))
     rights = {"weight": weight, "priority": priority, "lowest_priority": lowest_priority}
     _print_new(KeyFile().add(name or called, models, ends, metrics=metrics, **rights))
+
+
+@app.command()
+def limit(
+    key: Annotated[str, typer.Argument(help="Its id or its name.")],
+    bounds: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Limits, as in requests_per_minute=60; NAME=none lifts one that the "
+            "configuration sets, NAME= leaves it to the configuration.",
+            metavar="NAME=NUMBER",
+        ),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(help="The group whose limits it shares; empty for none.", metavar="NAME"),
+    ] = None,
+) -> None:
+    """Set what a key may ask for, or show it. Running gateways follow within a second."""
+    file = KeyFile()
+    if not bounds and group is None:
+        sys.stdout.write(f"{_limits_of(file.find(key))}\n")
+        return
+    changed = file.change(key, partial(with_limits, bounds=bounds or [], group=group))
+    say(f"key {changed.id}: {_limits_of(changed)}")
 
 
 @app.command(name="list")
@@ -170,6 +197,12 @@ def _opens(record: KeyRecord) -> Iterator[str]:
         yield f"(weight {record.weight:g})"
     if record.anonymous:
         yield "(without a key, from anywhere)" if record.anonymous == "all" else "(without a key)"
+    if words := limit_words(record):
+        yield f"({', '.join(words)})"
+
+
+def _limits_of(record: KeyRecord) -> str:
+    return ", ".join(limit_words(record)) or "no limits of its own"
 
 
 def _state(record: KeyRecord, now_unix_s: float) -> str:

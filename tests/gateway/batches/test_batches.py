@@ -14,6 +14,7 @@ import openai
 import pytest
 
 from contract.keys import make_key
+from contract.limits import KeyLimits
 from tests.conftest import ValkeyServer
 from tests.gateway.batches.mock_worker import MockWorker
 from tests.gateway.conftest import Gateway
@@ -126,6 +127,18 @@ async def test_the_clients_example_runs(client: openai.AsyncOpenAI, tmp_path: Pa
     await client.files.delete(uploaded.id)
     with pytest.raises(openai.NotFoundError):
         await client.files.retrieve(uploaded.id)
+
+
+async def test_lines_wait_for_room_in_the_limits_of_their_key(host: Gateway) -> None:
+    limited = make_key("limited", limits=KeyLimits(open_requests=1))
+    host.write_keys(host.key, limited)
+    lines = lines_of(6, model="batched", max_tokens=3)
+    async with client_of(host).with_options(api_key=limited.text) as client:
+        batch = await begin(client, lines)
+        done = await ended(client, batch.id)
+    host.write_keys(host.key)
+    counts = done.request_counts
+    assert (done.status, counts.completed, counts.failed) == ("completed", 6, 0)
 
 
 async def test_a_wrong_input_fails_with_its_lines(client: openai.AsyncOpenAI) -> None:

@@ -176,6 +176,25 @@ def test_keys_are_made_listed_rotated_and_revoked(host: Host, terminal: Terminal
     assert (terminal.state / "keys.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_limits_of_keys_are_set_shown_and_lifted(host: Host, terminal: Terminal) -> None:
+    terminal.run("keys", "add", "alice")
+    limit = ("keys", "limit", "alice")
+    assert "no limits of its own" in terminal.run(*limit).out
+    made = terminal.run(*limit, "requests_per_minute=60", "tokens_per_day=none", "--group", "team")
+    words = "requests_per_minute=60, tokens_per_day=none, group team"
+    assert words in made.err
+    assert terminal.run(*limit).out == f"{words}\n"
+    assert words in terminal.run("keys", "list").out
+    (record,) = json.loads(terminal.run("keys", "list", "--json").out)
+    assert (record["group"], record["limits"]["requests_per_minute"]) == ("team", 60)
+    terminal.run(*limit, "requests_per_minute=")
+    assert "requests_per_minute" not in terminal.run(*limit).out
+    for wrong in ("requests=1", "tokens_per_day=0", "tokens_per_day=many", "open_requests"):
+        failed = terminal.run(*limit, wrong)
+        assert (failed.code, wrong.partition("=")[0] in failed.err) == (1, True), failed
+    assert terminal.run(*limit, "--group", "a b").code == 1
+
+
 def test_an_expiry_that_is_none_is_explained(host: Host, terminal: Terminal) -> None:
     wrong = terminal.run("keys", "add", "--expires", "soon")
     assert wrong.code == 1
