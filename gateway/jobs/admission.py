@@ -192,7 +192,9 @@ class Admission:
         except BaseException:
             self._forget(reply)
             raise
-        if ticket.known:
+        if ticket.known or reply not in self._dispatcher:
+            # Its events go to the reply of a put before, of which it was not known whether it
+            # arrived; or to another process.
             self._dispatcher.close(reply)
             self._replays.follow(reply, ticket)
         else:

@@ -98,6 +98,7 @@ class Replays:
         finally:
             # No await since `run` found no reply left: none can have joined since.
             del self._followed[stream.key]
+            await stream.close()
 
 
 class FollowedStream:
@@ -151,13 +152,14 @@ class FollowedStream:
 
     async def run(self) -> None:
         """Serve until no reply is left."""
-        try:
-            while self._joining or self._catching_up or self._listening:
-                await self._serve()
-                for group in (self._joining, self._catching_up, self._listening):
-                    group.forget_ended()
-        finally:
-            await self._reader.aclose()
+        while self._joining or self._catching_up or self._listening:
+            await self._serve()
+            for group in (self._joining, self._catching_up, self._listening):
+                group.forget_ended()
+
+    async def close(self) -> None:
+        """Close its connection. A reply that joins now is served no more."""
+        await self._reader.aclose()
 
     async def _serve(self) -> None:
         """Do one round for all replies."""

@@ -18,6 +18,7 @@ from contract.limits import KeyLimits
 from tests.conftest import ValkeyServer
 from tests.gateway.batches.mock_worker import MockWorker
 from tests.gateway.conftest import Gateway
+from tests.redis_proxy import RedisProxy
 
 CHAT = "/v1/chat/completions"
 
@@ -218,6 +219,30 @@ async def test_files_are_their_keys_own_and_bounded(
     with pytest.raises(openai.BadRequestError, match="purpose"):
         await client.files.create(file=b"x", purpose="vision")
     assert not list((host.directory / "files").glob("*.part"))
+
+
+async def test_lines_that_could_not_be_put_for_a_while_are_answered(
+    own_valkey: ValkeyServer, new_gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    """Their first replies are still open, as their jobs might have been put."""
+    worker = MockWorker(tmp_path, own_valkey.url, "m")
+    worker.start()
+    try:
+        async with RedisProxy(str(own_valkey.socket)) as proxy:
+            constants = {"gateway.jobs.patient_link.PATIENCE_S": 1.0}
+            gateway = await asyncio.to_thread(new_gateway, proxy.url, constants=constants)
+            await asyncio.to_thread(gateway.wait_until, gateway.answers_ready, 60)
+            async with client_of(gateway) as client:
+                proxy.reset()
+                batch = await begin(client, lines_of(4, max_tokens=3))
+                await asyncio.to_thread(
+                    gateway.wait_until, lambda: "again in" in gateway.log.read_text(), 30
+                )
+                proxy.heal()
+                done = await ended(client, batch.id)
+                assert (done.status, done.request_counts.completed) == ("completed", 4)
+    finally:
+        worker.kill()
 
 
 async def test_every_line_is_answered_once_over_the_death_of_every_process(
