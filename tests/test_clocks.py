@@ -14,7 +14,7 @@ MOMENTS = {
     "gateway/streams/metrics.py": "when the process started",
     "gateway/api/openai/chat.py": "when an answer was made",
     "gateway/api/openai/completions.py": "when an answer was made",
-    "gateway/api/openai/scoring.py": "when an answer was made",
+    "gateway/api/vllm/scoring.py": "when an answer was made",
     "gateway/api/responses/response.py": "when an answer was made",
     "gateway/api/responses/wire.py": "when an answer ended",
     "gateway/api/ollama/wire.py": "when a line was written",

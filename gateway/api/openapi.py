@@ -25,10 +25,10 @@ from gateway.api.openai.bodies import ChatCompletionChunk, OpenAIErrorBody
 from gateway.api.openai.completion_request import CompletionRequest
 from gateway.api.openai.embeddings import EmbeddingRequest
 from gateway.api.openai.schemas import ChatCompletionRequest
-from gateway.api.openai.scoring import RerankRequest, ScoreRequest
-from gateway.api.openai.tokenizing import DetokenizeRequest, TokenizeRequest
 from gateway.api.responses.bodies import ResponseEvent
 from gateway.api.responses.schemas import InputTokensRequest, ResponsesRequest
+from gateway.api.vllm.scoring import RerankRequest, ScoreRequest
+from gateway.api.vllm.tokenizing import DetokenizeRequest, TokenizeRequest
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from contract.asked import PromptReport
 from contract.messages import Done, Job, Sampling
-from gateway.api.openai.tokenizing import PromptChoice
+from gateway.api.vllm.tokenizing import PromptChoice
 from gateway.http.error_answers import ErrorDialect
 from gateway.streams.answers import Timings
 

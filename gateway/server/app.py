@@ -26,8 +26,8 @@ from gateway.api.batches.endpoints import ENDPOINTS
 from gateway.api.native import jobs, routes
 from gateway.api.ollama import routes as ollama_routes
 from gateway.api.openai import routes as openai_routes
-from gateway.api.openai import vllm_routes
 from gateway.api.responses import routes as responses_routes
+from gateway.api.vllm import routes as vllm_routes
 from gateway.batches.batch import BatchStore
 from gateway.batches.file_store import FileStore
 from gateway.batches.runner import BatchRunner

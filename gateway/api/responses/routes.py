@@ -29,9 +29,10 @@ from gateway.api.responses.bodies import (
     ResponseItems,
 )
 from gateway.api.responses.kept import KeptRequest
+from gateway.api.responses.output import Output
 from gateway.api.responses.response import ID_PREFIX
 from gateway.api.responses.schemas import InputTokensRequest, ResponsesRequest
-from gateway.api.responses.storing import Store, StoredStream, StoredWhole
+from gateway.api.responses.storing import Store, StoredAnswer
 from gateway.api.responses.wire import ResponseStream, ResponseWhole
 from gateway.background.events import tell
 from gateway.background.patience import patiently
@@ -77,16 +78,15 @@ async def create_response(request: Request) -> Response:
     ) -> AnswerSink:
         request_kept = KeptRequest.of(asked, own, job, "in_progress")
         shape, request_id = request_kept.shape(), context.request_id
-        stream = ResponseStream(shape, resumable=bool(resumption))
-        after = resumption.after.seq if resumption else -1
-        if not asked.is_stored:
-            if asked.stream:
-                return StreamAnswer(stream, request_id, after)
-            return WholeAnswer(ResponseWhole(shape), request_id)
-        store = _store(process, job, context, request_kept)
         if asked.stream:
-            return StoredStream(stream, request_id, after, shape, store)
-        return StoredWhole(ResponseWhole(shape), request_id, shape, store)
+            stream = ResponseStream(shape, resumable=bool(resumption))
+            after = resumption.after.seq if resumption else -1
+            sink: StreamAnswer | WholeAnswer[Output] = StreamAnswer(stream, request_id, after)
+        else:
+            sink = WholeAnswer(ResponseWhole(shape), request_id)
+        if not asked.is_stored:
+            return sink
+        return StoredAnswer(sink, shape, _store(process, job, context, request_kept))
 
     return await answer_to(request, asked, make)
 

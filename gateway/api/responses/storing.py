@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
-from contract.messages import Delta, Done
+from contract.messages import Delta, Done, Status
 from gateway.api.responses.output import Output
-from gateway.api.responses.wire import ResponseShape, ResponseStream, ResponseWhole
+from gateway.api.responses.wire import ResponseShape
 from gateway.background.events import GatheredEvents
 from gateway.http.errors import ApiError
 from gateway.streams.answers import StreamAnswer, Timings, WholeAnswer
@@ -22,92 +23,55 @@ Store = Callable[[bytes], Awaitable[None]]
 _running: Final[set[asyncio.Task[None]]] = set()
 
 
-class _Storing:
-    """One answer that is gathered; `store` is called at its end."""
+class StoredAnswer:
+    """An answer that is gathered beside being written, and stored before its end is sent."""
 
-    def __init__(self, shape: ResponseShape, store: Store) -> None:
-        self.events = GatheredEvents()
+    def __init__(
+        self, answer: StreamAnswer | WholeAnswer[Output], shape: ResponseShape, store: Store
+    ) -> None:
+        self.writer = answer.writer
+        self._answer = answer
+        self._events = GatheredEvents()
         self._shape = shape
         self._store = store
 
-    def end(self, then: Callable[[], None]) -> None:
-        """Store the answer, and then tell its client. One that cannot be stored says so."""
-        task = asyncio.create_task(self._end(then))
+    def begin(self, attempt: int) -> None:
+        self._answer.begin(attempt)
+        self._events.begin(attempt)
+
+    def delta(self, seq: int, delta: Delta) -> None:
+        self._events.delta(seq, delta)
+        self._answer.delta(seq, delta)
+
+    def status(self, status: Status) -> None:
+        self._answer.status(status)
+
+    def done(self, seq: int, done: Done, timings: Timings) -> None:
+        self._events.done(seq, done, timings)
+        task = asyncio.create_task(self._end(partial(self._answer.done, seq, done, timings)))
         _running.add(task)
         task.add_done_callback(_running.discard)
 
-    async def _end(self, then: Callable[[], None]) -> None:
+    def fail(self, error: ApiError) -> None:
+        self._answer.fail(error)
+
+    def cut(self, error: ApiError) -> None:
+        self._answer.cut(error)
+
+    def heartbeat(self) -> None:
+        self._answer.heartbeat()
+
+    async def _end(self, tell: Callable[[], None]) -> None:
+        """Store the answer, and then tell its client. One that cannot be stored says so."""
         try:
-            await self._store(self.events.encoded())
+            await self._store(self._events.encoded())
         except ApiError as error:
             log.warning("%s is not stored: %s", self._shape.begun["id"], error)
             self._shape.begun["store"] = False
-        then()
-
-
-class StoredStream(StreamAnswer):
-    """A stream whose answer is stored before its last event is sent."""
-
-    def __init__(
-        self,
-        dialect: ResponseStream,
-        request_id: str,
-        after: int,
-        shape: ResponseShape,
-        store: Store,
-    ) -> None:
-        super().__init__(dialect, request_id, after)
-        self._storing = _Storing(shape, store)
-
-    def begin(self, attempt: int) -> None:
-        super().begin(attempt)
-        self._storing.events.begin(attempt)
-
-    def delta(self, seq: int, delta: Delta) -> None:
-        self._storing.events.delta(seq, delta)
-        super().delta(seq, delta)
-
-    def done(self, seq: int, done: Done, timings: Timings) -> None:
-        self._storing.events.done(seq, done, timings)
-
-        def tell() -> None:
-            super(StoredStream, self).done(seq, done, timings)
-            _flush(self)
-
-        self._storing.end(tell)
-
-
-class StoredWhole(WholeAnswer[Output]):
-    """A whole answer that is stored before it is sent."""
-
-    def __init__(
-        self, dialect: ResponseWhole, request_id: str, shape: ResponseShape, store: Store
-    ) -> None:
-        super().__init__(dialect, request_id)
-        self._storing = _Storing(shape, store)
-
-    def begin(self, attempt: int) -> None:
-        super().begin(attempt)
-        self._storing.events.begin(attempt)
-
-    def delta(self, seq: int, delta: Delta) -> None:
-        self._storing.events.delta(seq, delta)
-        super().delta(seq, delta)
-
-    def done(self, seq: int, done: Done, timings: Timings) -> None:
-        self._storing.events.done(seq, done, timings)
-
-        def tell() -> None:
-            super(StoredWhole, self).done(seq, done, timings)
-            _flush(self)
-
-        self._storing.end(tell)
-
-
-def _flush(answer: StoredStream | StoredWhole) -> None:
-    """Send what was written; the reply that would send it has ended."""
-    try:
-        answer.writer.flush()
-    except SlowClient:
-        answer.cut(ApiError("slow_client", "the answer was read too slowly"))
-        answer.writer.flush()
+        tell()
+        # The reply that would send it has ended.
+        try:
+            self.writer.flush()
+        except SlowClient:
+            self.cut(ApiError("slow_client", "the answer was read too slowly"))
+            self.writer.flush()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from contract.messages import Done, VectorDelta
-from gateway.api.openai.scoring import Reranked, Scores
+from gateway.api.vllm.scoring import Reranked, Scores
 from tests.gateway.scripted_worker import ScriptedWorker
 
 QUERY, FAR, NEAR, NOTHING = (1.0, 0.0), (0.0, 2.0), (3.0, 3.0), (0.0, 0.0)

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request, Response
 
 from contract.messages import Job
 from gateway.api.inference import answer
-from gateway.api.openai.scoring import (
+from gateway.api.openapi import OPENAI_GENERATION_ERRORS, json_request
+from gateway.api.vllm.scoring import (
     Reranked,
     RerankedWhole,
     RerankRequest,
@@ -17,7 +18,7 @@ from gateway.api.openai.scoring import (
     Scores,
     ScoresWhole,
 )
-from gateway.api.openai.tokenizing import (
+from gateway.api.vllm.tokenizing import (
     Detokenized,
     DetokenizeRequest,
     TextOfTokensWhole,
@@ -25,7 +26,6 @@ from gateway.api.openai.tokenizing import (
     TokenizeRequest,
     TokensWhole,
 )
-from gateway.api.openapi import OPENAI_GENERATION_ERRORS, json_request
 from gateway.http.headers import RequestContext
 from gateway.jobs.models import Models
 from gateway.jobs.resumption import Resumption

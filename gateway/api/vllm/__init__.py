@@ -1,0 +1,1 @@
+"""What vLLM's own server has beside OpenAI's API."""
