@@ -366,7 +366,8 @@ def test_requests_without_a_key_have_the_one_that_is_declared_theirs(own: Gatewa
     assert httpx.get(f"{own.url}/models").json()["data"][0]["id"] == "llama-1"
     for operators in ("/metrics", "/docs", "/openapi.json"):
         assert httpx.get(own.url + operators).status_code == 401
-    assert ask(own, X_API_Key="ew_wrong").status_code == 401
+    # 429 if other tests have presented too many wrong keys in this minute.
+    assert ask(own, X_API_Key="ew_wrong").status_code in (401, 429)
     assert ask(own, Origin=own.url).status_code == 200
     assert ask(own, Origin="https://elsewhere.example").status_code == 401
     own.write_keys(own.key)
