@@ -33,7 +33,7 @@ MOMENTS = {
     "orchestrator/cli/operate/status.py": "how old the document is",
     "orchestrator/environments/setup.py": "when an environment was made",
     "orchestrator/config/key_file.py": "when a key was revoked",
-    "orchestrator/logs/file.py": "when a line was written",
+    "contract/logs/file.py": "when a line was written",
     "orchestrator/gpu/footprints.py": "when it was measured",
     "orchestrator/supervisor/reporting/report.py": "when the document was written",
     "orchestrator/protocol/status.py": "when the document was read",

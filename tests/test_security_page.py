@@ -6,6 +6,7 @@ import pytest
 
 from contract.config import GatewayConfig, JobsConfig, LimitsConfig
 from contract.keys import REVOKED_WITHIN_S
+from contract.logs.rotation import LARGEST_BYTES
 from contract.paths import ROOT
 from contract.process.flood import BURST, WINDOW_S
 from gateway.api import constraint_bounds, fields
@@ -17,7 +18,6 @@ from gateway.server.http_guard import BODY_DEADLINE_S, HEAD_DEADLINE_S, MAX_PIPE
 from gateway.server.http_rules import MAX_HEAD_BYTES, MAX_HEADERS
 from gateway.streams.replays import MOST_REPLIES, MOST_REPLIES_OF_A_KEY
 from gateway.streams.writer import MAX_BUFFERED_BYTES
-from orchestrator.logs.rotation import LARGEST_BYTES
 from orchestrator.system import valkey
 from workers import frames
 

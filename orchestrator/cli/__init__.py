@@ -179,7 +179,7 @@ def _own_up(error: Exception, arguments: list[str]) -> int:
 
 def _keep_trace(arguments: list[str]) -> str:
     """Return where the trace is."""
-    from orchestrator.logs.rotation import open_privately
+    from contract.logs.rotation import open_privately
 
     path = logs_dir() / "ew.log"
     try:

@@ -14,12 +14,12 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from contract.config import ModelId, is_repo_id
+from contract.logs.rotation import open_privately
 from contract.paths import ROOT, logs_dir, project_dir
 from orchestrator.config.config_file import as_configured, set_model
 from orchestrator.config.selection import read_config
 from orchestrator.environments import Environment, default_env_name, find_environment
 from orchestrator.errors import UserError
-from orchestrator.logs.rotation import open_privately
 from orchestrator.system.child_environment import ENGINES, OWN_PACKAGES, inherited
 from orchestrator.tensorrt.plan import flags
 

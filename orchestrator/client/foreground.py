@@ -9,14 +9,14 @@ from types import FrameType
 
 from contract.messages import State
 from contract.paths import log_path
+from contract.supervision.control import Finished, StartProgress
 from orchestrator.client.connect import MOST_LEAVERS, connect_or_spawn
 from orchestrator.client.reach import has_unfinished_run, is_running
 from orchestrator.client.shutdown import shut_down
 from orchestrator.client.stages import Stages, explain_failures
 from orchestrator.client.startup import check_redis, start_and_wait
 from orchestrator.errors import UserError
-from orchestrator.protocol import control
-from orchestrator.protocol.control import Answer, Finished, Follow, Start, Stop
+from orchestrator.protocol.control import Answer, Follow, Start, Stop
 from orchestrator.terminal.progress import Progress
 from orchestrator.terminal.speech import say
 
@@ -64,9 +64,9 @@ def _show(events: Iterable[Answer | None], ready: set[str]) -> None:
     say("Ctrl-C stops everything")
     stages = Stages(Progress())
     for event in events:
-        if isinstance(event, control.StartProgress) and event.slot not in ready:
+        if isinstance(event, StartProgress) and event.slot not in ready:
             stages.show(event)
-        elif isinstance(event, control.StartProgress) and event.state is State.READY:
+        elif isinstance(event, StartProgress) and event.state is State.READY:
             ready.discard(event.slot)
             stages.show(event)
 

@@ -10,10 +10,10 @@ from typing import Final
 
 from contract.keys import find_anonymous, is_well_formed
 from contract.messages import State
+from contract.supervision.last_seen import is_supervised
 from orchestrator.client.gateway_client import Gateway, KeyRefused
 from orchestrator.config.key_file import KeyFile
 from orchestrator.errors import UserError
-from orchestrator.protocol.last_seen import is_supervised
 from orchestrator.protocol.status import read_status
 
 KEY_VARIABLE: Final = "EW_API_KEY"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from contract.supervision.control import Load, Outcome, Pin, Unload
 from orchestrator.client.reach import reach_supervisor
 from orchestrator.client.stages import Stages, follow_to_the_end, say_why_nothing_was_done
 from orchestrator.errors import UserError
-from orchestrator.protocol.control import Load, Outcome, Pin, Unload
 from orchestrator.terminal.progress import Progress
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 from contract.messages import State
 from contract.paths import log_path
+from contract.supervision.control import Finished, Outcome, Refused, StartProgress
+from contract.supervision.problem import Problem
 from orchestrator.errors import UserError
-from orchestrator.protocol.control import Answer, Finished, Outcome, Refused, StartProgress
-from orchestrator.protocol.diagnosis import Problem
+from orchestrator.protocol.control import Answer
 from orchestrator.terminal.progress import Progress
 from orchestrator.terminal.speech import complain, duration, say
 

@@ -6,10 +6,11 @@ import asyncio
 
 from contract.messages import State
 from contract.process.ports import EVERYWHERE
+from contract.supervision.control import Outcome
 from orchestrator.client.connect import ask_supervisor
 from orchestrator.client.stages import Stages, explain_failures, follow_to_the_end
 from orchestrator.errors import UserError
-from orchestrator.protocol.control import Outcome, Start
+from orchestrator.protocol.control import Start
 from orchestrator.protocol.specs import VALKEY
 from orchestrator.protocol.status import read_status
 from orchestrator.system.valkey import check_external

@@ -12,9 +12,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from contract.keys import KeyFileError, KeyRecord, NewKey, make_key, read_keys
+from contract.logs.rotation import open_privately
 from contract.paths import keys_path, make_private
 from orchestrator.errors import UserError
-from orchestrator.logs.rotation import open_privately
 from orchestrator.system.files import write_atomically
 
 #: Keys that ew makes for a conversation of its own.

@@ -17,6 +17,8 @@ from contract.bus.client import connect
 from contract.config import Config
 from contract.config.heeded import remarks
 from contract.paths import IS_CLONE, config_path, keys_path, run_dir
+from contract.process.process_table import Entry, command_line, read_environment, read_table
+from contract.supervision.last_seen import is_supervised
 from orchestrator.config import host_checks as surroundings
 from orchestrator.config.key_file import KeyFile
 from orchestrator.config.selection import read_config
@@ -27,12 +29,10 @@ from orchestrator.environments.engine_env import OWN_ENVIRONMENT, environment_of
 from orchestrator.environments.environment import list_unfinished
 from orchestrator.environments.preflight import Check, preflight
 from orchestrator.errors import UserError
-from orchestrator.protocol.last_seen import is_supervised
 from orchestrator.protocol.status import read_status
 from orchestrator.supervisor.reporting.run_file import Run, read_run
 from orchestrator.system.marks import MARK_VARIABLE, ROOT_VARIABLE
 from orchestrator.system.ports import require_free
-from orchestrator.system.process_table import Entry, command_line, read_environment, read_table
 from orchestrator.system.redis_trouble import troubles
 from orchestrator.system.valkey import check_external, embedded_url, find_server, socket_path
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from contract.paths import make_private, state_dir
+from contract.process.process_table import command_line, read_table
 from orchestrator.environments.declaration import load_engines
 from orchestrator.errors import UserError
 from orchestrator.system.files import write_atomically
 from orchestrator.system.mutex import exclusive
-from orchestrator.system.process_table import command_line, read_table
 from orchestrator.terminal.progress import Say
 
 STAMP: Final = "ew-env.json"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from contract.logs.rotation import open_privately
 from contract.paths import IS_CLONE, ROOT
 from orchestrator.environments.conda import Conda
 from orchestrator.environments.environment import Environment, holding, write_stamp
@@ -16,7 +17,6 @@ from orchestrator.environments.removal import clear, conda_marker, refuse_if_use
 from orchestrator.environments.smoke_test import SmokeTest, prove
 from orchestrator.environments.spec import EnvironmentSpec, environment_spec
 from orchestrator.errors import UserError
-from orchestrator.logs.rotation import open_privately
 from orchestrator.packages.installer import InstallFailed, Uv, find_uv
 from orchestrator.terminal.progress import Say, clock
 from orchestrator.terminal.speech import say as say_plainly

@@ -6,9 +6,9 @@ import socket
 from collections.abc import Iterable, Mapping
 
 from contract.host_beat import GpuFigures, HostBeat, WorkerMemory
+from contract.supervision.status import ForeignProcess, GpuStatus, GpuWorker
 from orchestrator.gpu.attribution import GpuUse
 from orchestrator.gpu.reservation import Reservation, measured
-from orchestrator.protocol.status import ForeignProcess, GpuStatus, GpuWorker
 from orchestrator.terminal.sizes import MIB
 
 

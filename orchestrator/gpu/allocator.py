@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from contract.config import ModelConfig
 from contract.engines import declaration_of
+from contract.supervision.status import GpuStatus
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import ModelNotHere
 from orchestrator.estimate.estimate import blind_estimate, fraction_of
@@ -30,7 +31,6 @@ from orchestrator.gpu.reservation import Reservation
 from orchestrator.gpu.turns import Turns
 from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import ReplicaSpec
-from orchestrator.protocol.status import GpuStatus
 from orchestrator.terminal.sizes import MIB
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ import msgspec
 
 from contract.messages import UNREADABLE
 from contract.paths import state_dir
+from contract.process.process_table import boot_id
 from orchestrator.gpu.reservation import Reservation
 from orchestrator.system.files import write_atomically
-from orchestrator.system.process_table import boot_id
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,8 @@ from typing import Final
 import msgspec
 
 from contract.config import ModelConfig
+from contract.process.process_table import read_table, tree
+from contract.supervision.status import RunStatus
 from orchestrator.errors import UserError
 from orchestrator.estimate.running import Card
 from orchestrator.gpu.attribution import attribute
@@ -22,8 +24,6 @@ from orchestrator.gpu.nvml import Nvml, restricted
 from orchestrator.gpu.placement import place, room_to_keep
 from orchestrator.gpu.places import Assignment, Demand, Device, Refusal
 from orchestrator.gpu.reservation import Reservation
-from orchestrator.protocol.status import RunStatus
-from orchestrator.system.process_table import read_table, tree
 from orchestrator.terminal.sizes import GIB
 
 _DEVICES: Final = re.compile(r"(\d+)\s*x\s*(\d+(?:\.\d+)?)\s*(?:GiB|GB|G)?", re.IGNORECASE)

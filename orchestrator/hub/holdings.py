@@ -22,8 +22,8 @@ from contract.model_files.hub_cache import (
     snapshot_of,
 )
 from contract.paths import project_dir
+from contract.supervision.last_seen import is_supervised
 from orchestrator.errors import UserError
-from orchestrator.protocol.last_seen import is_supervised
 from orchestrator.protocol.status import read_status
 from orchestrator.terminal.speech import mebibytes
 

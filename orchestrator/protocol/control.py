@@ -9,16 +9,22 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
 
 import msgspec
 
-from contract.messages import UNREADABLE, State
-from contract.paths import run_dir
+from contract.messages import UNREADABLE
+from contract.supervision.control import (
+    Finished,
+    Load,
+    Pin,
+    Refused,
+    StartProgress,
+    Unload,
+    socket_path,
+)
 from orchestrator.errors import UserError
-from orchestrator.protocol.diagnosis import Problem
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 
 
@@ -55,72 +61,16 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     now: bool = False
 
 
-class Load(msgspec.Struct, frozen=True, tag="load"):
-    """Load a model that loads on demand, and answer when it is ready or has failed."""
-
-    model: str
-
-
-class Unload(msgspec.Struct, frozen=True, tag="unload"):
-    """Unload such a model until it is asked for again, and answer when it is gone."""
-
-    model: str
-
-
-class Pin(msgspec.Struct, frozen=True, tag="pin"):
-    """Never unload such a model for another, or (`is_pinned` false) do again."""
-
-    model: str
-    is_pinned: bool
-
-
 class Follow(msgspec.Struct, frozen=True, tag="follow"):
     """Tell every change of state. With `stop_at_end`, stop everything when the asker goes."""
 
     stop_at_end: bool = False
 
 
-class StartProgress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
-    """A change of state. `slot` names the process: `valkey`, `gateway` or `MODEL-REPLICA`."""
-
-    slot: str
-    state: State
-    stage: str = ""
-    problem: Problem | None = None
-
-
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one process, or of a model that has none. `note` says why nothing had to
-    be done."""
-
-    slot: str
-    state: State
-    note: str = ""
-    seconds: float = 0.0
-    problem: Problem | None = None
-
-
-class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """The last answer to a request that was carried out, with or without success."""
-
-    outcomes: list[Outcome]
-
-
-class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The last answer to a request that was not carried out."""
-
-    message: str
-    hint: str = ""
-
-
 Request: TypeAlias = Start | Restart | Stop | Load | Unload | Pin | Follow
 Answer: TypeAlias = StartProgress | Finished | Refused
 
 _answers = msgspec.json.Decoder(Answer)
-
-
-def socket_path() -> Path:
-    return run_dir() / "control.sock"
 
 
 class Control:

@@ -8,21 +8,12 @@ import signal
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
-
 from contract.endings import ENGINE_DIED, ENGINE_HUNG, REASON
 from contract.paths import as_called, state_dir
+from contract.supervision.problem import Problem
 
 TAIL_LINES: Final = 20
 _TAIL_BYTES: Final = 64 * 1024
-
-
-class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why something does not run. `log_tail` are the last lines that it wrote."""
-
-    message: str
-    hint: str = ""
-    log_tail: list[str] = []
 
 
 class _Cause(NamedTuple):

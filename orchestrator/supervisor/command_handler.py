@@ -8,19 +8,9 @@ from typing import Final
 
 import msgspec
 
+from contract.supervision.control import Finished, Load, Pin, Refused, Unload
 from orchestrator.errors import UserError
-from orchestrator.protocol.control import (
-    Finished,
-    Follow,
-    Load,
-    Pin,
-    Refused,
-    Request,
-    Restart,
-    Start,
-    Stop,
-    Unload,
-)
+from orchestrator.protocol.control import Follow, Request, Restart, Start, Stop
 from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import GATEWAY, VALKEY, GatewaySpec, ReplicaSpec, UnitSpec
 from orchestrator.supervisor.control_server import Connection

@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from orchestrator.protocol.control import Answer, Finished, Refused, Request, socket_path
+from contract.supervision.control import Finished, Refused, socket_path
+from orchestrator.protocol.control import Answer, Request
 
 _LONGEST_LINE: Final = 8 * 1024 * 1024
 _requests = msgspec.json.Decoder(Request)

@@ -9,11 +9,11 @@ import sys
 
 from contract.paths import make_run_dir
 from contract.process.logs import configure_logging
+from contract.process.process_table import boot_id, read_entry
 from contract.process.tasks import cancel_and_wait
 from orchestrator.supervisor.supervisor import Supervisor
 from orchestrator.system.mutex import Mutex
 from orchestrator.system.process import Identity
-from orchestrator.system.process_table import boot_id, read_entry
 from orchestrator.system.service_manager import keep_alive, notify
 
 log = logging.getLogger(__name__)

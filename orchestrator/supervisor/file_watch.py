@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 from contract.config import ConfigError, load_config
 from contract.paths import config_path
+from contract.supervision.status import ConfigStatus
 from orchestrator.config.changes import changes
 from orchestrator.protocol.specs import UnitSpec
-from orchestrator.protocol.status import ConfigStatus
 from orchestrator.supervisor.restarting import assume
 
 _Seen: TypeAlias = tuple[object, ...]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from contract.messages import State
-from orchestrator.protocol.control import Finished, Outcome, StartProgress
-from orchestrator.protocol.diagnosis import Problem
+from contract.supervision.control import Finished, Outcome, StartProgress
+from contract.supervision.problem import Problem
 from orchestrator.protocol.life import Goal
 from orchestrator.protocol.specs import VALKEY
 from orchestrator.supervisor.control_server import Connection

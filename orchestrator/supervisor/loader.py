@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from contract.supervision.problem import Problem
 from orchestrator.errors import UserError
 from orchestrator.gpu.allocator import GpuAllocator, refused_for
 from orchestrator.gpu.eviction import (
@@ -26,7 +27,6 @@ from orchestrator.gpu.eviction import (
     idle_too_long,
 )
 from orchestrator.gpu.placement import place
-from orchestrator.protocol.diagnosis import Problem
 from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.listeners import is_loaded_or_failed

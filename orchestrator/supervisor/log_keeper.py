@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from orchestrator.logs.rotation import rotate
+from contract.logs.rotation import rotate
 
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 5.0

@@ -9,8 +9,8 @@ from collections.abc import Collection
 from contract.bus.registration import Registration
 from contract.config import ModelConfig
 from contract.messages import State
+from contract.supervision.problem import Problem
 from orchestrator.gpu.eviction import Resident
-from orchestrator.protocol.diagnosis import Problem
 from orchestrator.protocol.life import Goal
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.load import LoadRequest, LoadTimes

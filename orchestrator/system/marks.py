@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from contract.paths import run_dir
-from orchestrator.system.process_table import (
+from contract.process.process_table import (
     Entry,
     read_entry,
     read_environment,

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import msgspec
 
+from contract.logs.rotation import open_privately, rotate
 from contract.paths import make_private, run_dir
-from orchestrator.logs.rotation import open_privately, rotate
-from orchestrator.system.marks import MARK_VARIABLE, ROOT_VARIABLE, signal_exactly, signal_group
-from orchestrator.system.process_table import (
+from contract.process.process_table import (
     Entry,
     boot_id,
     read_entry,
@@ -24,6 +23,7 @@ from orchestrator.system.process_table import (
     read_table,
     tree,
 )
+from orchestrator.system.marks import MARK_VARIABLE, ROOT_VARIABLE, signal_exactly, signal_group
 from orchestrator.system.reaper import Reaper
 
 

@@ -20,13 +20,15 @@ import pynvml
 import pytest
 
 from contract.paths import run_dir
+from contract.process.process_table import Entry, read_entry, read_environment, read_table
+from contract.supervision.control import Finished, Outcome, Refused
+from contract.supervision.status import RunStatus, WorkerStatus
 from orchestrator.client.connect import connect_or_spawn
 from orchestrator.client.reach import is_running, reach_supervisor
-from orchestrator.protocol.control import Answer, Finished, Outcome, Refused, Start, Stop
+from orchestrator.protocol.control import Answer, Start, Stop
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec
-from orchestrator.protocol.status import RunStatus, WorkerStatus, read_status
+from orchestrator.protocol.status import read_status
 from orchestrator.system.marks import ROOT_VARIABLE, kill_orphans
-from orchestrator.system.process_table import Entry, read_entry, read_environment, read_table
 from tests.orchestrator.models_on_disk import MakeModel, decoder_tensors, write_safetensors
 from tests.orchestrator.scenes import Scene, scripted_driver
 from tests.orchestrator.terminal import Terminal

@@ -18,9 +18,10 @@ import msgspec
 from contract.keys import make_key
 from contract.messages import State
 from contract.paths import ROOT
+from contract.process.process_table import read_environment
+from contract.supervision.status import GpuStatus, ModelStatus, WorkerStatus
 from orchestrator.client.reach import is_running
-from orchestrator.protocol.status import GpuStatus, ModelStatus, WorkerStatus, read_status
-from orchestrator.system.process_table import read_environment
+from orchestrator.protocol.status import read_status
 from tests.orchestrator.terminal import Result, Terminal
 from tests.waiting import eventually
 

@@ -12,6 +12,7 @@ import pytest
 
 from contract.bus.registration import Registration
 from contract.messages import Heartbeat, State
+from contract.process.process_table import Entry
 from orchestrator.gpu.allocator import Allocation, GpuAllocator
 from orchestrator.gpu.eviction import Policy
 from orchestrator.gpu.nvml import Gpu, GpuProcess, Snapshot
@@ -23,7 +24,6 @@ from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.record import UnitRecord
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity
-from orchestrator.system.process_table import Entry
 from orchestrator.terminal.sizes import MIB
 
 DRIVER_MIB = 600

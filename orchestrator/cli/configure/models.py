@@ -10,13 +10,13 @@ import typer
 
 from contract.config import Config, names_of
 from contract.model_files.hub_cache import MAIN
+from contract.supervision.last_seen import is_supervised
 from orchestrator.cli.commands import plain_app
 from orchestrator.config.selection import read_config
 from orchestrator.environments import find_environment
 from orchestrator.environments.engine_env import OWN_ENVIRONMENT, environment_of
 from orchestrator.errors import UserError
 from orchestrator.hub.holdings import holding_of, lines_of, remove, repository_of, running_models
-from orchestrator.protocol.last_seen import is_supervised
 from orchestrator.protocol.status import read_status
 from orchestrator.terminal.speech import mebibytes, report, say
 

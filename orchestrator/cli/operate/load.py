@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from contract.messages import State
+from contract.supervision.control import Load
 from orchestrator.client.residency import change_residency
 from orchestrator.client.stages import explain_failures
 from orchestrator.config.aliases import known_id
-from orchestrator.protocol.control import Load
 
 
 def load(

@@ -12,11 +12,11 @@ from typing import Annotated, Final
 
 import typer
 
+from contract.logs.file import LogFile, logs_of
+from contract.logs.line import LogLine, merged
 from contract.paths import logs_dir, process_of_log
 from orchestrator.config.aliases import id_of
 from orchestrator.errors import UserError
-from orchestrator.logs.file import LogFile, logs_of
-from orchestrator.logs.line import LogLine, merged
 from orchestrator.terminal.durations import seconds_of
 from orchestrator.terminal.speech import printable
 

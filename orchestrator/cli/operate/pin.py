@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from contract.supervision.control import Pin
 from orchestrator.client.residency import change_residency
 from orchestrator.config.aliases import known_id
-from orchestrator.protocol.control import Pin
 from orchestrator.terminal.speech import say
 
 

@@ -9,10 +9,11 @@ from typing import Annotated
 import msgspec
 import typer
 
+from contract.supervision.last_seen import is_supervised, without_the_dead
+from contract.supervision.status import RunStatus
 from orchestrator.cli.status_screen.text import WIDTH, StatusText
 from orchestrator.errors import UserError
-from orchestrator.protocol.last_seen import is_supervised, without_the_dead
-from orchestrator.protocol.status import RunStatus, read_status
+from orchestrator.protocol.status import read_status
 from orchestrator.terminal.speech import terminal_size
 
 

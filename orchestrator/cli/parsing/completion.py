@@ -16,12 +16,12 @@ from typing import Any, Final
 from typer._click.shell_completion import ShellComplete
 
 from contract.paths import logs_dir
+from contract.process.process_table import read_entry
 from orchestrator.config.key_file import KeyFile
 from orchestrator.config.model_names import configured_models
 from orchestrator.environments.declaration import load_engines
 from orchestrator.environments.environment import list_environments
 from orchestrator.errors import UserError
-from orchestrator.system.process_table import read_entry
 
 VARIABLE: Final = "_EW_COMPLETE"
 

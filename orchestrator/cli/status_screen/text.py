@@ -7,8 +7,8 @@ from typing import Final, NamedTuple, TextIO
 
 from contract.messages import State
 from contract.paths import as_called, state_dir
-from orchestrator.protocol.diagnosis import Problem
-from orchestrator.protocol.status import (
+from contract.supervision.problem import Problem
+from contract.supervision.status import (
     ConfigStatus,
     ForeignProcess,
     GatewayStatus,

@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.text import Text
 
 from contract.messages import State
+from contract.supervision.status import ModelStatus, RunStatus
 from orchestrator.cli.status_screen.text import StatusTable, StatusText
-from orchestrator.protocol.status import ModelStatus, RunStatus
 from orchestrator.terminal.fitting import clipped
 from orchestrator.terminal.keyboard import Keyboard
 from orchestrator.terminal.speech import styled, terminal_size

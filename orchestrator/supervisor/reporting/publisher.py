@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from orchestrator.protocol.status import status_path
+from contract.supervision.status import status_path
 from orchestrator.supervisor.file_watch import FileWatch
 from orchestrator.supervisor.reporting.report import Memory, Report
 from orchestrator.supervisor.reporting.run_file import Run, remove_run, write_run

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from contract.gateway_beat import GatewayBeat
 from contract.messages import Condition, State, best
-from orchestrator.protocol.specs import GATEWAY, VALKEY, GatewaySpec, ReplicaSpec
-from orchestrator.protocol.status import (
+from contract.process.process_table import Entry, tree
+from contract.supervision.status import (
     ConfigStatus,
     GatewayStatus,
     GpuStatus,
@@ -20,11 +20,11 @@ from orchestrator.protocol.status import (
     SupervisorStatus,
     WorkerStatus,
 )
+from orchestrator.protocol.specs import GATEWAY, VALKEY, GatewaySpec, ReplicaSpec
 from orchestrator.supervisor.observer import Observation, Survey
 from orchestrator.supervisor.reporting.latency import FirstTokens
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity
-from orchestrator.system.process_table import Entry, tree
 from orchestrator.system.redis_trouble import troubles
 
 _MIB = 1024 * 1024

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contract.endings import CANNOT_SERVE, ENGINE_DIED
 from contract.paths import COMMAND, log_path
+from contract.supervision.problem import Problem
 from orchestrator.protocol.diagnosis import (
     Diagnosis,
-    Problem,
     count_memory_kills,
     describe_exit,
     diagnose,

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from contract.endings import ENGINE_HUNG
+from contract.supervision.problem import Problem
 from orchestrator.gpu.allocator import GpuAllocator
-from orchestrator.protocol.diagnosis import Diagnosis, Problem
+from orchestrator.protocol.diagnosis import Diagnosis
 from orchestrator.protocol.life import Action
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.units import former

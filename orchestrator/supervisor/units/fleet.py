@@ -11,9 +11,10 @@ from functools import partial
 from typing import Final
 
 from contract.paths import as_called, log_path
+from contract.supervision.problem import Problem
 from orchestrator.errors import UserError
 from orchestrator.gpu.allocator import Allocation, GpuAllocator
-from orchestrator.protocol.diagnosis import Diagnosis, Problem
+from orchestrator.protocol.diagnosis import Diagnosis
 from orchestrator.protocol.life import LIFE, Action, LifeEvent, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.supervisor.observer import Observation, Survey

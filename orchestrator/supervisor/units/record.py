@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from orchestrator.protocol.diagnosis import Problem
+from contract.supervision.problem import Problem
 from orchestrator.protocol.life import Goal, LifeEvent, Phase
 from orchestrator.protocol.specs import UnitSpec
 from orchestrator.supervisor.units.unit import Unit

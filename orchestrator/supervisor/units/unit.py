@@ -7,7 +7,8 @@ from collections.abc import Collection
 from typing import Final
 
 from contract.messages import Heartbeat, State
-from orchestrator.protocol.diagnosis import Problem, count_memory_kills
+from contract.supervision.problem import Problem
+from orchestrator.protocol.diagnosis import count_memory_kills
 from orchestrator.protocol.life import LEAVING, LIFE, Action, Goal, LifeEvent, Phase, shown
 from orchestrator.protocol.specs import GatewaySpec, UnitSpec
 from orchestrator.supervisor.reporting.throughput import Throughput

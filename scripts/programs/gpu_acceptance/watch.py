@@ -6,8 +6,8 @@ import threading
 import time
 from types import TracebackType
 
+from contract.process.process_table import read_table, tree
 from orchestrator.gpu.nvml import NvmlReader, Snapshot
-from orchestrator.system.process_table import read_table, tree
 
 MIB = 1024**2
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from contract.messages import State
-from orchestrator.cli.status_screen.text import StatusText
-from orchestrator.protocol.diagnosis import Problem
-from orchestrator.protocol.status import (
+from contract.supervision.problem import Problem
+from contract.supervision.status import (
     ForeignProcess,
     GatewayStatus,
     GpuStatus,
@@ -22,6 +21,7 @@ from orchestrator.protocol.status import (
     SupervisorStatus,
     WorkerStatus,
 )
+from orchestrator.cli.status_screen.text import StatusText
 
 NOW = 1_000_000.0
 

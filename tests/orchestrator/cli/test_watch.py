@@ -18,10 +18,8 @@ import pytest
 from wcwidth import wcswidth
 
 from contract.messages import State
-from orchestrator.cli.status_screen.text import StatusText
-from orchestrator.cli.status_screen.watch import Layout, Window
-from orchestrator.protocol.diagnosis import Problem
-from orchestrator.protocol.status import (
+from contract.supervision.problem import Problem
+from contract.supervision.status import (
     ConfigStatus,
     ForeignProcess,
     GatewayStatus,
@@ -32,6 +30,8 @@ from orchestrator.protocol.status import (
     SupervisorStatus,
     WorkerStatus,
 )
+from orchestrator.cli.status_screen.text import StatusText
+from orchestrator.cli.status_screen.watch import Layout, Window
 from tests.orchestrator.terminal import COMMAND, Terminal
 
 LONG = "organisation-with-a-long-name/Model-Name-That-Never-Ends-70B-Instruct-FP8"

@@ -6,7 +6,7 @@ import os
 import signal
 
 from contract.messages import State
-from orchestrator.protocol.status import GatewayStatus
+from contract.supervision.status import GatewayStatus
 from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Terminal
 from tests.waiting import eventually

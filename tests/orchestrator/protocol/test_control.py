@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from contract.messages import State
 from contract.paths import make_run_dir, run_dir
+from contract.supervision.control import socket_path
+from contract.supervision.last_seen import is_supervised, without_the_dead
+from contract.supervision.status import status_path
 from orchestrator.client.foreground import lifeline
 from orchestrator.client.reach import is_running
-from orchestrator.protocol.control import socket_path
-from orchestrator.protocol.last_seen import is_supervised, without_the_dead
-from orchestrator.protocol.status import status_path
 from orchestrator.system.mutex import Mutex
 from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Terminal

@@ -10,9 +10,8 @@ import pytest
 
 from contract.messages import State
 from contract.paths import ROOT
-from orchestrator.gpu.reservation import Stage
-from orchestrator.protocol.diagnosis import Problem
-from orchestrator.protocol.status import (
+from contract.supervision.problem import Problem
+from contract.supervision.status import (
     ConfigStatus,
     ForeignProcess,
     GatewayStatus,
@@ -24,6 +23,7 @@ from orchestrator.protocol.status import (
     SupervisorStatus,
     WorkerStatus,
 )
+from orchestrator.gpu.reservation import Stage
 
 DOCUMENTED = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "status.md").read_text()))
 

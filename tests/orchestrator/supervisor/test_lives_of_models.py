@@ -12,10 +12,10 @@ import pytest
 
 from contract.bus.registration import Registration
 from contract.messages import State
+from contract.supervision.problem import Problem
 from orchestrator.gpu import allocator as allocator_module
 from orchestrator.gpu import ledger_file
 from orchestrator.gpu.nvml import Snapshot
-from orchestrator.protocol.diagnosis import Problem
 from orchestrator.protocol.specs import ValkeySpec
 from orchestrator.supervisor import loader as loader_module
 from orchestrator.supervisor.units.unit import Unit

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from contract.messages import State
+from contract.supervision.status import WorkerStatus
 from orchestrator.client.gateway_client import read_events
 from orchestrator.config.changes import shown
-from orchestrator.protocol.status import WorkerStatus
 from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Terminal
 from tests.waiting import eventually

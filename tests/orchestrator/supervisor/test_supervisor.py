@@ -26,15 +26,16 @@ from contract.host_beat import HostBeat
 from contract.messages import State
 from contract.paths import logs_dir, run_dir, state_dir
 from contract.process.ports import free_port
+from contract.process.process_table import read_environment, read_table
+from contract.supervision.control import Finished, Refused, StartProgress
+from contract.supervision.problem import Problem
+from contract.supervision.status import status_path
 from orchestrator.client.connect import connect_or_spawn
 from orchestrator.client.reach import is_running
-from orchestrator.protocol.control import Finished, Follow, Refused, Start, StartProgress
-from orchestrator.protocol.diagnosis import Problem
+from orchestrator.protocol.control import Follow, Start
 from orchestrator.protocol.specs import GatewaySpec
-from orchestrator.protocol.status import status_path
 from orchestrator.supervisor.reporting import run_file as runfile
 from orchestrator.system.marks import ROOT_VARIABLE
-from orchestrator.system.process_table import read_environment, read_table
 from orchestrator.system.valkey import embedded_url
 from tests.conftest import ValkeyServer
 from tests.orchestrator.conftest import Host, is_alive

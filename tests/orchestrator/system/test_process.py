@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from contract.process.process_table import boot_id, read_entry, read_table, tree
 from orchestrator.system.process import Command, Process, adopt, spawn
-from orchestrator.system.process_table import boot_id, read_entry, read_table, tree
 from orchestrator.system.reaper import Reaper
 from tests.orchestrator.conftest import Host, is_alive
 from tests.waiting import eventually

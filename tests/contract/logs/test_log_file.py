@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.logs.file import LogFile, logs_of
-from orchestrator.logs.line import LogLine, merged, parse
-from orchestrator.logs.rotation import aside, open_privately, rotate
+from contract.logs.file import LogFile, logs_of
+from contract.logs.line import LogLine, merged, parse
+from contract.logs.rotation import aside, open_privately, rotate
 from orchestrator.protocol.diagnosis import read_tail
 from orchestrator.system.process import Command, detach, open_log
 

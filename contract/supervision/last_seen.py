@@ -7,14 +7,14 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from contract.messages import State
-from orchestrator.protocol.status import (
+from contract.process.process_table import read_entry
+from contract.supervision.status import (
     GatewayStatus,
     ModelStatus,
     RedisStatus,
     RunStatus,
     WorkerStatus,
 )
-from orchestrator.system.process_table import read_entry
 
 _Unit = TypeVar("_Unit", GatewayStatus, RedisStatus, WorkerStatus)
 

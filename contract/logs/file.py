@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from contract.logs.line import LogLine, parse, placed, unix_s
+from contract.logs.rotation import aside
 from contract.paths import process_of_log
-from orchestrator.logs.line import LogLine, parse, placed, unix_s
-from orchestrator.logs.rotation import aside
 
 _BLOCK_BYTES: Final = 64 * 1024
 _HEAD_BYTES: Final = 64

@@ -1,0 +1,1 @@
+"""What a supervisor tells of its host, and takes from others than its own commands."""

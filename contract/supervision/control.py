@@ -1,0 +1,72 @@
+"""Talking with the supervisor of this host: JSON lines over a unix socket that only its user can
+open.
+
+One request per connection; answers follow until `Finished` or `Refused`. These are the messages
+that the gateway sends, too; those of commands alone are in `orchestrator/protocol/control.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from contract.messages import State
+from contract.paths import run_dir
+from contract.supervision.problem import Problem
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """Load a model that loads on demand, and answer when it is ready or has failed."""
+
+    model: str
+
+
+class Unload(msgspec.Struct, frozen=True, tag="unload"):
+    """Unload such a model until it is asked for again, and answer when it is gone."""
+
+    model: str
+
+
+class Pin(msgspec.Struct, frozen=True, tag="pin"):
+    """Never unload such a model for another, or (`is_pinned` false) do again."""
+
+    model: str
+    is_pinned: bool
+
+
+class StartProgress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
+    """A change of state. `slot` names the process: `valkey`, `gateway` or `MODEL-REPLICA`."""
+
+    slot: str
+    state: State
+    stage: str = ""
+    problem: Problem | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one process, or of a model that has none. `note` says why nothing had to
+    be done."""
+
+    slot: str
+    state: State
+    note: str = ""
+    seconds: float = 0.0
+    problem: Problem | None = None
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """The last answer to a request that was carried out, with or without success."""
+
+    outcomes: list[Outcome]
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The last answer to a request that was not carried out."""
+
+    message: str
+    hint: str = ""
+
+
+def socket_path() -> Path:
+    return run_dir() / "control.sock"
