@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -28,6 +28,16 @@ HOSTS: Final = "_hosts"
 
 _beat = LuaScript("beat")
 _alive = LuaScript("alive")
+
+
+class Seen(NamedTuple):
+    """What the leases say at `now_ms`, by Redis' clock. `alive`: the names with a lease that holds.
+    `known`: those, and the ones whose lease ended a while ago by itself; a process that has left,
+    or is known to be dead, is not among them."""
+
+    now_ms: int
+    alive: frozenset[str]
+    known: frozenset[str]
 
 
 class Heartbeats:
@@ -63,10 +73,15 @@ class Heartbeats:
         names = await self.db.zrangebyscore(self._keys[0], now, "+inf")
         return {name.decode() for name in names}
 
-    async def known(self) -> set[str]:
-        """Return the names of all processes with a lease that holds, or that ended a while ago by
-        itself; one that has left, or is known to be dead, is not among them."""
-        return {name.decode() for name in await self.db.zrange(self._keys[0], 0, -1)}
+    async def look(self) -> Seen:
+        """Return which processes live, and which are known, in one round trip."""
+        pipe = self.db.pipeline(transaction=False)
+        pipe.time()
+        pipe.zrange(self._keys[0], 0, -1, withscores=True)
+        (seconds, micros), leases = await pipe.execute()
+        now_ms = seconds * 1000 + micros // 1000
+        alive = frozenset(name.decode() for name, ends_ms in leases if ends_ms >= now_ms)
+        return Seen(now_ms, alive, frozenset(name.decode() for name, _ in leases))
 
     async def leave(self, name: str) -> None:
         """End a lease at once: its holder stopped, or is known to be dead."""
