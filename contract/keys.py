@@ -43,6 +43,8 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     revoked_unix_s: float | None = None
     #: Whether it may read the gateway's metrics; a key for all models may anyway.
     metrics: bool = False
+    #: Whether it may use the administration API: see and change what runs, and make keys.
+    admin: bool = False
     #: Its share of a model, beside those of other keys that wait.
     weight: float = 1.0
     #: The class of its requests, if they ask for no later one; and the lowest number they may ask.
@@ -56,6 +58,13 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
     def may_use(self, model: str) -> bool:
         return any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
+
+    def state(self, now_unix_s: float) -> str:
+        """Return `live`, `ending` (it was revoked, and is live for a while), `expired` or
+        `revoked`."""
+        if self.is_live(now_unix_s):
+            return "live" if self.revoked_unix_s is None else "ending"
+        return "expired" if self.revoked_unix_s is None else "revoked"
 
     def is_live(self, now_unix_s: float) -> bool:
         if self.revoked_unix_s is not None and now_unix_s >= self.revoked_unix_s:

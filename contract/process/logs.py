@@ -72,10 +72,15 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # it is not ge
             self.release()
 
 
+def line_formatter(process: str) -> logging.Formatter:
+    """Return what makes lines of a process' log."""
+    return _Formatter(f"%(asctime)s %(levelname)-7s {process} %(name)s: %(message)s")
+
+
 def configure_logging(process: str) -> None:
     """Log to stderr (the supervisor keeps it in logs/). EW_LOG_LEVEL sets the level."""
     handler = _Handler()
-    handler.setFormatter(_Formatter(f"%(asctime)s %(levelname)-7s {process} %(name)s: %(message)s"))
+    handler.setFormatter(line_formatter(process))
     level = os.environ.get("EW_LOG_LEVEL", "INFO").upper()
     logging.basicConfig(level=level, handlers=[handler], force=True)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from contract.asked import PriorityClass
 from contract.messages import State
 from contract.paths import run_dir
 from contract.supervision.problem import Problem
@@ -33,6 +34,32 @@ class Pin(msgspec.Struct, frozen=True, tag="pin"):
 
     model: str
     is_pinned: bool
+
+
+class RestartModels(msgspec.Struct, frozen=True, tag="restart_models"):
+    """Replace the workers of these models, and with `gateway` the gateway's processes, by such as
+    the configuration file says now. Open answers go on. What does not run is not started."""
+
+    models: list[str]
+    gateway: bool = False
+
+
+class AddKey(msgspec.Struct, frozen=True, tag="add_key"):
+    """Make an API key; the answer is `KeyMade`. The fields are those of a `KeyRecord`."""
+
+    name: str
+    models: tuple[str, ...] = ("*",)
+    expires_unix_s: float | None = None
+    metrics: bool = False
+    admin: bool = False
+    weight: float = 1.0
+    priority: PriorityClass = "normal"
+
+
+class RevokeKey(msgspec.Struct, frozen=True, tag="revoke_key"):
+    """End an API key, by its id."""
+
+    key_id: str
 
 
 class StartProgress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
@@ -66,6 +93,13 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
     message: str
     hint: str = ""
+
+
+class KeyMade(msgspec.Struct, frozen=True, tag="key_made"):
+    """The last answer to `AddKey`. `text` is the key itself, which is kept nowhere."""
+
+    key_id: str
+    text: str
 
 
 def socket_path() -> Path:

@@ -8,9 +8,12 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from msgspec.json import schema_components
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from contract.supervision.status import RunStatus
+from gateway.api.admin.schemas import KeyAddition, LogLineBody
 from gateway.api.anthropic.bodies import AnthropicErrorBody, MessageEvent
 from gateway.api.anthropic.schemas import CountTokensRequest, MessagesRequest
 from gateway.api.batches.bodies import BatchRequest
@@ -49,6 +52,8 @@ Without the key a job ends when its client leaves.
 """
 _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     BatchRequest,
+    KeyAddition,
+    LogLineBody,
     InferenceRequest,
     ChatCompletionRequest,
     CompletionRequest,
@@ -73,9 +78,11 @@ _REFERENCE: Final = "#/components/schemas/{model}"
 _WHY: Final = {
     400: "The request is not valid.",
     401: "There is no API key, or it is unknown, expired or revoked.",
+    403: "This key lacks the scope that is named.",
     404: "There is no such thing, or this key may not see it.",
     405: "Another method.",
     408: "The request came too slowly.",
+    409: "The supervisor refuses it, and says why.",
     410: "The answer to resume is no longer kept.",
     413: "The body is too large.",
     415: "The body has a content encoding other than gzip.",
@@ -98,6 +105,8 @@ def _errors(body: type[BaseModel], statuses: Iterable[int]) -> Responses:
 
 NATIVE_ERRORS: Final = _errors(ErrorBody, _ALWAYS)
 NATIVE_GENERATION_ERRORS: Final = _errors(ErrorBody, _GENERATING)
+ADMIN_ERRORS: Final = _errors(ErrorBody, (*_ALWAYS, 403, 404))
+ADMIN_CHANGE_ERRORS: Final = _errors(ErrorBody, (*_ALWAYS, 403, 404, 409, 413, 415, 422))
 OPENAI_ERRORS: Final = _errors(OpenAIErrorBody, (*_ALWAYS, 404))
 OPENAI_GENERATION_ERRORS: Final = _errors(OpenAIErrorBody, set(_GENERATING) - {422})
 ANTHROPIC_GENERATION_ERRORS: Final = _errors(AnthropicErrorBody, set(_GENERATING) - {422})
@@ -154,6 +163,20 @@ NATIVE_STREAM: Final = event_stream(
 )
 
 
+HOST_STATUS: Final[dict[str, Any]] = {
+    "description": "The status document. What is not known is null.",
+    "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model="RunStatus")}}},
+}
+HOST_STATUS_STREAM: Final[dict[str, Any]] = {
+    "description": "`status` has the whole document. Each `change` has the fields at its top that "
+    "are new since then. The stream has no end, but for that of its gateway process or key.",
+    "content": {"text/event-stream": {"schema": {"$ref": _REFERENCE.format(model="RunStatus")}}},
+}
+LOG_STREAM: Final = event_stream(
+    "Each event `lines` has `lines`, and how many were `left_out` before them.", LogLineBody
+)
+
+
 def document(app: FastAPI) -> dict[str, Any]:
     """The whole document."""
     found = get_openapi(
@@ -163,7 +186,8 @@ def document(app: FastAPI) -> dict[str, Any]:
         [(model, "validation") for model in _READ_BY_HAND], ref_template=_REFERENCE
     )
     components = found.setdefault("components", {})
-    components["schemas"] = {**by_hand["$defs"], **components.get("schemas", {})}
+    _, of_status = schema_components([RunStatus], ref_template=_REFERENCE.replace("model", "name"))
+    components["schemas"] = {**of_status, **by_hand["$defs"], **components.get("schemas", {})}
     components["securitySchemes"] = {
         "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         "Bearer": {"type": "http", "scheme": "bearer"},

@@ -20,23 +20,19 @@ from contract.bus.background_job import (
     JobState,
     Webhook,
 )
-from contract.bus.cancellations import Cancellations
 from contract.bus.client import RedisClient
 from contract.bus.heartbeats import GATEWAYS, Heartbeats, read_beats
-from contract.bus.queue import JobQueue
-from contract.bus.replies import publish
-from contract.bus.whereabouts import whereabouts
 from contract.config import JobsConfig
 from contract.gateway_beat import GatewayBeat
-from contract.messages import Envelope, ErrorCode, Failed, Job
+from contract.messages import ErrorCode, Job
 from contract.process.tasks import cancel_and_wait
-from contract.wire import encode_frame
 from gateway.background.kept_job import KeptJob
 from gateway.background.patience import patiently
 from gateway.background.unattended import Unattended
 from gateway.http.auth import KeyStore
 from gateway.http.errors import ApiError
 from gateway.jobs.refusals import conflict
+from gateway.streams.cancelling import cancel_for_all
 
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 2.0
@@ -115,7 +111,7 @@ class Keeper:
     async def cancel(self, record: BackgroundJob) -> None:
         """End a job that is open, whichever process keeps it. Raises `ApiError`."""
         model = record.job.model if record.job else record.about.model
-        await patiently(lambda: self._cancel_in_queue(model, record.queued_as))
+        await patiently(lambda: cancel_for_all(self._db, model, record.queued_as))
         outcome = JobOutcome(error=JobError(ErrorCode.CANCELLED.value, "the job was cancelled"))
         end = self.records.end
         await patiently(
@@ -140,16 +136,6 @@ class Keeper:
         """Leave the jobs to other processes. They go on meanwhile."""
         await cancel_and_wait(self._tasks.values())
         await self.records.release(self._name)
-
-    async def _cancel_in_queue(self, model: str, queue_id: str) -> None:
-        """Cancel a job for all who wait for it: its worker, its keeper, readers of its stream."""
-        await Cancellations(self._db, model).announce(queue_id)
-        found = await whereabouts(JobQueue(self._db, model), queue_id)
-        if found is not None:
-            # No worker begins it any more, so this is the last word on it.
-            event = Failed(ErrorCode.CANCELLED, "the job was cancelled")
-            frame = encode_frame([Envelope(queue_id, found.attempt, 0, event)])
-            await publish(self._db, [(found.ticket.reply, frame)])
 
     async def _adopt(self) -> None:
         alive = read_beats(await Heartbeats(self._db, GATEWAYS).alive(), _decode_beat)

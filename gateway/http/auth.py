@@ -173,7 +173,7 @@ class Authenticator:
             raise ApiError("missing_api_key", message, headers=hint)
         record = self._keys.find(presented.decode("latin-1"))
         if record is None:
-            self._budget.spend(_address(scope))
+            self._budget.spend(address_of(scope))
             message = "this API key is unknown, expired or revoked"
             raise ApiError("invalid_api_key", message, headers=hint)
         return record
@@ -184,7 +184,7 @@ class Authenticator:
         record = self._keys.anonymous()
         if record is None or self._is_of_another_site(scope["headers"]):
             return None
-        is_from_here = is_loopback(_address(scope)) and is_loopback(scope["server"][0])
+        is_from_here = is_loopback(address_of(scope)) and is_loopback(scope["server"][0])
         return record if record.anonymous == "all" or is_from_here else None
 
     def _is_of_another_site(self, headers: Headers) -> bool:
@@ -224,6 +224,7 @@ def _credentials(headers: Headers, scheme: bytes) -> bytes | None:
     return token.strip() or None if given.lower() == scheme else None
 
 
-def _address(scope: Scope) -> str:
+def address_of(scope: Scope) -> str:
+    """Return the address of a request's client."""
     client = scope.get("client")
     return client[0] if client else "unknown"

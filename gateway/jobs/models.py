@@ -86,6 +86,11 @@ class Models:
         """As last seen."""
         return self._statuses.get(model, _STOPPED)
 
+    def id_of(self, name: str) -> str | None:
+        """Return the id of the model with a name; None if none has it."""
+        named = self._named.get(name)
+        return named.model if named else None
+
     def find(self, name: str, key: KeyRecord | None) -> Named | None:
         """Return the model, or the adapter of one, that a key asks for by name; None if there is
         none for this key. A key that opens one name of a model opens the model, but no adapter."""

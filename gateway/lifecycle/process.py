@@ -16,9 +16,11 @@ from starlette.requests import Request
 
 from contract.bus.client import connect, connect_reader
 from contract.bus.replies import ReplyStream
+from contract.bus.views.request_board import RequestBoard
 from contract.gateway_beat import GatewayBeat
 from contract.messages import ErrorCode
 from contract.process.tasks import cancel_and_wait
+from gateway.admin.request_journal import RequestJournal
 from gateway.background.keeper import Keeper
 from gateway.background.unattended import Unattended
 from gateway.background.webhook_hosts import WebhookHosts
@@ -94,6 +96,8 @@ class GatewayProcess:
         self.webhooks = Webhooks(self.keeper.records, WebhookHosts(self.config.jobs))
         self._deadline_monitor = DeadlineMonitor(self.dispatcher, self.models, self.link, self.keys)
         self._housekeeping = Housekeeping(self.db, stream, self.dispatcher, self.link, self.models)
+        self.board = RequestBoard(self.db)
+        self.journal = RequestJournal(self.board, self.name, self.dispatcher)
         self._settings = settings
         #: Whether the process that started this one has died.
         self.is_orphan = False
@@ -121,6 +125,7 @@ class GatewayProcess:
                 self._memory.watch(),
                 self.keeper.run(),
                 self.webhooks.run(),
+                self.journal.run(),
                 self.heartbeat_sender.keep_turning(),
             )
         ]
@@ -132,6 +137,11 @@ class GatewayProcess:
         loop.add_signal_handler(REPLACED, self._replaced)
         collector.settle()
         log.info("gateway process %s serves %s", self.name, ", ".join(self.models.configured))
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether what has no end of its own is to end now: others serve, or nothing will."""
+        return self.dispatcher.draining or self._is_replaced
 
     def drain(self) -> bool:
         """The server stops. Nothing new is taken, and open answers may go on for the configured
@@ -167,6 +177,7 @@ class GatewayProcess:
         try:
             async with asyncio.timeout(_LAST_WORDS_S):
                 await self.keeper.stop()
+                await self.journal.leave()
                 await self.heartbeat_sender.stop()
                 await self._stream.leave()
         except (TimeoutError, RedisError, OSError):
@@ -200,7 +211,7 @@ class GatewayProcess:
             pid=0,
             index=self._settings.process_index,
             open_streams=len(self.dispatcher),
-            is_leaving=self.dispatcher.draining or self._is_replaced,
+            is_leaving=self.is_leaving,
             figures=self.metrics.figures(),
             config_problem=self.models.problem,
         )

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Scope
 from contract.process.logs import configure_logging
 from contract.process.tasks import cancel_and_wait
 from gateway.api import openapi
+from gateway.api.admin import routes as admin_routes
 from gateway.api.anthropic import routes as anthropic_routes
 from gateway.api.batches import files as batch_files
 from gateway.api.batches import routes as batch_routes
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 _ROUTERS: Final = (
     routes.router,
     jobs.router,
+    admin_routes.router,
     openai_routes.router,
     batch_files.router,
     batch_routes.router,

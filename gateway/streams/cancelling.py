@@ -12,13 +12,31 @@ from redis.exceptions import RedisError
 
 from contract.bus.cancellations import Cancellations
 from contract.bus.client import RedisClient
+from contract.bus.queue import JobQueue
+from contract.bus.replies import publish
+from contract.bus.whereabouts import whereabouts
+from contract.messages import Envelope, ErrorCode, Failed
 from contract.process.tasks import cancel_and_wait
+from contract.wire import encode_frame
 
 log = logging.getLogger(__name__)
 _RETRY_S: Final = 0.25
 #: While Redis is away, and others ask for it, too.
 _SLOWEST_RETRY_S: Final = 1.0
 _PUT_MAY_ARRIVE_S: Final = 3.0
+
+
+async def cancel_for_all(db: RedisClient, model: str, job_id: str) -> bool:
+    """Cancel a job for all who wait for it: its worker, its client or keeper, readers of its
+    stream. Return whether it was open; safe to repeat. Raises `RedisError`."""
+    was_open = await Cancellations(db, model).announce(job_id)
+    found = await whereabouts(JobQueue(db, model), job_id)
+    if found is not None:
+        # No worker begins it any more, so this is the last word on it.
+        event = Failed(ErrorCode.CANCELLED, "the job was cancelled")
+        frame = encode_frame([Envelope(job_id, found.attempt, 0, event)])
+        await publish(db, [(found.ticket.reply, frame)])
+    return was_open
 
 
 class _Order:

@@ -59,6 +59,8 @@ class Dispatcher:
         #: When a job that may be asked for again ended, and its first entry.
         self._kept: deque[tuple[float, str]] = deque()
         self._stopping = False
+        #: Called with each reply that is forgotten.
+        self.on_close: Callable[[Reply], None] = lambda reply: None
 
     def __contains__(self, reply: Reply) -> bool:
         """Whether a reply is open."""
@@ -129,6 +131,7 @@ class Dispatcher:
         else:
             return
         reply.count_tokens()
+        self.on_close(reply)
         self._metrics.of(reply.model).open -= 1
         if reply.failed_with:
             self._metrics.count_failure(reply.model, reply.failed_with)

@@ -62,11 +62,12 @@ class Reply:
         self._after = after
         #: Nothing of the attempt itself has come yet.
         self._is_fresh = False
-        self.ended = False
+        self.ended = self.is_done = False
         #: The client is gone, and the reply is read on for when it comes back.
         self.left = False
         self.failed_with = ""
-        self.tokens = 0
+        #: Since they were counted last, and those before.
+        self.tokens = self.tokens_counted = 0
         self.phase = ReplyPhase.QUEUE
         #: Its job was put, and what had been published of it before was read.
         self.is_current = False
@@ -194,6 +195,7 @@ class Reply:
     def count_tokens(self) -> None:
         """Bring the metrics up to date."""
         self._metrics.tokens += self.tokens
+        self.tokens_counted += self.tokens
         self.tokens = 0
 
     def _is_next(self, attempt: int, seq: int) -> bool:
@@ -249,7 +251,7 @@ class Reply:
         if self._after.contradicts(seq, self.attempt, is_end=True):
             self.fail(_LOST)
             return
-        self.ended = True
+        self.ended = self.is_done = True
         if self.first_at and done.completion_tokens > 1:
             spread_s = (now - self.first_at) / (done.completion_tokens - 1)
             self._metrics.token_s.observe(spread_s)

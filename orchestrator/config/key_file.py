@@ -95,6 +95,11 @@ class KeyFile:
     def open_to_all(self, key: str, whose: Literal["local", "all"]) -> KeyRecord:
         """Make a key, named by its id or its name, the one for requests without a key."""
         record = _find(self.records(), key)
+        if record.admin:
+            raise UserError(
+                f"key {record.id} is for administration: requests without a key may not have it",
+                "`./ew keys add` makes one without `--admin`",
+            )
         with self._changing() as records:
             self._close(records)
             declared = msgspec.structs.replace(_find(records, record.id), anonymous=whose)

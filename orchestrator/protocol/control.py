@@ -16,10 +16,14 @@ import msgspec
 
 from contract.messages import UNREADABLE
 from contract.supervision.control import (
+    AddKey,
     Finished,
+    KeyMade,
     Load,
     Pin,
     Refused,
+    RestartModels,
+    RevokeKey,
     StartProgress,
     Unload,
     socket_path,
@@ -67,8 +71,10 @@ class Follow(msgspec.Struct, frozen=True, tag="follow"):
     stop_at_end: bool = False
 
 
-Request: TypeAlias = Start | Restart | Stop | Load | Unload | Pin | Follow
-Answer: TypeAlias = StartProgress | Finished | Refused
+Request: TypeAlias = (
+    Start | Restart | RestartModels | Stop | Load | Unload | Pin | Follow | AddKey | RevokeKey
+)
+Answer: TypeAlias = StartProgress | Finished | KeyMade | Refused
 
 _answers = msgspec.json.Decoder(Answer)
 

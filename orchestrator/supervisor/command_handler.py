@@ -8,13 +8,23 @@ from typing import Final
 
 import msgspec
 
-from contract.supervision.control import Finished, Load, Pin, Refused, Unload
+from contract.supervision.control import (
+    AddKey,
+    Finished,
+    Load,
+    Pin,
+    Refused,
+    RestartModels,
+    RevokeKey,
+    Unload,
+)
 from orchestrator.errors import UserError
 from orchestrator.protocol.control import Follow, Request, Restart, Start, Stop
 from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import GATEWAY, VALKEY, GatewaySpec, ReplicaSpec, UnitSpec
 from orchestrator.supervisor.control_server import Connection
 from orchestrator.supervisor.gateway_address import where_it_is, with_port
+from orchestrator.supervisor.key_changes import change_keys
 from orchestrator.supervisor.listeners import (
     IsSettled,
     Listeners,
@@ -26,6 +36,7 @@ from orchestrator.supervisor.listeners import (
 )
 from orchestrator.supervisor.loader import Loader
 from orchestrator.supervisor.observer import Observer
+from orchestrator.supervisor.restarting import restart_request
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.valkey import embedded_url
@@ -57,12 +68,14 @@ class CommandHandler:
             match request:
                 case Start():
                     self._start(connection, request)
-                case Restart():
-                    self._restart(connection, request)
+                case Restart() | RestartModels():
+                    self._restart(connection, _in_full(request))
                 case Stop():
                     self._stop(connection, request)
                 case Load() | Unload() | Pin():
                     self._change_residency(connection, request)
+                case AddKey() | RevokeKey():
+                    connection.finish(change_keys(request))
                 case Follow():
                     self._listeners.follow(
                         connection, self._fleet.units, stop_at_end=request.stop_at_end
@@ -173,8 +186,7 @@ class CommandHandler:
 
     def _settle_redis(self, request: Start) -> None:
         """All processes of a run share one Redis; it is settled when the first starts, and open
-        again when nothing runs and no client
-        waits for it to come up."""
+        again when nothing runs and no client waits for it to come up."""
         valkey = self._fleet.units.get(VALKEY)
         is_awaited = valkey is not None and valkey.is_waiting
         if self._fleet.is_idle and not is_awaited:
@@ -221,6 +233,13 @@ class CommandHandler:
         if request.now:
             self._fleet.hurry(units)
         self._await(connection, units, is_stopped, notes)
+
+
+def _in_full(request: Restart | RestartModels) -> Restart:
+    """Return a restart with what the configuration file says. Raises `UserError`."""
+    if isinstance(request, Restart):
+        return request
+    return restart_request(request.models, gateway=request.gateway)
 
 
 def _settings(spec: UnitSpec) -> UnitSpec:

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from contract.supervision.control import Finished, Refused, socket_path
+from contract.supervision.control import Finished, KeyMade, Refused, socket_path
 from orchestrator.protocol.control import Answer, Request
 
 _LONGEST_LINE: Final = 8 * 1024 * 1024
@@ -28,7 +28,7 @@ class Connection:
         if not self._writer.is_closing():
             self._writer.write(msgspec.json.encode(answer) + b"\n")
 
-    def finish(self, answer: Finished | Refused) -> None:
+    def finish(self, answer: Finished | KeyMade | Refused) -> None:
         self.send(answer)
         self._writer.close()
 

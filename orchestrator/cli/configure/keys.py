@@ -42,6 +42,12 @@ def add(
         bool,
         typer.Option("--metrics", help="It reads /metrics, and opens no model but those named."),
     ] = False,
+    admin: Annotated[
+        bool,
+        typer.Option(
+            "--admin", help="It may administer ew over HTTP, and in the console; and open models."
+        ),
+    ] = False,
     weight: Annotated[
         float,
         typer.Option(min=0.01, max=100, help="Its share of a model, beside other keys that wait."),
@@ -66,7 +72,7 @@ def add(
     ends = None if expires is None else time.time() + _lifetime_s(expires)
     models = tuple(model or ([] if metrics else ["*"]))
     rights = {"weight": weight, "priority": priority, "lowest_priority": lowest_priority}
-    _print_new(KeyFile().add(name or called, models, ends, metrics=metrics, **rights))
+    _print_new(KeyFile().add(name or called, models, ends, metrics=metrics, admin=admin, **rights))
 
 
 @app.command()
@@ -180,7 +186,7 @@ def _table(records: list[KeyRecord]) -> list[str]:
     now = time.time()
     head = f"{'ID':8}  {'NAME':{width}}  {'STATE':8}  {'EXPIRES':16}  MODELS"
     rows = [
-        f"{record.id:8}  {printable(record.name):{width}}  {_state(record, now):8}  "
+        f"{record.id:8}  {printable(record.name):{width}}  {record.state(now):8}  "
         f"{_date(record.expires_unix_s):16}  {' '.join(_opens(record))}"
         for record in records
     ]
@@ -191,6 +197,8 @@ def _opens(record: KeyRecord) -> Iterator[str]:
     yield from record.models
     if record.metrics:
         yield "(metrics)"
+    if record.admin:
+        yield "(admin)"
     if record.priority != "normal":
         yield f"({record.priority})"
     if record.weight != 1:
@@ -203,12 +211,6 @@ def _opens(record: KeyRecord) -> Iterator[str]:
 
 def _limits_of(record: KeyRecord) -> str:
     return ", ".join(limit_words(record)) or "no limits of its own"
-
-
-def _state(record: KeyRecord, now_unix_s: float) -> str:
-    if record.is_live(now_unix_s):
-        return "live" if record.revoked_unix_s is None else "ending"
-    return "expired" if record.revoked_unix_s is None else "revoked"
 
 
 def _date(unix_s: float | None) -> str:

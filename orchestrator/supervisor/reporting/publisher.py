@@ -10,6 +10,7 @@ import msgspec
 
 from contract.supervision.status import status_path
 from orchestrator.supervisor.file_watch import FileWatch
+from orchestrator.supervisor.reporting.history_writer import HistoryWriter
 from orchestrator.supervisor.reporting.report import Memory, Report
 from orchestrator.supervisor.reporting.run_file import Run, remove_run, write_run
 from orchestrator.supervisor.units.record import UnitRecord
@@ -30,6 +31,7 @@ class Publisher:
         self._written_at = 0.0
         self._run: Run | None = None
         self._file = FileWatch()
+        self._history = HistoryWriter()
 
     @property
     def next_at(self) -> float:
@@ -73,6 +75,7 @@ class Publisher:
                 # Once a second, on the loop that everything waits for: it is not worth the disk's
                 # time, as it is over with this supervisor.
                 write_atomically(status_path(), msgspec.json.encode(status), is_synced=False)
+                self._history.note(status)
         except OSError as error:
             log.error("cannot publish the state: %s", error)
         if is_due:

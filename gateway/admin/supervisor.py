@@ -1,0 +1,97 @@
+"""Asking the supervisor of this host for changes, over its control socket."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, TypeAlias
+
+import msgspec
+
+from contract.messages import UNREADABLE
+from contract.supervision.control import (
+    AddKey,
+    Finished,
+    KeyMade,
+    Load,
+    Outcome,
+    Pin,
+    Refused,
+    RestartModels,
+    RevokeKey,
+    StartProgress,
+    Unload,
+    socket_path,
+)
+from gateway.http.errors import ApiError
+
+ModelChange: TypeAlias = Load | Unload | Pin | RestartModels
+_ANSWER_WITHIN_S: Final = 10.0
+_LONGEST_LINE: Final = 1 << 20
+_Answer: TypeAlias = StartProgress | Finished | KeyMade | Refused
+_answers = msgspec.json.Decoder(_Answer)
+
+
+async def change_models(request: ModelChange, *, to_the_end: bool) -> list[Outcome] | None:
+    """Have models changed. Return what became of them; or None as soon as the change is under way,
+    unless it is waited for `to_the_end`. A caller that leaves does not undo it.
+
+    Raises `ApiError`: `refused`, or `supervisor_away`.
+    """
+    answer = await _ask(request, to_the_end=to_the_end)
+    return answer.outcomes if isinstance(answer, Finished) else None
+
+
+async def make_key(request: AddKey) -> KeyMade:
+    """Make an API key. Raises `ApiError`."""
+    answer = await _ask(request, to_the_end=True)
+    if not isinstance(answer, KeyMade):
+        raise _away("it is of another version of ew")
+    return answer
+
+
+async def revoke_key(key_id: str) -> None:
+    """End an API key. Raises `ApiError`."""
+    await _ask(RevokeKey(key_id), to_the_end=True)
+
+
+async def _ask(
+    request: ModelChange | AddKey | RevokeKey, *, to_the_end: bool
+) -> StartProgress | Finished | KeyMade:
+    """Return the last answer, or the first."""
+    try:
+        reader, writer = await asyncio.open_unix_connection(socket_path(), limit=_LONGEST_LINE)
+    except OSError as error:
+        raise _away("nothing listens at its socket") from error
+    try:
+        writer.write(msgspec.json.encode(request) + b"\n")
+        while True:
+            # What is asked first is answered at once; how long a model loads is not known here.
+            async with asyncio.timeout(None if to_the_end else _ANSWER_WITHIN_S):
+                line = await reader.readline()
+            answer = _read(line)
+            if isinstance(answer, Refused):
+                hint = f"; {answer.hint}" if answer.hint else ""
+                raise ApiError("refused", answer.message + hint)
+            if not (to_the_end and isinstance(answer, StartProgress)):
+                return answer
+    except TimeoutError:
+        raise _away("it does not answer") from None
+    except (OSError, ValueError) as error:
+        raise _away("the connection to it has broken") from error
+    finally:
+        writer.close()
+
+
+def _read(line: bytes) -> _Answer:
+    if not line:
+        raise _away("it went away before it had answered")
+    try:
+        answer: _Answer = _answers.decode(line)
+    except UNREADABLE:
+        raise _away("it is of another version of ew") from None
+    return answer
+
+
+def _away(why: str) -> ApiError:
+    message = f"the supervisor of this host cannot be asked: {why}; it may be restarting"
+    return ApiError("supervisor_away", message)

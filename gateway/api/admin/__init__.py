@@ -1,0 +1,1 @@
+"""The administration API, `/api/v1/admin`, for keys that may use it."""

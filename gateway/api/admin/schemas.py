@@ -1,0 +1,146 @@
+"""Bodies of the administration API. Names are those of the status document: in `snake_case`, with
+their units."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from contract.asked import PriorityClass
+from contract.messages import State
+from gateway.api.fields import StrictBody
+
+KeyName = Annotated[str, StringConstraints(max_length=64)]
+ModelGlob = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class ProblemBody(BaseModel):
+    """Why something does not run."""
+
+    message: str
+    hint: str = ""
+    log_tail: list[str] = []
+
+
+class OutcomeBody(BaseModel):
+    """What became of one process, or of a model that has none. `note` says why nothing had to be
+    done."""
+
+    slot: str
+    state: State
+    note: str = ""
+    problem: ProblemBody | None = None
+
+
+class ChangeBody(BaseModel):
+    """`done`: whether the change is over; else the status tells how it goes on."""
+
+    done: bool
+    outcomes: list[OutcomeBody] = []
+
+
+class RequestBody(BaseModel):
+    """A request. `state` is `waiting` (for a worker), `starting` (a worker has it, no token came),
+    `streaming`, or in the end `done`, `failed` or `left` (its client did). `tokens` may be a second
+    or two behind. `worker` is known of open ones."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    job_id: str
+    request_id: str
+    model: str
+    key_id: str
+    key_name: str
+    state: str
+    began_unix_s: float
+    position: int = Field(description="How many jobs waited before it when it came.")
+    attempts: int
+    tokens: int
+    queue_ms: float
+    first_token_ms: float
+    total_ms: float
+    error: str
+    worker: str = ""
+
+
+class RequestsBody(BaseModel):
+    """Open requests, the oldest first; and those that ended last, the newest first."""
+
+    open: list[RequestBody]
+    ended: list[RequestBody]
+
+
+class CancelBody(BaseModel):
+    cancelled: bool = Field(description="False: it had ended already.")
+
+
+class KeyBody(BaseModel):
+    """A key, without its secret. `state` is `live`, `ending` (revoked, and live for a while),
+    `expired` or `revoked`."""
+
+    id: str
+    name: str
+    state: str
+    models: list[str]
+    created_unix_s: float
+    expires_unix_s: float | None
+    revoked_unix_s: float | None
+    admin: bool
+    metrics: bool
+    anonymous: bool
+    priority: PriorityClass
+    weight: float
+    group: str
+    limits: dict[str, int | None]
+
+
+class KeysBody(BaseModel):
+    keys: list[KeyBody]
+
+
+class KeyAddition(StrictBody):
+    """A key to be made."""
+
+    name: KeyName
+    models: list[ModelGlob] = Field(["*"], max_length=64)
+    expires_in_s: Annotated[float | None, Field(gt=0)] = None
+    admin: bool = False
+    metrics: bool = False
+    weight: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    priority: PriorityClass = "normal"
+
+
+class NewKeyBody(BaseModel):
+    """A key just made. `key` is shown now and never again."""
+
+    id: str
+    key: str
+
+
+class HistoryBody(BaseModel):
+    """Samples of the last hour, in columns: each list is as long as `at_unix_s`, and has null where
+    nothing is known. GPUs (`used_mib`, `utilization_percent`, `temperature_c`) are by UUID; models
+    (`running`, `waiting`, `tokens_per_s`, `first_token_p50_s`, `first_token_p99_s`) by id."""
+
+    at_unix_s: list[float]
+    gpus: dict[str, dict[str, list[float | None]]]
+    models: dict[str, dict[str, list[float | None]]]
+
+
+class LogUnitsBody(BaseModel):
+    units: list[str]
+
+
+class LogLineBody(BaseModel):
+    """One line of a log. `time` is ISO 8601 with its zone, where the line has one."""
+
+    unit: str
+    time: str | None
+    process: str | None
+    level: str | None
+    message: str
+
+
+class LogLinesBody(BaseModel):
+    lines: list[LogLineBody]

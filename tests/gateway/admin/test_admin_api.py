@@ -1,0 +1,331 @@
+"""`/api/v1/admin`: the real supervisor, gateway and workers over scripted GPUs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from contract.paths import log_path
+from orchestrator.client.gateway_client import ServerSentEvent, read_events
+from orchestrator.system.marks import kill_orphans
+from tests.orchestrator.gpu_host import CARD, GpuHost
+from tests.waiting import eventually
+
+ADMIN = "/api/v1/admin"
+ROUTES = [
+    ("GET", "/status"),
+    ("GET", "/status/stream"),
+    ("GET", "/history"),
+    ("GET", "/requests"),
+    ("POST", "/requests/none/cancel"),
+    ("POST", "/models/a/load"),
+    ("POST", "/models/a/unload"),
+    ("POST", "/models/a/pin"),
+    ("POST", "/models/a/unpin"),
+    ("POST", "/models/a/restart"),
+    ("POST", "/gateway/restart"),
+    ("GET", "/keys"),
+    ("POST", "/keys"),
+    ("DELETE", "/keys/none"),
+    ("GET", "/logs"),
+    ("GET", "/logs/units"),
+    ("GET", "/logs/stream"),
+]
+
+
+class AdminHost(GpuHost):
+    """A host with one model that is always loaded, and one on demand; and an operator's key."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.show(CARD, CARD | {"uuid": "GPU-b"})
+        self.configure(
+            always={"mib": 1000}, later={"mib": 1000, "load": "on-demand", "aliases": ["soon"]}
+        )
+        assert self.start().code == 0
+        self.key = self.run("keys", "add", "ops", "--admin").out.split()[-1]
+        self.url = json.loads(self.run("status", "--json").out)["gateway"]["url"]
+
+    def client_of(self, key: str) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers={"X-API-Key": key}, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def admin_host() -> Iterator[AdminHost]:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ew-") as made:
+        patch.setenv("EW_STATE_DIR", f"{made}/state")
+        host = AdminHost(Path(made))
+        try:
+            yield host
+        finally:
+            host.end()
+            while kill_orphans([]):
+                pass
+
+
+@pytest.fixture
+def admin(admin_host: AdminHost) -> Iterator[httpx.Client]:
+    with admin_host.client_of(admin_host.key) as client:
+        yield client
+
+
+@contextmanager
+def stream_of(client: httpx.Client, path: str) -> Iterator[Iterator[ServerSentEvent]]:
+    with client.stream("GET", ADMIN + path) as answer:
+        assert answer.status_code == 200
+        yield read_events(answer.iter_lines())
+
+
+def state_of(client: httpx.Client, model: str) -> str:
+    models = client.get(f"{ADMIN}/status").json()["models"]
+    return str(next(each["state"] for each in models if each["id"] == model))
+
+
+def open_requests(client: httpx.Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.get(f"{ADMIN}/requests").json()["open"]
+    return found
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_every_route_is_for_keys_with_the_scope(
+    admin_host: AdminHost, method: str, path: str
+) -> None:
+    with admin_host.client() as client:
+        answer = client.request(method, ADMIN + path)
+        assert answer.status_code == 403
+        assert answer.json()["code"] == "scope_missing"
+        assert "scope `admin`" in answer.json()["message"]
+        assert httpx.request(method, admin_host.url + ADMIN + path).status_code == 401
+
+
+def test_the_routes_above_are_all_there_are(admin: httpx.Client) -> None:
+    paths = admin.get("/openapi.json").json()["paths"]
+    described = {
+        (method.upper(), path.removeprefix(ADMIN))
+        for path, methods in paths.items()
+        if path.startswith(ADMIN)
+        for method in methods
+    }
+    asked = {
+        (method, path.replace("/a/", "/{model}/").replace("requests/none", "requests/{job_id}"))
+        for method, path in ROUTES
+    }
+    assert described == {
+        (method, path.replace("keys/none", "keys/{key_id}")) for method, path in asked
+    }
+
+
+def test_requests_without_a_key_never_administer(admin_host: AdminHost) -> None:
+    refused = admin_host.run("keys", "anonymous", "ops")
+    assert refused.code == 1
+    assert "requests without a key may not have it" in refused.err
+
+
+def test_the_status_is_that_of_the_command(admin_host: AdminHost, admin: httpx.Client) -> None:
+    told = json.loads(admin_host.run("status", "--json").out)
+    found = admin.get(f"{ADMIN}/status").json()
+    assert found.keys() == told.keys()
+    assert [each["uuid"] for each in found["gpus"]] == ["GPU-a", "GPU-b"]
+    assert {each["id"]: each["state"] for each in found["models"]} == {
+        "always": "ready",
+        "later": "stopped",
+    }
+
+
+def test_a_model_is_loaded_and_unloaded_and_the_stream_tells(admin: httpx.Client) -> None:
+    with stream_of(admin, "/status/stream") as events:
+        first = next(events)
+        assert first.name == "status"
+        document = json.loads(first.data)
+        with httpx.Client(base_url=admin.base_url, headers=admin.headers, timeout=60) as other:
+            asked = other.post(f"{ADMIN}/models/soon/load")
+            assert (asked.status_code, asked.json()["done"]) == (202, False)
+            _until_state(events, document, "later", "ready")
+            gone = other.post(f"{ADMIN}/models/later/unload", params={"wait": True})
+        assert gone.status_code == 200, gone.text
+        assert gone.json()["outcomes"][0]["slot"] == "later-0"
+        _until_state(events, document, "later", "stopped")
+
+
+def _until_state(
+    events: Iterator[ServerSentEvent], document: dict[str, Any], model: str, state: str
+) -> None:
+    """Lay changes over a document until it says so."""
+    for event in events:
+        assert event.name == "change"
+        document.update(json.loads(event.data))
+        if any(each["id"] == model and each["state"] == state for each in document["models"]):
+            return
+    pytest.fail("the stream ended")
+
+
+def test_a_model_is_pinned_and_restarted(admin: httpx.Client) -> None:
+    assert admin.post(f"{ADMIN}/models/later/pin").json()["done"]
+    again = admin.post(f"{ADMIN}/models/later/pin").json()
+    assert again["outcomes"][0]["note"] == "is pinned already"
+    assert admin.post(f"{ADMIN}/models/later/unpin").json()["done"]
+    models = admin.get(f"{ADMIN}/status").json()["models"]
+    before = next(each["workers"][0]["name"] for each in models if each["id"] == "always")
+    done = admin.post(f"{ADMIN}/models/always/restart", params={"wait": True}).json()
+    assert (done["done"], done["outcomes"][0]["state"]) == (True, "ready")
+    models = admin.get(f"{ADMIN}/status").json()["models"]
+    assert next(each["workers"][0]["name"] for each in models if each["id"] == "always") != before
+
+
+def test_what_the_supervisor_refuses_is_told_with_its_reason(admin: httpx.Client) -> None:
+    for path in ("/models/always/load", "/models/nothing/unload"):
+        answer = admin.post(ADMIN + path)
+        assert (answer.status_code, answer.json()["code"]) == (409, "refused"), answer.text
+        assert answer.json()["message"]
+
+
+def test_an_open_request_is_listed_and_cancelled_for_its_client(
+    admin_host: AdminHost, admin: httpx.Client
+) -> None:
+    ended: list[ServerSentEvent] = []
+
+    def ask() -> None:
+        body = {"modelId": "always", "prompt": "x", "maxTokens": 5000}
+        with (
+            admin_host.client() as client,
+            client.stream("POST", "/api/v1/inference/stream", json=body) as answer,
+        ):
+            ended.extend(event for event in read_events(answer.iter_lines()) if event.name)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    eventually(lambda: any(each["tokens"] for each in open_requests(admin)))
+    (found,) = open_requests(admin)
+    assert (found["model"], found["state"], found["key_name"]) == (
+        "always",
+        "streaming",
+        "everything",
+    )
+    assert found["worker"].startswith("always-0")
+    assert found["first_token_ms"] > 0
+    answer = admin.post(f"{ADMIN}/requests/{found['job_id']}/cancel")
+    assert answer.json() == {"cancelled": True}
+    asking.join(10)
+    assert [(each.name, json.loads(each.data)["code"]) for each in ended] == [
+        ("error", "cancelled")
+    ]
+    eventually(lambda: not open_requests(admin))
+    last = admin.get(f"{ADMIN}/requests").json()["ended"][0]
+    assert (last["job_id"], last["state"], last["error"]) == (
+        found["job_id"],
+        "failed",
+        "cancelled",
+    )
+    assert admin.post(f"{ADMIN}/requests/none/cancel").status_code == 404
+
+
+def test_a_key_is_made_used_and_revoked(admin_host: AdminHost, admin: httpx.Client) -> None:
+    made = admin.post(f"{ADMIN}/keys", json={"name": "guest", "models": ["always"]})
+    assert made.status_code == 201, made.text
+    with admin_host.client_of(made.json()["key"]) as guest:
+        assert [each["id"] for each in guest.get("/api/v1/models").json()["models"]] == ["always"]
+        listed = admin.get(f"{ADMIN}/keys").json()["keys"][0]
+        assert (listed["id"], listed["name"], listed["state"]) == (
+            made.json()["id"],
+            "guest",
+            "live",
+        )
+        assert made.json()["key"] not in json.dumps(listed)
+        assert "sha256" not in listed
+        assert admin.delete(f"{ADMIN}/keys/{listed['id']}").status_code == 204
+        eventually(lambda: guest.get("/api/v1/models").status_code == 401)
+    assert admin.delete(f"{ADMIN}/keys/{listed['id']}").status_code == 404
+    assert admin.post(f"{ADMIN}/keys", json={"name": "x", "scope": 1}).status_code == 422
+    control = admin.post(f"{ADMIN}/keys", json={"name": "\x1b[2J"})
+    assert (control.status_code, control.json()["code"]) == (409, "refused")
+
+
+def test_every_change_is_in_the_audit_log_and_logs_are_followed(
+    admin_host: AdminHost, admin: httpx.Client
+) -> None:
+    key_id = admin_host.key.split("_")[1]
+    assert {"gateway", "valkey", "always-0", "audit"} <= {
+        *admin.get(f"{ADMIN}/logs/units").json()["units"]
+    }
+    with stream_of(admin, "/logs/stream?unit=audit&lines=1") as events:
+        assert len(json.loads(next(events).data)["lines"]) == 1
+        with httpx.Client(base_url=admin.base_url, headers=admin.headers) as other:
+            other.post(f"{ADMIN}/models/nothing/load")
+        (line,) = json.loads(next(events).data)["lines"]
+    assert line["unit"] == "audit"
+    assert f"key {key_id} (ops) from 127.0.0.1" in line["message"]
+    assert '{"type":"load","model":"nothing"}' in line["message"]
+    lines = admin.get(f"{ADMIN}/logs", params={"unit": "audit"}).json()["lines"]
+    text = "\n".join(each["message"] for each in lines)
+    for change in ("load", "unload", "pin", "restart_models", "add_key", "revoke key", "cancel"):
+        assert change in text, change
+    assert log_path("audit").stat().st_mode & 0o077 == 0
+
+
+def test_nothing_changes_that_cannot_be_noted(admin: httpx.Client) -> None:
+    log = log_path("audit")
+    log.rename(aside := log.with_suffix(".aside"))
+    log.mkdir()
+    try:
+        answer = admin.post(f"{ADMIN}/models/later/load", params={"wait": True})
+        assert (answer.status_code, answer.json()["code"]) == (503, "audit_failed")
+        assert state_of(admin, "later") == "stopped"
+    finally:
+        log.rmdir()
+        aside.rename(log)
+
+
+def test_the_last_hour_is_told_in_columns(admin: httpx.Client) -> None:
+    eventually(lambda: len(admin.get(f"{ADMIN}/history").json()["at_unix_s"]) >= 2, 30)
+    history = admin.get(f"{ADMIN}/history").json()
+    moments = len(history["at_unix_s"])
+    assert history["gpus"].keys() == {"GPU-a", "GPU-b"}
+    assert history["models"].keys() == {"always", "later"}
+    columns = [*history["gpus"].values(), *history["models"].values()]
+    assert all(len(each) == moments for column in columns for each in column.values())
+    assert max(filter(None, history["gpus"]["GPU-a"]["used_mib"])) >= 1600
+
+
+def test_streams_end_with_the_process_and_with_the_key(
+    admin_host: AdminHost, admin: httpx.Client
+) -> None:
+    made = admin.post(f"{ADMIN}/keys", json={"name": "short", "admin": True}).json()
+    with (
+        admin_host.client_of(made["key"]) as operator,
+        stream_of(operator, "/status/stream") as of_a_key,
+        stream_of(admin, "/status/stream") as of_a_process,
+    ):
+        assert next(of_a_key).name == next(of_a_process).name == "status"
+        with httpx.Client(base_url=admin.base_url, headers=admin.headers) as other:
+            other.delete(f"{ADMIN}/keys/{made['id']}")
+        list(of_a_key)
+        assert next(of_a_process).name == "change"
+        with httpx.Client(base_url=admin.base_url, headers=admin.headers) as other:
+            assert other.post(f"{ADMIN}/gateway/restart").status_code == 202
+        list(of_a_process)
+    eventually(lambda: httpx.get(f"{admin_host.url}/health/live").status_code == 200)
+
+
+def test_while_the_supervisor_is_away_that_is_said(
+    admin_host: AdminHost, admin: httpx.Client
+) -> None:
+    pid = admin_host.supervisor_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not admin.get(f"{ADMIN}/status").json()["supervisor"]["alive"])
+    answer = admin.post(f"{ADMIN}/models/later/load")
+    assert (answer.status_code, answer.json()["code"]) == (503, "supervisor_away")
+    assert answer.headers["retry-after"] == "2"
+    admin_host.supervise()
+    eventually(lambda: admin.post(f"{ADMIN}/models/later/load").status_code in (200, 202))
+    eventually(lambda: state_of(admin, "later") == "ready")
