@@ -30,6 +30,7 @@ _WITHIN_S: Final = 90.0
 #: Of the engine's arguments, those that change what a model is.
 _TELLING: Final = frozenset(
     {"config_format", "hf_overrides", "kv_cache_dtype", "dtype", "quantization", "revision"}
+    | {"runner", "convert", "task"}
     | {"mamba_cache_dtype", "mamba_ssm_cache_dtype", "trust_remote_code", "hf_config_path"}
 )
 
@@ -116,7 +117,7 @@ def as_described(checkpoint: Checkpoint, description: Description) -> Checkpoint
     shape = msgspec.structs.replace(
         shape,
         context_len=description.context_len or shape.context_len,
-        caches=description.caches or shape.caches,
+        caches=shape.caches if description.error else description.caches,
     )
     quantization = checkpoint.quantization or description.quantization
     return msgspec.structs.replace(checkpoint, shape=shape, quantization=quantization)

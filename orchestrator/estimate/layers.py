@@ -9,6 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from orchestrator.errors import UserError
+from orchestrator.estimate.encoders import is_encoder
 from orchestrator.estimate.model_json import BlockJson, ModelJson
 from orchestrator.estimate.states import state_bytes
 
@@ -65,6 +66,8 @@ def cache_layers(config: ModelJson, layers: int, heads: int, hidden: int) -> lis
     layers."""
     if layers > _MOST_LAYERS:
         raise UserError(f"no model has {layers} layers", "download the model again")
+    if is_encoder(config):
+        return []
     kept = _kinds(config, layers)
     shared = config.figure("num_kv_shared_layers") or 0
     # The last layers of Gemma 3n and 4 read what earlier ones keep.

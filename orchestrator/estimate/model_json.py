@@ -81,7 +81,11 @@ class ModelJson(msgspec.Struct, frozen=True):
     text_config: ModelJson | None = None
     llm_config: ModelJson | None = None
     language_config: ModelJson | None = None
+    architectures: list[str] | None = None
     model_type: str | None = None
+    #: False for a decoder that reads as an encoder does, as is true of the other key.
+    is_causal: bool | None = None
+    use_bidirectional_attention: bool | str | None = None
     num_hidden_layers: Whole | None = None
     n_layer: Whole | None = None
     num_layers: Whole | None = None

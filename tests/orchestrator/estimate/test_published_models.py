@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 PUBLISHED: Final[dict[str, Any]] = json.loads(
     Path(__file__).with_name("published_models.json").read_text()
 )
-ELEMENT: Final = {"BF16": 2, "F16": 2, "I32": 4, "F8_E4M3": 1, "U8": 1}
+ELEMENT: Final = {"BF16": 2, "F16": 2, "F32": 4, "I32": 4, "F8_E4M3": 1, "U8": 1}
 CARD: Final = Card("NVIDIA H200", 141 * 2**30)
 #: Heads that guess for another model, and are none themselves.
 DRAFTS: Final = {"Qwen3-8B-eagle3"}

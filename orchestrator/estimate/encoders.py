@@ -1,0 +1,26 @@
+"""Models that read a text as a whole and keep nothing of it: each of their layers looks in both
+directions, so vLLM gives them no cache (`EncoderOnlyAttention.get_kv_cache_spec`)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orchestrator.estimate.model_json import ModelJson
+
+#: `model_type`s whose classes in vLLM (0.26 to 0.33: bert.py, bert_with_rope.py, roberta.py,
+#: modernbert.py) have no other attention.
+_FAMILIES: Final = frozenset(
+    {"bert", "camembert", "ernie", "gte", "modernbert", "new", "nomic_bert", "roberta"}
+    | {"xlm-roberta", "xlm-roberta-xl"}
+)
+#: Of decoders whose attention was opened (`LlamaBidirectionalModel`,
+#: `VoyageQwen3BidirectionalEmbedModel`).
+_OPENED: Final = "Bidirectional"
+
+
+def is_encoder(config: ModelJson) -> bool:
+    """Whether no layer keeps anything. Decoders say it by a key of their own."""
+    if config.first("is_causal") is False or config.first("use_bidirectional_attention") is True:
+        return True
+    named = any(_OPENED in name for name in config.architectures or ())
+    return named or config.first("model_type") in _FAMILIES
