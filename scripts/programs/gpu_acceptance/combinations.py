@@ -29,6 +29,10 @@ class Combination(NamedTuple):
     #: The rank of one LoRA adapter.
     adapter_rank: int = 0
     kv_cache_dtype: str = ""
+    #: Pixels on each side of the images that it is asked about.
+    image_side: int = 0
+    #: It is asked for embeddings.
+    makes_vectors: bool = False
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Combination:
@@ -42,6 +46,8 @@ class Combination(NamedTuple):
         parts += [f"tp{self.gpus}"] if self.gpus > 1 else []
         parts += filter(None, (self.speculates, self.draft, self.kv_cache_dtype))
         parts += [f"lora{self.adapter_rank}"] if self.adapter_rank else []
+        parts += [f"images{self.image_side}"] if self.image_side else []
+        parts += ["embed"] if self.makes_vectors else []
         return "-".join(parts)
 
     def entry(self, models: Path) -> dict[str, Any]:
@@ -70,15 +76,20 @@ class Combination(NamedTuple):
             args |= PLAIN_NCCL
         if self.kv_cache_dtype:
             args["kv_cache_dtype"] = self.kv_cache_dtype
+        if self.adapter_rank:
+            args["max_lora_rank"] = self.adapter_rank
+        if self.makes_vectors:
+            args |= {"runner": "pooling", "convert": "embed"}
         if self.shape.startswith("Qwen3-Next"):
             # The other one compiles its kernels with a package that not every host has.
             args["gdn_prefill_backend"] = "triton"
         if self.speculates:
-            speculation: dict[str, Any] = {"method": self.speculates, "num_speculative_tokens": 3}
-            if self.draft:
-                speculation["model"] = str(make_model(models, self.draft))
-            args["speculative_config"] = speculation
+            args["speculative_config"] = self._speculation(models)
         return args
+
+    def _speculation(self, models: Path) -> dict[str, Any]:
+        drafted = {"model": str(make_model(models, self.draft))} if self.draft else {}
+        return {"method": self.speculates, "num_speculative_tokens": 3} | drafted
 
 
 COMBINATIONS = (
@@ -116,6 +127,11 @@ COMBINATIONS = (
     Combination("Qwen3-8B", "bfloat16", 8192, 32, speculates="draft_model", draft="Qwen3-0.6B"),
     Combination("Qwen3-8B", "bfloat16", 8192, 32, speculates="eagle3", draft="Qwen3-8B-eagle3"),
     Combination("7B", "bfloat16", 8192, 32, adapter_rank=32),
+    # Asked about images: as many tokens each as a prompt of half the context; asked for vectors:
+    # by a decoder, which keeps what it reads, and by an encoder, which does not.
+    Combination("Qwen2.5-VL-7B", "bfloat16", 8192, 16, image_side=1792),
+    Combination("Qwen3-8B", "bfloat16", 8192, 32, makes_vectors=True),
+    Combination("bge-m3", "bfloat16", 8192, 32, makes_vectors=True),
     # On several GPUs.
     Combination("Qwen3-8B", "bfloat16", 8192, 32, gpus=2),
     Combination("DeepSeek-V2-Lite", "bfloat16", 8192, 32, gpus=2),

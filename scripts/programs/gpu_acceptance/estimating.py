@@ -7,11 +7,12 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from combinations import COMBINATIONS, Combination
 from installation import Installation
+from load import load
 from results import GIB, Failure, Piece, Row
 from setting import H200, MODELS, Setting, version_of
 from watch import MIB, Watch, bytes_of, family, look
@@ -26,36 +27,44 @@ from orchestrator.estimate.speculation import speculation_of
 from orchestrator.terminal.sizes import show
 
 _ENGINE = "cuda-vllm"
-#: A full answer, sampled.
-FULL_ANSWER = {"max_tokens": 16, "temperature": 0.8, "top_p": 0.9, "ignore_eos": True}
 #: The promise of docs/memory.md.
 _ALLOWED_SHARE, _ALLOWED_BYTES = 0.10, GIB
 #: A cache as large as it is wanted shows nothing that a smaller one does not.
 _LARGEST_CACHE = 40 * GIB
 _MOST_OF_A_GPU = 0.92
 _ASKING_S = 150.0
+#: A model on several GPUs compiles longer than on one.
+_START_S = 500
 
 
 def estimate(setting: Setting, piece: Piece) -> None:
     """The estimate against NVML, at rest and under load, for each combination: as many of them
-    at once as the setting says."""
+    at once on each GPU as the setting says; those that take several GPUs one after the other."""
     chosen = [each for each in COMBINATIONS if not setting.only or each.name in setting.only]
     unknown = set(setting.only) - {each.name for each in chosen}
-    piece.require("these combinations are known", not unknown, sorted(unknown) or None)
+    piece.require("these combinations are known", not unknown, _unknown(unknown))
     if not setting.is_mock:
         _ask_engine(setting, piece, chosen)
     narrow = [each for each in chosen if each.gpus == 1]
-    wide = [each for each in chosen if each.gpus > 1]
     gpus = 1 if setting.is_mock else len(look().gpus)
     _try_all(setting, piece, narrow, [[gpu] for _ in range(setting.at_once) for gpu in range(gpus)])
-    _try_all(setting, piece, wide, [None] * setting.at_once)
+    for each in chosen:
+        if 1 < each.gpus <= (each.gpus if setting.is_mock else gpus):
+            _try(setting, piece, each, None)
+        elif each.gpus > 1:
+            piece.note(f"not tried: {each.name}", f"it needs {each.gpus} GPUs, and {gpus} are here")
+
+
+def _unknown(names: set[str]) -> str | None:
+    known = "\n  ".join(each.name for each in COMBINATIONS)
+    return f"{', '.join(sorted(names))}; known are\n  {known}" if names else None
 
 
 def _try_all(
-    setting: Setting, piece: Piece, chosen: list[Combination], places: list[list[int] | None]
+    setting: Setting, piece: Piece, chosen: list[Combination], places: list[list[int]]
 ) -> None:
-    """Try each on the next place that is free: a GPU, or as ew chooses."""
-    free: SimpleQueue[list[int] | None] = SimpleQueue()
+    """Try each on the next place that is free."""
+    free: SimpleQueue[list[int]] = SimpleQueue()
     for place in places:
         free.put(place)
 
@@ -87,6 +96,7 @@ def _question(combination: Combination, card: Card) -> Question:
 
 
 def _try(setting: Setting, piece: Piece, combination: Combination, gpus: list[int] | None) -> None:
+    """Try one on these GPUs, beside others; or, without them, alone and where ew puts it."""
     if setting.left_s() < 0:
         piece.note(f"not tried: {combination.name}", "no time left; run it with --only")
         return
@@ -105,43 +115,63 @@ def _measure(
     card = setting.card()
     described = None if setting.is_mock else remembered(_question(combination, card))
     need = _need(entry, described, card)
-    part = _MOST_OF_A_GPU / setting.at_once
     cache = min(need.kv_cache.wanted_bytes, _LARGEST_CACHE)
-    if setting.at_once > 1:
+    if setting.at_once > 1 and gpus is not None:
+        part = _MOST_OF_A_GPU / setting.at_once
         cache = min(cache, int(part * card.total_bytes) - need.fixed_bytes)
         entry |= {"gpu_memory_utilization": part, "gpus": gpus}
-    entry["engine_args"]["kv_cache_memory_bytes"] = cache
-    configured = entry if not setting.is_mock else mock_entry(need, cache)
+    if cache:
+        entry["engine_args"]["kv_cache_memory_bytes"] = cache
     with setting.installation(f"estimate-{combination.name}", combination.gpus) as ew:
         if described is not None:
             shutil.copytree(setting.out / "state" / "descriptions", ew.state / "descriptions")
-        ew.configure({"m": configured})
-        ew.ew("start", "--model", "m", timeout_s=400)
-        (worker,) = ew.workers("m")
-        rest = max(bytes_of(family(worker["pid"])).values(), default=0)
-        with Watch(family(worker["pid"])) as watch:
-            _load(ew, combination, [*entry.get("adapters", ())] if not setting.is_mock else [])
-        peak = max(rest, watch.most_bytes)
+        seen = (
+            _watched(ew, combination._replace(image_side=0), mock_entry(need, cache))
+            if setting.is_mock
+            else _watched(ew, combination, entry)
+        )
     row = {
         "combination": combination.name,
         **combination._asdict(),
         "release": version_of("vllm"),
         "described": msgspec.to_builtins(described),
         "kv_cache_bytes": cache,
-        "measured_rest": rest,
-        "measured_peak": peak,
-        "ready_after_s": worker["ready_after_s"],
+        **seen._asdict(),
     }
     row |= estimates_beside(row)
-    piece.rows.append(row)
     # Whatever ends this program early, what was measured stays.
-    piece.write(setting.out)
-    error = row["estimated_peak"] - peak
+    piece.add_row(row, setting.out)
+    estimated, peak = row["estimated_peak"], seen.measured_peak
+    piece.check(f"{combination.name} answers", not seen.problem, seen.problem or None)
     piece.check(
         f"{combination.name}: the estimate is within 10 % or 1 GiB",
-        peak > 0 and abs(error) <= max(_ALLOWED_BYTES, _ALLOWED_SHARE * peak),
-        f"{show(row['estimated_peak'])} estimated, {show(peak)} by NVML ({show(rest)} at rest)",
+        peak > 0 and abs(estimated - peak) <= max(_ALLOWED_BYTES, _ALLOWED_SHARE * peak),
+        f"{show(estimated)} estimated, {show(peak)} by NVML ({show(seen.measured_rest)} at rest)",
     )
+
+
+class _Seen(NamedTuple):
+    """Bytes of the worker on the GPU where it has the most, and why its load was not served."""
+
+    measured_rest: int
+    measured_peak: int
+    ready_after_s: float
+    problem: str
+
+
+def _watched(ew: Installation, combination: Combination, entry: dict[str, Any]) -> _Seen:
+    """Start the model and put it under load."""
+    ew.configure({"m": entry})
+    ew.ew("start", "--model", "m", timeout_s=_START_S)
+    (worker,) = ew.workers("m")
+    pids = family(worker["pid"])
+    rest, problem = max(bytes_of(pids).values(), default=0), ""
+    with Watch(pids) as watch:
+        try:
+            load(ew, combination, ["m", *entry.get("adapters", ())])
+        except Failure as error:
+            problem = str(error)
+    return _Seen(rest, max(rest, watch.most_bytes), worker["ready_after_s"], problem)
 
 
 def estimates_beside(row: Row) -> Row:
@@ -173,21 +203,3 @@ def mock_entry(need: Estimate, cache: int) -> dict[str, Any]:
     script = {"allocate_mib": (need.fixed_bytes + cache) // MIB}
     parallel = {"tensor_parallel_size": need.gpus}
     return {"engine": "mock", "model_path": "none", "engine_args": script} | parallel
-
-
-def _load(ew: Installation, combination: Combination, adapters: list[str]) -> None:
-    """Prompts that fill whole steps of the engine, and a full batch that is sampled, of the model
-    and its adapters in turn. Every digit is a token of its own."""
-    prompt_len = max(16, min(combination.max_model_len - 64, 4096))
-    prompts = [
-        "".join(str((turn + place) % 10) for place in range(prompt_len)) for turn in range(8)
-    ]
-    prompts += [str(turn) * 32 for turn in range(combination.batch)]
-    names = ["m", *adapters]
-    with ThreadPoolExecutor(min(len(prompts), 320)) as pool:
-        answers = [
-            pool.submit(ew.ask, names[turn % len(names)], prompt=each, **FULL_ANSWER)
-            for turn, each in enumerate(prompts)
-        ]
-        for answer in answers:
-            answer.result()

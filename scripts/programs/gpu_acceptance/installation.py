@@ -109,19 +109,23 @@ class Installation:
 
     def ask(self, model: str, timeout_s: float = 280, **body: Any) -> dict[str, Any]:
         """One completion, after `start`. Raises `Failure` with the error body."""
-        connection = http.client.HTTPConnection(self._address, timeout=timeout_s)
         content = {"model": model, "prompt": "1234", "max_tokens": 8} | body
+        return self.post("/v1/completions", content, timeout_s)
+
+    def post(self, path: str, body: dict[str, Any], timeout_s: float = 280) -> dict[str, Any]:
+        """Ask the gateway, after `start`. Raises `Failure` with the error body."""
+        connection = http.client.HTTPConnection(self._address, timeout=timeout_s)
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"}
         try:
-            connection.request("POST", "/v1/completions", json.dumps(content), headers)
+            connection.request("POST", path, json.dumps(body), headers)
             answer = connection.getresponse()
             text = answer.read().decode()
         except (OSError, http.client.HTTPException) as error:
-            raise Failure(f"{model}: {type(error).__name__}: {error}") from None
+            raise Failure(f"{body['model']}: {type(error).__name__}: {error}") from None
         finally:
             connection.close()
         if answer.status != 200:
-            raise Failure(f"{model}: {answer.status} {text[:500]}")
+            raise Failure(f"{body['model']}: {path}: {answer.status} {text[:500]}")
         return dict(json.loads(text))
 
     def _keep_traces(self) -> None:

@@ -18,7 +18,7 @@ DEMO = ROOT / "deploy" / "demo-model"
 PUBLISHED: dict[str, Any] = json.loads(
     (ROOT / "tests" / "orchestrator" / "estimate" / "published_models.json").read_text()
 )
-_ELEMENT = {"BF16": 2, "F16": 2, "I32": 4, "F8_E4M3": 1, "U8": 1}
+_ELEMENT = {"BF16": 2, "F32": 4, "F16": 2, "I32": 4, "F8_E4M3": 1, "U8": 1}
 #: Of Qwen2.5: what decides memory.
 SHAPES: dict[str, dict[str, Any]] = {
     "0.5B": {

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from combinations import PLAIN_NCCL
-from estimating import FULL_ANSWER, estimate, mock_entry
+from estimating import estimate, mock_entry
 from installation import ENV, Installation, wait_for
+from load import FULL_ANSWER
 from models import make_model
 from results import GIB, Failure, Piece
 from setting import CARD_MIB, MODELS, Setting, version_of

@@ -49,6 +49,12 @@ class Piece:
         if not held:
             raise Failure(what)
 
+    def add_row(self, row: Row, out: Path) -> None:
+        """Keep a row of results in `out` at once, and print the table of all so far."""
+        self.rows.append(row)
+        self.write(out)
+        print("\n".join(_table(self.rows)), flush=True)
+
     def fail(self, reason: str) -> None:
         self.checks.append({"what": "the piece came to its end", "held": False, "found": reason})
         self.say(f"FAIL {reason}")
@@ -110,25 +116,16 @@ def _fact(name: str, value: str) -> list[str]:
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     """Estimate against NVML, in GiB: when it had just become ready, and the most under load."""
     head = (
-        "shape",
-        "dtype",
-        "max_model_len",
-        "batch",
-        "graphs",
-        "at rest: estimate",
-        "NVML",
-        "under load: estimate",
-        "NVML",
-        "error",
+        "| combination | at rest: estimate | NVML | under load: estimate | NVML | error | ready |"
     )
-    lines = ["| " + " | ".join(head) + " |", "|" + "--|" * 5 + "--:|" * 5]
+    lines = [head, "|--|" + "--:|" * 6]
     for row in rows:
-        cells = [row[name] for name in ("shape", "dtype", "max_model_len", "batch", "graphs")]
-        cells += [
+        cells = [
             f"{row[name] / GIB:.2f}"
             for name in ("estimated_rest", "measured_rest", "estimated_peak", "measured_peak")
         ]
         error = row["estimated_peak"] - row["measured_peak"]
-        cells.append(f"{error / GIB:+.2f} ({error / max(row['measured_peak'], 1):+.0%})")
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+        cells.append(f"{error / GIB:+.2f} ({error / max(row['measured_peak'], 1):+.1%})")
+        cells.append(f"{row['ready_after_s']:.0f} s" + (", not loaded" * bool(row.get("problem"))))
+        lines.append(f"| {row['combination']} | " + " | ".join(cells) + " |")
     return [*lines, ""]
