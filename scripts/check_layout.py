@@ -45,8 +45,6 @@ LONGER: Final = {
     "orchestrator/gpu/nvml.py": 350,
     "orchestrator/gpu/placement.py": 275,
     "orchestrator/supervisor/observer.py": 300,
-    "orchestrator/supervisor/units/fleet.py": 275,
-    "orchestrator/supervisor/units/unit.py": 325,
 }
 
 

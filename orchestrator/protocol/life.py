@@ -10,7 +10,8 @@ which follows (`orchestrator.gpu.ledger`).
        ▼           └────────────────────► RELEASING ◄────┴──────────┘
     FAILED                                   └──► PENDING
 
-From every phase with a process, its end leads to PENDING.
+From every phase with a process, its end leads to PENDING. What is refused a place is FAILED, or
+STRANDED if it is asleep, until it is asked for again.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Phase(str, Enum):
     SUSPENDING = "suspending"
     ASLEEP = "asleep"
     WAKING = "waking"
+    #: It sleeps, and there is no room for it to wake: it sleeps on until it is asked for again.
+    STRANDED = "stranded"
     #: It was told to leave as soon as its answers have ended.
     DRAINING = "draining"
     #: It was told to stop, and has little time for it.
@@ -103,6 +106,8 @@ class Step(NamedTuple):
 AT_REST: Final = frozenset({Phase.PENDING, Phase.FAILED})
 #: The phases from which it leaves, whatever its goal has become.
 LEAVING: Final = frozenset({Phase.DRAINING, Phase.RELEASING})
+#: The phases in which its weights are in the host's memory alone.
+SLEEPING: Final = frozenset({Phase.ASLEEP, Phase.STRANDED})
 _ALIVE: Final = frozenset(Phase) - AT_REST
 
 _RETIRE: Final = Step(Phase.DRAINING, Action.RETIRE)
@@ -117,6 +122,7 @@ _LEAVE: Final = {
     Phase.SUSPENDING: _RETIRE,
     Phase.ASLEEP: _TERMINATE,
     Phase.WAKING: _TERMINATE,
+    Phase.STRANDED: _TERMINATE,
 }
 _Moves: TypeAlias = Mapping[Phase, Step]
 
@@ -141,15 +147,20 @@ _MOVES: Final[Mapping[LifeEvent, Mapping[Goal, _Moves]]] = {
         Goal.STOPPED: dict.fromkeys(_ALIVE - {Phase.RELEASING}, _TERMINATE),
     },
     LifeEvent.REPLACED: _always(_LEAVE),
-    LifeEvent.ASKED: _always(_to(Phase.PENDING, Phase.FAILED)),
+    LifeEvent.ASKED: _always(
+        {**_to(Phase.PENDING, Phase.FAILED), **_to(Phase.ASLEEP, Phase.STRANDED)}
+    ),
     LifeEvent.SERVES: _always(_to(Phase.READY, Phase.STARTING, Phase.WAKING)),
     # A worker that was told to wake may not have heard: it is told again.
-    LifeEvent.SLEEPS: _always(_to(Phase.ASLEEP, *(_ALIVE - LEAVING))),
+    LifeEvent.SLEEPS: _always(_to(Phase.ASLEEP, *(_ALIVE - LEAVING - {Phase.STRANDED}))),
     LifeEvent.EXITED: {
         **_always(_to(Phase.PENDING, *_ALIVE)),
         Goal.RUN: {**dict.fromkeys(_ALIVE, _RETRY), **dict.fromkeys(LEAVING, _RENEW)},
     },
-    LifeEvent.REFUSED: {**_always(_to(Phase.FAILED, Phase.PENDING)), Goal.STOPPED: {}},
+    LifeEvent.REFUSED: {
+        **_always({**_to(Phase.FAILED, Phase.PENDING), **_to(Phase.STRANDED, Phase.ASLEEP)}),
+        Goal.STOPPED: {},
+    },
     # What it was told before is told again, with fresh patience. Only its word makes it asleep.
     LifeEvent.ADOPTED: _always(_to(Phase.READY, *(_ALIVE - {Phase.STARTING, Phase.WAKING}))),
     LifeEvent.LOST: {
@@ -172,6 +183,7 @@ _SHOWN: Final = {
     Phase.SUSPENDING: State.SLEEPING,
     Phase.ASLEEP: State.SLEEPING,
     Phase.WAKING: State.STARTING,
+    Phase.STRANDED: State.FAILED,
     Phase.DRAINING: State.STOPPING,
     Phase.RELEASING: State.STOPPING,
     Phase.FAILED: State.FAILED,

@@ -12,6 +12,7 @@ from contract.supervision.problem import Problem
 from orchestrator.protocol.life import Goal
 from orchestrator.protocol.specs import VALKEY
 from orchestrator.supervisor.control_server import Connection
+from orchestrator.supervisor.units.former import is_seen_off
 from orchestrator.supervisor.units.unit import Unit
 
 #: Whether nothing more is to be waited for with a unit, among all units.
@@ -123,7 +124,7 @@ def _progress(unit: Unit) -> StartProgress:
 
 
 def is_stopped(unit: Unit, units: Mapping[str, Unit]) -> bool:
-    return unit.process is None and not unit.is_seen_off
+    return unit.process is None and not is_seen_off(unit)
 
 
 def is_unloaded(unit: Unit, units: Mapping[str, Unit]) -> bool:

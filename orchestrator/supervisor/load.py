@@ -1,8 +1,9 @@
-"""What is known of a model's loads: what asks for the next one, and how long the last ones took."""
+"""A model's loads: the request for the next one, how long the last ones took, and its use since."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -41,3 +42,22 @@ class LoadTimes:
     def return_s(self, *, sleeps: bool) -> float:
         """Return how long it takes to have it back, as far as known."""
         return (self.wake_s if sleeps else None) or self.load_s or 0.0
+
+
+@dataclass
+class ModelUse:
+    """The jobs of a model, as heartbeats and the queue count them."""
+
+    #: Monotonic seconds.
+    last_used: float = field(default_factory=time.monotonic)
+    #: Jobs that its workers have had.
+    jobs_total: int = 0
+    #: Jobs that wait or run.
+    unfinished: int = 0
+
+    def count(self, now: float, *, unfinished: int, running: int, jobs_total: int) -> None:
+        """Take note of new counts: it was used if a job waits, runs, or has come and gone."""
+        if unfinished or running or jobs_total != self.jobs_total:
+            self.last_used = now
+        self.jobs_total = jobs_total
+        self.unfinished = unfinished

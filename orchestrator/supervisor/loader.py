@@ -32,9 +32,10 @@ from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.listeners import is_loaded_or_failed
 from orchestrator.supervisor.model import Model
 from orchestrator.supervisor.model_registry import ModelRegistry
+from orchestrator.supervisor.residents import residents
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.gpu_memory import is_falling_asleep
-from orchestrator.supervisor.units.unit import Unit
+from orchestrator.supervisor.units.unit import NO_PLACE, Unit
 from orchestrator.system.host_memory import host_memory
 from orchestrator.terminal.sizes import show
 
@@ -66,7 +67,7 @@ class Loader:
                 # A worker that sleeps, or is about to, needs room to wake.
                 falling = {unit.slot for unit in model.units if unit.phase in _SLEEPING}
                 model.unpark(besides=self._allocator.asleep() | falling)
-        model.last_used = time.monotonic()
+        model.use.last_used = time.monotonic()
         return model.units
 
     def is_load_over(self, unit: Unit, units: Mapping[str, Unit]) -> bool:
@@ -108,7 +109,7 @@ class Loader:
         """Let a model that failed a while ago be asked for again."""
         for model in self.models:
             if model.is_on_demand and model.is_desired and model.problem:
-                since = max(unit.since for unit in model.units)
+                since = max(unit.display.since for unit in model.units)
                 if now - since >= _TRY_AGAIN_S:
                     model.park_failed()
 
@@ -130,7 +131,7 @@ class Loader:
                 unit.park(asleep=True)
 
     def _unload_idle(self, now: float) -> None:
-        for model_id in idle_too_long(self.models.residents(self._allocator.reservations), now):
+        for model_id in idle_too_long(residents(self.models, self._allocator.reservations), now):
             log.info("%s was not asked for in a while", model_id)
             self._unload(self.models[model_id])
 
@@ -158,7 +159,10 @@ class Loader:
         workers = [worker for unit, worker in self._fleet.workers if unit.slot in waiting]
         refused = self._allocator.reserve(workers, self._parked())
         for slot, unit in waiting.items():
-            unit.has_place = slot not in refused
+            if slot not in refused:
+                unit.lacks_place = None
+            elif unit.lacks_place is None:
+                unit.lacks_place = NO_PLACE
 
     def _parked(self, besides: str = "") -> list[ReplicaSpec]:
         """Return the workers that may be loaded later."""
@@ -169,15 +173,15 @@ class Loader:
         wishes = [wish for model in self.models if (wish := self._wish(model, now))]
         if not wishes:
             return
-        residents = self.models.residents(self._allocator.reservations)
-        for decision in decide(wishes, residents, self._allocator.devices, now, self._policy):
+        present = residents(self.models, self._allocator.reservations)
+        for decision in decide(wishes, present, self._allocator.devices, now, self._policy):
             self._act(self.models[decision.model], decision)
 
     def _wish(self, model: Model, now: float) -> Wish | None:
         """Return what a model needs that is waited for and has no place."""
         if model.is_leaving or not model.is_desired:
             return None
-        has_no_place = any(unit.is_waiting and not unit.has_place for unit in model.units)
+        has_no_place = any(unit.is_waiting and unit.lacks_place is not None for unit in model.units)
         if has_no_place:
             model.want(now)
         elif model.problem or model.request is None or not model.lacks_workers:
@@ -225,7 +229,7 @@ class Loader:
         times.load_s = self._allocator.load_s(model.workers[0]) or times.load_s
         now = time.monotonic()
         for unit in model.units:
-            unit.has_place = True
+            unit.lacks_place = None
             self._allocator.wake(unit.slot)
             unit.unpark(now)
 

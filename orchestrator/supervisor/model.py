@@ -1,19 +1,15 @@
-"""A model as the loader sees it: its workers, the request for it, and what is known of its
-loads."""
+"""A model as the loader sees it: its workers, the request for it, its use and its loads."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection
 
-from contract.bus.registration import Registration
 from contract.config import ModelConfig
 from contract.messages import State
 from contract.supervision.problem import Problem
-from orchestrator.gpu.eviction import Resident
-from orchestrator.protocol.life import Goal
 from orchestrator.protocol.specs import ReplicaSpec
-from orchestrator.supervisor.load import LoadRequest, LoadTimes
+from orchestrator.supervisor.load import LoadRequest, LoadTimes, ModelUse
 from orchestrator.supervisor.units.gpu_memory import will_be_free
 from orchestrator.supervisor.units.unit import Unit
 
@@ -31,9 +27,7 @@ class Model:
         #: None while nothing waits for it to be loaded.
         self.request: LoadRequest | None = None
         self.times = LoadTimes()
-        self.last_used = time.monotonic()
-        self.jobs_total = 0
-        self.unfinished = 0
+        self.use = ModelUse()
 
     @property
     def is_on_demand(self) -> bool:
@@ -140,12 +134,9 @@ class Model:
         return self.request
 
     def note_use(self, unfinished: int, now: float) -> None:
-        """Take note of the jobs that want it."""
+        """Take note of how many jobs for it are not over."""
         jobs_total = sum(unit.beat.jobs_total for unit in self.units if unit.beat)
-        if unfinished or self.running or jobs_total != self.jobs_total:
-            self.last_used = now
-        self.jobs_total = jobs_total
-        self.unfinished = unfinished
+        self.use.count(now, unfinished=unfinished, running=self.running, jobs_total=jobs_total)
         self._note_times(now)
         if self.is_ready or (self.is_loaded and self.problem):
             self.request = None
@@ -155,45 +146,11 @@ class Model:
         elif self.is_on_demand and not self.is_asked_for:
             self.request = None
 
-    def resident(self, bytes_by_gpu: dict[str, int]) -> Resident:
-        """Return what the eviction policy needs to know of it."""
-        return Resident(
-            model=self.id,
-            bytes_by_gpu=bytes_by_gpu,
-            loaded_at=self.times.loaded_at,
-            last_used_at=self.last_used,
-            load_s=self.times.return_s(sleeps=self.can_sleep),
-            running=self.running,
-            waiting=max(0, self.unfinished - self.running),
-            is_on_demand=self.is_on_demand,
-            is_pinned=self.is_pinned,
-            idle_unload_s=None if self.is_asleep else self.config.idle_unload_s,
-            is_leaving=self.is_leaving,
-        )
-
-    def registration(self) -> Registration:
-        """Return what gateways shall know of it, if it is loaded on demand."""
-        unit = next((each for each in self.units if each.state is not State.READY), None)
-        if self.is_loaded or unit is None:
-            return Registration()
-        if self.problem:
-            return Registration(problem=self.problem.message)
-        is_woken = unit.is_asleep or unit.is_woken
-        takes_s = self.times.wake_s if is_woken else self.times.load_s
-        if unit.process is None or unit.is_asleep or unit.goal is not Goal.RUN:
-            reason = self.request.waits_for if self.request else ""
-            waits_for = f"waiting: {reason}" if reason else unit.stage
-            return Registration(waits_for or "waiting for its turn", takes_s)
-        spent_s = time.monotonic() - unit.began_at
-        eta_s = None if takes_s is None else max(0.0, round(takes_s - spent_s, 1))
-        # Clients that wait are told no state beside it.
-        return Registration(f"loading: {unit.stage}" if unit.stage else "loading", eta_s)
-
     def _note_times(self, now: float) -> None:
         if self.is_loaded:
-            took_s = max((unit.ready_after_s or 0.0 for unit in self.units), default=0.0)
-            is_woken = any(unit.is_woken for unit in self.units)
-            self.times.arrived(now, took_s, is_woken=is_woken)
+            children = [unit.child for unit in self.units if unit.child]
+            took_s = max((each.ready_after_s or 0.0 for each in children), default=0.0)
+            self.times.arrived(now, took_s, is_woken=any(each.is_woken for each in children))
         elif self.is_asleep:
             self.times.found_asleep(now)
         elif not self.is_parked and not any(unit.state is State.READY for unit in self.units):

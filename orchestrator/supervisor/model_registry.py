@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contract.bus.registration import Registration
 from contract.config import ModelConfig
 from orchestrator.errors import UserError
-from orchestrator.gpu.eviction import Resident
-from orchestrator.gpu.reservation import Reservation
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.model import Model
 from orchestrator.supervisor.observer import Observation
+from orchestrator.supervisor.registrations import registration_of
 from orchestrator.supervisor.units.fleet import Fleet
 
 
@@ -78,7 +77,7 @@ class ModelRegistry:
         """Return what gateways shall know of the models that are loaded on demand, or leave to
         come back."""
         return {
-            model.id: model.registration()
+            model.id: registration_of(model)
             for model in self
             if model.is_desired and (model.is_on_demand or model.is_returning)
         }
@@ -109,32 +108,3 @@ class ModelRegistry:
             self._models[worker.model].units.append(unit)
             self._models[worker.model].workers.append(worker)
         self._models = {each.id: each for each in self if each.units}
-
-    def residents(self, reservations: Iterable[Reservation]) -> list[Resident]:
-        """Return the models that have memory or a process, and the ended workers that still have
-        some."""
-        held = {each.slot: each for each in reservations}
-        residents = []
-        for model in self:
-            places = [held[unit.slot] for unit in model.units if unit.slot in held]
-            if places or any(unit.process for unit in model.units):
-                sizes = [
-                    {
-                        uuid: max(size, place.used_bytes.get(uuid, 0))
-                        for uuid, size in place.reserved_bytes.items()
-                    }
-                    for place in places
-                ]
-                residents.append(model.resident(_sum(sizes)))
-        ended = [each for each in held.values() if not each.stays]
-        return residents + [
-            Resident(each.slot, each.used_bytes, None, 0.0, 0.0, is_leaving=True) for each in ended
-        ]
-
-
-def _sum(sizes: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for each in sizes:
-        for uuid, size in each.items():
-            total[uuid] = total.get(uuid, 0) + size
-    return total

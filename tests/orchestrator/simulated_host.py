@@ -19,7 +19,9 @@ from orchestrator.gpu.nvml import Gpu, GpuProcess, Snapshot
 from orchestrator.protocol.specs import ReplicaSpec, UnitSpec
 from orchestrator.supervisor.loader import Loader
 from orchestrator.supervisor.observer import Observation, Survey
+from orchestrator.supervisor.units import exits as exits_module
 from orchestrator.supervisor.units import fleet as fleet_module
+from orchestrator.supervisor.units import spawner as spawner_module
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.record import UnitRecord
 from orchestrator.supervisor.units.unit import Unit
@@ -160,10 +162,10 @@ class SimulatedHost:
         patch.setattr(time, "time", lambda: self.now + self.clock_ahead_s)
         patch.setattr(time, "monotonic", lambda: self.now)
         patch.setattr(fleet_module, "Reaper", _Reaper)
-        patch.setattr(fleet_module, "spawn", self._spawn)
-        patch.setattr(fleet_module, "open_log", lambda path: 0)
-        patch.setattr(fleet_module, "adopt", self._adopt)
-        patch.setattr(fleet_module, "sweep_mark", lambda identity: None)
+        patch.setattr(spawner_module, "spawn", self._spawn)
+        patch.setattr(spawner_module, "open_log", lambda path: 0)
+        patch.setattr(spawner_module, "adopt", self._adopt)
+        patch.setattr(exits_module, "sweep_mark", lambda identity: None)
         patch.setattr(fleet_module, "kill_orphans", lambda known: [])
         self._connect_supervisor([])
 

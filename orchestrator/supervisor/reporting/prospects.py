@@ -23,8 +23,8 @@ def with_prospects(beat: HostBeat, units: Iterable[Unit]) -> HostBeat:
         if not isinstance(unit.spec, ReplicaSpec):
             continue
         conditions.setdefault(unit.spec.model, []).append(Condition(unit.state, unit.stage))
-        if unit.hangs:
-            hung[unit.spec.model] = hung.get(unit.spec.model, 0) + unit.hangs
+        if unit.restarts.hangs:
+            hung[unit.spec.model] = hung.get(unit.spec.model, 0) + unit.restarts.hangs
         if why := _why_ended(unit):
             ended[unit.spec.model] = why
         else:

@@ -79,13 +79,13 @@ class Report:
         return GatewayStatus(
             state=unit.state,
             url=_url(unit.spec.host, unit.spec.port),
-            since_unix_s=unit.since_unix_s,
+            since_unix_s=unit.display.since_unix_s,
             pid=_pid(unit),
             start_ticks=_start_ticks(unit),
             processes=sorted(beat.pid for beat in ours),
             open_streams=sum(beat.open_streams for beat in ours),
             rss_mib=self._rss_mib(unit),
-            restarts=unit.restarts,
+            restarts=unit.restarts.count,
             stage=unit.stage or _old_configuration(ours),
             problem=unit.problem,
         )
@@ -96,10 +96,10 @@ class Report:
         return RedisStatus(
             state=unit.state,
             embedded=True,
-            since_unix_s=unit.since_unix_s,
+            since_unix_s=unit.display.since_unix_s,
             pid=_pid(unit),
             start_ticks=_start_ticks(unit),
-            restarts=unit.restarts,
+            restarts=unit.restarts.count,
             stage=unit.stage or self._redis_trouble(unit.state),
             problem=unit.problem,
             **self._redis_figures(),
@@ -166,7 +166,7 @@ class Report:
         ]
 
     def _worker(self, unit: Unit, spec: ReplicaSpec, memory: Memory) -> WorkerStatus:
-        beat = unit.beat
+        child, beat = unit.child, unit.beat
         places = [
             (gpu.index, share)
             for gpu in memory.gpus
@@ -177,7 +177,7 @@ class Report:
             slot=unit.slot,
             name=unit.name,
             state=unit.state,
-            since_unix_s=unit.since_unix_s,
+            since_unix_s=unit.display.since_unix_s,
             engine=spec.engine,
             env=spec.env,
             stage=unit.stage,
@@ -186,12 +186,12 @@ class Report:
             start_ticks=_start_ticks(unit),
             slots=beat.slots if beat else 0,
             running=beat.running if beat else 0,
-            tokens_per_s=round(unit.throughput.per_second(time.monotonic()), 1),
+            tokens_per_s=round(child.throughput.per_second(time.monotonic()), 1) if child else 0.0,
             rss_mib=self._rss_mib(unit),
             gpus=[index for index, _ in places],
             gpu_reserved_mib=sum(share.reserved_mib for _, share in places) if places else None,
             gpu_mib=sum(share.used_mib for _, share in places) if places else None,
-            restarts=unit.restarts,
+            restarts=unit.restarts.count,
             ready_after_s=beat.ready_after_s if beat else None,
             remark=beat.remark if beat else "",
             problem=unit.problem,

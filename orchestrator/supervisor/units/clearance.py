@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from orchestrator.gpu.allocator import GpuAllocator
 from orchestrator.protocol.life import AT_REST, Action, Goal, Phase
 from orchestrator.protocol.specs import VALKEY, GatewaySpec, ReplicaSpec, ValkeySpec
-from orchestrator.supervisor.units.gpu_memory import is_moving
+from orchestrator.supervisor.units.former import is_seen_off
+from orchestrator.supervisor.units.gpu_memory import is_measured, is_moving
 from orchestrator.supervisor.units.unit import Unit
 
 
@@ -28,7 +29,7 @@ class Clearance:
                 return self._may_stop(unit)
             case Action.SUSPEND:
                 # Only what it had awake tells what it needs when it wakes.
-                return unit.is_measured and self._may_move(unit)
+                return is_measured(unit) and self._may_move(unit)
             case Action.START:
                 return unit.is_due(now)
             case _:
@@ -55,15 +56,15 @@ class Clearance:
             return "waiting for Redis, which does not answer"
         if not self._allocator.has_looked:
             return "looking at the GPUs"
-        if not unit.has_place:
-            return unit.waits_for
+        if unit.lacks_place is not None:
+            return unit.lacks_place
         return self._allocator.obstacle(unit.slot, self._moving())
 
     def _may_stop(self, unit: Unit) -> bool:
         if unit.goal is not Goal.STOPPED and not self._may_move(unit):
             return False
         return not self.stops_in_order or not any(
-            (other.phase not in AT_REST or other.is_seen_off) and _rank(other) < _rank(unit)
+            (other.phase not in AT_REST or is_seen_off(other)) and _rank(other) < _rank(unit)
             for other in self._units.values()
         )
 

@@ -15,18 +15,18 @@ from orchestrator.protocol.diagnosis import (
     was_killed_for_memory,
 )
 from orchestrator.protocol.specs import ReplicaSpec
+from orchestrator.supervisor.units.child import Child
 from orchestrator.supervisor.units.unit import Unit
-from orchestrator.system.process import Process
 
 
-def diagnose_death(unit: Unit, process: Process) -> Diagnosis:
-    """Return what its process died of, and whether another start would end the same way."""
-    what = unit.kill_reason or describe_exit(unit.exit_code)
-    if not unit.kill_reason and unit.exit_code in (-9, ENGINE_DIED) and _ran_out(unit, process):
+def diagnose_death(unit: Unit, dead: Child) -> Diagnosis:
+    """Return why a process of this unit died, and whether another start would end the same way."""
+    what = dead.kill_reason or describe_exit(dead.exit_code)
+    if not dead.kill_reason and dead.exit_code in (-9, ENGINE_DIED) and _ran_out(dead):
         what = "was killed by the kernel, or its engine was: the memory was exhausted"
-    tail = read_tail(log_path(unit.slot), unit.log_start)
+    tail = read_tail(log_path(unit.slot), dead.log_start)
     engine = unit.spec.engine if isinstance(unit.spec, ReplicaSpec) else "ENGINE"
-    if unit.exit_code == CANNOT_SERVE and not unit.kill_reason:
+    if dead.exit_code == CANNOT_SERVE and not dead.kill_reason:
         return diagnose_unfit(unit.slot, tail, engine=engine)
     return diagnose(f"{unit.slot} {what}", tail, engine=engine)
 
@@ -46,7 +46,8 @@ def _repair(unit: Unit) -> str:
     return f"is the environment `{unit.spec.env}` whole? {setup}"
 
 
-def _ran_out(unit: Unit, process: Process) -> bool:
+def _ran_out(dead: Child) -> bool:
     """Return whether the kernel ended it, or a process of it, because memory was exhausted."""
-    is_told = count_memory_kills() > unit.memory_kills
+    process = dead.process
+    is_told = count_memory_kills() > dead.memory_kills
     return is_told or any(map(was_killed_for_memory, {process.pid, *process.family}))

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
 from contract.endings import ENGINE_HUNG
 from contract.supervision.problem import Problem
 from orchestrator.gpu.allocator import GpuAllocator
 from orchestrator.protocol.diagnosis import Diagnosis
-from orchestrator.protocol.life import Action
+from orchestrator.protocol.life import Action, Goal, LifeEvent, Phase
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.units import former
+from orchestrator.supervisor.units.child import Child
 from orchestrator.supervisor.units.death import diagnose_death
+from orchestrator.supervisor.units.record import UnitRecord
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.marks import kill_adopted
-from orchestrator.system.process import Process
+from orchestrator.system.process import Process, sweep_mark
 from orchestrator.system.reaper import Reaper
 
 log = logging.getLogger(__name__)
@@ -50,64 +52,85 @@ class Exits:
     def exited(self, event: Exited) -> None:
         """Take note of an end, and kill what it left behind."""
         unit, process = event
-        if unit.process is process:
-            unit.exited_at = time.monotonic()
-            unit.exit_code = self._reaper.exit_code(process.pid)
-            if not unit.is_survived:
+        child = unit.child
+        if child is not None and child.process is process:
+            child.exited_at = time.monotonic()
+            child.exit_code = self._reaper.exit_code(process.pid)
+            if not former.is_survived(unit):
                 process.sweep()
             elif unit.is_leaving:
                 # It may have died before it told those that it had started.
-                former.drain(unit, unit.exited_at)
+                former.drain(unit, child.exited_at)
             if isinstance(unit.spec, ReplicaSpec):
-                self._on_lost_worker(unit.spec.model, unit.name)
+                self._on_lost_worker(unit.spec.model, child.name)
+
+    def missed(self, unit: Unit, record: UnitRecord, now: float) -> None:
+        """Take note that a process of a former supervisor has ended, if there was one."""
+        if record.identity is not None:
+            if former.is_survived(unit):
+                unit.orphans = record.identity.mark
+            else:
+                sweep_mark(record.identity)
+            if isinstance(unit.spec, ReplicaSpec):
+                self._on_lost_worker(unit.spec.model, record.name)
+        record.lose(unit, now)
 
     def reap(self, unit: Unit, now: float) -> None:
         """Decide what becomes of it, once nothing is left of its process."""
-        process = unit.process
-        if process is None or unit.exited_at is None:
+        dead = unit.child
+        if dead is None or dead.exited_at is None:
             return
-        left = [] if unit.is_survived else process.sweep() + self._sweep_adopted(unit)
-        if left and now < unit.exited_at + _SWEEP_FOR_S:
+        left = [] if former.is_survived(unit) else dead.process.sweep() + self._sweep_adopted(unit)
+        if left and now < dead.exited_at + _SWEEP_FOR_S:
             return
         if left:
             log.error("%s leaves processes that cannot be killed: %s", unit.slot, left)
-        process.close()
-        self._settle(unit, process, now)
+        dead.process.close()
+        self._settle(unit, dead, now)
         self._allocator.ended(unit.slot, returns=unit.is_waiting)
 
-    def _sweep_adopted(self, dead: Unit) -> list[int]:
-        """Return what a dead worker left without any mark: all other orphans are with their
-        workers."""
-        if not isinstance(dead.spec, ReplicaSpec):
+    def _sweep_adopted(self, unit: Unit) -> list[int]:
+        """Kill what a dead worker left without any mark: all other orphans are with their
+        workers. Returns the pids."""
+        if not isinstance(unit.spec, ReplicaSpec):
             return []
         return kill_adopted({each.process.pid for each in self._units.values() if each.process})
 
-    def _settle(self, unit: Unit, process: Process, now: float) -> None:
+    def _settle(self, unit: Unit, dead: Child, now: float) -> None:
         """Decide what becomes of a unit whose process is gone."""
-        match unit.ended(now):
+        orphans = unit.mark if former.is_survived(unit) else ""
+        match unit.ended(now, orphans):
             case Action.RETRY:
-                self._died(unit, process, now)
+                self._died(unit, dead, now)
             case Action.RENEW:
                 unit.want(unit.spec, now)
-            case _ if not unit.is_seen_off:
+            case _ if not former.is_seen_off(unit):
                 log.info("%s %s", unit.slot, "was unloaded" if unit.is_parked else "has stopped")
             case _:
                 pass
 
-    def _died(self, unit: Unit, process: Process, now: float) -> None:
-        diagnosis = diagnose_death(unit, process)
-        unit.hangs += unit.exit_code == ENGINE_HUNG
-        if unit.ready_at is None:
+    def _died(self, unit: Unit, dead: Child, now: float) -> None:
+        diagnosis = diagnose_death(unit, dead)
+        unit.restarts.hangs += dead.exit_code == ENGINE_HUNG
+        if dead.ready_at is None:
             self.failed_to_start(unit, diagnosis)
         else:
-            wait_s = unit.history.died(now, up_s=now - unit.ready_at, name=unit.name)
+            wait_s = unit.restarts.died(now, up_s=now - dead.ready_at, name=dead.name)
             self._retry_or_give_up(unit, diagnosis.problem, wait_s)
 
     def failed_to_start(self, unit: Unit, diagnosis: Diagnosis) -> None:
         """Its process ended before it was ready, or there never was one."""
         lasts = diagnosis.is_lasting
-        wait_s = None if lasts else unit.history.died(time.monotonic(), up_s=None)
+        wait_s = None if lasts else unit.restarts.died(time.monotonic(), up_s=None)
         self._retry_or_give_up(unit, diagnosis.problem, wait_s)
+
+    def acquit(self, unit: Unit, names: Collection[str], now: float) -> None:
+        """A job, which has ended as poison, was to blame for the deaths of workers with these
+        names. If the unit was given up because of them, it shall run again."""
+        is_given_up = unit.phase is Phase.FAILED and unit.goal is Goal.RUN
+        if unit.restarts.forgive(names) and is_given_up:
+            unit.advance(LifeEvent.ASKED, now)
+            unit.retry(now, 0.0)
 
     def _retry_or_give_up(self, unit: Unit, problem: Problem, wait_s: float | None) -> None:
         unit.problem = problem

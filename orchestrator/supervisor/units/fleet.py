@@ -4,16 +4,14 @@ it died."""
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
-from contract.paths import as_called, log_path
+from contract.paths import as_called
 from contract.supervision.problem import Problem
 from orchestrator.errors import UserError
-from orchestrator.gpu.allocator import Allocation, GpuAllocator
+from orchestrator.gpu.allocator import GpuAllocator
 from orchestrator.protocol.diagnosis import Diagnosis
 from orchestrator.protocol.life import LIFE, Action, LifeEvent, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
@@ -26,9 +24,9 @@ from orchestrator.supervisor.units.gpu_memory import is_to_be_measured
 from orchestrator.supervisor.units.launch import Launcher
 from orchestrator.supervisor.units.liveness import take_note
 from orchestrator.supervisor.units.record import UnitRecord
+from orchestrator.supervisor.units.spawner import Spawner
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.marks import kill_descendants, kill_orphans
-from orchestrator.system.process import adopt, open_log, spawn, sweep_mark
 from orchestrator.system.reaper import Reaper
 
 log = logging.getLogger(__name__)
@@ -57,8 +55,8 @@ class Fleet:
         self.reaper = Reaper()
         self._clearance = Clearance(self.units, allocator)
         self.exits = Exits(self.units, self.reaper, allocator, on_lost_worker)
-        self._on_exit = on_exit
-        self._on_lost_worker = on_lost_worker
+        self._spawner = Spawner(launcher, allocator, self.reaper, on_exit)
+        self._reconciled_at = 0.0
 
     @property
     def workers(self) -> list[tuple[Unit, ReplicaSpec]]:
@@ -69,7 +67,9 @@ class Fleet:
 
     @property
     def is_idle(self) -> bool:
-        return all(each.process is None and not each.is_seen_off for each in self.units.values())
+        return all(
+            each.process is None and not former.is_seen_off(each) for each in self.units.values()
+        )
 
     def want(self, spec: UnitSpec, now: float) -> Unit:
         """See that this runs. What runs already stays as it is."""
@@ -81,10 +81,10 @@ class Fleet:
 
     def replace(self, unit: Unit, spec: UnitSpec, now: float) -> None:
         """Let what runs be replaced, and lose nothing. A gateway that serves does it itself."""
-        if isinstance(spec, GatewaySpec) and unit.process and unit.phase is Phase.READY:
+        if isinstance(spec, GatewaySpec) and unit.child and unit.phase is Phase.READY:
             unit.spec = spec
-            unit.succession.renew(unit.gateway_beats, now)
-            unit.process.replace()
+            unit.succession.renew(unit.child.gateway_beats, now)
+            unit.child.process.replace()
         else:
             unit.replace(spec, now)
 
@@ -93,7 +93,7 @@ class Fleet:
         self._clearance.stops_in_order = True
         for unit in self.units.values():
             unit.unwant()
-            if unit.is_seen_off:
+            if former.is_seen_off(unit):
                 former.drain(unit, time.monotonic())
 
     def hurry(self, units: list[Unit]) -> None:
@@ -101,14 +101,15 @@ class Fleet:
         needs Valkey for that."""
         now = time.monotonic()
         for unit in units:
-            if unit.is_seen_off:
+            if former.is_seen_off(unit):
                 former.hurry(unit, now)
-            elif unit.process is None or unit.has_exited:
+            elif unit.child is None or unit.has_exited:
                 continue
-            elif isinstance(unit.spec, GatewaySpec) and (unit.ready_at is not None or unit.orphans):
-                unit.hurrying(now)
+            elif isinstance(unit.spec, GatewaySpec) and (unit.child.ready_at or unit.orphans):
+                unit.advance(LifeEvent.DUE, now)
+                unit.show("ending all answers")
                 former.hurry(unit, now)
-                unit.process.hurry()
+                unit.child.process.hurry()
             elif not isinstance(unit.spec, ValkeySpec) or unit.is_leaving:
                 self._kill(unit, "is stopped at once")
 
@@ -117,26 +118,10 @@ class Fleet:
         now = time.monotonic()
         for record in records:
             unit = self.units.setdefault(record.spec.slot, Unit(record.spec))
-            process = adopt(record.identity, record.started_at) if record.identity else None
-            record.restore(unit)
-            if process is not None:
-                record.adopt(unit, process, now)
-                process.watch(partial(self._on_exit, Exited(unit, process)))
-                log.info("%s goes on, pid %d", unit.slot, process.pid)
-            else:
-                self._take_over_dead(unit, record, now)
+            if not self._spawner.adopt(unit, record, now):
+                self.exits.missed(unit, record, now)
         self.allocator.adopt([slot for slot, unit in self.units.items() if unit.process])
         self.sweep_orphans()
-
-    def _take_over_dead(self, unit: Unit, record: UnitRecord, now: float) -> None:
-        if record.identity is not None:
-            if unit.is_survived:
-                unit.orphans = record.identity.mark
-            else:
-                sweep_mark(record.identity)
-            if isinstance(unit.spec, ReplicaSpec):
-                self._on_lost_worker(unit.spec.model, record.name)
-        record.lose(unit, now)
 
     def observed(self, seen: Observation) -> None:
         """Take note of signs of life."""
@@ -152,7 +137,7 @@ class Fleet:
         for unit, worker in self.workers:
             if broken := seen.broken.get(worker.model):
                 log.warning("%s: jobs were to blame for the end of %s", unit.slot, sorted(broken))
-                unit.acquit(broken, time.monotonic())
+                self.exits.acquit(unit, broken, time.monotonic())
 
     def surveyed(self, survey: Survey) -> None:
         """Take note of which process belongs to which unit, and of what each holds on the GPUs."""
@@ -163,13 +148,14 @@ class Fleet:
         }
         self.allocator.observed(survey.gpus, families, survey.taken_at)
         for unit, worker in self.workers:
-            if is_to_be_measured(unit):
-                unit.is_measured = self.allocator.settle(
+            child = unit.child
+            if child is not None and is_to_be_measured(unit):
+                child.is_measured = self.allocator.settle(
                     unit.slot,
-                    unit.phase,
-                    since=unit.ready_at or 0.0,
+                    Phase.ASLEEP if unit.is_asleep else Phase.READY,
+                    since=child.ready_at or 0.0,
                     version=worker.version,
-                    load_s=unit.ready_after_s or 0.0,
+                    load_s=child.ready_after_s or 0.0,
                 )
 
     def sweep_orphans(self) -> None:
@@ -190,23 +176,25 @@ class Fleet:
         return min(times, default=None)
 
     def _deadlines(self, unit: Unit) -> list[float]:
-        if unit.has_exited or unit.is_seen_off:
+        if unit.has_exited or former.is_seen_off(unit):
             return [time.monotonic() + _SWEEP_AGAIN_S]
-        deadline = unit.patience.deadline
-        times = [] if unit.process is None or deadline is None or unit.kill_reason else [deadline]
-        if unit.is_waiting and not unit.is_held_up:
-            times.append(unit.start_at)
-        return times
+        if unit.child is not None:
+            deadline = unit.patience.deadline
+            return [] if deadline is None or unit.child.kill_reason else [deadline]
+        # If it was due before, something stands in its way, and an event will say that it is gone.
+        is_to_come = unit.is_waiting and unit.restarts.start_at >= self._reconciled_at
+        return [unit.restarts.start_at] if is_to_come else []
 
     def reconcile(self, now: float) -> None:
         """Move each unit towards its goal, as far as it may go now."""
+        self._reconciled_at = now
         for unit in self.units.values():
             reason = unit.overdue(now)
             if reason:
                 self._kill(unit, reason)
             if unit.has_exited:
                 self.exits.reap(unit, now)
-            elif unit.is_seen_off:
+            elif former.is_seen_off(unit):
                 former.see_off(unit, now)
             else:
                 self._pursue(unit, now)
@@ -219,7 +207,7 @@ class Fleet:
         if action in (Action.START, Action.WAKE):
             obstacle = self._clearance.obstacle(unit)
             if obstacle is not None:
-                unit.hold_up(obstacle)
+                unit.show(obstacle)
                 return
         self._do(unit, event, action, now)
 
@@ -244,27 +232,15 @@ class Fleet:
 
     def _start(self, unit: Unit) -> None:
         try:
-            self._spawn(unit)
+            self._spawner.spawn(unit)
         except UserError as error:
             problem = Problem(error.message, as_called(error.hint))
             self.exits.failed_to_start(unit, Diagnosis(problem, is_lasting=True))
         except OSError as error:
             self.exits.failed_to_start(unit, diagnose_no_start(unit, error))
 
-    def _spawn(self, unit: Unit) -> None:
-        name = f"{unit.slot}-{secrets.token_hex(3)}"
-        path = log_path(unit.slot)
-        spec = unit.spec
-        place = self.allocator.start(spec) if isinstance(spec, ReplicaSpec) else Allocation({}, {})
-        command = self.launcher.command(spec, name, place)
-        log_start = open_log(path)
-        process = spawn(command, path, self.reaper, unit.orphans)
-        unit.started(process, name, log_start)
-        process.watch(partial(self._on_exit, Exited(unit, process)))
-        log.info("%s starts as %s, pid %d", unit.slot, name, process.pid)
-
     def _kill(self, unit: Unit, reason: str) -> None:
         log.warning("%s %s; it is killed", unit.slot, reason)
-        unit.kill_reason = reason
-        if unit.process is not None:
-            unit.process.kill()
+        if unit.child is not None:
+            unit.child.kill_reason = reason
+            unit.child.process.kill()

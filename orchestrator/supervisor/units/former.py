@@ -6,6 +6,9 @@ import logging
 import signal
 from typing import Final
 
+from orchestrator.protocol.life import Phase
+from orchestrator.protocol.specs import GatewaySpec
+from orchestrator.supervisor.units.child import Child
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.marks import marked, signal_exactly
 
@@ -17,9 +20,23 @@ _DRAIN: Final = (signal.SIGUSR2, signal.SIGTERM)
 _HURRY: Final = (signal.SIGQUIT,)
 
 
+def is_survived(unit: Unit) -> bool:
+    """Return whether the processes that a unit's own has started may go on without it. Of a
+    gateway that stops, they finish their answers."""
+    is_gateway = isinstance(unit.spec, GatewaySpec)
+    serves = unit.phase is Phase.READY or unit.is_leaving or bool(unit.orphans)
+    was_killed = unit.child is not None and bool(unit.child.kill_reason)
+    return is_gateway and serves and not was_killed
+
+
+def is_seen_off(unit: Unit) -> bool:
+    """Return whether a unit has stopped, but for former processes that finish their answers."""
+    return unit.child is None and bool(unit.orphans) and not unit.is_desired
+
+
 def relieve_if_succeeded(unit: Unit) -> None:
     """Ask former processes to end when their answers have, once the gateway's own serve."""
-    if unit.process is not None and unit.orphans and _is_succeeded(unit):
+    if unit.child is not None and unit.orphans and _serves(unit.child):
         log.info("%s has its place taken; its former processes leave", unit.slot)
         _signal(unit, _RELIEVE)
         unit.orphans = ""
@@ -60,7 +77,7 @@ def _signal(unit: Unit, numbers: tuple[int, ...]) -> None:
             signal_exactly(entry, number)
 
 
-def _is_succeeded(unit: Unit) -> bool:
+def _serves(gateway: Child) -> bool:
     """Return whether a process of a gateway's own serves, so that orphans need not any more.
     Before its second heartbeat a process may not listen yet."""
-    return any(count > 1 for count in unit.gateway_beats.values())
+    return any(count > 1 for count in gateway.gateway_beats.values())

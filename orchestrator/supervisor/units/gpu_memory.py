@@ -6,9 +6,14 @@ from orchestrator.protocol.life import AT_REST, Goal, Phase
 from orchestrator.supervisor.units.unit import Unit
 
 
+def is_measured(unit: Unit) -> bool:
+    """Return whether the account knows what its process has."""
+    return unit.child is not None and unit.child.is_measured
+
+
 def has_settled_asleep(unit: Unit) -> bool:
     """It sleeps and shall, and the account knows what it keeps."""
-    return unit.goal is Goal.SLEEP and unit.is_asleep and unit.is_measured
+    return unit.goal is Goal.SLEEP and unit.is_asleep and is_measured(unit)
 
 
 def is_falling_asleep(unit: Unit) -> bool:
@@ -19,16 +24,16 @@ def is_falling_asleep(unit: Unit) -> bool:
 
 def will_be_free(unit: Unit) -> bool:
     """Memory of it will be free soon."""
-    return unit.process is not None and unit.goal is not Goal.RUN and not has_settled_asleep(unit)
+    return unit.child is not None and unit.goal is not Goal.RUN and not has_settled_asleep(unit)
 
 
 def is_moving(unit: Unit) -> bool:
-    """Return what it has on its GPUs is about to change, or has and was not measured yet."""
-    is_unmeasured = unit.is_asleep and not unit.is_measured
+    """Return whether its memory on its GPUs is about to change, or has and was not measured."""
+    is_unmeasured = unit.is_asleep and not is_measured(unit)
     return unit.is_leaving or unit.phase is Phase.SUSPENDING or is_unmeasured
 
 
 def is_to_be_measured(unit: Unit) -> bool:
     """It has come to rest with what it has, and the account does not know that yet."""
     is_asleep = unit.is_asleep and unit.goal is Goal.SLEEP
-    return not unit.is_measured and (unit.phase is Phase.READY or is_asleep)
+    return not is_measured(unit) and (unit.phase is Phase.READY or is_asleep)

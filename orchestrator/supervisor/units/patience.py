@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from contract.bus.heartbeats import BEAT_EVERY_S, LEASE_MS
 from contract.messages import Heartbeat, State
-from orchestrator.protocol.life import LEAVING, Phase
+from orchestrator.protocol.life import LEAVING, SLEEPING, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 
 #: A ready process that gives no sign of life for this long is killed and started again.
@@ -28,7 +28,7 @@ _SERVER_START_S: Final = 60.0
 #: Beyond what the gateway allocations open answers.
 _GATEWAY_STOP_MARGIN_S: Final = 5.0
 #: The phases in which a process gives signs of life.
-_HEARABLE: Final = frozenset({Phase.READY, Phase.SUSPENDING, Phase.ASLEEP, Phase.DRAINING})
+_HEARABLE: Final = SLEEPING | {Phase.READY, Phase.SUSPENDING, Phase.DRAINING}
 
 
 def start_timeout_s(spec: UnitSpec) -> float:
@@ -88,8 +88,21 @@ class Patience:
     def deadline(self) -> float | None:
         return self._deadline.at if self._deadline else None
 
+    def entered(self, phase: Phase, spec: UnitSpec, now: float, *, was_ready: bool) -> None:
+        """Begin to wait for the end of a phase, where it has to come to one."""
+        match phase:
+            case Phase.STARTING | Phase.WAKING:
+                self.start(spec, now)
+            case Phase.SUSPENDING:
+                limit_s = sleep_timeout_s(spec)
+                self._deadline = _Deadline(now + limit_s, "did not fall asleep in time")
+            case Phase.DRAINING | Phase.RELEASING:
+                self.stop(spec, now, was_ready=was_ready, drains=phase is Phase.DRAINING)
+            case _:
+                self._deadline = None
+
     def start(self, spec: UnitSpec, now: float) -> None:
-        """Or wake."""
+        """Let its start, or its waking, take the time from now on."""
         limit_s = start_timeout_s(spec)
         self._deadline = _Deadline(now + limit_s, f"was not ready after {limit_s:.0f} s")
 
@@ -100,9 +113,6 @@ class Patience:
             self._downloaded_bytes = size_bytes
             self.start(spec, now)
 
-    def sleep(self, spec: UnitSpec, now: float) -> None:
-        self._deadline = _Deadline(now + sleep_timeout_s(spec), "did not fall asleep in time")
-
     def stop(self, spec: UnitSpec, now: float, *, was_ready: bool, drains: bool) -> None:
         limit_s = stop_timeout_s(spec, drains=drains) if was_ready else _UNREADY_STOP_S
         self._deadline = _Deadline(now + limit_s, f"did not stop within {limit_s:.0f} s")
@@ -112,10 +122,6 @@ class Patience:
         """A gateway that stops may only tell its clients any more."""
         at = min(self._deadline.at, now + _HURRY_S) if self._deadline else now + _HURRY_S
         self._deadline = _Deadline(at, f"did not stop within {_HURRY_S:.0f} s")
-
-    def rest(self) -> None:
-        """It has arrived, and may stay as it is."""
-        self._deadline = None
 
     def heard(self) -> None:
         """It gave a sign of life."""

@@ -7,6 +7,7 @@ import msgspec
 from contract.supervision.problem import Problem
 from orchestrator.protocol.life import Goal, LifeEvent, Phase
 from orchestrator.protocol.specs import UnitSpec
+from orchestrator.supervisor.units.child import Child
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity, Process
 
@@ -40,36 +41,37 @@ class UnitRecord(msgspec.Struct, frozen=True):
             spec=unit.spec,
             goal=unit.goal,
             phase=unit.phase,
-            since_unix_s=unit.since_unix_s,
-            restarts=unit.restarts,
+            since_unix_s=unit.display.since_unix_s,
+            restarts=unit.restarts.count,
             name=unit.name,
-            log_start=unit.log_start,
+            log_start=unit.child.log_start if unit.child else 0,
             identity=process.identity if process else None,
             problem=unit.problem,
             started_at=process.started if process else 0.0,
-            began_at=unit.began_at,
+            began_at=unit.child.began_at if unit.child else 0.0,
             replacement=unit.succession.replacement,
         )
 
     def restore(self, unit: Unit) -> None:
         """Put a unit where the former supervisor knew it to be."""
         unit.goal, unit.phase = self.goal, self.phase
-        unit.restarts = self.restarts
+        unit.restarts.count = self.restarts
         unit.problem = self.problem
 
     def adopt(self, unit: Unit, process: Process, now: float) -> None:
         """Its process still runs, and goes on as it was."""
-        unit.attach(process, self.name, self.log_start, self.began_at)
-        unit.has_place = True
+        child = Child(process, self.name, self.log_start, self.began_at)
+        unit.attach(child)
+        unit.lacks_place = None
         if self.replacement is not None:
             unit.replace(self.replacement, now)
         unit.advance(LifeEvent.ADOPTED, now)
         if unit.phase is Phase.READY:
-            unit.ready_at = now
+            child.ready_at = now
         else:
             unit.patience.start(unit.spec, now)
         unit.show()
-        unit.since_unix_s = self.since_unix_s
+        unit.display.since_unix_s = self.since_unix_s
 
     def lose(self, unit: Unit, now: float) -> None:
         """Its process is gone, or there was none."""

@@ -23,16 +23,22 @@ class Restarts:
 
     def __init__(self, *, uniform: Callable[[float, float], float] = random.uniform) -> None:
         self._uniform = uniform
+        #: When it may be started next.
+        self.start_at = 0.0
+        #: How often it was started again after a death.
+        self.count = 0
+        #: How often its engine stood still.
+        self.hangs = 0
         #: When, and the name of the process.
         self._deaths: deque[tuple[float, str]] = deque()
         self._failed_starts = 0
         self._doublings = 0
 
     def died(self, now: float, *, up_s: float | None, name: str = "") -> float | None:
-        """Return a death, `up_s` seconds after it had become ready (None: it never had), of the
-        process with that name. Returns how long to wait for the next start, or None: no more."""
+        """Count a death of the process with that name, `up_s` seconds after it had become ready
+        (None: it never had). Returns how long to wait for the next start, or None: no more."""
         if up_s is not None and up_s >= _WINDOW_S:
-            self.forget()
+            self._forget()
         self._failed_starts = 0 if up_s is not None else self._failed_starts + 1
         self._deaths.append((now, name))
         while self._deaths[0][0] <= now - _WINDOW_S:
@@ -49,8 +55,17 @@ class Restarts:
         self._doublings = min(self._doublings, len(self._deaths))
         return was_too_often and len(self._deaths) < _MAX_DEATHS
 
-    def forget(self) -> None:
-        """Begin anew: a start was asked for, or all was well for long."""
+    def again_at(self, at: float) -> None:
+        """It is to be started once more, then."""
+        self.count += 1
+        self.start_at = at
+
+    def begin_anew(self, now: float) -> None:
+        """A start was asked for."""
+        self.start_at = now
+        self._forget()
+
+    def _forget(self) -> None:
         self._deaths.clear()
         self._failed_starts = 0
         self._doublings = 0

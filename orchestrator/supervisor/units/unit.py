@@ -1,79 +1,54 @@
-"""One place in the supervisor's care: a process that shall run, and what became of it so far."""
+"""One place in the supervisor's care: what shall run there, and what does."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 from typing import Final
 
 from contract.messages import Heartbeat, State
 from contract.supervision.problem import Problem
-from orchestrator.protocol.diagnosis import count_memory_kills
-from orchestrator.protocol.life import LEAVING, LIFE, Action, Goal, LifeEvent, Phase, shown
-from orchestrator.protocol.specs import GatewaySpec, UnitSpec
-from orchestrator.supervisor.reporting.throughput import Throughput
+from orchestrator.protocol.life import (
+    LEAVING,
+    LIFE,
+    SLEEPING,
+    Action,
+    Goal,
+    LifeEvent,
+    Phase,
+    shown,
+)
+from orchestrator.protocol.specs import UnitSpec
+from orchestrator.supervisor.units.child import Child
+from orchestrator.supervisor.units.display import Display, stage_on_entry
 from orchestrator.supervisor.units.patience import Patience
 from orchestrator.supervisor.units.restarts import Restarts
 from orchestrator.supervisor.units.succession import Succession
 from orchestrator.system.process import Process
 
-ON_DEMAND: Final = "loads on demand"
-_ASLEEP: Final = "wakes on demand"
+NO_PLACE: Final = "waiting for a place"
 
 
 class Unit:
-    """What it shall be (`goal`), where it is (`phase`), and the facts of its process. Events move
-    the phase (`advance`). `stage` is for people to read. Times are monotonic seconds."""
+    """A `goal`, a `phase` that events move (`advance`), and the process that there is, if any.
+    Times are monotonic seconds."""
 
     def __init__(self, spec: UnitSpec) -> None:
         self.spec = spec
         self.goal = Goal.STOPPED
         self.phase = Phase.PENDING
-        self.succession = Succession()
-        self.stage = ""
-        #: Since when it is in the state that is shown: for people, and to count from.
-        self.since_unix_s = time.time()
-        self.since = time.monotonic()
-        self.start_at = 0.0
-        #: Whether it is due, and something stands in the way of its start or waking.
-        self.is_held_up = False
-        #: Whether it has its place on the GPUs, or needs none (`Loader` finds it one).
-        self.has_place = False
-        #: What it waits for while it has none: for people to read.
-        self.waits_for = "waiting for a place"
-        self.problem: Problem | None = None
-        self.restarts = 0
-        #: How often its engine stood still.
-        self.hangs = 0
-        self.history = Restarts()
+        self.child: Child | None = None
+        #: The name of its process, or of the last one.
+        self.name = ""
         #: The mark of processes that serve though the one that started them has died.
         self.orphans = ""
-        self.process: Process | None = None
-        self.name = ""
-        self.log_start = 0
-        #: How many processes the kernel had ended for their memory when this one began.
-        self.memory_kills = 0
-        #: When the start, or the waking, began that it is in or has behind it.
-        self.began_at = 0.0
-        self._forget_process()
-        self._shown = self.state
-
-    def _forget_process(self) -> None:
+        #: With its process, or with its orphans.
         self.patience = Patience()
-        #: Why the supervisor itself killed the process.
-        self.kill_reason = ""
-        self.exited_at: float | None = None
-        self.exit_code: int | None = None
-        self.ready_at: float | None = None
-        self.ready_after_s: float | None = None
-        #: Whether the account knows what it took since it was ready.
-        self.is_measured = False
-        #: It sleeps, and there is no room for it to wake; `problem` says why.
-        self.is_stranded = False
-        self.beat: Heartbeat | None = None
-        #: How often each of a gateway's processes has beaten.
-        self.gateway_beats: dict[str, int] = {}
-        self.throughput = Throughput()
+        self.restarts = Restarts()
+        self.succession = Succession()
+        #: Why it has no place on the GPUs yet; None if it has one or needs none (`Loader`).
+        self.lacks_place: str | None = NO_PLACE
+        self.problem: Problem | None = None
+        self.display = Display(self.state)
 
     @property
     def slot(self) -> str:
@@ -82,12 +57,29 @@ class Unit:
     @property
     def state(self) -> State:
         """What people and programs are shown."""
-        return State.FAILED if self.is_stranded else shown(self.goal, self.phase)
+        return shown(self.goal, self.phase)
+
+    @property
+    def stage(self) -> str:
+        return self.display.stage
+
+    @property
+    def process(self) -> Process | None:
+        return self.child.process if self.child else None
+
+    @property
+    def beat(self) -> Heartbeat | None:
+        return self.child.beat if self.child else None
+
+    @property
+    def has_exited(self) -> bool:
+        """Its process has, and what it left behind is still being swept up."""
+        return self.child is not None and self.child.exited_at is not None
 
     @property
     def mark(self) -> str:
         """What all of its processes carry; empty if there are none."""
-        return self.process.identity.mark if self.process else self.orphans
+        return self.child.process.identity.mark if self.child else self.orphans
 
     @property
     def is_desired(self) -> bool:
@@ -99,13 +91,13 @@ class Unit:
         return self.goal in (Goal.SLEEP, Goal.UNLOADED)
 
     @property
-    def has_exited(self) -> bool:
-        """Its process has, and what it left behind is still being swept up."""
-        return self.exited_at is not None
+    def is_asleep(self) -> bool:
+        return self.phase in SLEEPING
 
     @property
-    def is_asleep(self) -> bool:
-        return self.phase is Phase.ASLEEP
+    def is_at_rest(self) -> bool:
+        """It has no process, or one that sleeps."""
+        return self.child is None or self.is_asleep
 
     @property
     def is_leaving(self) -> bool:
@@ -116,96 +108,50 @@ class Unit:
         """It is to be started, now or a little later."""
         return self.goal is Goal.RUN and self.phase is Phase.PENDING
 
-    @property
-    def is_woken(self) -> bool:
-        """What it is in, or has behind it, is a waking and no start."""
-        return self.process is not None and self.began_at > self.process.started
-
-    @property
-    def is_survived(self) -> bool:
-        """Whether the processes that its own has started may go on without it. Of a gateway that
-        stops, they finish what they have."""
-        is_gateway = isinstance(self.spec, GatewaySpec)
-        serves = self.phase is Phase.READY or self.is_leaving or bool(self.orphans)
-        return is_gateway and serves and not self.kill_reason
-
-    @property
-    def is_seen_off(self) -> bool:
-        """It has stopped, but for former processes that finish what they have."""
-        return self.process is None and bool(self.orphans) and not self.is_desired
+    def show(self, stage: str = "") -> None:
+        """Say more of its state, for people."""
+        self.display.show(self.state, stage)
 
     def advance(self, event: LifeEvent, now: float) -> Action:
         """Enter the phase that the event leads to. Returns what is to be done."""
         before = self.phase
-        self.phase, action = LIFE[self.goal, self.phase, event]
+        self.phase, action = LIFE[self.goal, before, event]
         if self.phase is not before:
-            self._entered(before, now)
+            if self.child is not None:
+                was_ready = self.child.ready_at is not None
+                self.patience.entered(self.phase, self.spec, now, was_ready=was_ready)
+                self.child.entered(self.phase, before, now)
+            self.show(stage_on_entry(self.goal, self.phase, before))
         return action
 
-    def _entered(self, before: Phase, now: float) -> None:
-        match self.phase:
-            case Phase.READY:
-                self.ready_at = now
-                self.patience.rest()
-                self.show()
-            case Phase.SUSPENDING:
-                self.patience.sleep(self.spec, now)
-                self.is_measured = False
-                self.show("going to sleep")
-            case Phase.ASLEEP:
-                self.ready_at = now
-                self.patience.rest()
-                self.show(_ASLEEP)
-            case Phase.WAKING:
-                self.patience.start(self.spec, now)
-                self.began_at = now
-                self.is_measured = self.is_stranded = False
-                self.is_held_up = False
-                self.show("waking")
-            case Phase.DRAINING | Phase.RELEASING:
-                drains, was_ready = self.phase is Phase.DRAINING, self.ready_at is not None
-                self.patience.stop(self.spec, now, was_ready=was_ready, drains=drains)
-                self.show("draining" if before is Phase.READY else "")
-            case _:
-                self.show(ON_DEMAND if self.is_parked else "")
-
-    def show(self, stage: str = "") -> None:
-        """Say more of its state."""
-        if self.state is not self._shown:
-            self._shown = self.state
-            self.since_unix_s, self.since = time.time(), time.monotonic()
-        self.stage = stage
-
-    def _aim(self, goal: Goal, now: float) -> None:
+    def _aim(self, goal: Goal) -> None:
         self.goal = goal
-        self.advance(LifeEvent.ASKED, now)
+        self.advance(LifeEvent.ASKED, time.monotonic())
 
     def want(self, spec: UnitSpec, now: float) -> None:
         """It shall run, as described; former failures do not count any more."""
         self.spec = spec
-        self.problem, self.is_stranded = None, False
-        self.history.forget()
-        self._aim(Goal.RUN, now)
-        if self.process is None:
-            self.start_at = now
-        self.show("waiting" if self.process is None else self.stage)
+        self.problem = None
+        self.restarts.begin_anew(now)
+        self._aim(Goal.RUN)
+        self.show(self.stage if self.child else "waiting")
 
     def unwant(self) -> None:
-        """It shall not run. What runs is for the fleet to stop."""
+        """It shall not run. A process that it has is for the fleet to stop."""
         self.succession = Succession()
-        self._aim(Goal.STOPPED, time.monotonic())
-        self.show("" if self.process is None else self.stage)
+        self._aim(Goal.STOPPED)
+        self.show(self.stage if self.child else "")
 
     def park(self, *, asleep: bool = False) -> None:
         """It shall not run until its model is asked for; if it is ready now, it may be
         `asleep` until then."""
         if not self.is_desired:
             return
-        may_sleep = asleep and self.phase in (Phase.READY, Phase.ASLEEP)
-        self._aim(Goal.SLEEP if may_sleep else Goal.UNLOADED, time.monotonic())
-        if self.process is None or self.is_asleep:
-            self.problem, self.is_stranded = None, False
-            self.show(_ASLEEP if self.is_asleep else ON_DEMAND)
+        may_sleep = asleep and (self.phase is Phase.READY or self.is_asleep)
+        self._aim(Goal.SLEEP if may_sleep else Goal.UNLOADED)
+        if self.is_at_rest:
+            self.problem = None
+            self.show(stage_on_entry(self.goal, self.phase, self.phase))
 
     def unpark(self, now: float) -> None:
         """Its model was asked for."""
@@ -213,109 +159,58 @@ class Unit:
             self.want(self.spec, now)
 
     def replace(self, spec: UnitSpec, now: float) -> None:
-        """It shall be as described; what runs goes on until it can be spared."""
+        """It shall be as described; its process goes on until it can be spared."""
         self.succession.notice = ""
-        if self.process is not None:
+        if self.child is not None:
             self.succession.replace(spec, now)
         elif self.goal is Goal.RUN:
             self.want(spec, now)
         else:
             self.spec = spec
 
-    def hold_up(self, obstacle: str) -> None:
-        """It cannot be started or woken now."""
-        self.is_held_up = True
-        self.show(obstacle)
-
     def wait_for(self, reason: str) -> None:
-        """Say what its model waits for, while it rests or has no place."""
-        if self.is_waiting:
-            self.waits_for = f"waiting: {reason}"
-        elif self.is_parked and (self.process is None or self.is_asleep):
+        """Say why its model waits, while it has no place or rests."""
+        if self.is_waiting and self.lacks_place is not None:
+            self.lacks_place = f"waiting: {reason}"
+        elif self.is_parked and self.is_at_rest:
             self.show(f"waiting: {reason}")
 
     def fail(self, problem: Problem) -> None:
-        """It is given up; if it sleeps, it sleeps on."""
+        """Give it up; if it sleeps, it sleeps on."""
         self.succession.is_returning = False
         self.problem = problem
         self.advance(LifeEvent.REFUSED, time.monotonic())
-        self.is_stranded = self.is_asleep
         self.show()
 
     def retry(self, now: float, wait_s: float) -> None:
-        self.restarts += 1
-        self.is_held_up = False
-        self.start_at = now + wait_s
+        """Let it be started again after a while."""
+        self.restarts.again_at(now + wait_s)
         self.show(f"again in {wait_s:.0f} s" if wait_s >= 1 else "again")
 
-    def acquit(self, names: Collection[str], now: float) -> None:
-        """A job, which has ended as poison, was to blame for the deaths of workers with these
-        names. If they were why this was given up, it shall run again."""
-        is_given_up = self.phase is Phase.FAILED and self.goal is Goal.RUN
-        if self.history.forgive(names) and is_given_up:
-            self.advance(LifeEvent.ASKED, now)
-            self.retry(now, 0.0)
-
     def is_due(self, now: float) -> bool:
-        return self.is_waiting and now >= self.start_at
+        return self.is_waiting and now >= self.restarts.start_at
 
-    def attach(self, process: Process, name: str, log_start: int, began_at: float) -> None:
+    def attach(self, child: Child) -> None:
         """This is its process from now on."""
-        self.process, self.name, self.log_start = process, name, log_start
-        self.began_at = began_at
-        self._forget_process()
+        self.child, self.name = child, child.name
+        self.patience = Patience()
 
     def started(self, process: Process, name: str, log_start: int) -> None:
-        self.attach(process, name, log_start, process.started)
-        self.is_held_up = False
-        self.memory_kills = count_memory_kills()
-        self.patience.start(self.spec, process.started)
+        self.attach(Child(process, name, log_start, process.started))
         self.advance(LifeEvent.DUE, process.started)
-        self.show("starting")
-
-    def seen(
-        self, now: float, *, is_ready: bool, stage: str = "", downloaded_bytes: int = 0
-    ) -> None:
-        """Take note of a sign of life."""
-        self.patience.heard()
-        is_starting = self.phase in (Phase.STARTING, Phase.WAKING)
-        if is_starting and is_ready:
-            self.advance(LifeEvent.SERVES, now)
-            self.ready_after_s = now - self.began_at
-            self.succession.arrived()
-        elif not self.is_leaving:
-            if is_starting:
-                self.patience.downloaded(self.spec, downloaded_bytes, now)
-            self.stage = stage
-
-    def missed(self, now: float) -> None:
-        """There should have been a sign of life, and was none."""
-        self.patience.missed(self.phase, now)
-        silent_s = self.patience.silent_s(now)
-        if self.phase is Phase.READY and silent_s is not None:
-            self.stage = f"silent for {silent_s:.0f} s"
-
-    def hurrying(self, now: float) -> None:
-        """It is to end at once, but may tell its clients."""
-        self.advance(LifeEvent.DUE, now)
-        self.patience.hurry(now)
-        self.show("ending all answers")
 
     def overdue(self, now: float) -> str:
         """Return why patience has ended; empty while it lasts."""
-        if self.process is None or self.kill_reason or self.has_exited:
+        if self.child is None or self.child.kill_reason or self.has_exited:
             return ""
         reason = self.patience.overdue(self.spec, self.phase, now)
-        is_starting = self.phase in (Phase.STARTING, Phase.WAKING)
-        return f"{reason} ({self.stage})" if reason and is_starting else reason
+        is_arriving = self.phase in (Phase.STARTING, Phase.WAKING)
+        return f"{reason} ({self.stage})" if reason and is_arriving else reason
 
-    def ended(self, now: float) -> Action:
-        """Return the process is gone, and all that it started, unless that survives it. Answers
-        what is to be done."""
-        self.orphans = self.mark if self.is_survived else ""
-        self.process = self.exited_at = self.beat = None
-        self.is_stranded = False
-        self.throughput = Throughput()
+    def ended(self, now: float, orphans: str = "") -> Action:
+        """Let go of its process, which is gone, and all that it started but for these `orphans`
+        (their mark). Returns what is to be done."""
+        self.child, self.orphans = None, orphans
         self.spec = self.succession.ended() or self.spec
         if self.is_parked:
             self.problem = None

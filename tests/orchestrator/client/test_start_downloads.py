@@ -13,6 +13,7 @@ import pexpect
 import pytest
 
 from orchestrator.protocol.specs import ReplicaSpec
+from orchestrator.supervisor.units.liveness import heard
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity, Process
 from orchestrator.terminal.sizes import GIB
@@ -92,10 +93,10 @@ def test_a_download_that_goes_on_does_not_make_a_start_overdue() -> None:
     unit = Unit(wanted)
     unit.want(wanted, 0.0)
     unit.started(Process(Identity(os.getpid(), 0, "", ""), -1, 0.0), "m-0-abc", 0)
-    unit.seen(90.0, is_ready=False, downloaded_bytes=1 * GIB)
-    unit.seen(180.0, is_ready=False, downloaded_bytes=2 * GIB)
+    heard(unit, 90.0, is_ready=False, downloaded_bytes=1 * GIB)
+    heard(unit, 180.0, is_ready=False, downloaded_bytes=2 * GIB)
     assert unit.patience.deadline == 280.0
-    unit.seen(270.0, is_ready=False, downloaded_bytes=2 * GIB)
-    unit.seen(275.0, is_ready=False, stage="loading")
+    heard(unit, 270.0, is_ready=False, downloaded_bytes=2 * GIB)
+    heard(unit, 275.0, is_ready=False, stage="loading")
     assert unit.stage == "loading"
     assert unit.patience.deadline == 280.0

@@ -44,7 +44,7 @@ def test_every_event_in_every_phase_for_every_goal_has_an_answer() -> None:
 @pytest.mark.parametrize("goal", Goal)
 @pytest.mark.parametrize("phase", Phase)
 def test_every_goal_is_reached_from_every_phase(goal: Goal, phase: Phase) -> None:
-    if phase is Phase.FAILED:
+    if phase in (Phase.FAILED, Phase.STRANDED):
         phase = LIFE[goal, phase, LifeEvent.ASKED].phase
     path = [phase]
     while phase not in REACHED[goal]:
@@ -137,11 +137,22 @@ def test_a_stop_that_was_under_way_is_asked_for_again() -> None:
     assert LIFE[Goal.SLEEP, adopted, LifeEvent.DUE].action is Action.SUSPEND
 
 
+@pytest.mark.parametrize("goal", [Goal.RUN, Goal.SLEEP, Goal.UNLOADED])
+def test_what_is_refused_a_place_is_given_up_until_it_is_asked_for_again(goal: Goal) -> None:
+    for phase, given_up in ((Phase.PENDING, Phase.FAILED), (Phase.ASLEEP, Phase.STRANDED)):
+        assert LIFE[goal, phase, LifeEvent.REFUSED].phase is given_up
+        assert shown(goal, given_up) is State.FAILED
+        assert LIFE[goal, given_up, LifeEvent.ASKED].phase is phase
+    # Its heartbeats say that it sleeps, which changes nothing.
+    assert LIFE[goal, Phase.STRANDED, LifeEvent.SLEEPS] == (Phase.STRANDED, Action.NOTHING)
+    assert LIFE[Goal.RUN, Phase.STRANDED, LifeEvent.DUE].action is Action.NOTHING
+
+
 def test_only_what_answers_is_let_finish() -> None:
     for phase in (Phase.READY, Phase.SUSPENDING):
         for event in (LifeEvent.DUE, LifeEvent.REPLACED):
             assert LIFE[Goal.UNLOADED, phase, event] == (Phase.DRAINING, Action.RETIRE)
-    for phase in (Phase.STARTING, Phase.WAKING, Phase.ASLEEP):
+    for phase in (Phase.STARTING, Phase.WAKING, Phase.ASLEEP, Phase.STRANDED):
         assert LIFE[Goal.UNLOADED, phase, LifeEvent.DUE] == (Phase.RELEASING, Action.TERMINATE)
 
 

@@ -75,7 +75,7 @@ def test_being_asked_for_wipes_the_slate() -> None:
     restarts = Restarts(uniform=longest)
     for now in range(3):
         restarts.died(float(now), up_s=None)
-    restarts.forget()
+    restarts.begin_anew(0.0)
     assert restarts.died(4, up_s=None) == 0
 
 
