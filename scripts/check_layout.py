@@ -39,7 +39,6 @@ LONGER: Final = {
     "orchestrator/cli/status_screen/text.py": 275,
     "orchestrator/estimate/checkpoint.py": 300,
     "orchestrator/estimate/model_json.py": 350,
-    "orchestrator/gpu/allocator.py": 300,
     "orchestrator/gpu/eviction.py": 275,
     "orchestrator/gpu/ledger.py": 300,
     "orchestrator/gpu/nvml.py": 350,

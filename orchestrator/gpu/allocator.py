@@ -9,33 +9,27 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from contract.config import ModelConfig
 from contract.engines import declaration_of
 from contract.supervision.status import GpuStatus
 from orchestrator.errors import UserError
-from orchestrator.estimate.checkpoint import ModelNotHere
-from orchestrator.estimate.estimate import blind_estimate, fraction_of
-from orchestrator.estimate.running import Card
 from orchestrator.gpu.account import accounts
 from orchestrator.gpu.attribution import GpuUse, attribute
-from orchestrator.gpu.demand import Need, need_of
-from orchestrator.gpu.footprints import Footprints, footprint_key, footprints_path
+from orchestrator.gpu.footprints import Footprints, footprints_path
 from orchestrator.gpu.ledger import Ledger
 from orchestrator.gpu.ledger_file import ledger_path
 from orchestrator.gpu.nvml import Snapshot, restricted
 from orchestrator.gpu.placement import room_to_keep
-from orchestrator.gpu.places import Demand, Device, Refusal
+from orchestrator.gpu.places import Demand, Device
 from orchestrator.gpu.reservation import Reservation
 from orchestrator.gpu.turns import Turns
+from orchestrator.gpu.worker_needs import WorkerNeeds
 from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.terminal.sizes import MIB
 
 log = logging.getLogger(__name__)
-#: Of each GPU, for a model of which nothing is known yet: about what engines take by themselves.
-_BLIND_FRACTION: Final = 0.9
 
 
 class Allocation(NamedTuple):
@@ -97,13 +91,11 @@ class GpuAllocator:
         wanted = list(workers)
         if not self._uses or not wanted:
             return {}
-        refused: dict[str, UserError] = {}
-        needs = self._needs(wanted, refused)
-        demands = [need.demand(slot) for need, slot in self._needs(later, {})]
-        kept = room_to_keep(demands, self.devices)
-        for refusal in self._ledger.reserve(needs, self._uses, kept).refusals:
-            refused[refusal.slot] = refused_for(refusal)
-        return refused
+        needs, refused = self._needs.of_all(wanted)
+        later_needs, _ = self._needs.of_all(later)
+        kept = room_to_keep([need.demand(slot) for need, slot in later_needs], self.devices)
+        refusals = self._ledger.reserve(needs, self._uses, kept).refusals
+        return refused | {each.slot: each.error() for each in refusals}
 
     def demands(self, workers: Iterable[ReplicaSpec]) -> tuple[Demand, ...]:
         """Return what those of these workers demand that have no place yet, or sleep and need
@@ -114,10 +106,10 @@ class GpuAllocator:
         for worker in workers:
             own = self._slots.get(worker.slot)
             if own is None:
-                need = self._need(worker)
+                need = self._needs.of(worker)
                 found += [need.demand(worker.slot)] if need is not None else []
             elif own.phase is Phase.ASLEEP and not own.is_to_wake:
-                found.append(_waking(own))
+                found.append(own.demand_to_wake())
         return tuple(found)
 
     @property
@@ -132,7 +124,7 @@ class GpuAllocator:
     def load_s(self, worker: ReplicaSpec) -> float | None:
         """Return how long its model takes to load, if that was ever measured."""
         try:
-            need = self._need(worker) if self._uses else None
+            need = self._needs.of(worker) if self._uses else None
         except UserError:
             return None
         return need.footprint.load_s if need and need.footprint else None
@@ -163,7 +155,7 @@ class GpuAllocator:
         return {each.slot for each in held if each.phase is Phase.ASLEEP and not each.is_to_wake}
 
     def start(self, worker: ReplicaSpec) -> Allocation:
-        """Return a worker is started now."""
+        """A worker is started now. Return its place, which is empty if it needs none."""
         reservation = self._slots.get(worker.slot)
         if reservation is None:
             return Allocation({}, {})
@@ -182,8 +174,8 @@ class GpuAllocator:
         version: str = "",
         load_s: float = 0.0,
     ) -> bool:
-        """Return a worker is ready, or sleeps, since then (monotonic). False if the GPUs have
-        not been looked at since, and it has to be said again."""
+        """A worker is ready, or sleeps, since then (monotonic): measure it. Return whether that
+        could be done: not if the GPUs have not been looked at since."""
         own = self._slots.get(slot)
         if own is None or own.phase is phase:
             return True
@@ -227,65 +219,6 @@ class GpuAllocator:
     def _slots(self) -> dict[str, Reservation]:
         return {each.slot: each for each in self._ledger.reservations}
 
-    def _needs(
-        self, workers: Iterable[ReplicaSpec], refused: dict[str, UserError]
-    ) -> list[tuple[Need, str]]:
-        """Return the needs of those that need GPU memory, with their slots. Notes whose is not
-        known."""
-        found = []
-        for worker in workers:
-            try:
-                need = self._need(worker)
-            except UserError as error:
-                refused[worker.slot] = error
-                continue
-            if need is not None:
-                found.append((need, worker.slot))
-        return found
-
-    def _need(self, worker: ReplicaSpec) -> Need | None:
-        model = ModelConfig.model_validate(worker.spec["model"])
-        card = self._largest_card()
-        try:
-            return need_of(
-                worker.model, model, worker.engine, card, self._footprints, worker.version
-            )
-        except ModelNotHere:
-            return _blind_need(worker, model, card)
-
-    def _largest_card(self) -> Card:
-        """Engines reserve more for themselves on larger ones."""
-        largest = max(self._uses.values(), key=lambda use: use.total_bytes)
-        return Card(largest.gpu.name, largest.total_bytes)
-
-
-def _waking(own: Reservation) -> Demand:
-    """Return what a worker that sleeps needs to wake, where it is."""
-    lacking = own.lacking_bytes
-    return Demand(
-        slot=own.slot,
-        model=own.assignment.model,
-        gpus=len(lacking),
-        fixed_bytes=max(lacking.values(), default=0),
-        pins=own.assignment.uuids,
-    )
-
-
-def refused_for(refusal: Refusal) -> UserError:
-    """Return a refusal with its next step."""
-    hint = "`./ew estimate` shows every part; a smaller `max_model_len` needs less"
-    return UserError(str(refusal), hint)
-
-
-def _blind_need(worker: ReplicaSpec, model: ModelConfig, card: Card) -> Need:
-    """Return the need of a model that is yet to be downloaded: a GPU to itself, just this once."""
-    return Need(
-        model_id=worker.model,
-        model=model,
-        engine=worker.engine,
-        key=footprint_key(model, worker.engine, card.name),
-        estimate=blind_estimate(
-            model, fraction_of(model) or _BLIND_FRACTION, "the model is yet to be downloaded"
-        ),
-        footprint=None,
-    )
+    @property
+    def _needs(self) -> WorkerNeeds:
+        return WorkerNeeds(self._uses, self._footprints)

@@ -6,6 +6,7 @@ import math
 
 import msgspec
 
+from orchestrator.errors import UserError
 from orchestrator.terminal.sizes import show
 
 
@@ -144,6 +145,11 @@ class Refusal(msgspec.Struct, frozen=True):
         lines = [f"`{self.model}` needs {show(self.needed_bytes)} {where}"]
         lines += [f"  {verdict.gpu}: {verdict.reason}" for verdict in self.verdicts]
         return "\n".join(lines if self.verdicts else [*lines, "  there is no GPU"])
+
+    def error(self) -> UserError:
+        """Return the same with the next step."""
+        hint = "`./ew estimate` shows every part; a smaller `max_model_len` needs less"
+        return UserError(str(self), hint)
 
 
 class Placement(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from orchestrator.gpu.attribution import GpuUse
-from orchestrator.gpu.places import Assignment
+from orchestrator.gpu.places import Assignment, Demand
 from orchestrator.protocol.life import Phase
 
 #: As the status shows it.
@@ -71,6 +71,17 @@ class Reservation(msgspec.Struct, frozen=True):
         """What it needs to wake beyond what it has kept."""
         whole = self.awake.bytes_by_gpu if self.awake else {}
         return {uuid: max(0, size - self.reserved_bytes[uuid]) for uuid, size in whole.items()}
+
+    def demand_to_wake(self) -> Demand:
+        """Return what it needs to wake, where it is."""
+        lacking = self.lacking_bytes
+        return Demand(
+            slot=self.slot,
+            model=self.assignment.model,
+            gpus=len(lacking),
+            fixed_bytes=max(lacking.values(), default=0),
+            pins=self.assignment.uuids,
+        )
 
     @property
     def stage(self) -> Stage:

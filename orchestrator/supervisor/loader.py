@@ -14,7 +14,7 @@ from typing import Final
 
 from contract.supervision.problem import Problem
 from orchestrator.errors import UserError
-from orchestrator.gpu.allocator import GpuAllocator, refused_for
+from orchestrator.gpu.allocator import GpuAllocator
 from orchestrator.gpu.eviction import (
     CannotLoad,
     Decision,
@@ -214,7 +214,7 @@ class Loader:
             case Wait(reason=reason):
                 self._wait(model, reason)
             case CannotLoad(refusals=refusals):
-                error = refused_for(refusals[0])
+                error = refusals[0].error()
                 self._give_up(model, Problem(error.message, error.hint))
 
     def _load(self, model: Model) -> None:

@@ -13,8 +13,8 @@ import pytest
 from contract.bus.registration import Registration
 from contract.messages import State
 from contract.supervision.problem import Problem
-from orchestrator.gpu import allocator as allocator_module
 from orchestrator.gpu import ledger_file
+from orchestrator.gpu import worker_needs as needs_module
 from orchestrator.gpu.nvml import Snapshot
 from orchestrator.protocol.specs import ValkeySpec
 from orchestrator.supervisor import loader as loader_module
@@ -324,10 +324,10 @@ def test_resting_models_cost_nothing_while_nobody_asks(
     here.turns()
     written: list[Path] = []
     worked_out: list[str] = []
-    real = allocator_module.need_of
+    real = needs_module.need_of
     monkeypatch.setattr(ledger_file, "write_atomically", lambda path, _: written.append(path))
     monkeypatch.setattr(
-        allocator_module,
+        needs_module,
         "need_of",
         lambda name, *rest: worked_out.append(name) or real(name, *rest),
     )
