@@ -34,7 +34,7 @@ class LogFile:
         self.path = path
         self.unit = process_of_log(path)
         self._position = 0
-        #: What it began with: another beginning is that of another part.
+        #: Its first bytes: other first bytes are those of another part.
         self._head = b""
         self._rest = b""
         self._at = 0.0

@@ -15,12 +15,12 @@ from typing import BinaryIO, Final
 
 from contract.paths import make_private
 
-#: What a log may hold, and as much again beside it.
+#: The most that a log may hold; its older part has as much.
 LARGEST_BYTES: Final = 50 * 1024 * 1024
 
 
 def aside(path: Path) -> Path:
-    """Return where the older part of a log is."""
+    """Return the path of the older part of a log."""
     return path.with_name(f"{path.name}.1")
 
 
@@ -46,7 +46,7 @@ def rotate(path: Path, *, beyond_bytes: int = LARGEST_BYTES) -> bool:
     with path.open("r+b") as grown, open_privately(older) as copy:
         shutil.copyfileobj(grown, copy, 1024 * 1024)
         copy.flush()
-        # What was written meanwhile is little, and quickly copied.
+        # Little was written meanwhile, and it is quickly copied.
         shutil.copyfileobj(grown, copy)
         copy.flush()
         grown.truncate(0)

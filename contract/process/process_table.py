@@ -1,4 +1,4 @@
-"""What runs on this host, as /proc tells it."""
+"""The processes of this host, as /proc lists them."""
 
 from __future__ import annotations
 

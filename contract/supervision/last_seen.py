@@ -1,4 +1,4 @@
-"""What is left of a status document when its supervisor is gone."""
+"""The status document of a supervisor that is gone, as far as it still holds."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def _leave_unread() -> int:
 
 
 def _drop_unwritable_output() -> None:
-    """What could not be written must not fail once more when Python ends."""
+    """Drop output that could not be written, so that it does not fail again when Python ends."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -17,7 +17,7 @@ from orchestrator.errors import UserError
 from orchestrator.system.files import put_in_place
 
 ENDS: Final = ("completed", "failed", "expired", "cancelled")
-#: What is longer is left to the gateway, which knows how long a line may be.
+#: A longer line is left to the gateway, which knows how long one may be.
 _LONGEST_CHECKED: Final = 16 << 20
 _LOOK_EVERY_S: Final = (0.2, 2.0)
 #: A gateway that restarts is back within it.

@@ -116,7 +116,7 @@ def _history() -> Iterator[None]:
 
 
 def _write_history(readline: Any, path: Path) -> None:
-    """What is asked may be confidential: the file is its owner's alone from the first byte."""
+    """Create the history file for its owner alone: questions may be confidential."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         os.close(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))

@@ -47,8 +47,8 @@ def run_in_foreground(request: Start) -> bool:
 
 @contextmanager
 def lifeline() -> Iterator[Iterator[Answer | None]]:
-    """What a supervisor says while everything is stopped if this process goes. One that is just
-    leaving is followed by another. Raises `UserError`."""
+    """Yield the answers of a supervisor that stops everything if this process goes. One that is
+    just leaving is followed by another. Raises `UserError`."""
     for _ in range(MOST_LEAVERS):
         with connect_or_spawn() as control:
             events = control.ask(Follow(stop_at_end=True))

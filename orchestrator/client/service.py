@@ -71,8 +71,9 @@ SystemCallArchitectures=native
 [Install]
 WantedBy={wanted_by}
 """
-#: What only the system's manager can do for a unit. Not here, since engines need it: writable and
-#: executable memory (compiled kernels), the GPUs' device files, shared memory and /tmp.
+#: Settings that only the system's manager can apply to a unit. Not here, since engines need it:
+#: writable and executable memory (compiled kernels), the GPUs' device files, shared memory and
+#: /tmp.
 _HARDENING: Final = """\
 CapabilityBoundingSet=
 AmbientCapabilities=

@@ -16,7 +16,7 @@ from orchestrator.terminal.speech import complain, duration, say
 
 
 class Stages:
-    """What each unit is doing, as its changes come in."""
+    """The stage of each unit, as its changes come in."""
 
     def __init__(self, display: Progress) -> None:
         self._display = display

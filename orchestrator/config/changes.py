@@ -1,4 +1,4 @@
-"""What the configuration file says otherwise than it did when things were started: key by key, and
+"""Changes of the configuration file since things were started: key by key, and
 what applies it."""
 
 from __future__ import annotations

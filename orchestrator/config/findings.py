@@ -1,4 +1,4 @@
-"""What a configuration names and this host has not, or not as it should be.
+"""Findings: things that a configuration names and this host lacks, or has in a wrong state.
 
 A finding is fatal if a start on this host would fail for it, now and the next time. What may come
 right by itself (a server that is not up yet) is only to be minded.
@@ -15,7 +15,7 @@ from orchestrator.errors import UserError
 
 
 class Finding(NamedTuple):
-    """What the key at a path names and is not as it should be; `fix` is the next step."""
+    """A fault of the thing that the key at a path names; `fix` is the next step."""
 
     keys: list[str]
     message: str

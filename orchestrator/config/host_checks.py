@@ -1,5 +1,5 @@
-"""What the configuration names outside of itself: files, programs, variables. Whether they are here
-is true of this host alone, so `contract.config` knows nothing of it.
+"""Checks of the things that the configuration names: files, programs, variables. Whether they are
+here is true of this host alone, so `contract.config` knows nothing of it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from orchestrator.errors import UserError
 from orchestrator.hub.access import hub_variables
 from orchestrator.terminal.speech import warn
 
-#: What a directory with a model has: of Hugging Face, or of Mistral.
+#: Files of which a model's directory has one: of Hugging Face, or of Mistral.
 _DESCRIPTIONS: Final = ("config.json", "params.json")
 #: Of `engine_args`, what says that the description lies elsewhere.
 _OTHER_DESCRIPTIONS: Final = ("hf_config_path", "config_format", "load_format")
@@ -219,7 +219,7 @@ def _has_any(directory: Path, names: Iterable[str]) -> bool:
 
 
 def _below(path: Path, name: str) -> str:
-    """Return a parent of the right directory is the likeliest mistake."""
+    """Return a hint: a path to the parent of the right directory is the likeliest mistake."""
     found = next(iter(sorted(path.glob(f"*/{name}"))), None)
     if found is not None:
         return f"did you mean {found.parent}?"

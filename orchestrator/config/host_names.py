@@ -15,7 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 from contract.config import Config, GatewayConfig
 from orchestrator.config.findings import Finding
 
-#: A resolver that does not answer takes longer than anybody waits for a check.
+#: A resolver that does not answer takes longer than a check may take.
 _PATIENCE_S: Final = 3.0
 _OURS: Final = "give an address of this host: 127.0.0.1, or 0.0.0.0 for all that it has"
 

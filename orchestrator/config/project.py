@@ -11,7 +11,7 @@ from orchestrator.errors import UserError
 
 #: Commands that work without a configuration, or make one.
 _ANYWHERE: Final = ("quickstart", "config", "test")
-#: What a new project begins with, of ew's own files.
+#: The files of ew that a new project begins with.
 _BEGINNING: Final = ("config.schema.json", "demo-model", "config.json")
 
 

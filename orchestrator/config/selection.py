@@ -32,7 +32,7 @@ _PRIVATE: Final = ("EW_API_KEY", "EW_WORKER", "EW_RUN_ID", "EW_RUN_ROOT", "EW_RE
 
 
 class StartOptions(NamedTuple):
-    """What the command line asks for; empty means everything that is configured."""
+    """The models that the command line asks for; empty means everything that is configured."""
 
     models: tuple[str, ...] = ()
     engine: str | None = None

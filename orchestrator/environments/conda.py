@@ -50,7 +50,7 @@ class Conda(NamedTuple):
         return prefix
 
     def prefix(self, env_name: str) -> Path | None:
-        """Return where the environment is; None if there is none of this name."""
+        """Return the path of the environment; None if there is none of this name."""
         listed = json.loads(self._run([self.program, "env", "list", "--json"]))
         paths = map(Path, listed.get("envs", ()))
         return next((path for path in paths if path.name == env_name), None)

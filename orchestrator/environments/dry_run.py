@@ -1,4 +1,4 @@
-"""What a setup would do, exactly, without doing it."""
+"""A dry run of a setup: exactly what it would do, without doing it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The engine environments of this host, as their stamps tell of them.
 
 `<state>/envs/NAME` is an environment, or a link to one that conda keeps elsewhere. Its stamp,
-`ew-env.json`, is written last: one without it is unfinished, and nobody uses it.
+`ew-env.json`, is written last: one without it is unfinished and is not used.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Environment:
     version: str
     #: `uv`, or the conda program that made it.
     manager: str
-    #: What it was proven with: the engine's library, torch, Python and others.
+    #: The versions it was proven with: the engine's library, torch, Python and others.
     versions: dict[str, str]
-    #: What the proof saw: `cpu`, or the names of the GPUs.
+    #: The devices that the proof saw: `cpu`, or the names of the GPUs.
     device: str
     #: Of the lock that was installed.
     digest: str

@@ -1,4 +1,4 @@
-"""What has to be there before an engine's environment is made, and what to do where it is not."""
+"""Checks before an engine's environment is made, each with the cure."""
 
 from __future__ import annotations
 

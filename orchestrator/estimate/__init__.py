@@ -1,1 +1,1 @@
-"""What a model needs: its files, its weights and its KV cache, in bytes."""
+"""Estimates of a model's memory: its files, its weights and its KV cache, in bytes."""

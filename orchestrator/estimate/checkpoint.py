@@ -1,4 +1,4 @@
-"""What the files of a model say about its size and shape."""
+"""The size and shape of a model, as its files have them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Shape(msgspec.Struct, frozen=True):
     vocab_size: int
     #: The longest context that the model was made for, in tokens.
     context_len: int
-    #: What the layers keep of each sequence; none: a model that keeps nothing, such as an encoder.
+    #: The memory that layers keep of each sequence; none: a model that keeps nothing, such as an
+    #: encoder.
     caches: tuple[CacheLayers, ...] = ()
     #: Latent attention: elements of a head's key (twice, as it is put together) and value.
     expanded_dim: int = 0
@@ -64,7 +65,7 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 class PlanMemory(msgspec.Struct, frozen=True):
-    """What a TensorRT plan says of its memory."""
+    """The memory figures of a TensorRT plan."""
 
     rank_bytes: tuple[int, ...]
     limits: PlanLimits
@@ -149,7 +150,7 @@ def read_checkpoint(path: Path, release: str = "") -> Checkpoint:
 
 
 def stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """What changes whenever one of a model's files does. Raises `UserError`."""
+    """Return a digest that changes whenever one of a model's files does. Raises `UserError`."""
     found = []
     try:
         for file in sorted(path.iterdir()):

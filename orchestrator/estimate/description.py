@@ -1,4 +1,4 @@
-"""What the engine itself makes of a model: asked of the library in its environment, without a GPU
+"""The engine's own description of a model: asked of the library in its environment, without a GPU
 and without weights, and remembered until a file of the model or the engine's release changes.
 
 Asking takes as long as the library's import, some 10 s, so only commands ask, and the rest looks
@@ -112,7 +112,7 @@ def ask(questions: Sequence[Question], python: Path, within_s: float = _WITHIN_S
 
 
 def as_described(checkpoint: Checkpoint, description: Description) -> Checkpoint:
-    """Return a checkpoint as the engine takes it, as far as it has said so."""
+    """Return a checkpoint with the engine's own figures, where it gave some."""
     shape = checkpoint.shape
     shape = msgspec.structs.replace(
         shape,
@@ -124,7 +124,7 @@ def as_described(checkpoint: Checkpoint, description: Description) -> Checkpoint
 
 
 def differences(checkpoint: Checkpoint, description: Description) -> list[str]:
-    """Return where ew's own reading of the files is another."""
+    """Return the figures in which ew's own reading of the files differs."""
     own, engine = checkpoint.shape, f"vLLM {description.release}"
     if not description.release:
         return [f"the engine makes nothing of it: {description.error}"]

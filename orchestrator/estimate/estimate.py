@@ -42,7 +42,7 @@ _NO_SPECULATION: Final = Speculation()
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """What one worker takes on each of its `gpus`, without what others do there."""
+    """The memory that one worker takes on each of its `gpus`, without other processes'."""
 
     gpus: int
     parts: tuple[Part, ...]
@@ -171,7 +171,7 @@ def fraction_of(model: ModelConfig) -> float | None:
 
 
 def _notes(model: ModelConfig, checkpoint: Checkpoint, speculation: Speculation) -> list[str]:
-    """What the numbers leave out, or assume."""
+    """Return what the numbers leave out, or assume."""
     shape, notes = checkpoint.shape, []
     if checkpoint.weights.strays:
         names = ", ".join(checkpoint.weights.strays[:_NAMED_STRAYS])

@@ -1,4 +1,4 @@
-"""What a checkpoint's family fills in where its configuration is silent: the defaults of the
+"""Values that a checkpoint's configuration leaves to its family: the defaults of the
 configuration classes in transformers (5.17). Multimodal checkpoints leave out most of their
 language model's figures."""
 

@@ -33,14 +33,14 @@ class KvCache(msgspec.Struct, frozen=True):
     wanted_bytes: int
     #: Of it, the states of recurrent layers for each sequence.
     state_bytes: int = 0
-    #: What one more sequence takes at least, so how many of them a cache allows at once.
+    #: The least that one more sequence takes: it bounds how many a cache allows at once.
     bytes_to_begin: int = 0
     #: Sequences that the engine may run at once; as many as it likes if 0.
     max_sequences: int = 0
 
     @property
     def bytes_per_planned_token(self) -> int:
-        """What a token of a sequence of the full context takes, with its part of the states."""
+        """The bytes of a token of a full sequence, with its part of the states."""
         return self.bytes_per_token + math.ceil(self.state_bytes / max(1, self.context_len))
 
 
@@ -79,7 +79,7 @@ def planned_cache(model: ModelConfig, engine: str, shape: Shape, run: Running) -
 
 
 def bytes_per_token(shape: Shape, running: Running) -> int:
-    """What one more token takes on each GPU while every layer still keeps it.
+    """Return the bytes that one more token takes on each GPU while every layer keeps it.
 
     Keys and values: layers x ceil(KV heads / tp) x (width of a key and of a value) x element.
     Multi-head latent attention: layers x (kv_lora_rank + qk_rope_head_dim) x element, the whole
@@ -109,8 +109,8 @@ def bytes_for(sequences: int, shape: Shape, running: Running) -> int:
 
 
 def bytes_to_begin(shape: Shape, running: Running) -> int:
-    """What the shortest sequence takes: its states, and a block in each layer. So many bytes of
-    cache allow one more sequence at once."""
+    """Return the bytes of the shortest sequence: its states, and a block in each layer. So many
+    bytes of cache allow one more sequence at once."""
     layout = _layout(shape, running)
     return math.ceil(
         sum(count * _block_bytes(each, layout, running) for each, count in layout.groups)
@@ -118,7 +118,7 @@ def bytes_to_begin(shape: Shape, running: Running) -> int:
 
 
 def state_bytes(shape: Shape, running: Running) -> int:
-    """What one sequence's states take on each GPU, as part of the cache; 0 without such layers."""
+    """Return the bytes of one sequence's states on each GPU; 0 without such layers."""
     layout = _layout(shape, running)
     return math.ceil(
         sum(

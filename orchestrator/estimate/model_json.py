@@ -21,7 +21,7 @@ PARAMS: Final = "params.json"
 _LARGEST_FILE: Final = 128 * 2**20
 #: A safetensors file starts with the length of its JSON header; the format allows no more.
 _LARGEST_HEADER: Final = 100_000_000
-#: What engines convert to the type that they run in.
+#: Types that engines convert to the type that they run in.
 FLOATING_BYTES: Final = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 #: Some families give a figure for each layer.

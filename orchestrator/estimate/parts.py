@@ -1,4 +1,4 @@
-"""What a worker takes of a GPU beside its KV cache, part by part."""
+"""The parts of a worker's GPU memory beside its KV cache."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from orchestrator.terminal.sizes import MIB
 CONTEXT_BYTES: Final = 860 * MIB
 #: NCCL's buffers, where several GPUs share a model.
 _COLLECTIVES_BYTES: Final = 768 * MIB
-#: What the allocator holds for a step, of what the step needs: blocks of other sizes are not
-#: used again.
+#: Memory that the allocator holds for a step, per byte that the step needs: blocks of other sizes
+#: are not used again.
 _ALLOCATED_OF_NEEDED: Final = 1.55
 #: The sampler's copies of a logit: as computed (2), in float32 (4), sorted with its index and
 #: with the sort's second buffers (24), its probability (4).
 _SAMPLER_BYTES_PER_LOGIT: Final = 34
-#: What the driver keeps for one layer of one recorded CUDA graph, and for all graphs together.
+#: Memory that the driver keeps for a layer of a recorded CUDA graph, and for all graphs.
 _GRAPH_LAYER_BYTES: Final = MIB // 5
 _GRAPH_POOL_BYTES: Final = 80 * MIB
 #: Held free for it: an allocator does not take the same every time.
@@ -91,9 +91,9 @@ def _weights_source(checkpoint: Checkpoint, run: Running) -> str:
 
 
 def activations(shape: Shape, run: Running, guessed: int = 0) -> Part:
-    """What one step needs beside the weights: first the widest layer of a step full of prompt
-    tokens, then, in the same memory, the sampler's copies of the logits of a full batch: a row
-    for each sequence, and one for each of its `guessed` tokens (vLLM's `RejectionSampler`)."""
+    """The memory that one step needs beside the weights: first the widest layer of a step full of
+    prompt tokens, then, in the same memory, the sampler's copies of the logits of a full batch: a
+    row for each sequence, and one for each of its `guessed` tokens (vLLM's `RejectionSampler`)."""
     forward = run.batched_tokens * _token_bytes(shape, run) * _ALLOCATED_OF_NEEDED
     rows = run.max_sequences * (1 + guessed)
     sampler = rows * shape.vocab_size * _SAMPLER_BYTES_PER_LOGIT

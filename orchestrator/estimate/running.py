@@ -24,7 +24,7 @@ _LARGEST_GRAPH: Final = 8192
 
 
 class Card(msgspec.Struct, frozen=True):
-    """What an engine's defaults depend on. The default is a common data centre card."""
+    """The card that an engine's defaults depend on. The default is a common data centre card."""
 
     name: str = ""
     total_bytes: int = 80 * GIB

@@ -8,7 +8,7 @@ from typing import Final
 from orchestrator.estimate.model_json import LinearAttentionJson, ModelJson
 
 _MODEL_BYTES: Final = 2
-#: What vLLM keeps matrices in unless the checkpoint says otherwise.
+#: The type in which vLLM keeps matrices unless the checkpoint says otherwise.
 _MATRIX_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
 _KERNEL: Final = 4
 

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Allocation(NamedTuple):
-    """What a start needs to know of its place: fields of its `WorkerSpec`, and variables."""
+    """The place of a worker that starts: fields of its `WorkerSpec`, and variables."""
 
     spec: dict[str, Any]
     environment: dict[str, str]

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Need(msgspec.Struct, frozen=True):
-    """What a model needs on each GPU, by estimate and, if it ran before, by measurement."""
+    """The need of a model on each GPU, by estimate and, if it ran before, by measurement."""
 
     model_id: str
     model: ModelConfig

@@ -3,7 +3,7 @@ asked for and the time: they decide, the supervisor acts, and asks again when so
 
 A pinned or `always` model never goes for another, and no running answer is lost. Two
 rules keep models from chasing each other away: one that has been loaded stays for a while, and a
-busy one goes only when somebody has waited too long, after it had time to finish.
+busy one goes only when a request has waited too long, after it had time to finish.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def cost_s(resident: Resident, now: float) -> float:
 
 
 class _Room:
-    """What is free and what could be, while one decision after the other is taken."""
+    """The memory that is free and could be, while one decision after the other is taken."""
 
     def __init__(
         self, residents: Sequence[Resident], devices: Sequence[Device], now: float, policy: Policy

@@ -1,4 +1,4 @@
-"""What models were measured to take, and how long they took to load: better than any estimate."""
+"""Footprints: the measured memory and load times of models, which are better than estimates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.system.files import write_atomically
 log = logging.getLogger(__name__)
 #: How much the newest load time counts, against those before it.
 _NEWEST_WEIGHT: Final = 0.5
-#: What changes neither a model's memory nor its load time.
+#: Keys that change neither a model's memory nor its load time.
 _IRRELEVANT: Final = frozenset(
     {"env", "gpus", "idle_unload_s", "load", "pinned", "replicas", "sleep", "start_timeout_s"}
     | {"share_prefix_cache", "tool_parser", "reasoning_parser"}
@@ -46,12 +46,12 @@ class Footprint(msgspec.Struct, frozen=True):
 
     @property
     def fixed_bytes(self) -> int:
-        """What to reserve for it beside its KV cache."""
+        """The bytes to reserve for it beside its KV cache."""
         return max(self.peak_bytes, self.ready_bytes + self.unseen_bytes) + SPARE_BYTES
 
 
 def footprint_key(model: ModelConfig, engine: str, card_name: str) -> str:
-    """Return names everything that decides what a worker takes, but for the engine's version."""
+    """Return a name made of all that decides a worker's memory, but for the engine's version."""
     settings = model.model_dump(mode="json", exclude=set(_IRRELEVANT), exclude_defaults=True)
     facts = msgspec.json.encode([settings, engine, card_name], order="deterministic")
     return hashlib.sha256(facts).hexdigest()[:24]

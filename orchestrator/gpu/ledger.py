@@ -112,9 +112,8 @@ class Ledger:
         version: str = "",
         load_s: float = 0.0,
     ) -> Reservation:
-        """Return a worker is ready, or sleeps: measure it. What it has after its start is
-        remembered for the next one; what it has kept while it sleeps is all that is reserved
-        then."""
+        """Measure a worker that is ready, or sleeps. Its memory after a start is remembered for
+        the next one; while it sleeps, only the memory that it keeps stays reserved."""
         with self._mutex:
             own = self._held[slot]
             if phase is Phase.ASLEEP and own.phase is Phase.READY:
@@ -200,7 +199,7 @@ class Ledger:
                     self.end(own.slot)
 
     def devices(self, uses: Mapping[str, GpuUse]) -> list[Device]:
-        """Return the GPUs as places: what is free there and not promised to anybody."""
+        """Return the GPUs as places: what is free there and not promised."""
         with self._mutex:
             return [self._device(use) for use in uses.values()]
 

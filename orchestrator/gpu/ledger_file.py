@@ -33,7 +33,7 @@ class LedgerFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        #: What it says, as far as this supervisor has written it.
+        #: Its content, as this supervisor has written it last.
         self._written = b""
 
     def read(self) -> list[Reservation]:

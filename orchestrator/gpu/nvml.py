@@ -1,4 +1,4 @@
-"""What the NVIDIA driver says of this host's GPUs. No other module of this package calls NVML.
+"""The GPUs of this host, as the NVIDIA driver shows them. No other module calls NVML.
 
 Drivers differ, and parts of them fail: whatever cannot be read is None, and a card that is in
 trouble says so and does not hide the others.
@@ -142,7 +142,7 @@ class NvmlReader:
 
     def __init__(self) -> None:
         self._is_open = False
-        #: What cards were called when they could still be asked.
+        #: The cards as they were when they last answered.
         self._known: dict[int, Gpu] = {}
 
     def read(self) -> Snapshot:
@@ -328,7 +328,7 @@ def _capability(handle: Any) -> str:
 
 
 def _with_capability(gpu: Gpu, capability: str) -> Gpu:
-    """Return a slice has its card's, and cannot be asked itself."""
+    """Return a slice with its card's capability: a slice cannot be asked itself."""
     return msgspec.structs.replace(gpu, compute_capability=capability)
 
 

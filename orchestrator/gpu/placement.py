@@ -251,7 +251,8 @@ def _precedence(demand: Demand) -> tuple[bool, int, float, int, str]:
 
 
 def _means(pin: int | str, device: Device) -> bool:
-    """Return a number means a GPU and its slices; text may also be the start of a UUID."""
+    """Return whether a pin names a device: a number names a GPU and its slices,
+    text may also be the start of a UUID."""
     if isinstance(pin, int) or pin.isdigit():
         return device.index == int(pin)
     return device.uuid.startswith(pin) or (bool(device.parent) and device.parent.startswith(pin))

@@ -45,9 +45,9 @@ class Demand(msgspec.Struct, frozen=True):
     fixed_bytes: int
     least_kv_bytes: int = 0
     wanted_kv_bytes: int = 0
-    #: What its process takes before the engine begins to count.
+    #: The bytes that its process takes before the engine begins to count.
     context_bytes: int = 0
-    #: What the KV cache is for: tokens of a sequence, what each takes, sequences at once, and what
+    #: The plan of the KV cache: tokens of a sequence, bytes of each, sequences at once, and what
     #: each takes at least. 0 where nothing is known.
     context_len: int = 0
     token_bytes: int = 0
@@ -95,7 +95,7 @@ class Assignment(msgspec.Struct, frozen=True):
     why: str
     #: The same in tokens, for engines that count them; None if that is not known.
     kv_cache_tokens: int | None = None
-    #: What the cache was planned for; None where the engine decides.
+    #: The context and sequences that the cache was planned for; None where the engine decides.
     context_len: int | None = None
     max_sequences: int | None = None
 

@@ -1,4 +1,4 @@
-"""What was promised to one worker, and what it is measured to have."""
+"""A reservation: the memory promised to one worker, and the memory it is measured to have."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Reservation(msgspec.Struct, frozen=True):
     phase: Phase
     #: Monotonic seconds: the same for all processes of one boot, and the account ends with it.
     since: float = 0.0
-    #: What no known process had on the GPU just before the worker started: the driver's own.
+    #: The bytes of no known process just before the worker started: the driver's own.
     rest_bytes: dict[str, int] = {}
     used_bytes: dict[str, int] = {}
     #: Its processes that were seen on its GPUs.
@@ -62,13 +62,13 @@ class Reservation(msgspec.Struct, frozen=True):
 
     @property
     def bytes_beside_cache(self) -> int:
-        """What it has on all its GPUs but for the KV cache."""
+        """The bytes that it has on all its GPUs but for the KV cache."""
         cache = (self.assignment.kv_cache_bytes or 0) * len(self.reserved_bytes)
         return max(0, sum(self.used_bytes.values()) - cache)
 
     @property
     def lacking_bytes(self) -> dict[str, int]:
-        """What it needs to wake beyond what it has kept."""
+        """The bytes that it needs to wake beyond those that it has kept."""
         whole = self.awake.bytes_by_gpu if self.awake else {}
         return {uuid: max(0, size - self.reserved_bytes[uuid]) for uuid, size in whole.items()}
 

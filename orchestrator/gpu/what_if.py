@@ -1,4 +1,4 @@
-"""What would become of the configured models on this host's GPUs, or on others. Looks, and
+"""A dry run of the configured models on this host's GPUs, or on others. Looks, and
 changes nothing."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What workers that are to be started need on the GPUs of this host."""
+"""The needs of workers that are to be started, on the GPUs of this host."""
 
 from __future__ import annotations
 

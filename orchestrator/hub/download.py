@@ -39,7 +39,7 @@ _MIB: Final = 2**20
 PATIENCE_S: Final = 300.0
 _RETRY_S: Final = 2.0
 _BUSY: Final = (408, 429, 500, 502, 503, 504)
-#: What else may be written meanwhile.
+#: Disk space for other writers meanwhile.
 _SPARE_BYTES: Final = 512 * _MIB
 
 
@@ -77,7 +77,7 @@ class Download:
 
     @property
     def missing_bytes(self) -> int:
-        """What is still to be fetched."""
+        """The bytes that are still to be fetched."""
         return sum(file.size_bytes - self._there(file) for file in self.missing)
 
     def require_room(self) -> None:
@@ -185,7 +185,7 @@ class Download:
         return self._blobs / f"{file.etag}.ew{PARTIAL}"
 
     def _note_revision(self) -> None:
-        """What the revision is from now on: libraries ask for `main`, not for a commit."""
+        """Point the revision's name at the commit: libraries ask for `main`, not for a commit."""
         revision, commit = self._remote.revision, self._remote.commit
         if revision != commit and commit_of(self._remote.repo, revision) != commit:
             path = repo_dir(self._remote.repo) / "refs" / revision

@@ -1,4 +1,4 @@
-"""What of a repository is on this host, and which models of the configuration are of it."""
+"""The files of a repository on this host, and the configured models that use it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _of_model(model_id: str, model_path: str) -> str:
 
 
 def holding_of(repo: str, config: Config) -> Holding:
-    """What is here of a repository. Raises `UserError` if nothing is."""
+    """Return the files of a repository on this host. Raises `UserError` if there are none."""
     directory = repo_dir(repo)
     if not directory.is_dir():
         raise UserError(
@@ -99,7 +99,7 @@ def _is_of(model_path: str, repo: str) -> bool:
 
 
 def lines_of(found: Holding) -> Iterator[str]:
-    """What a person wants to know of it."""
+    """Yield a summary for people."""
     partial = f", {_size(found.partial_bytes)} of it not complete" if found.partial_bytes else ""
     yield f"{found.repo}: {_size(found.size_bytes)}{partial}"
     yield f"  in        {found.directory}"

@@ -27,7 +27,7 @@ _READ: Final = ("config.json", "hf_quant_config.json")
 
 
 def outline_dir(repo: str) -> Path:
-    """Return where the outline of a repository is, if it was fetched."""
+    """Return the path of a repository's outline, if it was fetched."""
     return state_dir() / "outlines" / repo.replace("/", "--")
 
 

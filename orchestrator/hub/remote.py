@@ -1,4 +1,4 @@
-"""What a hub has: a repository's files at one commit. Nothing of them is fetched."""
+"""A hub's listing of a repository's files at one commit. None of them is fetched."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _PREPARED = re.compile(r"^Prepared \d+ package")
 
 
 class PackageDownload:
-    """What uv has said so far, as one line of progress."""
+    """The output of uv so far, as one line of progress."""
 
     def __init__(self) -> None:
         self.packages = 0

@@ -24,7 +24,7 @@ _INDEXES: Final = ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
 
 
 class UvSettings(NamedTuple):
-    """What to add to the environment of a uv process, and to its command line."""
+    """Variables and options to add to a uv process."""
 
     variables: dict[str, str]
     arguments: list[str]

@@ -1,1 +1,1 @@
-"""What the supervisor and the commands tell each other."""
+"""The protocol between the supervisor and the commands."""

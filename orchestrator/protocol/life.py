@@ -26,7 +26,7 @@ from contract.messages import State
 
 
 class Goal(str, Enum):
-    """What a process shall be."""
+    """The state that a process shall be in."""
 
     RUN = "run"
     #: Not serve until its model is asked for, and keep its weights in the host's memory.
@@ -58,7 +58,7 @@ class Phase(str, Enum):
 
 
 class LifeEvent(Enum):
-    """What the supervisor is told, or sees, of a process."""
+    """An event of a process, as the supervisor is told or sees it."""
 
     #: Nothing stands in the way of the next step to its goal.
     DUE = "due"
@@ -81,7 +81,7 @@ class LifeEvent(Enum):
 
 
 class Action(Enum):
-    """What the fleet does when a phase is left, or an event changes none."""
+    """An act of the fleet, when a phase is left or an event changes none."""
 
     NOTHING = "nothing"
     START = "start"

@@ -1,4 +1,4 @@
-"""What shall run on this host. The command line works it out; the supervisor makes it so."""
+"""Specifications of the processes of this host. Commands make them; the supervisor runs them."""
 
 from __future__ import annotations
 

@@ -9,6 +9,179 @@ import msgspec
 from contract.messages import UNREADABLE
 from contract.supervision.status import ModelStatus, RunStatus, status_path
 from orchestrator.errors import UserError
+<<<<<<< HEAD
+=======
+from orchestrator.protocol.diagnosis import Problem
+
+VERSION: Final = 1
+
+
+class GpuWorker(msgspec.Struct, frozen=True):
+    """A worker of ours on a GPU. `stage`: `planned` (it is yet to start), `starting`, `ready`,
+    `asleep`, `wake_pending`, `waking`, or `releasing` (it has ended, and its memory is not free
+    yet). It may have more than was reserved; then the estimate was wrong, and the next start
+    knows better."""
+
+    slot: str
+    stage: str
+    reserved_mib: int
+    used_mib: int
+
+
+class ForeignProcess(msgspec.Struct, frozen=True):
+    """A process on a GPU that is not ew's; what is not known of it is empty or null."""
+
+    pid: int
+    user: str
+    command: str
+    used_mib: int | None
+
+
+class GpuStatus(msgspec.Struct, frozen=True):
+    """A GPU, or a MIG slice (`parent` is its GPU's UUID). `free_mib` is what the driver calls
+    free, `promised_mib` the part of it that is reserved for workers which have not taken it."""
+
+    index: int
+    uuid: str
+    name: str
+    total_mib: int
+    used_mib: int
+    free_mib: int
+    promised_mib: int = 0
+    utilization_percent: int | None = None
+    temperature_c: int | None = None
+    parent: str = ""
+    problem: str = ""
+    workers: tuple[GpuWorker, ...] = ()
+    foreign: tuple[ForeignProcess, ...] = ()
+
+    @property
+    def foreign_mib(self) -> int:
+        """Their memory, as far as it is known."""
+        return sum(each.used_mib or 0 for each in self.foreign)
+
+
+class SupervisorStatus(msgspec.Struct, frozen=True):
+    """The process that starts, watches and stops the others."""
+
+    pid: int
+    since_unix_s: float
+    #: With the pid, tells this process from a later one with the same number; so everywhere here.
+    start_ticks: int
+    #: False once `status` has found that it is gone; the figures are then its last ones.
+    alive: bool = True
+
+
+class GatewayStatus(msgspec.Struct, frozen=True):
+    """The HTTP server. `processes` are the pids that serve."""
+
+    state: State
+    url: str
+    since_unix_s: float
+    pid: int | None = None
+    start_ticks: int = 0
+    processes: list[int] = []
+    open_streams: int = 0
+    rss_mib: int | None = None
+    restarts: int = 0
+    stage: str = ""
+    problem: Problem | None = None
+
+
+class RedisStatus(msgspec.Struct, frozen=True):
+    """The server for queues and token streams; `embedded` means that ew started it."""
+
+    state: State
+    embedded: bool
+    since_unix_s: float
+    server: str = ""
+    version: str = ""
+    pid: int | None = None
+    start_ticks: int = 0
+    used_mib: float | None = None
+    operations_per_s: int | None = None
+    append_only_file: bool | None = None
+    restarts: int = 0
+    stage: str = ""
+    problem: Problem | None = None
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """One worker process, or one that shall come back. `name` changes with each start."""
+
+    slot: str
+    name: str
+    state: State
+    since_unix_s: float
+    engine: str
+    env: str
+    stage: str = ""
+    version: str = ""
+    pid: int | None = None
+    start_ticks: int = 0
+    slots: int = 0
+    running: int = 0
+    tokens_per_s: float = 0.0
+    rss_mib: int | None = None
+    #: The GPUs that it has a place on, and the memory there: promised, and measured.
+    gpus: list[int] = []
+    gpu_reserved_mib: int | None = None
+    gpu_mib: int | None = None
+    restarts: int = 0
+    ready_after_s: float | None = None
+    problem: Problem | None = None
+    #: A remark on the way its engine runs, if that is unusual.
+    remark: str = ""
+
+
+class ModelStatus(msgspec.Struct, frozen=True):
+    """A model and its workers. `state` is the best of theirs; `waiting` jobs are unclaimed.
+
+    `load` is `always` or `on-demand`. The time to the first token is that of the last minutes,
+    as clients saw it: half of the answers were faster than `first_token_p50_s`.
+    """
+
+    id: str
+    state: State
+    waiting: int | None
+    running: int
+    tokens_per_s: float
+    workers: list[WorkerStatus]
+    load: str = "always"
+    pinned: bool = False
+    #: That of the worker whose state it has.
+    stage: str = ""
+    first_token_p50_s: float | None = None
+    first_token_p99_s: float | None = None
+
+
+class ConfigStatus(msgspec.Struct, frozen=True):
+    """The configuration file beside what runs: the keys that are `waiting` for a restart, or the
+    `problem` for which the file cannot be used."""
+
+    waiting: list[str] = []
+    problem: str = ""
+
+
+class RunStatus(msgspec.Struct, frozen=True):
+    """Everything that runs on this host; without a supervisor, that is nothing."""
+
+    written_unix_s: float
+    supervisor: SupervisorStatus | None = None
+    gateway: GatewayStatus | None = None
+    redis: RedisStatus | None = None
+    models: list[ModelStatus] = []
+    gpus: list[GpuStatus] = []
+    #: Why the figures of the GPUs are not known, or not up to date.
+    gpu_problem: str = ""
+    host: str = ""
+    config: ConfigStatus = ConfigStatus()
+    v: int = VERSION
+
+
+def status_path() -> Path:
+    return state_dir() / "status.json"
+>>>>>>> 8327545 (docs: docstrings of the orchestrator name their subject)
 
 
 def read_status() -> RunStatus:

@@ -1,4 +1,4 @@
-"""What the commands ask of the supervisor: to start, restart, stop, load, unload and pin."""
+"""Requests of the commands: start, restart, stop, load, unload and pin."""
 
 from __future__ import annotations
 

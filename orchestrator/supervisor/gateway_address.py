@@ -27,7 +27,8 @@ def with_port(gateway: GatewaySpec, unit: Unit | None) -> GatewaySpec:
 
 
 def where_it_is(gateway: GatewaySpec, unit: Unit) -> GatewaySpec:
-    """Return a gateway whose processes are replaced listens where it did."""
+    """Return the specification with the address that the gateway has: its processes are replaced
+    where they listen."""
     if not isinstance(unit.spec, GatewaySpec):
         return gateway
     return msgspec.structs.replace(gateway, host=unit.spec.host, port=unit.spec.port)

@@ -13,7 +13,7 @@ class LoadRequest:
     since: float
     #: It ends when the model is there, not when no job waits any more.
     is_operators: bool = False
-    #: What stands between the model and its place: for people to read.
+    #: The reason why the model has no place yet: for people to read.
     waits_for: str = ""
 
 

@@ -30,7 +30,7 @@ class ModelRegistry:
 
     @property
     def pins(self) -> dict[str, bool]:
-        """What the operator has pinned, or unpinned, against the configuration."""
+        """The models that the operator has pinned (True) or unpinned."""
         return {model.id: model.pin for model in self if model.pin is not None}
 
     def pinned(self) -> frozenset[str]:

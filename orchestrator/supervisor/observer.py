@@ -1,4 +1,4 @@
-"""What the supervisor learns from outside: heartbeats, queues, Redis, the gateway, the GPUs."""
+"""The observations of the supervisor: heartbeats, queues, Redis, the gateway, the GPUs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Subject(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What was seen, looking from `taken_at` (monotonic seconds) on. `redis` is the server's
+    """One look, begun at `taken_at` (monotonic seconds). `redis` is the server's
     INFO, None if nothing is known of it, nor of beats and queues; it may still have answered,
     if only that it cannot do what it was asked for.
 

@@ -1,4 +1,4 @@
-"""What gateways are told of models that may be waited for."""
+"""Registrations: why a model does not serve yet, for gateways whose clients wait for it."""
 
 from __future__ import annotations
 

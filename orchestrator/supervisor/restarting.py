@@ -1,4 +1,4 @@
-"""What runs, compared with what the configuration file says now."""
+"""Restart requests: running models with the settings that the configuration file has now."""
 
 from __future__ import annotations
 

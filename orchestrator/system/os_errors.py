@@ -1,4 +1,4 @@
-"""What the operating system refuses, in words, with the cure."""
+"""Errors of the operating system in words, with the cure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contract.paths import logs_dir, state_dir
 from orchestrator.errors import UserError
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-#: What a person at the keyboard, or the machine's owner, can mend. The rest is a defect of ours.
+#: Errors that a person at the keyboard, or the machine's owner, can mend. Others are our defects.
 _MENDABLE: Final = _FULL | {
     errno.EACCES,
     errno.EEXIST,

@@ -1,5 +1,5 @@
-"""Whose ew's state is. What lies in it is executed (environments), spoken to (sockets) and believed
-(keys, the run of a former supervisor), so no other user may have put it there."""
+"""The owner of ew's state. Files in it are executed (environments), spoken to (sockets) and
+believed (keys, the run of a former supervisor), so no other user may have put it there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contract.paths import state_dir
 from orchestrator.errors import UserError
 
 _ELSEWHERE: Final = "EW_STATE_DIR=/a/directory/of/yours"
-#: What in the state is executed or believed.
+#: Files of the state that are executed or believed.
 _TRUSTED: Final = ("", "envs", "run", "keys.json", "ledger.json", "status.json")
 
 

@@ -50,7 +50,7 @@ class Command(msgspec.Struct, frozen=True):
     argv: list[str]
     environment: dict[str, str]
     cwd: Path
-    #: What its files shall not let others do; -1: as ours.
+    #: The umask of the process; -1: as ours.
     umask: int = -1
 
 

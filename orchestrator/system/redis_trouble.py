@@ -1,4 +1,4 @@
-"""What it means that Redis answers, and does nothing else: its disk or its memory is full."""
+"""Why Redis answers and does nothing else: its disk or its memory is full."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FULL: Final = 0.98
 
 
 class Trouble(NamedTuple):
-    """What is wrong, and what to do about it."""
+    """A fault, and what to do about it."""
 
     seen: str
     fix: str

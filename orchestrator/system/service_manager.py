@@ -1,4 +1,4 @@
-"""What a process tells the service manager that started it: sd_notify(3), in datagrams."""
+"""Messages to the service manager that started this process: sd_notify(3), in datagrams."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import socket
 from typing import Final
 
-#: What a service manager sets for one process, which must not be handed on.
+#: Variables that a service manager sets for one process, which must not be handed on.
 VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
 

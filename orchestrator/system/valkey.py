@@ -34,7 +34,7 @@ def socket_path() -> Path:
 
 
 def embedded_url() -> str:
-    """Return where the server that ew starts listens."""
+    """Return the URL of the server that ew starts."""
     return f"unix://{quote(str(socket_path()))}"
 
 
@@ -131,7 +131,7 @@ async def check_external(url: str) -> list[str]:
 
 
 def _unusable(error: Exception) -> UserError:
-    # What goes wrong while a connection is made comes wrapped in a ConnectionError.
+    # An error while a connection is made comes wrapped in a ConnectionError.
     match error.__cause__ or error:
         case AuthenticationError() as cause:
             return UserError(f"Redis refuses the login: {cause}", "check `redis.url`")

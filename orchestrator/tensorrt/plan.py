@@ -68,7 +68,7 @@ class Plan:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """What it was converted with."""
+        """The version of the library that it was converted with."""
         found: dict[str, Any] = self.manifest.get("arguments", {})
         return found
 

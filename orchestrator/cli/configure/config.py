@@ -65,7 +65,7 @@ def _look_around(config: Config, file: Path) -> None:
 
     found = [*surroundings.look(config, config.models), *host_names.look_up(config)]
     fatal = [each for each in found if each.is_fatal]
-    # What is wrong with a key comes before what its value would mean.
+    # Faults of a key come before the meaning of its value.
     wrong = [each.keys for each in fatal]
     for line in findings.lines_of((each for each in found if each.keys not in wrong), file):
         say(f"warning: {line}")

@@ -64,7 +64,7 @@ def show(name: _Name = "ew", system: _System = None) -> None:
 
 @app.command(hidden=True)
 def run() -> None:
-    """What the unit runs: the supervisor, in this process."""
+    """Run the supervisor in this process: the command of the service's unit."""
     try:
         unit.run_supervisor()
     except UserError as error:

@@ -20,7 +20,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class PlainHelp:
-    """What commands and groups have in common."""
+    """The behaviour that commands and groups share."""
 
     params: list[Any]
 
@@ -50,7 +50,7 @@ class EwCommand(PlainHelp, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         is_strict = not ctx.allow_extra_args
-        # What is too much is told in our words.
+        # Arguments that are too many get ew's own message.
         ctx.allow_extra_args = True
         rest = self.parse_plainly(ctx, args)
         if rest and is_strict and not ctx.resilient_parsing:

@@ -20,7 +20,7 @@ _NUMBERS: Final = (int, float)
 
 
 class PlainParameter:
-    """What options and arguments have in common. Mixed into Typer's class for either."""
+    """The behaviour that options and arguments share. Mixed into Typer's class for either."""
 
     #: Of Typer's class.
     name: str
@@ -64,12 +64,12 @@ class PlainParameter:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         raise NotImplementedError
 
     @property
     def value_name(self) -> str:
-        """What stands for its value in the help."""
+        """The placeholder for its value in the help."""
         raise NotImplementedError
 
     def _heading(self) -> str:

@@ -36,7 +36,7 @@ WIDTH: Final = 80
 _MOST_KEYS: Final = 3
 _NARROWEST: Final = 60
 _FACTS_FROM: Final = 21
-#: What stands beside the name of a worker, and of a GPU.
+#: Columns beside the name of a worker, and of a GPU.
 _WORKER_FIGURES: Final = 51
 _GPU_NAME: Final = 24
 #: Stands for a space where no line shall break.
@@ -67,11 +67,11 @@ class StatusText:
         return lines
 
     def head(self, status: RunStatus, now_unix_s: float) -> list[str]:
-        """What there is one of."""
+        """Return the lines about the supervisor, the gateway, Redis and the configuration."""
         return self._fitted(self._head(status, now_unix_s))
 
     def tables(self, status: RunStatus, now_unix_s: float) -> list[StatusTable]:
-        """What there may be many of."""
+        """Return the tables of models and GPUs."""
         tables = (self._models(status.models, now_unix_s), self._gpus(status))
         found = (self._fitted(table) for table in tables)
         return [StatusTable(lines[0], lines[1:]) for lines in found if lines]
@@ -91,7 +91,7 @@ class StatusText:
         yield from self._config(status.config)
 
     def _config(self, config: ConfigStatus) -> Iterator[str]:
-        """What the file says otherwise than what runs."""
+        """Yield how the file differs from the running configuration."""
         if config.problem:
             yield from self._wrapped("red", f"the configuration cannot be used: {config.problem}")
         elif config.waiting:
@@ -215,7 +215,7 @@ class StatusText:
             yield from self._wrapped("", f"hint: {problem.hint}")
 
     def _wrapped(self, style: str, text: str) -> Iterator[str]:
-        """What a reader needs in full."""
+        """Yield all of a text, however many lines it takes."""
         for line in wrapped(printable(text), self._width - 2):
             yield self._style(style, f"  {line}") if style else f"  {line}"
 
@@ -227,7 +227,7 @@ class StatusText:
 
 
 def _lines(facts: Sequence[str], width: int) -> list[str]:
-    """What is known, separated by commas, in lines that break only between two facts, unless one
+    """Join facts by commas, in lines that break only between two facts, unless one
     is longer than a line."""
     known = [printable(fact) for fact in facts if fact]
     glued = (fact if cells(fact) > width else fact.replace(" ", _GLUE) for fact in known)

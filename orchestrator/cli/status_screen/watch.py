@@ -28,7 +28,7 @@ _FIRST: Final = ("home", "g")
 _LAST: Final = ("end", "G")
 _SORT: Final = "s"
 _QUIT: Final = ("q", "escape")
-#: What is worst comes first.
+#: The worst comes first.
 _STATES: Final = (
     State.FAILED,
     State.STOPPING,

@@ -1,4 +1,4 @@
-"""What the gateway says of batches and jobs, as it is printed."""
+"""Batches and jobs as they are printed."""
 
 from __future__ import annotations
 

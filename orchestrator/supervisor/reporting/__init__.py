@@ -1,1 +1,1 @@
-"""What the supervisor writes down: its status, and what a successor needs."""
+"""The files that the supervisor writes: its status, and the run file for its successor."""

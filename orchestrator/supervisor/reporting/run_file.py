@@ -1,4 +1,4 @@
-"""What a supervisor leaves for its successor: which processes run, and which should."""
+"""The file for a supervisor's successor: which processes run, and which should."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in the way of a unit's next step."""
+"""Checks before a unit's next step: Redis, a place on the GPUs, and its turn."""
 
 from __future__ import annotations
 

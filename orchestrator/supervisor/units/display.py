@@ -1,4 +1,4 @@
-"""What people are shown of a unit. Nothing is decided by it."""
+"""The state and stage of a unit as people see them. Nothing is decided by them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a unit whose process has ended, or cannot be started."""
+"""Exits of processes: sweep up, diagnose, and start the unit again or give it up."""
 
 from __future__ import annotations
 

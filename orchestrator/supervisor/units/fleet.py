@@ -72,7 +72,7 @@ class Fleet:
         )
 
     def want(self, spec: UnitSpec, now: float) -> Unit:
-        """See that this runs. What runs already stays as it is."""
+        """See that this runs. A process that runs already stays as it is."""
         unit = self.units.setdefault(spec.slot, Unit(spec))
         is_running = unit.process is not None and unit.is_desired
         if not is_running:

@@ -1,4 +1,4 @@
-"""What the life of a unit means for the memory of its GPUs and of the host."""
+"""Predicates over a unit: whether its GPU memory is measured, moving, or about to be free."""
 
 from __future__ import annotations
 

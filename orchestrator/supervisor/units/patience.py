@@ -13,7 +13,7 @@ from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, Valk
 SILENT_FOR_S: Final = 20.0
 #: Valkey may be writing much to a slow disk, and everything else waits for it.
 _VALKEY_SILENT_FOR_S: Final = 60.0
-#: What a worker needs at most to finish or give back its jobs, and to end its engine.
+#: The most that a worker needs to finish or give back its jobs, and to end its engine.
 _WORKER_STOP_S: Final = 40.0
 _VALKEY_STOP_S: Final = 20.0
 #: A process that is still starting has nothing to finish, and may not even hear.
@@ -22,7 +22,7 @@ _UNREADY_STOP_S: Final = 5.0
 _LEAVES_BY_S: Final = (LEASE_MS / 1000 - BEAT_EVERY_S) - 1
 #: A worker says at once that it stops; one that has not by then stands still.
 _HEARS_WITHIN_S: Final = 10.0
-#: What the gateway needs at most to end all answers with an error.
+#: The most that the gateway needs to end all answers with an error.
 _HURRY_S: Final = 10.0
 _SERVER_START_S: Final = 60.0
 #: Beyond what the gateway allocations open answers.
@@ -53,12 +53,12 @@ def stop_timeout_s(spec: UnitSpec, *, drains: bool) -> float:
 
 class _Deadline(NamedTuple):
     at: float
-    #: What is said of a process that has missed it.
+    #: The reason that is given for killing a process that has missed it.
     reason: str
 
 
 class _StopRequest:
-    """What a worker that was told to stop says of it."""
+    """A request to stop, and whether the worker has heard it."""
 
     def __init__(self, now: float, *, was_silent: bool) -> None:
         self._told_at = now
@@ -136,7 +136,8 @@ class Patience:
         return None if self._silent_since is None else now - self._silent_since
 
     def answered(self, now: float, beat: Heartbeat | None) -> None:
-        """What a worker that was told to stop says; None if its lease has ended."""
+        """Take note of the heartbeat of a worker that was told to stop; None if its lease has
+        ended."""
         if self._stop is not None:
             self._stop.answered(now, beat)
 

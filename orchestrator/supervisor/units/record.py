@@ -1,4 +1,4 @@
-"""What a supervisor leaves of a unit, and how the next one goes on with it."""
+"""The record of a unit in the run file, and how the next supervisor goes on with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.system.process import Identity, Process
 
 
 class UnitRecord(msgspec.Struct, frozen=True):
-    """What the next supervisor has to know of a unit to take it over."""
+    """All that the next supervisor needs to take a unit over."""
 
     spec: UnitSpec
     goal: Goal

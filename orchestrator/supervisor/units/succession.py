@@ -16,7 +16,7 @@ class Succession:
     and replaces its processes itself. Times are monotonic seconds."""
 
     def __init__(self) -> None:
-        #: What it shall be from its next start on, which comes as soon as it can be spared.
+        #: The description for its next start, which comes as soon as it can be spared.
         self.replacement: UnitSpec | None = None
         #: Gateways know that jobs may wait for its model.
         self.is_announced = False
@@ -59,8 +59,7 @@ class Succession:
         self.is_returning = self.replacement is not None
 
     def ended(self) -> UnitSpec | None:
-        """Return its process has ended. Returns what it is from now on, if that is something
-        else."""
+        """Take note that its process has ended. Return its replacement, if it has one."""
         replacement, self.replacement = self.replacement, None
         self.is_announced, self._former = False, frozenset()
         return replacement

@@ -1,4 +1,4 @@
-"""One place in the supervisor's care: what shall run there, and what does."""
+"""A supervised process: the goal set for it, and the phase it is in."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Unit:
 
     @property
     def state(self) -> State:
-        """What people and programs are shown."""
+        """The state that people and programs are shown."""
         return shown(self.goal, self.phase)
 
     @property
@@ -78,7 +78,7 @@ class Unit:
 
     @property
     def mark(self) -> str:
-        """What all of its processes carry; empty if there are none."""
+        """The mark that all of its processes carry; empty if there are none."""
         return self.child.process.identity.mark if self.child else self.orphans
 
     @property
