@@ -72,7 +72,7 @@ class StartProgress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=T
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one process, or of a model that has none. `note` says why nothing had to
+    """The outcome for one process, or for a model that has none. `note` says why nothing had to
     be done."""
 
     slot: str

@@ -34,7 +34,7 @@ from orchestrator.supervisor.listeners import (
     is_stopped,
     is_unloaded,
 )
-from orchestrator.supervisor.loader import Loader
+from orchestrator.supervisor.models.loader import Loader
 from orchestrator.supervisor.observer import Observer
 from orchestrator.supervisor.restarting import restart_request
 from orchestrator.supervisor.units.fleet import Fleet

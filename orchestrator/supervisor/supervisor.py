@@ -24,8 +24,8 @@ from orchestrator.protocol.specs import GATEWAY, GatewaySpec, ReplicaSpec
 from orchestrator.supervisor.command_handler import CommandHandler
 from orchestrator.supervisor.control_server import Connection, ControlServer
 from orchestrator.supervisor.listeners import Listeners
-from orchestrator.supervisor.loader import Loader
 from orchestrator.supervisor.log_keeper import keep_small
+from orchestrator.supervisor.models.loader import Loader
 from orchestrator.supervisor.observer import Observation, Observer, Subject, Survey
 from orchestrator.supervisor.reporting.prospects import with_prospects
 from orchestrator.supervisor.reporting.publisher import Publisher

@@ -17,7 +17,7 @@ from orchestrator.gpu.allocator import Allocation, GpuAllocator
 from orchestrator.gpu.eviction import Policy
 from orchestrator.gpu.nvml import Gpu, GpuProcess, Snapshot
 from orchestrator.protocol.specs import ReplicaSpec, UnitSpec
-from orchestrator.supervisor.loader import Loader
+from orchestrator.supervisor.models.loader import Loader
 from orchestrator.supervisor.observer import Observation, Survey
 from orchestrator.supervisor.units import exits as exits_module
 from orchestrator.supervisor.units import fleet as fleet_module

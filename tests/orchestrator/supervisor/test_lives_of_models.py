@@ -17,7 +17,7 @@ from orchestrator.gpu import ledger_file
 from orchestrator.gpu import worker_needs as needs_module
 from orchestrator.gpu.nvml import Snapshot
 from orchestrator.protocol.specs import ValkeySpec
-from orchestrator.supervisor import loader as loader_module
+from orchestrator.supervisor.models import loader as loader_module
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.host_memory import HostMemory
 from orchestrator.terminal.sizes import MIB

@@ -9,9 +9,9 @@ from contract.bus.registration import Registration
 from contract.config import ModelConfig
 from orchestrator.errors import UserError
 from orchestrator.protocol.specs import ReplicaSpec
-from orchestrator.supervisor.model import Model
+from orchestrator.supervisor.models.model import Model
+from orchestrator.supervisor.models.registrations import registration_of
 from orchestrator.supervisor.observer import Observation
-from orchestrator.supervisor.registrations import registration_of
 from orchestrator.supervisor.units.fleet import Fleet
 
 

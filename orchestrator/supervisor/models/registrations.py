@@ -7,7 +7,7 @@ import time
 from contract.bus.registration import Registration
 from contract.messages import State
 from orchestrator.protocol.life import Goal
-from orchestrator.supervisor.model import Model
+from orchestrator.supervisor.models.model import Model
 
 
 def registration_of(model: Model) -> Registration:

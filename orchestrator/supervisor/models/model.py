@@ -9,7 +9,7 @@ from contract.config import ModelConfig
 from contract.messages import State
 from contract.supervision.problem import Problem
 from orchestrator.protocol.specs import ReplicaSpec
-from orchestrator.supervisor.load import LoadRequest, LoadTimes, ModelUse
+from orchestrator.supervisor.models.load import LoadRequest, LoadTimes, ModelUse
 from orchestrator.supervisor.units.gpu_memory import will_be_free
 from orchestrator.supervisor.units.unit import Unit
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from orchestrator.gpu.eviction import Resident
 from orchestrator.gpu.reservation import Reservation
-from orchestrator.supervisor.model import Model
+from orchestrator.supervisor.models.model import Model
 
 
 def residents(models: Iterable[Model], reservations: Iterable[Reservation]) -> list[Resident]:

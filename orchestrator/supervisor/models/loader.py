@@ -30,9 +30,9 @@ from orchestrator.gpu.placement import place
 from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.listeners import is_loaded_or_failed
-from orchestrator.supervisor.model import Model
-from orchestrator.supervisor.model_registry import ModelRegistry
-from orchestrator.supervisor.residents import residents
+from orchestrator.supervisor.models.model import Model
+from orchestrator.supervisor.models.registry import ModelRegistry
+from orchestrator.supervisor.models.residents import residents
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.gpu_memory import is_falling_asleep
 from orchestrator.supervisor.units.unit import NO_PLACE, Unit

@@ -1,0 +1,1 @@
+"""The models of a supervisor: loaded, unloaded and put to sleep as they are asked for."""
