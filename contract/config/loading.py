@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
 from contract.config.contradictions import contradictions
 from contract.config.schema import Config
-from contract.config.variables import overriding_variable, unusable_variables
+from contract.config.variables import overrides_some, overriding_variable, unusable_variables
 from contract.config.wording import Mistake, mistakes
 from contract.process.json_lines import DuplicateKey, line_of, load_json, plain_json
 
@@ -66,15 +65,23 @@ def read_source(path: Path) -> tuple[Config, Source]:
     if problems:
         raise ConfigError("\n".join(problems))
     try:
-        config = Config(**source.data)
+        config = _checked(source.data)
     except ValidationError as error:
         raise ConfigError(_lines(source, mistakes(error))) from None
-    except SettingsError as error:
+    except ValueError as error:
         raise ConfigError(f"EW_* variables: {error}") from None
     found = list(contradictions(config))
     if found:
         raise ConfigError(_lines(source, found))
     return config, source
+
+
+def _checked(data: dict[str, Any]) -> Config:
+    if not overrides_some():
+        return Config(**data)
+    from contract.config.overridden import read_overridden
+
+    return read_overridden(data)
 
 
 def _lines(source: Source, found: list[Mistake]) -> str:

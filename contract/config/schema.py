@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from contract.config.key_limits import GroupName, KeyLimitsConfig
 from contract.config.model import EngineName, ModelConfig, ModelId, Port, Section
@@ -184,16 +183,8 @@ class FilesConfig(Section):
     )
 
 
-class Config(BaseSettings):
+class Config(Section):
     """Everything that an operator decides."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="EW_",
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        protected_namespaces=(),
-    )
 
     schema_: str | None = Field(None, alias="$schema", description="For editors.")
     models: Models = Field(default_factory=dict)
@@ -203,18 +194,6 @@ class Config(BaseSettings):
     hub: HubConfig = HubConfig()
     jobs: JobsConfig = JobsConfig()
     files: FilesConfig = FilesConfig()
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Variables win over the file (which comes as init arguments)."""
-        return env_settings, init_settings
 
 
 class WorkerSpec(Section):

@@ -67,6 +67,11 @@ def unusable_variables() -> Iterator[str]:
             yield f"{name}: unknown section `{keys[0]}`{hint}"
 
 
+def overrides_some() -> bool:
+    """Whether any variable overrides the configuration file."""
+    return any(keys[0] in SECTIONS for _, keys in _variables())
+
+
 def unknown_variables() -> Iterator[str]:
     """One line for each EW_* variable that means nothing to ew, with the nearest that does."""
     for name, keys in _variables():
