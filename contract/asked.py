@@ -1,4 +1,4 @@
-"""What a job may ask beside its words: tools, a constraint, arguments of the chat template,
+"""The parts of a job beside its words: tools, a constraint, arguments of the chat template,
 vectors."""
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Template(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PromptReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is to be told of the prompt beside the answer to it: its tokens. With `logprobs`, also
+    """A request for details of the prompt beside the answer: its tokens. With `logprobs`, also
     how probable each of them was, and so many others; with `names`, what the tokenizer calls each.
     `only`: that is all, nothing is generated."""
 

@@ -1,4 +1,4 @@
-"""What a sampling setting may be, in a request and in the configuration."""
+"""The bounds of sampling settings, in a request and in the configuration."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What gateway processes count, as their heartbeats say it: the supervisor reads it, and whichever
-process serves /metrics writes it down for Prometheus."""
+"""Counters of gateway processes, as their heartbeats carry them: the supervisor reads them, and
+any process that serves /metrics writes them down for Prometheus."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Histogram(msgspec.Struct, array_like=True):
 
 
 class Waits(Histogram):
-    """What a client waits for."""
+    """A histogram of the waits of clients, in seconds."""
 
     bounds = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 

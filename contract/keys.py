@@ -32,7 +32,7 @@ _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 
 class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is kept of a key. `models` are globs over model ids; times are Unix seconds."""
+    """The record of a key. `models` are globs over model ids; times are Unix seconds."""
 
     id: str
     sha256: str

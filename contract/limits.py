@@ -62,7 +62,7 @@ NO_CONSUMPTION: Final = Consumption()
 
 
 class Counted(NamedTuple):
-    """What a subject has taken, this job included."""
+    """The use of a subject so far, this job included."""
 
     requests: int
     tokens: int

@@ -1,4 +1,4 @@
-"""What crosses a process (as `contract/wire.py` encodes it): jobs, events, heartbeats."""
+"""The messages between processes (`contract/wire.py` encodes them): jobs, events, heartbeats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from contract.asked import Embedding, Guided, PromptReport, Template, ToolCall, Tools, Turn
 
 WIRE_VERSION = 1
-#: What decoding raises. Text that is not UTF-8 is a `UnicodeDecodeError`, which is no
+#: The errors of decoding. Text that is not UTF-8 is a `UnicodeDecodeError`, which is no
 #: `MsgspecError` (msgspec 0.22).
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError)
 
@@ -74,7 +74,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     n: int = 1
     logprobs: int | None = None
     guided: Guided | None = None
-    #: What follows, not every engine can do (`workers.engine.check_sampling`).
+    #: Not every engine supports the fields below (`workers.engine.check_sampling`).
     logit_bias: dict[int, float] | None = None
     stop_token_ids: tuple[int, ...] = ()
     bad_words: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     prompt_ids: tuple[int, ...] | None = None
     embedding: Embedding | None = None
     truncate_prompt_tokens: int | None = None
-    #: What follows the answer: the model is to fill the gap before it.
+    #: The text after the answer: the model is to fill the gap before it.
     suffix: str | None = None
     #: Whether the tokenizer adds its own tokens, as to a `prompt`; None: as usual.
     add_special_tokens: bool | None = None

@@ -54,7 +54,7 @@ async def serve(spec: WorkerSpec) -> None:
 
 
 def _listen(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
-    """What the supervisor says, it says by signals."""
+    """Handle the signals of the supervisor."""
     loop.add_signal_handler(signal.SIGTERM, worker.stop)
     loop.add_signal_handler(signal.SIGQUIT, worker.retire)
     if isinstance(worker.engine, SupportsSleep):

@@ -20,7 +20,7 @@ _REMEMBERED_MS: Final = 3_600_000
 
 
 class Audience:
-    """What a worker knows of gateway processes, by the keys of their reply streams."""
+    """The gateway processes that a worker knows, by the keys of their reply streams."""
 
     def __init__(self, db: RedisClient, grace_s: float) -> None:
         self._heartbeats = Heartbeats(db, GATEWAYS)

@@ -11,13 +11,14 @@ from workers.transcript import Transcript
 
 #: Text lags its tokens by part of a character, or by a stop string; never by more than this.
 _LONGEST_LAG_TOKENS: Final = 64
-#: What tokenizers decode bytes to that are not, or not yet, a character.
+#: The character to which tokenizers decode bytes that are not, or not yet, one.
 _HALF_A_CHARACTER: Final = "\ufffd"
 
 
 class Published(NamedTuple):
-    """What a client was sent of a job: its transcript and token ids, and the next sequence number.
-    `ended`: also its end. `is_torn`: the beginning is not kept any more, so no worker can go on."""
+    """The part of a job's answer that its client was sent: its transcript and token ids, and the
+    next sequence number. `ended`: also its end. `is_torn`: the beginning is not kept any more, so
+    no worker can go on."""
 
     text: str = ""
     tokens: tuple[int, ...] = ()

@@ -17,12 +17,12 @@ _OF_SOME_ENGINES: Final[Mapping[str, Any]] = {
     "skip_special_tokens": True,
     "names_tokens_by_id": False,
 }
-#: What an engine takes that can do all that some cannot.
+#: The abilities of an engine that can do all that some cannot.
 ALL_SAMPLING: Final = frozenset(_OF_SOME_ENGINES)
 
 
 class EngineReport(NamedTuple):
-    """What an engine says of itself once it is ready."""
+    """An engine's description of itself once it is ready."""
 
     version: str
     #: Jobs that it can run at once; the worker never submits more.
@@ -35,7 +35,7 @@ class EngineReport(NamedTuple):
     #: watched: to ask it may cost money, and another worker would meet the same server. What
     #: it does not answer ends by its own timeouts.
     is_local: bool = True
-    #: What its operator should know of how it runs; empty if all is as usual.
+    #: A remark for its operator on how it runs; empty if all is as usual.
     remark: str = ""
 
 
@@ -71,7 +71,7 @@ def check_prompt(job: Job, engine: str) -> None:
 
 
 class Engine(Protocol):
-    """Four methods. What becomes of a job is pushed into the outbox, as it happens, from the
+    """Four methods. All events of a job are pushed into the outbox, as it happens, from the
     event loop's thread: deltas, then exactly one `done` or `failed`.
 
     `continues` says that `submit` honours `job.emitted` (see workers/continuation.py): the

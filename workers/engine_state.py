@@ -1,4 +1,4 @@
-"""What an engine says of itself: how busy it is, and that it cannot go on."""
+"""An engine's state as it reports it: how busy it is, and that it cannot go on."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class JobConsumer:
-    """What lies between the queue and the engine of one worker with `slots` places."""
+    """The way from the queue to the engine of one worker with `slots` places."""
 
     def __init__(
         self,

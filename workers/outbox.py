@@ -1,4 +1,4 @@
-"""What the engine has to say, on its way out: one frame per gateway process and flush.
+"""The engine's events on their way out: one frame per gateway process and flush.
 
 The next flush starts when the last one has returned, with no timer: at rest a token leaves at
 once, under load the frames grow. Engines call `delta`, `done`, `failed`, `report_load` and
@@ -153,8 +153,8 @@ class Outbox:
             self._push(answer, seq, said)
 
     def say_first(self, job_id: str, deltas: Sequence[Delta]) -> None:
-        """What comes before any text, and is the same whichever worker says it: it is left out as
-        far as an earlier attempt has said it."""
+        """Push deltas that come before any text, and are the same from every worker: those that an
+        earlier attempt has published are left out."""
         answer = self._answers.get(job_id)
         if answer is not None:
             for delta in deltas[answer.seq :]:
@@ -275,7 +275,7 @@ class Outbox:
 
     async def flush(self) -> None:
         """Return when all that was pushed before has been published, and all that had ended
-        is completed. What is pushed meanwhile does not hold it up."""
+        is completed. Events that are pushed meanwhile do not hold it up."""
         last = self._flushes_begun + bool(self._envelopes or self._ended)
         while self._flushes_ended < last:
             self._changed.clear()

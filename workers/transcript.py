@@ -1,4 +1,4 @@
-"""What an answer has said, as one string: text as it is, and a mark wherever something else begins
+"""Transcripts: an answer as one string: text as it is, and a mark wherever something else begins
 (reasoning, a tool call, or text again).
 
 So an answer of several kinds is compared and continued like one of text alone. The ids of tool
@@ -20,7 +20,7 @@ class ToolPiece(NamedTuple):
     name: str = ""
 
 
-#: What a piece of text is part of; None is the answer itself.
+#: The kind that a piece of text is part of; None is the answer itself.
 Kind: TypeAlias = ToolPiece | Literal["reasoning"] | None
 REASONING: Final = "reasoning"
 #: Tokenizers make no text with it in it.

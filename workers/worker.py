@@ -36,7 +36,7 @@ _SWEEP_EVERY_S: Final = 0.5
 _RECONNECT_S: Final = 0.25
 _LOADING: Final = "loading"
 _FIRST_ANSWER: Final = "answering a first request"
-#: What it may take to give jobs back; they are taken over later if it takes longer.
+#: The most that giving jobs back may take; beyond it they are taken over later.
 _FAREWELL_S: Final = 5.0
 
 
@@ -218,7 +218,7 @@ class Worker:
         await self._roused.wait()
         if self._stopping.is_set():
             return
-        # What could not be given back may still be ours.
+        # Jobs that could not be given back may still be ours.
         self.consumer.look_again()
         self._pausing.clear()
         self._enter(State.STARTING, "waking")

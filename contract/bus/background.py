@@ -22,7 +22,7 @@ from contract.messages import Job
 from contract.wire import encode_job
 
 _PREFIX: Final = "ew:{_jobs}"
-#: What a record and its place in the indexes take beside its long fields.
+#: The bytes of a record and its place in the indexes beside its long fields.
 _OVERHEAD_BYTES: Final = 768
 _FORGET_AT_ONCE: Final = 256
 _OWN_AT_ONCE: Final = 100
@@ -121,7 +121,7 @@ class BackgroundJobs:
         answer: bytes = b"",
     ) -> bool:
         """End an open job and keep its answer for a while. False if it had ended, or has another
-        keeper. Without a `keeper`, whoever keeps it. Safe to repeat."""
+        keeper. Without a `keeper`, any. Safe to repeat."""
         told = msgspec.msgpack.encode(outcome)
         keys = [self._record(job_id), self._open, self._kept, self._bytes, self._hooks]
         size = len(told) + len(answer) + _OVERHEAD_BYTES
@@ -163,7 +163,7 @@ class BackgroundJobs:
             await self._db.hset(self._open, mapping=dict.fromkeys(own, b""))
 
     async def webhooks_due(self, count: int, again_after_ms: int) -> list[BackgroundJob]:
-        """Return jobs whose end is to be told now; nobody else gets them for a while."""
+        """Return jobs whose end is to be told now; other callers do not get them for a while."""
         ids = await _due(self._db, [self._hooks], [count, again_after_ms])
         found = await self._read([each.decode() for each in ids], FIELDS)
         return [each for each in found if each is not None]

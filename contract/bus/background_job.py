@@ -22,7 +22,7 @@ class JobState(str, Enum):
 
 
 class AboutJob(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is told of a job and does not change: `api` names the form that its answer has, `asked`
+    """The facts of a job that do not change: `api` names the form that its answer has, `asked`
     is for that API alone; `timeout_s` is how long it may take from its creation."""
 
     model: str

@@ -1,4 +1,4 @@
-"""What a worker has of the jobs in a queue: claims, the attempts that it begins, their records."""
+"""A worker's part in a queue: its claims, the attempts that it begins, their records."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Ended(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What is held against a job: workers that it `lost`, be it to blame or not, since it last got
-    on with one to itself; and how often it did (`acquitted`)."""
+    """The record of a job's losses: workers that it `lost`, be it to blame or not, since it last
+    got on with one to itself; and how often it did (`acquitted`)."""
 
     lost: int
     acquitted: int

@@ -149,7 +149,7 @@ class LuaScript:
     async def _run_all(
         self, db: RedisClient, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
     ) -> list[Any]:
-        """What came of each call: an answer, or its error."""
+        """Return the outcome of each call: an answer, or its error."""
         if not self.digest:
             self.digest = await db.script_load(self.source)
         answers = await self._pipeline(db, calls)

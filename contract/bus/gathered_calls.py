@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-#: Larger batches would make the server, and whoever waits for the first answer, stand still.
+#: Larger batches would hold up the server, and the calls that wait for the first answer.
 MOST_AT_ONCE: Final = 128
 #: A server that has not answered by then may not have heard.
 GATHERED_WITHIN_S: Final = 2.0
@@ -24,8 +24,8 @@ class GatheredCalls:
         self._sending: asyncio.Task[None] | None = None
 
     async def ask(self, call: Any) -> Any:
-        """What comes of a call. Raises its error, that of its round trip, or `TimeoutError`. A call
-        whose caller is cancelled is not sent if it was not yet."""
+        """Return the answer to a call. Raises its error, that of its round trip, or `TimeoutError`.
+        A call whose caller is cancelled is not sent if it was not yet."""
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, answer))
         if self._sending is None:

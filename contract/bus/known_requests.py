@@ -8,7 +8,7 @@ from contract.bus.tickets import Ticket, WasCancelled, known_ticket
 
 
 class KnownRequests:
-    """What each idempotency key was first used for, whichever model that asked for: the jobs of
+    """The first use of each idempotency key, whichever model that asked for: the jobs of
     two models may lie on two servers of a cluster, and no script sees both."""
 
     def __init__(self, db: RedisClient) -> None:

@@ -55,7 +55,7 @@ class JobQueue:
         self.key = f"ew:{{{model}}}:queue"
         self.dead_key = f"ew:{{{model}}}:dead"
         self.wake_key = f"ew:{{{model}}}:wake"
-        #: What would work on a job: workers now, hosts once they have loaded the model.
+        #: The keys of those that can do a job: workers now, hosts once they have loaded the model.
         self._ready_keys = [Heartbeats(db, model).ready_key, registrations(db, model).ready_key]
         self.leases_key = f"ew:{{{model}}}:leases"
 

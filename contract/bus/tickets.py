@@ -1,4 +1,4 @@
-"""What becomes of a job that is put: a ticket for its answer, or why there is none."""
+"""The outcomes of putting a job: a ticket for its answer, or why there is none."""
 
 from __future__ import annotations
 

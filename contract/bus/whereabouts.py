@@ -1,4 +1,4 @@
-"""What becomes of a job that somebody else has put."""
+"""The state of a job that another process has put."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Whereabouts(NamedTuple):
 
 
 async def whereabouts(queue: JobQueue, job_id: str) -> Whereabouts | None:
-    """Return where a job is, None if it is not known. Raises `RedisError`."""
+    """Return the whereabouts of a job; None if it is not known. Raises `RedisError`."""
     names = ("state", "attempt", "reply", "first")
     state, attempt, reply, first = await queue.db.hmget(queue.job_key(job_id), names)
     if state is None:

@@ -1,4 +1,4 @@
-"""What is wrong in itself though each key is right: true on every host, whatever is installed."""
+"""Contradictions between keys that are right each: true on every host, whatever is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the configuration may say of one model, each key with its type, bounds and default."""
+"""The section of one model: each key with its type, bounds and default."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from contract.config.model import ModelConfig, ModelId
 
-#: What the gateway alone does; a worker need not start anew for it.
+#: Keys that the gateway alone uses; a worker need not start anew for them.
 GATEWAY_FIELDS: Final = frozenset({"aliases", "served_model_name", "sampling"})
 
 
@@ -28,7 +28,7 @@ def ids_by_name(models: Mapping[str, ModelConfig]) -> dict[str, str]:
 
 
 class Named(NamedTuple):
-    """What a name stands for: a model, or an adapter that is served with it."""
+    """The meaning of a name: a model, or an adapter that is served with it."""
 
     model: str
     adapter: str | None = None

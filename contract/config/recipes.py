@@ -71,7 +71,7 @@ def recipe_for(model_path: str) -> ChosenParsers:
 
 
 def parsers_of(model: ModelConfig) -> ChosenParsers:
-    """What its entry says, and where it says nothing, the checkpoint's recipe."""
+    """Return the settings of its entry, or of the checkpoint's recipe where it gives none."""
     recipe = recipe_for(model.model_path)
     tool, reasoning = model.tool_parser, model.reasoning_parser
     return ChosenParsers(

@@ -1,4 +1,4 @@
-"""What the configuration may say: every section, each key with its type, bounds and default."""
+"""The configuration: every section, each key with its type, bounds and default."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ class WorkerSpec(Section):
     kv_cache_tokens: int | None = None
     #: Fraction of each GPU's memory that the engine may take in all.
     gpu_memory_fraction: float | None = None
-    #: What the cache was planned for: tokens of a sequence, and sequences at once; None leaves
+    #: The plan of the cache: tokens of a sequence, and sequences at once; None leaves
     #: them to the engine. The three always go to it together.
     context_len: int | None = None
     max_sequences: int | None = None

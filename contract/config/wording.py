@@ -1,4 +1,4 @@
-"""What a key must be, in words, made from the schema: so no message depends on a library's own."""
+"""Descriptions of keys in words, made from the schema: so no message depends on a library's own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOUNS: Final = {
 _ID_RULE: Final = (
     "name for a model: at most 96 letters, digits and . _ : @ / -, a letter or digit first"
 )
-#: What a text must look like, by a part of the pattern that says so.
+#: The form of a text in words, by a part of the pattern that demands it.
 _FORMS: Final = {
     "https?": "an address like https://host",
     "._:@-": f"a {_ID_RULE}",
@@ -31,7 +31,7 @@ _LONGEST_SHOWN: Final = 60
 
 
 class Mistake(NamedTuple):
-    """What is wrong with the key at a path."""
+    """A fault of the key at a path."""
 
     keys: list[str]
     message: str

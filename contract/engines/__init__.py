@@ -1,7 +1,8 @@
 """The engines, as deploy/engines/*.json declares them: one file an engine, one typed declaration.
 
-What differs between engines is said there and nowhere else: code asks the declaration, and never
-compares an engine's name. It is read by every process, workers in engine environments included.
+Differences between engines are declared there and nowhere else: code asks the declaration, and
+never compares an engine's name. It is read by every process, workers in engine environments
+included.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What deploy/engines/NAME.json may say of an engine, and the reading of it."""
+"""The declaration of an engine (deploy/engines/NAME.json), and the reading of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MemoryArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an engine's arguments are called that decide its memory and that no key of the
+    """The names of an engine's arguments that decide its memory and that no key of the
     configuration sets. Empty: it has none."""
 
     batched_tokens: str = ""
@@ -52,11 +52,11 @@ class MemoryArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GpuMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an engine takes of a GPU beside what its model's files say."""
+    """The GPU memory of an engine beside that which its model's files tell."""
 
     #: A process's CUDA context with the libraries' kernels and workspaces, as NVML counts it.
     context_mib: int = 0
-    #: What it does at once by default; the first that fits the card.
+    #: Its defaults for work at once; the first that fits the card.
     batches: tuple[Batch, ...] = ()
     figures: MemoryArguments = MemoryArguments()
     #: Layers with a sliding window keep that window only, not the whole context.
@@ -100,7 +100,7 @@ class EngineDeclaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     can_sleep: bool = False
     #: The release from which on CUDA_VISIBLE_DEVICES may have UUIDs; empty: every one, null: none.
     uuids_since: str | None = ""
-    #: What it takes of GPUs; None for nothing that ew accounts for.
+    #: Its GPU memory; None if it has none that ew accounts for.
     gpu_memory: GpuMemory | None = None
     #: Its library says what it makes of a model (scripts/describe_model.py).
     describes_models: bool = False
@@ -114,7 +114,7 @@ class EngineDeclaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     #: Whether it may take arguments that `arguments` does not show.
     takes_others: bool = False
     proof: Proof = Proof()
-    #: What it can do, for the contract suite (tests/engines/contract/engines.py).
+    #: Its abilities, for the contract suite (tests/engines/contract/engines.py).
     abilities: tuple[str, ...] = ()
     releases: dict[str, Release] = msgspec.field(name="versions", default_factory=dict)
 

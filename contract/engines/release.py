@@ -11,7 +11,7 @@ import msgspec
 from contract.paths import ROOT
 
 ENGINES_DIR: Final = ROOT / "deploy" / "engines"
-#: What a worker needs in every engine's environment.
+#: The packages that a worker needs in every engine's environment.
 WORKER_REQUIREMENTS: Final = ENGINES_DIR / "worker.in"
 
 
@@ -29,7 +29,7 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pythons: tuple[str, ...]
     machines: tuple[str, ...]
     requirements: tuple[str, ...]
-    #: What uv shall take in place of other packages' requirements when a lock is made.
+    #: Requirements that replace other packages' when a lock is made.
     overrides: tuple[str, ...] = ()
     #: The lock's file name. Without a lock only `requirements` are pinned, and no hash is checked.
     lock: str = ""

@@ -71,7 +71,7 @@ class PlanJson(msgspec.Struct, frozen=True):
 
 
 class PlanLimits(NamedTuple):
-    """What was fixed when a plan was built."""
+    """The limits that were fixed when a plan was built."""
 
     max_batch_size: int
     max_input_len: int

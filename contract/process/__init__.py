@@ -1,1 +1,1 @@
-"""What any process of ew needs of its host: logging, tasks, ports, and its children."""
+"""Access to the host for any process of ew: logging, tasks, ports, and its children."""

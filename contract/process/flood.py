@@ -14,7 +14,7 @@ WINDOW_S: Final = 10.0
 
 
 class _Flood:
-    """What one place in the code has said in a window of time."""
+    """The records of one place in the code in a window of time."""
 
     def __init__(self) -> None:
         self.ends_at = monotonic() + WINDOW_S

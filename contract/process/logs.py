@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 from contract.process.flood import FloodGate
 
 _SECRETS = re.compile(r"(ew_[a-z0-9]{8}_)[A-Za-z0-9]+|(://[^:/@\s]*:)[^/\s]+(?=@)")
-#: What a terminal takes as an order, or an editor as the end of a line.
+#: Characters that a terminal takes as an order, or an editor as the end of a line.
 _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _INDENT: Final = "    "
 

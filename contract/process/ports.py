@@ -10,7 +10,7 @@ from typing import Final
 #: Below those that Linux gives to outgoing connections: one of these could be gone again before
 #: it is listened on.
 _CANDIDATES: Final = range(20_000, 32_768)
-#: What a listener on all addresses is given.
+#: The addresses that mean all.
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104
 
 

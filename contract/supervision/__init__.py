@@ -1,1 +1,1 @@
-"""What a supervisor tells of its host, and takes from others than its own commands."""
+"""The interface of a supervisor to other processes than its own commands."""

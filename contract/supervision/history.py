@@ -1,4 +1,4 @@
-"""What GPUs and models did in the last hour: samples that a supervisor appends to a file, and that
+"""The last hour of GPUs and models: samples that a supervisor appends to a file, and that
 any process may read."""
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class GpuStatus(msgspec.Struct, frozen=True):
 
     @property
     def foreign_mib(self) -> int:
-        """What is known of it."""
+        """Their memory, as far as it is known."""
         return sum(each.used_mib or 0 for each in self.foreign)
 
 
@@ -132,7 +132,7 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     restarts: int = 0
     ready_after_s: float | None = None
     problem: Problem | None = None
-    #: What its engine's way to run has that is not as usual.
+    #: A remark on the way its engine runs, if that is unusual.
     remark: str = ""
 
 

@@ -1,4 +1,4 @@
-"""What `./ew status` shows: written by the supervisor about once a second, read by anybody."""
+"""The status that `./ew status` shows: written by the supervisor about once a second."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from orchestrator.errors import UserError
 
 
 def read_status() -> RunStatus:
-    """What the supervisor wrote last; that nothing runs, if it wrote nothing. Raises `UserError` if
-    that cannot be read: an ew of another version may have written it."""
+    """Return the status that the supervisor wrote last; that nothing runs, if there is none. Raises
+    `UserError` if that cannot be read: an ew of another version may have written it."""
     try:
         return msgspec.json.decode(status_path().read_bytes(), type=RunStatus)
     except FileNotFoundError:

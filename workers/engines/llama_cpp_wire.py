@@ -9,7 +9,7 @@ from workers.engine import JobRejected
 
 #: How the server names itself in its list of models.
 LLAMA_CPP: Final = "llamacpp"
-#: What it cannot do and ignores in silence: an answer would not be what was asked for.
+#: Settings that it ignores in silence: the answer would not be the one asked for.
 _NOT_TAKEN: Final = ("min_tokens",)
 
 

@@ -26,7 +26,7 @@ def serve(port: int, name: str, path: str, parameters: dict[str, Any]) -> None:
     wanted.ui = False
     for parameter, value in parameters.items():
         _set(wanted, parameter, value)
-    # What it starts, threads of the library, must not take the signal.
+    # The library's threads must not take the signal.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     server = xllamacpp.Server(wanted)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})

@@ -55,7 +55,7 @@ _MOST_BEHIND_S: Final = 0.1
 
 @dataclass(frozen=True)
 class MockScript:
-    """What happens to a job, and when (token numbers from 0, seconds)."""
+    """The course of a job: events by token number (from 0) and seconds."""
 
     tokens_per_s: float = 200.0
     first_token_delay_s: float = 0.0
@@ -84,7 +84,7 @@ class _Running:
     choices: range = field(default=range(1))
 
     def piece(self, token: int) -> tuple[Kind, str]:
-        """What a token says."""
+        """Return the text of a token."""
         think = int(self.script.think)
         if token < think:
             return REASONING, f"{token} "

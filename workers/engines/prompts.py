@@ -71,7 +71,7 @@ class Prompts:
         return self.decode([token_id], skip_special_tokens=False)
 
     def names_of(self, token_ids: list[int]) -> list[str]:
-        """What the vocabulary calls tokens."""
+        """Return the names of tokens in the vocabulary."""
         names: list[str] = self._tokenizer.convert_ids_to_tokens(token_ids)
         return names
 
@@ -135,7 +135,7 @@ class Prompts:
 
 
 def template_arguments(job: Job) -> dict[str, Any]:
-    """What the chat template of a job is given beside its messages."""
+    """Return the variables of a job's chat template beside its messages."""
     template = job.template or Template()
     arguments: dict[str, Any] = json.loads(template.arguments) if template.arguments else {}
     arguments["add_generation_prompt"] = template.add_generation_prompt
@@ -185,8 +185,8 @@ def _with_system_for_developer(turns: Turns) -> Turns:
 
 
 def _with_first(turns: Turns, roles: Sequence[str]) -> Turns:
-    """What these roles say as words of the system, which templates may want only at the beginning:
-    all of them come first, together."""
+    """Return the conversation with the messages of these roles as one system message at its
+    beginning: templates may want the system only there."""
     said = [turn["content"] for turn in turns if turn["role"] in roles and turn["content"]]
     rest = [turn for turn in turns if turn["role"] not in roles]
     return [{"role": "system", "content": "\n\n".join(said)}, *rest] if said else rest

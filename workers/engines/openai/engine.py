@@ -42,7 +42,7 @@ _LOOK_FOR_OVERDUE_EVERY_S: Final = 0.25
 _LARGEST_REFUSAL: Final = 65_536
 #: Of an answer that is vectors, in JSON.
 _LARGEST_VECTORS: Final = 256 * 1024 * 1024
-#: What may follow a stream's end, so that its connection can be used again.
+#: The most bytes after a stream's end with which its connection is used again.
 _LARGEST_EPILOGUE: Final = 4_096
 #: Servers that cannot stream, and proxies that answer for them.
 _NO_STREAM: Final = ("application/json", "text/html")

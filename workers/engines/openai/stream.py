@@ -1,5 +1,5 @@
-"""What comes back in a stream of the OpenAI API, and what it means. Servers differ in much of it:
-what is harmless is taken as it is meant, and what cannot be read ends its job alone."""
+"""The stream of an answer in the OpenAI API, and the meaning of its chunks. Servers differ in much
+of it: what is harmless is taken as it is meant, and what cannot be read ends its job alone."""
 
 from __future__ import annotations
 
@@ -133,12 +133,12 @@ class UpstreamChoice(msgspec.Struct):
 
     @property
     def new_reasoning(self) -> str:
-        """What the server keeps apart from the answer."""
+        """Return the reasoning, which the server keeps apart from the answer."""
         return self.delta.thought if self.delta else ""
 
     @property
     def stop_string(self) -> str:
-        """What ended the choice, as vLLM says it; of others it is empty. A number is a token."""
+        """Return the stop string or token that ended the choice, as vLLM gives it; else nothing."""
         return whole_characters(self.stop_reason) if isinstance(self.stop_reason, str) else ""
 
     @property

@@ -24,7 +24,7 @@ class _Part(msgspec.Struct):
 
 class UpstreamText(msgspec.Struct):
     content: str | list[_Part] | None = None
-    #: What the model says instead of an answer that it will not give.
+    #: The model's words instead of an answer that it will not give.
     refusal: str | None = None
     reasoning_content: Any = None
     reasoning: Any = None

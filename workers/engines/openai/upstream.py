@@ -55,7 +55,7 @@ class UpstreamSettings:
 
 
 class Server(NamedTuple):
-    """What a server says of itself; empty or None where it says nothing."""
+    """A server's description of itself; empty or None where it gives none."""
 
     kind: str = ""
     version: str = ""

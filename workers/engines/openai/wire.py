@@ -1,4 +1,4 @@
-"""What is asked of a server of the OpenAI API."""
+"""Requests to a server of the OpenAI API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SAMPLING: Final = (
 )
 
 
-#: What only vLLM's server takes beside a prompt.
+#: Fields beside a prompt that only vLLM's server takes.
 _OF_VLLM: Final = ("truncate_prompt_tokens", "add_special_tokens")
 _TAKES_TEMPLATE_ARGUMENTS: Final = ("vllm", "sglang", LLAMA_CPP)
 
@@ -41,8 +41,8 @@ def request_path(job: Job) -> str:
 def request_body(
     job: Job, server: Server, max_tokens: int | None, salt: str | None = None
 ) -> dict[str, Any]:
-    """What asks for a job's answer, apart from the model's name there. `salt` keeps its prompt
-    apart in the server's cache, where that can be asked for. Raises `JobRejected`."""
+    """Return the body that asks for a job's answer, apart from the model's name there. `salt` keeps
+    its prompt apart in the server's cache, where that can be asked for. Raises `JobRejected`."""
     if job.embedding is not None:
         return embeddings_asked(job.embedding)
     asked = job.sampling

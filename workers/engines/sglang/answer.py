@@ -1,4 +1,4 @@
-"""What of SGLang's outputs goes out: each brings the text and tokens of a choice that are new."""
+"""The new parts of SGLang's outputs: each brings the text and tokens of a choice that are new."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SglangChoice:
         self.cached_tokens = 0
         self._stops = StopStrings(stop)
         self._decode = decode
-        #: What was said, and how much of it was sent.
+        #: The text so far, and how much of it was sent.
         self._text = ""
         self._sent = 0
 

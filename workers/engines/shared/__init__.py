@@ -1,1 +1,1 @@
-"""What several engines' adapters need."""
+"""Parts that several engines' adapters share."""

@@ -13,7 +13,7 @@ from workers.outbox import Outbox
 
 
 class Beginning(NamedTuple):
-    """What an engine is given: the prompt's tokens with those `emitted` before after them, and the
+    """The input of an engine: the prompt's tokens with those `emitted` before after them, and the
     most tokens that it may add."""
 
     inputs: list[int]

@@ -1,4 +1,4 @@
-"""What an engine that only writes text cannot do."""
+"""Refusals of engines that only write text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of TensorRT-LLM's outputs goes out. They grow in place, and their text may shrink again
+"""The new parts of TensorRT-LLM's outputs. Those grow in place, and their text may shrink again
 when a stop string is recognised, so each choice keeps its own account of what it has sent."""
 
 from __future__ import annotations

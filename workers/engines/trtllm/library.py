@@ -111,7 +111,7 @@ def _gpus(model: ModelConfig, files: ModelFiles) -> int:
 def _plan_arguments(
     spec: WorkerSpec, files: ModelFiles, plan: PlanLimits, adapters: dict[str, str]
 ) -> dict[str, Any]:
-    """Return a plan has fixed the rest when it was built."""
+    """Return the arguments for a plan, which has fixed the rest when it was built."""
     model = spec.model
     for name, built in (
         ("max_batch_size", plan.max_batch_size),

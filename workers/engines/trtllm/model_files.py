@@ -1,5 +1,5 @@
-"""What a model directory holds: a plan (a compiled TensorRT engine) or a checkpoint, its limits,
-and what is needed to serve it."""
+"""The content of a model directory: a plan (a compiled TensorRT engine) or a checkpoint, its
+limits, and what is needed to serve it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of vLLM's outputs goes out, and what it means that one ends."""
+"""The new parts of vLLM's outputs, and the meaning of their ends."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
         "enable_lora": with_adapters or None,
         "max_loras": _adapter_places(spec) if with_adapters else None,
         "reasoning_parser": known_parsers(model).reasoning,
-        # What is counted for each token is shown nowhere; the load is told all the same.
+        # Counts of each token are shown nowhere; the load is told all the same.
         "disable_log_stats": True,
         "enable_sleep_mode": (model.sleep and declaration_of(spec.engine).can_sleep) or None,
     }

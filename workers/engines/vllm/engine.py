@@ -176,7 +176,7 @@ class VllmEngine:
             put(early)
 
     def _resume(self, job: Job, parsing: Parsing | None) -> tuple[list[ParsedChoice], list[int]]:
-        """What reads the answer, and the tokens of it that go before those to come."""
+        """Return the reader of the answer, and its tokens before those to come."""
         fresh = [parsing.new_choice() for _ in range(job.sampling.n)] if parsing else []
         if not (job.sent or job.emitted):
             return fresh, []

@@ -1,4 +1,4 @@
-"""What the text of one choice means, piece by piece, by a parser of vLLM's."""
+"""One choice read piece by piece by a parser of vLLM's."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class ParsedChoice:
         self._request = request
         self._prompt_ids = prompt_ids
         self._only_one = only_one_call
-        #: What has come while the parser has said nothing: some say nothing until they are asked
-        #: about all of it (`phi4_mini_json` of vLLM 0.32).
+        #: The text that has come while the parser has said nothing: some say nothing until they are
+        #: asked about all of it (`phi4_mini_json` of vLLM 0.32).
         self._silent_text = ""
         self._silent_ids: list[int] = []
         self._has_spoken = False

@@ -3,7 +3,7 @@
 They run here, in the worker, because each model family has its own markup and vLLM's environment
 has the code for all of them. Tokens stay the truth of an answer: a worker that takes one over
 feeds the published tokens to a fresh parser, and goes on where that has said no more than the
-client was sent. What a parser made of the lost rest is not known to anyone.
+client was sent. The parser's reading of the lost rest is not known.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Parsing:
         asked = _request(job, self._arguments, outputs)
         self._tools = asked.tools
         parser = self.new_parser()
-        #: What vLLM's own server would have made of the request.
+        #: The request as vLLM's own server would have made it.
         self.request = parser.adjust_request(asked)
         reasons = parser.reasoning_parser is not None
         arguments = {"chat_template_kwargs": self._arguments} if reasons else None
@@ -206,7 +206,7 @@ def _forced(chosen: ChosenParsers) -> Any:
 
 
 def _request(job: Job, arguments: dict[str, Any], outputs: Any) -> Any:
-    """What vLLM's server would have been asked."""
+    """Return the request that vLLM's server would have been sent."""
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
     body: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What vLLM tells of a prompt, with its first output."""
+"""The report on a prompt that comes with vLLM's first output."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ try:
 except ImportError:  # Before 0.20.
     vllm_exceptions = None
 
-#: What vLLM raises for a request that it will not run: an error of its own in newer releases.
+#: The error of vLLM for a request that it will not run: an error of its own in newer releases.
 REFUSALS: Final = (ValueError, TypeError, getattr(vllm_exceptions, "VLLMClientError", ValueError))
 _SAMPLING_FIELDS: Final = (
     "temperature",
@@ -86,8 +86,8 @@ def guided_settings(guided: Guided | None) -> dict[str, Any]:
 
 
 def priority(job: Job, model: ModelConfig) -> int:
-    """What vLLM takes as a request's priority; if it does not schedule by it, it may refuse any
-    but 0. Its classes are so far apart that no number reaches from one into another."""
+    """Return the priority of a request as vLLM takes it; if it does not schedule by it, it may
+    refuse any but 0. Its classes are so far apart that no number reaches from one into another."""
     if model.engine_args.get("scheduling_policy") != "priority":
         return 0
     return 1_000 * CLASSES.index(job.turn.priority) + job.turn.number
