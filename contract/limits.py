@@ -1,4 +1,4 @@
-"""What API keys, and groups of them, may ask for at most, and what a job takes of it
+"""The limits of API keys, and of groups of them, and a job's share of them
 (`bus/scripts/limits.lua` counts)."""
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def main() -> int:
 def _addresses(gateway: GatewayConfig) -> list[tuple[str, int]]:
     addresses = [(gateway.host, gateway.port)]
     if gateway.admin_port is not None:
-        # What is asked there is told by the port that it came in by.
+        # Requests there are told by the port that they came in by.
         addresses.append((gateway.admin_host, gateway.admin_port))
     return addresses
 

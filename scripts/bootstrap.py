@@ -1,8 +1,8 @@
 """Makes or mends .venv. Called by scripts/bootstrap with any Python >= 3.11, nothing installed.
 
 `.venv/ew.lock` is a copy of the lock that was installed, written last: it is what `ew` compares.
-While `.venv/incomplete` exists the environment is being changed. Whoever finds it there, with
-nobody at work, comes after somebody who was killed, and starts anew.
+While `.venv/incomplete` exists the environment is being changed. A process that finds it there,
+and no other at work, comes after one that was killed, and starts anew.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Check the sizes of folders and files, and that no two public classes share a name.
+"""Check the sizes of folders and files, the names of public classes (no two share one), and that
+docstrings and comments name their subject.
 
     python scripts/check_layout.py
 
@@ -9,6 +10,7 @@ scripts/check.
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +19,10 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("contract", "gateway", "workers", "orchestrator")
+#: Where else docstrings and comments are looked at.
+BESIDE: Final = ("scripts", "tests")
+#: A docstring or comment of which the first word says that its subject is yet to come.
+_NO_SUBJECT: Final = re.compile(r'\s*("""|#:? )What (?!if )')
 #: Modules in one folder, without `__init__.py`.
 MODULES: Final = 16
 LINES: Final = 250
@@ -49,11 +55,12 @@ LONGER: Final = {
 
 def main(root: Path = ROOT, longer: Mapping[str, int] = LONGER) -> int:
     """Check the tree at `root`. Return the exit code."""
-    files = sorted(path for name in PACKAGES for path in (root / name).rglob("*.py"))
+    files = _modules(root, PACKAGES)
     faults = [
         *shared_names(root, files),
         *large_folders(root, files),
         *long_files(root, files, longer),
+        *unnamed_subjects(root, files + _modules(root, BESIDE)),
     ]
     for fault in faults:
         print(fault)
@@ -93,6 +100,21 @@ def long_files(root: Path, files: Sequence[Path], longer: Mapping[str, int]) -> 
     for name in longer:
         if lines.get(name, 0) <= LINES:
             yield f"{name}: needs no entry in LONGER (scripts/check_layout.py) any more; delete it"
+
+
+def unnamed_subjects(root: Path, files: Sequence[Path]) -> Iterator[str]:
+    """Yield a fault for each docstring or comment that begins with "What" and no subject."""
+    for path in files:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if _NO_SUBJECT.match(line):
+                yield (
+                    f"{path.relative_to(root)}:{number}: begins with `What`; name the subject "
+                    "(`The limits of a key`) or the act (`Return the limits of a key`)"
+                )
+
+
+def _modules(root: Path, folders: Sequence[str]) -> list[Path]:
+    return sorted(path for name in folders for path in (root / name).rglob("*.py"))
 
 
 if __name__ == "__main__":

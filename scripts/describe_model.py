@@ -7,13 +7,13 @@ Each line of its input is a JSON object: `arguments` of vLLM's engine (`model` a
 card that the model is for, `card_name` and `card_bytes`. Each gets a line in its output: `release`,
 `context_len`, `sequences` and `batched_tokens` (those of this release for a server on that card),
 `dtype`, `quantization`, `weight_bytes`, and `caches`, the fields of `CacheLayers` in
-orchestrator/estimate/layers.py. What is not understood is in `error`; where only the layers are
-not, the rest is there, too.
+orchestrator/estimate/layers.py. Parts that are not understood are in `error`; where only the layers
+are not, the rest is there, too.
 
 How it is done: the model's own class is built on PyTorch's meta device, where tensors have a shape
 and no memory, and its layers are asked for their KV cache specs, as a worker of vLLM asks them.
 That needs a platform. The GPU's is not used, even if there is one: it would take half a gigabyte of
-the GPU's memory, and without a driver there is none. What layers keep does not depend on it.
+the GPU's memory, and without a driver there is none. The caches of layers do not depend on it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
-#: What reads images and sounds; nothing is read here.
+#: The libraries that read images and sounds; nothing is read here.
 MEDIA = ("torchvision", "torchaudio")
 SETTINGS = {
     "CUDA_VISIBLE_DEVICES": "",
@@ -146,7 +146,7 @@ def layers_of(config: Any) -> dict[str, Any]:
 
 
 def build(config: Any) -> Any:
-    """Return the model without its weights. What only GPUs run is built as if there was one,
+    """Return the model without its weights. Parts that only GPUs run are built as if there was one,
     with kernels that nothing calls."""
     try:
         return build_here(config)

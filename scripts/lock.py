@@ -1,8 +1,8 @@
 """Makes the locks anew from pyproject.toml and deploy/engines/*.json. See scripts/lock.
 
-Everybody uses the same lock, so nothing of this machine's may get into it: not its folders of
-wheels, which have the files of one Python at best, and not its further indexes. What a package with
-an index of its own needs is read from a wheel; its hashes are the declared ones.
+All use the same lock, so nothing of this machine's may get into it: not its folders of
+wheels, which have the files of one Python at best, and not its further indexes. The requirements of
+a package with an index of its own are read from a wheel; its hashes are the declared ones.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Locksmith:
         self._write(release.lock_path, f"deploy/engines/{engine}.json and worker.in", text)
 
     def _inputs(self, directory: Path, release: Release) -> list[str]:
-        """What uv shall resolve: the declaration, and where its packages come from."""
+        """Return the input of uv: the declaration, and where its packages come from."""
         wanted = directory / "engine.in"
         wanted.write_text("\n".join(release.requirements) + "\n")
         overrides = directory / "overrides.in"

@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--imports", nargs="*", default=[])
     parser.add_argument("--options", type=json.loads, default={})
     options = parser.parse_args()
-    # What a worker imports; doing it here once compiles it for all later starts.
+    # The imports of a worker; here they are compiled once for all later starts.
     for name in (*WORKER_NEEDS, options.library, *options.imports):
         importlib.import_module(name)
     report: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What a lock is for: a Python on a machine with glibc, and the files that can be used there."""
+"""The targets of a lock: a Python on a machine with glibc, and the files that can be used there."""
 
 from __future__ import annotations
 

@@ -116,8 +116,8 @@ def connect_reader(url: str) -> Redis:
 
 
 class LuaScript:
-    """A Lua script by its digest, loaded again whenever the server has forgotten it. What it needs
-    of `others`, which only define functions, comes before it."""
+    """A Lua script by its digest, loaded again whenever the server has forgotten it. The
+    functions of `others`, which only define some, come before it."""
 
     def __init__(self, name: str, *others: str) -> None:
         files = [_SCRIPTS / f"{each}.lua" for each in (*others, name)]

@@ -31,7 +31,7 @@ _alive = LuaScript("alive")
 
 
 class Seen(NamedTuple):
-    """What the leases say at `now_ms`, by Redis' clock. `alive`: the names with a lease that holds.
+    """The leases at `now_ms`, by Redis' clock. `alive`: the names with a lease that holds.
     `known`: those, and the ones whose lease ended a while ago by itself; a process that has left,
     or is known to be dead, is not among them."""
 

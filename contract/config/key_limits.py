@@ -15,7 +15,7 @@ Bound = Annotated[int, Field(ge=1, le=MOST)]
 
 
 class KeyLimitsConfig(Section):
-    """What an API key, or all keys of a group together, may ask for. Tokens are those of prompts
+    """Limits of an API key, or of all keys of a group together. Tokens are those of prompts
     and answers: what a request may take is reserved, and what it took is settled at its end."""
 
     requests_per_minute: Bound | None = Field(None, description="In any 60 seconds.")

@@ -39,7 +39,7 @@ class Section(BaseModel):
 
 
 class SamplingConfig(Section):
-    """How a model chooses tokens where a request does not say. What is not given here either is
+    """The choice of tokens where a request does not say. A setting that is not given here either is
     as the model's own generation_config.json has it, or the engine."""
 
     max_tokens: bounds.Tokens | None = Field(

@@ -78,13 +78,13 @@ class RedisConfig(Section):
     max_memory_bytes: int | None = Field(
         None,
         ge=67_108_864,
-        description="What ew's own Valkey may take; an eighth of this host's memory, and 256 MiB "
+        description="The memory of ew's own Valkey; an eighth of this host's, and 256 MiB "
         "to 8 GiB, if unset.",
     )
 
 
 class HubConfig(Section):
-    """Where models are downloaded from. What is unset is as Hugging Face's own variables say."""
+    """Where models are downloaded from. Unset keys are as Hugging Face's own variables say."""
 
     endpoint: str | None = Field(
         None,
@@ -130,10 +130,10 @@ class LimitsConfig(Section):
     token_gap_timeout_s: float = Field(60, gt=0, description="Between two tokens.")
     per_key: KeyLimitsConfig = Field(
         default_factory=KeyLimitsConfig,
-        description="What one API key may ask for, where `ew keys` says nothing else.",
+        description="The limits of one API key, where `ew keys` gives it no others.",
     )
     groups: dict[GroupName, KeyLimitsConfig] = Field(
-        default_factory=dict, description="What the keys of a group may ask for together."
+        default_factory=dict, description="The limits of the keys of a group together."
     )
     total_timeout_s: float = Field(900, gt=0, description="From the request to the last token.")
 
@@ -147,7 +147,7 @@ class JobsConfig(Section):
     max_bytes: int = Field(
         67_108_864,
         ge=1_048_576,
-        description="What all jobs may take in Redis, open and ended; beyond it the oldest that "
+        description="The memory of all jobs in Redis, open and ended; beyond it the oldest that "
         "have ended go, and if that is not enough no new one is taken.",
     )
     timeout_s: float = Field(86_400, ge=60, description="How long a job may wait for a worker.")

@@ -88,8 +88,8 @@ class EngineDeclaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     library: str = ""
     distribution: str = ""
     default_version: str = ""
-    #: What `model_path` names. A plan is a compiled TensorRT engine; such an engine takes
-    #: checkpoints, too.
+    #: The kind of thing that `model_path` names. A plan is a compiled TensorRT engine; such an
+    #: engine takes checkpoints, too.
     model: Literal["checkpoint", "plan", "gguf", "none"] = "checkpoint"
     #: Where LoRA adapters may come from: a directory or a hub, a directory alone, the server's
     #: own by name, or not at all.

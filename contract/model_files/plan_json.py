@@ -10,7 +10,7 @@ import msgspec
 
 #: Above any model's figures, and low enough that arithmetic on them stays exact.
 _LARGEST: Final = 2**48
-#: What TensorRT-LLM builds with where a plan does not say.
+#: The values that TensorRT-LLM builds with where a plan does not say.
 _MAX_BATCH_SIZE: Final = 2048
 _MAX_NUM_TOKENS: Final = 8192
 _CONTEXT: Final = 2048

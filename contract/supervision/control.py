@@ -38,7 +38,7 @@ class Pin(msgspec.Struct, frozen=True, tag="pin"):
 
 class RestartModels(msgspec.Struct, frozen=True, tag="restart_models"):
     """Replace the workers of these models, and with `gateway` the gateway's processes, by such as
-    the configuration file says now. Open answers go on. What does not run is not started."""
+    the configuration file says now. Open answers go on. Units that do not run are not started."""
 
     models: list[str]
     gateway: bool = False

@@ -1,1 +1,1 @@
-"""What operators see and do over HTTP: this host, its supervisor, its logs, and open requests."""
+"""Administration over HTTP: this host, its supervisor, its logs, and open requests."""

@@ -65,7 +65,7 @@ async def _ask(
     try:
         writer.write(msgspec.json.encode(request) + b"\n")
         while True:
-            # What is asked first is answered at once; how long a model loads is not known here.
+            # The first request is answered at once; how long a model loads is not known here.
             async with asyncio.timeout(None if to_the_end else _ANSWER_WITHIN_S):
                 line = await reader.readline()
             answer = _read(line)

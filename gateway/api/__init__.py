@@ -1,1 +1,1 @@
-"""What both APIs have in common: bodies, their bounds, and the way from a body to an answer."""
+"""The parts that all APIs share: bodies, their bounds, and the way from a body to an answer."""

@@ -1,4 +1,4 @@
-"""What all APIs have in common for background jobs: taking one, finding it for its key, and reading
+"""Background jobs in all APIs: taking one, finding it for its key, and reading
 its events while they come or when they are kept."""
 
 from __future__ import annotations

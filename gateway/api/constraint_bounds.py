@@ -1,4 +1,4 @@
-"""What a constraint on the output may ask of the engine's compiler. Nothing can stop a compilation
+"""Bounds on constraints of the output, for the engine's compiler. Nothing can stop a compilation
 that has begun, and a small constraint may take minutes: it has to be bounded before it is sent.
 
 The bounds are where xgrammar 0.2.8 stays below some seconds on one core: 1 000 optional properties

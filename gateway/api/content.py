@@ -1,4 +1,4 @@
-"""What a chat message says, as text or in parts."""
+"""The content of a chat message, as text or in parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What request bodies of both APIs are made of: bounded fields, and how a bad one is named."""
+"""Parts of request bodies: bounded fields, and the naming of a bad one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _IN_WORDS_OF_JSON: Final = {
 
 
 class StrictBody(BaseModel):
-    """What a client may send: nothing unknown, nothing of another type, no NaN."""
+    """A body of ew's own API: no unknown fields, no other types, no NaN."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
@@ -61,7 +61,7 @@ class StrictBody(BaseModel):
 
 
 class LenientBody(BaseModel):
-    """What a client of another server's API may send: numbers as text, and unknown fields, which
+    """A body of another server's API: numbers as text, and unknown fields, which
     have no effect. Those are noted in the context of the validation, a set of names."""
 
     #: Where it is within the body.
@@ -95,7 +95,7 @@ class GenerationBody(TurnBody):
     @property
     @abstractmethod
     def own_names(self) -> Mapping[str, str]:
-        """What this body calls the fields that the operator's limits are about."""
+        """The names in this body of the fields that the operator's limits are about."""
 
     @abstractmethod
     def job(self, job_id: str, key_id: str) -> Job:

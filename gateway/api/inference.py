@@ -1,4 +1,4 @@
-"""What all routes that generate have in common: from a request's body to a live response."""
+"""The way of all routes that generate: from a request's body to a live response."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ async def _admit_all(
 
 
 def _whole(jobs: list[Job]) -> Job:
-    """What several jobs of a request are together, as far as their answer is concerned: the first
-    of them with the choices of all."""
+    """Return one job that stands for several of a request in their answer: the first of them with
+    the choices of all."""
     if len(jobs) == 1:
         return jobs[0]
     sampling = replace(jobs[0].sampling, n=len(jobs) * jobs[0].sampling.n)

@@ -164,7 +164,7 @@ NATIVE_STREAM: Final = event_stream(
 
 
 HOST_STATUS: Final[dict[str, Any]] = {
-    "description": "The status document. What is not known is null.",
+    "description": "The status document. Fields that are not known are null.",
     "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model="RunStatus")}}},
 }
 HOST_STATUS_STREAM: Final[dict[str, Any]] = {

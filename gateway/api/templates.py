@@ -1,4 +1,4 @@
-"""What the model's chat template is given beside the messages, whatever API asks for it."""
+"""Variables of the chat template beside the messages, for all APIs."""
 
 from __future__ import annotations
 

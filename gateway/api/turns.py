@@ -1,4 +1,4 @@
-"""What a request may say of its turn among the others for the same model."""
+"""Fields for a request's turn among the others for the same model."""
 
 from __future__ import annotations
 

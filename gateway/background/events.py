@@ -34,13 +34,13 @@ class GatheredEvents:
         """It says nothing of the answer."""
 
     def fail(self, error: ApiError) -> None:
-        """Whoever asked is told by `Unattended`."""
+        """Do nothing: `Unattended` tells the caller."""
 
     def cut(self, error: ApiError) -> None:
         self.fail(error)
 
     def heartbeat(self) -> None:
-        """Nobody listens."""
+        """Do nothing: no client listens."""
 
     @property
     def is_empty(self) -> bool:

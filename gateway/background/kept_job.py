@@ -38,8 +38,8 @@ class KeptJob:
         find_key: Callable[[str], KeyRecord | None],
         is_put: asyncio.Future[None] | None = None,
     ) -> None:
-        """Ask for the job and store its end. With `is_put` somebody waits until it is in its queue:
-        if it is refused, its record is forgotten, and the future has the `ApiError`."""
+        """Ask for the job and store its end. With `is_put` the caller waits until it is in its
+        queue: if it is refused, its record is forgotten, and the future has the `ApiError`."""
         self._is_put = is_put
         try:
             await self._run(unattended, find_key(self._record.key_id))
@@ -82,7 +82,7 @@ class KeptJob:
             self._is_put.set_result(None)
 
     def _is_refused(self) -> bool:
-        """Whether it has never been put, and whoever asked for it can be told so."""
+        """Whether it has never been put, and its caller can be told so."""
         return self._is_put is not None and not self._is_put.done()
 
     def _refuse(self, error: ApiError) -> None:

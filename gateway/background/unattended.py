@@ -1,4 +1,4 @@
-"""Jobs that are put for somebody who does not wait at a connection: put again when they fail by
+"""Jobs whose client does not wait at a connection: put again when they fail by
 what may pass, until they have an answer, or their time is up."""
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FIRST_RETRY_S: Final = 0.25
 _SLOWEST_RETRY_S: Final = 5.0
 #: A job is put so often when the fault may be its own.
 _MOST_FAILURES: Final = 3
-#: What has nothing to do with the job: it is put again for as long as it may wait.
+#: Errors that have nothing to do with the job: it is put again for as long as it may wait.
 _WAITS_FOR: Final = frozenset(
     {
         "backend_down",
@@ -71,7 +71,7 @@ class Leaving(Exception):
 
 
 class Unattended:
-    """Asks for jobs on nobody's connection."""
+    """Asks for jobs without a connection."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
@@ -161,7 +161,7 @@ class _Awaited:
         self._end(error)
 
     def heartbeat(self) -> None:
-        """Nobody listens."""
+        """Do nothing: no client listens."""
 
     def _abandoned(self) -> None:
         self._end(ApiError("internal_error", "something broke here"))

@@ -28,7 +28,7 @@ _CHECK_AGAIN_S: Final = 1.0
 
 
 class LineAnswer(NamedTuple):
-    """What a request with a line's body would have been answered."""
+    """The answer that a request with a line's body would have had."""
 
     status: int
     request_id: str

@@ -1,4 +1,4 @@
-"""What a batch's lines may ask for: the same that requests may, by the same bodies and answers."""
+"""The endpoint of a batch's lines: the same as for requests, by the same bodies and answers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from gateway.streams.answers import WholeAnswer
 
 
 class LineRequest(NamedTuple):
-    """What a line asks: a job that is not checked yet, what the body calls the fields that limits
-    are about, and what makes the answer, given the job under its served name."""
+    """The request of a line: a job that is not checked yet, the names in the body of the fields
+    that limits are about, and the maker of the answer, given the job under its served name."""
 
     job: Job
     names: Mapping[str, str]

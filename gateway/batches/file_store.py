@@ -27,7 +27,7 @@ class StoreFull(Exception):
 
 
 class FileRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is known of a file. Times are Unix seconds."""
+    """The record of a file. Times are Unix seconds."""
 
     id: str
     key_id: str
@@ -65,7 +65,7 @@ class FileStore:
         return record if record.expires_unix_s > time.time() else None
 
     def path(self, file_id: str) -> Path:
-        """Return where the content of a file is."""
+        """Return the path of a file's content."""
         return self._directory / f"{file_id}.data"
 
     def of_key(self, key_id: str) -> list[FileRecord]:
@@ -75,7 +75,7 @@ class FileStore:
         return sorted(found, key=lambda each: (each.created_unix_s, each.id), reverse=True)
 
     def remove(self, file_id: str) -> None:
-        """Remove a file. The record goes first: without it the content is nobody's."""
+        """Remove a file. The record goes first: without it the content has no owner."""
         self._record(file_id).unlink(missing_ok=True)
         self.path(file_id).unlink(missing_ok=True)
 

@@ -56,7 +56,7 @@ class BatchRun:
         self._done = bytearray()
         self._asking: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
-        #: What ended a line's task that no line is to blame for.
+        #: The error that ended a line's task and that no line is to blame for.
         self._broken: BaseException | None = None
         #: How the batch is to end before all lines are asked.
         self._stop: BatchStatus | None = None

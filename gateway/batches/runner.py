@@ -28,7 +28,7 @@ _LOOK_EVERY_S: Final = 1.0
 _TIDY_EVERY_S: Final = 600.0
 #: Of all keys; the others wait, the oldest first.
 _BATCHES_AT_ONCE: Final = 4
-#: What a line of the input has beside its body.
+#: The fields of an input line beside its body.
 _ENVELOPE_BYTES: Final = 4096
 
 
@@ -113,7 +113,7 @@ class BatchRunner:
             log.error("%s is taken up again soon", batch_id, exc_info=error)
 
     async def _leave(self) -> None:
-        """Leave the batches to another process. What is being asked goes on meanwhile."""
+        """Leave the batches to another process. Lines that are being asked go on meanwhile."""
         await cancel_and_wait(list(self._running.values()))
         if self._lock is not None:
             os.close(self._lock)

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 #: Probes have no key, and learn nothing of the installation.
 OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready", "/health", "/ping"})
-#: What operators look at: for keys that see everything, or without a key on the listener that
+#: The paths of operators: for keys that see everything, or without a key on the listener that
 #: the configuration names for it.
 OPERATOR_PATHS: Final = frozenset({"/metrics", "/openapi.json", "/docs"})
 _METRICS: Final = "/metrics"
@@ -58,8 +58,8 @@ class KeyStore:
         """The live record of a key. Raises `ApiError` while the key file cannot be used."""
         self.refresh()
         record = self._find(text)
-        # It may just have been made. What is no key at all costs no look; what is none of ours
-        # costs one `stat`.
+        # It may just have been made. A text that is no key at all costs no look; a key that is not
+        # ours costs one `stat`.
         if record is None and is_well_formed(text) and self._file.has_changed():
             self._read()
             record = self._find(text)

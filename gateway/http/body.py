@@ -10,7 +10,7 @@ from starlette.requests import Request
 from gateway.http.errors import ApiError
 from gateway.http.headers import header
 
-#: What zlib calls gzip's form with the largest window.
+#: The code of zlib for gzip's form with the largest window.
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 

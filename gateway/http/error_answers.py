@@ -109,7 +109,7 @@ NATIVE: Final = ErrorDialect(native_body)
 OPENAI: Final = ErrorDialect(openai_body, as_400=True, says_retry=True)
 OLLAMA: Final = ErrorDialect(ollama_body, as_400=True)
 ANTHROPIC: Final = ErrorDialect(anthropic_body, as_400=True, says_retry=True)
-#: What OpenAI's clients ask for with a base URL that lacks `/v1`, and what vLLM has at its root.
+#: Paths that OpenAI's clients use with a base URL that lacks `/v1`, and those of vLLM's root.
 _AT_THE_ROOT: Final = (
     "/chat/completions",
     "/completions",

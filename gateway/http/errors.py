@@ -1,4 +1,4 @@
-"""What can go wrong: one table of codes, and what HTTP calls each of them."""
+"""Errors: one table of codes with their HTTP statuses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contract.messages import ErrorCode, Failed
 
 
 class Fault(NamedTuple):
-    """What a code means in HTTP. `retryable`: the same request may succeed later."""
+    """The meaning of a code in HTTP. `retryable`: the same request may succeed later."""
 
     status: int
     retryable: bool = False
@@ -100,7 +100,7 @@ class ApiError(Exception):
 
     @classmethod
     def of(cls, failed: Failed) -> ApiError:
-        """What a worker said of a job."""
+        """Return the error that a worker reported for a job."""
         return cls(failed.code.value, failed.message, retryable=failed.retryable)
 
 

@@ -19,7 +19,7 @@ _EXCHANGE: Final = "ew.context"
 
 
 class RequestContext:
-    """What is known of a request while it is answered. Times are of the monotonic clock."""
+    """The context of a request while it is answered. Times are of the monotonic clock."""
 
     __slots__ = (
         "began",
@@ -47,7 +47,7 @@ class RequestContext:
         self.first_ms = 0.0
         #: Fields of the request that have no effect.
         self.ignored: set[str] = set()
-        #: What is left of the key's limits.
+        #: The rest of the key's limits.
         self.quota_headers: list[tuple[bytes, bytes]] = []
 
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -68,7 +68,7 @@ def _listed(names: Iterable[str]) -> bytes:
 def common_headers(
     request_id: str, elapsed_ms: float = 0.0, queue_ms: float = 0.0, first_ms: float = 0.0
 ) -> list[tuple[bytes, bytes]]:
-    """What every answer carries."""
+    """Return the headers that every answer carries."""
     return [
         (b"x-request-id", request_id.encode()),
         # Anthropic's name of it.

@@ -218,7 +218,7 @@ class Admission:
         return found[-1]
 
     async def _remember(self, former: list[Job], patience_s: float) -> None:
-        """What came before the job that runs now leads to it, for as long as that one is kept."""
+        """Let former jobs lead to the one that runs now, for as long as that one is kept."""
         for_ms = self._keep_ms(patience_s)
         queue = JobQueue(self._db, former[0].model)
         await self._redis.ask(lambda: queue.keep([job.id for job in former], for_ms))
@@ -289,7 +289,7 @@ class Admission:
                 self._dispatcher.reply_key,
                 reply.first,
                 max_waiting=limits.max_waiting,
-                # What is in the queue already is answered all the same.
+                # A job that is in the queue already is answered all the same.
                 max_bytes=limits.max_waiting_bytes if has_room else 1,
                 deadline_ms=int(min(total_s, job.turn.within_s or total_s) * 1000),
                 digest=digest,

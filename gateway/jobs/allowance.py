@@ -1,4 +1,4 @@
-"""What a key may still ask for: its limits, and the headers and errors that tell of them."""
+"""The allowance of a key: its limits, and the headers and errors that tell of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request leaves open, as the configuration of its model says it."""
+"""Defaults for a request, from the configuration of its model."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _IDEMPOTENCY_KEY: Final = re.compile(rb"[\x21-\x7e]{1,255}")
 class Resumption(NamedTuple):
     """A request that may be sent again, for the same answer: its `Idempotency-Key`, and the
     last event that its client has. `digest` tells one request from another. With `patience_s`
-    nobody waits at a connection, and the job may wait so long for a worker."""
+    no client waits at a connection, and the job may wait so long for a worker."""
 
     idempotency_key: bytes
     after: EventId = NOTHING
@@ -43,7 +43,7 @@ class Resumption(NamedTuple):
         return [first, *(replace(each, id=_nth(each.id, k)) for k, each in enumerate(others, 1))]
 
     def name(self, key_id: str) -> str:
-        """What `KnownRequests` knows this request by."""
+        """Return the name of this request for `KnownRequests`."""
         return _digest(key_id, self.idempotency_key)[:32]
 
 
@@ -62,7 +62,7 @@ def tries_of(job: Job) -> list[Job]:
 
 
 def resumption_of(idempotency_key: bytes | None, last_event_id: bytes | None) -> Resumption | None:
-    """What the two headers ask for. Raises `ApiError`."""
+    """Return the resumption that the two headers ask for. Raises `ApiError`."""
     if idempotency_key is None:
         if last_event_id is not None:
             message = "`Last-Event-ID` needs the `Idempotency-Key` of the first request"

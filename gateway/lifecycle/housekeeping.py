@@ -1,4 +1,4 @@
-"""What a gateway process does at regular intervals: end what takes too long, keep silent
+"""Housekeeping of a gateway process at regular intervals: end what takes too long, keep silent
 connections open, and tidy its reply stream."""
 
 from __future__ import annotations

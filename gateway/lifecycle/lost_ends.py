@@ -1,6 +1,6 @@
 """Answers whose end will not come, after a failover to a replica that lagged: Redis says that their
 job is over, or does not know it, though no end has been read; or an attempt runs that is numbered
-below the one that was heard, as the replica's clock is behind, and which nobody hears."""
+below the one that was heard, as the replica's clock is behind, and which is not heard."""
 
 from __future__ import annotations
 

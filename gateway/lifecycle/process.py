@@ -191,7 +191,7 @@ class GatewayProcess:
     def _watch_parent(self) -> None:
         parent = multiprocessing.parent_process()
         if parent is not None:
-            # What is left of the parent's group is killed with it.
+            # The rest of the parent's group is killed with it.
             os.setpgrp()
             loop = asyncio.get_running_loop()
             loop.add_reader(parent.sentinel, self._parent_died, loop, parent.sentinel)

@@ -1,4 +1,4 @@
-"""What a gateway process is told at its start."""
+"""The settings of a gateway process, as it is told them at its start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INSTANCE_VARIABLE: Final = "EW_GATEWAY_INSTANCE"
 
 
 class ProcessSettings(NamedTuple):
-    """What a gateway process is told at its start."""
+    """The settings of one gateway process."""
 
     config: Config
     config_path: Path
@@ -24,7 +24,7 @@ class ProcessSettings(NamedTuple):
     redis_url: str
     instance: str
     process_index: int
-    #: What is wrong with the file, if `config` is what it last held that could be used.
+    #: The fault of the file, if `config` is its last content that could be used.
     config_problem: str = ""
 
     @property

@@ -66,7 +66,7 @@ _CORS: Final[dict[str, Any]] = {
 
 
 def from_environment() -> RequestContextMiddleware:
-    """What uvicorn calls in each of its processes."""
+    """Return the application; uvicorn calls this in each of its processes."""
     settings = ProcessSettings.from_environment()
     configure_logging(f"gateway[{settings.process_index}]")
     return create_app(settings)
@@ -139,7 +139,7 @@ async def _answer_api_error(request: Request, error: Exception) -> Response:
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
-    """What Starlette itself refuses: no such path, or another method."""
+    """Answer requests that Starlette itself refuses: no such path, or another method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     code = _HTTP_CODES.get(status, "internal_error")
     path = request.scope["path"]

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.http.errors import ApiError
 
 _HINTS: Final = {"request": Request, "return": Response}
-#: What is answered to an error that a route raises.
+#: The answer to an error that a route raises.
 ErrorResponder = Callable[[Request, Exception], Awaitable[Response]]
 
 

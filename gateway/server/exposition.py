@@ -99,8 +99,8 @@ _SHARES: Final = (
 
 
 class Exposition(Collector):
-    """What is written down for Prometheus: what the processes of this gateway have counted, as
-    of the heartbeats given, and how things are at the moment."""
+    """The metrics for Prometheus: the counters of this gateway's processes, as of the heartbeats
+    given, and the state at the moment."""
 
     def __init__(self, beats: Iterable[GatewayBeat], models: Models, link: Link) -> None:
         self._beats = sorted(beats, key=lambda beat: beat.index)

@@ -1,4 +1,4 @@
-"""What operators and their tools ask: probes, and metrics."""
+"""Probes and metrics, for operators and their tools."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _reasons(process: GatewayProcess) -> list[str]:
 
 
 async def _published(process: GatewayProcess) -> list[GatewayBeat]:
-    """What the processes of this gateway have counted, as of their last heartbeats: the same
+    """Return the counters of this gateway's processes, as of their last heartbeats: the same
     from whichever process answers, so that no counter ever seems to go back."""
     try:
         beats = await Heartbeats(process.db, GATEWAYS).alive()

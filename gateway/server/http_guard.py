@@ -29,10 +29,10 @@ from gateway.streams.live import ABORT_EXTENSION, WRITE_EXTENSION
 MAX_PIPELINED: Final = 8
 HEAD_DEADLINE_S: Final = 10.0
 BODY_DEADLINE_S: Final = 30.0
-#: What the lifespan's state calls the function that begins to drain; it answers whether others
-#: serve now, and what is open here may take the time that it needs.
+#: The name, in the lifespan's state, of the function that begins to drain; it returns whether
+#: others serve now, so that open answers may take the time that they need.
 DRAIN_STATE: Final = "drain"
-#: What it calls the most connections that a process may have.
+#: The name there of the most connections that a process may have.
 CONNECTIONS_STATE: Final = "max_connections"
 _LINGER_S: Final = 1.0
 #: A client that has just connected when the server stops may still ask.
@@ -123,7 +123,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._check_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # What comes behind a chunked body belongs to no head, and has no use here.
+        # Trailers behind a chunked body belong to no head, and have no use here.
         if self._in_head:
             super().on_header(name, value)
         self._check_head(len(name) + len(value))

@@ -29,7 +29,7 @@ _KEEP_ALIVE_S: Final = 75
 #: uvicorn kills a process that does not answer for so long, also while it still imports; its
 #: own 5 s are too short on a machine that is busy loading models.
 _SLOWEST_START_S: Final = 60
-#: What is cut at the end of draining gets so long to be told.
+#: The time for telling the clients of answers that are cut at the end of draining.
 _LAST_WORDS_S: Final = 7
 
 
@@ -78,7 +78,7 @@ class Processes(Multiprocess):
 
     def restart_all(self) -> None:
         """Replace the processes by as many as the configuration says now, one after another: each
-        listens before the one that it replaces is told to leave. What cannot start replaces
+        listens before the one that it replaces is told to leave. One that cannot start replaces
         nothing."""
         former = list(self.processes)
         if not self._read_config():

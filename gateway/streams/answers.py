@@ -77,7 +77,7 @@ class StreamDialect(Protocol):
     mark: bytes
 
     def opening(self) -> bytes:
-        """What comes before everything else."""
+        """Return the bytes before everything else."""
 
     def delta(self, seq: int, delta: Delta) -> bytes: ...
 
@@ -89,7 +89,7 @@ class StreamDialect(Protocol):
 
 
 class WholeDialect(Protocol[ChoiceType]):
-    """How a complete answer looks in one API. What is long of it is encoded as it comes: to
+    """How a complete answer looks in one API. Long parts of it are encoded as they come: to
     encode all of it at its end would hold all others up."""
 
     errors: ErrorDialect
@@ -105,7 +105,7 @@ class AnswerSink(Protocol):
     writer: Writer
 
     def begin(self, attempt: int) -> None:
-        """What follows is of this attempt, and may be asked for again."""
+        """Begin the events of this attempt, which may be asked for again."""
 
     def delta(self, seq: int, delta: Delta) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What this process counts: of requests, and of each model's answers."""
+"""Counters of this process: of requests, and of each model's answers."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class Reply:
             return
         self.heard_at = now
         if isinstance(event, Delta):
-            # What is usual is asked here: a call takes longer, and this is done once per token.
+            # The usual case is tested here: a call takes longer, and this is done once per token.
             if attempt == self.attempt and seq == self.next_seq:
                 self._is_fresh = False
                 self._take_delta(seq, event, now)

@@ -1,4 +1,4 @@
-"""What a client waits for, and what it is told if that takes too long."""
+"""The phases of a reply, and the error if one takes too long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contract.messages import ErrorCode
 
 
 class ReplyPhase(Enum):
-    """What the client waits for."""
+    """A phase that the client waits for."""
 
     QUEUE = auto()
     FIRST_TOKEN = auto()

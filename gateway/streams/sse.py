@@ -52,7 +52,7 @@ class EventId(NamedTuple):
 
     def contradicts(self, seq: int, attempt: int, *, is_end: bool = False) -> bool:
         """Whether a client that has this event, and all before it, has another text than the one
-        with the event of that number and attempt. What it has was lost in a failover then."""
+        with the event of that number and attempt. Its events were lost in a failover then."""
         if not self.attempt or seq > self.seq:
             return False
         if seq < self.seq:
@@ -60,12 +60,12 @@ class EventId(NamedTuple):
         return attempt != self.attempt
 
 
-#: What a client has that comes for the first time.
+#: The last event of a client that comes for the first time.
 NOTHING: Final = EventId(-1)
 
 
 def attempt_mark(attempt: int) -> bytes:
-    """What follows the number in the ids of an attempt's events."""
+    """Return the part after the number in the ids of an attempt's events."""
     return b"-%x" % attempt
 
 
@@ -75,7 +75,7 @@ def with_id(seq: int, mark: bytes, event: bytes) -> bytes:
 
 
 def waiting(status: Status) -> bytes:
-    """What a client waits for, as a comment, which every reader of events skips."""
+    """Return a status as a comment, which every reader of events skips."""
     eta = f", about {status.eta_s:.0f} s" if status.eta_s is not None else ""
     return f": {' '.join(status.stage.split())}{eta}\n\n".encode()
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, cast
 from starlette.types import Message, Send
 
 log = logging.getLogger(__name__)
-#: What may wait for a client that does not read, beside the operating system's buffers.
+#: The most that may wait for a client that does not read, beside the system's buffers.
 MAX_BUFFERED_BYTES: Final = 1 << 20
 #: How long a client that was cut may take to read why.
 _CUT_GRACE_S: Final = 5.0

@@ -37,8 +37,8 @@ def given_key() -> str | None:
 
 @contextmanager
 def owner_gateway() -> Iterator[Gateway]:
-    """Return the gateway, asked with the key that owns what is asked for. What outlives a command
-    belongs to a key, so that the command cannot make one of its own. No key where none is needed.
+    """Yield the gateway, with the user's own key: jobs outlive a command and belong to a key, so
+    the command cannot make one for itself. No key where none is needed.
 
     Raises `UserError` if there is no gateway or no key, and `KeyRefused` with its cause.
     """

@@ -1,7 +1,7 @@
 """Findings: things that a configuration names and this host lacks, or has in a wrong state.
 
-A finding is fatal if a start on this host would fail for it, now and the next time. What may come
-right by itself (a server that is not up yet) is only to be minded.
+A finding is fatal if a start on this host would fail for it, now and the next time. A fault
+that may pass by itself (a server that is not up yet) is a warning.
 """
 
 from __future__ import annotations

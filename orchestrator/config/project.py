@@ -28,7 +28,7 @@ def require_project(command: str) -> None:
 
 def make_project(directory: Path) -> None:
     """Write a first configuration with the demo model. The model is copied, so that the project
-    does not depend on where ew is installed. What is there already stays."""
+    does not depend on where ew is installed. Files that are there already stay."""
     deploy = directory / "deploy"
     deploy.mkdir(parents=True, exist_ok=True)
     for name in _BEGINNING:

@@ -29,9 +29,9 @@ nothing to `ew` is named by `./ew config check`, with the nearest that does.
 **Units** are in the names: `_s` are seconds, `_bytes` are bytes, `_len` are tokens. Paths are
 relative to the project. A key that is *unset* by default may be `null`.
 
-**What depends on the host** (files, programs, variables and hosts that the configuration names)
-is looked at, too. What a start would fail for is an error: `./ew start` refuses it with the same
-words. What may come right by itself, such as a server that has no address yet, is only said. To
+**Things of the host** that the configuration names (files, programs, variables, hosts) are checked,
+too. A fault that would make a start fail is an error: `./ew start` refuses it with the same words.
+One that may pass by itself, such as a server that has no address yet, is only a warning. To
 check a configuration that is for another host, as in CI: `./ew config check --elsewhere`.
 """
 _RESTART: Final = "A change counts when `ew` is started anew."
@@ -40,7 +40,7 @@ _HERE_AND_NOW: Final = ", ".join(f"`{key}`" for key in sorted(GATEWAY_FIELDS))
 
 
 class _Section(NamedTuple):
-    """A table of keys; `counts` is when a change in the file does, while ew runs. What is said
+    """A table of keys; `counts` is when a change in the file does, while ew runs. Notes
     above the keys is the schema's, unless `about` says it."""
 
     title: str

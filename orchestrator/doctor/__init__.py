@@ -1,1 +1,1 @@
-"""What `./ew doctor` looks at."""
+"""The checks of `./ew doctor`."""

@@ -1,4 +1,4 @@
-"""What `./ew doctor` looks at: everything that ew needs on this host, and what to do about it."""
+"""The checks of `./ew doctor`: everything that ew needs on this host, each with the cure."""
 
 from __future__ import annotations
 

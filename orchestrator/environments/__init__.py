@@ -1,7 +1,7 @@
 """Engine environments: what can be set up, what is there, and the making of it.
 
-A worker runs in one of these; ew's own processes run in .venv. What a command line that only
-looks needs is light: the modules that build are imported by the call that builds.
+A worker runs in one of these; ew's own processes run in .venv. A command that only looks
+imports little: the modules that build are imported by the call that builds.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The arguments that an engine's installed release takes, from where its declaration says.
 
 Most are read from the source of the release, as it lies in the engine's environment: to import
-vLLM takes ten seconds, to parse this one file of it 30 ms, so nothing has to be cached. What cannot
-be read is not guessed: None says so. Attributes of a compiled library are asked of the library
-itself, which takes 0.2 s.
+vLLM takes ten seconds, to parse this one file of it 30 ms, so nothing has to be cached. Arguments
+that cannot be read are not guessed: None says so. Attributes of a compiled library are asked of the
+library itself, which takes 0.2 s.
 """
 
 from __future__ import annotations

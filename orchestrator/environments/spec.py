@@ -1,4 +1,4 @@
-"""What `./ew setup` will make: which release of an engine, under which name, and with what."""
+"""The environment that `./ew setup` will make: an engine's release, its name, and its packages."""
 
 from __future__ import annotations
 

@@ -226,8 +226,8 @@ def _quantization(config: ModelJson) -> str:
 
 
 def _kv_quantization(path: Path, config: ModelJson) -> str:
-    """What NVIDIA's ModelOpt wrote, into either file: engines heed it where their own setting is
-    `auto` (`get_kv_cache_quant_algo_string` in vLLM 0.32)."""
+    """Return the settings that NVIDIA's ModelOpt wrote, into either file: engines heed it where
+    their own setting is `auto` (`get_kv_cache_quant_algo_string` in vLLM 0.32)."""
     section = config.first("quantization_config")
     inline = section.kv_cache_quant_algo if section else None
     return inline or read_exported(path).kv_cache_quant_algo or ""

@@ -73,8 +73,8 @@ class Estimate(msgspec.Struct, frozen=True):
 
     @property
     def unseen_at_rest_bytes(self) -> int:
-        """What NVML does not show yet when the engine has just become ready. vLLM hands the
-        activations' memory back before it records its CUDA graphs, and takes it again when
+        """The memory that NVML does not show yet when the engine has just become ready. vLLM hands
+        the activations' memory back before it records its CUDA graphs, and takes it again when
         requests come."""
         return self.part_bytes("activations") if self.part_bytes("CUDA graphs") else 0
 

@@ -15,7 +15,7 @@ from contract.model_files.plan_json import PlanJson, Positive, QuantizationJson,
 from orchestrator.errors import UserError
 from orchestrator.estimate.families import completed, from_params
 
-#: What Mistral's own format has instead of config.json.
+#: The file of Mistral's own format in place of config.json.
 PARAMS: Final = "params.json"
 #: The index of the largest checkpoints takes some 25 MB.
 _LARGEST_FILE: Final = 128 * 2**20
@@ -209,7 +209,7 @@ class IndexMetadataJson(msgspec.Struct, frozen=True):
 
 
 class IndexJson(msgspec.Struct, frozen=True):
-    """What a checkpoint in several files says of them."""
+    """The index of a checkpoint in several files."""
 
     metadata: IndexMetadataJson | None = None
     weight_map: dict[str, str] | None = None

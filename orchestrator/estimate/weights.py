@@ -108,7 +108,7 @@ def size_of(file: Path) -> int:
 
 
 def _read_index(path: Path) -> IndexJson:
-    """What a checkpoint in several files says of them; nothing if it is in one."""
+    """Return the index of a checkpoint in several files; nothing if it is in one."""
     for name in _INDEXES:
         if (path / name).is_file():
             return read_index(path / name)

@@ -94,7 +94,7 @@ class Download:
     def run(self, watcher: Watcher) -> Path:
         """Fetch all that is missing, several files at once. Returns the directory with all files.
 
-        Raises `UserError`. What has come stays, also of files that are not complete.
+        Raises `UserError`. The part that has come stays, also of files that are not complete.
         """
         with self._alone(), explained(self._remote.repo, self._remote.revision):
             with ThreadPoolExecutor(_AT_ONCE) as threads:

@@ -31,8 +31,8 @@ class UvSettings(NamedTuple):
 
 
 def uv_settings(environ: Mapping[str, str] = os.environ) -> UvSettings:
-    """Make uv use the indexes, wheels, certificates and timeouts that pip would use. What the
-    user has set for uv itself stays as it is. Raises `UserError` for a broken pip.conf."""
+    """Make uv use the indexes, wheels, certificates and timeouts that pip would use. Settings
+    of the user for uv itself stay as they are. Raises `UserError` for a broken pip.conf."""
     pip = pip_settings(environ)
     variables = _indexes(pip) | _connections(pip)
     if {"UV_INDEX_URL", "UV_DEFAULT_INDEX"} & environ.keys():

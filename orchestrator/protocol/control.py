@@ -49,7 +49,8 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
 
 class Restart(msgspec.Struct, frozen=True, tag="restart"):
     """Replace the workers of these models by such as `workers` says, one after another, and the
-    gateway's processes, if it is given. Open answers go on. What does not run is not started."""
+    gateway's processes, if it is given. Open answers go on. Units that do not run are not
+    started."""
 
     models: list[str]
     workers: list[ReplicaSpec]

@@ -10,7 +10,7 @@ which follows (`orchestrator.gpu.ledger`).
        ▼           └────────────────────► RELEASING ◄────┴──────────┘
     FAILED                                   └──► PENDING
 
-From every phase with a process, its end leads to PENDING. What is refused a place is FAILED, or
+From every phase with a process, its end leads to PENDING. A unit without a place is FAILED, or
 STRANDED if it is asleep, until it is asked for again.
 """
 
@@ -161,7 +161,7 @@ _MOVES: Final[Mapping[LifeEvent, Mapping[Goal, _Moves]]] = {
         **_always({**_to(Phase.FAILED, Phase.PENDING), **_to(Phase.STRANDED, Phase.ASLEEP)}),
         Goal.STOPPED: {},
     },
-    # What it was told before is told again, with fresh patience. Only its word makes it asleep.
+    # Former orders are given again, with fresh patience. Only its word makes it asleep.
     LifeEvent.ADOPTED: _always(_to(Phase.READY, *(_ALIVE - {Phase.STARTING, Phase.WAKING}))),
     LifeEvent.LOST: {
         **_always(_to(Phase.PENDING, *_ALIVE)),

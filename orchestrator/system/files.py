@@ -13,7 +13,7 @@ def write_atomically(
     path: Path, content: bytes, *, mode: int = 0o600, is_synced: bool = True
 ) -> None:
     """Replace a file, or make it, and its folder if need be (0700). Blocks until the disk has it,
-    unless the file says nothing to anybody after a power cut. Raises `OSError`; the old file is
+    unless the file has no use after a power cut. Raises `OSError`; the old file is
     whole then, and nothing lies beside it."""
     make_private(path.parent)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")

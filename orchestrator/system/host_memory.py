@@ -46,6 +46,6 @@ def _limit(group: Path) -> Iterator[HostMemory]:
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return
-    # The kernel drops cached files before it refuses anybody memory.
+    # The kernel drops cached files before it refuses memory.
     cached = int(stat.get("inactive_file", 0))
     yield HostMemory(limit, max(0, limit - used + cached))

@@ -1,5 +1,5 @@
 """TensorRT-LLM plans: whether one fits the GPU, the release and the configuration it is to be
-served with. What a plan is, its manifest says; `scripts/convert_trt.py` writes it."""
+served with. Its manifest describes a plan; `scripts/convert_trt.py` writes it."""
 
 from __future__ import annotations
 

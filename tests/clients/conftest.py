@@ -16,7 +16,7 @@ from contract.process.ports import free_port
 from tests.clients.environments import CannotInstall, node, python
 from tests.running_ew import Ew
 
-#: What a client makes of each ability, by its name.
+#: A client's result for each ability, by its name.
 Said = dict[str, Any]
 
 
@@ -73,7 +73,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def said(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Said]:
-    """What came of a client's abilities, each client being started once."""
+    """Return the results of a client's abilities; each client is started once."""
     known: dict[tuple[str, str], Said] = {}
 
     def ask(language: str, client: str) -> Said:

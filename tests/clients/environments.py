@@ -19,7 +19,7 @@ HERE: Final = Path(__file__).parent
 _ENVIRONMENTS: Final = ROOT / ".ew" / "clients"
 _LOCK: Final = HERE / "python.lock"
 _PACKAGES: Final = HERE / "node" / "package-lock.json"
-#: What uv and npm say where there is no network, or none is to be used.
+#: Words of uv and npm where there is no network, or none is to be used.
 _OFFLINE: Final = ("dns error", "error sending request", "ENOTFOUND", "EAI_AGAIN", "ENOTCACHED")
 
 

@@ -76,7 +76,7 @@ ABILITIES = [
     for client, abilities in CLIENTS.items()
     for ability in abilities
 ]
-#: What the official client does in every run of the tests: it is in their own environment.
+#: The abilities of the official client in every run of the tests: it is in their own environment.
 QUICK = tuple(ability for ability in CLIENTS["python", "openai"] if ability != "embeddings")
 
 

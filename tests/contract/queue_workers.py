@@ -37,7 +37,7 @@ async def beat(db: RedisClient, model: str, worker: str, *, ready: bool = True) 
 
 
 async def end_lease(db: RedisClient, model: str, worker: str) -> None:
-    """What the passing of time does to a worker that does not beat."""
+    """End the lease of a worker that does not beat, as the passing of time would."""
     await db.zadd(f"ew:{{{model}}}:leases", {worker: 1})
 
 
@@ -75,7 +75,7 @@ async def state_of(queue: JobQueue, job_id: str) -> str | None:
 
 
 async def leap(db: RedisClient, seconds: int) -> None:
-    """What becomes of all that Redis keeps when its clock is set forward: leases and deadlines are
+    """Set the clock of all that Redis keeps forward: leases and deadlines are
     nearer by so much, and what should end within that time has ended."""
     await db.eval(_LEAP, 0, seconds * 1000)
 

@@ -96,7 +96,7 @@ def test_reading_the_declarations_imports_nothing_heavy() -> None:
     assert told.stdout.strip() == "[]"
 
 
-#: What is there for one engine: the suite's own set-up, and the command that compiles its plans.
+#: Code for one engine: the suite's own set-up, and the command that compiles its plans.
 _OF_ONE = ("orchestrator/cli/install/test.py", "orchestrator/client/conversion.py")
 
 

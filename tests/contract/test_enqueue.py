@@ -159,7 +159,7 @@ async def test_the_bytes_of_a_queue_are_bounded(db: Redis, unique_model: str) ->
     with pytest.raises(QueueTooLarge, match=r"0\.1 MiB are in the queue"):
         await put("one too many", 20_000)
     await put("a small one", 100)
-    # What is there already is answered, not put.
+    # A job that is there already is answered, not put.
     assert (await put("3", 20_000)).known
     assert await Cancellations(db, unique_model).announce("0")
     await put("one more", 20_000)

@@ -42,7 +42,7 @@ def key(unique_model: str) -> str:
 
 
 async def let_time_pass(db: RedisClient, subject: str, seconds: int) -> None:
-    """What is counted was counted so long ago."""
+    """Let the counts so far be so much older."""
     for what in ("requests", "tokens"):
         key = f"ew:limit:{subject}:{what}"
         counts = {name.decode(): int(n) for name, n in (await db.hgetall(key)).items()}

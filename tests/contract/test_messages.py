@@ -1,4 +1,4 @@
-"""What crosses the wire comes out as it went in."""
+"""Messages cross the wire unchanged."""
 
 from __future__ import annotations
 

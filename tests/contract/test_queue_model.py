@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass
 class ModelJob:
-    """What must be true of a job."""
+    """The invariants of a job."""
 
     holder: str | None = None
     owner: tuple[str, int] | None = None

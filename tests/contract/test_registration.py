@@ -21,7 +21,7 @@ async def put_if_served(queue: JobQueue, job_id: str) -> None:
 
 
 async def end_lease(db: Redis, model: str, host: str) -> None:
-    """What the passing of time does to a host that says no more."""
+    """End the registration of a silent host, as the passing of time would."""
     for part in ("leases", "ready"):
         await db.zadd(f"ew:{{{model}}}:registration:{part}", {host: 1})
 

@@ -30,7 +30,7 @@ STREAM = "/api/v1/inference/stream"
 CHAT_PATH = "/v1/chat/completions"
 #: So many at once go through the one worker.
 _SCENARIOS_AT_ONCE = 6
-#: What any of the processes may have grown by when all is over.
+#: The most that any of the processes may have grown by when all is over.
 _MOST_GROWTH_BYTES = 50 * 2**20
 #: Two busy cores are slow; without load it answers in milliseconds.
 _SLOWEST_LIVE_S = 10.0
@@ -204,7 +204,7 @@ async def _play(site: Site, *names: str) -> None:
 
 
 class Told(NamedTuple):
-    """What a client knows when its answer has ended: all of it, or that it failed."""
+    """The end of an answer as its client knows it: all of the text, or a failure."""
 
     text: str = ""
     reason: str = ""

@@ -66,7 +66,7 @@ def running_jobs(run: Quickstarted) -> int:
 
 
 def states_of_jobs(run: Quickstarted) -> set[str]:
-    """What has become of the jobs that Valkey still knows."""
+    """Return the states of the jobs that Valkey still knows."""
     valkey = psutil.Process(run.ew.status()["redis"]["pid"])
     socket = next(each.laddr for each in valkey.net_connections("unix") if each.laddr)
     with redis.Redis(unix_socket_path=socket, decode_responses=True) as client:

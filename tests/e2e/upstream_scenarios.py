@@ -1,4 +1,4 @@
-"""What a server behind the `openai` engine may answer, and what a client of ew is to see of it.
+"""Answers of a server behind the `openai` engine, and the answers that a client of ew is to see.
 
 The streams are those that the engine itself is tested with; here are also the answers that are no
 stream of events, or a slow one."""
@@ -34,7 +34,7 @@ _JSON: Final = "application/json"
 
 
 class Scenario(NamedTuple):
-    """What the server does, and then the text of the answer with the reason of its end, or the
+    """The server's acts, and then the text of the answer with the reason of its end, or the
     code of the error."""
 
     play: Play

@@ -1,4 +1,4 @@
-"""What SGLang's sources say of the names that ew's adapter uses, read without importing them.
+"""The names of SGLang's sources that ew's adapter uses, read without importing them.
 
 python -m tests.engines.sglang_sources SITE_PACKAGES > tests/standins/sglang/signatures.json
 """

@@ -1,4 +1,4 @@
-"""What is sent of outputs that behave as TensorRT-LLM's do: they grow in place, and shrink when
+"""Envelopes from outputs that behave as TensorRT-LLM's do: they grow in place, and shrink when
 a stop string is recognised by its tokens."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is read from plans and checkpoints."""
+"""Reading of plans and checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What vLLM's adapter makes of the ends that vLLM gives, in vLLM's own environment."""
+"""Ends of answers through vLLM's adapter, in vLLM's own environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What vLLM's adapter makes of a worker's configuration, in vLLM's own environment."""
+"""A worker's configuration through vLLM's adapter, in vLLM's own environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What vLLM's own parsers make of an answer, in vLLM's own environment: pieces, and going on from
+"""Answers through vLLM's own parsers, in vLLM's own environment: pieces, and going on from
 any token of an answer that another worker began."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What vLLM's first output says of a prompt, as it is told."""
+"""The report on a prompt from vLLM's first output."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from contract.paths import ROOT
 
-#: What is not imported again for each.
+#: Modules that are not imported again for each.
 _SHARED = (
     "orchestrator.cli.configure.config",
     "orchestrator.config.host_names",

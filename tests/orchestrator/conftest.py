@@ -38,7 +38,7 @@ FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 
 
 class Host:
-    """What a test asks of ew, and what it can see of it."""
+    """An ew in a directory of its own: commands, and views of what they did."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -1,6 +1,6 @@
 """A worker without an engine: beats like a real one, and misbehaves as it is told.
 
-What it shall do stands in `engine_args` of its spec.
+Its behaviour is in `engine_args` of its spec.
 """
 
 from __future__ import annotations

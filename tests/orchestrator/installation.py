@@ -14,7 +14,7 @@ from tests.tiny_wheels import make_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-#: What the proof imports beside the engine.
+#: The packages that the proof imports beside the engine.
 WORKER_NEEDS = ("hiredis", "msgspec", "pydantic_settings", "redis", "uvloop")
 #: An engine that cannot be imported before the file is there.
 GATED = """

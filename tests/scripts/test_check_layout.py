@@ -46,6 +46,17 @@ def test_a_folder_with_too_many_modules(tmp_path: Path, capsys: pytest.CaptureFi
     ]
 
 
+def test_a_docstring_or_comment_without_a_subject(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = '"""What a key may do."""\n#: What a key may do.\nx = 1  # What a key may do.\n'
+    write(tmp_path, "tests/a.py", text)
+    write(tmp_path, "gateway/b.py", "# What if it is gone?\n# Whatever\n")
+    found = faults(tmp_path, capsys)
+    assert [line.partition(": ")[0] for line in found] == ["tests/a.py:1", "tests/a.py:2"]
+    assert "name the subject" in found[0]
+
+
 def test_a_file_that_is_too_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, "workers/a.py", "\n" * LINES)
     assert faults(tmp_path, capsys) == []

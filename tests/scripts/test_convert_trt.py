@@ -46,7 +46,7 @@ def convert() -> Convert:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """What looks like a checkpoint until it is loaded."""
+    """Make files that look like a checkpoint until they are loaded."""
     path = tmp_path / "checkpoint"
     path.mkdir()
     config = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}

@@ -1,4 +1,4 @@
-"""The demo model's files fit together, and fit what ew asks of them. What the model says is
+"""The demo model's files fit together, and fit what ew asks of them. The model's words are
 tested with a real engine in tests/e2e, and by `scripts/train_demo_model.py --check`."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / "deploy" / "demo-model"
 QUESTIONS = HOME / "questions.jsonl"
 LARGEST_BYTES = 4_000_000
-#: What vLLM's attention on the CPU is compiled for.
+#: The head sizes that vLLM's attention on the CPU is compiled for.
 HEAD_SIZES = {32, 64, 80, 96, 112, 128, 192, 256}
 
 

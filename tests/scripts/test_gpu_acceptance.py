@@ -1,4 +1,4 @@
-"""What the acceptance on GPUs tries, as far as it can be seen without one. Its modules are no
+"""The acceptance on GPUs, as far as it can be tested without one. Its modules are no
 package, so they are looked at in a process of their own."""
 
 from __future__ import annotations

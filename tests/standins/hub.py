@@ -41,7 +41,7 @@ class Repository(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What goes wrong with a file, so many times: its connection is `cut` after so many bytes, or
+    """A fault of a file, so many times: its connection is `cut` after so many bytes, or
     an HTTP `status` is the answer."""
 
     times: int

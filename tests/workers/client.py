@@ -106,7 +106,8 @@ class Client:
             await asyncio.sleep(0.005)
 
     async def state_of(self, job_id: str) -> str | None:
-        """What Redis says of a job: `done`, `failed`, `cancelled`, `running`, `queued`."""
+        """Return the state of a job in Redis: `done`, `failed`, `cancelled`, `running`,
+        `queued`."""
         state = await self.db.hget(self.queue.job_key(job_id), "state")
         return state.decode() if state else None
 

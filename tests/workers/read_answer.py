@@ -1,4 +1,4 @@
-"""What a client sees of an answer: the rules by which a gateway reads envelopes, as a program."""
+"""The answer that a client sees: the rules by which a gateway reads envelopes, as a program."""
 
 from __future__ import annotations
 

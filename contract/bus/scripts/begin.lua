@@ -2,11 +2,11 @@
 -- in microseconds, so that a server which has lost the last one (a replica that was promoted) does not give
 -- it again.
 -- Only a job that was alone in the last of too many workers that it lost is convicted: of several
--- that were in a worker together, nobody knows which broke it.
+-- that were in a worker together, it is not known which broke it.
 -- KEYS: queue, job, dead letters
 -- ARGV: group, entry id, worker, max attempts, keep ms, alone (1 or 0), most dead letters, keep those ms
 -- Answers {'run'|'expired'|'poison', number, attempts so far, reply, first, deadline left ms}: run it, or tell the
---   client why not; either way complete it. Or {'drop'}: it is another's, or nobody waits for it.
+--   client why not; either way complete it. Or {'drop'}: it is another's, or no client waits for it.
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
 if pending.err or not pending[1] or pending[1][2] ~= ARGV[3] then
   return {'drop'}

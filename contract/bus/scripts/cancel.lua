@@ -1,4 +1,4 @@
--- Cancel a job. While nobody runs it, it leaves the queue at once; whoever may run it is told.
+-- Cancel a job. While no worker runs it, it leaves the queue at once; workers that may run it are told.
 -- KEYS: job, cancellations, queue, leases
 -- ARGV: job id, group, keep ms
 -- Answers 1 if the job was still open.

@@ -1,4 +1,4 @@
--- What API keys, and groups of them, may ask for. Part of every script that lets a job in, or ends one. A subject is
+-- The limits of API keys, and of groups of them. Part of every script that lets a job in, or ends one. A subject is
 -- `key:ID` or `group:NAME`; a job counts for each that has limits. Tokens are reserved when a job is let in, and settled
 -- when it ends; both once. The keys cross models, so all of Redis is one server (and its replicas).
 --   ew:limit:SUBJECT:requests, :tokens   hash: second -> count; `from`: the first of them; `total`: all
@@ -34,7 +34,7 @@ local function days_left_in_month(days)
   return left
 end
 
--- What was counted in the last minute; what is older is forgotten.
+-- The counts of the last minute; older ones are forgotten.
 local function counted(key, now_s)
   local state = redis.call('HMGET', key, 'from', 'total')
   local from, total = tonumber(state[1]), tonumber(state[2] or 0)
@@ -166,7 +166,7 @@ local function waits_no_more(job_key)
   end
 end
 
--- A job has ended, after so many tokens (nil: as many as were reserved, as nobody knows). Safe to repeat.
+-- A job has ended, after so many tokens (nil: it is not known, so as many as were reserved). Safe to repeat.
 local function let_out(job_key, tokens, now)
   local job = job_of(job_key)
   local state = redis.call('HMGET', job_key, 'subjects', 'reserved', 'let_in')

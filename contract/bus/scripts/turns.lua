@@ -130,7 +130,7 @@ local function take(prefix, entry, aged, now)
   return place
 end
 
--- A job cost its key so many tokens more than it paid, or fewer. What it gets back takes it no further than to the
+-- A job cost its key so many tokens more than it paid, or fewer. A refund takes it no further than to the
 -- virtual time: credit from when it was alone would be paid by others.
 local function settle(prefix, text, tokens)
   local place = parse(text)

@@ -1,4 +1,4 @@
--- Webhooks that are due, for whoever asks first: they are due again when it has said nothing for a while.
+-- Webhooks that are due, for the first process that asks: they are due again if it reports nothing for a while.
 -- KEYS: webhooks by when they are due
 -- ARGV: most at once, due again after ms
 -- Answers the ids of their jobs.

@@ -1,1 +1,1 @@
-"""What operators look at that is spread over processes."""
+"""Views for operators over facts of several processes."""

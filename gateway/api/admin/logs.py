@@ -15,7 +15,7 @@ from gateway.api.openapi import ADMIN_ERRORS, LOG_STREAM
 
 router = APIRouter(responses=ADMIN_ERRORS)
 _MOST_LINES: Final = 5000
-#: What one event brings at most of what was written meanwhile; the rest is left out, and said so.
+#: The most of a log that one event brings; the rest is left out, and the event says so.
 _MOST_AT_ONCE: Final = 1000
 Units = Annotated[list[str], Query(max_length=64, description="Whose logs; of all if not given.")]
 Lines = Annotated[int, Query(ge=0, le=_MOST_LINES, description="How many of the last.")]

@@ -76,5 +76,6 @@ async def _change(
 
 
 def _id_of(request: Request, name: str) -> str:
-    """What is not configured may run all the same; the supervisor knows."""
+    """Return the id of a model. One that is not configured may run all the same: the supervisor
+    knows."""
     return process_of(request).models.id_of(name) or name

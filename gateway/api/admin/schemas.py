@@ -24,7 +24,7 @@ class ProblemBody(BaseModel):
 
 
 class OutcomeBody(BaseModel):
-    """What became of one process, or of a model that has none. `note` says why nothing had to be
+    """The outcome for one process, or for a model that has none. `note` says why nothing had to be
     done."""
 
     slot: str

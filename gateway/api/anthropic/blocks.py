@@ -36,7 +36,7 @@ def _as_blocks(value: Any) -> Any:
 
 
 def _text_of_result(value: Any) -> Any:
-    """What a tool returned, as text; each block begins a line."""
+    """Return a tool's result as text; each block begins a line."""
     return "\n".join(map(_text_of, value)) if isinstance(value, list) else value
 
 
@@ -180,7 +180,7 @@ def _system(blocks: Sequence[ContentBlock]) -> Iterator[ChatMessage]:
 
 
 def _user(blocks: Sequence[ContentBlock]) -> Iterator[ChatMessage]:
-    """What tools returned comes first: it answers the turn before."""
+    """Yield the results of tools first: they answer the turn before."""
     for block in blocks:
         if block.type == "tool_result":
             yield ChatMessage("tool", block.written(), tool_call_id=block.tool_use_id)

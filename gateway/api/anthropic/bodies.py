@@ -1,4 +1,4 @@
-"""What Anthropic's API answers."""
+"""Bodies of answers of Anthropic's API."""
 
 from __future__ import annotations
 

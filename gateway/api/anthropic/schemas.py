@@ -79,7 +79,7 @@ class OutputConfig(LenientBody):
 
 
 class PromptOfMessages(LenientBody):
-    """What a prompt is made of."""
+    """The parts of a prompt."""
 
     model: fields.ModelName
     messages: fields.Turns[MessageParam]

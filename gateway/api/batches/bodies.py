@@ -1,4 +1,4 @@
-"""What OpenAI's API says of files and batches."""
+"""Bodies of answers of OpenAI's API about files and batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a batch's lines may ask for: the bodies and answers of the routes, without a connection."""
+"""The endpoints for a batch's lines: the bodies and answers of the routes, without a connection."""
 
 from __future__ import annotations
 

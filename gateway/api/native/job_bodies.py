@@ -1,4 +1,4 @@
-"""What ew's own API says of background jobs."""
+"""Bodies of ew's own API for background jobs."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ async def create_job(request: Request, asked: InferenceRequest) -> Response:
         process.webhooks.hosts.check(webhook.url)
     digest = resumption.digest if resumption else ""
     if asked.priority_class is None:
-        # Nobody waits at a connection.
+        # No client waits at a connection.
         job = replace(job, turn=replace(job.turn, priority="batch"))
     record = await accept(request, job, digest=digest, webhook=webhook)
     return Response(

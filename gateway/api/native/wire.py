@@ -14,7 +14,7 @@ from gateway.streams.answers import AnswerChoice, Timings
 
 
 class _Native:
-    """What both shapes of an answer say at its end."""
+    """The end of an answer, which both of its shapes share."""
 
     errors = NATIVE
 

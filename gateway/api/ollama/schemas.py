@@ -68,7 +68,7 @@ class OllamaMessage(LenientBody):
 
 
 class OllamaBody(LenientBody, GenerationBody):
-    """What all of Ollama's bodies have. `:latest` is no part of a name here."""
+    """The fields of all of Ollama's bodies. `:latest` is no part of a name here."""
 
     is_lenient: ClassVar[bool] = True
     model: fields.ModelName
@@ -85,7 +85,7 @@ class OllamaBody(LenientBody, GenerationBody):
 
 
 class OllamaGeneration(OllamaBody):
-    """What `/api/chat` and `/api/generate` share."""
+    """The fields that `/api/chat` and `/api/generate` share."""
 
     stream: bool | None = Field(None, description="True unless it says false.")
     format: Literal["json", ""] | fields.JsonSchema | None = None

@@ -27,7 +27,7 @@ _REASONS: Final[dict[FinishReason, str]] = {"length": "length"}
 
 
 class _Said:
-    """What is common to both routes: `/api/chat` has a message where `/api/generate` has text."""
+    """The parts common to both routes: `/api/chat` has a message where `/api/generate` has text."""
 
     errors = OLLAMA
 

@@ -1,4 +1,4 @@
-"""What OpenAI's API answers."""
+"""Bodies of answers of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class ChatChoice(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """What follows `usage` is there only if it was asked for."""
+    """The fields after `usage` are there only if they were asked for."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -149,7 +149,7 @@ class TextLogprobs(BaseModel):
 
 
 class TextChoice(BaseModel):
-    """What follows `finish_reason` is there only if it was asked for."""
+    """The fields after `finish_reason` are there only if they were asked for."""
 
     index: int
     text: str

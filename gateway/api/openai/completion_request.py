@@ -14,7 +14,7 @@ from gateway.api.openai.schemas import GenerationRequest
 from gateway.api.openai.values import MOST_PROMPTS, Prompts
 from gateway.http.errors import invalid
 
-#: What OpenAI's own server takes for `max_tokens` of a text completion.
+#: The default of OpenAI's own server for `max_tokens` of a text completion.
 _COMPLETION_TOKENS: Final = 16
 
 

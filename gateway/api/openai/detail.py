@@ -1,4 +1,4 @@
-"""What vLLM's extra fields have told beside the text of an answer: the prompt, as it was read, and
+"""The details of vLLM's extra fields beside the text of an answer: the prompt, as it was read, and
 the tokens.
 
 Answers that tell none of it are written without a look at this module.
@@ -15,8 +15,8 @@ from contract.messages import Delta, PromptDelta, PromptToken
 
 
 class Detail(NamedTuple):
-    """What is to be told. `echo` puts the prompt before the answer, and without `generated` there
-    is nothing else; `usage` comes with every chunk of a stream."""
+    """The details that were asked for. `echo` puts the prompt before the answer, and without
+    `generated` there is nothing else; `usage` comes with every chunk of a stream."""
 
     echo: bool = False
     generated: bool = True
@@ -34,13 +34,14 @@ class Detail(NamedTuple):
         return self._replace(by_id=False) == Detail()
 
     def report(self, logprobs: int | None) -> PromptReport | None:
-        """What the worker must tell of the prompt, with `logprobs` of its tokens if not None."""
+        """Return the report on the prompt that the worker must give, with so many `logprobs` of
+        each token if not None."""
         needed = self.echo or self.prompt_logprobs or self.token_ids or self.usage
         return PromptReport(logprobs) if needed else None
 
 
 class PromptSoFar:
-    """What has been told of a prompt."""
+    """The report on a prompt as far as it has come."""
 
     def __init__(self) -> None:
         self.text = ""

@@ -43,7 +43,7 @@ class DetailedTextStream(TextStream):
         return super().delta(seq, delta)
 
     def _prompt(self, seq: int, delta: PromptDelta, number: int) -> bytes:
-        """What a choice tells of the prompt."""
+        """Return the chunk with the prompt's tokens of a choice."""
         index = delta.index + number
         ids = ids_of(delta.prompt)
         self._prompt_tokens[index] += len(ids)

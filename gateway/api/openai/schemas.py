@@ -1,5 +1,5 @@
 """The bodies of OpenAI's API, with vLLM's extra fields, and as lenient as vLLM: an unknown field
-has no effect. What would change the answer and is not supported is refused."""
+has no effect. A field that would change the answer and is not supported is refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from gateway.http.errors import invalid
 
 
 class GenerationRequest(GuidedFields, GenerationBody):
-    """What both endpoints take."""
+    """The fields of both endpoints."""
 
     is_lenient = True
 
@@ -105,7 +105,7 @@ class GenerationRequest(GuidedFields, GenerationBody):
 
     @property
     def detail(self) -> Detail:
-        """What the answer tells beside its text."""
+        """The details that the answer has beside its text."""
         usage = self.include_usage and self.stream_options.continuous_usage_stats  # type: ignore[union-attr]
         return Detail(
             prompt_logprobs=self.prompt_logprobs is not None and not self.stream,
@@ -115,7 +115,7 @@ class GenerationRequest(GuidedFields, GenerationBody):
         )
 
     def of_the_job(self, key_id: str) -> dict[str, Any]:
-        """What both endpoints say of a job beside its prompt and sampling."""
+        """Return the fields of a job, beside its prompt and sampling, that both endpoints give."""
         return {
             "truncate_prompt_tokens": self.truncate_prompt_tokens or None,
             "cache_salt": self.cache_salt or "",
@@ -252,7 +252,7 @@ class ChatCompletionRequest(GenerationRequest):
         )
 
     def _template(self) -> Template | None:
-        """What differs from how a template is used otherwise. Raises `ApiError`."""
+        """Return the use of the template; None if it is the usual one. Raises `ApiError`."""
         continues = bool(self.continue_final_message)
         opens = not continues if self.add_generation_prompt is None else self.add_generation_prompt
         if continues and opens:

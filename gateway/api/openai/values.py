@@ -1,4 +1,4 @@
-"""What the fields of OpenAI's and vLLM's bodies may be."""
+"""Values of the fields of OpenAI's and vLLM's bodies."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _several(value: Any) -> Any:
 
 
 def _small(value: dict[str, Any]) -> dict[str, Any]:
-    """What a template is given runs through a program of the model's authors."""
+    """Bound the variables of a template, which run through a program of the model's authors."""
     for name in value:
         if name in _TEMPLATE_OWN:
             raise PydanticCustomError("own", "`{name}` has a field of its own", {"name": name})

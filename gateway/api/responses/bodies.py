@@ -1,4 +1,4 @@
-"""What the Responses API answers."""
+"""Bodies of answers of the Responses API."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ResponseUsageBody(BaseModel):
 
 
 class ResponseBody(BaseModel):
-    """A response. What was asked is echoed; what the request left to the model is null."""
+    """A response. It echoes the request; fields left to the model are null."""
 
     id: str
     object: Literal["response"] = "response"

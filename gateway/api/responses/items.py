@@ -15,7 +15,7 @@ from gateway.api.conversation import joined
 from gateway.api.fields import Ignored, LenientBody
 
 _MOST_ITEMS: Final = 8_192
-#: What joins a namespace and the name of a tool in it, as vLLM has it.
+#: The separator of a namespace and the name of a tool in it, as vLLM has it.
 NAMESPACE_MARK: Final = "__"
 _OUTPUTS: Final = ("function_call_output", "custom_tool_call_output")
 _PARTS: Final = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
@@ -27,7 +27,7 @@ def _as_items(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    """What is said in a content; each part begins a line."""
+    """Return a content as text; each part begins a line."""
     if value is None or isinstance(value, str):
         return value or ""
     if not isinstance(value, list):
@@ -141,8 +141,8 @@ def _all_turns(instructions: str | None, items: Iterable[ResponseItem]) -> Itera
 
 
 def _is_one_turn(one: ChatMessage, other: ChatMessage) -> bool:
-    """What was said before calls, and reasoning before either, belong to them; a second message,
-    or reasoning after something else, begins a turn of its own."""
+    """Return whether two messages are of one turn: text before calls, and reasoning before either,
+    belong to them; a second message, or reasoning after something else, begins a turn."""
     if not one.role == other.role == "assistant":
         return False
     goes_on = not one.content and not one.tool_calls

@@ -22,7 +22,7 @@ API: Final = "responses"
 
 
 class KeptRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is kept of a request: the response as it begins, all items of the conversation before
+    """The record of a request: the response as it begins, all items of the conversation before
     it, of which the last `own` are the request's, and how its answer is told."""
 
     begun: dict[str, Any]

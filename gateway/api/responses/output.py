@@ -40,7 +40,7 @@ class OutputItem:
 
     @property
     def custom_input(self) -> str:
-        """What a custom tool is called with. The model writes it as the field of an object."""
+        """The input of a custom tool's call. The model writes it as the field of an object."""
         try:
             read = orjson.loads(self.text)
         except orjson.JSONDecodeError:

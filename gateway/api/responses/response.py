@@ -17,7 +17,7 @@ ID_PREFIX: Final = "resp_"
 
 
 def begun(asked: ResponsesRequest, job: Job, status: ResponseStatus) -> dict[str, Any]:
-    """Return a response without an answer. What the request leaves to the model is null."""
+    """Return a response without an answer. Fields that the request leaves to the model are null."""
     dumped = asked.model_dump(
         mode="json", by_alias=True, exclude_unset=True, include={"tools", "tool_choice", "text"}
     )

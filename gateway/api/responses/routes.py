@@ -223,7 +223,7 @@ def _count(
 def _store(
     process: GatewayProcess, job: Job, context: RequestContext, request_kept: KeptRequest
 ) -> Store:
-    """What stores the answer to a job whose client is here."""
+    """Return the function that stores the answer to a job whose client is here."""
 
     async def store(answer: bytes) -> None:
         timeout_s, asked = process.config.jobs.timeout_s, request_kept.encoded()

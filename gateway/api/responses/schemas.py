@@ -222,7 +222,7 @@ class ResponsesRequest(LenientBody, GenerationBody):
 
 
 class InputTokensRequest(ResponsesRequest):
-    """What a response would be asked by."""
+    """The body of a request for a response, of which only the input's tokens are counted."""
 
     def job(self, job_id: str, key_id: str) -> Job:
         return counting(super().job(job_id, key_id))

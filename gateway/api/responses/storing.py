@@ -1,5 +1,5 @@
-"""Answers that are stored before their client is told of their end, so that whoever is told can ask
-for them, or go on after them."""
+"""Answers that are stored before their client is told of their end, so that a client that is told
+can ask for them, or go on after them."""
 
 from __future__ import annotations
 

@@ -33,9 +33,9 @@ _IN_PARTS: Final = ("message", "reasoning")
 
 
 class ResponseShape:
-    """What is the same in both forms of an answer: the response as it begins, and how its items are
-    told. `names` tells how calls of each function are told; `ended_s` is when it ended, if that is
-    not now (Unix)."""
+    """The parts that both forms of an answer share: the response as it begins, and how its items
+    are told. `names` tells how calls of each function are told; `ended_s` is when it ended, if that
+    is not now (Unix)."""
 
     def __init__(
         self,

@@ -1,1 +1,1 @@
-"""What vLLM's own server has beside OpenAI's API."""
+"""The API of vLLM's own server beside OpenAI's."""

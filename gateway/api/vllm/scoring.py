@@ -39,8 +39,8 @@ _SIDES: Final = {
 
 
 class ScoringBody(LenientBody, GenerationBody):
-    """What both ask: a score for each of `others`, each beside one of `firsts`, or all beside the
-    only one."""
+    """A request of either route: a score for each of `others`, each beside one of `firsts`, or all
+    beside the only one."""
 
     is_lenient: ClassVar[bool] = True
     model: fields.ModelName

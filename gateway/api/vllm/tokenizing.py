@@ -23,7 +23,7 @@ from gateway.streams.answers import AnswerChoice, Timings
 
 
 class _PromptBody(LenientBody, GenerationBody):
-    """What both ask of a model: nothing is generated."""
+    """The job of both routes: nothing is generated."""
 
     is_lenient: ClassVar[bool] = True
     model: fields.ModelName
@@ -100,7 +100,7 @@ class Detokenized(BaseModel):
 
 
 class PromptChoice(AnswerChoice):
-    """What has been told of the prompt."""
+    """The report on the prompt as far as it has come."""
 
     def __init__(self) -> None:
         super().__init__()

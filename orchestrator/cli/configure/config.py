@@ -42,8 +42,8 @@ def check(
 ) -> None:
     """Check the configuration file, and the EW_* variables over it.
 
-    Also whether this host has the files, programs, variables and hosts that it names. What a
-    start would fail for is an error, with exit code 1; the rest is said.
+    Also whether this host has the files, programs, variables and hosts that it names. A fault
+    that would make a start fail is an error, with exit code 1; others are warnings.
     """
     file = path or config_path()
     try:

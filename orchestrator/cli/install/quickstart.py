@@ -46,7 +46,7 @@ def quickstart(
     """From nothing to a streamed answer: set up, start, ask.
 
     Makes the environment of the engine (vLLM for the GPU, if there is one), an API key, starts
-    everything and asks the model a question. What is there already is used as it is.
+    everything and asks the model a question. Parts that are there already are used.
     """
     began = time.monotonic()
     model_id = _configured_model(model)

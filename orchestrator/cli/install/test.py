@@ -18,9 +18,9 @@ app = plain_app()
 def test(context: typer.Context) -> None:
     """Run the test suite.
 
-    It installs the test tools first, and sets up cpu-vllm, whose real vLLM many tests use. What
-    is given goes to pytest: `./ew test tests/contract -k keys`. What was skipped, and
-    why, stands at the end.
+    It installs the test tools first, and sets up cpu-vllm, whose real vLLM many tests use.
+    Arguments go to pytest: `./ew test tests/contract -k keys`. Skipped tests, and the reasons,
+    stand at the end.
     """
     if not IS_CLONE:
         raise UserError("the tests are not installed with ew", "run `./ew test` in a clone of it")

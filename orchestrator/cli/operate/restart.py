@@ -30,8 +30,8 @@ def restart(
 ) -> None:
     """Restart models or the gateway, with the settings of the file.
 
-    Nothing is lost: open answers go on, new requests are taken or wait. What does not run is not
-    started. Without arguments, everything that runs is restarted but Redis.
+    Nothing is lost: open answers go on, new requests are taken or wait. Models that do not run are
+    not started. Without arguments, everything that runs is restarted but Redis.
     """
     names = what or []
     models = [known_id(name) for name in names if name != GATEWAY]

@@ -42,8 +42,8 @@ def start(
 ) -> None:
     """Start models, and what they need.
 
-    Starts every configured model unless told which. Waits until they are ready. What runs
-    already goes on as it is.
+    Starts every configured model unless told which. Waits until they are ready. Models that run
+    already go on as they are.
     """
     if env is not None:
         require_environment(env)

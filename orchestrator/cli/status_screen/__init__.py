@@ -1,1 +1,1 @@
-"""What `./ew status` shows, once or as a window that follows."""
+"""The screen of `./ew status`, once or as a window that follows."""

@@ -1,5 +1,5 @@
-"""What ew costs, and how fast it is. Each is one command, prints a table, and with --json FILE
-writes the record.
+"""Benchmarks: the cost of ew, and its speed. Each is one command, prints a table, and with --json
+FILE writes the record.
 
     scripts/bench wire --against main             ew alone, with the mock engine at 5 ms steps
     scripts/bench growth                          cost by streams, models and queued jobs; memory
@@ -47,7 +47,7 @@ def main() -> None:
         command.add_argument("--tokens", type=int, default=256)
         module.add_options(command)
     args = parser.parse_args()
-    # What was started is stopped, however this ends.
+    # Processes that were started are stopped, however this ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     args.run(args)
 

@@ -12,7 +12,7 @@ _SOURCE = Path(__file__).with_name("sseload.c")
 
 
 class Load(NamedTuple):
-    """What came of one load: `good` of `streams` streams were complete. Times in ms."""
+    """The result of one load: `good` of `streams` streams were complete. Times in ms."""
 
     streams: int
     good: int

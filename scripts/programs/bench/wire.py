@@ -1,4 +1,4 @@
-"""What ew costs between a client and an engine: the mock engine gives a token to each stream every
+"""The cost of ew between a client and an engine: the mock engine gives a token to each stream every
 5 ms, so that all that is measured is ew's own."""
 
 from __future__ import annotations

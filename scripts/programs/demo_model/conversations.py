@@ -28,7 +28,7 @@ _LONGEST_JSON_TEXT: Final = 220
 
 
 class Answer(NamedTuple):
-    """What the model says: a message, what it thinks before it if it is told to think, and how
+    """An answer of the model: a message, what it thinks before it if it is told to think, and how
     much of its text a grammar forces, which is not to be learnt. `weights` are of (text, weight)
     pieces of its content where those differ."""
 

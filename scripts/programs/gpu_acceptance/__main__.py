@@ -1,4 +1,4 @@
-"""What docs/memory.md promises of GPU memory, tried on real GPUs with real engines.
+"""The promises of docs/memory.md about GPU memory, tried on real GPUs with real engines.
 
     python3 scripts/programs/gpu_acceptance PIECE... --out DIR [--budget-s 330]
     python3 scripts/programs/gpu_acceptance estimate --out DIR [--only NAME,NAME] [--at-once N]

@@ -1,4 +1,4 @@
-"""What the estimate is held against NVML for, and the entry of each in the configuration."""
+"""The models whose estimates are held against NVML, and the configuration's entry of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is asked while its memory is watched: what lets it take the most."""
+"""The load on a model while its memory is watched: requests that take the most."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_AT_ONCE = 320
 
 
 class Request(NamedTuple):
-    """What is sent to a route of the gateway."""
+    """A request to a route of the gateway."""
 
     path: str
     body: dict[str, Any]

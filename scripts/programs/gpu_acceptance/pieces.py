@@ -61,7 +61,7 @@ def cache_bytes(entry_bytes: int) -> dict[str, Any]:
 
 
 def check(setting: Setting, piece: Piece) -> None:
-    """What is on this host, so that the other pieces do not fail for want of it."""
+    """Look at this host first, so that the other pieces do not fail for want of something."""
     with setting.installation("check") as ew:
         snapshot = look()
         piece.require("NVML answers", not snapshot.problem, snapshot.problem or None)
@@ -133,7 +133,7 @@ def evict(setting: Setting, piece: Piece) -> None:
         ew.configure({"keeper": keeper, "filler": filler, "third": third})
         ew.ew("start", "--model", "keeper", "--model", "filler", timeout_s=280)
         gpu = wait_for(lambda: _measured_gpu(ew), 30, "both are measured")
-        # What is promised to the others is theirs, though they have not taken it yet.
+        # Memory that is promised to the others is theirs, though they have not taken it yet.
         free = (look().gpus[0].free_mib - gpu["promised_mib"]) * MIB
         refused = ew.ew("start", "--model", "third", timeout_s=120, may_fail=True)
         _check_refusal(piece, refused, free, setting)

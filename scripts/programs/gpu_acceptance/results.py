@@ -1,4 +1,4 @@
-"""What the pieces found out, as JSON for machines and Markdown for people."""
+"""The results of the pieces, as JSON for machines and Markdown for people."""
 
 from __future__ import annotations
 

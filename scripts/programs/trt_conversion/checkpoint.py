@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from programs.trt_conversion.problem import Problem
 
-#: What users call a family, by what checkpoints call it.
+#: Names of families for users, by the names in checkpoints.
 _FAMILIES: Final = {
     "llama": "llama",
     "yi": "llama",
@@ -29,7 +29,7 @@ _FAMILIES: Final = {
 }
 _DTYPE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
 _WEIGHTS: Final = (".safetensors", ".bin", ".pth", ".pt")
-#: What serving needs of a checkpoint besides its weights.
+#: The files of a checkpoint, besides its weights, that serving needs.
 _COMPANIONS: Final = (
     "tokenizer*",
     "special_tokens_map.json",

@@ -18,7 +18,7 @@ class Child:
         os.dup2(2, 1)
 
     def stage(self, text: str) -> None:
-        """What is being done now."""
+        """The step that is being done now."""
         print(f"stage: {text}", flush=True)
 
     def report(self, facts: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What ew's command is called here."""
+"""The name of ew's command on this host."""
 
 from __future__ import annotations
 

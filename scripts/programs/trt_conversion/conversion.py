@@ -23,7 +23,7 @@ from programs.trt_conversion.output import Output, require_replaceable
 from programs.trt_conversion.problem import Problem
 from programs.trt_conversion.stages import Stages, clock
 
-#: What is made depends on these.
+#: The settings that the output depends on.
 _PLAN_ARGUMENTS: Final = (
     "dtype",
     "tp_size",
@@ -39,12 +39,12 @@ _PLAN_ARGUMENTS: Final = (
     "trust_remote_code",
 )
 _CHECKPOINT_ARGUMENTS: Final = ("quantization", "calib_data", "trust_remote_code")
-#: What the PyTorch backend loads.
+#: The files that the PyTorch backend loads.
 _CHECKPOINT_QUANTIZATIONS: Final = (None, "fp8", "int4_awq", "w4a8_awq", "nvfp4")
 
 
 class Conversion:
-    """What is to be made, and the steps to it. Everything raises `Problem`."""
+    """A plan to be made, and the steps to it. Everything raises `Problem`."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options

@@ -1,4 +1,4 @@
-"""What a conversion will take, before it is begun. Rules of thumb, and said to be."""
+"""The time and memory of a conversion, before it is begun, by rules of thumb."""
 
 from __future__ import annotations
 

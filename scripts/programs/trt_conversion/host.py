@@ -1,4 +1,4 @@
-"""What this host offers: GPUs, memory, disk, and the versions that a plan depends on."""
+"""The host: GPUs, memory, disk, and the versions that a plan depends on."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 NAME: Final = "ew_manifest.json"
 FORMAT: Final = 1
-#: What must be the same for a conversion to be the same.
+#: The facts that must be equal for two conversions to be the same.
 _INPUTS: Final = ("kind", "source", "arguments", "tensorrt_llm", "compute_capability")
 _CHUNK_BYTES: Final = 8 * 2**20
 

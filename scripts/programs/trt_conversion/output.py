@@ -14,7 +14,7 @@ from programs.trt_conversion.problem import Problem
 
 
 class Output:
-    """Held by one conversion at a time. What was not published is gone at the end."""
+    """Held by one conversion at a time. Files that were not published are gone at the end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""What the user can fix."""
+"""Problems that the user can fix."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _LOOK_EVERY_S: Final = 0.2
 _SAY_EVERY_S: Final = 10.0
 _TAIL_LINES: Final = 20
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-#: What TensorRT-LLM says of its own progress.
+#: Lines of TensorRT-LLM about its own progress.
 _LIBRARY_STAGE = re.compile(r"Loading Model:\s*\[\d+/\d+\]\s*(\S.*)")
 _OUR_STAGE = re.compile(r"^stage: (.*)")
 

@@ -1,4 +1,4 @@
-"""What each client is asked to do, and how it tells what came of it. Standard library only."""
+"""The abilities that each client is asked for, and the report on them. Standard library only."""
 
 from __future__ import annotations
 

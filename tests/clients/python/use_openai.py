@@ -87,7 +87,7 @@ def structured() -> Any:
 
 
 def parsed_history() -> str | None:
-    """What `parse` returned is sent back as it is, with the fields that only the client knows."""
+    """Send the result of `parse` back as it is, with the fields that only the client knows."""
     parsed = client.chat.completions.parse(
         model=MODEL, messages=[user(SENTENCE)], response_format=Person
     )

@@ -1,4 +1,4 @@
-"""What a plan's config.json says of its limits, to the supervisor and to the worker alike."""
+"""The limits in a plan's config.json, for the supervisor and for the worker alike."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _SGLANG_STANDIN: Final = ROOT / "tests" / "standins" / "sglang"
 #: vLLM does everything but the model in Python, on cores that it shares.
 _VLLM_START_S: Final = 240.0
 
-#: What an engine may be able to do, as its declaration says; a test that needs something runs where
+#: The abilities of engines, as their declarations name them; a test that needs something runs where
 #: it can be done.
 ALL: Final = frozenset(
     {

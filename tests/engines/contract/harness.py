@@ -127,7 +127,7 @@ class WorkerProcess:
 
 
 class Answer:
-    """What a gateway makes of a job's envelopes; a gap between them fails the test."""
+    """The answer that a gateway makes of a job's envelopes; a gap between them fails the test."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -197,7 +197,7 @@ class Answer:
 
     @property
     def prompt(self) -> list[PromptDelta]:
-        """What was told of the prompt."""
+        """The report on the prompt."""
         return [delta for delta in self.deltas if isinstance(delta, PromptDelta)]
 
     @property

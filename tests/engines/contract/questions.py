@@ -1,4 +1,4 @@
-"""What the demo model was trained to say."""
+"""Questions and answers that the demo model was trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an engine tells of a prompt: its tokens, their text, and how probable they were."""
+"""Reports on prompts: the tokens, their text, and how probable they were."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ async def test_a_worker_killed_mid_answer_is_followed_by_another(
     await answer.ended()
     assert len(answer.attempts) == 2
     assert answer.text[:compared] == undisturbed.text[:compared]
-    # What a worker has kept of the prompt, its successor has not.
+    # A successor has not what its predecessor kept of the prompt.
     assert msgspec.structs.replace(answer.done, cached_tokens=0) == msgspec.structs.replace(
         undisturbed.done, cached_tokens=0
     )

@@ -1,5 +1,5 @@
-"""What servers were seen to send, and what no server should: each has one meaning, and ends the
-job that it is the answer to at most."""
+"""Streams that servers were seen to send, and that no server should: each has one meaning, and ends
+the job that it is the answer to at most."""
 
 from __future__ import annotations
 

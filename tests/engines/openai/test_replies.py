@@ -1,4 +1,4 @@
-"""What becomes of the replies of a server, also of those that no server should give."""
+"""Replies of a server, also those that no server should give."""
 
 from __future__ import annotations
 

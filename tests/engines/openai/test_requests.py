@@ -1,4 +1,4 @@
-"""What the openai engine asks of a server."""
+"""Requests of the openai engine to a server."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ async def test_a_key_opens_an_adapter_by_its_name_alone(
         for name in (ID, "served", "b", "support", "org/legal"):
             body = {"model": name, "messages": ASKED}
             answer = await client.post("/v1/chat/completions", json=body)
-            # What it opens is not started here.
+            # Its parts are not started here.
             assert answer.status_code == (503 if name in opens else 404)
             assert (await client.get(f"/v1/models/{name}")).is_success is (name in opens)
 

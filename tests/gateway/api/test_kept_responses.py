@@ -161,7 +161,7 @@ async def test_a_response_in_the_background_goes_on_without_its_client(
     kept = await read(client, f"{PATH}/{begun.id}?stream=true&starting_after=20")
     names = [event.name for event in events[21:]]
     assert [event.name for event in kept] == names
-    # What has ended cannot be cancelled, and stays as it is.
+    # A response that has ended cannot be cancelled, and stays as it is.
     assert (await openai_client.responses.cancel(begun.id)).status == "completed"
 
 

@@ -154,7 +154,7 @@ async def test_a_whole_message_is_what_its_stream_adds_up_to(
     assert [call.name for call in told.tool_calls] == ["weather", "time"]
 
 
-#: What an answer ends with, its stop reason, and its stop sequence.
+#: The end of an answer, its stop reason, and its stop sequence.
 ENDS = [
     (Done(("stop",), 5, 1), "end_turn", None),
     (Done(("length",), 5, 1), "max_tokens", None),
@@ -199,7 +199,7 @@ def text(*said: str) -> list[dict[str, Any]]:
 
 
 USER = ChatMessage("user", "hi")
-#: What a request has more than `hi`, and what the job has then.
+#: Fields of a request beside `hi`, and of the job that it becomes.
 TRANSLATED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"system": "be"}, {"messages": (ChatMessage("system", "be"), USER)}),
     (
@@ -315,7 +315,7 @@ async def test_a_request_becomes_a_job(
             assert getattr(found, name) == value
 
 
-#: What Claude Code 2.1.332 sends, with its values shortened.
+#: A request of Claude Code 2.1.332, with its values shortened.
 CLAUDE_CODE = {
     "messages": [
         {
@@ -413,7 +413,7 @@ async def test_a_conversation_adds_and_removes_tools(
 
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "eA=="}}
-#: What is not supported or wrong, and what the error says of it.
+#: Bodies that are not supported or wrong, and words of the error.
 REFUSED = [
     ({"messages": [{"role": "user", "content": [IMAGE]}]}, "`messages[0].content[0]`: only text"),
     ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, "`tools[0]`: tools of type web"),

@@ -118,7 +118,7 @@ ORDER = [
 
 
 async def answered(worker: ScriptedWorker, asking: Any, *events: Event) -> Any:
-    """What a call returns, once its job was answered so."""
+    """Return the result of a call whose job was answered so."""
     task = asyncio.ensure_future(asking)
     attempt = await worker.next()
     await worker.say(attempt, Started(), *events)
@@ -141,7 +141,7 @@ def shown(response: Response) -> list[dict[str, Any]]:
 
 
 async def streamed(client: openai.AsyncOpenAI, **asked: Any) -> Response:
-    """What the official client's stream ends with. Its `get_final_response` raises for an answer
+    """Return the end of the official client's stream. Its `get_final_response` raises for an answer
     that is incomplete (3.57)."""
     async with client.responses.stream(**asked) as stream:
         async for event in stream:
@@ -273,7 +273,7 @@ def message(role: str, *texts: str) -> dict[str, Any]:
     return {"role": role, "content": [{"type": "input_text", "text": text} for text in texts]}
 
 
-#: What a request has, and what the job has then.
+#: Fields of a request, and of the job that it becomes.
 TRANSLATED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (
         {"instructions": "be", "input": [message("developer", "so"), message("user", "a", "b")]},
@@ -370,7 +370,7 @@ async def test_a_request_becomes_a_job(
             assert getattr(job if hasattr(job, name) else job.sampling, name) == value
 
 
-#: What Codex 0.171 sends, with its values shortened.
+#: A request of Codex 0.171, with its values shortened.
 CODEX = {
     "input": [
         {"type": "message", "id": "msg_1", **message("developer", "<permissions>")},
@@ -418,7 +418,7 @@ IMAGE = {
     "content": [{"type": "input_image", "image_url": "data:image/png;base64,"}],
 }
 GRAMMAR = {"type": "custom", "name": "p", "format": {"type": "grammar", "syntax": "lark"}}
-#: What is not supported or wrong, and the field that the error names.
+#: Bodies that are not supported or wrong, and the field that the error names.
 REFUSED = [
     ({"input": [IMAGE]}, "input[0]"),
     ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),

@@ -1,4 +1,4 @@
-"""What a real vLLM takes, ew takes: the bodies of vllm_bodies.py become jobs."""
+"""Bodies that a real vLLM takes, ew takes: those of vllm_bodies.py become jobs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORMS: dict[str, type[GenerationBody]] = {
     PATHS["completion"]: CompletionRequest,
 }
 VLLM: dict[str, int] = json.loads(STATUSES.read_text())
-#: What vLLM takes and ew refuses, by the field that the error names: each changes the answer.
+#: Bodies that vLLM takes and ew refuses, by the field of the error: each changes the answer.
 _OF_BOTH = {
     "spaces_between_special_tokens": "spaces_between_special_tokens",
     "response_format structural_tag": "response_format.type",

@@ -1,4 +1,4 @@
-"""What `/v1/messages` and `/v1/responses` answer has the shape of what a real `vllm serve` answers.
+"""Answers of `/v1/messages` and `/v1/responses` have the shape of a real `vllm serve`'s answers.
 
 `vllm_shapes.json` was recorded from vLLM 0.32 with the demo model: for each request the events of
 its stream in order, without repetitions, and the names of all fields, by event.
@@ -60,9 +60,9 @@ def fields_of(value: Any, within: str = "") -> set[str]:
 
 
 def missing(wanted: Sequence[str], value: Any) -> set[str]:
-    """What is wanted of the fields and is not there, but for vLLM's own."""
+    """Return the wanted fields that are missing, but for vLLM's own."""
     told = {name for name in wanted if not VLLMS_OWN & {*name.replace("[]", "").split(".")}}
-    # What is in a tool's schema, or a call's input, is the client's or the model's.
+    # The content of a tool's schema, or of a call's input, is the client's or the model's.
     return {name for name in told - fields_of(value) if ".parameters." not in name}
 
 

@@ -204,7 +204,7 @@ async def test_nothing_new_is_let_in_before_memory_is_short(
         assert response.json()["code"] == "queue_full"
         assert "memory is nearly full" in response.json()["message"]
         assert "retry-after" in response.headers
-        # What was let in goes on, and can be asked for again.
+        # Jobs that were let in go on, and can be asked for again.
         again = asyncio.create_task(client.post(INFER, json=ASK, headers=key))
         await worker.delta(running, "a")
         await worker.done(running)

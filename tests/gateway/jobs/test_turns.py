@@ -1,4 +1,4 @@
-"""What a request may say of its turn, and what its key may."""
+"""Turns: the fields of a request, and the bounds of its key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one connection may do: pipelined requests, trailers, offers, and half an end."""
+"""One connection: pipelined requests, trailers, offers, and half an end."""
 
 from __future__ import annotations
 

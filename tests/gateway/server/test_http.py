@@ -1,4 +1,4 @@
-"""What every answer has, and what is refused before any queue."""
+"""Headers of every answer, and requests that are refused before any queue."""
 
 from __future__ import annotations
 

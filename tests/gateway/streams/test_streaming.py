@@ -1,4 +1,4 @@
-"""What a client of ew's own API sees of an answer."""
+"""Answers as a client of ew's own API sees them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import typer
 from contract.paths import ROOT
 from orchestrator.tensorrt.plan import DEFAULTS, flags
 
-#: What only one of the two has: where it runs, what becomes of it, where it writes.
+#: Options that only one of the two has: where it runs, what becomes of it, where it writes.
 ONLY_EW = {"--env", "--add-to-config", "--help"}
 ONLY_SCRIPT = {"--log", "--help"}
 

@@ -13,7 +13,7 @@ from orchestrator.cli import main
 from orchestrator.cli.commands import COMMANDS, load_command
 from orchestrator.cli.parsing.parameters import PlainArgument, PlainOption
 
-#: What typer, click and pydantic show of themselves.
+#: Words of typer, click and pydantic.
 LIBRARY_WORDS = re.compile(
     r"<\w+|\blist\[|\bstr\b|\bint\b|INTEGER|FLOAT|\bRANGE\b|x<=|x>=|Input should|NoneType"
     r"|metavar|Traceback|argument\(s\)|Optional"

@@ -16,7 +16,7 @@ from tests.orchestrator.terminal import Terminal
 
 
 class Mistake(NamedTuple):
-    """What is typed, and words of the two lines that come."""
+    """A command line, and words of the two lines that it prints."""
 
     arguments: list[str]
     error: str

@@ -1,4 +1,4 @@
-"""What the operating system refuses is one line with the cure; a trace never hides it."""
+"""Errors of the operating system are one line with the cure; a trace never hides it."""
 
 from __future__ import annotations
 

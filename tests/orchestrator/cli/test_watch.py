@@ -38,7 +38,7 @@ LONG = "organisation-with-a-long-name/Model-Name-That-Never-Ends-70B-Instruct-FP
 
 
 class Screen:
-    """What a user before the terminal sees, and presses."""
+    """A user before a terminal: the screen, and keys to press."""
 
     def __init__(self, terminal: Terminal, *, rows: int = 24, columns: int = 80) -> None:
         self.emulator = pyte.HistoryScreen(columns, rows)

@@ -102,7 +102,7 @@ def test_a_file_is_run_and_shown(ready: Terminal) -> None:
     found = json.loads(ready.run("batch", "list", "--json").out)
     assert found[0] == json.loads(ready.run("batch", "show", batch, "--json").out)
 
-    # What is there is not written over, unless that is asked for.
+    # A file that is there is not written over, unless that is asked for.
     again = ready.run("batch", "run", "asked.jsonl")
     assert again.code == 1
     assert again.err == (

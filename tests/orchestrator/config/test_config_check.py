@@ -14,7 +14,7 @@ import pytest
 from tests.orchestrator.batch import Order, Outcome, run
 from tests.orchestrator.terminal import Terminal
 
-#: What a person must not have to read.
+#: Words that no message for people may have.
 FOREIGN = ("Traceback", "Errno", "pydantic", "Input should", "NoneType", "<class", "dict", "tuple")
 MOCK = {"engine": "mock", "model_path": "none"}
 VLLM = {"engine": "cpu-vllm", "model_path": "models/good"}
@@ -39,7 +39,7 @@ def model(of: dict[str, Any], **settings: Any) -> dict[str, Any]:
 
 #: By name. Lines are those of the JSON with one key in each.
 MISTAKES: dict[str, Mistake] = {
-    # What this host has not.
+    # Things that this host lacks.
     "no such model": Mistake(
         model(VLLM, model_path="/no/such"),
         "5: `models.m.model_path` does not exist: /no/such",
@@ -159,7 +159,7 @@ MISTAKES: dict[str, Mistake] = {
         "directory",
         {"EW_MODELS__M": '{"engine": "cpu-vllm", "model_path": "/no/such"}'},
     ),
-    # What is wrong in itself.
+    # Contradictions.
     "a Redis without a scheme": Mistake(
         {"redis": {"url": "localhost:6379"}}, "3: `redis.url` must begin with", "redis://"
     ),
@@ -393,7 +393,7 @@ MISTAKES: dict[str, Mistake] = {
 
 
 class Project:
-    """What the configurations name, and is there."""
+    """Make the things that the configurations name."""
 
     def __init__(self, directory: Path) -> None:
         self.home = directory

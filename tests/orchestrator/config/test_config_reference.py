@@ -12,7 +12,7 @@ from contract.config.wording import schema
 from contract.paths import ROOT
 from orchestrator.config.reference import reference
 
-#: What ew sets for its own processes, and what only looks like a variable.
+#: Variables that ew sets for its own processes, and words that only look like variables.
 INTERNAL = re.compile(
     r"EW_(WORKER|RUN_\w*|REDIS_URL|GATEWAY_INSTANCE|KEY_\w*|COMPLETE)|EW_\w+__\w+"
 )

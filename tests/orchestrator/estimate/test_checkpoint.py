@@ -1,4 +1,4 @@
-"""What a model's files say, and how ew says it when they do not."""
+"""Reading a model's files, and the errors where they do not say enough."""
 
 from __future__ import annotations
 

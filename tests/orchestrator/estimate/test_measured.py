@@ -42,7 +42,7 @@ def test_the_estimate_is_what_was_measured(make_model: MakeModel, row: dict[str,
     assert abs(peak - row["measured_peak"]) <= max(GIB, row["measured_peak"] // 10)
     is_today = abs(peak - row["estimated_peak"]) < 64 * MIB
     assert is_today, "`scripts/programs/gpu_acceptance report` brings the table up to date"
-    # What is reserved holds what was taken, but for a trifle.
+    # The reservation holds the memory that was taken, but for a trifle.
     assert found.fixed_bytes + row["kv_cache_bytes"] > row["measured_peak"] - 128 * MIB
 
 

@@ -70,7 +70,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def answers(
     published: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Description | None]:
-    """What vLLM says of each; asked once for all of them."""
+    """Return vLLM's description of each; asked once for all of them."""
     python = Path(vllm_python())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EW_STATE_DIR", str(tmp_path_factory.mktemp("state")))

@@ -1,4 +1,4 @@
-"""What the supervisor is told: which workers may start, with which GPUs and numbers."""
+"""The allocator: which workers may start, with which GPUs and numbers."""
 
 from __future__ import annotations
 

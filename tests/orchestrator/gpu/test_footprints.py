@@ -1,4 +1,4 @@
-"""What was measured is remembered, and only as long as it holds."""
+"""Measurements are remembered, and only as long as they hold."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ REPO = "Team/Tiny-1B"
 WEIGHTS = random.Random(1).randbytes(64 * 1024)
 SMALL = {"config.json": b"{}", "tokenizer.json": b'{"a": 1}', "README.md": b"hi"}
 FILES = {**SMALL, "model.safetensors": WEIGHTS, "pytorch_model.bin": b"x" * 5000}
-#: What huggingface_hub itself finds in the cache, without a hub.
+#: A program in which huggingface_hub itself reads the cache, without a hub.
 FIND = "from huggingface_hub import snapshot_download as s; import sys; print(s(*sys.argv[1:]))"
 
 
@@ -100,7 +100,7 @@ def test_a_connection_that_is_cut_goes_on_where_it_was(
     spans = hub.fetched(f"/{REPO}/model.safetensors")
     assert len(spans) == 3
     assert spans[0] == "bytes=0-"
-    # What the network had on its way is lost with the connection.
+    # Bytes on their way are lost with the connection.
     begins = [int(span.removeprefix("bytes=").rstrip("-")) for span in spans]
     assert 0 < begins[1] <= 20 * 1024
     assert begins[2] >= begins[1] if knows_ranges else begins[2] <= 20 * 1024
@@ -126,7 +126,7 @@ def test_after_an_interruption_the_same_command_goes_on(terminal: Terminal, hub:
     pull.expect("interrupted; the same command goes on from here")
     pull.expect(pexpect.EOF)
     assert pull.wait() == 130
-    # What has come by then is for the network's buffers to say.
+    # How much has come by then depends on the network's buffers.
     partial.write_bytes(WEIGHTS[:30_000])
     shown = terminal.run("models", "show", "tiny").out
     assert f"not complete: `./ew models pull {REPO}` goes on" in shown

@@ -1,4 +1,4 @@
-"""What the supervisor's socket makes of its clients."""
+"""The supervisor's socket, and clients of every kind."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class OldSupervisor(threading.Thread):
         with client:
             for line in self._says:
                 client.sendall(line)
-        # What a daemon still has to do once it does not listen any more.
+        # A daemon still has this to do once it does not listen any more.
         time.sleep(self._stays_s)
         self._mutex.release()
 

@@ -1,4 +1,4 @@
-"""What the last lines of a log are known to mean."""
+"""Diagnoses from the last lines of a log."""
 
 from __future__ import annotations
 

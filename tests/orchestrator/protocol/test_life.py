@@ -10,7 +10,7 @@ from contract.messages import State
 from contract.paths import ROOT
 from orchestrator.protocol.life import AT_REST, LEAVING, LIFE, Action, Goal, LifeEvent, Phase, shown
 
-#: What a worker does of itself once it was told: starts and wakes end, so do sleep and leaving.
+#: The event that ends each phase by itself: starts and wakes end, so do sleep and leaving.
 ITS_WORD = {
     Phase.STARTING: LifeEvent.SERVES,
     Phase.WAKING: LifeEvent.SERVES,
@@ -25,7 +25,7 @@ REACHED = {
     Goal.UNLOADED: {Phase.PENDING},
     Goal.STOPPED: {Phase.PENDING},
 }
-#: What only the fleet does to a process, and in which phases it may be done.
+#: The acts of the fleet, and the phases in which each may be done.
 TOLD_IN = {
     Action.START: {Phase.PENDING},
     Action.WAKE: {Phase.ASLEEP},
@@ -123,7 +123,7 @@ def test_a_new_supervisor_takes_over_in_every_phase(goal: Goal, phase: Phase) ->
     if phase in AT_REST or phase in (Phase.STARTING, Phase.WAKING):
         assert adopted.phase is phase
     else:
-        # What it was told is told again: a signal may have been lost with the former supervisor.
+        # Its order is given again: a signal may have been lost with the former supervisor.
         assert adopted.phase is Phase.READY
     is_given_up = phase is Phase.FAILED and goal is not Goal.STOPPED
     assert lost.phase is (Phase.FAILED if is_given_up else Phase.PENDING)

@@ -1,4 +1,4 @@
-"""What programs read of the status is written down."""
+"""docs/status.md has all fields that programs read of the status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an observation says of a gateway: that it is there, that it is busy, or nothing."""
+"""Observations of a gateway: it is there, it is busy, or it is silent."""
 
 from __future__ import annotations
 

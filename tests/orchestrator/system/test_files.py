@@ -14,7 +14,7 @@ from orchestrator.system.files import put_in_place, write_atomically
 
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is asked of the system: `sync NAME`, `replace NAME`."""
+    """Record the calls to the system: `sync NAME`, `replace NAME`."""
     calls = []
     sync, replace = os.fsync, Path.replace
 

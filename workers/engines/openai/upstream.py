@@ -32,7 +32,7 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 @dataclasses.dataclass(frozen=True)
 class UpstreamSettings:
-    """What `engine_args` may set for the `openai` engine."""
+    """The keys of `engine_args` for the `openai` engine."""
 
     connect_timeout_s: float = 5.0
     first_token_timeout_s: float = 120.0

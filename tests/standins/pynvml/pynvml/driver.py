@@ -59,7 +59,7 @@ SLICE = 1000
 
 
 class Fault(Exception):
-    """What the C function returns instead of success."""
+    """The code that the C function returns instead of success."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -282,7 +282,7 @@ _METHODS = {
     "nvmlDeviceGetGpuInstanceId": "_gpu_instance",
     "nvmlDeviceGetComputeInstanceId": "_compute_instance",
 }
-#: What every driver has, whatever its number says.
+#: The functions of every driver, whatever its number.
 _OLD = ("nvmlDeviceGetCount_v2", "nvmlDeviceGetHandleByIndex_v2")
 
 

@@ -41,7 +41,7 @@ class TokenizerWrapper:
 
 
 class BaseLLM:
-    """What both kinds share."""
+    """The part that both kinds share."""
 
     allowed: frozenset[str]
 
@@ -351,5 +351,5 @@ def _require_guard(ranks: int) -> None:
 
 _with_real_signature(PlanLLM)
 _with_real_signature(TorchLLM)
-#: What `tensorrt_llm.LLM` is in this release.
+#: The class of `tensorrt_llm.LLM` in this release.
 DefaultLLM = TorchLLM if "pytorch_arguments" in RELEASE else PlanLLM

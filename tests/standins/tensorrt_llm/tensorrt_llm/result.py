@@ -22,7 +22,7 @@ class Logprob(NamedTuple):
 
 @dataclass
 class Response:
-    """What the executor says of a request. `beams` has all tokens of each beam."""
+    """A response of the executor to a request. `beams` has all tokens of each beam."""
 
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[dict[int, Logprob]] = field(default_factory=list)
@@ -164,7 +164,7 @@ class RequestOutput:
         for reason, words in self._params.stop_reasons_and_words:
             if output.token_ids[-len(words) :] == words:
                 output.stop_reason = reason
-                # What earlier responses made of these tokens stays in the text.
+                # The text that earlier responses made of these tokens stays.
                 output.token_ids = output.token_ids[: -len(words)]
                 return
 

@@ -152,7 +152,7 @@ class Executor:
 
 
 class ExecutorDied(RuntimeError):
-    """What the background thread dies of."""
+    """The error that the background thread dies of."""
 
 
 def _response(sequence: Sequence, finish: str | None) -> Response:

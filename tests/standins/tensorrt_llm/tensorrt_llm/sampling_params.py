@@ -60,7 +60,8 @@ class _Checks:
         return [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
 
     def setup(self, tokenizer: Any) -> None:
-        """What the real one does before the first step: the end token, stop strings as tokens."""
+        """Set what the real one sets before the first step: the end token, stop strings as
+        tokens."""
         if self.end_id is None:
             self.end_id = tokenizer.eos_token_id
         self.stop_word_ids = [

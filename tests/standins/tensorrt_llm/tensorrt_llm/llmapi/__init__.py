@@ -1,4 +1,4 @@
-"""What `tensorrt_llm.llmapi` exports, as far as ew uses it."""
+"""The exports of `tensorrt_llm.llmapi`, as far as ew uses them."""
 
 from enum import Enum
 
