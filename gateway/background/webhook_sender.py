@@ -64,7 +64,7 @@ class WebhookSender:
 
 
 def _message(job: BackgroundJob) -> dict[str, Any]:
-    """What is told: that it ended and how, without a word of the answer."""
+    """Return the message that a job has ended, and how, without a word of the answer."""
     ended = datetime.fromtimestamp(job.ended_ms / 1000, timezone.utc)
     data = {"id": job.id, "modelId": job.about.model, "state": job.state.value}
     if job.outcome.error is not None:

@@ -1,4 +1,4 @@
-"""What takes long to import is imported only where it is needed: processes start often."""
+"""Slow imports come only where they are needed: processes start often."""
 
 from __future__ import annotations
 
