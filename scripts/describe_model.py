@@ -6,9 +6,9 @@ of an engine's environment, on Python >= 3.10, and imports nothing of ew:
 Each line of its input is a JSON object: `arguments` of vLLM's engine (`model` among them), and the
 card that the model is for, `card_name` and `card_bytes`. Each gets a line in its output: `release`,
 `context_len`, `sequences` and `batched_tokens` (those of this release for a server on that card),
-`dtype`, `quantization`, `weight_bytes`, and `caches`, the fields of `CacheLayers` in
-orchestrator/estimate/layers.py. Parts that are not understood are in `error`; where only the layers
-are not, the rest is there, too.
+`dtype`, `quantization`, `weight_bytes`, and two structures of orchestrator/estimate: `caches`, the
+fields of `CacheLayers` in layers.py, and `adapters`, those of `AdapterWidths` in adapters.py. Parts
+that are not understood are in `error`; where only the layers are not, the rest is there, too.
 
 How it is done: the model's own class is built on PyTorch's meta device, where tensors have a shape
 and no memory, and its layers are asked for their KV cache specs, as a worker of vLLM asks them.
@@ -34,6 +34,8 @@ from unittest.mock import MagicMock
 
 #: The libraries that read images and sounds; nothing is read here.
 MEDIA = ("torchvision", "torchaudio")
+#: vLLM's mixtures of experts: of 0.26, of 0.32.
+EXPERTS = ("FusedMoE", "SharedFusedMoE", "MoERunner")
 SETTINGS = {
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",
@@ -142,7 +144,61 @@ def layers_of(config: Any) -> dict[str, Any]:
         facts = facts_of(spec, config)
         counted.setdefault(json.dumps(facts), facts | {"layers": 0})["layers"] += 1
     weights = sum(each.numel() * each.element_size() for each in built.parameters())
-    return {"weight_bytes": weights, "caches": list(counted.values())}
+    answer = {"weight_bytes": weights, "caches": list(counted.values())}
+    return answer | {"adapters": adapter_widths(built)}
+
+
+def adapter_widths(built: Any) -> dict[str, int]:
+    """Return the elements that one LoRA adapter takes for each unit of its rank, as vLLM's layers
+    make them (`create_lora_weights`): those that every GPU has, and those that tensor parallelism
+    divides."""
+    widths = {"whole": 0, "divided": 0}
+    packed = getattr(built, "packed_modules_mapping", {})
+    towers = tower_prefixes(built)
+    embeddings = {
+        name for each in built.modules() for name in getattr(each, "embedding_modules", ())
+    }
+    for name, module in built.named_modules():
+        if name.startswith(towers):
+            continue
+        last = name.rpartition(".")[2]
+        if last in embeddings:
+            widths["whole"] += module.num_embeddings + module.embedding_dim
+        for kind, elements in widths_of(module, len(packed.get(last, ()))).items():
+            widths[kind] += elements
+    return widths
+
+
+def tower_prefixes(built: Any) -> tuple[str, ...]:
+    """Return where the parts are that see and hear, which have no adapters."""
+    mapping = getattr(built, "get_mm_mapping", lambda: None)()
+    parts = [*mapping.tower_model, *mapping.connector] if mapping is not None else []
+    return tuple(each for each in parts if each)
+
+
+def widths_of(module: Any, packed: int) -> dict[str, int]:
+    """Return the same of one module; `packed` are the projections that a checkpoint has for it."""
+    from vllm.model_executor.layers import linear
+
+    if isinstance(module, linear.RowParallelLinear):
+        return {"whole": module.output_size, "divided": module.input_size}
+    if isinstance(module, linear.ColumnParallelLinear):
+        # One matrix for all that comes out, unless a checkpoint has them apart, or three and more.
+        parts = len(getattr(module, "output_sizes", ()))
+        is_joint = packed < 2 and (parts <= 2 or isinstance(module, linear.QKVParallelLinear))
+        slices = 1 if is_joint else max(1, parts)
+        return {"whole": slices * module.input_size, "divided": module.output_size}
+    if isinstance(module, linear.LinearBase):
+        return {"whole": module.input_size + module.output_size}
+    moe = getattr(module, "moe_config", None)
+    if type(module).__name__ not in EXPERTS or moe is None:
+        return {}
+    matrices = 3 if getattr(moe, "is_act_and_mul", True) else 2
+    inner = moe.intermediate_size_per_partition
+    return {
+        "whole": moe.num_experts * matrices * moe.hidden_dim,
+        "divided": moe.num_experts * matrices * inner,
+    }
 
 
 def build(config: Any) -> Any:
@@ -195,17 +251,21 @@ def pretended_gpu() -> Iterator[None]:
 
 @contextmanager
 def alone(config: Any) -> Iterator[None]:
-    """Layers ask how many processes share them: one."""
+    """Layers ask how many processes share them: one. Each model has groups of its own: only one
+    with experts gets one for these."""
     import torch.distributed
+    from vllm import distributed
     from vllm.config import set_current_vllm_config
-    from vllm.distributed import ensure_model_parallel_initialized, init_distributed_environment
 
     with set_current_vllm_config(config):
         if not torch.distributed.is_initialized():
             meeting = Path(tempfile.mkdtemp(prefix="ew-describe-")) / "meeting"
-            init_distributed_environment(1, 0, f"file://{meeting}", 0, backend="gloo")
-            ensure_model_parallel_initialized(1, 1)
-        yield
+            distributed.init_distributed_environment(1, 0, f"file://{meeting}", 0, backend="gloo")
+        distributed.ensure_model_parallel_initialized(1, 1)
+        try:
+            yield
+        finally:
+            distributed.destroy_model_parallel()
 
 
 def spec_of(layer: Any, config: Any) -> Any:

@@ -216,6 +216,12 @@ class ModelConfig(Section):
         return self
 
     @property
+    def adapter_paths(self) -> tuple[str, ...]:
+        """All LoRA adapters that it loads."""
+        own = (self.adapter_path,) if self.adapter_path else ()
+        return own + tuple(self.adapters.values())
+
+    @property
     def context_len(self) -> int | None:
         """Prompt and answer together, in tokens, if the configuration bounds it."""
         if self.max_model_len or not (self.max_input_len and self.max_output_len):

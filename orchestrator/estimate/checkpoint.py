@@ -13,6 +13,7 @@ from contract.model_files.hub_cache import MAIN, snapshot_of
 from contract.model_files.plan_json import PlanJson, PlanLimits, PlanModelJson, limits_of
 from contract.paths import project_dir
 from orchestrator.errors import UserError
+from orchestrator.estimate.adapters import AdapterWidths, adapter_widths
 from orchestrator.estimate.context import context_len
 from orchestrator.estimate.layers import CacheLayers, Kind, cache_layers, head_dim_of, kv_heads_of
 from orchestrator.estimate.model_json import (
@@ -55,6 +56,8 @@ class Shape(msgspec.Struct, frozen=True):
     #: Mixture of experts: how many of them a token passes through, and their inner size.
     experts_per_token: int = 0
     expert_size: int = 0
+    #: Elements of one LoRA adapter for each unit of its rank.
+    adapters: AdapterWidths = AdapterWidths()
     #: Layers beyond these that predict further tokens, for speculative decoding; 0 if config.json
     #: does not say.
     predictors: int = 0
@@ -191,21 +194,29 @@ def _read_shape(path: Path, config: ModelJson, release: str) -> Shape:
             "set `gpu_memory_utilization` (a part of the GPU) or `gpu_memory_gib` of the model: "
             "then exactly that much is reserved",
         )
+    kv_heads, head_dim = kv_heads_of(config, heads), head_dim_of(config, heads, hidden)
+    inner = _given(config.figure("intermediate_size", "ffn_hidden_size", "n_inner"), 4 * hidden)
     return Shape(
         layers=layers,
         hidden_size=hidden,
         heads=heads,
-        kv_heads=kv_heads_of(config, heads),
-        head_dim=head_dim_of(config, heads, hidden),
-        intermediate_size=_given(
-            config.figure("intermediate_size", "ffn_hidden_size", "n_inner"), 4 * hidden
-        ),
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        intermediate_size=inner,
         vocab_size=config.figure("vocab_size", "padded_vocab_size") or 0,
         context_len=context_len(config, release),
         caches=tuple(cache_layers(config, layers, heads, hidden)),
         expanded_dim=_expanded_dim(config),
         experts_per_token=config.figure("num_experts_per_tok", "moe_topk") or 0,
         expert_size=config.figure("moe_intermediate_size", "intermediate_size") or 0,
+        adapters=adapter_widths(
+            config,
+            layers=layers,
+            hidden=hidden,
+            queries=heads * head_dim,
+            keys=kv_heads * head_dim,
+            inner=inner,
+        ),
         predictors=config.figure("num_nextn_predict_layers", "mtp_num_hidden_layers") or 0,
     )
 

@@ -19,6 +19,7 @@ import msgspec
 from contract.config import ModelConfig
 from contract.messages import UNREADABLE
 from contract.paths import ROOT, state_dir
+from orchestrator.estimate.adapters import AdapterWidths
 from orchestrator.estimate.checkpoint import Checkpoint, locate_model, stamp
 from orchestrator.estimate.layers import CacheLayers
 from orchestrator.estimate.running import Card
@@ -47,6 +48,7 @@ class Description(msgspec.Struct, frozen=True):
     quantization: str = ""
     weight_bytes: int = 0
     caches: tuple[CacheLayers, ...] = ()
+    adapters: AdapterWidths | None = None
     error: str = ""
 
 
@@ -118,6 +120,7 @@ def as_described(checkpoint: Checkpoint, description: Description) -> Checkpoint
         shape,
         context_len=description.context_len or shape.context_len,
         caches=shape.caches if description.error else description.caches,
+        adapters=description.adapters or shape.adapters,
     )
     quantization = checkpoint.quantization or description.quantization
     return msgspec.structs.replace(checkpoint, shape=shape, quantization=quantization)

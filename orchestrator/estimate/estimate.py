@@ -23,7 +23,7 @@ from orchestrator.estimate.parts import (
     SPARE,
     Part,
     activations,
-    adapter_bytes,
+    adapters,
     context,
     draft_model,
     expanded_context,
@@ -136,7 +136,7 @@ def estimate(
         activations(shape, run, guessed=speculation.tokens),
         expanded_context(shape, run),
         Part("CUDA graphs", graph_bytes(shape, run), f"{len(run.graph_sizes)} batch sizes"),
-        Part("adapters", adapter_bytes(shape, run), f"{run.lora_slots} of rank {run.lora_rank}"),
+        adapters(shape, run),
         context(engine, run),
         SPARE,
     ]

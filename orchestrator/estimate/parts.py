@@ -131,23 +131,21 @@ def _token_bytes(shape: Shape, run: Running) -> int:
 
 def graph_bytes(shape: Shape, run: Running) -> int:
     """CUDA graphs of vLLM: the driver's records, and the activations of the largest one, whose
-    memory all of them share."""
+    memory all of them share. With adapters there is one more for each size, as steps without any
+    have theirs (`CudagraphDispatcher._get_lora_cases`)."""
     if not run.graph_sizes:
         return 0
     layers = math.ceil(shape.layers / run.pipeline_parallel)
-    records = len(run.graph_sizes) * layers * _GRAPH_LAYER_BYTES
+    kinds = 2 if run.lora_slots else 1
+    records = kinds * len(run.graph_sizes) * layers * _GRAPH_LAYER_BYTES
     return _GRAPH_POOL_BYTES + records + run.graph_sizes[-1] * _token_bytes(shape, run)
 
 
-def adapter_bytes(shape: Shape, run: Running) -> int:
-    """Two thin matrices beside each projection, for each adapter that may be active."""
-    heads = shape.heads * shape.head_dim
-    kv = shape.kv_heads * shape.head_dim
-    attention = 2 * (shape.hidden_size + heads) + 2 * (shape.hidden_size + kv)
-    mlp = 3 * (shape.hidden_size + shape.intermediate_size)
-    layers = math.ceil(shape.layers / run.pipeline_parallel)
-    elements = run.lora_slots * run.lora_rank * layers * (attention + mlp)
-    return math.ceil(elements * run.element_bytes / run.tensor_parallel)
+def adapters(shape: Shape, run: Running) -> Part:
+    """The places that are kept for LoRA adapters."""
+    elements = shape.adapters.elements(run.tensor_parallel) / run.pipeline_parallel
+    size = math.ceil(run.lora_slots * run.lora_rank * elements * run.element_bytes)
+    return Part("adapters", size, f"{run.lora_slots} of rank {run.lora_rank}")
 
 
 def context(engine: str, run: Running) -> Part:

@@ -9,6 +9,7 @@ import msgspec
 
 from contract.config import ModelConfig
 from contract.engines import Batch, MemoryArguments, declaration_of
+from contract.model_files.adapter_json import place_rank
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import Checkpoint, element_bytes, kv_element_bytes
 from orchestrator.terminal.sizes import GIB
@@ -16,7 +17,6 @@ from orchestrator.terminal.sizes import GIB
 #: Full-length sequences that the KV cache is planned for when the configuration names no batch
 #: size. Caches are paged, so that many more of the usual, shorter ones run at once.
 USUAL_SEQUENCES: Final = 16
-_DEFAULT_LORA_RANK: Final = 16
 #: Above any sensible argument, and low enough that arithmetic on it stays exact.
 _LARGEST: Final = 2**48
 #: In sequences, above what any engine records.
@@ -68,7 +68,7 @@ def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card)
     given_sequences = whole(args, argument_for("max_batch_size")) or model.max_batch_size
     default = _defaults(engine, card)
     sequences = given_sequences or default.sequences
-    adapters = len(model.adapters) + bool(model.adapter_path)
+    adapters = model.adapter_paths
     return Running(
         tensor_parallel=whole(args, argument_for("tensor_parallel_size"))
         or model.tensor_parallel_size,
@@ -84,8 +84,8 @@ def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card)
         batched_tokens=whole(args, figures.batched_tokens)
         or min(default.tokens, context_len * sequences),
         graph_sizes=_graph_sizes(args, figures, sequences),
-        lora_slots=max(whole(args, figures.adapters) or 0, adapters) if adapters else 0,
-        lora_rank=whole(args, figures.adapter_rank) or _DEFAULT_LORA_RANK,
+        lora_slots=(whole(args, figures.adapters) or len(adapters)) if adapters else 0,
+        lora_rank=whole(args, figures.adapter_rank) or place_rank(adapters),
         keeps_windows_only=memory is not None and memory.keeps_windows_only,
     )
 

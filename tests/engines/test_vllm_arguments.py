@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ print(json.dumps([engine_args(each, False).get("distributed_executor_backend") f
 """
 
 
-def spec_of(engine: str, **settings: int) -> WorkerSpec:
+def spec_of(engine: str, **settings: Any) -> WorkerSpec:
     model = ModelConfig(
         engine=engine,
         model_path="-",
@@ -46,6 +47,28 @@ def test_only_a_whole_model_on_the_cpu_gets_the_executor_of_one_process(
     first, *others = json.loads(vllm_process.run(SCRIPT, given))
     assert first.endswith(".UniProcExecutor")
     assert others == ["uni"] * 3
+
+
+ADAPTERS = """
+import json, sys
+from contract.config import WorkerSpec
+from workers.engines.vllm.arguments import engine_args
+args = engine_args(WorkerSpec.model_validate(json.load(sys.stdin)), True)
+print(json.dumps([args["max_loras"], args["max_lora_rank"]]))
+"""
+
+
+def test_there_is_a_place_for_every_adapter_and_it_is_wide_enough(
+    vllm_process: VllmProcess, tmp_path: Path
+) -> None:
+    paths = {}
+    for rank in (8, 24):
+        paths[f"r{rank}"] = str(tmp_path / f"r{rank}")
+        Path(paths[f"r{rank}"]).mkdir()
+        (tmp_path / f"r{rank}" / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    spec = spec_of("cuda-vllm", adapters={"narrow": paths["r8"]}, adapter_path=paths["r24"])
+    given = json.loads(vllm_process.run(ADAPTERS, spec.model_dump(mode="json")))
+    assert given == [2, 32]
 
 
 AMX = """

@@ -50,7 +50,6 @@ def test_each_combination_is_a_model_that_ew_takes(combinations: dict[str, Any])
 @pytest.mark.parametrize(
     ("name", "keys"),
     [
-        ("7B-bfloat16-8192-32-lora32", {"max_lora_rank": 32}),
         ("Qwen3-8B-bfloat16-8192-32-tp4", {"disable_custom_all_reduce": True}),
         ("Qwen3-Next-64-experts-bfloat16-8192-16", {"gdn_prefill_backend": "triton"}),
         ("bge-m3-bfloat16-8192-32-embed", {"runner": "pooling"}),

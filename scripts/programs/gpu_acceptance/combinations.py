@@ -76,8 +76,6 @@ class Combination(NamedTuple):
             args |= PLAIN_NCCL
         if self.kv_cache_dtype:
             args["kv_cache_dtype"] = self.kv_cache_dtype
-        if self.adapter_rank:
-            args["max_lora_rank"] = self.adapter_rank
         if self.makes_vectors:
             args |= {"runner": "pooling", "convert": "embed"}
         if self.shape.startswith("Qwen3-Next"):

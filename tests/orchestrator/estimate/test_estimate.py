@@ -191,13 +191,6 @@ def test_small_batches_need_fewer_graphs_and_less_for_the_sampler(make_model: Ma
     assert few.part_bytes("activations") < huge == 512 * 152064 * 34
 
 
-def test_adapters_take_their_share(make_model: MakeModel) -> None:
-    path = make_model(QWEN2_7B)
-    found = estimate_of(path, adapters={"a": "x", "b": "y"}, engine_args={"max_lora_rank": 64})
-    assert found.part_bytes("adapters") > 2 * 64 * 28 * 2 * 3584
-    assert estimate_of(path).part_bytes("adapters") == 0
-
-
 def test_engine_arguments_win_as_they_do_in_the_worker(make_model: MakeModel) -> None:
     found = estimate_of(
         make_model(QWEN2_7B),

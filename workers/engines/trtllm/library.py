@@ -5,7 +5,6 @@ Releases differ in what they have; it is looked up, never concluded from a versi
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from contract.config import ModelConfig, WorkerSpec
+from contract.model_files.adapter_json import rank_of
 from contract.model_files.plan_json import PlanLimits
 from contract.paths import COMMAND
 from workers.engine import CannotServe
@@ -202,8 +202,8 @@ def _lora_config(adapters: dict[str, str]) -> Any:
 def _lora_rank(path: str) -> int:
     """Raises `CannotServe` if there is no adapter."""
     try:
-        return int(json.loads((Path(path) / "adapter_config.json").read_text())["r"])
-    except (OSError, KeyError, ValueError) as error:
+        return rank_of(Path(path))
+    except (OSError, ValueError) as error:
         raise CannotServe(
             f"{path} is no LoRA adapter in the Hugging Face format: {error}"
         ) from None

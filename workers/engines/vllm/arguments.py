@@ -10,6 +10,7 @@ from vllm import AsyncEngineArgs
 
 from contract.config import WorkerSpec
 from contract.engines import declaration_of
+from contract.model_files.adapter_json import place_rank
 from workers.engines.arguments import known
 from workers.engines.vllm.known_parsers import known_parsers
 
@@ -36,6 +37,7 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
         "kv_cache_memory_bytes": spec.kv_cache_bytes,
         "enable_lora": with_adapters or None,
         "max_loras": _adapter_places(spec) if with_adapters else None,
+        "max_lora_rank": place_rank(model.adapter_paths) if with_adapters else None,
         "reasoning_parser": known_parsers(model).reasoning,
         # Counts of each token are shown nowhere; the load is told all the same.
         "disable_log_stats": True,
@@ -67,7 +69,7 @@ def set_cpu_defaults(args: dict[str, Any]) -> None:
 def _adapter_places(spec: WorkerSpec) -> int:
     """One for each adapter. On a CPU, vLLM 0.32 applies what is in the last place also to jobs
     without an adapter that run beside others: there, the last place stays empty."""
-    adapters = max(1, len(spec.model.adapters))
+    adapters = max(1, len(spec.model.adapter_paths))
     return adapters + 1 if is_on_cpu(spec) else adapters
 
 

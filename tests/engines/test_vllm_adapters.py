@@ -1,0 +1,79 @@
+"""The estimate counts for LoRA adapters what vLLM's own manager of them makes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from contract.paths import ROOT
+from orchestrator.estimate.checkpoint import read_checkpoint
+from tests.engines.vllm_process import VllmProcess
+from tests.orchestrator.models_on_disk import QWEN2_HALF_B, decoder_tensors, write_safetensors
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+
+#: Prints, for each unit of rank, the elements that vLLM's own manager of adapters makes beside the
+#: layers of a model, and those that the script counts that asks it.
+BUILD = f"""
+import json, sys
+sys.path.insert(0, {str(ROOT / "scripts")!r})
+import describe_model as script
+script.prepare()
+import torch
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.lora.model_manager import LoRAModelManager
+slots, rank = 2, 8
+meta = torch.device("meta")
+
+def elements(layer):
+    parts = (*layer.lora_a_stacked, *layer.lora_b_stacked)
+    return sum(part.numel() for part in parts)
+
+answers = []
+for path in json.load(sys.stdin):
+    args = AsyncEngineArgs(
+        model=path, skip_tokenizer_init=True, load_format="dummy", enable_lora=True,
+        max_loras=slots, max_lora_rank=rank,
+    )
+    config = args.create_engine_config()
+    model = script.build(config)
+    counted = script.adapter_widths(model)
+    with script.alone(config), meta:
+        found = LoRAModelManager(model, 4, 64, 64, config.lora_config, meta, config).modules
+    made = sum(map(elements, found.values()))
+    answers.append([made / (slots * rank), counted])
+print("\\n" + json.dumps(answers))
+"""
+#: Projections that a checkpoint has apart and that it has in one.
+PHI_3 = QWEN2_HALF_B | {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3"}
+QWEN_3 = QWEN2_HALF_B | {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "head_dim": 64,
+}
+MODELS = [QWEN2_HALF_B, QWEN_3 | {"tie_word_embeddings": False}, PHI_3]
+HIDDEN, LAYERS = QWEN2_HALF_B["hidden_size"], QWEN2_HALF_B["num_hidden_layers"]
+#: ew's own arithmetic counts embedding and head, where Qwen2 has no adapters, and one matrix for
+#: each projection, where Phi-3 has projections in one: two for q, k and v, one for gate and up.
+MORE = {
+    "qwen2": 2 * (QWEN2_HALF_B["vocab_size"] + HIDDEN),
+    "qwen3": 0,
+    "phi3": 3 * HIDDEN * LAYERS,
+}
+
+
+def test_vllm_makes_what_is_counted(vllm_process: VllmProcess, tmp_path: Path) -> None:
+    paths = {config["model_type"]: tmp_path / config["model_type"] for config in MODELS}
+    for config in MODELS:
+        path = paths[config["model_type"]]
+        path.mkdir()
+        (path / "config.json").write_text(json.dumps(config))
+        write_safetensors(path / "model.safetensors", decoder_tensors(config), "BF16")
+    said = vllm_process.run(BUILD, [str(path) for path in paths.values()])
+    answers = json.loads(said.splitlines()[-1])
+    for (name, path), (made, counted) in zip(paths.items(), answers, strict=True):
+        assert made == counted["whole"] + counted["divided"]
+        own = read_checkpoint(path).shape.adapters
+        assert own.whole + own.divided == made + MORE[name]
