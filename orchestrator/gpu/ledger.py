@@ -164,7 +164,7 @@ class Ledger:
 
     def end(self, slot: str, *, returns: bool = False) -> None:
         """A worker has ended. Its memory stays on the account until it is free again; if it
-        `returns`, its place stays its own."""
+        `returns`, its place stays its own, unless it was asleep and had given it back."""
         with self._mutex:
             own = self._held.get(slot)
             if own is None:
@@ -172,7 +172,7 @@ class Ledger:
             if own.phase is Phase.PENDING:
                 if not returns:
                     self._drop(slot)
-            elif returns:
+            elif returns and own.awake is None:
                 self._enter(own, Phase.RELEASING, returns=True)
             else:
                 self._retire(own)

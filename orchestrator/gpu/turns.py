@@ -27,6 +27,8 @@ class Turns:
         afterwards which worker took how much.
         """
         own = self._held[slot]
+        if own.awake is not None:
+            return "waiting for room to wake"
         turns = (self._predecessor_on(uuid, own) for uuid in own.reserved_bytes)
         mover = self.mover(slot, moving)
         moves = (f"the GPU memory of `{mover}` is on its way",) if mover else ()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 
 from contract.bus.registration import Registration
@@ -206,6 +207,13 @@ class SimulatedHost:
             self.fleet.want(worker, self.now)
             self.unfinished.setdefault(model, 0)
         self.loader.models.started(workers)
+
+    def changed(self, slot: str, **settings: Any) -> ReplicaSpec:
+        """Return a worker's description with other settings of its model."""
+        spec = self.unit(slot).spec
+        assert isinstance(spec, ReplicaSpec)
+        model = {**spec.spec["model"], **settings}
+        return msgspec.structs.replace(spec, spec={**spec.spec, "model": model})
 
     def turns(self, count: int = 12) -> None:
         """So many seconds pass; what has to happen happens."""

@@ -854,3 +854,18 @@ def test_a_start_while_a_worker_is_replaced_keeps_it_at_work(host: Host) -> None
     here.turns()
     assert here.state("m-0") is State.READY
     assert here.worker("m-0") is not former
+
+
+def test_a_sleeper_that_is_to_be_always_loaded_takes_no_memory_of_others(host: Host) -> None:
+    here = host(ROOMY)
+    here.start("a", 6000, sleep=True)
+    asleep(here, "a")
+    here.start("b", 6000)
+    loaded(here, "b")
+    now_always = here.changed("a-0", load="always")
+    here.fleet.replace(here.unit("a-0"), now_always, here.now)
+    here.loader.models.restarted([now_always])
+    here.turns(60)
+    assert here.state("b-0") is State.STOPPED
+    assert here.state("a-0") is State.READY
+    assert reserved_mib(here)["a-0"] >= 6000
