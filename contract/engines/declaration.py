@@ -111,6 +111,8 @@ class EngineDeclaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     arguments: tuple[ArgumentSource, ...] = ()
     #: Names that the adapter itself takes among `engine_args`.
     own_arguments: tuple[str, ...] = ()
+    #: Patterns of the variables that it reads, such as `VLLM_*`: workers inherit them.
+    variables: tuple[str, ...] = ()
     #: Whether it may take arguments that `arguments` does not show.
     takes_others: bool = False
     proof: Proof = Proof()

@@ -20,7 +20,7 @@ from orchestrator.config.config_file import as_configured, set_model
 from orchestrator.config.selection import read_config
 from orchestrator.environments import Environment, default_env_name, find_environment
 from orchestrator.errors import UserError
-from orchestrator.system.child_environment import ENGINES, OWN_PACKAGES, inherited
+from orchestrator.system.child_environment import OWN_PACKAGES, engine_variables, inherited
 from orchestrator.tensorrt.plan import flags
 
 ENGINE: Final = "cuda-trt"
@@ -72,7 +72,7 @@ def convert(environment: Environment, arguments: Mapping[str, Any]) -> int:
     log = logs_dir() / f"convert-{output.name}.log"
     open_privately(log).close()
     command = [str(environment.python), str(_SCRIPT), *flags(arguments), "--log", str(log)]
-    variables = inherited(os.environ, ENGINES) | OWN_PACKAGES
+    variables = inherited(os.environ, engine_variables()) | OWN_PACKAGES
     programs = environment.python.parent
     variables["PATH"] = os.pathsep.join((str(programs), variables.get("PATH", os.defpath)))
     # In a group of its own, so that Ctrl-C reaches it once, through us.

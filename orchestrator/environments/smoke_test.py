@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from contract.engines import EngineDeclaration
 from contract.paths import ROOT
 from orchestrator.errors import UserError
-from orchestrator.system.child_environment import ENGINES, PYTHON, inherited
+from orchestrator.system.child_environment import PYTHON, engine_variables, inherited
 
 _SCRIPT: Final = ROOT / "scripts" / "prove_engine.py"
 _DEMO_MODEL: Final = ROOT / "deploy" / "demo-model"
@@ -51,7 +51,7 @@ def prove(engine: EngineDeclaration, python: Path, log: Path) -> SmokeTest:
 
 def _run(command: list[str]) -> tuple[int, str]:
     # This import also compiles what every later start will read.
-    environment = inherited(os.environ, ENGINES)
+    environment = inherited(os.environ, engine_variables())
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     settings = {**PYTHON, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     try:

@@ -23,7 +23,7 @@ from orchestrator.estimate.adapters import AdapterWidths
 from orchestrator.estimate.checkpoint import Checkpoint, locate_model, stamp
 from orchestrator.estimate.layers import CacheLayers
 from orchestrator.estimate.running import Card
-from orchestrator.system.child_environment import ENGINES, PYTHON, inherited
+from orchestrator.system.child_environment import PYTHON, engine_variables, inherited
 from orchestrator.system.files import write_atomically
 
 _SCRIPT: Final = ROOT / "scripts" / "describe_model.py"
@@ -95,7 +95,7 @@ def ask(questions: Sequence[Question], python: Path, within_s: float = _WITHIN_S
         done = subprocess.run(
             [str(python), str(_SCRIPT)],
             input=lines,
-            env=inherited(os.environ, ENGINES) | PYTHON,
+            env=inherited(os.environ, engine_variables()) | PYTHON,
             capture_output=True,
             timeout=within_s,
             check=False,

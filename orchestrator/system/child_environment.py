@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 
+from contract.engines import declared_engines
+
 #: For every child: the system's own, and how its libraries and interpreter are found and tuned.
 COMMON: Final = (  # noqa: SIM905 - words are read more easily than a column of literals
     "PATH HOME USER LOGNAME SHELL HOSTNAME TERM TZ LANG LANGUAGE LC_* TMPDIR TMP TEMP XDG_*_HOME "
@@ -14,17 +16,17 @@ COMMON: Final = (  # noqa: SIM905 - words are read more easily than a column of 
     "PYTHONHASHSEED PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX PYTHONUTF8 PYTHONIOENCODING "
     "PYTHONMALLOC PYTHONFAULTHANDLER PYTHONASYNCIODEBUG PYTHONWARNINGS PYTHONTRACEMALLOC"
 ).split()
-#: For workers: what engines, and the libraries below them, read.
-ENGINES: Final = (  # noqa: SIM905
+#: For workers: those of libraries that engines stand on.
+LIBRARIES: Final = (  # noqa: SIM905
     # Models and where they come from.
     "HF_* HUGGINGFACE_* HUGGING_FACE_* TRANSFORMERS_* TOKENIZERS_* SAFETENSORS_* MODELSCOPE_* "
     # GPUs and what connects them.
     "CUDA* NVIDIA_* NVCC_* NCCL_* NVSHMEM_* NVTE_* PYNVML_* ROCM_* ROCR_* HIP_* HSA_* "
     "UCX_* GLOO_* MPI_* OMPI_* OPAL_* PMIX_* PRTE_* FI_* SLURM_* "
-    # Engines and compilers.
-    "VLLM_* TORCH* PYTORCH_* TRITON_* FLASHINFER_* XFORMERS_* TENSORRT_* TRTLLM_* TLLM_* TRT_* "
-    "LLAMA_* GGML_* SGLANG_* RAY_* NUMBA_* CC CXX CPP CFLAGS CXXFLAGS LDFLAGS CPATH "
-    "C_INCLUDE_PATH CPLUS_INCLUDE_PATH LIBRARY_PATH MAX_JOBS CONDA_* "
+    # Frameworks and compilers.
+    "TORCH* PYTORCH_* TRITON_* FLASHINFER_* XFORMERS_* RAY_* NUMBA_* "
+    "CC CXX CPP CFLAGS CXXFLAGS LDFLAGS CPATH C_INCLUDE_PATH "
+    "CPLUS_INCLUDE_PATH LIBRARY_PATH MAX_JOBS CONDA_* "
     # Processors.
     "OMP_* GOMP_* KMP_* MKL_* OPENBLAS_* BLIS_* DNNL_* ONEDNN_* NUMEXPR_* "
     # The way to the network.
@@ -35,6 +37,12 @@ ENGINES: Final = (  # noqa: SIM905
 #: before the packages of a conda environment.
 OWN_PACKAGES: Final = {"PYTHONNOUSERSITE": "1"}
 PYTHON: Final = {**OWN_PACKAGES, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def engine_variables() -> list[str]:
+    """Return the patterns for workers: those of libraries, and those that engines declare."""
+    declared = {each for engine in declared_engines().values() for each in engine.variables}
+    return [*LIBRARIES, *sorted(declared)]
 
 
 def inherited(environment: Mapping[str, str], *patterns: Collection[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from contract.paths import ROOT, project_dir
 from orchestrator.gpu.allocator import Allocation
 from orchestrator.hub.access import hub_variables
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
-from orchestrator.system.child_environment import ENGINES, PYTHON, inherited
+from orchestrator.system.child_environment import PYTHON, engine_variables, inherited
 from orchestrator.system.process import Command
 from orchestrator.system.valkey import server_command
 
@@ -59,7 +59,7 @@ class Launcher:
         spec = {**replica.spec, **allocation.spec, "name": name, "redis_url": self.redis_url}
         model = replica.spec["model"]
         own = [*model.get("pass_env", ()), model.get("api_key_env") or ""]
-        environment = _python_environment(ENGINES, own) | {
+        environment = _python_environment(engine_variables(), own) | {
             **self._log_level(),
             "EW_WORKER": json.dumps(spec),
             # Engines rename their processes; this keeps the mark in their environment legible.

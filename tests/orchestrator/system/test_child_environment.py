@@ -15,7 +15,7 @@ from contract.paths import ROOT
 from orchestrator.gpu.allocator import Allocation
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.supervisor.units.launch import Launcher
-from orchestrator.system.child_environment import COMMON, ENGINES, inherited
+from orchestrator.system.child_environment import COMMON, engine_variables, inherited
 from tests.orchestrator.conftest import Host
 from tests.waiting import eventually
 
@@ -106,12 +106,15 @@ def test_a_running_worker_has_them(host: Host, model: str) -> None:
 
 
 def test_the_documentation_lists_them_all() -> None:
-    text = (ROOT / "docs/security.md").read_text()
-    missing = [each for each in (*COMMON, *ENGINES) if f"`{each}`" not in text]
+    text = "".join((ROOT / f"docs/{name}.md").read_text() for name in ("security", "engines"))
+    missing = [each for each in (*COMMON, *engine_variables()) if f"`{each}`" not in text]
     assert not missing
 
 
 def test_what_is_listed_is_no_key_of_a_provider() -> None:
     keys = {f"{name}_API_KEY": "x" for name in ("OPENAI", "ANTHROPIC", "MISTRAL", "GROQ", "AZURE")}
-    assert inherited(keys | {"REDIS_PASSWORD": "x", "EW_WORKER": json.dumps({})}, ENGINES) == {}
+    assert (
+        inherited(keys | {"REDIS_PASSWORD": "x", "EW_WORKER": json.dumps({})}, engine_variables())
+        == {}
+    )
     assert "PATH" in inherited(os.environ)
