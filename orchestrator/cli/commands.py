@@ -33,6 +33,7 @@ COMMANDS: Final = {
         "configure", "List models; pull, show and remove what is downloaded of them."
     ),
     "chat": CommandEntry("use", "Talk with a model."),
+    "bench": CommandEntry("use", "Measure how many answers at once a model gives, and how fast."),
     "batch": CommandEntry("use", "Run files of requests; list, show, wait for and cancel batches."),
     "jobs": CommandEntry("use", "List, show and cancel jobs that go on without a client."),
     "keys": CommandEntry("configure", "Add, list, revoke and rotate API keys."),

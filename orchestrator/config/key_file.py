@@ -17,8 +17,6 @@ from contract.paths import keys_path, make_private
 from orchestrator.errors import UserError
 from orchestrator.system.files import write_atomically
 
-#: Keys that ew makes for a conversation of its own.
-CHAT_NAME: Final = "ew chat"
 _LONGEST_NAME: Final = 64
 
 

@@ -1,0 +1,1 @@
+"""`ew bench`: a load test of any server of OpenAI's API."""
