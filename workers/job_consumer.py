@@ -21,7 +21,7 @@ from contract.bus.client import connect_reader
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
 from contract.bus.replies import first_id, scan_frames
 from contract.messages import Envelope, ErrorCode, Job
-from contract.process.tasks import cancel_and_wait
+from contract.process.tasks import cancel_and_wait, first_of
 from workers.audience import Audience
 from workers.continuation import Published, can_continue, can_hand_over, read_published
 from workers.engine import Engine, JobRejected
@@ -87,6 +87,7 @@ class JobConsumer:
     async def claim_until(self, stopping: asyncio.Event) -> None:
         """Claim and begin jobs until told to stop. Never cancel it: its reader's command may
         have been delivered jobs already."""
+        interrupting = asyncio.create_task(self._interrupt_when(stopping))
         async with aclosing(connect_reader(self._redis_url)) as reader:
             while not stopping.is_set():
                 try:
@@ -95,6 +96,7 @@ class JobConsumer:
                     log.warning("claiming again in %s s: %s", _RECONNECT_S, error)
                     self.look_again()
                     await asyncio.sleep(_RECONNECT_S)
+        await cancel_and_wait([interrupting])
 
     def look_again(self) -> None:
         """Jobs may be ours that we do not know of: look before claiming others."""
@@ -126,6 +128,14 @@ class JobConsumer:
         """Stop what is still being begun."""
         await cancel_and_wait(self._tasks)
 
+    async def _interrupt_when(self, stopping: asyncio.Event) -> None:
+        """Have the claim that waits for jobs return at once, instead of within a second."""
+        await stopping.wait()
+        try:
+            await self._queue.job_wait.interrupt(self._worker)
+        except RedisError as error:
+            log.debug("the claim ends by itself: %s", error)
+
     async def _claim(self, reader: Redis, stopping: asyncio.Event) -> None:
         """Wait for room or for jobs, at most about a second for the latter."""
         room = min(self.slots - len(self._outbox), _CLAIM_AT_ONCE)
@@ -151,7 +161,7 @@ class JobConsumer:
         await self._places.make_room()
         if not self._outbox.freed.is_set():
             waits = (self._outbox.freed.wait(), self._places.asked.wait(), stopping.wait())
-            await _first_of(*waits, timeout_s=_LOOK_AGAIN_S)
+            await first_of(*waits, timeout_s=_LOOK_AGAIN_S)
 
     async def _missed_claims(self, reader: Redis, room: int) -> list[Claim]:
         self._missed = False
@@ -196,10 +206,10 @@ class JobConsumer:
         alone = len(self._outbox) == 0
         for attempt in await self._begin([suspect], alone=alone):
             if record.acquitted >= _MOST_ACQUITTALS:
-                await _first_of(self._outbox.wait_until_empty(), stopping.wait())
+                await first_of(self._outbox.wait_until_empty(), stopping.wait())
                 continue
             word = self._outbox.wait_for_word(attempt.job.id)
-            first = await _first_of(word, stopping.wait(), timeout_s=_TRIAL_S)
+            first = await first_of(word, stopping.wait(), timeout_s=_TRIAL_S)
             await self._queue.end_trial(self._worker, attempt, got_on=first == 0)
 
     async def _begin(self, claims: Sequence[Claim], *, alone: bool = False) -> list[Attempt]:
@@ -325,16 +335,6 @@ def _place(entry: str) -> tuple[int, int]:
     """Return an entry id's place in its stream."""
     milliseconds, _, number = entry.partition("-")
     return int(milliseconds), int(number or 0)
-
-
-async def _first_of(*waits: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> int | None:
-    """Return which of several waits ended first; the others are cancelled. None if time was up."""
-    tasks = [asyncio.create_task(wait) for wait in waits]
-    await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-    ended = [i for i, task in enumerate(tasks) if task.done()]
-    for task in tasks:
-        task.cancel()
-    return ended[0] if ended else None
 
 
 async def _persist(read: Callable[[], Awaitable[T]]) -> T:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from contract.bus.client import RedisClient
 from contract.bus.turns import QueuePlace
 from contract.messages import UNREADABLE, Job
 from contract.wire import decode_job
+
+#: A worker that did not wait any more leaves its interruption behind.
+_INTERRUPTS_FOR_MS: Final = 2_000
 
 
 class Claim(NamedTuple):
@@ -57,6 +61,32 @@ class Record(NamedTuple):
 
     lost: int
     acquitted: int
+
+
+class JobWait:
+    """Where the workers of one model wait until there are jobs to claim."""
+
+    def __init__(self, db: RedisClient, model: str) -> None:
+        self._db = db
+        self._key = f"ew:{{{model}}}:wake"
+
+    async def wait(self, reader: RedisClient, worker: str, block_ms: int) -> bool:
+        """Wait up to `block_ms` for jobs, or for `interrupt`. Return whether there may be any.
+        Never cancel this call."""
+        own = self._own_key(worker)
+        woken = await reader.blpop([own, self._key], block_ms / 1000)
+        return woken is not None and woken[0] != own.encode()
+
+    async def interrupt(self, worker: str) -> None:
+        """End the wait of one worker: the one that is under way, or the next if that begins soon.
+        Raises `RedisError`."""
+        pipe = self._db.pipeline(transaction=True)
+        pipe.rpush(self._own_key(worker), 1)
+        pipe.pexpire(self._own_key(worker), _INTERRUPTS_FOR_MS)
+        await pipe.execute()
+
+    def _own_key(self, worker: str) -> str:
+        return f"{self._key}:{worker}"
 
 
 class BeginRefused(NamedTuple):

@@ -7,7 +7,16 @@ from typing import Final
 
 from redis.exceptions import ResponseError
 
-from contract.bus.claims import Attempt, BeginRefused, Claim, Ended, Record, Waiting, read_job
+from contract.bus.claims import (
+    Attempt,
+    BeginRefused,
+    Claim,
+    Ended,
+    JobWait,
+    Record,
+    Waiting,
+    read_job,
+)
 from contract.bus.client import LuaScript, RedisClient, entries_of
 from contract.bus.clock import LEAP_MS
 from contract.bus.heartbeats import Heartbeats
@@ -54,7 +63,7 @@ class JobQueue:
         self.model = model
         self.key = f"ew:{{{model}}}:queue"
         self.dead_key = f"ew:{{{model}}}:dead"
-        self.wake_key = f"ew:{{{model}}}:wake"
+        self.job_wait = JobWait(db, model)
         #: The keys of those that can do a job: workers now, hosts once they have loaded the model.
         self._ready_keys = [Heartbeats(db, model).ready_key, registrations(db, model).ready_key]
         self.leases_key = f"ew:{{{model}}}:leases"
@@ -125,9 +134,9 @@ class JobQueue:
         self, reader: RedisClient, worker: str, count: int, block_ms: int
     ) -> list[Claim]:
         """Claim at most `count` jobs, in the order of their turns; if there are none, wait up to
-        `block_ms` for some. Never cancel this call."""
+        `block_ms` for some, or until interrupted. Never cancel this call."""
         claims = await self._claim_now(worker, count)
-        if not claims and await reader.blpop([self.wake_key], block_ms / 1000):
+        if not claims and await self.job_wait.wait(reader, worker, block_ms):
             claims = await self._claim_now(worker, count)
         return claims
 

@@ -190,6 +190,8 @@ async def test_a_worker_that_is_woken_before_it_sleeps_does_not_oversleep(
     running = await client.ask(100)
     await client.saw_tokens([running], 5)
     worker.process.send_signal(signal.SIGUSR1)
+    # Of two signals that wait for a process, Linux has the handler of the last run first.
+    await worker.says(lambda beat: beat.state is not State.READY)
     worker.process.send_signal(signal.SIGUSR2)
     later = await client.ask(5)
     await client.ended([running, later])

@@ -590,6 +590,22 @@ async def test_a_worker_survives_that_everything_in_redis_was_flushed(own_client
         assert len(worker.outbox) == 1
 
 
+async def test_a_worker_that_waits_for_jobs_leaves_at_once(
+    own_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "_CLAIM_BLOCK_MS", 60_000)
+    monkeypatch.setattr(consumer, "_TAKE_OVER_EVERY_S", 60.0)
+    async with working(own_client) as worker:
+        await own_client.ended([await own_client.ask(3)])
+        await until(lambda: _someone_waits_for_jobs(own_client))
+        worker.stop()
+        await until(lambda: worker.state is State.STOPPING, timeout_s=4)
+
+
+async def _someone_waits_for_jobs(client: Client) -> bool:
+    return any(each["cmd"] == "blpop" for each in await client.db.client_list())
+
+
 async def test_the_heartbeat_says_how_it_is(client: Client) -> None:
     async with working(client, slots=5) as worker:
         ids = [await client.ask(3) for _ in range(2)]
