@@ -43,7 +43,6 @@ LONGER: Final = {
     "workers/outbox.py": 350,
     "workers/worker.py": 350,
     "orchestrator/cli/status_screen/text.py": 275,
-    "orchestrator/estimate/checkpoint.py": 300,
     "orchestrator/estimate/model_json.py": 350,
     "orchestrator/gpu/eviction.py": 275,
     "orchestrator/gpu/ledger.py": 300,

@@ -6,9 +6,10 @@ of an engine's environment, on Python >= 3.10, and imports nothing of ew:
 Each line of its input is a JSON object: `arguments` of vLLM's engine (`model` among them), and the
 card that the model is for, `card_name` and `card_bytes`. Each gets a line in its output: `release`,
 `context_len`, `sequences` and `batched_tokens` (those of this release for a server on that card),
-`dtype`, `quantization`, `weight_bytes`, and two structures of orchestrator/estimate: `caches`, the
-fields of `CacheLayers` in layers.py, and `adapters`, those of `AdapterWidths` in adapters.py. Parts
-that are not understood are in `error`; where only the layers are not, the rest is there, too.
+`dtype`, `quantization`, `weight_bytes`, and two structures of orchestrator/estimate/layers:
+`caches`, the fields of `CacheLayers` in caches.py, and `adapters`, those of `AdapterWidths` in
+adapters.py. Parts that are not understood are in `error`; where only the layers are not, the rest
+is there, too.
 
 How it is done: the model's own class is built on PyTorch's meta device, where tensors have a shape
 and no memory, and its layers are asked for their KV cache specs, as a worker of vLLM asks them.

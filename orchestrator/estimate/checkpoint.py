@@ -13,58 +13,19 @@ from contract.model_files.hub_cache import MAIN, snapshot_of
 from contract.model_files.plan_json import PlanJson, PlanLimits, PlanModelJson, limits_of
 from contract.paths import project_dir
 from orchestrator.errors import UserError
-from orchestrator.estimate.adapters import AdapterWidths, adapter_widths
-from orchestrator.estimate.context import context_len
-from orchestrator.estimate.layers import CacheLayers, Kind, cache_layers, head_dim_of, kv_heads_of
-from orchestrator.estimate.model_json import (
-    PARAMS,
-    ModelJson,
-    read_config,
-    read_exported,
-)
+from orchestrator.estimate.layers.caches import CacheLayers
+from orchestrator.estimate.model_json import PARAMS, ModelJson, read_config, read_exported
+from orchestrator.estimate.shape import Shape, read_shape
 from orchestrator.estimate.weights import Weights, has_weights, read_weights, size_of
 from orchestrator.hub.outline import outline_dir
 
 _ELEMENT_BYTES: Final = {"float32": 4, "float": 4, "float8_e4m3fn": 1, "int8": 1, "fp8": 1}
-
-
 #: Four bits, and a scale of one byte for every 16 numbers.
 _FP4_BYTES: Final = 0.5625
 
 
 class ModelNotHere(UserError):
     """A repository that has not been downloaded yet: its first start will do that."""
-
-
-class Shape(msgspec.Struct, frozen=True):
-    """The figures of a decoder that decide its memory, for the whole model."""
-
-    layers: int
-    hidden_size: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate_size: int
-    vocab_size: int
-    #: The longest context that the model was made for, in tokens.
-    context_len: int
-    #: The memory that layers keep of each sequence; none: a model that keeps nothing, such as an
-    #: encoder.
-    caches: tuple[CacheLayers, ...] = ()
-    #: Latent attention: elements of a head's key (twice, as it is put together) and value.
-    expanded_dim: int = 0
-    #: Mixture of experts: how many of them a token passes through, and their inner size.
-    experts_per_token: int = 0
-    expert_size: int = 0
-    #: Elements of one LoRA adapter for each unit of its rank.
-    adapters: AdapterWidths = AdapterWidths()
-    #: Layers beyond these that predict further tokens, for speculative decoding; 0 if config.json
-    #: does not say.
-    predictors: int = 0
-
-    def count(self, kind: Kind) -> int:
-        """Layers that keep this; such of two widths count once for each."""
-        return sum(each.layers for each in self.caches if each.kind == kind)
 
 
 class PlanMemory(msgspec.Struct, frozen=True):
@@ -170,7 +131,7 @@ def _read_checkpoint(path: Path, release: str, _: object) -> Checkpoint:
     config = read_config(path)
     if isinstance(config, PlanJson):
         return _read_plan(path, config)
-    shape = _read_shape(path, config, release)
+    shape = read_shape(path, config, release)
     dtype = (config.first("torch_dtype", "dtype") or "float16").removeprefix("torch.")
     is_tied = bool(config.first("tie_word_embeddings"))
     return Checkpoint(
@@ -182,53 +143,6 @@ def _read_checkpoint(path: Path, release: str, _: object) -> Checkpoint:
         quantization=_quantization(config),
         kv_quantization=_kv_quantization(path, config),
     )
-
-
-def _read_shape(path: Path, config: ModelJson, release: str) -> Shape:
-    layers = config.figure("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-    hidden = config.figure("hidden_size", "n_embd", "d_model")
-    heads = config.figure("num_attention_heads", "n_head", "num_heads", "n_heads")
-    if not (layers and hidden and heads):
-        raise UserError(
-            f"{path}/config.json does not describe a decoder whose memory ew can work out",
-            "set `gpu_memory_utilization` (a part of the GPU) or `gpu_memory_gib` of the model: "
-            "then exactly that much is reserved",
-        )
-    kv_heads, head_dim = kv_heads_of(config, heads), head_dim_of(config, heads, hidden)
-    inner = _given(config.figure("intermediate_size", "ffn_hidden_size", "n_inner"), 4 * hidden)
-    return Shape(
-        layers=layers,
-        hidden_size=hidden,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        intermediate_size=inner,
-        vocab_size=config.figure("vocab_size", "padded_vocab_size") or 0,
-        context_len=context_len(config, release),
-        caches=tuple(cache_layers(config, layers, heads, hidden)),
-        expanded_dim=_expanded_dim(config),
-        experts_per_token=config.figure("num_experts_per_tok", "moe_topk") or 0,
-        expert_size=config.figure("moe_intermediate_size", "intermediate_size") or 0,
-        adapters=adapter_widths(
-            config,
-            layers=layers,
-            hidden=hidden,
-            queries=heads * head_dim,
-            keys=kv_heads * head_dim,
-            inner=inner,
-        ),
-        predictors=config.figure("num_nextn_predict_layers", "mtp_num_hidden_layers") or 0,
-    )
-
-
-def _expanded_dim(config: ModelJson) -> int:
-    rotary = config.figure("qk_rope_head_dim") or 0
-    plain = config.figure("qk_nope_head_dim") or 0
-    return 2 * plain + rotary + (config.figure("v_head_dim") or 0)
-
-
-def _given(figure: int | None, otherwise: int) -> int:
-    return otherwise if figure is None else figure
 
 
 def _quantization(config: ModelJson) -> str:

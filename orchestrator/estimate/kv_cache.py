@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from contract.config import ModelConfig
-from orchestrator.estimate.checkpoint import Shape
-from orchestrator.estimate.layers import CacheLayers
+from orchestrator.estimate.layers.caches import CacheLayers
 from orchestrator.estimate.running import Running, figures_of, whole
+from orchestrator.estimate.shape import Shape
 
 #: Caches are handed out in blocks of this many tokens.
 BLOCK_TOKENS: Final = 16

@@ -9,8 +9,9 @@ import msgspec
 
 from contract.config import ModelConfig
 from contract.engines import declaration_of
-from orchestrator.estimate.checkpoint import Checkpoint, Shape
+from orchestrator.estimate.checkpoint import Checkpoint
 from orchestrator.estimate.running import Running
+from orchestrator.estimate.shape import Shape
 from orchestrator.terminal.sizes import MIB
 
 # The constants of vLLM are fitted to what NVML showed on an H200 (docs/memory.md).
@@ -119,14 +120,20 @@ def expanded_context(shape: Shape, run: Running) -> Part:
 
 def _token_bytes(shape: Shape, run: Running) -> int:
     """The most that one token has in flight within a layer: the residual and its normalised
-    copy, with the attention's projections or with the MLP's gate, up and product. A token in a
-    mixture of experts has the MLP's once for each expert it visits, and their outputs."""
+    copy, with the attention's projections, those of a recurrent layer, or the MLP's: gate, up and
+    product, or of one that is not gated a single one, which its function changes in place. A
+    token in a mixture of experts has these for each expert it visits, and their outputs."""
     tp = run.tensor_parallel
     attention = (shape.heads + 2 * shape.kv_heads) * shape.head_dim / tp + shape.hidden_size
-    mlp = 3 * shape.intermediate_size / tp
+    scan = (shape.scan.elements + shape.scan.fixed_bytes / run.element_bytes) / tp
+    is_in_place = not shape.is_gated and bool(run.graph_sizes)
+    inner = 1 if is_in_place else 2 + shape.is_gated
+    mlp = inner * shape.intermediate_size / tp
     if shape.experts_per_token:
-        mlp = shape.experts_per_token * (3 * shape.expert_size / tp + shape.hidden_size)
-    return math.ceil((3 * shape.hidden_size + max(attention, mlp)) * run.element_bytes)
+        expert = (2 + shape.is_gated) * shape.expert_size / tp
+        mlp = shape.experts_per_token * (expert + shape.hidden_size)
+    widest = max(attention, scan, mlp)
+    return math.ceil((3 * shape.hidden_size + widest) * run.element_bytes)
 
 
 def graph_bytes(shape: Shape, run: Running) -> int:

@@ -9,9 +9,9 @@ from typing import Final, Literal
 import msgspec
 
 from orchestrator.errors import UserError
-from orchestrator.estimate.encoders import is_encoder
+from orchestrator.estimate.layers.encoders import is_encoder
+from orchestrator.estimate.layers.states import state_bytes
 from orchestrator.estimate.model_json import BlockJson, ModelJson
-from orchestrator.estimate.states import state_bytes
 
 Kind = Literal["full", "window", "state"]
 #: Elements that one scale of an indexer's quantised keys is for, and its size in bytes.
