@@ -22,7 +22,7 @@ from contract.bus.replies import reply_key
 from contract.keys import make_key
 from contract.messages import Delta, Done, ReasoningDelta, ToolCallDelta
 from tests.conftest import ValkeyServer
-from tests.gateway.api.test_responses import ANSWER, ORDER, OUTPUT, TOOLS, answered, shown
+from tests.gateway.api.responses.test_responses import ANSWER, ORDER, OUTPUT, TOOLS, answered, shown
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import Event, events_of

@@ -12,7 +12,7 @@ from gateway.api.fields import GenerationBody, parse
 from gateway.api.openai.completion_request import CompletionRequest
 from gateway.api.openai.schemas import ChatCompletionRequest
 from gateway.http.errors import ApiError
-from tests.gateway.api.vllm_bodies import (
+from tests.gateway.api.vllm.vllm_bodies import (
     PATHS,
     STATUSES,
     USER,

@@ -314,7 +314,7 @@ def test_a_repository_id_has_one_slash_and_no_path(text: str, is_one: bool) -> N
 
 
 def test_the_configuration_that_ships_is_valid() -> None:
-    assert load_config(Path(__file__).parents[2] / "deploy" / "config.json").models
+    assert load_config(Path(__file__).parents[3] / "deploy" / "config.json").models
 
 
 def test_comments_a_last_comma_and_a_byte_order_mark_are_read(path: Path) -> None:

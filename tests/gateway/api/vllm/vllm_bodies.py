@@ -1,6 +1,6 @@
 """Request bodies as clients send them, and the statuses with which a real vLLM answered them.
 
-    python -m tests.gateway.api.vllm_bodies URL [KEY]    sends all, writes vllm_statuses.json
+    python -m tests.gateway.api.vllm.vllm_bodies URL [KEY]    sends all, writes vllm_statuses.json
 
 The statuses are those of vLLM 0.32.0 on a CPU: `vllm serve deploy/demo-model --served-model-name
 demo --enable-auto-tool-choice --tool-call-parser hermes --reasoning-parser deepseek_v3`. The bodies
