@@ -26,8 +26,10 @@ from orchestrator.estimate.parts import (
     adapters,
     context,
     draft_model,
+    encoder_cache,
     expanded_context,
     graph_bytes,
+    vision_tower,
     weights,
 )
 from orchestrator.estimate.running import Card, Running, running
@@ -130,10 +132,13 @@ def estimate(
     if checkpoint.plan is not None:
         return _of_plan(model, engine, checkpoint, checkpoint.plan, run)
     shape = checkpoint.shape
+    step = activations(shape, run, guessed=speculation.tokens)
     parts = [
         weights(model, checkpoint, run, is_predicted=speculation.is_predicted),
         draft_model(model, speculation.draft, run),
-        activations(shape, run, guessed=speculation.tokens),
+        step,
+        vision_tower(shape, run, step),
+        encoder_cache(shape, run),
         expanded_context(shape, run),
         Part("CUDA graphs", graph_bytes(shape, run), f"{len(run.graph_sizes)} batch sizes"),
         adapters(shape, run),
@@ -181,6 +186,8 @@ def _notes(model: ModelConfig, checkpoint: Checkpoint, speculation: Speculation)
     states = [each for each in shape.caches if each.kind == "state"]
     if any(not each.state_bytes for each in states):
         notes.append("the states of its recurrent layers are not known, and not counted")
+    if shape.has_unread_part:
+        notes.append("the activations of its part that sees or hears are not known, nor counted")
     argument = declaration_of(model.engine).argument_for("max_model_len")
     if not model.context_len and argument not in model.engine_args:
         notes.append(f"`max_model_len` is not set: the model's own {shape.context_len} counts")

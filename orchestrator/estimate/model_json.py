@@ -14,6 +14,7 @@ import msgspec
 from contract.model_files.plan_json import PlanJson, Positive, QuantizationJson, Whole, is_plan
 from orchestrator.errors import UserError
 from orchestrator.estimate.families import completed, from_params
+from orchestrator.estimate.vision_json import PerLayer
 
 #: The file of Mistral's own format in place of config.json.
 PARAMS: Final = "params.json"
@@ -24,8 +25,6 @@ _LARGEST_HEADER: Final = 100_000_000
 #: Types that engines convert to the type that they run in.
 FLOATING_BYTES: Final = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
-#: Some families give a figure for each layer.
-PerLayer = Whole | list[Whole] | None
 Form = TypeVar("Form")
 
 
@@ -81,6 +80,13 @@ class ModelJson(msgspec.Struct, frozen=True):
     text_config: ModelJson | None = None
     llm_config: ModelJson | None = None
     language_config: ModelJson | None = None
+    #: `VisionJson`, where it is like that: families write what they like.
+    vision_config: Any = None
+    audio_config: Any = None
+    spatial_merge_size: Positive | None = None
+    mm_tokens_per_image: Whole | None = None
+    image_seq_length: Whole | None = None
+    downsample_ratio: float | None = None
     architectures: list[str] | None = None
     model_type: str | None = None
     #: False for a decoder that reads as an encoder does, as is true of the other key.

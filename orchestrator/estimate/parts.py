@@ -103,6 +103,32 @@ def activations(shape: Shape, run: Running, guessed: int = 0) -> Part:
     return Part("activations", sampler, f"the logits of {rows} tokens")
 
 
+def encoder_cache(shape: Shape, run: Running) -> Part:
+    """The tokens that a tower made of images, kept until the language model has read them: as many
+    as fit into a step, or those of the largest image (`compute_mm_encoder_budget`)."""
+    tower = shape.tower
+    if tower is None or not run.sees_images:
+        return Part("encoder cache", 0, "")
+    tokens = max(run.batched_tokens, tower.tokens)
+    size = tokens * shape.hidden_size * run.element_bytes
+    return Part("encoder cache", size, f"{tokens} tokens of images")
+
+
+def vision_tower(shape: Shape, run: Running, activations: Part) -> Part:
+    """The activations of a tower that works on as many images at once as it may, as far as they
+    are more than the language model's, which come after them in the same memory."""
+    tower = shape.tower
+    if tower is None or not run.sees_images:
+        return Part("vision tower", 0, "")
+    budget = max(run.batched_tokens, tower.tokens)
+    a_prompt = max(1, run.context_len // tower.tokens)
+    images = max(1, min(budget // tower.tokens, run.max_sequences * a_prompt))
+    patches = images * tower.patches
+    size = patches * tower.patch_bytes(run.tensor_parallel, run.element_bytes)
+    how = f"{patches} patches at once, beyond the activations"
+    return Part("vision tower", max(0, size - activations.size_bytes), how)
+
+
 def expanded_context(shape: Shape, run: Running) -> Part:
     """Latent attention reads a long prompt in steps. In each it expands the context before the
     step, a part after the other, to keys and values of all heads, beside a copy of what the

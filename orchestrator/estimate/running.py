@@ -50,6 +50,8 @@ class Running(msgspec.Struct, frozen=True):
     lora_rank: int
     #: Layers with a sliding window keep that window only.
     keeps_windows_only: bool
+    #: Its requests may have images in them.
+    sees_images: bool = True
 
     @property
     def gpus(self) -> int:
@@ -87,7 +89,16 @@ def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card)
         lora_slots=(whole(args, figures.adapters) or len(adapters)) if adapters else 0,
         lora_rank=whole(args, figures.adapter_rank) or place_rank(adapters),
         keeps_windows_only=memory is not None and memory.keeps_windows_only,
+        sees_images=_sees_images(args),
     )
+
+
+def _sees_images(args: dict[str, Any]) -> bool:
+    """vLLM makes no use of a tower without images and videos (`limit_mm_per_prompt`)."""
+    limits = args.get("limit_mm_per_prompt")
+    if args.get("language_model_only"):
+        return False
+    return not isinstance(limits, dict) or any(limits.get(kind, 1) for kind in ("image", "video"))
 
 
 def figures_of(engine: str) -> MemoryArguments:

@@ -17,7 +17,9 @@ from orchestrator.estimate.layers.caches import (
     kv_heads_of,
 )
 from orchestrator.estimate.layers.in_flight import ScanWidth, is_gated, scan_width
+from orchestrator.estimate.layers.towers import Tower, tower_of
 from orchestrator.estimate.model_json import ModelJson
+from orchestrator.estimate.vision_json import read_processor
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -46,6 +48,10 @@ class Shape(msgspec.Struct, frozen=True):
     scan: ScanWidth = ScanWidth()
     #: Elements of one LoRA adapter for each unit of its rank.
     adapters: AdapterWidths = AdapterWidths()
+    #: The part that sees, of a multimodal model.
+    tower: Tower | None = None
+    #: A part that sees or hears whose activations cannot be worked out.
+    has_unread_part: bool = False
     #: Layers beyond these that predict further tokens, for speculative decoding; 0 if config.json
     #: does not say.
     predictors: int = 0
@@ -67,6 +73,7 @@ def read_shape(path: Path, config: ModelJson, release: str) -> Shape:
             "set `gpu_memory_utilization` (a part of the GPU) or `gpu_memory_gib` of the model: "
             "then exactly that much is reserved",
         )
+    tower = tower_of(config, read_processor(path)) if config.vision_config else None
     kv_heads, head_dim = kv_heads_of(config, heads), head_dim_of(config, heads, hidden)
     inner = _given(config.figure("intermediate_size", "ffn_hidden_size", "n_inner"), 4 * hidden)
     return Shape(
@@ -92,6 +99,8 @@ def read_shape(path: Path, config: ModelJson, release: str) -> Shape:
             keys=kv_heads * head_dim,
             inner=inner,
         ),
+        tower=tower,
+        has_unread_part=bool(config.audio_config or (config.vision_config and not tower)),
         predictors=config.figure("num_nextn_predict_layers", "mtp_num_hidden_layers") or 0,
     )
 
