@@ -217,7 +217,6 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="f"):
 
 _AnyDelta: TypeAlias = Delta | ReasoningDelta | ToolCallDelta | VectorDelta | PromptDelta
 Event: TypeAlias = Started | Status | _AnyDelta | Done | Failed
-TERMINAL = (Done, Failed)
 
 
 class Envelope(NamedTuple):

@@ -6,9 +6,11 @@ from array import array
 from collections.abc import Sequence
 
 from contract.bus.claims import Attempt
-from contract.messages import Delta, TokenLogprob
+from contract.messages import Delta, Done, TokenLogprob
+from contract.usage import JobUse
 from workers.continuation import Published
 from workers.transcript import REASONING, Kind, ToolPiece, Transcript, delta_of
+from workers.usage.engine_time import EngineTime
 
 
 class Diverged(Exception):
@@ -19,12 +21,15 @@ class Answer:
     """The answer of one attempt; `seq` is its next sequence number."""
 
     __slots__ = (
+        "_begun",
+        "_engine_time",
         "_known_text",
         "_known_tokens",
         "_pending",
         "_published",
         "_transcript",
         "attempt",
+        "cached_tokens",
         "has_spoken",
         "pieces",
         "prompt_counted",
@@ -34,8 +39,10 @@ class Answer:
         "tokens",
     )
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, engine_time: EngineTime) -> None:
         self.attempt = attempt
+        self._engine_time = engine_time
+        self._begun = engine_time.begin()
         self.seq = 0
         #: All tokens of the answer so far, also those of earlier attempts.
         self.tokens = 0
@@ -44,6 +51,7 @@ class Answer:
         self.has_spoken = False
         #: How long its prompt is, as far as known, and how much of that has been counted.
         self.prompt_tokens = self.prompt_counted = 0
+        self.cached_tokens = 0
         #: Pieces of text that were counted as a token each.
         self.pieces = 0
         #: By choice: tokens whose text has not come yet.
@@ -53,10 +61,19 @@ class Answer:
         self._known_tokens: tuple[int, ...] = ()
         self._transcript = Transcript()
 
-    @property
-    def all_tokens(self) -> int:
-        """Those of the prompt and of the answer, as far as known."""
-        return self.prompt_tokens + self.tokens
+    def use(self) -> JobUse:
+        """Return what the job has used so far, as far as known. What earlier attempts published
+        counts also while it is to be said again."""
+        return self._use(self._engine_time.so_far(self._begun))
+
+    def close(self) -> JobUse:
+        """Return what the job has used; the engine does not work for it any more."""
+        return self._use(self._engine_time.end(self._begun))
+
+    def _use(self, engine_s: float) -> JobUse:
+        tokens = max(self.tokens, len(self._published))
+        counts = (self.prompt_tokens, self.cached_tokens, tokens, self.reasoning_tokens)
+        return JobUse(*counts, engine_ms=round(engine_s * 1000))
 
     @property
     def owes_known_text(self) -> bool:
@@ -68,6 +85,14 @@ class Answer:
         self.seq = published.next_seq
         self._published = published.tokens
         self.reasoning_tokens = published.reasoning_tokens
+        if isinstance(published.end, Done):
+            self.count(published.end)
+
+    def count(self, done: Done) -> None:
+        """Take the numbers that the client is told at the end."""
+        self.prompt_tokens, self.cached_tokens = done.prompt_tokens, done.cached_tokens
+        self.tokens, self._published = done.completion_tokens, ()
+        self.reasoning_tokens = done.reasoning_tokens
 
     def repeat(self, text: str, keep: int, after: Transcript | None = None) -> None:
         """Expect the engine to say `text` again, from token `keep` of those published on: the rest

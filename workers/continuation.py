@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from contract.messages import TERMINAL, Delta, Done, Envelope, Job, ReasoningDelta, Started
+from contract.messages import Delta, Done, Envelope, Failed, Job, ReasoningDelta, Started
 from workers.transcript import Transcript
 
 #: Text lags its tokens by part of a character, or by a stop string; never by more than this.
@@ -17,13 +17,13 @@ _HALF_A_CHARACTER: Final = "\ufffd"
 
 class Published(NamedTuple):
     """The part of a job's answer that its client was sent: its transcript and token ids, and the
-    next sequence number. `ended`: also its end. `is_torn`: the beginning is not kept any more, so
+    next sequence number. `end`: also its end. `is_torn`: the beginning is not kept any more, so
     no worker can go on."""
 
     text: str = ""
     tokens: tuple[int, ...] = ()
     next_seq: int = 0
-    ended: bool = False
+    end: Done | Failed | None = None
     is_torn: bool = False
     reasoning_tokens: int = 0
 
@@ -51,8 +51,8 @@ def read_published(envelopes: Iterable[Envelope], fence: int) -> Published:
             return Published(is_torn=True)
         elif envelope.attempt == current and envelope.seq == next_seq:
             next_seq += 1
-            if isinstance(envelope.event, TERMINAL):
-                return Published("".join(text), tuple(tokens), next_seq, ended=True)
+            if isinstance(envelope.event, Done | Failed):
+                return Published("".join(text), tuple(tokens), next_seq, envelope.event)
             if isinstance(envelope.event, Delta):
                 text.append(transcript.delta(envelope.event))
                 reasoning += _reasoning_tokens(envelope.event)

@@ -20,6 +20,7 @@ from contract.bus.claims import Attempt, BeginRefused, Claim, Record
 from contract.bus.client import connect_reader
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
 from contract.bus.replies import first_id, scan_frames
+from contract.bus.tickets import state_after
 from contract.messages import Envelope, ErrorCode, Job
 from contract.process.tasks import cancel_and_wait, first_of
 from workers.audience import Audience
@@ -262,8 +263,8 @@ class JobConsumer:
             if not self._outbox.is_open(attempt):
                 continue
             self._outbox.resume(attempt.job.id, said)
-            if said.ended:
-                self._outbox.settle(attempt.job.id, "done")
+            if said.end is not None:
+                self._outbox.settle(attempt.job.id, state_after(said.end))
             elif isinstance(each, BeginRefused):
                 code, message, retryable = _WHY_REFUSED[each.reason]
                 self._outbox.failed(attempt.job.id, code, message, retryable=retryable)

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from contract.bus.claims import Attempt, Ended
 from contract.bus.queue import JobQueue
 from contract.bus.replies import publish
-from contract.bus.tickets import RETRYABLE
+from contract.bus.tickets import state_after
 from contract.messages import (
     Delta,
     Done,
@@ -31,11 +31,13 @@ from contract.messages import (
     Status,
     TokenLogprob,
 )
+from contract.usage import NO_USE, JobUse
 from workers.answer import Answer, Diverged
 from workers.continuation import Published
 from workers.engine_state import EngineDied, EngineLoad
 from workers.frames import frames_of
 from workers.transcript import Kind, Transcript
+from workers.usage.engine_time import EngineTime
 
 log = logging.getLogger(__name__)
 _RETRY_S = 0.2
@@ -65,6 +67,7 @@ class Outbox:
         self._abandoned: list[str] = []
         self._answers: dict[str, Answer] = {}
         self._envelopes: dict[str, list[Envelope]] = {}
+        self._engine_time = EngineTime()
         self._ended: list[Ended] = []
         self._completing: list[Ended] = []
         self._some = asyncio.Event()
@@ -98,7 +101,7 @@ class Outbox:
 
     def open(self, attempt: Attempt) -> None:
         """Begin an answer and fence earlier attempts."""
-        answer = self._answers[attempt.job.id] = Answer(attempt)
+        answer = self._answers[attempt.job.id] = Answer(attempt, self._engine_time)
         self._push(answer, 0, Started())
 
     def is_open(self, attempt: Attempt) -> bool:
@@ -185,13 +188,12 @@ class Outbox:
         if completion_tokens is not None:
             answer.tokens = completion_tokens
             self.generated_tokens_total += max(0, completion_tokens - answer.pieces)
-        answer.prompt_tokens = prompt_tokens
-        self._count_prompt(answer)
-        if reasoning_tokens is not None:
-            answer.reasoning_tokens = reasoning_tokens
-        ends = (pseudo_streamed, answer.reasoning_tokens, stop_strings)
+        reasoning = answer.reasoning_tokens if reasoning_tokens is None else reasoning_tokens
+        ends = (pseudo_streamed, reasoning, stop_strings)
         event = Done(finish_reasons, prompt_tokens, answer.tokens, cached_tokens, *ends)
-        self._end(answer, event, "cancelled" if "cancelled" in finish_reasons else "done")
+        answer.count(event)
+        self._count_prompt(answer)
+        self._end(answer, event)
 
     def expect(self, job_id: str, prompt_tokens: int) -> None:
         """How long the prompt is that the engine will have read with its first token."""
@@ -214,8 +216,7 @@ class Outbox:
         self.heard += 1
         answer = self._answers.get(job_id)
         if answer is not None:
-            state = RETRYABLE if retryable else "failed"
-            self._end(answer, Failed(code, message, retryable), state)
+            self._end(answer, Failed(code, message, retryable))
 
     def give_up(
         self, job_id: str, code: ErrorCode, message: str, *, retryable: bool = False
@@ -238,8 +239,7 @@ class Outbox:
         """End an answer in Redis without a word: the client has its end, or is gone."""
         answer = self._answers.pop(job_id, None)
         if answer is not None:
-            self._ended.append(Ended(answer.attempt, state, answer.all_tokens))
-            self.freed.set()
+            self._settle(answer, state)
             self._some.set()
 
     def take_abandoned(self) -> list[str]:
@@ -247,11 +247,15 @@ class Outbox:
         abandoned, self._abandoned = self._abandoned, []
         return abandoned
 
-    def withdraw(self, job_id: str) -> None:
-        """Close an answer that another attempt will end; push and end nothing more."""
-        if self._answers.pop(job_id, None) is not None:
-            self.freed.set()
-            self._changed.set()
+    def withdraw(self, job_id: str) -> JobUse:
+        """Close an answer that another attempt will end; push and end nothing more. Returns what it
+        has used."""
+        answer = self._answers.pop(job_id, None)
+        if answer is None:
+            return NO_USE
+        self.freed.set()
+        self._changed.set()
+        return answer.close()
 
     def tell(self, job_id: str, status: Status) -> None:
         """Say what a job waits for. It takes no sequence number."""
@@ -317,11 +321,14 @@ class Outbox:
             batch.append(envelope)
         self._some.set()
 
-    def _end(self, answer: Answer, event: Done | Failed, state: str) -> None:
+    def _end(self, answer: Answer, event: Done | Failed) -> None:
         self._push(answer, answer.seq, event)
         del self._answers[answer.attempt.job.id]
-        self._ended.append(Ended(answer.attempt, state, answer.all_tokens))
+        self._settle(answer, state_after(event))
         self.jobs_total += 1
+
+    def _settle(self, answer: Answer, state: str) -> None:
+        self._ended.append(Ended(answer.attempt, state, answer.close()))
         self.freed.set()
 
     def _count_prompt(self, answer: Answer) -> None:

@@ -78,10 +78,10 @@ class Places:
         if attempt is None or not self._outbox.is_open(attempt):
             return
         self._outbox.tell(job_id, Status("waiting for its turn again"))
-        self._outbox.withdraw(job_id)
+        use = self._outbox.withdraw(job_id)
         await self._engine.cancel(job_id)
         await self._outbox.flush()
-        await self._queue.yield_place(self._worker, attempt)
+        await self._queue.yield_place(self._worker, attempt, use)
         self.yielded_total += 1
 
     def movable(self) -> list[Attempt]:

@@ -8,7 +8,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -18,9 +18,11 @@ from contract.bus.cancellations import Cancellations
 from contract.bus.claims import Attempt
 from contract.bus.client import connect, connect_reader, wait_for_server
 from contract.bus.queue import JobQueue
+from contract.bus.records.use_progress import UseProgress
 from contract.config import WorkerSpec
 from contract.messages import Heartbeat, State
 from contract.process.tasks import cancel_and_wait
+from contract.usage import JobUse
 from workers.audience import Audience
 from workers.engine import Engine, EngineReport, SupportsSleep
 from workers.engine_state import EngineHung
@@ -29,6 +31,7 @@ from workers.heartbeat import WorkerHeartbeat
 from workers.job_consumer import JobConsumer
 from workers.outbox import Outbox
 from workers.places import Places
+from workers.usage.use_reports import UseReports
 from workers.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -54,10 +57,12 @@ class Worker:
         self.started_unix_s = time.time()
         self.ready_after_s: float | None = None
         self.db = connect(spec.redis_url)
-        self.queue = JobQueue(self.db, spec.model_id)
+        self.queue = JobQueue(self.db, spec.model_id, spec.usage_days)
         self.cancellations = Cancellations(self.db, spec.model_id)
         self.outbox = Outbox(self.db, self.queue, spec.name)
         self.audience = Audience(self.db, spec.gateway_grace_s)
+        self.progress = UseProgress(self.db, spec.model_id)
+        self.use_reports = UseReports(self.progress, self.outbox, spec.name)
         self.places = Places(self.queue, engine, self.outbox, spec.name)
         self.consumer = JobConsumer(
             self.queue, engine, self.outbox, self.audience, self.places, spec.name, spec.redis_url
@@ -158,6 +163,7 @@ class Worker:
     async def _start_engine(self) -> None:
         self.stage = _LOADING
         await self.queue.open()
+        await self.progress.open()
         await self.cancellations.open()
         self.report = await self.engine.start(self.outbox)
         self.consumer.slots = self.report.slots
@@ -178,6 +184,7 @@ class Worker:
                 self._listen_for_cancellations(),
                 self._sweep(),
                 self._keep_turning(),
+                self.use_reports.run(),
             )
         ]
         if self.report.is_local:
@@ -266,19 +273,19 @@ class Worker:
 
     async def _give_back(self, unfinished: list[Attempt]) -> bool:
         """Publish what was said, and release these attempts. False if Redis did not answer."""
+        uses = {each.job.id: self.outbox.withdraw(each.job.id) for each in unfinished}
         for attempt in unfinished:
-            self.outbox.withdraw(attempt.job.id)
             await self.engine.cancel(attempt.job.id)
         try:
-            await asyncio.wait_for(self._release(unfinished), _FAREWELL_S)
+            await asyncio.wait_for(self._release(unfinished, uses), _FAREWELL_S)
         except (RedisError, asyncio.TimeoutError) as error:
             log.warning("%d jobs are left to be taken over: %r", len(unfinished), error)
             return False
         return True
 
-    async def _release(self, unfinished: list[Attempt]) -> None:
+    async def _release(self, unfinished: list[Attempt], uses: Mapping[str, JobUse]) -> None:
         await self.outbox.flush()
-        await self.queue.release(self.spec.name, unfinished)
+        await self.queue.release(self.spec.name, unfinished, uses)
         log.info("drained; %d jobs given back", len(unfinished))
 
     async def _listen_for_cancellations(self) -> None:

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from contract.bus.client import RedisClient
 from contract.bus.turns import QueuePlace
 from contract.messages import UNREADABLE, Job
+from contract.usage import NO_USE, JobUse
 from contract.wire import decode_job
 
 #: A worker that did not wait any more leaves its interruption behind.
@@ -48,11 +49,11 @@ class Attempt(NamedTuple):
 
 class Ended(NamedTuple):
     """An attempt that has ended, with its state (`done`, `failed`, `retryable`, `cancelled`) and
-    the tokens that it took: those of the prompt, and those of all attempts' answers."""
+    what its job used: tokens through all attempts, and the engine's time in this one."""
 
     attempt: Attempt
     state: str
-    tokens: int = 0
+    use: JobUse = NO_USE
 
 
 class Record(NamedTuple):

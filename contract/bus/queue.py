@@ -20,6 +20,7 @@ from contract.bus.claims import (
 from contract.bus.client import LuaScript, RedisClient, entries_of
 from contract.bus.clock import LEAP_MS
 from contract.bus.heartbeats import Heartbeats
+from contract.bus.records.dead_letters import LETTER_BOUNDS, DeadLetters
 from contract.bus.registration import registrations
 from contract.bus.tickets import (
     NotServed,
@@ -31,6 +32,7 @@ from contract.bus.tickets import (
 from contract.bus.turns import QueuePlace, place_of
 from contract.limits import NO_CONSUMPTION, Consumption, Counted, LimitReached
 from contract.messages import Job
+from contract.usage import KEEP_DAYS, NO_USE, JobUse
 from contract.wire import encode_job
 
 GROUP: Final = "workers"
@@ -39,30 +41,29 @@ RELEASED: Final = "released"
 #: How long a finished job's state can still be read.
 KEEP_MS: Final = 300_000
 MAX_ATTEMPTS: Final = 3
-#: How many dead letters of a model are kept (each has its whole job), and for how many ms.
-_DEAD_LETTERS: Final = (100, 7 * 86_400_000)
 #: For so long, no other worker makes room for the same job.
 _ROOM_MADE_MS: Final = 1_000
 
 _enqueue = LuaScript("enqueue", "turns", "limits")
 _claim = LuaScript("claim", "turns")
 _peek = LuaScript("peek", "turns")
-_begin = LuaScript("begin", "limits")
-_complete = LuaScript("complete", "turns", "limits")
-_release = LuaScript("release", "limits")
-_yield_place = LuaScript("yield_place", "turns")
+_begin = LuaScript("begin", "turns", "limits", "usage")
+_complete = LuaScript("complete", "turns", "limits", "usage")
+_release = LuaScript("release", "turns", "limits", "usage")
+_yield_place = LuaScript("yield_place", "turns", "limits", "usage")
 _end_trial = LuaScript("end_trial")
 _take_over = LuaScript("take_over")
 
 
 class JobQueue:
-    """The jobs of one model."""
+    """The jobs of one model; the usage of a day is kept for `usage_days`."""
 
-    def __init__(self, db: RedisClient, model: str) -> None:
+    def __init__(self, db: RedisClient, model: str, usage_days: int = KEEP_DAYS) -> None:
         self.db = db
         self.model = model
+        self._usage_days = usage_days
         self.key = f"ew:{{{model}}}:queue"
-        self.dead_key = f"ew:{{{model}}}:dead"
+        self.dead_letters = DeadLetters(db, model)
         self.job_wait = JobWait(db, model)
         #: The keys of those that can do a job: workers now, hosts once they have loaded the model.
         self._ready_keys = [Heartbeats(db, model).ready_key, registrations(db, model).ready_key]
@@ -165,10 +166,11 @@ class JobQueue:
         key = f"{self.key}:room:{waiting.entry}"
         return bool(await self.db.set(key, 1, nx=True, px=_ROOM_MADE_MS))
 
-    async def yield_place(self, worker: str, attempt: Attempt) -> bool:
-        """Let a job that runs wait again, in its place, so that another has its turn."""
+    async def yield_place(self, worker: str, attempt: Attempt, use: JobUse = NO_USE) -> bool:
+        """Let a job that runs, and has used so much, wait again in its place, so that another has
+        its turn."""
         keys = [self.key, self.job_key(attempt.job.id)]
-        args = [GROUP, attempt.entry, worker, attempt.number]
+        args = [GROUP, attempt.entry, worker, attempt.number, use.words()]
         return bool(await _yield_place(self.db, keys, args))
 
     async def claimed_before(self, reader: RedisClient, worker: str, count: int) -> list[Claim]:
@@ -204,13 +206,13 @@ class JobQueue:
         readable = [claim for claim in claims if claim.job is not None]
         for claim in claims:
             if claim.job is None:
-                await self._reap(claim.entry, "unreadable")
+                await self.dead_letters.move(self.key, GROUP, claim.entry, "unreadable")
         answers = await _begin.map(
             self.db,
             [
                 (
-                    [self.key, self.job_key(claim.job_id), self.dead_key],
-                    [GROUP, claim.entry, worker, max_attempts, KEEP_MS, int(alone), *_DEAD_LETTERS],
+                    [self.key, self.job_key(claim.job_id), self.dead_letters.key],
+                    [GROUP, claim.entry, worker, max_attempts, KEEP_MS, int(alone), *LETTER_BOUNDS],
                 )
                 for claim in readable
             ],
@@ -237,26 +239,43 @@ class JobQueue:
     async def complete(self, worker: str, ended: Iterable[Ended]) -> int:
         """End attempts, if they still own their jobs. Returns how many were fenced off. Safe to
         repeat."""
+        days = self._usage_days
         answers = await _complete.map(
             self.db,
             [
                 (
                     [self.key, self.job_key(attempt.job.id)],
-                    [GROUP, attempt.entry, worker, attempt.number, state, KEEP_MS, tokens],
+                    [
+                        GROUP,
+                        attempt.entry,
+                        worker,
+                        attempt.number,
+                        state,
+                        KEEP_MS,
+                        use.words(),
+                        days,
+                    ],
                 )
-                for attempt, state, tokens in ended
+                for attempt, state, use in ended
             ],
         )
         return sum(answer == 0 for answer in answers)
 
-    async def release(self, worker: str, attempts: Iterable[Attempt]) -> None:
-        """Give attempts back unfinished: another worker may take their jobs over at once."""
+    async def release(
+        self, worker: str, attempts: Iterable[Attempt], uses: Mapping[str, JobUse] | None = None
+    ) -> None:
+        """Give attempts back unfinished: another worker may take their jobs over at once. `uses`
+        has, by job, what they used."""
+        use_of = (uses or {}).get
         await _release.map(
             self.db,
             [
                 (
                     [self.key, self.job_key(attempt.job.id)],
-                    [GROUP, attempt.entry, worker, attempt.number, KEEP_MS],
+                    [
+                        *(GROUP, attempt.entry, worker, attempt.number, KEEP_MS),
+                        use_of(attempt.job.id, NO_USE).words(),
+                    ],
                 )
                 for attempt in attempts
             ],
@@ -324,25 +343,6 @@ class JobQueue:
         if job is None or job.model != self.model:
             return Claim(entry, None, "")
         return Claim(entry, job, job.id, aged)
-
-    async def broken_since(self, dead_letter: str) -> tuple[frozenset[str], str]:
-        """The workers that had jobs which turned out as poison, since that dead letter; and the
-        last one now."""
-        dead = await self.db.xrange(self.dead_key, f"({dead_letter}")
-        workers = b" ".join(fields.get(b"workers", b"") for _, fields in dead)
-        last = dead[-1][0].decode() if dead else dead_letter
-        return frozenset(workers.decode().split()), last
-
-    async def _reap(self, entry: str, reason: str) -> None:
-        entries = await self.db.xrange(self.key, entry, entry)
-        most, keep_ms = _DEAD_LETTERS
-        pipe = self.db.pipeline(transaction=True)
-        for _, fields in entries:
-            pipe.xadd(self.dead_key, {b"reason": reason, **fields}, maxlen=most, approximate=False)
-        pipe.pexpire(self.dead_key, keep_ms)
-        pipe.xack(self.key, GROUP, entry)
-        pipe.xdel(self.key, entry)
-        await pipe.execute()
 
 
 def _mapping(flat: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -6,9 +6,17 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from contract.limits import Counted
+from contract.messages import Done, Failed
 
 #: The state of a job that failed, though the same request may succeed later.
 RETRYABLE: Final = "retryable"
+
+
+def state_after(end: Done | Failed) -> str:
+    """Return the state of a job with this end."""
+    if isinstance(end, Failed):
+        return RETRYABLE if end.retryable else "failed"
+    return "cancelled" if "cancelled" in end.finish_reasons else "done"
 
 
 class QueueFull(Exception):

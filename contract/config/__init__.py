@@ -15,6 +15,7 @@ from contract.config.schema import (
     JobsConfig,
     LimitsConfig,
     RedisConfig,
+    UsageConfig,
     WorkerSpec,
 )
 
@@ -33,6 +34,7 @@ __all__ = [
     "Named",
     "RedisConfig",
     "Section",
+    "UsageConfig",
     "WatchdogConfig",
     "WorkerSpec",
     "ids_by_name",

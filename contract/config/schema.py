@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from contract.config.key_limits import GroupName, KeyLimitsConfig
 from contract.config.model import EngineName, ModelConfig, ModelId, Port, Section
 from contract.config.names import Models
+from contract.usage import KEEP_DAYS
 
 #: Of a web page: scheme, host and port, as browsers send it.
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s]+)$")]
@@ -183,6 +184,14 @@ class FilesConfig(Section):
     )
 
 
+class UsageConfig(Section):
+    """The counts of each API key, model and day."""
+
+    keep_days: int = Field(
+        KEEP_DAYS, ge=1, le=3660, description="How long the counts of a day are kept."
+    )
+
+
 class Config(Section):
     """Everything that an operator decides."""
 
@@ -194,6 +203,7 @@ class Config(Section):
     hub: HubConfig = HubConfig()
     jobs: JobsConfig = JobsConfig()
     files: FilesConfig = FilesConfig()
+    usage: UsageConfig = UsageConfig()
 
 
 class WorkerSpec(Section):
@@ -220,3 +230,5 @@ class WorkerSpec(Section):
     drain_s: float = 20.0
     #: Jobs of a gateway that is gone for this long are cancelled: no client came back for them.
     gateway_grace_s: float = 30.0
+    #: How long what is used on a day is kept.
+    usage_days: int = KEEP_DAYS

@@ -18,6 +18,7 @@ from contract.config.schema import (
     JobsConfig,
     LimitsConfig,
     RedisConfig,
+    UsageConfig,
 )
 
 SECTIONS: Final[dict[str, type[BaseModel]]] = {
@@ -27,6 +28,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "hub": HubConfig,
     "jobs": JobsConfig,
     "files": FilesConfig,
+    "usage": UsageConfig,
     "models": ModelConfig,
 }
 #: Variables that are no settings, and what each is for.

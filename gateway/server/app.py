@@ -24,7 +24,7 @@ from gateway.api.anthropic import routes as anthropic_routes
 from gateway.api.batches import files as batch_files
 from gateway.api.batches import routes as batch_routes
 from gateway.api.batches.endpoints import ENDPOINTS
-from gateway.api.native import jobs, routes
+from gateway.api.native import jobs, routes, usage
 from gateway.api.ollama import routes as ollama_routes
 from gateway.api.openai import routes as openai_routes
 from gateway.api.responses import routes as responses_routes
@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 _ROUTERS: Final = (
     routes.router,
     jobs.router,
+    usage.router,
     admin_routes.router,
     openai_routes.router,
     batch_files.router,
@@ -156,7 +157,8 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
 async def _answer_bad_parameter(request: Request, error: Exception) -> Response:
     """A parameter of the query or path is not what it must be: the first is named."""
     problem = error.errors()[0] if isinstance(error, RequestValidationError) else {}
-    field = str(problem["loc"][-1])
+    # Of a list, the place in it names nothing.
+    field = next(part for part in reversed(problem["loc"]) if isinstance(part, str))
     return await _answer_api_error(request, invalid(field, problem["msg"].lower()))
 
 

@@ -36,6 +36,9 @@ COMMANDS: Final = {
     "bench": CommandEntry("use", "Measure how many answers at once a model gives, and how fast."),
     "batch": CommandEntry("use", "Run files of requests; list, show, wait for and cancel batches."),
     "jobs": CommandEntry("use", "List, show and cancel jobs that go on without a client."),
+    "usage": CommandEntry(
+        "use", "Show what API keys have used: requests, tokens, and time of the engines."
+    ),
     "keys": CommandEntry("configure", "Add, list, revoke and rotate API keys."),
     "config": CommandEntry(
         "configure", "Check the configuration, explain its keys, or print its schema."

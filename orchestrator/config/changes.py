@@ -19,6 +19,7 @@ from contract.config import (
     JobsConfig,
     LimitsConfig,
     ModelConfig,
+    UsageConfig,
 )
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 
@@ -53,6 +54,7 @@ def changes(units: Iterable[UnitSpec], redis_url: str | None, config: Config) ->
     if gateway is not None:
         found += _of_section("gateway", GatewayConfig(**before.get("gateway", {})), config.gateway)
     found += _of_redis(wanted, redis_url, config)
+    found += _of_usage(wanted, config.usage)
     if gateway is not None:
         found += _of_section("limits", LimitsConfig(**before.get("limits", {})), config.limits)
         found += _of_section("jobs", JobsConfig(**before.get("jobs", {})), config.jobs)
@@ -89,6 +91,14 @@ def _of_redis(wanted: list[UnitSpec], redis_url: str | None, config: Config) -> 
     if valkey is not None and valkey.max_memory_bytes != (after or 0):
         was = valkey.max_memory_bytes or None
         yield Change("redis.max_memory_bytes", shown(was), shown(after), _ALL_ANEW)
+
+
+def _of_usage(wanted: list[UnitSpec], usage: UsageConfig) -> Iterator[Change]:
+    """Workers were told, each at its start."""
+    told = {each.spec.get("usage_days") for each in wanted if isinstance(each, ReplicaSpec)}
+    for days in sorted(days for days in told if days and days != usage.keep_days):
+        key = "usage.keep_days"
+        yield Change(key, shown(days), shown(usage.keep_days), "./ew restart, of all models")
 
 
 def _of_section(

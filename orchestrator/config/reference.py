@@ -74,6 +74,11 @@ _SECTIONS: Final = (
     ),
     _Section("jobs", "JobsConfig", _RESTART_GATEWAY),
     _Section("files", "FilesConfig", _RESTART_GATEWAY),
+    _Section(
+        "usage",
+        "UsageConfig",
+        "A change counts when models are stopped and started; see [usage](usage.md).",
+    ),
     _Section("redis", "RedisConfig", _RESTART),
     _Section(
         "hub",

@@ -105,6 +105,7 @@ def _workers(model_id: str, config: Config, env: str | None) -> list[ReplicaSpec
         "model_id": model_id,
         "engine": engine,
         "env": env_name,
+        "usage_days": config.usage.keep_days,
         "model": model.model_dump(mode="json", exclude_defaults=True, exclude=set(GATEWAY_FIELDS)),
     }
     return [

@@ -209,8 +209,8 @@ class Observer:
         """The workers that jobs had which have ended as poison since this was last asked; none at
         first."""
         if queue.model not in self._dead_letters:
-            self._dead_letters[queue.model] = await last_id(queue.db, queue.dead_key)
-        workers, last = await queue.broken_since(self._dead_letters[queue.model])
+            self._dead_letters[queue.model] = await last_id(queue.db, queue.dead_letters.key)
+        workers, last = await queue.dead_letters.broken_since(self._dead_letters[queue.model])
         self._dead_letters[queue.model] = last
         return workers
 

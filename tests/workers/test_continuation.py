@@ -16,6 +16,7 @@ from contract.bus.claims import Attempt
 from contract.messages import Delta, Done, Envelope, ErrorCode, Failed, Job, Sampling, Started
 from workers.answer import Answer
 from workers.continuation import Published, can_continue, read_published, resume_point
+from workers.usage.engine_time import EngineTime
 
 JOB = Job(id="a", model="m", sampling=Sampling(), prompt="x")
 
@@ -76,7 +77,7 @@ class Attempts:
     def run(self, envelopes: int | None) -> None:
         """One attempt; only its first so many envelopes are published, all if None."""
         self.number += 1
-        answer = Answer(attempt_at(JOB, self.number))
+        answer = Answer(attempt_at(JOB, self.number), EngineTime())
         published = read_published(self.envelopes, self.number)
         answer.resume(published)
         keep, again = resume_point(self.model.decode, published.tokens, published.text)
@@ -106,12 +107,12 @@ def test_an_answer_lost_any_number_of_times_at_any_place_comes_out_whole(
     attempts = Attempts(model, held_back)
     for cut in cuts:
         attempts.run(cut)
-        if read_published(attempts.envelopes, attempts.number + 1).ended:
+        if read_published(attempts.envelopes, attempts.number + 1).end:
             break
     else:
         attempts.run(None)
     result = read_published(attempts.envelopes, attempts.number + 1)
-    assert result.ended
+    assert result.end
     assert result.text == model.whole
     assert result.tokens == tuple(range(len(result.tokens)))
 
@@ -187,36 +188,36 @@ DONE = Done(("stop",), 1, 1)
 
 
 @pytest.mark.parametrize(
-    ("envelopes", "text", "next_seq", "ended"),
+    ("envelopes", "text", "next_seq", "end"),
     [
-        ([], "", 0, False),
-        ([started(1)], "", 0, False),
-        ([started(1), envelope(1, 0, "a"), envelope(1, 1, "b")], "ab", 2, False),
+        ([], "", 0, None),
+        ([started(1)], "", 0, None),
+        ([started(1), envelope(1, 0, "a"), envelope(1, 1, "b")], "ab", 2, None),
         (
             [started(1), envelope(1, 0, "a"), envelope(1, 0, "a"), envelope(1, 1, "b")],
             "ab",
             2,
-            False,
+            None,
         ),
-        ([started(1), envelope(1, 0, "a"), started(2), envelope(1, 1, "x")], "a", 1, False),
-        ([started(1), envelope(1, 0, "a"), started(2), envelope(2, 1, "b")], "ab", 2, False),
-        ([started(2), started(1), envelope(1, 0, "x"), envelope(2, 0, "b")], "b", 1, False),
-        ([started(1), envelope(1, 0, "a"), started(3), envelope(3, 1, "x")], "a", 1, False),
-        ([started(1), envelope(1, 0, "a"), Envelope("a", 1, 1, DONE)], "a", 2, True),
-        ([started(1), Envelope("a", 1, 0, DONE), envelope(1, 1, "x")], "", 1, True),
-        ([started(1), envelope(1, 0, "a"), started(2), Envelope("a", 1, 1, DONE)], "a", 1, False),
+        ([started(1), envelope(1, 0, "a"), started(2), envelope(1, 1, "x")], "a", 1, None),
+        ([started(1), envelope(1, 0, "a"), started(2), envelope(2, 1, "b")], "ab", 2, None),
+        ([started(2), started(1), envelope(1, 0, "x"), envelope(2, 0, "b")], "b", 1, None),
+        ([started(1), envelope(1, 0, "a"), started(3), envelope(3, 1, "x")], "a", 1, None),
+        ([started(1), envelope(1, 0, "a"), Envelope("a", 1, 1, DONE)], "a", 2, DONE),
+        ([started(1), Envelope("a", 1, 0, DONE), envelope(1, 1, "x")], "", 1, DONE),
+        ([started(1), envelope(1, 0, "a"), started(2), Envelope("a", 1, 1, DONE)], "a", 1, None),
     ],
 )
 def test_what_was_published_is_read_as_a_gateway_reads_it(
-    envelopes: list[Envelope], text: str, next_seq: int, ended: bool
+    envelopes: list[Envelope], text: str, next_seq: int, end: Done | None
 ) -> None:
     published = read_published(envelopes, fence=3)
-    assert published == Published(text, tuple(map(ord, text)), next_seq, ended)
+    assert published == Published(text, tuple(map(ord, text)), next_seq, end)
 
 
 def test_a_failure_is_an_end_too() -> None:
     failed = Envelope("a", 1, 0, Failed(ErrorCode.ENGINE_FAILED, "x"))
-    assert read_published([started(1), failed], 2).ended
+    assert read_published([started(1), failed], 2).end is failed.event
 
 
 @pytest.mark.parametrize(

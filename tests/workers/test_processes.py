@@ -265,7 +265,7 @@ async def test_a_request_that_kills_every_worker_ends_as_poison_and_takes_no_oth
     assert (end.code, end.retryable) == (ErrorCode.POISON, False)
     # Once more if others, which had got on, were still there when its trial broke the worker.
     assert MAX_ATTEMPTS <= crashes <= MAX_ATTEMPTS + 1
-    assert await client.db.xlen(client.queue.dead_key) == 1
+    assert await client.db.xlen(client.queue.dead_letters.key) == 1
     for job_id in innocent:
         assert_counted(client.answers[job_id], 250)
     await until(client.is_settled)
@@ -288,7 +288,7 @@ async def test_answers_that_were_there_when_many_workers_broke_are_all_completed
         await asyncio.sleep(0.02)
     assert crashes <= 2 * (MAX_ATTEMPTS + 1)
     assert all(client.answers[job_id].end is None for job_id in innocent), "they were not there"
-    assert await client.db.xlen(client.queue.dead_key) == 2
+    assert await client.db.xlen(client.queue.dead_letters.key) == 2
     await client.ended(innocent, timeout_s=60)
     for job_id in innocent:
         assert len(client.answers[job_id].attempts) > MAX_ATTEMPTS + 1

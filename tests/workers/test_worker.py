@@ -570,7 +570,7 @@ async def test_an_entry_that_cannot_be_read_does_not_stop_the_worker(client: Cli
     async with working(client):
         assert_counted(await answer_of(client, job_id), 3)
         await until(client.is_settled)
-    assert await client.db.xlen(client.queue.dead_key) == 1
+    assert await client.db.xlen(client.queue.dead_letters.key) == 1
 
 
 async def test_a_worker_survives_that_everything_in_redis_was_flushed(own_client: Client) -> None:

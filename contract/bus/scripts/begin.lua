@@ -12,14 +12,14 @@ if pending.err or not pending[1] or pending[1][2] ~= ARGV[3] then
   return {'drop'}
 end
 local job = redis.call('HMGET', KEYS[2], 'state', 'attempt', 'cancelled', 'deadline', 'reply', 'first',
-  'forgiven', 'alone', 'workers', 'poison', 'begun')
+  'forgiven', 'alone', 'workers', 'poison', 'begun', 'worker')
 local clock = redis.call('TIME')
 local is_open = job[1] == 'queued' or job[1] == 'running'
 if not is_open or job[3] then
   if is_open then
     redis.call('HSET', KEYS[2], 'state', 'cancelled')
     redis.call('PEXPIRE', KEYS[2], ARGV[5])
-    let_out(KEYS[2], not job[11] and 0 or nil, clock[1] * 1000)
+    cancel_use(prefix_of(KEYS[1]), KEYS[2], job[12], job[11], clock[1])
   end
   redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
   redis.call('XDEL', KEYS[1], ARGV[2])
@@ -30,6 +30,9 @@ local former = tonumber(job[2] or 0)
 local number = math.max(former + 1, clock[1] * 1000000 + clock[2])
 local begun = redis.call('HINCRBY', KEYS[2], 'begun', 1)
 waits_no_more(KEYS[2])
+if job[12] and job[12] ~= '' then
+  keep_use(prefix_of(KEYS[1]), KEYS[2], job[12])
+end
 local lost = job[9] or ''
 redis.call('HSET', KEYS[2], 'state', 'running', 'worker', ARGV[3], 'workers', lost .. ' ' .. ARGV[3],
   'attempt', string.format('%.0f', number))

@@ -15,7 +15,7 @@ if job[3] and not is_held then
   redis.pcall('XACK', KEYS[3], ARGV[2], job[3])
   redis.call('XDEL', KEYS[3], job[3])
   redis.call('HSET', KEYS[1], 'state', 'cancelled')
-  let_out(KEYS[1], not job[4] and 0 or nil, now)
+  cancel_use(prefix_of(KEYS[3]), KEYS[1], job[2], job[4], math.floor(now / 1000))
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 end
 if job[2] and job[2] ~= '' then

@@ -2,18 +2,19 @@
 -- cancelled meanwhile. The attempt is not counted against the job, but its number is used up: it
 -- fences.
 -- KEYS: queue, job
--- ARGV: group, entry id, worker, attempt, keep ms
+-- ARGV: group, entry id, worker, attempt, keep ms, what it used (`usage.lua`)
 -- Answers 1 if it was given back or ended, 0 if another attempt owns it.
 local job = redis.call('HMGET', KEYS[2], 'worker', 'attempt', 'cancelled', 'state')
 if job[1] ~= ARGV[3] or job[2] ~= ARGV[4] then
   return 0
 end
+keep_use(prefix_of(KEYS[1]), KEYS[2], ARGV[3], ARGV[6])
 if job[3] and job[4] == 'running' then
   redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
   redis.call('XDEL', KEYS[1], ARGV[2])
   redis.call('HSET', KEYS[2], 'state', 'cancelled')
   redis.call('PEXPIRE', KEYS[2], ARGV[5])
-  let_out(KEYS[2], nil, redis.call('TIME')[1] * 1000)
+  cancel_use(prefix_of(KEYS[1]), KEYS[2], '', true, redis.call('TIME')[1])
   return 1
 end
 redis.call('HSET', KEYS[2], 'worker', '')

@@ -141,13 +141,13 @@ async def test_a_job_that_broke_every_worker_is_refused_with_one_dead_letter(
     assert (refused.reason, refused.attempt.ordinal) == ("poison", MAX_ATTEMPTS + 1)
     (again,) = await lose(queue, "x", "y")
     assert isinstance(again, BeginRefused)
-    ((_, dead),) = await db.xrange(queue.dead_key)
+    ((_, dead),) = await db.xrange(queue.dead_letters.key)
     assert dead == {
         b"reason": b"poison",
         b"workers": b" w0 w1 w2",
         b"job": encode_job(a_job(queue, "a")),
     }
-    assert await queue.broken_since("0") == (frozenset({"w0", "w1", "w2"}), ANY)
+    assert await queue.dead_letters.broken_since("0") == (frozenset({"w0", "w1", "w2"}), ANY)
 
 
 async def test_who_only_was_there_when_workers_broke_is_never_called_poison(
@@ -157,7 +157,7 @@ async def test_who_only_was_there_when_workers_broke_is_never_called_poison(
     await begin(queue, db, "w0")
     for n in range(1, 5 * MAX_ATTEMPTS):
         attempts(await lose(queue, f"w{n - 1}", f"w{n}", alone=False))
-    assert await db.xlen(queue.dead_key) == 0
+    assert await db.xlen(queue.dead_letters.key) == 0
 
 
 async def test_company_that_comes_later_ends_the_suspicion_against_a_job_alone(
@@ -281,7 +281,7 @@ async def test_an_entry_that_cannot_be_read_is_buried_and_holds_nobody_up(
     await db.xadd(queue.key, {"something": "else"})
     await put(queue, "a")
     assert [attempt.job.id for attempt in attempts(await begin(queue, db, "w"))] == ["a"]
-    dead = [fields for _, fields in await db.xrange(queue.dead_key)]
+    dead = [fields for _, fields in await db.xrange(queue.dead_letters.key)]
     assert dead == [
         {b"reason": b"unreadable", b"job": payload},
         {b"reason": b"unreadable", b"something": b"else"},

@@ -17,6 +17,7 @@ from contract.bus.queue import JobQueue
 from contract.bus.tickets import Ticket
 from contract.limits import Consumption, KeyLimits, LimitReached
 from contract.messages import Job, Sampling
+from contract.usage import JobUse
 from tests.contract.queue_workers import attempts, begin_one, claim, lose
 
 
@@ -76,7 +77,7 @@ async def test_a_job_without_limits_leaves_no_count(queue: JobQueue, db: Redis) 
     ticket = await ask_for(queue, "a", Consumption())
     assert ticket.counted == ()
     attempt = await begin_one(queue, db, "w")
-    await queue.complete("w", [Ended(attempt, "done", 25)])
+    await queue.complete("w", [Ended(attempt, "done", JobUse(25))])
     fields = await db.hgetall(queue.job_key("a"))
     assert not {b"subjects", b"reserved", b"let_in"} & {*fields}
 
@@ -86,8 +87,8 @@ async def test_tokens_are_reserved_and_settled(queue: JobQueue, db: Redis, key: 
     reached = await refused(queue, key, 30, tokens_per_minute=100)
     assert (reached.name, reached.used) == ("tokens_per_minute", 80)
     attempt = await begin_one(queue, db, "w")
-    await queue.complete("w", [Ended(attempt, "done", 25)])
-    await queue.complete("w", [Ended(attempt, "done", 25)])
+    await queue.complete("w", [Ended(attempt, "done", JobUse(25))])
+    await queue.complete("w", [Ended(attempt, "done", JobUse(25))])
     ticket = await ask(queue, "b", key, 75, tokens_per_minute=100)
     assert ticket.counted[0].tokens == 100
 
@@ -99,7 +100,7 @@ async def test_what_took_more_than_reserved_counts_when_it_ends(
     attempt = await begin_one(queue, db, "w")
     await let_time_pass(db, key, 200)
     await db.hincrby(queue.job_key("a"), "let_in", -200)
-    await queue.complete("w", [Ended(attempt, "done", 90)])
+    await queue.complete("w", [Ended(attempt, "done", JobUse(90))])
     assert (await refused(queue, key, 30, tokens_per_minute=100)).used == 80
 
 
@@ -224,7 +225,7 @@ async def test_a_lost_worker_changes_nothing(queue: JobQueue, db: Redis, key: st
     await begin_one(queue, db, "w0")
     (again,) = attempts(await lose(queue, "w0", "w1"))
     assert (await refused(queue, key, open_requests=1)).used == 1
-    await queue.complete("w1", [Ended(again, "done", 20)])
+    await queue.complete("w1", [Ended(again, "done", JobUse(20))])
     ticket = await ask(queue, "b", key, 80, open_requests=1, tokens_per_minute=100)
     assert ticket.counted[0].tokens == 100
 

@@ -19,6 +19,7 @@ from contract.bus.client import RedisClient, connect
 from contract.bus.queue import JobQueue
 from contract.bus.turns import cost_of
 from contract.messages import ChatMessage, Job, Sampling
+from contract.usage import JobUse
 from contract.wire import encode_job
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import attempts, begin_one, claim, state_of
@@ -58,7 +59,7 @@ async def order(queue: JobQueue, count: int = 100) -> list[str]:
 async def run(queue: JobQueue, claims: Sequence[Claim], tokens: int) -> None:
     """Begin what was claimed, and end it after so many tokens."""
     begun = attempts(await queue.begin("w", claims))
-    assert await queue.complete("w", [Ended(each, "done", tokens) for each in begun]) == 0
+    assert await queue.complete("w", [Ended(each, "done", JobUse(tokens)) for each in begun]) == 0
 
 
 async def test_keys_take_turns_however_many_jobs_each_has(queue: JobQueue) -> None:
@@ -305,7 +306,7 @@ async def _live_through(url: str, steps: list[tuple[Any, ...]], weights: dict[st
                 waiting.remove(each.job_id)
             running += attempts(await queue.begin("w", claims))
         elif what == "end" and running:
-            assert await queue.complete("w", [Ended(running.pop(0), "done", how[0])]) == 0
+            assert await queue.complete("w", [Ended(running.pop(0), "done", JobUse(how[0]))]) == 0
         elif what == "yield" and running:
             attempt = running.pop(how[0] % len(running))
             assert await queue.yield_place("w", attempt)

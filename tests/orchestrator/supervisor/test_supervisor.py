@@ -154,7 +154,7 @@ def end_as_poison(model: str, workers: list[str]) -> None:
     async def reap() -> None:
         db = connect(embedded_url(), connections=1)
         await db.xadd(
-            JobQueue(db, model).dead_key,
+            JobQueue(db, model).dead_letters.key,
             {"reason": "poison", "workers": " ".join(workers), "job": b""},
         )
         await db.aclose()

@@ -1,0 +1,1 @@
+"""Records of jobs beside the queue."""

@@ -1,0 +1,94 @@
+"""The usage of keys, in ew's own API."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+from redis.exceptions import RedisError
+
+from contract.bus.records.usage_accounts import BY, By, UsageAccounts, UsageRow
+from gateway.api.openapi import NATIVE_ERRORS
+from gateway.http.errors import ApiError, invalid
+from gateway.http.headers import context_of
+from gateway.lifecycle.process import process_of
+
+router = APIRouter(prefix="/api/v1", tags=["usage"])
+_CAMEL: ConfigDict = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+#: If the request does not say since when.
+_DAYS: Final = 30
+#: Each day and model is a look into Redis.
+_MOST_DAYS: Final = 366
+
+
+class UsageBody(BaseModel):
+    """The usage of one key, model or day. `key` (its id), `model` and `day` are there if it was
+    asked for by them."""
+
+    model_config = _CAMEL
+
+    key: str | None = None
+    model: str | None = None
+    day: str | None = Field(None, description="Of UTC, as in 2026-11-28; that of the answer's end.")
+    requests: int = Field(description="Those that have ended, however they did.")
+    errors: int = Field(description="How many of them failed.")
+    cancelled: int = Field(description="How many were cancelled, or left by their clients.")
+    prompt_tokens: int
+    cached_tokens: int = Field(description="Of the prompts, what a cache had.")
+    completion_tokens: int
+    reasoning_tokens: int = Field(description="How many of those were reasoning.")
+    engine_seconds: float = Field(description="What ran at the same time shares it equally.")
+
+
+class UsagesBody(BaseModel):
+    """The usage on some days of UTC, both included."""
+
+    since: date
+    until: date
+    usage: list[UsageBody]
+
+
+Since = Annotated[date | None, Query(description="The first day; 30 days until the last.")]
+Until = Annotated[date | None, Query(description="The last day; today, if it is not given.")]
+Bys = Annotated[list[By] | None, Query(description="What each sum is for; may be given again.")]
+
+
+@router.get("/usage", summary="What this key has used", responses=NATIVE_ERRORS)
+async def own_usage(
+    request: Request, by: Bys = None, since: Since = None, until: Until = None
+) -> UsagesBody:
+    key = context_of(request.scope).key
+    return await usage_of(request, key.id if key else "", by or ["model", "day"], since, until)
+
+
+async def usage_of(
+    request: Request, key_id: str | None, by: list[By], since: date | None, until: date | None
+) -> UsagesBody:
+    """Return what one key has used, or all (None). Raises `ApiError`."""
+    process = process_of(request)
+    last = until or datetime.now(UTC).date()
+    first = since or last - min(timedelta(_DAYS - 1), last - date.min)
+    if first > last:
+        raise invalid("since", f"{first} is after {last}")
+    if (last - first).days >= _MOST_DAYS:
+        raise invalid("since", f"more than {_MOST_DAYS} days before {last}")
+    wanted = [each for each in BY if each in by]
+    models = process.models.configured
+    try:
+        rows = await UsageAccounts(process.db).report(
+            first, last, by=wanted, key=key_id, models=models
+        )
+    except RedisError:
+        raise ApiError("backend_down", "Redis cannot be reached at the moment") from None
+    return UsagesBody(since=first, until=last, usage=[_body(row) for row in rows])
+
+
+def _body(row: UsageRow) -> UsageBody:
+    *counts, engine_ms = row.counts
+    named = dict(zip(row.counts._fields, counts, strict=False))
+    return UsageBody(
+        key=row.key, model=row.model, day=row.day, engine_seconds=engine_ms / 1000, **named
+    )

@@ -1,0 +1,1 @@
+"""The use that the jobs of a worker make of its engine."""
