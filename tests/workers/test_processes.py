@@ -110,10 +110,10 @@ async def _is_stopping(worker: WorkerProcess) -> bool:
 async def test_what_cannot_be_finished_in_time_is_given_back_and_not_held_against_the_job(
     client: Client, workers: WorkerProcesses
 ) -> None:
-    worker = await workers.start(drain_s=0.2).ready()
-    await workers.start().ready()
+    worker = await workers.start(drain_s=0.2, engine_args={"tokens_per_s": 100}).ready()
     ids = [await client.ask(250) for _ in range(8)]
     await client.saw_tokens(ids, 5)
+    workers.start()
     worker.process.send_signal(signal.SIGTERM)
     assert await worker.exits() == 0
     await client.ended(ids)
