@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias, assert_never
 
 from contract.messages import State
@@ -34,13 +34,16 @@ from orchestrator.supervisor.reporting.run_file import take_run
 from orchestrator.supervisor.units.exits import Exited
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.launch import Launcher
+from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity
 from orchestrator.system.valkey import embedded_url, socket_path
 
 log = logging.getLogger(__name__)
 _PACE_S: Final = 1.0
-#: While something starts, people wait for it.
+#: While something starts, people wait for it: for what takes moments at first, for an engine later.
 _PACE_WHILE_STARTING_S: Final = 0.2
+_PACE_AT_FIRST_S: Final = 0.1
+_AT_FIRST_S: Final = 3.0
 _SURVEY_S: Final = 2.0
 #: While memory is on its way to or from a worker, others wait for it.
 _SURVEY_WHILE_UNSETTLED_S: Final = 0.3
@@ -164,9 +167,9 @@ class Supervisor:
     def _subject(self) -> Subject | None:
         """The processes that the observer looks at."""
         units = self._fleet.units.values()
-        is_starting = any(unit.state is State.STARTING for unit in units)
-        self._observer.pace_s = _PACE_WHILE_STARTING_S if is_starting else _PACE_S
-        is_unsettled = is_starting or self._allocator.is_unsettled
+        starting = [unit for unit in units if unit.state is State.STARTING]
+        self._observer.pace_s = _pace_s(starting, time.monotonic())
+        is_unsettled = bool(starting) or self._allocator.is_unsettled
         self._observer.survey_pace_s = _SURVEY_WHILE_UNSETTLED_S if is_unsettled else _SURVEY_S
         gateway = self._fleet.units.get(GATEWAY)
         address = None
@@ -224,3 +227,11 @@ class Supervisor:
             loop.add_signal_handler(number, self._events.put_nowait, Signalled(number))
         loop.add_signal_handler(signal.SIGHUP, log.info, "a terminal is gone; going on")
         loop.add_signal_handler(signal.SIGCHLD, self._fleet.reaper.collect)
+
+
+def _pace_s(starting: Sequence[Unit], now: float) -> float:
+    """Return the time between two looks while these units start."""
+    if not starting:
+        return _PACE_S
+    last_began_at = max((unit.child.began_at for unit in starting if unit.child), default=now)
+    return _PACE_AT_FIRST_S if now - last_began_at < _AT_FIRST_S else _PACE_WHILE_STARTING_S
