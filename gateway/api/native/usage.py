@@ -11,13 +11,15 @@ from pydantic.alias_generators import to_camel
 from redis.exceptions import RedisError
 
 from contract.bus.records.usage_accounts import BY, By, UsageAccounts, UsageRow
-from gateway.api.openapi import NATIVE_ERRORS
+from gateway.api.admin.guard import admin_key
+from gateway.api.openapi import ADMIN_ERRORS, NATIVE_ERRORS
 from gateway.http.errors import ApiError, invalid
 from gateway.http.headers import context_of
 from gateway.lifecycle.process import process_of
 
 router = APIRouter(prefix="/api/v1", tags=["usage"])
 _CAMEL: ConfigDict = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+_ERRORS: Final = {**NATIVE_ERRORS, 403: ADMIN_ERRORS[403]}
 #: If the request does not say since when.
 _DAYS: Final = 30
 #: Each day and model is a look into Redis.
@@ -53,29 +55,32 @@ class UsagesBody(BaseModel):
 
 Since = Annotated[date | None, Query(description="The first day; 30 days until the last.")]
 Until = Annotated[date | None, Query(description="The last day; today, if it is not given.")]
+OfAll = Annotated[
+    bool, Query(alias="all", description="That of all keys; for keys with the scope `admin`.")
+]
 Bys = Annotated[list[By] | None, Query(description="What each sum is for; may be given again.")]
 
 
-@router.get("/usage", summary="What this key has used", responses=NATIVE_ERRORS)
-async def own_usage(
-    request: Request, by: Bys = None, since: Since = None, until: Until = None
+@router.get("/usage", summary="What this key, or all, have used", responses=_ERRORS)
+async def read_usage(
+    request: Request,
+    by: Bys = None,
+    since: Since = None,
+    until: Until = None,
+    of_all: OfAll = False,
 ) -> UsagesBody:
-    key = context_of(request.scope).key
-    return await usage_of(request, key.id if key else "", by or ["model", "day"], since, until)
-
-
-async def usage_of(
-    request: Request, key_id: str | None, by: list[By], since: date | None, until: date | None
-) -> UsagesBody:
-    """Return what one key has used, or all (None). Raises `ApiError`."""
-    process = process_of(request)
+    process, key = process_of(request), context_of(request.scope).key
+    if of_all:
+        admin_key(request)
     last = until or datetime.now(UTC).date()
     first = since or last - min(timedelta(_DAYS - 1), last - date.min)
     if first > last:
         raise invalid("since", f"{first} is after {last}")
     if (last - first).days >= _MOST_DAYS:
         raise invalid("since", f"more than {_MOST_DAYS} days before {last}")
-    wanted = [each for each in BY if each in by]
+    asked = by or (["key", "model", "day"] if of_all else ["model", "day"])
+    wanted = [each for each in BY if each in asked]
+    key_id = None if of_all else (key.id if key else "")
     models = process.models.configured
     try:
         rows = await UsageAccounts(process.db).report(

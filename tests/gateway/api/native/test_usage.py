@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from contract.bus.claims import Ended
 from contract.bus.queue import JobQueue
+from contract.keys import make_key
 from contract.messages import Job, Sampling
 from contract.usage import JobUse
 from tests.contract.queue_workers import begin_one
@@ -57,8 +58,26 @@ async def test_a_key_sees_what_it_used_and_nothing_of_others(
     assert "secret" not in answer.text
     by_key = (await client.get(USAGE, params={"by": "key"})).json()["usage"]
     assert [each["key"] for each in by_key] == [key]
+    refused = await client.get(USAGE, params={"all": "true"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
     past = {"until": str(today - timedelta(2))}
     assert (await client.get(USAGE, params=past)).json()["usage"] == []
+
+
+async def test_an_administrator_sees_what_all_keys_used(
+    gateway: Gateway, db: Redis, model: str
+) -> None:
+    queue = JobQueue(db, model)
+    await use(queue, db, "anna", 10)
+    await use(queue, db, "bert", 70)
+    admin = make_key("ops", admin=True)
+    gateway.write_keys(gateway.key, admin)
+    headers = {"X-API-Key": admin.text}
+    async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as client:
+        found = (await client.get(USAGE, params={"all": True})).json()["usage"]
+    gateway.write_keys(gateway.key)
+    used = {row["key"]: row["promptTokens"] for row in found if row["model"] == model}
+    assert used == {"anna": 10, "bert": 70}
 
 
 @pytest.mark.parametrize(
