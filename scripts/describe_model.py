@@ -252,21 +252,20 @@ def pretended_gpu() -> Iterator[None]:
 
 @contextmanager
 def alone(config: Any) -> Iterator[None]:
-    """Layers ask how many processes share them: one. Each model has groups of its own: only one
-    with experts gets one for these."""
+    """Layers ask how many processes share them: one, also after this. Each model has groups of its
+    own: only one with experts makes one for these."""
     import torch.distributed
     from vllm import distributed
     from vllm.config import set_current_vllm_config
 
     with set_current_vllm_config(config):
-        if not torch.distributed.is_initialized():
+        if torch.distributed.is_initialized():
+            distributed.destroy_model_parallel()
+        else:
             meeting = Path(tempfile.mkdtemp(prefix="ew-describe-")) / "meeting"
             distributed.init_distributed_environment(1, 0, f"file://{meeting}", 0, backend="gloo")
         distributed.ensure_model_parallel_initialized(1, 1)
-        try:
-            yield
-        finally:
-            distributed.destroy_model_parallel()
+        yield
 
 
 def spec_of(layer: Any, config: Any) -> Any:

@@ -72,7 +72,8 @@ def completed(data: dict[str, Any]) -> dict[str, Any]:
     thinker = data.get("thinker_config")
     if isinstance(thinker, dict):
         # Qwen-Omni: the part that answers in words, beside the one that speaks.
-        return completed({**data, **thinker})
+        whole = {key: value for key, value in data.items() if key != "thinker_config"}
+        return completed({**whole, **thinker})
     for name in _SECTIONS:
         section = data.get(name)
         if isinstance(section, dict):

@@ -73,6 +73,13 @@ class LinearAttentionJson(msgspec.Struct, frozen=True):
     short_conv_kernel_size: Whole | None = None
 
 
+class LayerJson(msgspec.Struct, frozen=True):
+    """The figures in which one layer differs (Gemma 4 as transformers 5.19 writes it)."""
+
+    head_dim: Whole | None = None
+    num_key_value_heads: Whole | None = None
+
+
 class ModelJson(msgspec.Struct, frozen=True):
     """config.json of a checkpoint. Families spell the same figure differently; models that also
     see or hear keep those of their language model in a section of its own."""
@@ -138,6 +145,7 @@ class ModelJson(msgspec.Struct, frozen=True):
     rope_scaling: RopeJson | None = None
     rope_parameters: RopeJson | None = None
     layer_types: list[str] | None = None
+    per_layer_config: dict[str, LayerJson] | None = None
     layers_block_type: list[str] | None = None
     hybrid_override_pattern: str | None = None
     full_attention_interval: Positive | None = None
@@ -170,6 +178,7 @@ class ModelJson(msgspec.Struct, frozen=True):
     conv_kernel: Whole | None = None
     mamba_d_state: Whole | None = None
     ssm_state_size: Whole | None = None
+    state_size: Whole | None = None
     mamba_n_groups: Whole | None = None
     mamba_ngroups: Whole | None = None
     n_groups: Whole | None = None

@@ -17,6 +17,7 @@ from orchestrator.estimate.layers.caches import (
     kv_heads_of,
 )
 from orchestrator.estimate.layers.in_flight import ScanWidth, is_gated, scan_width
+from orchestrator.estimate.layers.states import ONLY_STATES
 from orchestrator.estimate.layers.towers import Tower, tower_of
 from orchestrator.estimate.model_json import ModelJson
 from orchestrator.estimate.vision_json import read_processor
@@ -64,9 +65,13 @@ class Shape(msgspec.Struct, frozen=True):
 def read_shape(path: Path, config: ModelJson, release: str) -> Shape:
     """Return the shape that config.json describes, as this release of the engine takes it. Raises
     `UserError` if it is no decoder."""
-    layers = config.figure("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+    layers = config.figure("num_hidden_layers", "n_layer", "num_layers", "n_layers") or len(
+        config.first("layer_types", "layers_block_type", "hybrid_override_pattern") or ()
+    )
     hidden = config.figure("hidden_size", "n_embd", "d_model")
     heads = config.figure("num_attention_heads", "n_head", "num_heads", "n_heads")
+    # There is no attention in a model of recurrent layers alone.
+    heads = 1 if config.model_type in ONLY_STATES else heads
     if not (layers and hidden and heads):
         raise UserError(
             f"{path}/config.json does not describe a decoder whose memory ew can work out",

@@ -10,7 +10,7 @@ import msgspec
 
 from orchestrator.errors import UserError
 from orchestrator.estimate.layers.encoders import is_encoder
-from orchestrator.estimate.layers.states import state_bytes
+from orchestrator.estimate.layers.states import ONLY_STATES, state_bytes
 from orchestrator.estimate.model_json import BlockJson, ModelJson
 
 Kind = Literal["full", "window", "state"]
@@ -33,6 +33,8 @@ _NAMED: Final[dict[str, tuple[Kind, ...]]] = {
 _LETTERS: Final[dict[str, tuple[Kind, ...]]] = {"*": ("full",), "M": ("state",)}
 #: Their checkpoints have the ranks of latent attention, but vLLM runs them without it.
 _NOT_LATENT: Final = ("minicpm3",)
+#: Their window counts the tokens before a token, and not that token (vLLM's commandr.py).
+_BESIDE_ITSELF: Final = ("cohere2", "cohere2_moe")
 _ALL_HAVE_BOTH: Final = ("falcon_h1",)
 
 
@@ -94,9 +96,13 @@ def _attention(config: ModelJson, kind: Kind, heads: int, hidden: int) -> CacheL
         # Latent attention as plain attention: all heads, keys of two parts.
         key = (config.figure("qk_nope_head_dim") or 0) + (config.figure("qk_rope_head_dim") or 0)
         return CacheLayers(kind, 0, heads, 2 * key)
-    if kind == "full" and config.figure("global_head_dim"):
-        key = value = config.figure("global_head_dim") or key
-        kv_heads = config.figure("num_global_key_value_heads") or kv_heads
+    others = config.first("per_layer_config") or {}
+    if kind == "full" and (config.figure("global_head_dim") or others):
+        # Gemma 4: by keys of their own, or one by one.
+        widths = [each.head_dim for each in others.values() if each.head_dim]
+        counts = [each.num_key_value_heads for each in others.values() if each.num_key_value_heads]
+        key = value = config.figure("global_head_dim") or max(widths, default=key)
+        kv_heads = config.figure("num_global_key_value_heads") or max(counts, default=kv_heads)
     if kind == "window":
         kv_heads = config.figure("swa_num_key_value_heads") or kv_heads
         key = config.figure("swa_head_dim") or key
@@ -107,7 +113,9 @@ def _attention(config: ModelJson, kind: Kind, heads: int, hidden: int) -> CacheL
 def _window(config: ModelJson, kind: Kind) -> int:
     if kind == "full":
         return 0
-    return config.figure("attention_chunk_size", "sliding_window") or 0
+    chunk = config.figure("attention_chunk_size")
+    window = chunk or config.figure("sliding_window") or 0
+    return window + (window > 0 and config.first("model_type") in _BESIDE_ITSELF)
 
 
 def _latent(config: ModelJson) -> CacheLayers | None:
@@ -166,6 +174,8 @@ def _kinds(config: ModelJson, layers: int) -> list[tuple[Kind, ...]]:
     attends = _attends(config, layers)
     if attends is not None:
         return [("full",) if number in attends else ("state",) for number in numbers]
+    if config.model_type in ONLY_STATES:
+        return [("state",)] * layers
     if config.first("model_type") in _ALL_HAVE_BOTH:
         return [_BOTH] * layers
     windowed = _windowed(config, layers)

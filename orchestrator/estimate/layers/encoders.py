@@ -10,9 +10,12 @@ from orchestrator.estimate.model_json import ModelJson
 #: `model_type`s whose classes in vLLM (0.26 to 0.33: bert.py, bert_with_rope.py, roberta.py,
 #: modernbert.py) have no other attention.
 _FAMILIES: Final = frozenset(
-    {"bert", "camembert", "ernie", "gte", "modernbert", "new", "nomic_bert", "roberta"}
-    | {"xlm-roberta", "xlm-roberta-xl"}
+    {"bert", "camembert", "embedding_gemma2", "embedding_gemma2_text", "ernie", "gte"}
+    | {"modernbert", "new", "nomic_bert", "roberta", "siglip", "siglip2", "xlm-roberta"}
+    | {"xlm-roberta-xl"}
 )
+#: A key that others write, too, of parts that are read once (`Gemma3TextModelConfig`).
+_BY_DIRECTION: Final = ("gemma3_text",)
 #: Of decoders whose attention was opened (`LlamaBidirectionalModel`,
 #: `VoyageQwen3BidirectionalEmbedModel`).
 _OPENED: Final = "Bidirectional"
@@ -20,7 +23,9 @@ _OPENED: Final = "Bidirectional"
 
 def is_encoder(config: ModelJson) -> bool:
     """Whether no layer keeps anything. Decoders say it by a key of their own."""
-    if config.first("is_causal") is False or config.first("use_bidirectional_attention") is True:
+    if config.first("is_causal") is False:
+        return True
+    if config.model_type in _BY_DIRECTION and config.use_bidirectional_attention is True:
         return True
     named = any(_OPENED in name for name in config.architectures or ())
-    return named or config.first("model_type") in _FAMILIES
+    return named or config.model_type in _FAMILIES

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from orchestrator.estimate.layers.states import mamba_head_dim, mamba_heads
 from orchestrator.estimate.model_json import ModelJson
 
 #: Tokens that vLLM's kernels of a gated delta net take at once (`FLA_CHUNK_SIZE`), and those of
@@ -40,7 +41,7 @@ def scan_width(config: ModelJson, hidden: int) -> ScanWidth:
     """Return what a token takes in a recurrent layer; nothing for a kind that is not known."""
     if config.figure("linear_num_value_heads"):
         return _delta_net(config)
-    heads = config.figure("mamba_num_heads", "mamba_n_heads", "n_mamba_heads") or 0
+    heads = mamba_heads(config)
     return _mamba_2(config, heads, hidden) if heads else ScanWidth()
 
 
@@ -48,11 +49,11 @@ def _mamba_2(config: ModelJson, heads: int, hidden: int) -> ScanWidth:
     """Projection, convolution and output of `MambaMixer2`; and for each chunk of tokens, in
     float32, its states (as computed, and as passed on), the products of C and B, and three figures
     a head (`_mamba_chunk_scan_combined_fwd` in vLLM 0.26 to 0.33)."""
-    state = config.figure("mamba_d_state", "ssm_state_size") or 128
+    state = config.figure("mamba_d_state", "ssm_state_size", "state_size") or 128
     groups = config.figure("mamba_n_groups", "mamba_ngroups", "n_groups") or 1
-    width = config.first("mamba_head_dim", "mamba_headdim", "mamba_d_head")
+    width = mamba_head_dim(config)
     expand = config.figure("mamba_expand", "expand") or 2
-    inner = heads * width if isinstance(width, int) else expand * hidden
+    inner = heads * width if width else expand * hidden
     chunk = config.figure("mamba_chunk_size", "chunk_size") or _MAMBA_CHUNK
     convolved = inner + 2 * groups * state
     states = 2 * inner * state * _FLOAT // chunk

@@ -11,6 +11,9 @@ _MODEL_BYTES: Final = 2
 #: The type in which vLLM keeps matrices unless the checkpoint says otherwise.
 _MATRIX_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
 _KERNEL: Final = 4
+#: Models of recurrent layers alone.
+MAMBA_2: Final = "mamba2"
+ONLY_STATES: Final = ("mamba", MAMBA_2, "falcon_mamba")
 
 
 def state_bytes(config: ModelJson, hidden: int) -> int:
@@ -54,13 +57,26 @@ def _kimi_delta(linear: LinearAttentionJson) -> int:
 def _mamba(config: ModelJson, hidden: int) -> int:
     """Mamba 2, which has heads; else Mamba 1."""
     kernel = config.figure("mamba_d_conv", "conv_kernel") or _KERNEL
-    state = config.figure("mamba_d_state", "ssm_state_size") or 16
-    heads = config.figure("mamba_num_heads", "mamba_n_heads", "n_mamba_heads") or 0
+    state = config.figure("mamba_d_state", "ssm_state_size", "state_size") or 16
+    heads = mamba_heads(config)
     expand = config.figure("mamba_expand", "expand") or 2
     inner = config.figure("mamba_d_ssm") or expand * hidden
-    width = config.first("mamba_head_dim", "mamba_headdim", "mamba_d_head")
+    width = mamba_head_dim(config)
     if heads and isinstance(width, int):
         inner = heads * width
     groups = config.figure("mamba_n_groups", "mamba_ngroups", "n_groups") or 1
     inputs = inner + 2 * groups * state if heads else inner
     return (kernel - 1) * inputs * _MODEL_BYTES + inner * state * _matrix_bytes(config)
+
+
+def mamba_heads(config: ModelJson) -> int:
+    """Of recurrent layers; 0 in Mamba 1, which has none. A model of Mamba 2 alone calls them its
+    heads."""
+    names = ("mamba_num_heads", "mamba_n_heads", "n_mamba_heads")
+    return config.figure(*names, *(("num_heads",) if config.model_type == MAMBA_2 else ())) or 0
+
+
+def mamba_head_dim(config: ModelJson) -> int | None:
+    width = config.first("mamba_head_dim", "mamba_headdim", "mamba_d_head")
+    own = config.figure("head_dim") if config.model_type == MAMBA_2 else None
+    return width if isinstance(width, int) else own

@@ -3,7 +3,8 @@ environment, without a GPU and without weights.
 
 published_models.json has the JSON files of real checkpoints as they were published, cut down to
 what decides memory, and for their safetensors files the names, types and shapes of some tensors
-that add up to the real size.
+that add up to the real size. family_defaults.json has configurations as transformers 5.19 saves
+those of families without a published one here; they have no weights.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 PUBLISHED: Final[dict[str, Any]] = json.loads(
     Path(__file__).with_name("published_models.json").read_text()
 )
+DEFAULTS: Final[dict[str, Any]] = json.loads(
+    Path(__file__).with_name("family_defaults.json").read_text()
+)
+NO_WEIGHTS: Final = {"model.safetensors": {"model.layers.0.w": ["BF16", [16, 16]]}}
 ELEMENT: Final = {"BF16": 2, "F16": 2, "F32": 4, "I32": 4, "F8_E4M3": 1, "U8": 1}
 CARD: Final = Card("NVIDIA H200", 141 * 2**30)
 #: Heads that guess for another model, and are none themselves.
@@ -63,6 +68,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("published")
     for name, content in PUBLISHED.items():
         write(home / name, content.get("files", {}), content.get("tensors", {}))
+    for name, config in DEFAULTS.items():
+        write(home / name, {"config.json": config}, NO_WEIGHTS)
     return home
 
 
@@ -74,7 +81,8 @@ def answers(
     python = Path(vllm_python())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EW_STATE_DIR", str(tmp_path_factory.mktemp("state")))
-        questions = {name: question(published / name) for name in PUBLISHED if name not in DRAFTS}
+        names = [name for name in (*PUBLISHED, *DEFAULTS) if name not in DRAFTS]
+        questions = {name: question(published / name) for name in names}
         assert ask([*questions.values()], python, within_s=280) == ""
         return {name: remembered(each) for name, each in questions.items()}
 
@@ -103,6 +111,16 @@ def test_ew_reads_what_vllm_reads(
     weights = own.weights.layers + own.weights.embedding + own.weights.head
     if not own.quantization:
         assert weights.size_bytes(2) == pytest.approx(answer.weight_bytes, rel=0.05)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_ew_reads_what_a_family_leaves_out(
+    published: Path, answers: dict[str, Description | None], name: str
+) -> None:
+    answer = answers[name]
+    assert answer is not None
+    assert not answer.error
+    assert differences(read_checkpoint(published / name, answer.release), answer) == []
 
 
 def test_what_vllm_runs_at_once_depends_on_the_card(

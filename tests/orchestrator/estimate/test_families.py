@@ -1,0 +1,57 @@
+"""Families that write their figures in ways of their own. vLLM 0.32 has said what is expected
+here of the same configurations (test_published_models.py asks it)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.estimate.layers.caches import CacheLayers
+from orchestrator.estimate.model_json import ModelJson, read_config
+from orchestrator.estimate.shape import Shape, read_shape
+from tests.orchestrator.estimate.test_published_models import DEFAULTS
+
+
+def shape_of(tmp_path: Path, family: str) -> Shape:
+    (tmp_path / "config.json").write_text(json.dumps(DEFAULTS[family]))
+    config = read_config(tmp_path)
+    assert isinstance(config, ModelJson)
+    return read_shape(tmp_path, config, "0.32.0")
+
+
+@pytest.mark.parametrize(
+    ("family", "state_bytes", "layers"),
+    [
+        # The inputs of a convolution, and 16 (128) figures for each channel, in float32.
+        ("falcon_mamba", 3 * 1536 * 2 + 1536 * 16 * 4, 32),
+        ("mamba2", 3 * (8192 + 2 * 8 * 128) * 2 + 8192 * 128 * 4, 64),
+    ],
+)
+def test_models_of_recurrent_layers_alone_have_no_heads(
+    tmp_path: Path, family: str, state_bytes: int, layers: int
+) -> None:
+    found = shape_of(tmp_path, family)
+    assert found.caches == (CacheLayers("state", layers, state_bytes=state_bytes),)
+
+
+def test_layers_may_have_heads_of_their_own_one_by_one(tmp_path: Path) -> None:
+    assert {
+        (each.kind, each.layers, each.heads, each.elements)
+        for each in shape_of(tmp_path, "gemma4_text").caches
+    } == {("full", 5, 4, 1024), ("window", 25, 4, 512)}
+
+
+def test_the_window_of_cohere_is_beside_the_token(tmp_path: Path) -> None:
+    window = next(each for each in shape_of(tmp_path, "cohere2").caches if each.kind == "window")
+    assert window.window == 4097
+
+
+def test_the_thinker_of_an_omni_model_is_read(tmp_path: Path) -> None:
+    assert shape_of(tmp_path, "qwen2_5_omni").count("full") == 28
+
+
+def test_a_decoder_that_reads_its_prompt_in_both_directions_keeps_it(tmp_path: Path) -> None:
+    assert shape_of(tmp_path, "paligemma").count("full") == 18
+    assert shape_of(tmp_path, "siglip").caches == ()
