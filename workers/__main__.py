@@ -25,6 +25,7 @@ import uvloop
 from contract.config import WorkerSpec
 from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG, REASON
 from contract.engines import declaration_of
+from contract.process import collector
 from contract.process.logs import configure_logging
 from contract.process.subreaper import adopt_orphans
 from workers.engine import CannotServe, Engine, SupportsSleep
@@ -53,15 +54,16 @@ async def serve(spec: WorkerSpec) -> None:
     worker = Worker(spec, engine)
     loop = asyncio.get_running_loop()
     # A busy loop cannot drain; while the engine loads, a signal simply ends the process.
-    worker.on_ready = lambda: _listen(loop, worker)
+    worker.on_ready = lambda: _settle(loop, worker)
     worker.on_hung = _leave_for_sure
     gc.collect()
     gc.set_threshold(*_THRESHOLD)
     await worker.run()
 
 
-def _listen(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
-    """Handle the signals of the supervisor."""
+def _settle(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+    """Handle the signals of the supervisor, and let the garbage collector look seldom."""
+    collector.settle()
     loop.add_signal_handler(signal.SIGTERM, worker.stop)
     loop.add_signal_handler(signal.SIGQUIT, worker.retire)
     if isinstance(worker.engine, SupportsSleep):

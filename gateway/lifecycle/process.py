@@ -19,6 +19,7 @@ from contract.bus.replies import ReplyStream
 from contract.bus.views.request_board import RequestBoard
 from contract.gateway_beat import GatewayBeat
 from contract.messages import ErrorCode
+from contract.process import collector
 from contract.process.tasks import cancel_and_wait
 from gateway.admin.request_journal import RequestJournal
 from gateway.background.keeper import Keeper
@@ -31,7 +32,6 @@ from gateway.http.turnstile import Turnstile
 from gateway.jobs.admission import Admission
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
-from gateway.lifecycle import collector
 from gateway.lifecycle.heartbeat import GatewayHeartbeat
 from gateway.lifecycle.housekeeping import DeadlineMonitor, Housekeeping
 from gateway.lifecycle.settings import ProcessSettings

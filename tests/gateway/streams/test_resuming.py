@@ -13,8 +13,8 @@ import pytest
 
 from contract.bus.claims import Attempt
 from contract.messages import Envelope
+from contract.process.collector import GC_THRESHOLDS
 from contract.wire import decode_frame, encode_frame
-from gateway.lifecycle.collector import GC_THRESHOLDS
 from gateway.streams.replays import _ENVELOPES_PER_READ
 from gateway.streams.reply_group import portions
 from tests.gateway.conftest import Gateway, client_of

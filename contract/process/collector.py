@@ -1,4 +1,5 @@
-"""Python's garbage collector in a gateway process."""
+"""Python's garbage collector in processes that hold much for long, and make much for a moment:
+gateways and workers."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from typing import Final
 
 #: Larger than Python's own. To read some thousand events makes as many objects, which all go at
 #: once; by its own, each read looked through all that open answers hold, which took 60 % of the
-#: reader's CPU time, and up to half a second in one go with 2000 of them.
+#: reader's CPU time, and up to half a second in one go with 2000 of them. In a worker with 256
+#: answers it was a tenth of the time.
 GC_THRESHOLDS: Final = (20_000, 20, 20)
 
 
