@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ Beat = TypeVar("Beat", bound=msgspec.Struct)
 LEASE_MS: Final = 10_000
 BEAT_EVERY_S: Final = 2.5
 #: A process that is silent for less may come back, as far as its lease can tell.
-_FORGET_MS: Final = LEAP_MS + 60_000
+FORGET_MS: Final = LEAP_MS + 60_000
 #: After a leap of the clock.
 _ALL_BEAT_WITHIN_MS: Final = int(2 * BEAT_EVERY_S * 1000)
 #: The gateway processes, and the supervisors. No model can be called so: ids begin with a letter
@@ -27,7 +27,7 @@ GATEWAYS: Final = "_gateways"
 HOSTS: Final = "_hosts"
 
 _beat = LuaScript("beat")
-_alive = LuaScript("alive")
+_alive = LuaScript("alive", "living")
 
 
 class Seen(NamedTuple):
@@ -47,37 +47,51 @@ class Heartbeats:
     def __init__(self, db: RedisClient, tag: str, role: str = "") -> None:
         self.db = db
         prefix = f"ew:{{{tag}}}:{role}:" if role else f"ew:{{{tag}}}:"
-        self._keys = [prefix + part for part in ("leases", "ready", "beats")]
+        #: Of the leases, of the names that are ready, and of the heartbeats.
+        self.keys = [prefix + part for part in ("leases", "ready", "beats")]
 
     @property
     def ready_key(self) -> str:
         """The key of the sorted set of processes that accept work."""
-        return self._keys[1]
+        return self.keys[1]
 
     async def beat(self, name: str, heartbeat: msgspec.Struct, *, ready: bool) -> bool:
         """Renew the lease. True if it had lapsed: others may have taken over what this one held."""
+        return bool(await _beat(self.db, *self.renewal(name, heartbeat, ready=ready)))
+
+    def renewal(
+        self, name: str, heartbeat: msgspec.Struct, *, ready: bool
+    ) -> tuple[list[str], list[Any]]:
+        """Return the keys and arguments of the script that renews a lease."""
         body = msgspec.msgpack.encode(heartbeat)
-        keys = [*self._keys, f"{self._keys[0]}:lapsed"]
-        args = [name, body, LEASE_MS, int(ready), _FORGET_MS, _ALL_BEAT_WITHIN_MS]
-        return bool(await _beat(self.db, keys, args))
+        keys = [*self.keys, f"{self.keys[0]}:lapsed"]
+        return keys, [name, body, LEASE_MS, int(ready), FORGET_MS, _ALL_BEAT_WITHIN_MS]
+
+    @staticmethod
+    async def beat_all(
+        db: RedisClient, name: str, beats: Sequence[tuple[Heartbeats, msgspec.Struct]]
+    ) -> None:
+        """Renew one name's leases in several places, in one round trip; it is ready in all."""
+        calls = [where.renewal(name, heartbeat, ready=True) for where, heartbeat in beats]
+        await _beat.map(db, calls)
 
     async def alive(self) -> list[bytes]:
         """Return the heartbeats of all processes with a lease that holds, still encoded."""
-        answer = await _alive(self.db, self._keys, [_FORGET_MS])
+        answer = await _alive(self.db, self.keys, [FORGET_MS])
         return [body for body in answer if body is not None]
 
     async def names(self) -> set[str]:
         """Return the names of all processes with a lease that holds."""
         seconds, micros = await self.db.time()
         now = seconds * 1000 + micros // 1000
-        names = await self.db.zrangebyscore(self._keys[0], now, "+inf")
+        names = await self.db.zrangebyscore(self.keys[0], now, "+inf")
         return {name.decode() for name in names}
 
     async def look(self) -> Seen:
         """Return which processes live, and which are known, in one round trip."""
         pipe = self.db.pipeline(transaction=False)
         pipe.time()
-        pipe.zrange(self._keys[0], 0, -1, withscores=True)
+        pipe.zrange(self.keys[0], 0, -1, withscores=True)
         (seconds, micros), leases = await pipe.execute()
         now_ms = seconds * 1000 + micros // 1000
         alive = frozenset(name.decode() for name, ends_ms in leases if ends_ms >= now_ms)
@@ -86,9 +100,9 @@ class Heartbeats:
     async def leave(self, name: str) -> None:
         """End a lease at once: its holder stopped, or is known to be dead."""
         pipe = self.db.pipeline(transaction=False)
-        pipe.zrem(self._keys[0], name)
-        pipe.zrem(self._keys[1], name)
-        pipe.hdel(self._keys[2], name)
+        pipe.zrem(self.keys[0], name)
+        pipe.zrem(self.keys[1], name)
+        pipe.hdel(self.keys[2], name)
         await pipe.execute()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -31,22 +31,23 @@ def registrations(db: RedisClient, model: str) -> Heartbeats:
     return Heartbeats(db, model, role="registration")
 
 
-async def renew_registration(
-    db: RedisClient, model: str, host: str, registration: Registration
+async def renew_registrations(
+    db: RedisClient, host: str, words: Mapping[str, Registration]
 ) -> None:
-    """Let jobs wait for as long as a lease lasts, though no worker is ready."""
-    await registrations(db, model).beat(host, registration, ready=True)
+    """Let jobs of these models wait for as long as a lease lasts, though no worker is ready. One
+    round trip."""
+    beats = [(registrations(db, model), registration) for model, registration in words.items()]
+    await Heartbeats.beat_all(db, host, beats)
 
 
 async def end_registration(db: RedisClient, model: str, host: str) -> None:
     await registrations(db, model).leave(host)
 
 
-async def read_registration(db: RedisClient, model: str) -> Registration | None:
-    """Return the registration of the host that will have the model first; None if no host would
-    load it. It has a problem only if all hosts have one."""
-    words = list(_read(await registrations(db, model).alive()))
-    return min(words, key=_how_late, default=None)
+def first_registration(bodies: Iterable[bytes]) -> Registration | None:
+    """Return the registration of the host that will have a model first, of all that there are of
+    it; None if no host would load it. It has a problem only if all hosts have one."""
+    return min(_read(bodies), key=_how_late, default=None)
 
 
 def _read(bodies: Iterable[bytes]) -> Iterable[Registration]:

@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient
 from contract.bus.heartbeats import HOSTS, Heartbeats, read_beats
-from contract.bus.queue import JobQueue
-from contract.bus.registration import Registration, read_registration
+from contract.bus.registration import Registration, first_registration
+from contract.bus.views.model_look import look_at_models
 from contract.config import (
     Config,
     ConfigError,
@@ -154,17 +154,13 @@ class Models:
     async def _look(self) -> None:
         async with asyncio.timeout(_LOOK_TIMEOUT_S):
             hosts = await Heartbeats(self._db, HOSTS).alive()
+            looks = await look_at_models(self._db, self.configured)
         self.hosts = tuple(read_beats(hosts, _decode_host))
-        for model, config in self.configured.items():
-            async with asyncio.timeout(_LOOK_TIMEOUT_S):
-                beats = await Heartbeats(self._db, model).alive()
-                waiting = await JobQueue(self._db, model).waiting()
-                workers = tuple(read_beats(beats, _decode_beat))
-                state = best(Condition(worker.state) for worker in workers).state
-                # A model that is always loaded has one, too, while its workers are replaced.
-                may_wait = config.load == "on-demand" or state is not State.READY
-                registration = await read_registration(self._db, model) if may_wait else None
-            self._statuses[model] = ModelAvailability(state, workers, waiting, registration)
+        for model, look in looks.items():
+            workers = tuple(read_beats(look.beats, _decode_beat))
+            state = best(Condition(worker.state) for worker in workers).state
+            registration = first_registration(look.registrations)
+            self._statuses[model] = ModelAvailability(state, workers, look.waiting, registration)
 
     def _reload_config(self) -> None:
         """Models and limits are at once as the file has them. A file that cannot be used changes

@@ -14,11 +14,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from redis.exceptions import RedisError, ResponseError
 
-from contract.bus.client import RedisClient, connect, last_id
+from contract.bus.client import RedisClient, connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats, read_beats
 from contract.bus.queue import JobQueue
-from contract.bus.registration import Registration, end_registration, renew_registration
+from contract.bus.registration import Registration, end_registration, renew_registrations
 from contract.bus.replies import ReplyStream
+from contract.bus.views.model_look import look_at_models
 from contract.gateway_beat import GatewayBeat
 from contract.host_beat import HostBeat
 from contract.messages import Heartbeat
@@ -178,13 +179,12 @@ class Observer:
         waiting: dict[str, int] = {}
         unfinished: dict[str, int] = {}
         broken: dict[str, frozenset[str]] = {}
-        for model in subject.models:
-            for beat in read_beats(await Heartbeats(db, model).alive(), _decode_heartbeat):
+        for model, look in (await look_at_models(db, subject.models)).items():
+            for beat in read_beats(look.beats, _decode_heartbeat):
                 beats[beat.name] = beat
-            queue = JobQueue(db, model)
-            waiting[model] = await queue.waiting()
-            unfinished[model] = await queue.unfinished()
-            broken[model] = await self._broken_by_jobs(queue)
+            waiting[model] = look.waiting
+            unfinished[model] = look.unfinished
+            broken[model] = await self._broken_by_jobs(JobQueue(db, model), look.dead_letter)
         gateways = read_beats(await Heartbeats(db, GATEWAYS).alive(), _decode_gateway_beat)
         await self._end_dead_gateways(db, subject.host.host, gateways)
         return seen._replace(
@@ -200,16 +200,15 @@ class Observer:
         """Tell gateways which models may be waited for, and how the GPUs are."""
         for model in self._announced - subject.registrations.keys():
             await end_registration(db, model, subject.host.host)
-        for model, registration in subject.registrations.items():
-            await renew_registration(db, model, subject.host.host, registration)
+        await renew_registrations(db, subject.host.host, subject.registrations)
         self._announced = set(subject.registrations)
         await Heartbeats(db, HOSTS).beat(subject.host.host, subject.host, ready=True)
 
-    async def _broken_by_jobs(self, queue: JobQueue) -> frozenset[str]:
+    async def _broken_by_jobs(self, queue: JobQueue, dead_letter: str) -> frozenset[str]:
         """The workers that jobs had which have ended as poison since this was last asked; none at
-        first."""
-        if queue.model not in self._dead_letters:
-            self._dead_letters[queue.model] = await last_id(queue.db, queue.dead_letters.key)
+        first. `dead_letter` is the last one."""
+        if self._dead_letters.setdefault(queue.model, dead_letter) == dead_letter:
+            return frozenset()
         workers, last = await queue.dead_letters.broken_since(self._dead_letters[queue.model])
         self._dead_letters[queue.model] = last
         return workers

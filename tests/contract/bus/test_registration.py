@@ -9,15 +9,20 @@ from contract.bus.queue import JobQueue
 from contract.bus.registration import (
     Registration,
     end_registration,
-    read_registration,
-    renew_registration,
+    first_registration,
+    renew_registrations,
 )
 from contract.bus.tickets import NotServed
+from contract.bus.views.model_look import look_at_models
 from tests.contract.queue_workers import REPLY, a_job
 
 
 async def put_if_served(queue: JobQueue, job_id: str) -> None:
     await queue.put(a_job(queue, job_id), REPLY, "0", max_waiting=9, deadline_ms=60_000)
+
+
+async def registration_of(db: Redis, model: str) -> Registration | None:
+    return first_registration((await look_at_models(db, [model]))[model].registrations)
 
 
 async def end_lease(db: Redis, model: str, host: str) -> None:
@@ -31,34 +36,34 @@ async def test_jobs_are_welcome_while_any_host_would_load_the_model(
 ) -> None:
     with pytest.raises(NotServed):
         await put_if_served(queue, "a")
-    await renew_registration(db, queue.model, "one", Registration())
-    await renew_registration(db, queue.model, "two", Registration())
+    await renew_registrations(db, "one", {queue.model: Registration()})
+    await renew_registrations(db, "two", {queue.model: Registration()})
     await put_if_served(queue, "a")
     await end_registration(db, queue.model, "one")
     await put_if_served(queue, "b")
     await end_lease(db, queue.model, "two")
-    assert await read_registration(db, queue.model) is None
+    assert await registration_of(db, queue.model) is None
     with pytest.raises(NotServed):
         await put_if_served(queue, "c")
 
 
 async def test_the_host_that_will_be_first_has_the_word(db: Redis, queue: JobQueue) -> None:
     model = queue.model
-    assert await read_registration(db, model) is None
-    await renew_registration(db, model, "broken", Registration(problem="needs 99 GiB"))
-    assert await read_registration(db, model) == Registration(problem="needs 99 GiB")
-    await renew_registration(db, model, "unsure", Registration("waiting"))
-    assert await read_registration(db, model) == Registration("waiting")
-    await renew_registration(db, model, "slow", Registration("loading", eta_s=60.0))
-    await renew_registration(db, model, "fast", Registration("loading", eta_s=5.0))
-    assert await read_registration(db, model) == Registration("loading", eta_s=5.0)
+    assert await registration_of(db, model) is None
+    await renew_registrations(db, "broken", {model: Registration(problem="needs 99 GiB")})
+    assert await registration_of(db, model) == Registration(problem="needs 99 GiB")
+    await renew_registrations(db, "unsure", {model: Registration("waiting")})
+    assert await registration_of(db, model) == Registration("waiting")
+    await renew_registrations(db, "slow", {model: Registration("loading", eta_s=60.0)})
+    await renew_registrations(db, "fast", {model: Registration("loading", eta_s=5.0)})
+    assert await registration_of(db, model) == Registration("loading", eta_s=5.0)
 
 
 async def test_a_word_that_cannot_be_read_counts_for_nothing(
     db: Redis, queue: JobQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await renew_registration(db, queue.model, "one", Registration("loading"))
-    await renew_registration(db, queue.model, "two", Registration())
+    await renew_registrations(db, "one", {queue.model: Registration("loading")})
+    await renew_registrations(db, "two", {queue.model: Registration()})
     await db.hset(f"ew:{{{queue.model}}}:registration:beats", "two", b"\xff what")
-    assert await read_registration(db, queue.model) == Registration("loading")
+    assert await registration_of(db, queue.model) == Registration("loading")
     assert "a registration cannot be read" in caplog.text

@@ -11,7 +11,7 @@ import pytest
 from contract.bus.client import connect
 from contract.bus.heartbeats import HOSTS, Heartbeats
 from contract.bus.queue import JobQueue
-from contract.bus.registration import Registration, end_registration, renew_registration
+from contract.bus.registration import Registration, end_registration, renew_registrations
 from contract.host_beat import HostBeat
 from contract.messages import Condition, State
 from contract.process.tasks import cancel_and_wait
@@ -52,7 +52,7 @@ async def supervising(redis_url: str) -> AsyncIterator[Supervisor]:
             if supervisor.word is None:
                 await end_registration(db, "m", "here")
             else:
-                await renew_registration(db, "m", "here", supervisor.word)
+                await renew_registrations(db, "here", {"m": supervisor.word})
             await asyncio.sleep(0.05)
 
     announcing = asyncio.create_task(announce())
