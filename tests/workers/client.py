@@ -47,6 +47,10 @@ class Client:
         await cancel_and_wait(self._tasks)
         await self.db.aclose()
 
+    def stop_beating(self) -> None:
+        """Its next heartbeat is some time away; it lives and reads on."""
+        self._tasks.pop().cancel()
+
     async def leave(self) -> None:
         """The gateway process is gone; its stream stays."""
         self._tasks.pop().cancel()

@@ -576,12 +576,15 @@ async def test_an_entry_that_cannot_be_read_does_not_stop_the_worker(client: Cli
 async def test_a_worker_survives_that_everything_in_redis_was_flushed(own_client: Client) -> None:
     engine = ByHand()
     async with working(own_client, engine) as worker:
-        # It misses a gateway process only if it has seen it before.
-        await until(lambda: own_client.stream.key in worker.audience._known)
+        gateway, audience = own_client.stream.key, worker.audience
+        await until(lambda: gateway in audience._known)
         lost = await own_client.ask(9)
         await own_client.see(lambda: len(engine.submitted) == 1)
+        own_client.stop_beating()
         await own_client.db.flushall()
         worker.heartbeat_sender.beat_now()
+        # It misses the gateway, which will have put a job before it beats again.
+        await until(lambda: gateway in audience._departed)
         await own_client.see(lambda: engine.cancelled == [lost])
         await own_client.stream.open()
         job_id = await own_client.ask(2)
