@@ -36,6 +36,7 @@ COMMANDS: Final = {
     "bench": CommandEntry("use", "Measure how many answers at once a model gives, and how fast."),
     "batch": CommandEntry("use", "Run files of requests; list, show, wait for and cancel batches."),
     "jobs": CommandEntry("use", "List, show and cancel jobs that go on without a client."),
+    "dead": CommandEntry("use", "List, show, replay and drop requests that broke their workers."),
     "usage": CommandEntry(
         "use", "Show what API keys have used: requests, tokens, and time of the engines."
     ),

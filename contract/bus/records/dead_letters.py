@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
+from contract.bus.claims import read_job
 from contract.bus.client import RedisClient
+from contract.messages import Job
 
 #: How many dead letters of a model are kept (each has its whole job), and for how many ms.
 LETTER_BOUNDS: Final = (100, 7 * 86_400_000)
+
+
+class DeadLetter(NamedTuple):
+    """One job that was given up: for the `reason` `poison` (`workers` are those that it broke) or
+    `unreadable` (there is no `job`). `entry` is its id in the stream."""
+
+    model: str
+    entry: str
+    reason: str
+    workers: tuple[str, ...] = ()
+    job: Job | None = None
+
+    @property
+    def id(self) -> str:
+        return self.job.id if self.job else self.entry
+
+    @property
+    def unix_s(self) -> float:
+        return int(self.entry.partition("-")[0]) / 1000
+
+    @classmethod
+    def read(cls, model: str, entry: bytes, fields: Mapping[bytes, bytes]) -> DeadLetter:
+        """Return what the stream has."""
+        reason, workers = (fields.get(name, b"").decode() for name in (b"reason", b"workers"))
+        return cls(model, entry.decode(), reason, tuple(workers.split()), read_job(fields))
 
 
 class DeadLetters:
@@ -15,6 +43,7 @@ class DeadLetters:
 
     def __init__(self, db: RedisClient, model: str) -> None:
         self._db = db
+        self._model = model
         self.key = f"ew:{{{model}}}:dead"
 
     async def move(self, queue_key: str, group: str, entry: str, reason: str) -> None:
@@ -28,6 +57,17 @@ class DeadLetters:
         pipe.xack(queue_key, group, entry)
         pipe.xdel(queue_key, entry)
         await pipe.execute()
+
+    async def letters(self) -> list[DeadLetter]:
+        """Return all that are kept, the oldest first. Raises `RedisError`."""
+        seconds, _ = await self._db.time()
+        oldest = (int(seconds) * 1000) - LETTER_BOUNDS[1]
+        found = await self._db.xrange(self.key, max(0, oldest))
+        return [DeadLetter.read(self._model, *each) for each in found]
+
+    async def drop(self, entry: str) -> bool:
+        """Forget one. False if it is not there. Raises `RedisError`."""
+        return bool(await self._db.xdel(self.key, entry))
 
     async def broken_since(self, letter: str) -> tuple[frozenset[str], str]:
         """Return the workers of jobs that turned out as poison, since that dead letter; and the

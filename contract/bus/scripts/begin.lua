@@ -47,6 +47,7 @@ elseif job[10] or (was_alone and begun > limit) then
   if entry[1] and redis.call('HSETNX', KEYS[2], 'poison', 1) == 1 then
     redis.call('XADD', KEYS[3], 'MAXLEN', ARGV[7], '*', 'reason', 'poison', 'workers', lost,
       unpack(entry[1][2]))
+    redis.call('XTRIM', KEYS[3], 'MINID', string.format('%.0f', clock[1] * 1000 - ARGV[8]))
     redis.call('PEXPIRE', KEYS[3], ARGV[8])
   end
 end

@@ -11,7 +11,7 @@ import typer
 
 from contract.bus.records.usage_accounts import BY, By, UsageCounts, UsageRow, summed
 from orchestrator.cli.use.shown import print_json
-from orchestrator.client.usage import day_of, read_usage
+from orchestrator.client.records.usage import day_of, read_usage
 from orchestrator.config.key_file import KeyFile
 from orchestrator.config.selection import read_config
 from orchestrator.errors import UserError

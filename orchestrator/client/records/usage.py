@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from redis.exceptions import RedisError
-
-from contract.bus.client import connect
 from contract.bus.records.usage_accounts import By, UsageAccounts, UsageRow
 from contract.config import Config
+from orchestrator.client.records.redis_access import ask_redis
 from orchestrator.errors import UserError
-from orchestrator.system.valkey import embedded_url
 
 
 def read_usage(config: Config, since: date, until: date, by: Sequence[By]) -> list[UsageRow]:
     """Return what all keys have used on some days of UTC, both included, as `UsageAccounts.report`
     does. Raises `UserError` if Redis does not answer."""
-    return asyncio.run(_read(config, since, until, by))
-
-
-async def _read(config: Config, since: date, until: date, by: Sequence[By]) -> list[UsageRow]:
-    db = connect(config.redis.url or embedded_url(), connections=1)
-    try:
-        return await UsageAccounts(db).report(since, until, by=by, models=config.models)
-    except RedisError as error:
-        hint = "check `redis.url`" if config.redis.url else "`./ew start` starts one"
-        raise UserError(f"no Redis answers, which has the counts: {error}", hint) from None
-    finally:
-        await db.aclose()
+    return ask_redis(
+        config,
+        lambda db: UsageAccounts(db).report(since, until, by=by, models=config.models),
+    )
 
 
 def day_of(text: str) -> date:
