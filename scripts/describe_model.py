@@ -28,10 +28,10 @@ import sys
 import tempfile
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, patch
 
 #: The libraries that read images and sounds; nothing is read here.
 MEDIA = ("torchvision", "torchaudio")
@@ -220,7 +220,7 @@ def build_here(config: Any) -> Any:
     torch.set_default_dtype(config.model_config.dtype)
     config.compilation_config.static_forward_context.clear()
     try:
-        with alone(config), torch.device("meta"):
+        with alone(config), stand_ins(), torch.device("meta"):
             return initialize_model(config)
     finally:
         torch.set_default_dtype(former)
@@ -228,7 +228,10 @@ def build_here(config: Any) -> Any:
 
 @contextmanager
 def pretended_gpu() -> Iterator[None]:
+    """Kernels are there and take any model, since nothing calls them. Releases differ in what they
+    ask: a class that is not there is left."""
     from torch._ops import _OpNamespace
+    from vllm.model_executor.layers.fused_moe import modular_kernel
     from vllm.platforms.cpu import CpuPlatform
 
     found = _OpNamespace.__getattr__
@@ -241,13 +244,36 @@ def pretended_gpu() -> Iterator[None]:
                 raise
             return MagicMock()
 
-    _OpNamespace.__getattr__ = kernel  # type: ignore[method-assign]
-    CpuPlatform.is_cuda_alike = lambda self: True
-    try:
+    experts = getattr(modular_kernel, "FusedMoEExperts", None)
+    with ExitStack() as pretences:
+        pretences.enter_context(patch.object(_OpNamespace, "__getattr__", kernel))
+        pretences.enter_context(patch.object(CpuPlatform, "is_cuda_alike", lambda self: True))
+        if hasattr(experts, "is_supported_config"):
+            take_all = staticmethod(lambda *_: (True, None))
+            pretences.enter_context(patch.object(experts, "is_supported_config", take_all))
         yield
-    finally:
-        _OpNamespace.__getattr__ = found  # type: ignore[method-assign]
-        del CpuPlatform.is_cuda_alike
+
+
+@contextmanager
+def stand_ins() -> Iterator[None]:
+    """Parts that see or hear keep nothing: one whose library is not here has no layers. Factors
+    that are worked out as tensors have no value on the meta device: any will do."""
+    import torch
+    from transformers import AutoModel
+
+    found, number = AutoModel.from_config, torch.Tensor.item
+
+    def tower(*args: Any, **named: Any) -> Any:
+        try:
+            return found(*args, **named)
+        except ImportError:
+            return torch.nn.Identity()
+
+    def item(tensor: Any) -> Any:
+        return 1.0 if tensor.is_meta else number(tensor)
+
+    with patch.object(AutoModel, "from_config", tower), patch.object(torch.Tensor, "item", item):
+        yield
 
 
 @contextmanager

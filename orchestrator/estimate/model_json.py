@@ -87,7 +87,6 @@ class ModelJson(msgspec.Struct, frozen=True):
     text_config: ModelJson | None = None
     llm_config: ModelJson | None = None
     language_config: ModelJson | None = None
-    #: `VisionJson`, where it is like that: families write what they like.
     vision_config: Any = None
     audio_config: Any = None
     spatial_merge_size: Positive | None = None
@@ -96,7 +95,6 @@ class ModelJson(msgspec.Struct, frozen=True):
     downsample_ratio: float | None = None
     architectures: list[str] | None = None
     model_type: str | None = None
-    #: False for a decoder that reads as an encoder does, as is true of the other key.
     is_causal: bool | None = None
     use_bidirectional_attention: bool | str | None = None
     num_hidden_layers: Whole | None = None
@@ -152,6 +150,8 @@ class ModelJson(msgspec.Struct, frozen=True):
     attn_layer_period: Positive | None = None
     attn_layer_offset: Whole | None = None
     attn_layer_indices: list[Whole] | None = None
+    full_attn_idxs: list[Whole] | None = None
+    hybrid_layer_pattern: list[Whole] | None = None
     attn_type_list: list[Whole] | None = None
     block_configs: list[BlockJson] | None = None
     num_kv_shared_layers: Whole | None = None

@@ -197,7 +197,7 @@ def _attends(config: ModelJson, layers: int) -> set[int] | None:
     if period := config.first("attn_layer_period"):
         offset = config.first("attn_layer_offset") or 0
         return {number for number in numbers if number % period == offset}
-    if (indices := config.first("attn_layer_indices")) is not None:
+    if (indices := config.first("attn_layer_indices", "full_attn_idxs")) is not None:
         return set(indices)
     if types := config.first("attn_type_list"):
         return {number for number, kind in enumerate(types) if kind}
@@ -212,6 +212,9 @@ def _windowed(config: ModelJson, layers: int) -> set[int]:
     numbers = range(layers)
     if config.figure("attention_chunk_size"):
         return _chunked(config, layers)
+    if (windowed := config.first("hybrid_layer_pattern")) is not None:
+        # MiMo V2: 1 for a window.
+        return {number for number, is_windowed in enumerate(windowed) if is_windowed}
     if not config.figure("sliding_window") or config.first("use_sliding_window") is False:
         return set()
     pattern = config.first("sliding_window_pattern")

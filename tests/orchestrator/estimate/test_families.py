@@ -55,3 +55,10 @@ def test_the_thinker_of_an_omni_model_is_read(tmp_path: Path) -> None:
 def test_a_decoder_that_reads_its_prompt_in_both_directions_keeps_it(tmp_path: Path) -> None:
     assert shape_of(tmp_path, "paligemma").count("full") == 18
     assert shape_of(tmp_path, "siglip").caches == ()
+
+
+def test_which_layers_attend_or_have_a_window_may_be_numbered(tmp_path: Path) -> None:
+    lfm = shape_of(tmp_path, "LFM2-1.2B")
+    assert (lfm.count("full"), lfm.count("state")) == (6, 10)
+    mimo = shape_of(tmp_path, "MiMo-V2-Flash")
+    assert (mimo.count("full"), mimo.count("window")) == (9, 39)
