@@ -12,7 +12,7 @@ from contract.engines import declaration_of
 from orchestrator.errors import UserError
 from orchestrator.estimate.description import Question, ask, remembered
 from orchestrator.estimate.running import Card
-from orchestrator.gpu.what_if import this_host
+from orchestrator.gpu.what_if.what_if import this_host
 from orchestrator.protocol.control import Start
 from orchestrator.protocol.status import read_status
 from orchestrator.terminal.speech import say

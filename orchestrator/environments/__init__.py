@@ -28,7 +28,7 @@ def resolve_engine(name: str) -> str:
     `cpu-vllm`. Blocks for milliseconds; for seconds if the driver hangs."""
     if name not in aliases():
         return name
-    from orchestrator.gpu.nvml import FIRST_ANSWER_S, Nvml
+    from orchestrator.gpu.nvml.client import FIRST_ANSWER_S, Nvml
 
     has_gpu = bool(Nvml().snapshot(FIRST_ANSWER_S).gpus)
     members = members_of(name)

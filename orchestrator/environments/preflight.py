@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from contract.engines import EngineDeclaration, Release
 from contract.paths import state_dir
-from orchestrator.gpu.nvml import FIRST_ANSWER_S, Nvml
+from orchestrator.gpu.nvml.client import FIRST_ANSWER_S, Nvml
 from orchestrator.packages.installer import InstallFailed, Uv, is_reachable
 
 _GIB: Final = 2**30

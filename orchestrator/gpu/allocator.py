@@ -19,7 +19,7 @@ from orchestrator.gpu.attribution import GpuUse, attribute
 from orchestrator.gpu.footprints import Footprints, footprints_path
 from orchestrator.gpu.ledger import Ledger
 from orchestrator.gpu.ledger_file import ledger_path
-from orchestrator.gpu.nvml import Snapshot, restricted
+from orchestrator.gpu.nvml.snapshot import Snapshot, restricted
 from orchestrator.gpu.placement import room_to_keep
 from orchestrator.gpu.places import Demand, Device
 from orchestrator.gpu.reservation import Reservation

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 import psutil
 
-from orchestrator.gpu.nvml import Gpu, Snapshot
+from orchestrator.gpu.nvml.snapshot import Gpu, Snapshot
 from orchestrator.terminal.sizes import MIB, show
 
 _LONGEST_COMMAND: Final = 60

@@ -3,15 +3,14 @@ cards give the same plan."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
+from orchestrator.gpu.placed import Placed, assignment_of, grow
 from orchestrator.gpu.places import (
-    Assignment,
     Demand,
     Device,
     Holder,
@@ -19,30 +18,10 @@ from orchestrator.gpu.places import (
     Refusal,
     Verdict,
 )
-from orchestrator.terminal.sizes import MIB, show
+from orchestrator.terminal.sizes import show
 
 #: Parts of the wanted KV cache that are tried one after the other until every worker has a place.
 _SHARES: Final = (1.0, 0.75, 0.5, 0.25, 0.0)
-_FRACTION_STEPS: Final = 10_000
-
-
-class _Place(NamedTuple):
-    demand: Demand
-    devices: tuple[Device, ...]
-    kv_bytes: int
-    #: How many GPUs could have taken it.
-    choices: int
-
-    @property
-    def unmet_bytes(self) -> int:
-        return (
-            0 if self.demand.fraction is not None else self.demand.wanted_kv_bytes - self.kv_bytes
-        )
-
-    def bytes_on(self, device: Device) -> int:
-        if self.demand.fraction is not None:
-            return self.demand.need_bytes(device)
-        return self.demand.fixed_bytes + self.kv_bytes
 
 
 def place(
@@ -66,9 +45,9 @@ def place(
     rooms = ((share, _Room(devices, at_work or {}, kept if share else {})) for share in _SHARES)
     # With a share of 0 every worker is placed as in the first room.
     room = next(room for share, room in rooms if all(room.settle(each, share) for each in able))
-    placed = _grow(room.places, devices, kept)
+    placed = grow(room.places, devices, kept)
     return Placement(
-        assignments=tuple(sorted(map(_assignment, placed), key=lambda each: each.slot)),
+        assignments=tuple(sorted(map(assignment_of, placed), key=lambda each: each.slot)),
         refusals=tuple(
             _refusal(demand, _Room(devices, {}, {}), first.places)
             for demand in waiting
@@ -99,7 +78,7 @@ class _Room:
     ) -> None:
         self.devices = sorted(devices, key=_position)
         self.free = {each.uuid: each.free_bytes - kept.get(each.uuid, 0) for each in self.devices}
-        self.places: list[_Place] = []
+        self.places: list[Placed] = []
         self._models = {(uuid, model) for model, uuids in at_work.items() for uuid in uuids}
 
     def settle(self, demand: Demand, share: float) -> bool:
@@ -111,7 +90,7 @@ class _Room:
         for device in chosen:
             self.free[device.uuid] -= demand.need_bytes(device, share)
             self._models.add((device.uuid, demand.model))
-        self.places.append(_Place(demand, chosen, demand.kv_bytes(share), len(fitting)))
+        self.places.append(Placed(demand, chosen, demand.kv_bytes(share), len(fitting)))
         return True
 
     def objection(self, demand: Demand, device: Device, share: float = 0.0) -> str:
@@ -143,86 +122,7 @@ class _Room:
         return rank
 
 
-def _grow(
-    places: Sequence[_Place], devices: Sequence[Device], kept: Mapping[str, int]
-) -> list[_Place]:
-    """Give away what is left, in proportion to what each worker still wants; then in turn."""
-    left = {each.uuid: each.free_bytes - kept.get(each.uuid, 0) for each in devices}
-    for place in places:
-        for device in place.devices:
-            left[device.uuid] -= place.bytes_on(device)
-    unmet = dict.fromkeys(left, 0)
-    for place in places:
-        for device in place.devices:
-            unmet[device.uuid] += place.unmet_bytes
-    spare = dict(left)
-    grown = [
-        _add_kv(place, left, min(_part(place, device, spare, unmet) for device in place.devices))
-        for place in places
-    ]
-    return [_add_kv(place, left, place.unmet_bytes) for place in grown]
-
-
-def _part(place: _Place, device: Device, spare: dict[str, int], unmet: dict[str, int]) -> int:
-    """Return a worker's fair part of what a GPU has left."""
-    total = unmet[device.uuid]
-    return spare[device.uuid] * place.unmet_bytes // total if total else 0
-
-
-def _add_kv(place: _Place, left: dict[str, int], offer_bytes: int) -> _Place:
-    room = min(left[device.uuid] for device in place.devices)
-    extra = max(0, min(offer_bytes, room, place.unmet_bytes))
-    if extra < place.unmet_bytes:
-        extra -= extra % MIB
-    for device in place.devices:
-        left[device.uuid] -= extra
-    return place._replace(kv_bytes=place.kv_bytes + extra)
-
-
-def _assignment(place: _Place) -> Assignment:
-    demand = place.demand
-    bytes_by_gpu = {device.uuid: place.bytes_on(device) for device in place.devices}
-    cache = None if demand.fraction is not None else place.kv_bytes or None
-    return Assignment(
-        slot=demand.slot,
-        model=demand.model,
-        bytes_by_gpu=bytes_by_gpu,
-        indices=tuple(device.index for device in place.devices),
-        kv_cache_bytes=cache,
-        kv_cache_tokens=demand.tokens(cache) if cache else None,
-        gpu_memory_fraction=demand.fraction or _fraction(place),
-        why=_why(place),
-        context_len=(demand.context_len or None) if cache else None,
-        max_sequences=(demand.sequences(cache) or None) if cache else None,
-    )
-
-
-def _fraction(place: _Place) -> float:
-    """Return the part of each GPU that the engine may take, rounded down: engines refuse to
-    start if that much is not free, and they look when their own context is already there."""
-    parts = (
-        (place.bytes_on(device) - place.demand.context_bytes) / device.total_bytes
-        for device in place.devices
-    )
-    return max(1, math.floor(min(parts) * _FRACTION_STEPS)) / _FRACTION_STEPS
-
-
-def _why(place: _Place) -> str:
-    names = ", ".join(device.label for device in place.devices)
-    demand = place.demand
-    if demand.pins:
-        reason = "one of the model's `gpus`"
-    elif place.choices == demand.gpus:
-        reason = "nothing else holds it"
-    else:
-        reason = f"the least room of {place.choices} that hold it"
-    if demand.fraction is not None or place.unmet_bytes <= 0:
-        return f"{names}: {reason}"
-    wanted = show(demand.wanted_kv_bytes)
-    return f"{names}: {reason}; {show(place.kv_bytes)} of {wanted} wanted for the KV cache"
-
-
-def _refusal(demand: Demand, room: _Room, placed: Sequence[_Place]) -> Refusal:
+def _refusal(demand: Demand, room: _Room, placed: Sequence[Placed]) -> Refusal:
     """Return what stands in the way when all others take the least that they need."""
     verdicts = []
     for device in room.devices:

@@ -24,7 +24,8 @@ from contract.gateway_beat import GatewayBeat
 from contract.host_beat import HostBeat
 from contract.messages import Heartbeat
 from contract.process.process_table import Entry, read_entry, read_table
-from orchestrator.gpu.nvml import Nvml, Snapshot
+from orchestrator.gpu.nvml.client import Nvml
+from orchestrator.gpu.nvml.snapshot import Snapshot
 from orchestrator.system.redis_trouble import in_words
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from typing import Final
 from contract.config import ModelConfig
 from contract.paths import project_dir
 from orchestrator.errors import UserError
-from orchestrator.gpu.nvml import Nvml, restricted
+from orchestrator.gpu.nvml.client import Nvml
+from orchestrator.gpu.nvml.snapshot import restricted
 from orchestrator.tensorrt.plan import PlanDevice, check_plan, read_plan
 
 #: A driver that loads at its first question may take longer; its GPUs are the engine's to check.

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from orchestrator.gpu.nvml import NvmlReader, Snapshot
+from orchestrator.gpu.nvml.reader import NvmlReader
+from orchestrator.gpu.nvml.snapshot import Snapshot
 
 STANDIN = Path(__file__).parents[1] / "standins" / "pynvml"
 

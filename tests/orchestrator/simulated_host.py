@@ -16,7 +16,7 @@ from contract.messages import Heartbeat, State
 from contract.process.process_table import Entry
 from orchestrator.gpu.allocator import Allocation, GpuAllocator
 from orchestrator.gpu.eviction import Policy
-from orchestrator.gpu.nvml import Gpu, GpuProcess, Snapshot
+from orchestrator.gpu.nvml.snapshot import Gpu, GpuProcess, Snapshot
 from orchestrator.protocol.specs import ReplicaSpec, UnitSpec
 from orchestrator.supervisor.models.loader import Loader
 from orchestrator.supervisor.observer import Observation, Survey

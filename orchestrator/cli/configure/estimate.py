@@ -16,8 +16,8 @@ from orchestrator.environments import Environment, default_env_name, find_enviro
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import ModelNotHere, locate
 from orchestrator.estimate.estimate import reads_checkpoint
-from orchestrator.gpu.what_if import WhatIf, imagined, this_host, what_if
-from orchestrator.gpu.what_if_text import lines_of
+from orchestrator.gpu.what_if.text import lines_of
+from orchestrator.gpu.what_if.what_if import WhatIf, imagined, this_host, what_if
 from orchestrator.hub.outline import fetch_outline
 from orchestrator.protocol.status import read_status
 from orchestrator.terminal.speech import report, say

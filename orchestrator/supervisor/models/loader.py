@@ -15,17 +15,8 @@ from typing import Final
 from contract.supervision.problem import Problem
 from orchestrator.errors import UserError
 from orchestrator.gpu.allocator import GpuAllocator
-from orchestrator.gpu.eviction import (
-    CannotLoad,
-    Decision,
-    LoadNow,
-    MakeRoom,
-    Policy,
-    Wait,
-    Wish,
-    decide,
-    idle_too_long,
-)
+from orchestrator.gpu.decisions import CannotLoad, Decision, LoadNow, MakeRoom, Wait, Wish
+from orchestrator.gpu.eviction import Policy, decide, idle_too_long
 from orchestrator.gpu.placement import place
 from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import ReplicaSpec

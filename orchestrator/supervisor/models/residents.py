@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from orchestrator.gpu.eviction import Resident
+from orchestrator.gpu.decisions import Resident
 from orchestrator.gpu.reservation import Reservation
 from orchestrator.supervisor.models.model import Model
 

@@ -7,7 +7,8 @@ import time
 from types import TracebackType
 
 from contract.process.process_table import read_table, tree
-from orchestrator.gpu.nvml import NvmlReader, Snapshot
+from orchestrator.gpu.nvml.reader import NvmlReader
+from orchestrator.gpu.nvml.snapshot import Snapshot
 
 MIB = 1024**2
 

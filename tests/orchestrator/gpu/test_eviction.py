@@ -9,20 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.gpu.eviction import (
-    CannotLoad,
-    Decision,
-    LoadNow,
-    MakeRoom,
-    Policy,
-    Resident,
-    Wait,
-    Wish,
-    cost_s,
-    decide,
-    idle_too_long,
-    unload_at,
-)
+from orchestrator.gpu.decisions import CannotLoad, Decision, LoadNow, MakeRoom, Resident, Wait, Wish
+from orchestrator.gpu.eviction import Policy, cost_s, decide, idle_too_long, unload_at
 from orchestrator.gpu.places import Demand, Device
 from orchestrator.terminal.sizes import GIB
 

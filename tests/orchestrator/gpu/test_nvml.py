@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.gpu import nvml as nvml_module
-from orchestrator.gpu.nvml import GpuProcess, Nvml
+from orchestrator.gpu.nvml import client, reader
+from orchestrator.gpu.nvml.client import Nvml
+from orchestrator.gpu.nvml.snapshot import GpuProcess
 from tests.orchestrator.scenes import STANDIN, Scene
 
 ROOT = Path(__file__).parents[3]
@@ -104,7 +105,7 @@ def test_a_card_that_shares_the_hosts_memory_shows_the_hosts(scene: Scene) -> No
 
 
 def test_a_lost_card_keeps_its_name_and_does_not_hide_the_others(scene: Scene) -> None:
-    from orchestrator.gpu.nvml import NvmlReader
+    from orchestrator.gpu.nvml.reader import NvmlReader
 
     reader = NvmlReader()
     scene.show({"uuid": "GPU-a", "name": "NVIDIA A100"}, {"uuid": "GPU-b"})
@@ -174,7 +175,7 @@ def test_a_driver_that_has_never_answered_is_waited_for_but_not_for_ever(
     early = nvml.snapshot(timeout_s=0.01)
     assert early.is_pending
     assert "NVML has not answered" in early.problem
-    monkeypatch.setattr(nvml_module, "FIRST_ANSWER_S", 0.0)
+    monkeypatch.setattr(client, "FIRST_ANSWER_S", 0.0)
     assert not nvml.snapshot(timeout_s=0.01).is_pending
     answer = nvml.snapshot(timeout_s=30)
     assert (answer.is_pending, answer.gpus[0].uuid) == (False, "GPU-a")
@@ -186,7 +187,7 @@ def test_what_no_driver_should_say_does_not_end_all_looking(
     scene.show({"uuid": "GPU-a"})
     nvml = Nvml()
     with monkeypatch.context() as patch:
-        patch.setattr(nvml_module, "_text", lambda value: 1 / 0)
+        patch.setattr(reader, "_text", lambda value: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             nvml.snapshot()
     assert nvml.snapshot().gpus[0].uuid == "GPU-a"

@@ -13,7 +13,7 @@ from contract.paths import ROOT
 from orchestrator.cli import plain_app
 from orchestrator.cli.configure.estimate import estimate
 from orchestrator.errors import UserError
-from orchestrator.gpu.what_if import imagined
+from orchestrator.gpu.what_if.what_if import imagined
 from orchestrator.terminal.sizes import GIB
 from tests.orchestrator.models_on_disk import QWEN2_7B, QWEN2_HALF_B, MakeModel
 from tests.orchestrator.scenes import Scene

@@ -15,7 +15,7 @@ from contract.messages import State
 from contract.supervision.problem import Problem
 from orchestrator.gpu import ledger_file
 from orchestrator.gpu import worker_needs as needs_module
-from orchestrator.gpu.nvml import Snapshot
+from orchestrator.gpu.nvml.snapshot import Snapshot
 from orchestrator.protocol.specs import ValkeySpec
 from orchestrator.supervisor.models import loader as loader_module
 from orchestrator.supervisor.units.unit import Unit

@@ -20,7 +20,8 @@ from orchestrator.gpu.demand import Need, need_of
 from orchestrator.gpu.footprints import Footprints, footprints_path
 from orchestrator.gpu.ledger import Ledger
 from orchestrator.gpu.ledger_file import ledger_path
-from orchestrator.gpu.nvml import Nvml, restricted
+from orchestrator.gpu.nvml.client import Nvml
+from orchestrator.gpu.nvml.snapshot import restricted
 from orchestrator.gpu.placement import place, room_to_keep
 from orchestrator.gpu.places import Assignment, Demand, Device, Refusal
 from orchestrator.gpu.reservation import Reservation

@@ -1,4 +1,4 @@
-"""The GPUs of this host, as the NVIDIA driver shows them. No other module calls NVML.
+"""Reading of all GPUs through NVML.
 
 Drivers differ, and parts of them fail: whatever cannot be read is None, and a card that is in
 trouble says so and does not hide the others.
@@ -6,16 +6,15 @@ trouble says so and does not hide the others.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, Final
 
 import msgspec
 import psutil
 import pynvml
 
+from orchestrator.gpu.nvml.snapshot import Gpu, GpuProcess, Snapshot
 from orchestrator.terminal.sizes import MIB
 
 #: NVML's word for a process that runs in no MIG slice.
@@ -32,8 +31,6 @@ _PROCESS_LISTS: Final = {
     ),
     "mps": ("nvmlDeviceGetMPSComputeRunningProcesses_v3",),
 }
-#: Drivers that load at the first question have taken half a minute; longer, and none is there.
-FIRST_ANSWER_S: Final = 60.0
 _BROKEN: Final = (pynvml.NVMLError_GpuIsLost, pynvml.NVMLError_ResetRequired)
 _PROBLEMS: Final = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "there is no NVIDIA driver (no libnvidia-ml.so.1)",
@@ -43,98 +40,6 @@ _PROBLEMS: Final = {
     pynvml.NVML_ERROR_GPU_IS_LOST: "has fallen off the bus (XID 79): the host must be rebooted",
     pynvml.NVML_ERROR_RESET_REQUIRED: "must be reset by an administrator",
 }
-
-
-class GpuProcess(msgspec.Struct, frozen=True):
-    """A process on a GPU. `used_mib` is None where the driver does not say."""
-
-    pid: int
-    used_mib: int | None
-    kind: str = "compute"
-    #: The MIG slice that it runs in: its GPU instance and its compute instance.
-    instance: tuple[int, int] | None = None
-
-
-class Gpu(msgspec.Struct, frozen=True):
-    """A card, or a MIG slice of one (`parent` is then the card's UUID)."""
-
-    index: int
-    uuid: str
-    name: str
-    total_mib: int = 0
-    #: Everything that is not free, what the driver keeps for itself included.
-    used_mib: int = 0
-    free_mib: int = 0
-    reserved_mib: int | None = None
-    utilization_percent: int | None = None
-    temperature_c: int | None = None
-    processes: tuple[GpuProcess, ...] = ()
-    slices: tuple[Gpu, ...] = ()
-    parent: str = ""
-    #: Such as `9.0`; empty where it cannot be asked.
-    compute_capability: str = ""
-    #: It works in the host's memory, and these figures are the host's.
-    is_unified: bool = False
-    #: Why it cannot be used; empty if it can.
-    problem: str = ""
-
-    @property
-    def places(self) -> tuple[Gpu, ...]:
-        """Where workers can run: on the card, or instead on its slices."""
-        return self.slices or (self,)
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """All GPUs at one moment. `problem` says why they are not known, or not up to date."""
-
-    #: Monotonic seconds.
-    taken_at: float
-    gpus: tuple[Gpu, ...] = ()
-    driver_version: str = ""
-    #: The newest version of CUDA that the driver supports, such as `12.8`.
-    cuda_version: str = ""
-    problem: str = ""
-    #: The driver has never answered yet, and may still do so: it is not known what there is.
-    is_pending: bool = False
-
-    @property
-    def places(self) -> tuple[Gpu, ...]:
-        return tuple(place for gpu in self.gpus for place in gpu.places)
-
-
-class Nvml:
-    """Asks in a thread of its own: a card in trouble can hang the driver for minutes, and nothing
-    else shall hang with it."""
-
-    def __init__(self) -> None:
-        self._reader = NvmlReader()
-        self._pending: Future[Snapshot] | None = None
-        self._last: Snapshot | None = None
-        self._began = time.monotonic()
-
-    def snapshot(self, timeout_s: float = 5.0) -> Snapshot:
-        """Return the GPUs as of now. If NVML does not answer in time: as they were last seen,
-        and the problem; the next call then waits for the same answer. Not for several threads."""
-        if self._pending is None:
-            self._pending = _in_thread(self._reader.read)
-        try:
-            self._last = self._pending.result(timeout_s)
-        except TimeoutError:
-            return self._without_answer()
-        except BaseException:
-            self._pending = None
-            raise
-        self._pending = None
-        return self._last
-
-    def _without_answer(self) -> Snapshot:
-        if self._last is not None:
-            age_s = time.monotonic() - self._last.taken_at
-            problem = f"NVML does not answer: these figures are {age_s:.0f} s old"
-            return msgspec.structs.replace(self._last, problem=problem)
-        waited_s = time.monotonic() - self._began
-        problem = f"NVML has not answered for {waited_s:.0f} s"
-        return Snapshot(time.monotonic(), problem=problem, is_pending=waited_s < FIRST_ANSWER_S)
 
 
 class NvmlReader:
@@ -200,38 +105,6 @@ class NvmlReader:
             compute_capability=capability,
             problem="is in MIG mode and has no slices" if is_divided and not slices else "",
         )
-
-
-def restricted(snapshot: Snapshot, visible_devices: str | None) -> Snapshot:
-    """The same, with the GPUs marked that CUDA_VISIBLE_DEVICES keeps from us: the user may
-    have been given only some of them. None means all."""
-    if visible_devices is None:
-        return snapshot
-    names = [name.strip() for name in visible_devices.split(",") if name.strip()]
-    gpus = tuple(_restricted(gpu, names) for gpu in snapshot.gpus)
-    return msgspec.structs.replace(snapshot, gpus=gpus)
-
-
-def _restricted(gpu: Gpu, names: list[str]) -> Gpu:
-    if any(gpu.uuid.startswith(name) or str(gpu.index) == name for name in names):
-        return gpu
-    slices = tuple(_restricted(each, [n for n in names if not n.isdigit()]) for each in gpu.slices)
-    problem = gpu.problem or "is not among the CUDA_VISIBLE_DEVICES that ew was given"
-    return msgspec.structs.replace(gpu, problem=problem, slices=slices)
-
-
-def _in_thread(read: Callable[[], Snapshot]) -> Future[Snapshot]:
-    """Run it in a daemon thread: nothing waits for it, not even the exit of the process."""
-    future: Future[Snapshot] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(read())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="nvml", daemon=True).start()
-    return future
 
 
 def _ask(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Final
 from orchestrator.estimate.kv_cache import KvCache
 from orchestrator.gpu.demand import Need
 from orchestrator.gpu.reservation import Reservation
-from orchestrator.gpu.what_if import WhatIf
+from orchestrator.gpu.what_if.what_if import WhatIf
 from orchestrator.terminal.sizes import show
 
 _WIDTH: Final = 80

@@ -1,0 +1,1 @@
+"""A dry run of the configured models on GPUs: `./ew estimate`."""
