@@ -60,8 +60,6 @@ LONGER: Final = {
     "orchestrator/estimate/model_json.py": 350,
     # One writer of the account, under one mutex.
     "orchestrator/gpu/ledger.py": 300,
-    # To be cut: gateway processes that are gone are a noun of their own.
-    "orchestrator/supervisor/observer.py": 300,
 }
 
 

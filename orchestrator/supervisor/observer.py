@@ -18,14 +18,14 @@ from contract.bus.client import RedisClient, connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats, read_beats
 from contract.bus.queue import JobQueue
 from contract.bus.registration import Registration, end_registration, renew_registrations
-from contract.bus.replies import ReplyStream
 from contract.bus.views.model_look import look_at_models
 from contract.gateway_beat import GatewayBeat
 from contract.host_beat import HostBeat
 from contract.messages import Heartbeat
-from contract.process.process_table import Entry, read_entry, read_table
+from contract.process.process_table import Entry, read_table
 from orchestrator.gpu.nvml.client import Nvml
 from orchestrator.gpu.nvml.snapshot import Snapshot
+from orchestrator.supervisor.gateway_processes import GatewayProcesses, is_live
 from orchestrator.system.redis_trouble import in_words
 
 log = logging.getLogger(__name__)
@@ -84,9 +84,7 @@ class Observer:
         self._db: RedisClient | None = None
         self._url = ""
         self._gone: set[tuple[str, str]] = set()
-        #: The gateway processes that were seen to run on this host.
-        #: By the name of each gateway process that beat here, its identity: pid and start.
-        self._gateways: dict[str, tuple[int, int]] = {}
+        self._gateways = GatewayProcesses()
         #: By model, the last dead letter that was counted.
         self._dead_letters: dict[str, str] = {}
         #: The models on registration, as Redis knows them.
@@ -187,7 +185,7 @@ class Observer:
             unfinished[model] = look.unfinished
             broken[model] = await self._broken_by_jobs(JobQueue(db, model), look.dead_letter)
         gateways = read_beats(await Heartbeats(db, GATEWAYS).alive(), _decode_gateway_beat)
-        await self._end_dead_gateways(db, subject.host.host, gateways)
+        await self._gateways.end_dead(db, subject.host.host, gateways)
         return seen._replace(
             redis=info,
             beats=beats,
@@ -214,28 +212,6 @@ class Observer:
         self._dead_letters[queue.model] = last
         return workers
 
-    async def _end_dead_gateways(
-        self, db: RedisClient, host: str, beats: list[GatewayBeat]
-    ) -> None:
-        """End the leases of gateway processes that ran here and are gone: jobs whose answer no
-        client can ask for are cancelled then."""
-        here = {beat.name: beat for beat in beats if beat.host == host}
-        alive = {
-            name: found for name, beat in here.items() if (found := self._running(name, beat.pid))
-        }
-        for name in (self._gateways.keys() & here.keys()) - alive.keys():
-            await Heartbeats(db, GATEWAYS).leave(name)
-            await ReplyStream(db, name).leave()
-        self._gateways = alive
-
-    def _running(self, name: str, pid: int) -> tuple[int, int] | None:
-        """The identity of a gateway process; None if it is gone, though its pid may live on."""
-        entry = read_entry(pid)
-        if entry is None or entry.is_zombie:
-            return None
-        found = (pid, entry.start_ticks)
-        return found if self._gateways.get(name, found) == found else None
-
     async def _end_leases(self, db: RedisClient) -> None:
         for model, name in list(self._gone):
             await Heartbeats(db, model).leave(name)
@@ -258,7 +234,7 @@ class Observer:
             return False
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
-                return await _is_live(*address)
+                return await is_live(*address)
         except (OSError, TimeoutError):
             return False
 
@@ -266,13 +242,3 @@ class Observer:
 def _is_an_answer(error: Exception) -> bool:
     """Whether Redis itself refused, as on a full disk or with too many clients."""
     return isinstance(error, ResponseError) or "max number of clients" in str(error)
-
-
-async def _is_live(host: str, port: int) -> bool:
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        request = f"GET /health/live HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
-        writer.write(request.encode())
-        return b" 200 " in await reader.readline()
-    finally:
-        writer.close()
