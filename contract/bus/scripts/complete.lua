@@ -2,7 +2,7 @@
 -- KEYS: queue, job
 -- ARGV: group, entry id, worker, attempt, state, keep ms, what it used (`usage.lua`), days to keep the count
 -- Answers 1 if the job is now (or was already) ended by this attempt, 0 if another attempt owns it.
-local job = redis.call('HMGET', KEYS[2], 'worker', 'attempt', 'state', 'place', 'used')
+local job = redis.call('HMGET', KEYS[2], 'worker', 'attempt', 'state', 'place', 'used', 'yielded')
 if job[1] ~= ARGV[3] or job[2] ~= ARGV[4] then
   return 0
 end
@@ -16,7 +16,7 @@ if job[3] == 'running' then
   local tokens = count_use(prefix, KEYS[2], ARGV[5], use, now_s, ARGV[8])
   let_out(KEYS[2], tokens, now_s * 1000)
   if job[4] then
-    settle(prefix, job[4], tokens - parse(job[4]).cost)
+    settle(prefix, job[4], tokens - parse(job[4]).cost * (1 + (job[6] or 0)))
   end
 end
 return 1

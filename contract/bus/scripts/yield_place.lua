@@ -13,8 +13,7 @@ redis.call('HINCRBY', KEYS[2], 'forgiven', 1)
 redis.call('HINCRBY', KEYS[2], 'yielded', 1)
 redis.call('HDEL', KEYS[2], 'alone')
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
--- It has been paid for.
-local place = parse(job[5])
-local text = table.concat({place.lane, place.weight, 0, place.job, place.key}, ' ')
-join(prefix_of(KEYS[1]), ARGV[2], text, tonumber(job[6]), time_ms())
+-- Its key pays for each turn, and is paid back when the job ends. If the turn to go on cost nothing, the key would stay at the
+-- virtual time however many places it holds, and level with every key that begins to wait.
+join(prefix_of(KEYS[1]), ARGV[2], job[5], tonumber(job[6]), time_ms())
 return 1

@@ -193,6 +193,28 @@ async def test_who_yields_its_place_waits_again_where_it_was(queue: JobQueue, db
     assert await queue.complete("v", [Ended(each, "done") for each in again]) == 0
 
 
+async def test_a_key_that_asks_again_gets_a_place_again_from_one_that_holds_several(
+    queue: JobQueue, db: Redis
+) -> None:
+    for number in range(5):
+        await ask(queue, f"a{number}", "a", tokens=256)
+    running = attempts(await queue.begin("w", await claim(queue, db, "w", 2)))
+    for number in range(4):
+        await ask(queue, f"b{number}", "b", tokens=3)
+        waiting = await queue.peek()
+        assert waiting is not None
+        assert waiting.place.job_id == f"b{number}"
+        assert await queue.yield_place("w", running.pop())
+        await run(queue, await claim(queue, db, "w", 1), 3)
+        running.append(await begin_one_of(queue))
+        assert running[-1].job.key_id == "a"
+    # It paid for six turns of two jobs, and is paid back, but no further than to the virtual time.
+    await queue.complete("w", [Ended(each, "done", JobUse(256)) for each in running])
+    lane = f"ew:{{{queue.model}}}:"
+    assert await db.zscore(f"{lane}turns:1:0", "a") == 5 * 256
+    assert await db.zscore(f"{lane}tags:1:0", "*") == 5 * 256
+
+
 async def test_a_cancelled_job_does_not_wait_again(queue: JobQueue, db: Redis) -> None:
     await ask(queue, "a")
     attempt = await begin_one(queue, db, "w")
