@@ -13,6 +13,9 @@ ToolChoice = Literal["none", "auto", "required", "named"]
 GuidedKind = Literal["json", "json_object", "regex", "choice", "grammar"]
 #: Jobs of one class go before all of the next; `batch` makes room for the others.
 PriorityClass = Literal["interactive", "normal", "batch"]
+#: The tasks of pooling models, in vLLM's words: `any` is what it was made for. A `score` says
+#: how relevant a text is to another.
+PoolingTask = Literal["any", "embed", "classify", "token_embed", "token_classify", "score"]
 
 
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,9 +77,22 @@ class PromptReport(msgspec.Struct, frozen=True, omit_defaults=True):
     only: bool = False
 
 
-class Embedding(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Texts, or their tokens, that a vector of `dimensions` numbers is wanted for; as many as the
-    model has if None."""
+class Pooling(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Texts, or their tokens, that numbers are wanted for: what a model makes of each, pooled over
+    its tokens or for each token. Without inputs it is the job's `messages`. An embedding has
+    `dimensions` numbers if given. For scores, the first `queries` inputs are compared with the
+    others: one with all of them, or each with its own."""
 
     inputs: tuple[str | tuple[int, ...], ...]
     dimensions: int | None = None
+    task: PoolingTask = "embed"
+    queries: int = 0
+    #: Whether the model's own activation is applied at the end; None: as usual.
+    activation: bool | None = None
+    #: Only so many tokens of each query, and of each document; 0: all.
+    query_tokens: int = 0
+    document_tokens: int = 0
+    #: The part that `truncate_prompt_tokens` keeps; None: as the model's tokenizer does.
+    keeps: Literal["first", "last"] | None = None
+    #: Cohere's: what the text is for, in the model's own words.
+    input_type: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from contract.messages import Condition
+from contract.condition import Condition
 
 
 class GpuFigures(msgspec.Struct, frozen=True, omit_defaults=True):

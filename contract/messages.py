@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import Enum
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from contract.asked import Embedding, Guided, PromptReport, Template, ToolCall, Tools, Turn
+from contract.asked import Guided, Pooling, PromptReport, Template, ToolCall, Tools, Turn
 
 WIRE_VERSION = 1
 #: The errors of decoding. Text that is not UTF-8 is a `UnicodeDecodeError`, which is no
@@ -87,9 +86,9 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WIRE_VERSION):
     """One generation asked of a model: a `prompt` taken as it is, `prompt_ids` (its tokens), or
-    `messages` for the model's chat template; or else an `embedding`. Exactly one of the four is
-    set. Of a longer prompt only the last `truncate_prompt_tokens` are read (-1: as many as it
-    takes). The version is the tag, as no default is written; another one cannot be decoded."""
+    `messages` for the model's chat template; or else a `pooling`, with or without messages. Of a
+    longer prompt only the last `truncate_prompt_tokens` are read (-1: as many as it takes). The
+    version is the tag, as no default is written; another one cannot be decoded."""
 
     id: str
     model: str
@@ -97,7 +96,8 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     prompt: str | None = None
     messages: tuple[ChatMessage, ...] | None = None
     prompt_ids: tuple[int, ...] | None = None
-    embedding: Embedding | None = None
+    #: It has its former name on the wire.
+    pooling: Pooling | None = msgspec.field(default=None, name="embedding")
     truncate_prompt_tokens: int | None = None
     #: The text after the answer: the model is to fill the gap before it.
     suffix: str | None = None
@@ -111,6 +111,8 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     key_id: str = ""
     #: Keeps the prompt apart in the engine's cache from those of the same key with another salt.
     cache_salt: str = ""
+    #: The answer begins with a `PromptDelta` of the prompt's length, where the engine knows it.
+    counts_prompt: bool = False
     #: It goes on when its client leaves, or its gateway dies: the answer may be asked for again.
     resumable: bool = False
     #: Token ids and transcript (`workers/transcript.py`) that earlier attempts have already sent.
@@ -164,10 +166,14 @@ class ToolCallDelta(Delta, frozen=True, array_like=True, tag="t"):
 
 class VectorDelta(Delta, frozen=True, array_like=True, tag="v"):
     """The vector of input `number`: 4 bytes for each number, a float in little-endian order. It may
-    come again, the same, if its worker is lost."""
+    come again, the same. A score is a vector of one. Vectors of tokens come in pieces of `rows`,
+    from token `row` on; `rows` is 0 for one of the whole input, of which `label` is the class."""
 
     number: int = 0
     vector: bytes = b""
+    row: int = 0
+    rows: int = 0
+    label: str = ""
 
 
 class PromptToken(msgspec.Struct, frozen=True, array_like=True):
@@ -189,6 +195,8 @@ class PromptDelta(Delta, frozen=True, array_like=True, tag="p"):
     prompt_text: str = ""
     names: tuple[str, ...] = ()
     places: tuple[tuple[PromptToken, ...], ...] = ()
+    #: Of one that tells nothing else: how many tokens the prompt has.
+    count: int = 0
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="e"):
@@ -241,29 +249,6 @@ class State(str, Enum):
     SLEEPING = "sleeping"
     STOPPING = "stopping"
     FAILED = "failed"
-
-
-class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A state, and what is being done in it; empty if that goes without saying."""
-
-    state: State
-    stage: str = ""
-
-
-_BEST_FIRST: Final = (
-    State.READY,
-    State.STARTING,
-    State.SLEEPING,
-    State.STOPPING,
-    State.FAILED,
-    State.STOPPED,
-)
-
-
-def best(conditions: Iterable[Condition]) -> Condition:
-    """A model is as the best of its workers is; without any, it is stopped."""
-    stopped = Condition(State.STOPPED)
-    return min(conditions, key=lambda each: _BEST_FIRST.index(each.state), default=stopped)
 
 
 class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):

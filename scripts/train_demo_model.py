@@ -13,6 +13,7 @@ Runs in an engine environment (torch, transformers, tokenizers, safetensors), on
 from __future__ import annotations
 
 import argparse
+import hashlib
 import random
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ import torch
 from programs.demo_model.checking import check
 from programs.demo_model.conversations import Talker
 from programs.demo_model.corpus import Corpus
+from programs.demo_model.progress import Progress
 from programs.demo_model.questions import Item, read_items
 from programs.demo_model.tokenizer import train_tokenizer, write_tokenizer
 from programs.demo_model.training import (
@@ -38,32 +40,39 @@ from programs.demo_model.training import (
 from tokenizers import Tokenizer
 
 HOME = Path(__file__).resolve().parent.parent / "deploy" / "demo-model"
+PROGRESS = HOME.parent.parent / ".ew" / "demo-model-training.pt"
 QUESTIONS = HOME / "questions.jsonl"
 #: Conversations that the tokenizer learns from beside the questions.
 SAMPLES = 400
 
 
-def make(folder: Path, items: list[Item], device: str, steps: int) -> None:
-    """Train a tokenizer and a model on `device`, and write both into `folder`."""
+def make(folder: Path, items: list[Item], device: str, steps: int, kept: Path) -> None:
+    """Train a tokenizer and a model on `device`, and write both into `folder`; how far it is, is in
+    the file `kept` until then."""
     seed = fix_randomness()
     texts = [text for item in items for text in (*item.questions, item.answer)]
     tokenizer = train_tokenizer(texts + Talker(items, random.Random(seed)).samples(SAMPLES))
     config = model_config(tokenizer)
     model = new_model(config).to(device)
     print(f"{model.num_parameters():,} parameters, {tokenizer.get_vocab_size()} tokens")
-    train(model, Corpus(items, tokenizer, seed), steps, PEAK_RATE)
+    progress = Progress(kept, anew=True, steps=steps, items=items, rate=PEAK_RATE)
+    train(model, Corpus(items, tokenizer, seed), steps, PEAK_RATE, progress)
     write_tokenizer(folder, tokenizer)
     write_model(folder, model, config, QUESTIONS)
+    progress.forget()
 
 
-def go_on(folder: Path, items: list[Item], device: str, steps: int) -> None:
+def go_on(folder: Path, items: list[Item], device: str, steps: int, kept: Path) -> None:
     """Train the model in `folder` on, with the tokenizer that it has."""
     seed = fix_randomness()
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     model = present_model(folder).to(device)
-    train(model, Corpus(items, tokenizer, seed + 1), steps, LATER_PEAK_RATE)
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    progress = Progress(kept, of=digest, steps=steps, items=items, rate=LATER_PEAK_RATE)
+    train(model, Corpus(items, tokenizer, seed + 1), steps, LATER_PEAK_RATE, progress)
     write_tokenizer(folder, tokenizer)
     write_model(folder, model, model_config(tokenizer), QUESTIONS)
+    progress.forget()
 
 
 def main() -> int:
@@ -73,12 +82,15 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of the training ({STEPS})")
     parser.add_argument("--device", default="cpu", help="where to train: cpu (the default), cuda")
     parser.add_argument("--folder", type=Path, default=HOME, help="where the model is or goes")
+    parser.add_argument(
+        "--progress", type=Path, default=PROGRESS, help="where it is kept how far a training is"
+    )
     arguments = parser.parse_args()
     items = read_items(QUESTIONS)
     if not arguments.check:
         arguments.folder.mkdir(parents=True, exist_ok=True)
         work = go_on if arguments.go_on else make
-        work(arguments.folder, items, arguments.device, arguments.steps)
+        work(arguments.folder, items, arguments.device, arguments.steps, arguments.progress)
     torch.set_num_threads(THREADS)
     if not check(arguments.folder, items):
         print("error: the model does not say what it was taught", file=sys.stderr)

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 
 from contract.bus.claims import Attempt
-from contract.messages import Delta, Done, TokenLogprob
+from contract.messages import Delta, Done, PromptDelta, TokenLogprob
 from contract.usage import JobUse
 from workers.continuation import Published
 from workers.transcript import REASONING, Kind, ToolPiece, Transcript, delta_of
@@ -79,6 +79,12 @@ class Answer:
     def owes_known_text(self) -> bool:
         """Whether the engine has yet to say again what the client has."""
         return bool(self._known_text)
+
+    def opening(self) -> list[Delta]:
+        """Return what is said before the first text, now that the prompt has been read."""
+        if not (self.attempt.job.counts_prompt and self.prompt_tokens):
+            return []
+        return [PromptDelta("", b"", count=self.prompt_tokens)]
 
     def resume(self, published: Published) -> None:
         """Go on after what earlier attempts published."""

@@ -146,6 +146,7 @@ class Outbox:
         self.generated_tokens_total += len(token_ids)
         if not answer.prompt_counted:
             self._count_prompt(answer)
+            self.say_first(job_id, answer.opening())
         seq = answer.seq
         try:
             said = answer.say(text, token_ids, index, logprobs, kind)
@@ -156,8 +157,7 @@ class Outbox:
             self._push(answer, seq, said)
 
     def say_first(self, job_id: str, deltas: Sequence[Delta]) -> None:
-        """Push deltas that come before any text, and are the same from every worker: those that an
-        earlier attempt has published are left out."""
+        """Push what comes before any text, less what an earlier attempt has published of it."""
         answer = self._answers.get(job_id)
         if answer is not None:
             for delta in deltas[answer.seq :]:

@@ -51,7 +51,7 @@ def place_of(job: Job) -> QueuePlace:
 def cost_of(job: Job) -> int:
     """Return about how many tokens a job takes; what it took in the end is settled then."""
     asked = job.sampling.max_tokens
-    answer = 0 if job.embedding else min(asked or _PREPAID_TOKENS, _PREPAID_TOKENS)
+    answer = 0 if job.pooling else min(asked or _PREPAID_TOKENS, _PREPAID_TOKENS)
     return max(1, prompt_tokens(job) + answer * job.sampling.n)
 
 
@@ -62,7 +62,7 @@ def prompt_tokens(job: Job) -> int:
     texts: list[str] = [job.prompt or ""]
     texts += [message.content for message in job.messages or ()]
     ids = 0
-    for each in job.embedding.inputs if job.embedding else ():
+    for each in job.pooling.inputs if job.pooling else ():
         if isinstance(each, str):
             texts.append(each)
         else:

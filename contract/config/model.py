@@ -166,6 +166,11 @@ class ModelConfig(Section):
         description="vLLM: tells what the model thinks from what it answers, such as `qwen3`; "
         "without one, all is answer. Unset and `none` are as for `tool_parser`.",
     )
+    score_template: str | None = Field(
+        None,
+        description="vLLM: a file with the Jinja template by which a reranker reads a pair of "
+        "texts, turns of `query` and `document`; vLLM's server has it as `--chat-template`.",
+    )
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Passed to the engine as they are."
     )

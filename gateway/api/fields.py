@@ -122,7 +122,7 @@ def _nothing(value: Any) -> None:
         raise PydanticCustomError("unsupported", "not supported")
 
 
-def _only(supported: Any) -> Any:
+def only(supported: Any) -> Any:
     """The type of a field that may say what happens anyway."""
 
     def check(value: Any) -> None:
@@ -168,8 +168,8 @@ Pattern = Annotated[
 ]
 JsonSchema = Annotated[dict[str, Any], AfterValidator(_schema)]
 Unsupported = Annotated[Any, AfterValidator(_nothing), WithJsonSchema({"const": None})]
-OnlyTrue = _only(True)
-OnlyFalse = _only(False)
+OnlyTrue = only(True)
+OnlyFalse = only(False)
 Ignored = Annotated[Any, WithJsonSchema({"description": "Accepted, and without effect."})]
 ChoiceText = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
 Choices = Annotated[list[ChoiceText], Field(min_length=1, max_length=256, fail_fast=True)]

@@ -26,11 +26,13 @@ from gateway.api.native.schemas import (
 )
 from gateway.api.openai.bodies import ChatCompletionChunk, OpenAIErrorBody
 from gateway.api.openai.completion_request import CompletionRequest
-from gateway.api.openai.embeddings import EmbeddingRequest
 from gateway.api.openai.schemas import ChatCompletionRequest
+from gateway.api.pooling.classes import ClassifyRequest, PoolingRequest
+from gateway.api.pooling.cohere import CohereEmbedRequest
+from gateway.api.pooling.embeddings import EmbeddingRequest
+from gateway.api.pooling.scoring import RerankRequest, ScoreRequest
 from gateway.api.responses.bodies import ResponseEvent
 from gateway.api.responses.schemas import InputTokensRequest, ResponsesRequest
-from gateway.api.vllm.scoring import RerankRequest, ScoreRequest
 from gateway.api.vllm.tokenizing import DetokenizeRequest, TokenizeRequest
 
 Responses = dict[int | str, dict[str, Any]]
@@ -68,6 +70,9 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     DetokenizeRequest,
     RerankRequest,
     ScoreRequest,
+    ClassifyRequest,
+    PoolingRequest,
+    CohereEmbedRequest,
     ChatCompletionChunk,
     Completion,
     DeltaBody,

@@ -4,13 +4,13 @@ need no more memory than their pieces."""
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, Protocol
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from gateway.batches.file_store import StoreFull, Upload
+from gateway.batches.file_store import StoreFull
 from gateway.http.errors import ApiError
 from gateway.http.headers import header
 from gateway.http.peer import LONG_BODY_EXTENSION
@@ -20,10 +20,17 @@ _LONGEST_FIELD: Final = 1_024
 _WRITE_AT_ONCE: Final = 1 << 20
 
 
-class UploadBody:
-    """Reads one body into an upload. `fields` are those beside the file."""
+class Sink(Protocol):
+    """Where the bytes of a file go, in a thread."""
 
-    def __init__(self, upload: Upload) -> None:
+    def write(self, data: bytes) -> None:
+        """Raises `StoreFull`, `ApiError`, `OSError`."""
+
+
+class UploadBody:
+    """Reads one body into an upload, or another sink. `fields` are those beside the file."""
+
+    def __init__(self, upload: Sink) -> None:
         self.fields: dict[str, str] = {}
         self.filename = ""
         self._upload = upload

@@ -119,6 +119,8 @@ _AT_THE_ROOT: Final = (
     "/detokenize",
     "/rerank",
     "/score",
+    "/classify",
+    "/pooling",
     "/v2/",
 )
 _OF_OLLAMA: Final = (

@@ -51,7 +51,7 @@ def consumption_of(job: Job, key: KeyRecord | None, config: LimitsConfig, most: 
     limits = limits_of(key, config) if key is not None else ()
     if not limits:
         return Consumption()
-    answer = 0 if job.embedding else (job.sampling.max_tokens or most) * job.sampling.n
+    answer = 0 if job.pooling else (job.sampling.max_tokens or most) * job.sampling.n
     return Consumption(prompt_tokens(job) + answer, limits)
 
 

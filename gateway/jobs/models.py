@@ -15,6 +15,7 @@ from contract.bus.client import RedisClient
 from contract.bus.heartbeats import HOSTS, Heartbeats, read_beats
 from contract.bus.registration import Registration, first_registration
 from contract.bus.views.model_look import look_at_models
+from contract.condition import Condition, best
 from contract.config import (
     Config,
     ConfigError,
@@ -26,7 +27,7 @@ from contract.config import (
 )
 from contract.host_beat import HostBeat
 from contract.keys import KeyRecord
-from contract.messages import Condition, Heartbeat, Job, State, best
+from contract.messages import Heartbeat, Job, State
 from gateway.http.watched_file import WatchedFile
 from gateway.streams.link import Link
 

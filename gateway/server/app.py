@@ -27,6 +27,8 @@ from gateway.api.batches.endpoints import ENDPOINTS
 from gateway.api.native import jobs, routes, usage
 from gateway.api.ollama import routes as ollama_routes
 from gateway.api.openai import routes as openai_routes
+from gateway.api.openai import speech
+from gateway.api.pooling import routes as pooling_routes
 from gateway.api.responses import routes as responses_routes
 from gateway.api.vllm import routes as vllm_routes
 from gateway.batches.batch import BatchStore
@@ -54,6 +56,8 @@ _ROUTERS: Final = (
     responses_routes.router,
     openai_routes.unversioned,
     vllm_routes.router,
+    pooling_routes.router,
+    speech.router,
     health.router,
     docs.router,
 )

@@ -118,6 +118,7 @@ def _of_model(model: ModelConfig) -> Iterator[Finding]:
     if declaration_of(model.engine).model != "none":
         yield from _model_path(model)
         yield from _adapters(model)
+        yield from _score_template(model)
     if model.command:
         yield from _program(model.command[0])
     for pattern in model.pass_env:
@@ -171,6 +172,17 @@ def _misspelt(value: str) -> Iterator[Finding]:
     fix = f"did you mean `{parent}/{near[0]}`?" if near else "is the directory elsewhere?"
     message = f"is not here, so `{value}` is taken for a Hugging Face repository"
     yield Finding(["model_path"], message, fix, is_fatal=False)
+
+
+def _score_template(model: ModelConfig) -> Iterator[Finding]:
+    if model.score_template is None:
+        return
+    path = project_dir() / Path(model.score_template).expanduser()
+    if path.is_file():
+        yield from _unreadable(["score_template"], path)
+    else:
+        message = f"does not exist: {model.score_template}"
+        yield Finding(["score_template"], message, _in_full(model.score_template))
 
 
 def _adapters(model: ModelConfig) -> Iterator[Finding]:

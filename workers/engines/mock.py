@@ -28,7 +28,6 @@ import os
 import re
 import signal
 import time
-from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -39,15 +38,14 @@ from workers.continuation import forces_calls
 from workers.engine import EngineReport, JobRejected
 from workers.engine_state import EngineLoad
 from workers.engines.arguments import known
-from workers.engines.shared.deltas import vector_deltas
+from workers.engines.mock_pooling import pool
+from workers.engines.shared.deltas import pooled_deltas
 from workers.outbox import Outbox
 from workers.transcript import REASONING, Kind, ToolPiece, Transcript
 
 VERSION: Final = "1"
 _DIRECTIVE: Final = re.compile(r"\[\[(\w+)=(\d+(?:\.\d+)?)\]\]")
 _MAX_MODEL_LEN: Final = 1_000_000
-#: Of its embeddings, all of which are the length of their text.
-_DIMENSIONS: Final = 4
 #: The tool's name, the beginning of its arguments, and their end.
 _TOKENS_PER_CALL: Final = 3
 _MOST_BEHIND_S: Final = 0.1
@@ -135,12 +133,10 @@ class MockEngine:
         return EngineReport(VERSION, self._slots, self._max_model_len)
 
     async def submit(self, job: Job) -> None:
-        if job.embedding is not None:
-            sizes = [len(text) for text in job.embedding.inputs]
-            width = job.embedding.dimensions or _DIMENSIONS
-            vectors = [array("f", [size] * width).tobytes() for size in sizes]
-            self._outbox.say_first(job.id, vector_deltas(vectors))
-            self._outbox.done(job.id, ("stop",), sum(sizes))
+        if job.pooling is not None:
+            pooled, tokens = pool(job, job.pooling)
+            self._outbox.say_first(job.id, pooled_deltas(pooled))
+            self._outbox.done(job.id, ("stop",), tokens)
             return
         text = job.prompt or (job.messages[-1].content if job.messages else "")
         if job.report is not None or job.suffix is not None:

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Request, Response
 
 from contract.messages import Job
 from gateway.api.anthropic.bodies import AnsweredMessage, CountedTokens, MessageEvent
+from gateway.api.anthropic.message import MessageWhole
 from gateway.api.anthropic.schemas import CountTokensRequest, MessagesRequest
-from gateway.api.anthropic.wire import PING, MessageStream, MessageWhole
+from gateway.api.anthropic.wire import PING, MessageStream
 from gateway.api.inference import answer
 from gateway.api.openapi import (
     ANTHROPIC_GENERATION_ERRORS,

@@ -197,5 +197,6 @@ class MessagesRequest(PromptOfMessages, GenerationBody):
             sampling,
             key_id=key_id,
             cache_salt=self.cache_salt or "",
+            counts_prompt=bool(self.stream),
             **prompt,
         )

@@ -1,27 +1,20 @@
-"""How answers look on the wire of Anthropic's API: a message is a list of content blocks, which
-are open one after the other."""
+"""How answers are streamed in Anthropic's API: the content blocks of a message are open one after
+the other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
-from contract.messages import Delta, Done, FinishReason, Job, ReasoningDelta, Status, ToolCallDelta
-from gateway.api.anthropic.bodies import StopReason
+from contract.messages import Delta, Done, Job, PromptDelta, Status, ToolCallDelta
+from gateway.api.anthropic.message import end_of, kind_of, message, signature_of, usage_of
 from gateway.http.error_answers import ANTHROPIC, anthropic_body
 from gateway.http.errors import ApiError
 from gateway.streams import sse
-from gateway.streams.answers import AnswerChoice, CallSoFar, Timings
+from gateway.streams.answers import Timings
 
 PING: Final = sse.event(b'{"type":"ping"}', name="ping")
-_STOP_REASONS: Final[Mapping[FinishReason, StopReason]] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "content_filter": "refusal",
-}
 #: By the type of a block: the type of its pieces, and their field.
 _PIECES: Final = {
     "text": (b"text_delta", b"text"),
@@ -33,15 +26,6 @@ _PIECE: Final = (
     b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"%b","%b":'
 )
 _PIECE_END: Final = b"}}\n\n"
-
-
-def _kind(delta: Delta) -> tuple[str, int]:
-    """Return the type of the block that a piece belongs to, and the number of its call."""
-    if isinstance(delta, ReasoningDelta):
-        return "thinking", 0
-    if isinstance(delta, ToolCallDelta):
-        return "tool_use", delta.call
-    return "text", 0
 
 
 class MessageStream:
@@ -62,14 +46,28 @@ class MessageStream:
         self._blocks = 0
         #: Where the pieces of a call go, by its number.
         self._calls: dict[int, bytes] = {}
+        self._has_begun = False
 
     def opening(self) -> bytes:
-        """The counts of tokens come with the end, when they are known."""
-        message = _message(self._job_id, self._model, [], None, "", _usage(None))
-        return _event("message_start", message=message)
+        """The message begins with its first piece: then it is known how long the prompt is."""
+        return b""
+
+    def _begin(self, prompt_tokens: int = 0) -> bytes:
+        """Return the beginning of the message, once."""
+        if self._has_begun:
+            return b""
+        self._has_begun = True
+        usage = usage_of(Done((), prompt_tokens, 0))
+        empty = message(self._job_id, self._model, [], None, "", usage)
+        return _event("message_start", message=empty)
 
     def delta(self, seq: int, delta: Delta) -> bytes:
-        kind = _kind(delta)
+        if isinstance(delta, PromptDelta):
+            return self._begin(delta.count)
+        return self._begin() + self._piece(seq, delta)
+
+    def _piece(self, seq: int, delta: Delta) -> bytes:
+        kind = kind_of(delta)
         piece = b""
         if delta.text:
             piece = sse.json_text(delta.text) + _PIECE_END
@@ -90,12 +88,12 @@ class MessageStream:
         return PING
 
     def done(self, seq: int, done: Done, timings: Timings) -> bytes:
-        events = self._stop()
+        events = self._begin(done.prompt_tokens) + self._stop()
         if not self._blocks:
-            events = self._start(("text", 0), Delta("", b"")) + self._stop()
-        reason, stop = _end(done, called=bool(self._calls))
+            events += self._start(("text", 0), Delta("", b"")) + self._stop()
+        reason, stop = end_of(done, called=bool(self._calls))
         ended = {"stop_reason": reason, "stop_sequence": stop or None}
-        events += _event("message_delta", delta=ended, usage=_usage(done))
+        events += _event("message_delta", delta=ended, usage=usage_of(done))
         last = _event("message_stop")
         return events + (sse.with_id(seq, self.mark, last) if self.numbered else last)
 
@@ -124,122 +122,8 @@ class MessageStream:
         stop = _event("content_block_stop", index=index)
         if kind != "thinking":
             return stop
-        signed = {"type": "signature_delta", "signature": _signature(self._job_id)}
+        signed = {"type": "signature_delta", "signature": signature_of(self._job_id)}
         return _event("content_block_delta", index=index, delta=signed) + stop
-
-
-class MessageSoFar(AnswerChoice):
-    """The blocks of an answer, as they have come."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._blocks: list[tuple[str, list[str] | CallSoFar]] = []
-        self._kind: tuple[str, int] | None = None
-
-    def add(self, delta: Delta) -> None:
-        kind = _kind(delta)
-        if isinstance(delta, ToolCallDelta):
-            is_new = delta.call not in self.calls
-            super().add(delta)
-            if is_new:
-                self._blocks.append(("tool_use", self.calls[delta.call]))
-        elif kind == self._kind and isinstance(texts := self._blocks[-1][1], list):
-            texts.append(delta.text)
-        elif delta.text:
-            self._blocks.append((kind[0], [delta.text]))
-        else:
-            return
-        self._kind = kind
-
-    def content(self, job_id: str) -> list[dict[str, Any]]:
-        """Return the blocks, one of empty text if there are none."""
-        written = [_written(kind, said, job_id) for kind, said in self._blocks]
-        return written or [{"type": "text", "text": ""}]
-
-
-class MessageWhole:
-    """One JSON object, an `AnsweredMessage`."""
-
-    errors = ANTHROPIC
-
-    def __init__(self, job: Job) -> None:
-        self._job_id = job.id
-        self._model = job.model
-
-    def new_choice(self) -> MessageSoFar:
-        return MessageSoFar()
-
-    def body(self, choices: list[MessageSoFar], done: Done, timings: Timings) -> bytes:
-        (choice,) = choices
-        reason, stop = _end(done, called=bool(choice.calls))
-        content = choice.content(self._job_id)
-        return orjson.dumps(
-            _message(self._job_id, self._model, content, reason, stop, _usage(done))
-        )
-
-
-def _written(kind: str, said: list[str] | CallSoFar, job_id: str) -> dict[str, Any]:
-    if isinstance(said, CallSoFar):
-        return {"type": kind, "id": said.id, "name": said.name, "input": _input(said.arguments)}
-    block = {"type": kind, kind: "".join(said)}
-    return block | {"signature": _signature(job_id)} if kind == "thinking" else block
-
-
-def _input(arguments: str) -> dict[str, Any]:
-    """A call that was cut short has arguments that are no JSON. Anthropic's documentation of
-    fine-grained tool streaming sends such text back under this name."""
-    try:
-        read = orjson.loads(arguments or "{}")
-    except orjson.JSONDecodeError:
-        read = None
-    return read if isinstance(read, dict) else {"INVALID_JSON": arguments}
-
-
-def _message(
-    job_id: str,
-    model: str,
-    content: Sequence[dict[str, Any]],
-    reason: StopReason | None,
-    stop: str,
-    usage: dict[str, Any],
-) -> dict[str, Any]:
-    return {
-        "id": f"msg_{job_id}",
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": content,
-        "stop_reason": reason,
-        "stop_sequence": stop or None,
-        "usage": usage,
-    }
-
-
-def _end(done: Done, *, called: bool) -> tuple[StopReason, str]:
-    """Return why an answer ended, and the stop sequence that did it. A call of the one tool that
-    the request names ends as text does."""
-    reason = done.finish_reasons[0]
-    stop = done.stop_strings[0] if done.stop_strings else ""
-    if reason == "stop" and stop:
-        return "stop_sequence", stop
-    return _STOP_REASONS["tool_calls" if reason == "stop" and called else reason], ""
-
-
-def _usage(done: Done | None) -> dict[str, Any]:
-    """Return a `MessageUsage`."""
-    cached = done.cached_tokens if done else 0
-    return {
-        "input_tokens": done.prompt_tokens - cached if done else 0,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": cached,
-        "output_tokens": done.completion_tokens if done else 0,
-        "output_tokens_details": {"thinking_tokens": done.reasoning_tokens if done else 0},
-    }
-
-
-def _signature(job_id: str) -> str:
-    """Clients want one, and send it back; nothing here looks at it."""
-    return f"ew-{job_id}"
 
 
 def _event(kind: str, **fields: Any) -> bytes:

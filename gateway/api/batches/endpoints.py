@@ -12,9 +12,9 @@ from contract.messages import Job
 from gateway.api.fields import GenerationBody, parse
 from gateway.api.inference import AnswerMaker
 from gateway.api.openai.completion_request import CompletionRequest
-from gateway.api.openai.embeddings import EmbeddingRequest
 from gateway.api.openai.routes import make_chat, make_text, make_vectors
 from gateway.api.openai.schemas import ChatCompletionRequest
+from gateway.api.pooling.embeddings import EmbeddingRequest
 from gateway.batches.endpoint import Endpoint, LineRequest
 from gateway.http.errors import ApiError, invalid
 from gateway.http.headers import RequestContext

@@ -20,7 +20,7 @@ import orjson
 from pydantic import Field
 
 from contract import bounds
-from contract.asked import Embedding, Guided, Template, ToolCall, Tools
+from contract.asked import Guided, Pooling, Template, ToolCall, Tools
 from contract.messages import ChatMessage, Job, Sampling
 from gateway.api import fields
 from gateway.api.fields import GenerationBody, Ignored, LenientBody, Unsupported
@@ -167,7 +167,7 @@ class OllamaEmbed(OllamaBody):
             job_id,
             self.name,
             Sampling(),
-            embedding=Embedding(inputs, self.dimensions),
+            pooling=Pooling(inputs, self.dimensions),
             truncate_prompt_tokens=None if self.truncate is False else -1,
             key_id=key_id,
         )

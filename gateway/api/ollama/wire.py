@@ -17,7 +17,7 @@ from contract.messages import (
     Status,
     ToolCallDelta,
 )
-from gateway.api.openai.embeddings import VectorsSoFar
+from gateway.api.pooling.vectors import VectorsSoFar
 from gateway.http.error_answers import OLLAMA
 from gateway.http.errors import ApiError
 from gateway.streams.answers import AnswerChoice, CallSoFar, Timings
@@ -123,7 +123,7 @@ class OllamaEmbeddings:
         return VectorsSoFar(as_base64=False)
 
     def body(self, choices: list[VectorsSoFar], done: Done, timings: Timings) -> bytes:
-        vectors = [orjson.Fragment(each) for _, each in sorted(choices[0].vectors.items())]
+        vectors = [orjson.Fragment(each.json) for each in choices[0].inputs()]
         answer = {"model": self._model, "embeddings": vectors}
         return orjson.dumps(answer | counts(done, timings))
 

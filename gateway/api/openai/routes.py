@@ -23,7 +23,6 @@ from gateway.api.openai.completion_request import CompletionRequest
 from gateway.api.openai.completions import TextStream, TextWhole
 from gateway.api.openai.detailed_chat import DetailedChatStream, DetailedChatWhole
 from gateway.api.openai.detailed_completions import DetailedTextStream, DetailedTextWhole
-from gateway.api.openai.embeddings import EmbeddingRequest, Embeddings, EmbeddingsWhole
 from gateway.api.openai.schemas import ChatCompletionRequest
 from gateway.api.openapi import (
     OPENAI_ERRORS,
@@ -32,6 +31,7 @@ from gateway.api.openapi import (
     event_stream,
     json_request,
 )
+from gateway.api.pooling.embeddings import EmbeddingRequest, Embeddings, EmbeddingsWhole
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext, context_of
 from gateway.jobs.resumption import Resumption

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
 from contract.messages import Job
 from gateway.api.inference import answer
 from gateway.api.openapi import OPENAI_GENERATION_ERRORS, json_request
-from gateway.api.vllm.scoring import (
-    Reranked,
-    RerankedWhole,
-    RerankRequest,
-    ScoreRequest,
-    Scores,
-    ScoresWhole,
-)
 from gateway.api.vllm.tokenizing import (
     Detokenized,
     DetokenizeRequest,
@@ -55,45 +46,6 @@ async def tokenize(request: Request) -> Response:
 )
 async def detokenize(request: Request) -> Response:
     return await answer(request, DetokenizeRequest, _text)
-
-
-async def rerank(request: Request) -> Response:
-    return await answer(request, RerankRequest, _reranked)
-
-
-async def score(request: Request) -> Response:
-    return await answer(request, ScoreRequest, _scores)
-
-
-_RERANK: Final = "Documents by their relevance to a query, for models of embeddings"
-_SCORE: Final = "How alike texts are, for models of embeddings"
-for _path, _endpoint, _form, _body, _summary in (
-    ("/rerank", rerank, RerankRequest, Reranked, _RERANK),
-    ("/score", score, ScoreRequest, Scores, _SCORE),
-):
-    for _prefix in ("", "/v1", "/v2"):
-        router.add_api_route(
-            _prefix + _path,
-            _endpoint,
-            methods=["POST"],
-            summary=_summary,
-            openapi_extra=json_request(_form),
-            responses={200: {"model": _body}, **OPENAI_GENERATION_ERRORS},
-            response_class=Response,
-            include_in_schema=not _prefix,
-        )
-
-
-def _reranked(
-    asked: RerankRequest, job: Job, context: RequestContext, resumption: Resumption | None
-) -> AnswerSink:
-    return WholeAnswer(RerankedWhole(job, asked), context.request_id)
-
-
-def _scores(
-    asked: ScoreRequest, job: Job, context: RequestContext, resumption: Resumption | None
-) -> AnswerSink:
-    return WholeAnswer(ScoresWhole(job, asked), context.request_id)
 
 
 def _tokens(

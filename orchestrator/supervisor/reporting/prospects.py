@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from contract.condition import Condition, best
 from contract.host_beat import HostBeat
-from contract.messages import Condition, State, best
+from contract.messages import State
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.units.unit import Unit
 

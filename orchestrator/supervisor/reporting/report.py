@@ -7,8 +7,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from contract.condition import Condition, best
 from contract.gateway_beat import GatewayBeat
-from contract.messages import Condition, State, best
+from contract.messages import State
 from contract.process.process_table import Entry, tree
 from contract.supervision.status import (
     ConfigStatus,

@@ -10,6 +10,7 @@ from typing import Final
 
 import torch
 from programs.demo_model.corpus import Batch, Corpus
+from programs.demo_model.progress import EVERY_STEPS, Progress
 from programs.demo_model.tokenizer import CONTEXT, END, END_OF_TEXT, write_json
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
@@ -72,13 +73,21 @@ def present_model(folder: Path) -> Qwen2ForCausalLM:
     return model.float()
 
 
-def train(model: Qwen2ForCausalLM, corpus: Corpus, steps: int, peak_rate: float) -> None:
-    """Change `model` in place, where it is; says how it goes."""
+def train(
+    model: Qwen2ForCausalLM, corpus: Corpus, steps: int, peak_rate: float, progress: Progress
+) -> None:
+    """Change `model` in place, where it is; says how it goes. What `progress` has of this training
+    is not done again."""
     optimizer = torch.optim.AdamW(model.parameters(), peak_rate, (0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate_at(step, steps))
+    parts = (model, optimizer, schedule)
     model.train()
+    done = progress.load(*parts)
+    for _ in range(done):
+        # The corpus is the same each time: the part that was learned before is passed over.
+        corpus.batch()
     began_s = time.monotonic()
-    for step in range(1, steps + 1):
+    for step in range(done + 1, steps + 1):
         optimizer.zero_grad()
         loss = _loss_of(model, corpus.batch())
         loss.backward()
@@ -86,8 +95,10 @@ def train(model: Qwen2ForCausalLM, corpus: Corpus, steps: int, peak_rate: float)
         optimizer.step()
         schedule.step()
         if step % 50 == 0 or step == steps:
-            left_s = (time.monotonic() - began_s) / step * (steps - step)
+            left_s = (time.monotonic() - began_s) / (step - done) * (steps - step)
             print(f"step {step}/{steps}  loss {loss.item():.4f}  {left_s:.0f} s left", flush=True)
+        if step % EVERY_STEPS == 0:
+            progress.save(step, *parts)
 
 
 def _loss_of(model: Qwen2ForCausalLM, batch: Batch) -> Tensor:

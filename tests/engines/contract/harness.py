@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from contract.asked import Embedding, PromptReport, Template, Tools
+from contract.asked import Pooling, PromptReport, Template, Tools
 from contract.bus.cancellations import Cancellations
 from contract.bus.client import connect, connect_reader
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
@@ -226,6 +226,15 @@ class Answer:
         return {delta.number: delta.vector for delta in said}
 
     @property
+    def whole_vectors(self) -> dict[int, bytes]:
+        """The same, with the pieces of those that came in pieces put together."""
+        whole: dict[int, bytes] = {}
+        for delta in self.deltas:
+            if isinstance(delta, VectorDelta):
+                whole[delta.number] = whole.get(delta.number, b"") + delta.vector
+        return whole
+
+    @property
     def calls(self) -> dict[int, tuple[str, str, str]]:
         """By their numbers: the id, the tool's name, and the arguments."""
         calls: dict[int, tuple[str, str, str]] = {}
@@ -294,15 +303,16 @@ class Client:
         suffix: str | None = None,
         report: PromptReport | None = None,
         adapter: str | None = None,
-        embedding: Embedding | None = None,
+        pooling: Pooling | None = None,
         tools: Tools | None = None,
         template: Template | None = None,
+        counts_prompt: bool = False,
         **how: Any,
     ) -> Answer:
         """Put a job: a question or `messages` for the chat template, or a `prompt` taken as it is.
         Greedy unless `temperature` is given."""
         asked = messages or (ChatMessage("user", question),)
-        is_chat = prompt is None and prompt_ids is None and embedding is None
+        is_chat = prompt is None and prompt_ids is None and pooling is None
         job = Job(
             f"j-{uuid.uuid4().hex[:12]}",
             self.model_id,
@@ -312,11 +322,16 @@ class Client:
             suffix=suffix,
             report=report,
             messages=asked if is_chat else None,
-            embedding=embedding,
+            pooling=pooling,
             template=template,
             tools=tools,
             adapter=adapter,
+            counts_prompt=counts_prompt,
         )
+        return await self.put_job(job)
+
+    async def put_job(self, job: Job) -> Answer:
+        """Put a job as it is."""
         answer = self.answers[job.id] = Answer(job)
         await self.queue.put(
             job,
@@ -331,6 +346,11 @@ class Client:
     async def ask(self, question: str = "", **how: Any) -> Answer:
         """Put a job and wait for the end of its answer."""
         return await (await self.put(question, **how)).ended()
+
+    async def ask_for(self, job: Job) -> Answer:
+        """Put a job under an id of its own, and wait for the end of its answer."""
+        named = msgspec.structs.replace(job, id=f"j-{uuid.uuid4().hex[:12]}")
+        return await (await self.put_job(named)).ended()
 
     async def cancel(self, answer: Answer) -> None:
         await Cancellations(self.db, self.model_id).announce(answer.job.id)

@@ -103,3 +103,16 @@ async def test_an_unknown_adapter_is_an_invalid_request(client: Client) -> None:
     answer = await client.ask(HELLO, adapter="nobody")
     assert answer.failed.code == "invalid_request"
     assert "nobody" in answer.failed.message
+
+
+@pytest.mark.needs("tokens")
+async def test_the_length_of_the_prompt_is_told_before_the_answer_if_it_is_asked_for(
+    client: Client,
+) -> None:
+    (plain, told) = [
+        await client.ask(COUNT, max_tokens=3, counts_prompt=asked) for asked in (False, True)
+    ]
+    assert plain.prompt == []
+    assert [delta.count for delta in told.prompt] == [told.done.prompt_tokens]
+    assert told.deltas[0] is told.prompt[0]
+    assert told.text == plain.text

@@ -7,15 +7,15 @@ from array import array
 
 import pytest
 
-from contract.asked import Embedding
+from contract.asked import Pooling
 from tests.engines.contract.harness import Client
 
 pytestmark = pytest.mark.needs("embeddings")
 
 
 async def test_each_input_has_its_vector(client: Client) -> None:
-    asked = Embedding(("one", "two three", (5, 6, 7), "one"))
-    answer = await client.ask(embedding=asked)
+    asked = Pooling(("one", "two three", (5, 6, 7), "one"))
+    answer = await client.ask(pooling=asked)
     vectors = {number: array("f", vector) for number, vector in answer.vectors.items()}
     assert sorted(vectors) == [0, 1, 2, 3]
     assert len({len(vector) for vector in vectors.values()}) == 1
@@ -28,9 +28,7 @@ async def test_each_input_has_its_vector(client: Client) -> None:
 
 async def test_many_at_once_do_not_get_mixed_up(client: Client) -> None:
     texts = ["a" * length for length in range(1, 9)]
-    alone = [(await client.ask(embedding=Embedding((text,)))).vectors[0] for text in texts]
-    together = await asyncio.gather(
-        *(client.ask(embedding=Embedding((text, "x"))) for text in texts)
-    )
+    alone = [(await client.ask(pooling=Pooling((text,)))).vectors[0] for text in texts]
+    together = await asyncio.gather(*(client.ask(pooling=Pooling((text, "x"))) for text in texts))
     for one, answer in zip(alone, together, strict=True):
         assert array("f", answer.vectors[0]) == pytest.approx(array("f", one), abs=1e-4)

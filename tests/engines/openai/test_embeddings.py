@@ -7,7 +7,7 @@ from array import array
 
 import pytest
 
-from contract.asked import Embedding
+from contract.asked import Pooling
 from tests.engines.openai.bench import Bench
 from tests.engines.openai.scripted_upstream import Exchange
 
@@ -21,7 +21,7 @@ async def test_vectors_come_back_in_the_order_of_their_inputs(bench: Bench) -> N
 
     await bench.ready()
     bench.upstream.answer = answer
-    said = await bench.ask(embedding=Embedding(("a", (1, 2)), 2))
+    said = await bench.ask(pooling=Pooling(("a", (1, 2)), 2))
     assert bench.upstream.exchanges[-1].path == "/v1/embeddings"
     assert bench.upstream.asked == {
         "model": "up",
@@ -42,6 +42,6 @@ async def test_what_are_no_vectors_ends_its_job_alone(bench: Bench, body: str) -
 
     worker = await bench.ready()
     bench.upstream.answer = answer
-    failed = (await bench.ask(embedding=Embedding(("a",)))).failed
+    failed = (await bench.ask(pooling=Pooling(("a",)))).failed
     assert failed.code == "upstream_failed"
     assert not worker.outbox.died.done()

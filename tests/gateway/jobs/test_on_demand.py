@@ -12,8 +12,9 @@ from contract.bus.client import connect
 from contract.bus.heartbeats import HOSTS, Heartbeats
 from contract.bus.queue import JobQueue
 from contract.bus.registration import Registration, end_registration, renew_registrations
+from contract.condition import Condition
 from contract.host_beat import HostBeat
-from contract.messages import Condition, State
+from contract.messages import State
 from contract.process.tasks import cancel_and_wait
 from tests.conftest import ValkeyServer
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, stays_open

@@ -20,17 +20,14 @@ from contract.messages import ErrorCode, Job, TokenLogprob
 from workers.engine import EngineReport, JobRejected
 from workers.engines.llama_cpp_wire import LLAMA_CPP
 from workers.engines.openai.answer import UpstreamStream, not_streamed
-from workers.engines.openai.embeddings import read_vectors
 from workers.engines.openai.errors import StreamBroken, UpstreamFailed, refusal
+from workers.engines.openai.pooling import BESIDE_API, read_pooled
 from workers.engines.openai.server_sent_events import Event, EventReader
-from workers.engines.openai.stream import (
-    UpstreamChoice,
-    read_chunk,
-)
+from workers.engines.openai.stream import UpstreamChoice, read_chunk
 from workers.engines.openai.upstream import Upstream, UpstreamSettings, read_start
 from workers.engines.openai.wire import request_body, request_path
 from workers.engines.prefix_cache import cache_salt
-from workers.engines.shared.deltas import vector_deltas
+from workers.engines.shared.deltas import pooled_deltas
 from workers.outbox import Outbox
 from workers.transcript import REASONING, Kind
 
@@ -104,7 +101,7 @@ class OpenAiEngine:
         body = request_body(job, self._server, self._answer_limit(job), salt)
         if "max_tokens" in body:
             body[self._settings.max_tokens_name] = body.pop("max_tokens")
-        if self._settings.include_usage and job.embedding is None:
+        if self._settings.include_usage and job.pooling is None:
             body["stream_options"] = {"include_usage": True}
         body["model"] = self._model_name(job)
         return msgspec.json.encode(body | self._settings.extra_body)
@@ -140,6 +137,8 @@ class OpenAiEngine:
                 self._outbox.engine_died(error)
                 return
             self._outbox.failed(job_id, error.code, str(error), retryable=error.retryable)
+        except JobRejected as error:
+            self._outbox.failed(job_id, error.code, str(error))
         # An unforeseen error ends this job, not the worker with all its jobs.
         except Exception:
             log.exception("job %s could not be answered", job_id)
@@ -159,7 +158,8 @@ class OpenAiEngine:
     async def _ask(self, stream: UpstreamStream) -> bool:
         """Ask once. False if the request did not arrive, or (once) may not have arrived.
         Raises `UpstreamFailed`."""
-        url = f"{self._upstream.url}{request_path(stream.job)}"
+        path = request_path(stream.job, self._server)
+        url = f"{self._upstream.root if path in BESIDE_API else self._upstream.url}{path}"
         try:
             async with self._upstream.client.stream("POST", url, content=stream.body) as response:
                 await self._relay(stream, response)
@@ -179,10 +179,10 @@ class OpenAiEngine:
             adapter = stream.job.adapter is not None
             body = await read_start(response, _LARGEST_REFUSAL)
             raise refusal(response.status_code, body, adapter=adapter)
-        if (asked := stream.job.embedding) is not None:
+        if (asked := stream.job.pooling) is not None:
             body = await read_start(response, _LARGEST_VECTORS)
-            vectors, prompt_tokens = read_vectors(body, len(asked.inputs))
-            self._outbox.say_first(stream.job.id, vector_deltas(vectors))
+            pooled, prompt_tokens = await asyncio.to_thread(read_pooled, body, asked, self._server)
+            self._outbox.say_first(stream.job.id, pooled_deltas(pooled))
             self._outbox.done(stream.job.id, ("stop",), prompt_tokens)
             return
         if response.headers.get("content-type", "").partition(";")[0].strip() in _NO_STREAM:

@@ -89,6 +89,7 @@ class Upstream:
             raise ValueError(f"model {model_id}: the openai engine needs `base_url` or `command`")
         port = str(free_port()) if config.command else ""
         self.url = _api_url((config.base_url or "http://127.0.0.1:{port}").replace("{port}", port))
+        self.root = self.url.removesuffix("/v1")
         self.model = config.upstream_model or model_id
         self._command = [part.replace("{port}", port) for part in config.command or ()]
         self._settings = settings
@@ -209,7 +210,7 @@ class Upstream:
 
     async def _version(self) -> str:
         try:
-            _, body = await self._get(f"{self.url.removesuffix('/v1')}/version")
+            _, body = await self._get(f"{self.root}/version")
         except httpx.TransportError:
             return ""
         return str(_object(body).get("version", ""))[:_LONGEST_VERSION]
@@ -251,8 +252,7 @@ class Upstream:
 
 
 async def read_start(response: httpx.Response, most_bytes: int) -> bytes:
-    """Return a body, or the first bytes of one that is longer: no server may fill this process's
-    memory. Raises `httpx.RequestError`."""
+    """Return a body, or so many bytes of it: no server may fill memory. Raises `RequestError`."""
     body = bytearray()
     async for part in response.aiter_bytes():
         body += part

@@ -10,7 +10,7 @@ from contract.asked import Guided, Template
 from contract.messages import ErrorCode, Job, Sampling
 from workers.engine import ALL_SAMPLING, JobRejected, check_sampling
 from workers.engines.llama_cpp_wire import LLAMA_CPP, for_llama_cpp
-from workers.engines.openai.embeddings import embeddings_asked
+from workers.engines.openai.pooling import pooling_asked, pooling_path
 from workers.engines.openai.tools import messages_asked, tools_asked
 from workers.engines.openai.upstream import Server
 from workers.engines.prompts import choices_of
@@ -32,9 +32,10 @@ _OF_VLLM: Final = ("truncate_prompt_tokens", "add_special_tokens")
 _TAKES_TEMPLATE_ARGUMENTS: Final = ("vllm", "sglang", LLAMA_CPP)
 
 
-def request_path(job: Job) -> str:
-    if job.embedding is not None:
-        return "/embeddings"
+def request_path(job: Job, server: Server) -> str:
+    """Return where a job is asked for, below the API's address."""
+    if job.pooling is not None:
+        return pooling_path(job.pooling, server)
     return "/completions" if job.messages is None else "/chat/completions"
 
 
@@ -43,8 +44,8 @@ def request_body(
 ) -> dict[str, Any]:
     """Return the body that asks for a job's answer, apart from the model's name there. `salt` keeps
     its prompt apart in the server's cache, where that can be asked for. Raises `JobRejected`."""
-    if job.embedding is not None:
-        return embeddings_asked(job.embedding)
+    if job.pooling is not None:
+        return pooling_asked(job, job.pooling, server)
     asked = job.sampling
     takes = ALL_SAMPLING if server.kind == "vllm" else frozenset({"logit_bias"})
     check_sampling(asked, takes, "the server behind this model")

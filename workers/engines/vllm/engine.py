@@ -12,13 +12,12 @@ from typing import Any, Final
 
 import vllm
 import vllm.envs
-from msgspec.structs import replace
 from vllm.lora.request import LoRARequest
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from contract.asked import Embedding
+from contract.asked import Pooling
 from contract.config import ModelConfig, WorkerSpec
 from contract.messages import ErrorCode, Job, Sampling
 from workers.continuation import resume_point
@@ -29,10 +28,11 @@ from workers.engines.shared.prompt_only import tell_prompt
 from workers.engines.vllm.answer import VllmAnswer
 from workers.engines.vllm.arguments import engine_args, is_on_cpu, known_args, set_cpu_defaults
 from workers.engines.vllm.chats import chat_writer
-from workers.engines.vllm.embeddings import VllmEmbeddings, check_purpose, pooling_params
 from workers.engines.vllm.load import load_reporter
 from workers.engines.vllm.parsed_choice import ParsedChoice
 from workers.engines.vllm.parsing import Parsers, Parsing
+from workers.engines.vllm.pooling import PoolingModel, VllmPooler, check_purpose
+from workers.engines.vllm.pooling_prompts import PoolingPrompts, score_template
 from workers.engines.vllm.prompt_report import PromptTeller
 from workers.engines.vllm.requests import (
     REFUSALS,
@@ -61,8 +61,7 @@ class VllmEngine:
         self._watching: asyncio.Task[None] | None = None
         self._shortcut: Shortcut | None = None
         self._adapters = _adapters(spec.model)
-        #: By job, the requests of its embeddings that vLLM has not answered all of.
-        self._embedding: dict[str, list[str]] = {}
+        self._pooler: VllmPooler | None = None
 
     async def start(self, outbox: Outbox) -> EngineReport:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -79,7 +78,6 @@ class VllmEngine:
         getattr(vllm.envs, "enable_envs_cache", lambda: None)()
         config = engine.vllm_config
         self._max_model_len: int = config.model_config.max_model_len
-        self._makes_vectors = config.model_config.runner_type == "pooling"
         self._defaults: dict[str, Any] = config.model_config.get_diff_sampling_param()
         tokenizer = await _tokenizer(engine)
         limit = self._spec.model.max_input_len or self._max_model_len
@@ -89,6 +87,13 @@ class VllmEngine:
             tokenizer, limit, self._max_model_len, chat_writer(renderer), write_suffix
         )
         self._parsers = Parsers(self._spec.model, tokenizer, config.model_config)
+        if config.model_config.runner_type == "pooling":
+            supported = await engine.get_supported_tasks()
+            model = PoolingModel(config.model_config, supported)
+            most = min(limit, self._max_model_len)
+            template = score_template(self._spec.model)
+            inputs = PoolingPrompts(tokenizer, config.model_config, self._prompts, most, template)
+            self._pooler = VllmPooler(outbox, model, inputs, self._add, self._broke)
         self._watching = asyncio.create_task(self._watch())
         slots = config.scheduler_config.max_num_seqs
         remark = self._take_shortcut(engine)
@@ -108,9 +113,9 @@ class VllmEngine:
         if job.report is not None and job.report.only:
             await tell_prompt(job, job.report, self._prompts, self._outbox)
             return
-        check_purpose(job, makes_vectors=self._makes_vectors)
-        if job.embedding is not None:
-            await self._embed(job, job.embedding)
+        check_purpose(job, pools=self._pooler is not None)
+        if self._pooler is not None and job.pooling is not None:
+            await self._pool(self._pooler, job, job.pooling)
         else:
             await self._generate(job)
 
@@ -137,14 +142,12 @@ class VllmEngine:
             self._leave_shortcut(job.id)
             raise
 
-    async def _embed(self, job: Job, asked: Embedding) -> None:
-        prompts = [await self._prompts.token_ids(_input_job(job, each)) for each in asked.inputs]
-        params = pooling_params(asked)
-        broke, ended = partial(self._broke, job.id), partial(self._embedding.pop, job.id, None)
-        answer = VllmEmbeddings(self._outbox, job, asked, broke, ended)
-        ids = self._embedding[job.id] = [f"{job.id}.{number}" for number in range(len(prompts))]
-        for number, (request_id, prompt_ids) in enumerate(zip(ids, prompts, strict=True)):
-            await self._add(job, request_id, prompt_ids, params, answer.sink(number))
+    async def _pool(self, pooler: VllmPooler, job: Job, asked: Pooling) -> None:
+        try:
+            await pooler.submit(job, asked)
+        except JobRejected:
+            await self.cancel(job.id)
+            raise
 
     async def _add(
         self,
@@ -196,7 +199,8 @@ class VllmEngine:
     async def cancel(self, job_id: str) -> None:
         self._leave_shortcut(job_id)
         try:
-            await self._running().abort(self._embedding.pop(job_id, job_id))
+            requests = self._pooler.requests_of(job_id) if self._pooler is not None else [job_id]
+            await self._running().abort(requests)
         except EngineDeadError as error:
             self._outbox.engine_died(error)
 
@@ -271,13 +275,6 @@ class VllmEngine:
             message = f"no adapter `{job.adapter}`; this model has {known}"
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
         return self._adapters[job.adapter]
-
-
-def _input_job(job: Job, given: str | tuple[int, ...]) -> Job:
-    """The job whose prompt is one input."""
-    if isinstance(given, str):
-        return replace(job, prompt=given)
-    return replace(job, prompt_ids=given)
 
 
 async def _tokenizer(engine: AsyncLLM) -> Any:

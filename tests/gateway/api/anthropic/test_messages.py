@@ -130,6 +130,27 @@ async def test_a_stream_is_what_the_official_client_expects(
     assert (final.usage.input_tokens, final.usage.output_tokens) == (3, 9)
 
 
+async def test_a_stream_begins_with_the_length_of_the_prompt(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    body = {"model": model, "messages": ASKED, "max_tokens": 9, "stream": True}
+    for first, count in (([PromptDelta("", b"", count=5)], 5), ([], 0)):
+        asking = asyncio.ensure_future(collect(client, "/v1/messages", body))
+        attempt = await worker.next()
+        assert attempt.job.counts_prompt
+        ending = (Delta("Hi", ONE), Done(("stop",), 5, 1, 2))
+        await worker.say(attempt, Started(), *first, *ending)
+        events = await asking
+        assert [event.name for event in events][:2] == ["message_start", "content_block_start"]
+        assert events[0].json["message"]["usage"]["input_tokens"] == count
+        assert events[-2].json["usage"]["input_tokens"] == 3
+    # An answer without a word has its beginning with its end, when the count is known.
+    asking = asyncio.ensure_future(collect(client, "/v1/messages", body))
+    attempt = await worker.next()
+    await worker.say(attempt, Started(), Done(("stop",), 5, 0))
+    assert (await asking)[0].json["message"]["usage"]["input_tokens"] == 5
+
+
 async def test_a_whole_message_is_what_its_stream_adds_up_to(
     messages: Any, worker: ScriptedWorker, model: str
 ) -> None:

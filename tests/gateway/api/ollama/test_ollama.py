@@ -123,7 +123,7 @@ async def test_embeddings(ollama: httpx.AsyncClient, served: ScriptedWorker) -> 
     body = {"model": "org/m", "input": ["a", "b"]}
     asking = asyncio.create_task(ollama.post("/api/embed", json=body))
     attempt = await served.start()
-    assert attempt.job.embedding is not None
+    assert attempt.job.pooling is not None
     vectors = (b"\0\0\x80?", b"\0\0\0@")
     said = (VectorDelta("", b"", 0, None, n, vector) for n, vector in enumerate(vectors))
     await served.say(attempt, *said, Done(("stop",), 2, 0))

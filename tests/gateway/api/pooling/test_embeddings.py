@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from contract.messages import Done, Started, VectorDelta
-from gateway.api.openai.embeddings import Embeddings
+from gateway.api.pooling.embeddings import Embeddings
 from tests.gateway.scripted_worker import ScriptedWorker
 
 VECTORS = ([0.5, -1.0], [0.25, 2.0])
@@ -39,9 +39,9 @@ async def test_the_client_reads_the_vectors_in_the_order_of_their_inputs(
         assert [each.embedding for each in answer.data] == [*VECTORS]
         assert [each.index for each in answer.data] == [0, 1]
         assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (5, 5)
-        assert attempt.job.embedding is not None
-        assert attempt.job.embedding.inputs == ("a", "b")
-        assert attempt.job.embedding.dimensions == given.get("dimensions")
+        assert attempt.job.pooling is not None
+        assert attempt.job.pooling.inputs == ("a", "b")
+        assert attempt.job.pooling.dimensions == given.get("dimensions")
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ async def test_inputs_come_in_four_forms(
     answer = (await asking).json()
     Embeddings.model_validate(answer)
     assert base64.b64decode(answer["data"][0]["embedding"]) == vector(0).vector
-    assert attempt.job.embedding is not None
-    assert attempt.job.embedding.inputs == inputs
+    assert attempt.job.pooling is not None
+    assert attempt.job.pooling.inputs == inputs
 
 
 @pytest.mark.parametrize(

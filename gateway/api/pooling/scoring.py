@@ -1,30 +1,25 @@
-"""Reranking and scores, as vLLM has them for models of embeddings: the cosine of the angle between
-two vectors. Cross-encoders, which read both texts at once, are not served.
+"""Reranking and scores, as vLLM has them: by a cross-encoder, which reads both texts at once, or by
+the vectors of each. The worker of the model knows which of them it is.
 
 vLLM 0.32 names the two sides of `/score` in four ways; all are taken.
 """
 
 from __future__ import annotations
 
-import math
-import sys
 import time
 from abc import abstractmethod
-from array import array
-from collections.abc import Mapping
-from operator import mul
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import orjson
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from contract.asked import Embedding
-from contract.messages import Delta, Done, Job, Sampling, VectorDelta
-from gateway.api import fields
-from gateway.api.fields import GenerationBody, Ignored, LenientBody, Unsupported
-from gateway.api.openai.embeddings import EmbeddingUsage
-from gateway.api.openai.values import MOST_PROMPTS, Texts
+from contract.asked import Pooling, Template
+from contract.messages import Delta, Done, Job, VectorDelta
+from gateway.api.fields import Ignored
+from gateway.api.openai.values import MOST_PROMPTS, TemplateArguments, Texts
+from gateway.api.pooling.inputs import KEPT, PoolingBody, PoolingUsage, usage_of
+from gateway.api.pooling.vectors import numbers_of
 from gateway.http.error_answers import OPENAI
 from gateway.http.errors import invalid
 from gateway.streams.answers import AnswerChoice, Timings
@@ -38,19 +33,17 @@ _SIDES: Final = {
 }
 
 
-class ScoringBody(LenientBody, GenerationBody):
+MostTokens = Annotated[int, Field(ge=0, le=1_000_000, description="0: all.")]
+
+
+class ScoringBody(PoolingBody):
     """A request of either route: a score for each of `others`, each beside one of `firsts`, or all
     beside the only one."""
 
-    is_lenient: ClassVar[bool] = True
-    model: fields.ModelName
-    user: Ignored = None
-    use_activation: Ignored = None
-    truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
-    max_tokens_per_query: Unsupported = None
-    max_tokens_per_doc: Unsupported = None
-    instruction: Unsupported = None
-    chat_template_kwargs: Unsupported = None
+    max_tokens_per_query: MostTokens = 0
+    max_tokens_per_doc: MostTokens = 0
+    instruction: str | None = Field(None, description="For the model's `score_template`.")
+    chat_template_kwargs: TemplateArguments | None = None
 
     @property
     @abstractmethod
@@ -60,18 +53,26 @@ class ScoringBody(LenientBody, GenerationBody):
     @abstractmethod
     def others(self) -> list[str]: ...
 
-    @property
-    def own_names(self) -> Mapping[str, str]:
-        return {"max_tokens": "max_tokens", "min_tokens": "min_tokens", "logprobs": "logprobs"}
-
     def job(self, job_id: str, key_id: str) -> Job:
         inputs = (*self.firsts, *self.others)
         if len(inputs) > MOST_PROMPTS:
             raise invalid("documents", f"more than {MOST_PROMPTS} texts in all")
-        embedding = Embedding(inputs)
-        cut = self.truncate_prompt_tokens or None
-        rest: dict[str, Any] = {"embedding": embedding, "truncate_prompt_tokens": cut}
-        return Job(job_id, self.model, Sampling(), key_id=key_id, **rest)
+        pooling = Pooling(
+            inputs,
+            task="score",
+            queries=len(self.firsts),
+            activation=self.use_activation,
+            query_tokens=self.max_tokens_per_query,
+            document_tokens=self.max_tokens_per_doc,
+            keeps=KEPT[self.truncation_side],
+        )
+        return self.pooling_job(job_id, key_id, pooling, template=self._template())
+
+    def _template(self) -> Template | None:
+        """Return the arguments of the template; `instruction` is one that others go before."""
+        arguments = {"instruction": self.instruction} if self.instruction else {}
+        arguments |= self.chat_template_kwargs or {}
+        return Template(orjson.dumps(arguments).decode()) if arguments else None
 
 
 class RerankRequest(ScoringBody):
@@ -130,7 +131,7 @@ class Reranked(BaseModel):
 
     id: str
     model: str
-    usage: EmbeddingUsage
+    usage: PoolingUsage
     results: list[RerankResult]
 
 
@@ -146,17 +147,14 @@ class Scores(BaseModel):
     created: int
     model: str
     data: list[ScoreData]
-    usage: EmbeddingUsage
+    usage: PoolingUsage
 
 
 class ScoresSoFar(AnswerChoice):
-    """The scores of those vectors that have come; the first `count` are what others are compared
-    with."""
+    """The scores that have come."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._count = count
-        self._firsts: dict[int, array[float]] = {}
         self._scores: dict[int, float] = {}
 
     @property
@@ -164,15 +162,8 @@ class ScoresSoFar(AnswerChoice):
         return [score for _, score in sorted(self._scores.items())]
 
     def add(self, delta: Delta) -> None:
-        if not isinstance(delta, VectorDelta):
-            return
-        vector = unit_of(delta.vector)
-        number = delta.number - self._count
-        if number < 0:
-            self._firsts[delta.number] = vector
-        else:
-            other = self._firsts[0 if self._count == 1 else number]
-            self._scores[number] = sum(map(mul, vector, other))
+        if isinstance(delta, VectorDelta):
+            self._scores[delta.number] = numbers_of(delta.vector)[0]
 
 
 class ScoresWhole:
@@ -180,17 +171,16 @@ class ScoresWhole:
 
     errors = OPENAI
 
-    def __init__(self, job: Job, asked: ScoringBody) -> None:
+    def __init__(self, job: Job) -> None:
         self._job_id = job.id
         self._model = job.model
-        self._asked = asked
 
     def new_choice(self) -> ScoresSoFar:
-        return ScoresSoFar(len(self._asked.firsts))
+        return ScoresSoFar()
 
     def body(self, choices: list[ScoresSoFar], done: Done, timings: Timings) -> bytes:
-        usage = EmbeddingUsage(prompt_tokens=done.prompt_tokens, total_tokens=done.prompt_tokens)
-        told = {"id": f"score-{self._job_id}", "model": self._model, "usage": usage.model_dump()}
+        usage = usage_of(done.prompt_tokens)
+        told = {"id": f"score-{self._job_id}", "model": self._model, "usage": usage}
         return orjson.dumps(told | self.results(choices[0].scores))
 
     def results(self, scores: list[float]) -> dict[str, Any]:
@@ -203,7 +193,7 @@ class RerankedWhole(ScoresWhole):
     """One JSON object, `Reranked`, of the best `most`; all if 0."""
 
     def __init__(self, job: Job, asked: RerankRequest) -> None:
-        super().__init__(job, asked)
+        super().__init__(job)
         self._documents = asked.documents
         self._most = asked.top_n or len(asked.documents)
 
@@ -214,13 +204,3 @@ class RerankedWhole(ScoresWhole):
             for i in best
         ]
         return {"results": results}
-
-
-def unit_of(packed: bytes) -> array[float]:
-    """Return a vector of length 1 in the direction of one, packed as in `VectorDelta`; one of zeros
-    stays."""
-    vector = array("f", packed)
-    if sys.byteorder == "big":
-        vector.byteswap()
-    length = math.sqrt(sum(map(mul, vector, vector))) or 1.0
-    return array("d", (each / length for each in vector))
