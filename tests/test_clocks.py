@@ -10,7 +10,8 @@ from contract.paths import ROOT
 #: Where a moment is meant that is told to people, or is compared with one that a file gives.
 MOMENTS = {
     "contract/keys.py": "when a key was made",
-    "gateway/http/auth.py": "whether a key has expired",
+    "gateway/http/key_store.py": "whether a key has expired",
+    "gateway/http/sessions.py": "when a session ends",
     "gateway/streams/metrics.py": "when the process started",
     "gateway/api/openai/chat.py": "when an answer was made",
     "gateway/api/openai/completions.py": "when an answer was made",

@@ -29,8 +29,8 @@ from contract.process.tasks import cancel_and_wait
 from gateway.background.kept_job import KeptJob
 from gateway.background.patience import patiently
 from gateway.background.unattended import Unattended
-from gateway.http.auth import KeyStore
 from gateway.http.errors import ApiError
+from gateway.http.key_store import KeyStore
 from gateway.jobs.refusals import conflict
 from gateway.streams.cancelling import cancel_for_all
 

@@ -5,27 +5,20 @@ from __future__ import annotations
 import base64
 import logging
 import time
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.requests import Request
 from starlette.types import Scope
 
 from contract.config import GatewayConfig
-from contract.keys import (
-    REVOKED_WITHIN_S,
-    KeyFileError,
-    KeyRecord,
-    find_anonymous,
-    find_key,
-    is_well_formed,
-    read_keys,
-)
+from contract.keys import KeyRecord
 from contract.process.ports import is_loopback
 from gateway.http.errors import ApiError
 from gateway.http.headers import Headers, context_of, header
 from gateway.http.hosts import Hosts
-from gateway.http.watched_file import WatchedFile
+from gateway.http.key_store import KeyStore
+from gateway.http.sessions import is_own_page, session_of
 
 log = logging.getLogger(__name__)
 
@@ -34,83 +27,12 @@ OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready", "/health", "/pin
 #: The paths of operators: for keys that see everything, or without a key on the listener that
 #: the configuration names for it.
 OPERATOR_PATHS: Final = frozenset({"/metrics", "/openapi.json", "/docs"})
+#: The console's page, the same for everybody: whoever has no session is asked for a key there.
+CONSOLE: Final = "/console"
 _METRICS: Final = "/metrics"
 _ASK_FOR_PASSWORD: Final = {"www-authenticate": 'Basic realm="ew: any name, and an API key"'}
-#: The other half is for noticing, and for ending what is open.
-_LOOK_EVERY_S: Final = REVOKED_WITHIN_S / 2
 _FAILURES_PER_MINUTE: Final = 30
 _REMEMBERED_CLIENTS: Final = 10_000
-
-
-class KeyStore:
-    """The keys of the key file: a new one opens at once, a revoked one no longer than
-    `_LOOK_EVERY_S`."""
-
-    def __init__(self, path: Path) -> None:
-        #: Why every key is refused, if the file cannot be used.
-        self.problem = ""
-        self._records: dict[str, KeyRecord] = {}
-        self._file = WatchedFile(path)
-        self._looked = time.monotonic()
-        self._read()
-
-    def find(self, text: str) -> KeyRecord | None:
-        """The live record of a key. Raises `ApiError` while the key file cannot be used."""
-        self.refresh()
-        record = self._find(text)
-        # It may just have been made. A text that is no key at all costs no look; a key that is not
-        # ours costs one `stat`.
-        if record is None and is_well_formed(text) and self._file.has_changed():
-            self._read()
-            record = self._find(text)
-        return record
-
-    def anonymous(self) -> KeyRecord | None:
-        """The live record for requests without a key, if one is declared so. Raises `ApiError`
-        while the key file cannot be used."""
-        self.refresh()
-        self._check_file()
-        return find_anonymous(self._records, time.time())
-
-    def by_id(self, key_id: str) -> KeyRecord | None:
-        """The live record of a key by its id; None if it opens nothing. Raises `ApiError` while
-        the key file cannot be used."""
-        self.refresh()
-        self._check_file()
-        record = self._records.get(key_id)
-        return record if record is not None and record.is_live(time.time()) else None
-
-    def is_live(self, record: KeyRecord) -> bool:
-        """Whether a key that was let in still would be, as far as is known."""
-        self.refresh()
-        known = self._records.get(record.id)
-        return bool(self.problem) or (known is not None and known.is_live(time.time()))
-
-    def refresh(self) -> None:
-        """Read the file again if it has changed."""
-        now = time.monotonic()
-        if now - self._looked < _LOOK_EVERY_S:
-            return
-        self._looked = now
-        if self._file.has_changed() or self.problem:
-            self._read()
-
-    def _find(self, text: str) -> KeyRecord | None:
-        self._check_file()
-        return find_key(self._records, text, time.time())
-
-    def _check_file(self) -> None:
-        if self.problem:
-            raise ApiError("keys_unreadable", "API keys cannot be checked at the moment")
-
-    def _read(self) -> None:
-        try:
-            self._records, problem = read_keys(self._file.path), ""
-        except (KeyFileError, OSError) as error:
-            self._records, problem = {}, str(error)
-        if problem and problem != self.problem:
-            log.error("no request is let in: %s", problem)
-        self.problem = problem
 
 
 class FailureBudget:
@@ -152,6 +74,8 @@ class Authenticator:
             return
         is_admin = self._admin_port is not None and scope["server"][1] == self._admin_port
         (self._admin_hosts if is_admin else self._hosts).check(scope["headers"])
+        if path in ("/", CONSOLE) or path.startswith(f"{CONSOLE}/"):
+            return
         is_operators = path in OPERATOR_PATHS or path.startswith("/docs/")
         if is_operators and is_admin:
             return
@@ -160,18 +84,36 @@ class Authenticator:
             raise ApiError("not_found", f"nothing is at {path}")
         context_of(scope).key = record
 
+    def sign_in(self, scope: Scope, text: str) -> KeyRecord:
+        """Return the record of a key that is entered in the console. Raises `ApiError`."""
+        if not is_own_page(scope["headers"]):
+            raise ApiError("not_found", f"nothing is at {scope['path']} for other pages")
+        return self._find(scope, text, {})
+
+    def signed_in(self, scope: Scope) -> KeyRecord | None:
+        """Return the record of a session's key, if a request has a session that goes on. Raises
+        `ApiError` while the key file cannot be used."""
+        session = session_of(scope["headers"])
+        record = self._keys.by_id(session.key_id) if session else None
+        return record if session and record and session.is_of(record) else None
+
     def _record_of(self, scope: Scope, *, is_operators: bool) -> KeyRecord:
         """Raises `ApiError`."""
         hint = _ASK_FOR_PASSWORD if is_operators else {}
         presented = _presented(scope["headers"]) or (
             _password(scope["headers"]) if is_operators else None
         )
-        if not presented and not is_operators and (found := self._anonymous(scope)) is not None:
-            return found
+        if not presented:
+            found = self.signed_in(scope) or (None if is_operators else self._anonymous(scope))
+            if found is not None:
+                return found
         if not presented:
             message = "send an API key as `X-API-Key: ...` or `Authorization: Bearer ...`"
             raise ApiError("missing_api_key", message, headers=hint)
-        record = self._keys.find(presented.decode("latin-1"))
+        return self._find(scope, presented.decode("latin-1"), hint)
+
+    def _find(self, scope: Scope, text: str, hint: Mapping[str, str]) -> KeyRecord:
+        record = self._keys.find(text)
         if record is None:
             self._budget.spend(address_of(scope))
             message = "this API key is unknown, expired or revoked"

@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 from contract.bus.client import RedisClient
 from contract.bus.replies import ReplyStream
 from contract.messages import ErrorCode, State
-from gateway.http.auth import KeyStore
 from gateway.http.errors import ApiError
+from gateway.http.key_store import KeyStore
 from gateway.jobs.models import Models
 from gateway.jobs.refusals import cannot_load
 from gateway.lifecycle.lost_ends import LostEnds

@@ -26,8 +26,9 @@ from gateway.background.keeper import Keeper
 from gateway.background.unattended import Unattended
 from gateway.background.webhook_hosts import WebhookHosts
 from gateway.background.webhooks import Webhooks
-from gateway.http.auth import Authenticator, KeyStore
+from gateway.http.auth import Authenticator
 from gateway.http.errors import ApiError
+from gateway.http.key_store import KeyStore
 from gateway.http.turnstile import Turnstile
 from gateway.jobs.admission import Admission
 from gateway.jobs.models import Models

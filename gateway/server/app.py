@@ -39,7 +39,7 @@ from gateway.http.errors import ApiError, invalid
 from gateway.http.headers import RequestContext, RequestContextMiddleware, context_of
 from gateway.lifecycle.process import GatewayProcess
 from gateway.lifecycle.settings import ProcessSettings
-from gateway.server import docs, health
+from gateway.server import console, docs, health
 from gateway.server.direct_routes import DirectRoutes
 from gateway.server.http_guard import CONNECTIONS_STATE, DRAIN_STATE
 
@@ -60,6 +60,7 @@ _ROUTERS: Final = (
     speech.router,
     health.router,
     docs.router,
+    console.router,
 )
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 #: Keys come in headers that pages set themselves: no cookie or stored password is let through.

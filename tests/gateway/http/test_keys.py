@@ -16,11 +16,12 @@ from starlette.requests import Request
 from contract.config import GatewayConfig
 from contract.keys import REVOKED_WITHIN_S, KeyRecord, make_key, read_keys
 from contract.process.ports import free_port
-from gateway.http import auth
-from gateway.http.auth import Authenticator, KeyStore
+from gateway.http import key_store
+from gateway.http.auth import Authenticator
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
 from gateway.http.hosts import Hosts
+from gateway.http.key_store import KeyStore
 from orchestrator.config.key_file import KeyFile
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker
@@ -109,7 +110,7 @@ def test_a_wrong_key_costs_a_look_at_the_file_and_no_reading(
         reads.append(path)
         return read_keys(path)
 
-    monkeypatch.setattr(auth, "read_keys", read)
+    monkeypatch.setattr(key_store, "read_keys", read)
     assert not any(ring.find(make_key().text) for _ in range(100))
     assert reads == []
     KeyFile(path).add("bob")

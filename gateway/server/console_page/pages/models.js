@@ -1,0 +1,80 @@
+/** The models of this host: what they take, and how they are changed. */
+import { ask } from "../api.js";
+import { gib, seconds } from "../format.js";
+import { html, useState } from "../html.js";
+import { ADMIN, gpus, heard, models } from "../live.js";
+import { Action, Bar, Notice, State } from "../parts.js";
+
+export default function Models() {
+  return html`
+    <h1>Models</h1>
+    ${models.value.length === 0 &&
+    html`<p class="faint">None runs. <code>ew start</code> starts what is configured.</p>`}
+    <div class="cards">${models.value.map((model) => html`<${Model} key=${model.id} model=${model} />`)}</div>
+  `;
+}
+
+function Model({ model }) {
+  const [problem, setProblem] = useState("");
+  const [said, setSaid] = useState("");
+  const isOnDemand = model.load === "on-demand";
+  const isLoaded = model.state === "ready";
+  const change = (what, done) => async () => {
+    setProblem("");
+    setSaid("");
+    const { outcomes } = await ask("POST", `${ADMIN}/models/${encodeURIComponent(model.id).replaceAll("%2F", "/")}/${what}`);
+    setSaid(outcomes.map(({ slot, note }) => note && `${slot} ${note}`).filter(Boolean).join("; ") || done);
+  };
+  const onFailure = (failure) => {
+    heard(failure);
+    setProblem(failure.message);
+  };
+  return html`<article class="card" aria-label=${`Model ${model.id}`}>
+    <h2>${model.id}</h2>
+    <p>
+      <${State} of=${model.state} stage=${model.stage} />${" "}
+      <span class="faint">${isOnDemand ? "comes and goes" : "always loaded"}${model.pinned && ", pinned"}</span>
+    </p>
+    <${Memory} model=${model} />
+    <p class="controls">
+      ${isOnDemand && !isLoaded && html`<${Action} label="Load" kind="main" run=${change("load", "It loads.")} onFailure=${onFailure} disabled=${model.state === "starting"} />`}
+      ${isOnDemand && isLoaded && html`<${Action} label="Unload" run=${change("unload", "It is unloaded.")} onFailure=${onFailure} />`}
+      ${isOnDemand && (model.pinned
+        ? html`<${Action} label="Unpin" run=${change("unpin", "It may be unloaded for others.")} onFailure=${onFailure} />`
+        : html`<${Action} label="Pin" run=${change("pin", "It stays.")} onFailure=${onFailure} />`)}
+      <${Action} label="Restart" run=${change("restart", "It is replaced; open answers go on.")} onFailure=${onFailure} confirm=${`Restart ${model.id} with the settings of the configuration file?`} />
+      <a href=${`#/logs?unit=${encodeURIComponent(model.workers.map(({ slot }) => slot).join(","))}`}>Logs<span class="hidden"> of ${model.id}</span></a>
+    </p>
+    <div role="status">${said && html`<p class="notice good">${said}</p>`}${problem && html`<p class="notice bad">${problem}</p>`}</div>
+    <ul class="plain">${model.workers.map((worker) => html`<${Worker} key=${worker.slot} worker=${worker} />`)}</ul>
+  </article>`;
+}
+
+function Memory({ model }) {
+  const places = gpus.value.filter((gpu) => gpu.workers.some(({ slot }) => model.workers.some((worker) => worker.slot === slot)));
+  return places.map((gpu) => {
+    const slots = model.workers.map(({ slot }) => slot);
+    const own = gpu.workers.filter(({ slot }) => slots.includes(slot));
+    const used = own.reduce((sum, worker) => sum + worker.used_mib, 0);
+    const reserved = own.reduce((sum, worker) => sum + worker.reserved_mib, 0);
+    const text = `GPU ${gpu.index}: ${gib(used)} used, ${gib(reserved)} reserved, of ${gib(gpu.total_mib)}`;
+    const parts = [
+      { label: `used: ${gib(used)}`, value: used, kind: "ours" },
+      { label: `reserved: ${gib(reserved)}`, value: Math.max(0, reserved - used), kind: "promised" },
+      { label: "others", value: Math.max(0, gpu.used_mib - used), kind: "foreign" },
+    ];
+    return html`<div key=${gpu.uuid}><p class="faint">${text}</p><${Bar} total=${gpu.total_mib} parts=${parts} text=${text} /></div>`;
+  });
+}
+
+function Worker({ worker }) {
+  return html`<li>
+    ${worker.slot} <${State} of=${worker.state} stage=${worker.stage} />
+    <span class="faint">
+      ${` ${worker.engine} ${worker.version}, ${worker.running} of ${worker.slots} jobs`}
+      ${worker.ready_after_s != null && `, ready after ${seconds(worker.ready_after_s)}`}
+      ${worker.remark && `, ${worker.remark}`}
+    </span>
+    ${worker.problem && html`<p class="notice bad">${worker.problem.message}${worker.problem.hint && html`<br /><span class="faint">${worker.problem.hint}</span>`}</p>`}
+  </li>`;
+}
