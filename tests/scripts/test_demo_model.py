@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
 import subprocess
 from collections import Counter
@@ -223,3 +224,19 @@ def test_there_are_answers_for_tests_of_streams() -> None:
 
 def _ways_to_ask(entry: dict[str, Any]) -> list[str]:
     return [entry["question"], *entry["paraphrases"]]
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+def test_a_training_that_was_interrupted_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    program = ROOT / "tests" / "scripts" / "resumed_training.py"
+    ran = subprocess.run(
+        [vllm_python(), str(program), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "going on after step 4" in ran.stdout
+    whole, resumed = ran.stdout.splitlines()[-1].split()
+    assert whole == resumed
