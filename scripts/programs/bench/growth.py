@@ -8,12 +8,12 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from load import LoadGenerator, completion
 from report import table, write
-from stand import Stand, builds, settle
+from stand import Build, Stand, builds, settle
 from wire import Round, measure, mock_config
 
 #: Slow enough for two cores to keep up with the most streams.
@@ -31,28 +31,49 @@ _HEARD_WITHIN_S = 8
 
 
 def run(args: argparse.Namespace) -> None:
-    """All of it, on each build."""
+    """All of it, on each build; each part is told, and written, when it is known."""
     with builds(args.against) as compared:
         generator = LoadGenerator()
-        found: dict[str, dict[str, float]] = {}
-        for build in compared:
-            figures = found.setdefault(build.label, {})
-            with Stand(build, mock_config(_STEPS_PER_S)) as stand:
-                figures |= _by_streams(stand, generator, args.rounds)
-                figures["KiB/idle stream"] = _idle_stream_kib(stand, generator)
-        with ExitStack() as stack:
-            for build in compared:
-                few = stack.enter_context(Stand(build, mock_config(_STEPS_PER_S)))
-                many = stack.enter_context(Stand(build, _config_of_many()))
-                found[build.label] |= _by_models(few, many, generator, args.rounds)
-        for build in compared:
-            config = mock_config(_STEPS_PER_S, max_batch_size=_SLOTS)
-            config["limits"] |= {"first_token_timeout_s": 600, "queue_timeout_s": 600}
-            with Stand(build, config) as stand:
-                found[build.label] |= _by_queue(stand, generator)
-        for name in next(iter(found.values())):
-            print(table([name, *found], [["", *(each[name] for each in found.values())]]))
-        write(args.json, f"growth, {_STEPS_PER_S} steps/s, {_TOKENS} tokens", found)
+        found: dict[str, dict[str, float]] = {build.label: {} for build in compared}
+        for part in (_streams_of, _models_of, _queue_of):
+            before = set(next(iter(found.values())))
+            for label, figures in part(compared, generator, args.rounds):
+                found[label] |= figures
+            for name in next(iter(found.values())):
+                if name not in before:
+                    row = ["", *(each[name] for each in found.values())]
+                    print(table([name, *found], [row]), flush=True)
+            write(args.json, f"growth, {_STEPS_PER_S} steps/s, {_TOKENS} tokens", found)
+
+
+_Figures = Iterator[tuple[str, dict[str, float]]]
+
+
+def _streams_of(compared: list[Build], generator: LoadGenerator, rounds: int) -> _Figures:
+    for build in compared:
+        with Stand(build, mock_config(_STEPS_PER_S)) as stand:
+            figures = _by_streams(stand, generator, rounds)
+            figures["KiB/idle stream"] = _idle_stream_kib(stand, generator)
+            yield build.label, figures
+
+
+def _models_of(compared: list[Build], generator: LoadGenerator, rounds: int) -> _Figures:
+    for build in compared:
+        with (
+            Stand(build, mock_config(_STEPS_PER_S)) as few,
+            Stand(build, _config_of_many()) as many,
+        ):
+            yield build.label, _by_models(few, many, generator, rounds)
+
+
+def _queue_of(compared: list[Build], generator: LoadGenerator, rounds: int) -> _Figures:
+    for build in compared:
+        config = mock_config(_STEPS_PER_S, max_batch_size=_SLOTS)
+        config["limits"] |= {"first_token_timeout_s": 600, "queue_timeout_s": 600}
+        # Beyond the usual 8192.
+        config["gateway"] = {"max_connections": 2 * _QUEUED}
+        with Stand(build, config) as stand:
+            yield build.label, _by_queue(stand, generator)
 
 
 def _cost(rounds: list[Round]) -> float:
