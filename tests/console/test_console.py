@@ -1,0 +1,186 @@
+"""The console in a browser, over a real gateway."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from orchestrator.client.gateway_client import read_events
+from tests.console.conftest import NARROW, SCRIPTED, ConsoleHost, show
+from tests.waiting import eventually
+
+PAGES = ("Now", "Requests", "Models", "Playground", "Keys", "Logs")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_pages_are_for_everyone_and_fit_any_screen(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    for name in PAGES:
+        page.set_viewport_size({"width": 1920, "height": 1000})
+        show(page, name)
+        if name in ("Now", "Models"):
+            expect(page.get_by_text("model-14", exact=True).first).to_be_visible()
+        if name == "Now":
+            expect(page.get_by_role("article")).to_have_count(8)
+        for size in (page.viewport_size, NARROW):
+            page.set_viewport_size(size)  # type: ignore[arg-type]
+            wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, f"{name} is wider than a screen of {size}"
+        found = Axe().run(page)
+        assert not found.violations_count, f"{name}: {found.generate_report()}"
+
+
+def test_a_model_is_loaded_and_unloaded_and_the_page_tells(
+    page: Page, console_host: ConsoleHost
+) -> None:
+    show(page, "Models")
+    model = page.get_by_role("article", name="Model model-01")
+    expect(model.locator(".state").first).to_have_text("stopped")
+    model.get_by_role("button", name="Load").click()
+    expect(model.locator(".state").first).to_have_text("ready")
+    expect(model.get_by_role("img")).to_have_count(1)
+    show(page, "Now")
+    row = page.get_by_role("row", name="model-01")
+    expect(row).to_contain_text("ready")
+    with console_host.client_of_operator() as client:
+        client.post("/api/v1/admin/models/model-01/unload")
+    expect(row).to_contain_text("stopped")
+
+
+def test_a_request_is_seen_and_cancelled(page: Page, console_host: ConsoleHost) -> None:
+    ended: list[str] = []
+
+    def ask() -> None:
+        body = {"modelId": "chat", "prompt": "x", "maxTokens": 20_000}
+        with (
+            console_host.client() as client,
+            client.stream("POST", "/api/v1/inference/stream", json=body) as answer,
+        ):
+            ended.extend(json.dumps(each) for each in read_events(answer.iter_lines()) if each.name)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    show(page, "Requests")
+    row = page.get_by_role("region", name="Open").get_by_role("row").filter(has_text="streams")
+    expect(row).to_contain_text("everything")
+    row.get_by_role("button", name="Cancel").click()
+    asking.join(15)
+    assert "cancelled" in ended[-1]
+    last = page.get_by_role("region", name="Ended").get_by_role("row").nth(1)
+    expect(last).to_contain_text("cancelled")
+
+
+def test_a_thousand_requests_are_listed_and_searched(page: Page) -> None:
+    """The list itself is made up here; that the API tells it is tested elsewhere."""
+    view = {
+        "request_id": "r", "model": "chat", "key_id": "k", "key_name": "everything",
+        "state": "streaming", "began_unix_s": time.time(), "position": 3, "attempts": 1,
+        "tokens": 12, "queue_ms": 5, "first_token_ms": 20, "total_ms": 900, "error": "",
+        "worker": "chat-0-abc",
+    }  # fmt: skip
+    views = [{**view, "job_id": f"job-{number}"} for number in range(1000)]
+    body = json.dumps({"open": views, "ended": []})
+    page.route("**/api/v1/admin/requests", lambda route: route.fulfill(body=body))
+    show(page, "Requests")
+    rows = page.get_by_role("region", name="Open").get_by_role("row")
+    expect(rows).to_have_count(1001)
+    page.get_by_label("Show only those with").fill("job-999")
+    expect(rows).to_have_count(2)
+
+
+def test_a_key_is_made_shown_once_and_revoked(page: Page, console_host: ConsoleHost) -> None:
+    show(page, "Keys")
+    page.get_by_label("Whose it is").fill("<b>guest</b>")
+    page.get_by_role("button", name="Make a key").click()
+    text = page.get_by_label("the new key", exact=True).inner_text()
+    with console_host.client_of_operator() as client:
+        client.headers["X-API-Key"] = text
+        assert client.get("/v1/models").status_code == 200
+        row = page.get_by_role("row", name="<b>guest</b>")
+        expect(row).to_contain_text("live")
+        row.get_by_role("button", name="Revoke").click()
+        expect(row).to_contain_text("revoked")
+        expect(page.get_by_label("the new key", exact=True)).to_have_count(0)
+        eventually(lambda: client.get("/v1/models").status_code == 401)
+    assert text not in page.content()
+
+
+def test_what_a_model_says_stays_text(page: Page, console_host: ConsoleHost) -> None:
+    show(page, "Playground")
+    page.evaluate("window.broken = 0")
+    page.get_by_label("Model", exact=True).select_option(SCRIPTED)
+    evil = (
+        "**bold** <img src=x onerror='window.broken=1'>",
+        "<script>window.broken=1</script> [link](javascript:window.broken=1)",
+        " ![pic](http://127.0.0.1:1/x.png)",
+    )
+    with console_host.answering(*evil):
+        page.get_by_label("Your question").fill("<i>x</i>")
+        page.get_by_role("button", name="Send").click()
+        answer = page.get_by_role("article", name=f"Answer of {SCRIPTED}")
+        expect(answer.locator("strong")).to_have_text("bold")
+    expect(answer).to_contain_text("<script>window.broken=1</script>")
+    expect(answer).to_contain_text("onerror='window.broken=1'")
+    assert answer.locator("img, script, [onerror]").count() == 0
+    assert answer.locator("a[href^=javascript]").count() == 0
+    assert page.locator(".question i").count() == 0
+    answer.get_by_role("button", name="Markdown").click()
+    expect(answer).to_contain_text("**bold**")
+    assert page.evaluate("window.broken") == 0
+
+
+def test_logs_are_followed(page: Page, console_host: ConsoleHost) -> None:
+    show(page, "Logs")
+    page.get_by_role("combobox").first.select_option("audit")
+    with console_host.client_of_operator() as client:
+        client.post("/api/v1/admin/models/nowhere/load")
+    expect(page.get_by_role("log")).to_contain_text('"model":"nowhere"')
+    assert "unit=audit" in page.url
+
+
+def test_a_gateway_that_dies_is_told_of_and_answers_go_on(
+    page: Page, console_host: ConsoleHost
+) -> None:
+    show(page, "Playground")
+    page.get_by_label("Most tokens").fill("2000")
+    page.get_by_label("Your question").fill("count")
+    page.get_by_role("button", name="Send").click()
+    answer = page.get_by_role("article", name="Answer of chat")
+    expect(answer).to_contain_text("0 1 2 3")
+    for pid in set(console_host.gateway_pids()):
+        os.kill(pid, signal.SIGKILL)
+    expect(page.get_by_text("Not up to date")).to_be_visible()
+    expect(page.get_by_text("Not up to date")).to_have_count(0, timeout=30_000)
+    expect(answer).to_contain_text("2000 tokens", timeout=30_000)
+    expect(answer).to_contain_text("taken up again")
+    assert " ".join(map(str, range(2000))) in answer.inner_text()
+    show(page, "Now")
+    expect(page.get_by_role("row", name="chat")).to_contain_text("ready")
+
+
+def test_who_signs_out_sees_nothing_more(page: Page) -> None:
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("API key").wait_for()
+    page.reload()
+    page.get_by_label("API key").wait_for()
+    assert "chat" not in page.content()
+
+
+def test_another_key_sees_the_playground_alone(browser: Browser, console_host: ConsoleHost) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(console_host.url)
+    page.get_by_label("API key").fill(console_host._key.text)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Playground").wait_for()
+    assert page.get_by_role("navigation").get_by_role("link").all_inner_texts() == ["Playground"]
+    page.goto(f"{console_host.url}/console#/keys")
+    page.get_by_role("heading", name="Playground").wait_for()
+    context.close()
