@@ -68,9 +68,10 @@ async def _answer_once(texts: tuple[str, ...]) -> None:
         await worker.answer(*texts)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def console_host() -> Iterator[ConsoleHost]:
-    """One for all tests of the console; each leaves it as it was."""
+    """One for all tests of the console; each leaves it as it was. It is gone before other tests
+    begin, since it has the environment name its state."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ew-") as made:
         patch.setenv("EW_STATE_DIR", f"{made}/state")
         host = ConsoleHost(Path(made))
@@ -82,8 +83,10 @@ def console_host() -> Iterator[ConsoleHost]:
                 pass
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A browser for the tests of the console. It is gone before other tests begin: Playwright has
+    an event loop run in this thread for as long as it is there, and no other can."""
     path = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if path is None:
         pytest.skip("needs a Chromium (Debian: apt install chromium)")

@@ -115,7 +115,7 @@ def test_a_key_is_made_shown_once_and_revoked(page: Page, console_host: ConsoleH
 def test_what_a_model_says_stays_text(page: Page, console_host: ConsoleHost) -> None:
     show(page, "Playground")
     page.evaluate("window.broken = 0")
-    page.get_by_label("Model", exact=True).select_option(SCRIPTED)
+    page.get_by_role("combobox", name="Model", exact=True).select_option(SCRIPTED)
     evil = (
         "**bold** <img src=x onerror='window.broken=1'>",
         "<script>window.broken=1</script> [link](javascript:window.broken=1)",

@@ -24,9 +24,9 @@ from tests.gateway.scripted_worker import ScriptedWorker
 
 ROOT = Path(__file__).parents[2]
 #: Constants of the gateway's modules with which it looks at its models and replies often.
-LOOK_OFTEN = {
+LOOK_OFTEN: dict[str, Any] = {
     "gateway.jobs.models._LOOK_EVERY_S": 0.05,
-    "gateway.lifecycle.housekeeping._SCAN_EVERY_S": 0.05,
+    "gateway.lifecycle.housekeeping._SCAN_EVERY_S": (0.05, 0.05),
 }
 #: Runs a gateway in which constants of its modules have other values: long intervals are shorter.
 _WITH_CONSTANTS = """
