@@ -72,12 +72,13 @@ def draft_model(model: ModelConfig, draft: Checkpoint | None, run: Running) -> P
 
 def _weight_bytes(model: ModelConfig, checkpoint: Checkpoint, run: Running) -> int:
     """The largest pipeline stage's weights, divided by tensor parallelism. The first stage has
-    the embedding as well, the last one the output head (a tied head is the embedding again)."""
+    the embedding as well, the last one the output head (a tied head is the embedding again). A
+    pooling model has no head: vLLM makes none (`as_embedding_model` and its kin)."""
     stored = checkpoint.weights
     loaded_as = None if checkpoint.quantization else _LOADED_AS.get(model.quantization or "")
     layers = stored.layers.size_bytes(run.element_bytes, loaded_as)
     embedding = stored.embedding.size_bytes(run.element_bytes)
-    head = stored.head.size_bytes(run.element_bytes)
+    head = 0 if run.is_pooling else stored.head.size_bytes(run.element_bytes)
     if run.pipeline_parallel == 1:
         return math.ceil((layers + embedding + head) / run.tensor_parallel)
     share = math.ceil(checkpoint.shape.layers / run.pipeline_parallel) / checkpoint.shape.layers

@@ -52,6 +52,8 @@ class Running(msgspec.Struct, frozen=True):
     keeps_windows_only: bool
     #: Its requests may have images in them.
     sees_images: bool = True
+    #: It says something of its prompts, and generates nothing.
+    is_pooling: bool = False
 
     @property
     def gpus(self) -> int:
@@ -90,7 +92,13 @@ def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card)
         lora_rank=whole(args, figures.adapter_rank) or place_rank(adapters),
         keeps_windows_only=memory is not None and memory.keeps_windows_only,
         sees_images=_sees_images(args),
+        is_pooling=_is_pooling(args),
     )
+
+
+def _is_pooling(args: dict[str, Any]) -> bool:
+    """Return whether vLLM is asked for vectors or classes of prompts (`ModelConfig.runner`)."""
+    return args.get("runner") == "pooling" or args.get("convert") in ("embed", "classify")
 
 
 def _sees_images(args: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from orchestrator.estimate.checkpoint import read_checkpoint
 from orchestrator.estimate.description import Description, Question, as_described
 from orchestrator.estimate.estimate import estimate
 from orchestrator.estimate.running import Card
-from tests.orchestrator.models_on_disk import QWEN2_HALF_B, MakeModel
+from tests.orchestrator.models_on_disk import QWEN2_7B, QWEN2_HALF_B, MakeModel
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,18 @@ def test_the_same_files_run_in_another_way_are_another_question(make_model: Make
     ]
     assert asked[0].key != asked[1].key
     assert asked[1].arguments.items() >= pooling.items()
+
+
+def test_a_decoder_that_makes_vectors_has_no_output_head(make_model: MakeModel) -> None:
+    path = make_model(QWEN2_7B)
+    generating, pooling = (
+        estimate(
+            ModelConfig(engine="cuda-vllm", model_path=str(path), engine_args=args),
+            "cuda-vllm",
+            read_checkpoint(path),
+            Card(),
+        )
+        for args in ({}, {"runner": "pooling"})
+    )
+    head = QWEN2_7B["vocab_size"] * QWEN2_7B["hidden_size"] * 2
+    assert generating.part_bytes("weights") - pooling.part_bytes("weights") == head
