@@ -25,11 +25,9 @@ import importlib.machinery
 import json
 import os
 import sys
-import tempfile
 import types
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock, patch
 
@@ -288,8 +286,10 @@ def alone(config: Any) -> Iterator[None]:
         if torch.distributed.is_initialized():
             distributed.destroy_model_parallel()
         else:
-            meeting = Path(tempfile.mkdtemp(prefix="ew-describe-")) / "meeting"
-            distributed.init_distributed_environment(1, 0, f"file://{meeting}", 0, backend="gloo")
+            # In this process's memory: a meeting place in a file would outlive a killed process.
+            store = torch.distributed.HashStore()
+            torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+            distributed.init_distributed_environment(1, 0, local_rank=0, backend="gloo")
         distributed.ensure_model_parallel_initialized(1, 1)
         yield
 
