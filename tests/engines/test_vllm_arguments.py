@@ -145,6 +145,39 @@ def test_what_vllm_will_never_serve_is_known_by_the_exception_that_it_raises(
         assert words in (reason or ""), told
 
 
+NAMES = """
+import json, sys
+from contract.config import WorkerSpec
+from vllm import PoolingParams
+from workers.engines.vllm.arguments import engine_args, known_args
+
+def refusal(spec):
+    args = engine_args(WorkerSpec.model_validate(spec), False)
+    model = known_args(args).create_engine_config().model_config
+    try:
+        PoolingParams(task="embed", dimensions=9).verify(model)
+    except Exception as error:
+        return str(error)
+print(json.dumps([refusal(spec) for spec in json.load(sys.stdin)]))
+"""
+
+
+def test_vllms_errors_name_the_model_and_not_its_path(vllm_process: VllmProcess) -> None:
+    pools = {"runner": "pooling"}
+    models = [
+        ModelConfig(engine="cpu-vllm", model_path=str(MODEL_DIR), engine_args=given)
+        for given in (pools, {**pools, "served_model_name": "own"})
+    ]
+    specs = [
+        WorkerSpec(name="w", model_id="m", model=each, engine="cpu-vllm", env="-", redis_url="-")
+        for each in models
+    ]
+    given = [spec.model_dump(mode="json") for spec in specs]
+    told = json.loads(vllm_process.run(NAMES, given).splitlines()[-1])
+    for name, error in zip(("m", "own"), told, strict=True):
+        assert error.startswith(f"Model {name!r} does not support Matryoshka"), told
+
+
 OUTPUTS = """
 import json, sys
 from workers.engines.vllm.arguments import known_args

@@ -26,6 +26,8 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
     model = spec.model
     args: dict[str, Any] = {
         "model": model.model_path,
+        # Its errors name it (`ModelConfig.served_model_name`); else they would name the path.
+        "served_model_name": spec.model_id,
         "dtype": model.dtype,
         "max_model_len": model.context_len or spec.context_len,
         "max_num_seqs": model.max_batch_size or spec.max_sequences,
