@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import time
 from array import array
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from redis.exceptions import RedisError
 
@@ -24,12 +26,15 @@ from contract.messages import (
     Event,
     Failed,
     Heartbeat,
+    Job,
     Started,
     State,
     TokenLogprob,
 )
 from contract.process.tasks import cancel_and_wait
 from contract.wire import encode_frame
+
+Result = TypeVar("Result")
 
 
 class ScriptedWorker:
@@ -120,6 +125,19 @@ class ScriptedWorker:
         await self.delta(attempt, *texts)
         await self.done(attempt)
         return attempt
+
+    async def answered(self, asking: Awaitable[Result], *events: Event) -> Result:
+        """Return the result of a call, once its job was answered so."""
+        task = asyncio.ensure_future(asking)
+        attempt = await self.next()
+        await self.say(attempt, Started(), *events)
+        return await task
+
+    async def job_of(self, asking: Awaitable[Result]) -> tuple[Job, Result]:
+        """Return the job that a call makes, and the call's result when the answer is `x`."""
+        task = asyncio.ensure_future(asking)
+        attempt = await self.answer("x")
+        return attempt.job, await task
 
     async def wait_for_cancellation(self, job_id: str, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

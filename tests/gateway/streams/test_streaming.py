@@ -70,10 +70,7 @@ async def test_the_prompt_goes_through_the_chat_template_unless_raw(
     client: httpx.AsyncClient, worker: ScriptedWorker, model: str
 ) -> None:
     for raw in (False, True):
-        asking = asyncio.create_task(collect(client, STREAM, question(model, raw=raw)))
-        attempt = await worker.answer("x")
-        await asking
-        job = attempt.job
+        job, _ = await worker.job_of(collect(client, STREAM, question(model, raw=raw)))
         if raw:
             assert (job.prompt, job.messages) == ("Who are you?", None)
         else:

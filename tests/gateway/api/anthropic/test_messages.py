@@ -24,30 +24,22 @@ from contract.messages import (
     Event,
     Failed,
     PromptDelta,
-    ReasoningDelta,
     Started,
     ToolCallDelta,
 )
+from tests.gateway.api.agents import ONE, SCHEMA, THOUGHT_WORDS_AND_CALL
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect
 
 EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 ASKED: list[Any] = [{"role": "user", "content": "Weather and time in Köln?"}]
-SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 TOOLS: list[Any] = [
     {"name": name, "description": "Tells it.", "input_schema": SCHEMA}
     for name in ("weather", "time")
 ]
-ONE = b"\1\0\0\0"
 ANSWER: tuple[Event, ...] = (
-    ReasoningDelta("Two ", ONE),
-    ReasoningDelta("calls.", ONE),
-    Delta("I ", ONE),
-    Delta("look.", ONE),
-    ToolCallDelta("", b"", 0, None, 0, "call_a", "weather"),
-    ToolCallDelta('{"city": ', ONE),
-    ToolCallDelta('"Köln"}', ONE),
+    *THOUGHT_WORDS_AND_CALL,
     Delta("\n", ONE),
     ToolCallDelta("{}", ONE, 0, None, 1, "call_b", "time"),
     Done(("tool_calls",), 5, 9, 2, reasoning_tokens=2),
@@ -82,14 +74,6 @@ async def messages(gateway: Gateway) -> AsyncIterator[Any]:
         yield client.messages
 
 
-async def answered(worker: ScriptedWorker, asking: Any, *events: Event) -> Any:
-    """Return what a call returns, once its job was answered so."""
-    task = asyncio.ensure_future(asking)
-    attempt = await worker.next()
-    await worker.say(attempt, Started(), *events)
-    return await task
-
-
 def contents(message: Message) -> list[dict[str, Any]]:
     """Return the blocks that are not None, without the signatures."""
     blocks = [block.model_dump(exclude_none=True) for block in message.content]
@@ -101,7 +85,7 @@ async def test_a_stream_is_what_the_official_client_expects(
 ) -> None:
     body = {"model": model, "messages": ASKED, "tools": TOOLS, "max_tokens": 99, "stream": True}
     asking = collect(client, "/v1/messages?beta=true", body)
-    events = await answered(worker, asking, *ANSWER)
+    events = await worker.answered(asking, *ANSWER)
     assert [event.name for event in events] == ORDER
     for event in events:
         EVENT.validate_python(event.json, strict=True)
@@ -125,7 +109,7 @@ async def test_a_stream_is_what_the_official_client_expects(
             final: Message = await stream.get_final_message()
             return final
 
-    final = await answered(worker, accumulated(), *ANSWER)
+    final = await worker.answered(accumulated(), *ANSWER)
     assert contents(final) == CONTENT
     assert (final.usage.input_tokens, final.usage.output_tokens) == (3, 9)
 
@@ -145,17 +129,17 @@ async def test_a_stream_begins_with_the_length_of_the_prompt(
         assert events[0].json["message"]["usage"]["input_tokens"] == count
         assert events[-2].json["usage"]["input_tokens"] == 3
     # An answer without a word has its beginning with its end, when the count is known.
-    asking = asyncio.ensure_future(collect(client, "/v1/messages", body))
-    attempt = await worker.next()
-    await worker.say(attempt, Started(), Done(("stop",), 5, 0))
-    assert (await asking)[0].json["message"]["usage"]["input_tokens"] == 5
+    asking = collect(client, "/v1/messages", body)
+    assert (await worker.answered(asking, Done(("stop",), 5, 0)))[0].json["message"]["usage"][
+        "input_tokens"
+    ] == 5
 
 
 async def test_a_whole_message_is_what_its_stream_adds_up_to(
     messages: Any, worker: ScriptedWorker, model: str
 ) -> None:
     asking = messages.create(model=model, messages=ASKED, tools=TOOLS, max_tokens=99)
-    message = await answered(worker, asking, *ANSWER)
+    message = await worker.answered(asking, *ANSWER)
     Message.model_validate(message.model_dump(warnings=False), strict=True)
     assert contents(message) == CONTENT
     assert message.model == model
@@ -164,13 +148,10 @@ async def test_a_whole_message_is_what_its_stream_adds_up_to(
     assert message._request_id
     # As the client sends it back.
     again = [*ASKED, message.to_param(), {"role": "user", "content": "go on"}]
-    attempt_of = asyncio.ensure_future(
-        messages.create(model=model, messages=again, tools=TOOLS, max_tokens=9)
-    )
-    attempt = await worker.answer("x")
-    await attempt_of
-    assert attempt.job.messages is not None
-    told = attempt.job.messages[1]
+    asking = messages.create(model=model, messages=again, tools=TOOLS, max_tokens=9)
+    job, _ = await worker.job_of(asking)
+    assert job.messages is not None
+    told = job.messages[1]
     assert (told.reasoning, told.content) == ("Two calls.", "I look.\n\n")
     assert [call.name for call in told.tool_calls] == ["weather", "time"]
 
@@ -189,7 +170,7 @@ async def test_every_end_has_its_stop_reason(
     messages: Any, worker: ScriptedWorker, model: str, done: Done, reason: str, stop: str | None
 ) -> None:
     asking = messages.create(model=model, messages=ASKED, max_tokens=9, stop_sequences=["END"])
-    message = await answered(worker, asking, Delta("a", ONE), done)
+    message = await worker.answered(asking, Delta("a", ONE), done)
     assert (message.stop_reason, message.stop_sequence) == (reason, stop)
 
 
@@ -200,13 +181,13 @@ async def test_a_call_of_the_named_tool_ends_as_a_use_of_it_and_nothing_is_a_blo
     asked = {"model": model, "messages": ASKED, "max_tokens": 9}
     asking = messages.create(**asked, tools=TOOLS, tool_choice=choice)
     broken = ToolCallDelta('{"a', ONE, 0, None, 0, "call_a", "time")
-    message = await answered(worker, asking, broken, Done(("stop",), 5, 1))
+    message = await worker.answered(asking, broken, Done(("stop",), 5, 1))
     assert message.stop_reason == "tool_use"
     assert message.content[0].input == {"INVALID_JSON": '{"a'}
-    message = await answered(worker, messages.create(**asked), Done(("stop",), 5, 0))
+    message = await worker.answered(messages.create(**asked), Done(("stop",), 5, 0))
     assert contents(message) == [{"type": "text", "text": ""}]
     asking = collect_stream(messages, **asked)
-    assert contents(await answered(worker, asking, Done(("stop",), 5, 0))) == contents(message)
+    assert contents(await worker.answered(asking, Done(("stop",), 5, 0))) == contents(message)
 
 
 async def collect_stream(api: Any, **asked: Any) -> Message:
@@ -316,9 +297,8 @@ async def test_a_request_becomes_a_job(
         "max_tokens": 9,
         **more,
     }
-    asking = asyncio.ensure_future(client.post("/v1/messages", json=body))
-    job = (await worker.answer("x")).job
-    assert (await asking).status_code == 200
+    job, response = await worker.job_of(client.post("/v1/messages", json=body))
+    assert response.status_code == 200
     for name, value in expected.items():
         if name == "tools":
             assert job.tools is not None
@@ -394,9 +374,7 @@ async def test_what_claude_code_sends_is_answered(
     }
     body = {"model": model, **CLAUDE_CODE}
     asking = client.post("/v1/messages?beta=true", json=body, headers=headers)
-    task = asyncio.ensure_future(asking)
-    job = (await worker.answer("x")).job
-    response = await task
+    job, response = await worker.job_of(asking)
     assert response.status_code == 200
     assert response.headers["x-ignored-fields"] == "context_management, thinking.display"
     assert job.sampling.max_tokens == 1000
@@ -424,9 +402,8 @@ async def test_a_conversation_adds_and_removes_tools(
         change("tool_addition", type="tool_definition", definition=added),
     ]
     body = {"model": model, "messages": messages, "tools": TOOLS, "max_tokens": 9}
-    asking = asyncio.ensure_future(client.post("/v1/messages", json=body))
-    job = (await worker.answer("x")).job
-    assert (await asking).status_code == 200
+    job, response = await worker.job_of(client.post("/v1/messages", json=body))
+    assert response.status_code == 200
     assert job.messages == (ChatMessage("user", ASKED[0]["content"]),)
     assert isinstance(job.tools, Tools)
     told = [tool["function"]["name"] for tool in json.loads(job.tools.definitions)]
@@ -490,10 +467,10 @@ async def test_errors_are_the_exceptions_of_the_official_client(
             await stranger.messages.create(model=model, **asked)
     long = Failed(ErrorCode.PROMPT_TOO_LONG, "the prompt has 9 tokens")
     with pytest.raises(anthropic.BadRequestError, match="prompt is too long: the prompt has 9"):
-        await answered(worker, messages.create(model=model, **asked), long)
+        await worker.answered(messages.create(model=model, **asked), long)
     broken = (Delta("a", ONE), Failed(ErrorCode.ENGINE_LOST, "it broke", retryable=True))
     with pytest.raises(anthropic.APIStatusError, match=r"overloaded_error.*it broke"):
-        await answered(worker, collect_stream(messages, model=model, **asked), *broken)
+        await worker.answered(collect_stream(messages, model=model, **asked), *broken)
 
 
 async def test_a_stream_resumes_after_any_event(

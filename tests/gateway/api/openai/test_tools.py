@@ -18,6 +18,7 @@ from contract.config import ModelConfig, WorkerSpec
 from contract.messages import Delta, Done, ReasoningDelta, Started, ToolCallDelta
 from gateway.api.openai.bodies import ChatCompletion, ChatCompletionChunk
 from tests.engines.contract.harness import WorkerProcess
+from tests.gateway.api.agents import ONE, SCHEMA
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect
@@ -28,7 +29,7 @@ TOOLS: Any = [
         "function": {
             "name": name,
             "description": "Tells it.",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+            "parameters": SCHEMA,
             "strict": True,
         },
     }
@@ -36,13 +37,13 @@ TOOLS: Any = [
 ]
 ASKED: list[Any] = [{"role": "user", "content": "Weather and time in Köln?"}]
 ANSWER = (
-    ReasoningDelta("Two ", b"\1\0\0\0"),
-    ReasoningDelta("calls.", b"\1\0\0\0"),
-    Delta("I look.", b"\1\0\0\0"),
+    ReasoningDelta("Two ", ONE),
+    ReasoningDelta("calls.", ONE),
+    Delta("I look.", ONE),
     ToolCallDelta("", b"", 0, None, 0, "call_a", "weather"),
-    ToolCallDelta('{"city": ', b"\1\0\0\0", 0, None, 0),
-    ToolCallDelta('"Köln"}', b"\1\0\0\0", 0, None, 0),
-    ToolCallDelta("{}", b"\1\0\0\0", 0, None, 1, "call_b", "time"),
+    ToolCallDelta('{"city": ', ONE, 0, None, 0),
+    ToolCallDelta('"Köln"}', ONE, 0, None, 0),
+    ToolCallDelta("{}", ONE, 0, None, 1, "call_b", "time"),
     Done(("tool_calls",), 5, 6, 2, reasoning_tokens=2),
 )
 
@@ -89,10 +90,7 @@ async def test_a_stream_has_calls_and_reasoning_in_pieces(
             events = [event async for event in stream]
             return events, await stream.get_final_completion()
 
-    reading = asyncio.create_task(read())
-    attempt = await worker.next()
-    await worker.say(attempt, Started(), *ANSWER)
-    events, final = await reading
+    events, final = await worker.answered(read(), *ANSWER)
     message = final.choices[0].message
     assert final.choices[0].finish_reason == "tool_calls"
     assert message.content == "I look."
@@ -120,9 +118,8 @@ async def test_reasoning_is_left_out_where_the_request_says_so(
     client: httpx.AsyncClient, worker: ScriptedWorker, model: str, stream: bool
 ) -> None:
     body = {"model": model, "messages": ASKED, "include_reasoning": False, "stream": stream}
-    asking = asyncio.create_task(client.post("/v1/chat/completions", json=body))
-    await worker.say(await worker.next(), Started(), *ANSWER[:3], Done(("stop",), 5, 3))
-    response = await asking
+    asking = client.post("/v1/chat/completions", json=body)
+    response = await worker.answered(asking, *ANSWER[:3], Done(("stop",), 5, 3))
     assert "I look." in response.text
     assert "Two " not in response.text
 
@@ -173,19 +170,15 @@ async def test_a_conversation_with_calls_goes_to_the_model(
         {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "noon"}]},
         {"role": "function", "name": "time", "content": "12"},
     ]
-    asking = asyncio.create_task(
-        openai_client.chat.completions.create(
-            model=model,
-            messages=messages,
-            tools=TOOLS,
-            tool_choice={"type": "function", "function": {"name": "time"}},
-            reasoning_effort="low",
-            extra_body={"chat_template_kwargs": {"date": "today"}},
-        )
+    asking = openai_client.chat.completions.create(
+        model=model,
+        messages=messages,
+        tools=TOOLS,
+        tool_choice={"type": "function", "function": {"name": "time"}},
+        reasoning_effort="low",
+        extra_body={"chat_template_kwargs": {"date": "today"}},
     )
-    attempt = await worker.answer("x")
-    await asking
-    job = attempt.job
+    job, _ = await worker.job_of(asking)
     assert job.messages is not None
     assert job.messages[1].tool_calls == (ToolCall("c1", "time", "{}"),)
     assert (job.messages[1].content, job.messages[1].reasoning) == ("", "Hm.")
@@ -229,14 +222,12 @@ async def test_the_native_api_tells_reasoning_apart(
 ) -> None:
     body = {"modelId": model, "prompt": "x"}
     done = Done(("stop",), 5, 6, reasoning_tokens=2)
-    asking = asyncio.create_task(client.post("/api/v1/inference", json=body))
-    await worker.say(await worker.next(), Started(), *ANSWER[:3], done)
-    answer = (await asking).json()
+    asking = client.post("/api/v1/inference", json=body)
+    answer = (await worker.answered(asking, *ANSWER[:3], done)).json()
     assert (answer["text"], answer["reasoning"]) == ("I look.", "Two calls.")
     assert answer["usage"]["reasoningTokens"] == 2
-    reading = asyncio.create_task(collect(client, "/api/v1/inference/stream", body))
-    await worker.say(await worker.next(), Started(), *ANSWER[:3], done)
-    events = await reading
+    reading = collect(client, "/api/v1/inference/stream", body)
+    events = await worker.answered(reading, *ANSWER[:3], done)
     assert [event.json for event in events[:3]] == [
         {"reasoning": "Two "},
         {"reasoning": "calls."},

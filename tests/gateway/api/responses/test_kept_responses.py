@@ -22,13 +22,13 @@ from contract.bus.replies import reply_key
 from contract.keys import make_key
 from contract.messages import Delta, Done, ReasoningDelta, ToolCallDelta
 from tests.conftest import ValkeyServer
-from tests.gateway.api.responses.test_responses import ANSWER, ORDER, OUTPUT, TOOLS, answered, shown
+from tests.gateway.api.agents import ONE
+from tests.gateway.api.responses.test_responses import ANSWER, ORDER, OUTPUT, TOOLS, shown
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import Event, events_of
 
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
-ONE = b"\1\0\0\0"
 PATH = "/v1/responses"
 
 
@@ -59,7 +59,7 @@ async def test_what_a_client_was_told_of_can_be_asked_for_at_once(
     stream: bool,
 ) -> None:
     body = {"model": model, "input": "hi", "tools": TOOLS, "stream": stream}
-    told = await answered(worker, client.post(PATH, json=body), *ANSWER)
+    told = await worker.answered(client.post(PATH, json=body), *ANSWER)
     if stream:
         events = [line[6:] for line in told.text.splitlines() if line.startswith("data: ")]
         whole = json.loads(events[-1])["response"]
@@ -83,26 +83,22 @@ async def test_a_response_goes_on_after_another_with_all_that_came_before(
     openai_client: openai.AsyncOpenAI, worker: ScriptedWorker, model: str
 ) -> None:
     asked: dict[str, Any] = {"model": model, "tools": TOOLS}
-    first = await answered(
-        worker,
+    first = await worker.answered(
         openai_client.responses.create(input="one", instructions="be", **asked),
         ReasoningDelta("hm", ONE),
         ToolCallDelta("{}", ONE, 0, None, 0, "call_a", "weather"),
         Done(("tool_calls",), 5, 2),
     )
     returned: Any = [{"type": "function_call_output", "call_id": "call_a", "output": "rain"}]
-    second = await answered(
-        worker,
+    second = await worker.answered(
         openai_client.responses.create(input=returned, previous_response_id=first.id, **asked),
         Delta("It rains.", ONE),
         Done(("stop",), 5, 2),
     )
     assert second.previous_response_id == first.id
-    asking = asyncio.ensure_future(
-        openai_client.responses.create(input="thanks", previous_response_id=second.id, **asked)
-    )
-    messages = (await worker.answer("x")).job.messages
-    third = await asking
+    asking = openai_client.responses.create(input="thanks", previous_response_id=second.id, **asked)
+    job, third = await worker.job_of(asking)
+    messages = job.messages
     assert messages is not None
     assert [(each.role, each.content) for each in messages] == [
         ("user", "one"),
@@ -124,7 +120,7 @@ async def test_items_are_listed_in_pages_as_the_official_client_has_them(
 ) -> None:
     said = [{"role": "user", "content": str(number)} for number in range(5)]
     body = {"model": model, "input": said}
-    whole = (await answered(worker, client.post(PATH, json=body), Done(("stop",), 5, 0))).json()
+    whole = (await worker.answered(client.post(PATH, json=body), Done(("stop",), 5, 0))).json()
     path = f"{PATH}/{whole['id']}/input_items"
     page = (await client.get(f"{path}?limit=2&order=asc")).json()
     ResponseItemList.model_validate(page, strict=True)
@@ -213,13 +209,13 @@ async def test_only_what_is_to_be_kept_is_kept_and_only_for_its_key(
 ) -> None:
     asked: Any = {"model": model, "input": "hi"}
     said = (Delta("a", ONE), Done(("stop",), 5, 1))
-    free = await answered(worker, openai_client.responses.create(store=False, **asked), *said)
+    free = await worker.answered(openai_client.responses.create(store=False, **asked), *said)
     for path in (free.id, "resp_none", "job_none"):
         assert (await client.get(f"{PATH}/{path}")).status_code == 404
     with pytest.raises(openai.BadRequestError, match="no longer kept") as refused:
         await openai_client.responses.create(previous_response_id=free.id, **asked)
     assert refused.value.param == "previous_response_id"
-    kept = await answered(worker, openai_client.responses.create(**asked), *said)
+    kept = await worker.answered(openai_client.responses.create(**asked), *said)
     with pytest.raises(openai.BadRequestError, match="in the background"):
         await openai_client.responses.cancel(kept.id)
     other = make_key("other")

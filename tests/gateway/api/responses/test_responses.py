@@ -30,11 +30,11 @@ from contract.messages import (
 )
 from gateway.api.responses.wire import ResponseShape, ResponseStream
 from gateway.streams.answers import StreamAnswer, Timings
+from tests.gateway.api.agents import ONE, SCHEMA, THOUGHT_WORDS_AND_CALL
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect
 
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
-SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 TOOLS: list[Any] = [
     {
         "type": "function",
@@ -51,15 +51,8 @@ TOOLS: list[Any] = [
     },
     {"type": "custom", "name": "patch", "description": "Takes a patch."},
 ]
-ONE = b"\1\0\0\0"
 ANSWER: tuple[Event, ...] = (
-    ReasoningDelta("Two ", ONE),
-    ReasoningDelta("calls.", ONE),
-    Delta("I ", ONE),
-    Delta("look.", ONE),
-    ToolCallDelta("", b"", 0, None, 0, "call_a", "weather"),
-    ToolCallDelta('{"city": ', ONE),
-    ToolCallDelta('"Köln"}', ONE),
+    *THOUGHT_WORDS_AND_CALL,
     ToolCallDelta("{}", ONE, 0, None, 1, "call_b", "home__lamp"),
     ToolCallDelta('{"input": "*** ', ONE, 0, None, 2, "call_c", "patch"),
     ToolCallDelta('a"}', ONE, 0, None, 2),
@@ -117,14 +110,6 @@ ORDER = [
 ]
 
 
-async def answered(worker: ScriptedWorker, asking: Any, *events: Event) -> Any:
-    """Return the result of a call whose job was answered so."""
-    task = asyncio.ensure_future(asking)
-    attempt = await worker.next()
-    await worker.say(attempt, Started(), *events)
-    return await task
-
-
 def shown(response: Response) -> list[dict[str, Any]]:
     """The items, as far as `OUTPUT` has them."""
     told = [item.model_dump(exclude_none=True) for item in response.output]
@@ -155,7 +140,7 @@ async def test_a_stream_is_what_the_official_client_expects(
 ) -> None:
     asked = {"model": model, "input": "hi", "tools": TOOLS}
     asking = collect(client, "/v1/responses", {**asked, "stream": True})
-    events = await answered(worker, asking, *ANSWER)
+    events = await worker.answered(asking, *ANSWER)
     assert [event.name for event in events] == ORDER
     assert [event.json["sequence_number"] for event in events] == list(range(len(ORDER)))
     for event in events:
@@ -170,7 +155,7 @@ async def test_a_stream_is_what_the_official_client_expects(
     }
     done = [event.json["item"] for event in events if event.name == "response.output_item.done"]
     assert done == events[-1].json["response"]["output"]
-    final = await answered(worker, streamed(openai_client, **asked), *ANSWER)
+    final = await worker.answered(streamed(openai_client, **asked), *ANSWER)
     assert shown(final) == OUTPUT
 
 
@@ -188,7 +173,7 @@ async def test_a_whole_response_is_what_its_stream_adds_up_to(
         text={"verbosity": "low"},
         user="u",
     )
-    whole = await answered(worker, asking, *ANSWER)
+    whole = await worker.answered(asking, *ANSWER)
     Response.model_validate(json.loads(whole.to_json()), strict=True)
     assert shown(whole) == OUTPUT
     assert whole.output_text == "I look."
@@ -201,9 +186,7 @@ async def test_a_whole_response_is_what_its_stream_adds_up_to(
         {"type": "function_call_output", "call_id": "call_a", "output": "rain"},
         {"type": "custom_tool_call_output", "call_id": "call_c", "output": "ok"},
     ]
-    asking = asyncio.ensure_future(openai_client.responses.create(model=model, input=again))
-    job = (await worker.answer("x")).job
-    await asking
+    job, _ = await worker.job_of(openai_client.responses.create(model=model, input=again))
     assert job.messages == (
         ChatMessage("user", "hi"),
         ChatMessage(
@@ -239,11 +222,11 @@ async def test_every_end_has_its_status(
 ) -> None:
     asked = {"model": model, "input": "hi"}
     for asking in (openai_client.responses.create(**asked), streamed(openai_client, **asked)):
-        response = await answered(worker, asking, Delta("a", ONE), done)
+        response = await worker.answered(asking, Delta("a", ONE), done)
         assert response.status == status
         assert (response.incomplete_details and response.incomplete_details.reason) == reason
         assert response.output[0].status == status
-    nothing = await answered(worker, openai_client.responses.create(**asked), done)
+    nothing = await worker.answered(openai_client.responses.create(**asked), done)
     assert nothing.output_text == ""
     assert len(nothing.output) == 1
 
@@ -254,13 +237,13 @@ async def test_log_probabilities_and_reasoning_come_where_they_are_asked_for(
     chance = (TokenLogprob("a", -0.5, (("a", -0.5), ("b", -1.5))),)
     said = (ReasoningDelta("hm", ONE), Delta("a", ONE, 0, chance), Done(("stop",), 5, 2))
     asked: Any = {"model": model, "input": "hi", "include": ["message.output_text.logprobs"]}
-    whole = await answered(worker, openai_client.responses.create(**asked, top_logprobs=2), *said)
+    whole = await worker.answered(openai_client.responses.create(**asked, top_logprobs=2), *said)
     assert [each.token for each in whole.output[1].content[0].logprobs[0].top_logprobs] == [
         "a",
         "b",
     ]
     body = {**asked, "include_reasoning": False, "stream": True}
-    events = await answered(worker, collect(client, "/v1/responses", body), *said)
+    events = await worker.answered(collect(client, "/v1/responses", body), *said)
     for event in events:
         EVENT.validate_python(event.json, strict=True)
         assert "reasoning_text" not in event.name
@@ -358,9 +341,8 @@ async def test_a_request_becomes_a_job(
     expected: dict[str, Any],
 ) -> None:
     asking = client.post("/v1/responses", json={"model": model, "input": "hi", **more})
-    task = asyncio.ensure_future(asking)
-    job = (await worker.answer("x")).job
-    assert (await task).status_code == 200
+    job, response = await worker.job_of(asking)
+    assert response.status_code == 200
     for name, value in expected.items():
         if name == "tools":
             assert job.tools is not None
@@ -401,9 +383,7 @@ async def test_what_codex_sends_is_answered_without_what_openai_would_run(
     client: httpx.AsyncClient, worker: ScriptedWorker, model: str
 ) -> None:
     asking = client.post("/v1/responses", json={"model": model, **CODEX})
-    task = asyncio.ensure_future(asking)
-    job = (await worker.answer("x")).job
-    response = await task
+    job, response = await worker.job_of(asking)
     assert response.status_code == 200
     assert response.headers["x-ignored-fields"] == (
         "client_metadata, reasoning.summary, tools[].external_web_access, tools[].type=web_search"
@@ -448,9 +428,9 @@ async def test_a_failure_is_an_error_before_the_first_event_and_an_end_after(
 ) -> None:
     lost = Failed(ErrorCode.ENGINE_LOST, "it broke", retryable=True)
     with pytest.raises(openai.InternalServerError, match="it broke"):
-        await answered(worker, openai_client.responses.create(model=model, input="hi"), lost)
+        await worker.answered(openai_client.responses.create(model=model, input="hi"), lost)
     body = {"model": model, "input": "hi", "stream": True}
-    events = await answered(worker, collect(client, "/v1/responses", body), ANSWER[2], lost)
+    events = await worker.answered(collect(client, "/v1/responses", body), ANSWER[2], lost)
     EVENT.validate_python(events[-1].json, strict=True)
     assert events[-1].name == "response.failed"
     assert events[-1].json["sequence_number"] == len(events) - 1
@@ -485,7 +465,7 @@ async def test_the_tokens_of_a_prompt_are_counted_as_it_would_be_asked(
 ) -> None:
     asking = openai_client.responses.input_tokens.count(model=model, input="hi", tools=TOOLS)
     told = PromptDelta("", b"", prompt=ONE * 3)
-    counted = await answered(worker, asking, told, Done(("stop",), 3, 0))
+    counted = await worker.answered(asking, told, Done(("stop",), 3, 0))
     assert (counted.object, counted.input_tokens) == ("response.input_tokens", 3)
 
 
@@ -498,7 +478,7 @@ async def test_structured_output_is_parsed_by_the_official_client(
 ) -> None:
     asking = openai_client.responses.parse(model=model, input="hi", text_format=City)
     said = (Delta('{"city": "Köln"}', ONE), Done(("stop",), 5, 1))
-    assert (await answered(worker, asking, *said)).output_parsed == City(city="Köln")
+    assert (await worker.answered(asking, *said)).output_parsed == City(city="Köln")
 
 
 async def test_the_official_client_reads_over_comments_among_events_with_ids() -> None:

@@ -6,7 +6,6 @@ its stream in order, without repetitions, and the names of all fields, by event.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from contract.messages import Delta, Done, Event, PromptDelta, Started, TokenLogprob, ToolCallDelta
+from contract.messages import Delta, Done, Event, PromptDelta, TokenLogprob, ToolCallDelta
+from tests.gateway.api.agents import ONE
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect
 
 RECORDED: Final = json.loads(Path(__file__).with_name("vllm_shapes.json").read_text())
-ONE = b"\1\0\0\0"
 #: Fields of vLLM's that neither API has, or that are null wherever there is nothing to say.
 VLLMS_OWN: Final = frozenset(
     {
@@ -90,13 +89,9 @@ async def test_an_answer_has_the_shape_of_vllms(
 ) -> None:
     body = {**entry["body"], "model": model}
     is_stream = bool(body.get("stream"))
-    asking = (
-        collect(client, entry["path"], body) if is_stream else client.post(entry["path"], json=body)
-    )
-    task: asyncio.Future[Any] = asyncio.ensure_future(asking)
-    attempt = await worker.next()
-    await worker.say(attempt, Started(), *answer_to(entry["path"], body))
-    answer = await task
+    path = entry["path"]
+    asking: Any = collect(client, path, body) if is_stream else client.post(path, json=body)
+    answer = await worker.answered(asking, *answer_to(path, body))
     if not is_stream:
         assert missing(entry["keys"], answer.json()) == set()
         return
