@@ -16,3 +16,5 @@ ENGINE_HUNG: Final = 71
 #: with `REASON` in the log says why.
 CANNOT_SERVE: Final = 78
 REASON: Final = "cannot serve: "
+#: For how many days dead letters are kept, if the configuration says nothing else.
+LETTER_DAYS: Final = 7

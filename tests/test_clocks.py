@@ -45,6 +45,7 @@ MOMENTS = {
     "orchestrator/gpu/footprints.py": "when it was measured",
     "orchestrator/supervisor/reporting/report.py": "when the document was written",
     "orchestrator/protocol/status.py": "when the document was read",
+    "orchestrator/supervisor/units/death.py": "when a worker ended",
     "orchestrator/supervisor/units/display.py": "since when it is in its state",
     "orchestrator/cli/status_screen/watch.py": "how old the document is",
     "workers/fetching.py": "how old a file is",

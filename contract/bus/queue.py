@@ -20,16 +20,11 @@ from contract.bus.claims import (
 from contract.bus.client import LuaScript, RedisClient, entries_of
 from contract.bus.clock import LEAP_MS
 from contract.bus.heartbeats import Heartbeats
-from contract.bus.records.dead_letters import LETTER_BOUNDS, DeadLetters
+from contract.bus.records.dead_letters import DeadLetters
 from contract.bus.registration import registrations
-from contract.bus.tickets import (
-    NotServed,
-    QueueFull,
-    QueueTooLarge,
-    Ticket,
-    known_ticket,
-)
+from contract.bus.tickets import NotServed, QueueFull, QueueTooLarge, Ticket, known_ticket
 from contract.bus.turns import QueuePlace, place_of
+from contract.endings import LETTER_DAYS
 from contract.limits import NO_CONSUMPTION, Consumption, Counted, LimitReached
 from contract.messages import Job
 from contract.usage import KEEP_DAYS, NO_USE, JobUse
@@ -56,14 +51,21 @@ _take_over = LuaScript("take_over")
 
 
 class JobQueue:
-    """The jobs of one model; the usage of a day is kept for `usage_days`."""
+    """The jobs of one model; the usage of a day is kept for `usage_days`, and a dead letter for
+    `letter_days`."""
 
-    def __init__(self, db: RedisClient, model: str, usage_days: int = KEEP_DAYS) -> None:
+    def __init__(
+        self,
+        db: RedisClient,
+        model: str,
+        usage_days: int = KEEP_DAYS,
+        letter_days: int = LETTER_DAYS,
+    ) -> None:
         self.db = db
         self.model = model
         self._usage_days = usage_days
         self.key = f"ew:{{{model}}}:queue"
-        self.dead_letters = DeadLetters(db, model)
+        self.dead_letters = DeadLetters(db, model, letter_days)
         self.job_wait = JobWait(db, model)
         #: The keys of those that can do a job: workers now, hosts once they have loaded the model.
         self._ready_keys = [Heartbeats(db, model).ready_key, registrations(db, model).ready_key]
@@ -207,12 +209,13 @@ class JobQueue:
         for claim in claims:
             if claim.job is None:
                 await self.dead_letters.move(self.key, GROUP, claim.entry, "unreadable")
+        bounds = self.dead_letters.bounds
         answers = await _begin.map(
             self.db,
             [
                 (
                     [self.key, self.job_key(claim.job_id), self.dead_letters.key],
-                    [GROUP, claim.entry, worker, max_attempts, KEEP_MS, int(alone), *LETTER_BOUNDS],
+                    [GROUP, claim.entry, worker, max_attempts, KEEP_MS, int(alone), *bounds],
                 )
                 for claim in readable
             ],
@@ -246,14 +249,8 @@ class JobQueue:
                 (
                     [self.key, self.job_key(attempt.job.id)],
                     [
-                        GROUP,
-                        attempt.entry,
-                        worker,
-                        attempt.number,
-                        state,
-                        KEEP_MS,
-                        use.words(),
-                        days,
+                        *(GROUP, attempt.entry, worker, attempt.number),
+                        *(state, KEEP_MS, use.words(), days),
                     ],
                 )
                 for attempt, state, use in ended

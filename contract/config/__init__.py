@@ -9,6 +9,7 @@ from contract.config.model import ModelConfig, ModelId, Section, WatchdogConfig,
 from contract.config.names import GATEWAY_FIELDS, Named, ids_by_name, meanings, names_of
 from contract.config.schema import (
     Config,
+    DeadLettersConfig,
     FilesConfig,
     GatewayConfig,
     HubConfig,
@@ -23,6 +24,7 @@ __all__ = [
     "GATEWAY_FIELDS",
     "Config",
     "ConfigError",
+    "DeadLettersConfig",
     "FilesConfig",
     "GatewayConfig",
     "HubConfig",

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from contract.config.key_limits import GroupName, KeyLimitsConfig
 from contract.config.model import EngineName, ModelConfig, ModelId, Port, Section
 from contract.config.names import Models
+from contract.endings import LETTER_DAYS
 from contract.usage import KEEP_DAYS
 
 #: Of a web page: scheme, host and port, as browsers send it.
@@ -192,6 +193,17 @@ class UsageConfig(Section):
     )
 
 
+class DeadLettersConfig(Section):
+    """Requests that were given up because they broke their workers (`./ew dead`)."""
+
+    keep_days: int = Field(
+        LETTER_DAYS,
+        ge=1,
+        le=365,
+        description="How long one is kept, with its prompt, to be replayed.",
+    )
+
+
 class Config(Section):
     """Everything that an operator decides."""
 
@@ -204,6 +216,7 @@ class Config(Section):
     jobs: JobsConfig = JobsConfig()
     files: FilesConfig = FilesConfig()
     usage: UsageConfig = UsageConfig()
+    dead_letters: DeadLettersConfig = DeadLettersConfig()
 
 
 class WorkerSpec(Section):
@@ -232,3 +245,5 @@ class WorkerSpec(Section):
     gateway_grace_s: float = 30.0
     #: How long what is used on a day is kept.
     usage_days: int = KEEP_DAYS
+    #: How long a dead letter is kept.
+    letter_days: int = LETTER_DAYS

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from contract.config.model import ModelConfig
 from contract.config.schema import (
+    DeadLettersConfig,
     FilesConfig,
     GatewayConfig,
     HubConfig,
@@ -29,6 +30,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "jobs": JobsConfig,
     "files": FilesConfig,
     "usage": UsageConfig,
+    "dead_letters": DeadLettersConfig,
     "models": ModelConfig,
 }
 #: Variables that are no settings, and what each is for.

@@ -19,7 +19,6 @@ from contract.config import (
     JobsConfig,
     LimitsConfig,
     ModelConfig,
-    UsageConfig,
 )
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 
@@ -54,7 +53,10 @@ def changes(units: Iterable[UnitSpec], redis_url: str | None, config: Config) ->
     if gateway is not None:
         found += _of_section("gateway", GatewayConfig(**before.get("gateway", {})), config.gateway)
     found += _of_redis(wanted, redis_url, config)
-    found += _of_usage(wanted, config.usage)
+    days = config.usage.keep_days
+    found += _of_days(wanted, "usage_days", "usage.keep_days", days)
+    days = config.dead_letters.keep_days
+    found += _of_days(wanted, "letter_days", "dead_letters.keep_days", days)
     if gateway is not None:
         found += _of_section("limits", LimitsConfig(**before.get("limits", {})), config.limits)
         found += _of_section("jobs", JobsConfig(**before.get("jobs", {})), config.jobs)
@@ -93,12 +95,11 @@ def _of_redis(wanted: list[UnitSpec], redis_url: str | None, config: Config) -> 
         yield Change("redis.max_memory_bytes", shown(was), shown(after), _ALL_ANEW)
 
 
-def _of_usage(wanted: list[UnitSpec], usage: UsageConfig) -> Iterator[Change]:
-    """Workers were told, each at its start."""
-    told = {each.spec.get("usage_days") for each in wanted if isinstance(each, ReplicaSpec)}
-    for days in sorted(days for days in told if days and days != usage.keep_days):
-        key = "usage.keep_days"
-        yield Change(key, shown(days), shown(usage.keep_days), "./ew restart, of all models")
+def _of_days(wanted: list[UnitSpec], field: str, key: str, now: int) -> Iterator[Change]:
+    """Workers were told, each at its start, in this field of their `WorkerSpec`."""
+    told = {each.spec.get(field) for each in wanted if isinstance(each, ReplicaSpec)}
+    for days in sorted(days for days in told if days and days != now):
+        yield Change(key, shown(days), shown(now), "./ew restart, of all models")
 
 
 def _of_section(

@@ -79,6 +79,12 @@ _SECTIONS: Final = (
         "UsageConfig",
         "A change counts when models are stopped and started; see [usage](usage.md).",
     ),
+    _Section(
+        "dead_letters",
+        "DeadLettersConfig",
+        "A change counts when models are stopped and started; see "
+        "[jobs](jobs.md#requests-that-break-their-workers).",
+    ),
     _Section("redis", "RedisConfig", _RESTART),
     _Section(
         "hub",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Mapping
 
+from contract.bus.records.worker_ends import GpuAtEnd
 from contract.host_beat import GpuFigures, HostBeat, WorkerMemory
 from contract.supervision.status import ForeignProcess, GpuStatus, GpuWorker
 from orchestrator.gpu.attribution import GpuUse
@@ -37,6 +38,24 @@ def host_beat(gpus: Iterable[GpuStatus]) -> HostBeat:
             for gpu in cards
             for share in gpu.workers
         ),
+    )
+
+
+def gpus_at_end(gpus: Iterable[GpuStatus], slot: str) -> tuple[GpuAtEnd, ...]:
+    """Return the GPUs that a worker has a place on, in the form that is kept with its end."""
+    return tuple(
+        GpuAtEnd(
+            index=gpu.index,
+            name=gpu.name,
+            total_mib=gpu.total_mib,
+            used_mib=gpu.used_mib,
+            reserved_mib=share.reserved_mib,
+            worker_mib=share.used_mib,
+            foreign_mib=gpu.foreign_mib,
+        )
+        for gpu in gpus
+        for share in gpu.workers
+        if share.slot == slot
     )
 
 

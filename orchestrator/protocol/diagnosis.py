@@ -100,8 +100,12 @@ _CAUSES: Final = (
 
 
 class Diagnosis(NamedTuple):
+    """Why a process died. `out_of_memory`: the kernel ended it, or a process of it, because the
+    host's memory was exhausted."""
+
     problem: Problem
     is_lasting: bool
+    out_of_memory: bool = False
 
 
 def diagnose(what: str, tail: list[str], *, engine: str = "ENGINE") -> Diagnosis:

@@ -26,6 +26,7 @@ from contract.process.process_table import Entry, read_table
 from orchestrator.gpu.nvml.client import Nvml
 from orchestrator.gpu.nvml.snapshot import Snapshot
 from orchestrator.supervisor.gateway_processes import GatewayProcesses, is_live
+from orchestrator.supervisor.lost_workers import LostWorkers
 from orchestrator.system.redis_trouble import in_words
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Observer:
         self._wake = asyncio.Event()
         self._db: RedisClient | None = None
         self._url = ""
-        self._gone: set[tuple[str, str]] = set()
+        self.lost_workers = LostWorkers()
         self._gateways = GatewayProcesses()
         #: By model, the last dead letter that was counted.
         self._dead_letters: dict[str, str] = {}
@@ -100,12 +101,6 @@ class Observer:
 
     def survey_now(self) -> None:
         self._survey_now.set()
-
-    def forget_worker(self, model: str, name: str) -> None:
-        """End the lease of a dead worker, as soon as Redis answers: others may then take its
-        jobs over."""
-        self._gone.add((model, name))
-        self.look_now()
 
     async def run(self) -> None:
         """Observe until cancelled."""
@@ -172,7 +167,7 @@ class Observer:
         self._has_answered = True
         if info.get("loading"):
             return seen._replace(redis=info)
-        await self._end_leases(db)
+        await self.lost_workers.tell(db)
         await self._announce(db, subject)
         beats: dict[str, Heartbeat] = {}
         waiting: dict[str, int] = {}
@@ -211,11 +206,6 @@ class Observer:
         workers, last = await queue.dead_letters.broken_since(self._dead_letters[queue.model])
         self._dead_letters[queue.model] = last
         return workers
-
-    async def _end_leases(self, db: RedisClient) -> None:
-        for model, name in list(self._gone):
-            await Heartbeats(db, model).leave(name)
-            self._gone.discard((model, name))
 
     async def _connected(self, url: str) -> RedisClient:
         if self._db is not None and self._url != url:

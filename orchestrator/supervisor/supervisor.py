@@ -77,9 +77,8 @@ class Supervisor:
         self._observer = Observer(self._subject, self._events.put_nowait)
         self._launcher = Launcher(embedded_url(), {})
         self._allocator = GpuAllocator()
-        self._fleet = Fleet(
-            self._launcher, self._events.put_nowait, self._observer.forget_worker, self._allocator
-        )
+        lost_workers = self._observer.lost_workers
+        self._fleet = Fleet(self._launcher, self._events.put_nowait, lost_workers, self._allocator)
         self._loader = Loader(self._fleet, self._allocator)
         self._listeners = Listeners()
         self._publisher = Publisher(identity)

@@ -18,6 +18,7 @@ from orchestrator.gpu.allocator import Allocation, GpuAllocator
 from orchestrator.gpu.eviction import Policy
 from orchestrator.gpu.nvml.snapshot import Gpu, GpuProcess, Snapshot
 from orchestrator.protocol.specs import ReplicaSpec, UnitSpec
+from orchestrator.supervisor.lost_workers import LostWorkers
 from orchestrator.supervisor.models.loader import Loader
 from orchestrator.supervisor.observer import Observation, Survey
 from orchestrator.supervisor.units import exits as exits_module
@@ -177,10 +178,11 @@ class SimulatedHost:
     def _connect_supervisor(self, records: list[UnitRecord]) -> None:
         self.allocator = GpuAllocator()
         self.allocator._ledger._clock = lambda: self.now
+        self.lost_workers = LostWorkers()
         self.fleet = Fleet(
             _Launcher(),  # type: ignore[arg-type]
             lambda event: self.fleet.exits.exited(event),
-            lambda model, name: None,
+            self.lost_workers,
             self.allocator,
         )
         self.loader = Loader(self.fleet, self.allocator, self._policy)

@@ -7,10 +7,11 @@ from typing import Final, NamedTuple
 
 from contract.bus.claims import read_job
 from contract.bus.client import RedisClient
+from contract.endings import LETTER_DAYS
 from contract.messages import Job
 
-#: How many dead letters of a model are kept (each has its whole job), and for how many ms.
-LETTER_BOUNDS: Final = (100, 7 * 86_400_000)
+#: How many of a model are kept: each has its whole job.
+_MOST_LETTERS: Final = 100
 
 
 class DeadLetter(NamedTuple):
@@ -39,16 +40,18 @@ class DeadLetter(NamedTuple):
 
 
 class DeadLetters:
-    """Those of one model: a stream, to which `begin.lua` adds."""
+    """Those of one model, kept for `keep_days`: a stream, to which `begin.lua` adds. `bounds` is
+    how many it has at most, and for how many milliseconds."""
 
-    def __init__(self, db: RedisClient, model: str) -> None:
+    def __init__(self, db: RedisClient, model: str, keep_days: int = LETTER_DAYS) -> None:
         self._db = db
         self._model = model
+        self.bounds = (_MOST_LETTERS, keep_days * 86_400_000)
         self.key = f"ew:{{{model}}}:dead"
 
     async def move(self, queue_key: str, group: str, entry: str, reason: str) -> None:
         """Move an entry here from a queue. Raises `RedisError`."""
-        most, keep_ms = LETTER_BOUNDS
+        most, keep_ms = self.bounds
         entries = await self._db.xrange(queue_key, entry, entry)
         pipe = self._db.pipeline(transaction=True)
         for _, fields in entries:
@@ -61,7 +64,7 @@ class DeadLetters:
     async def letters(self) -> list[DeadLetter]:
         """Return all that are kept, the oldest first. Raises `RedisError`."""
         seconds, _ = await self._db.time()
-        oldest = (int(seconds) * 1000) - LETTER_BOUNDS[1]
+        oldest = (int(seconds) * 1000) - self.bounds[1]
         found = await self._db.xrange(self.key, max(0, oldest))
         return [DeadLetter.read(self._model, *each) for each in found]
 

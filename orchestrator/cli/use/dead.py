@@ -6,14 +6,16 @@ import sys
 from typing import Annotated, Any
 
 import typer
+from msgspec import to_builtins
 
 from contract.bus.records.dead_letters import DeadLetter
 from contract.bus.turns import prompt_tokens
 from orchestrator.cli.commands import plain_app
-from orchestrator.cli.use.shown import Json, date, print_fields, print_json
+from orchestrator.cli.use.shown import Json, date, end_in_words, print_fields, print_json
 from orchestrator.client.records.dead_letters import (
     dead_letters,
     drop_letter,
+    ends_of,
     last_lines,
     replay_letter,
 )
@@ -49,11 +51,11 @@ def list_letters(as_json: Json = False) -> None:
 
 @app.command()
 def show(letter: LetterId, as_json: Json = False) -> None:
-    """Show one, without its prompt, and the last words of the workers that it broke."""
+    """Show one, without its prompt: how the workers that it broke ended, and their last words."""
     found = _find(letter)
-    record, last = _record(found), last_lines(found)
+    record, last, ends = _record(found), last_lines(found), ends_of(read_config(), found)
     if as_json:
-        print_json({**record, "log": last})
+        print_json({**record, "ends": to_builtins(ends), "log": last})
         return
     tokens = record["prompt_tokens"]
     print_fields(
@@ -67,7 +69,8 @@ def show(letter: LetterId, as_json: Json = False) -> None:
             "workers": ", ".join(found.workers),
         }
     )
-    sys.stdout.writelines(f"{printable(line)}\n" for line in ["", *last] if last)
+    for lines in (*map(end_in_words, ends), last):
+        sys.stdout.writelines(f"{printable(line)}\n" for line in ["", *lines] if lines)
 
 
 @app.command()

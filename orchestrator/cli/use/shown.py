@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from contract.bus.records.worker_ends import WorkerEnd
 from orchestrator.client.gateway_client import NotThere
 from orchestrator.errors import UserError
 from orchestrator.terminal.speech import printable
@@ -36,6 +37,20 @@ def print_fields(fields: Mapping[str, str | None]) -> None:
     for name, value in fields.items():
         if value:
             sys.stdout.write(f"{name:8}  {printable(value)}\n")
+
+
+def end_in_words(end: WorkerEnd) -> list[str]:
+    """Return how a worker ended, and how its GPUs were then."""
+    lines = [f"{end.worker} on {end.host}, {date(end.unix_s)}: {end.cause}"]
+    if end.hint:
+        lines.append(f"  {end.hint}")
+    lines += [
+        f"  GPU {gpu.index} ({gpu.name}): {gpu.used_mib} of {gpu.total_mib} MiB in use; "
+        f"this worker had {gpu.worker_mib} of {gpu.reserved_mib} planned, "
+        f"others than ew {gpu.foreign_mib}"
+        for gpu in end.gpus
+    ]
+    return lines
 
 
 def date(unix_s: float | None) -> str:

@@ -11,6 +11,7 @@ from contract.bus.background import BackgroundFull, BackgroundJobs
 from contract.bus.background_job import AboutJob
 from contract.bus.client import RedisClient
 from contract.bus.records.dead_letters import DeadLetter, DeadLetters
+from contract.bus.records.worker_ends import WorkerEnd, WorkerEnds
 from contract.config import Config
 from contract.logs.file import LogFile, logs_of
 from contract.logs.line import LogLine, merged
@@ -28,6 +29,13 @@ _LOOKED_BACK_S: Final = 3600
 def dead_letters(config: Config) -> list[DeadLetter]:
     """Return those of all models, the newest first. Raises `UserError`."""
     return ask_redis(config, lambda db: _letters(db, config))
+
+
+def ends_of(config: Config, letter: DeadLetter) -> list[WorkerEnd]:
+    """Return how each worker that it broke ended, as far as the supervisors of their hosts have
+    told. Raises `UserError`."""
+    ends = ask_redis(config, lambda db: WorkerEnds(db, letter.model).of(letter.workers))
+    return list(ends.values())
 
 
 def drop_letter(config: Config, letter: DeadLetter) -> None:
@@ -59,7 +67,8 @@ def last_lines(letter: DeadLetter) -> list[str]:
 
 async def _letters(db: RedisClient, config: Config) -> list[DeadLetter]:
     models = {each.decode() for each in await db.smembers(MODELS_KEY)} | {*config.models}
-    found = [each for model in models for each in await DeadLetters(db, model).letters()]
+    days = config.dead_letters.keep_days
+    found = [each for model in models for each in await DeadLetters(db, model, days).letters()]
     return sorted(found, key=lambda letter: (letter.unix_s, letter.id), reverse=True)
 
 

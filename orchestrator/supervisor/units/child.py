@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contract.bus.records.worker_ends import GpuAtEnd
 from contract.messages import Heartbeat
 from orchestrator.protocol.diagnosis import count_memory_kills
 from orchestrator.protocol.life import Phase
@@ -38,6 +39,8 @@ class Child:
         #: When it ended: from then on what it left behind is being swept up.
         self.exited_at: float | None = None
         self.exit_code: int | None = None
+        #: The GPUs of a worker, as they were then.
+        self.gpus_at_end: tuple[GpuAtEnd, ...] = ()
 
     @property
     def is_woken(self) -> bool:

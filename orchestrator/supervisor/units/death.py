@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import time
+
+from contract.bus.records.worker_ends import WorkerEnd
 from contract.endings import CANNOT_SERVE, ENGINE_DIED
 from contract.paths import COMMAND, log_path
 from contract.supervision.problem import Problem
@@ -22,13 +26,36 @@ from orchestrator.supervisor.units.unit import Unit
 def diagnose_death(unit: Unit, dead: Child) -> Diagnosis:
     """Return why a process of this unit died, and whether another start would end the same way."""
     what = dead.kill_reason or describe_exit(dead.exit_code)
-    if not dead.kill_reason and dead.exit_code in (-9, ENGINE_DIED) and _ran_out(dead):
+    is_sudden = not dead.kill_reason and dead.exit_code in (-9, ENGINE_DIED)
+    ran_out = is_sudden and _ran_out(dead)
+    if ran_out:
         what = "was killed by the kernel, or its engine was: the memory was exhausted"
     tail = read_tail(log_path(unit.slot), dead.log_start)
     engine = unit.spec.engine if isinstance(unit.spec, ReplicaSpec) else "ENGINE"
     if dead.exit_code == CANNOT_SERVE and not dead.kill_reason:
         return diagnose_unfit(unit.slot, tail, engine=engine)
-    return diagnose(f"{unit.slot} {what}", tail, engine=engine)
+    diagnosis = diagnose(f"{unit.slot} {what}", tail, engine=engine)
+    return diagnosis._replace(out_of_memory=ran_out)
+
+
+def end_of(dead: Child, diagnosis: Diagnosis) -> WorkerEnd:
+    """Return the end of a worker, to be kept for those who ask what became of its jobs."""
+    return WorkerEnd(
+        worker=dead.name,
+        host=socket.gethostname(),
+        unix_s=time.time(),
+        cause=diagnosis.problem.message,
+        hint=diagnosis.problem.hint,
+        exit_code=dead.exit_code,
+        out_of_memory=diagnosis.out_of_memory,
+        gpus=dead.gpus_at_end,
+    )
+
+
+def missed_end(worker: str) -> WorkerEnd:
+    """Return the end of a worker that no supervisor saw."""
+    cause = "ended while no supervisor ran"
+    return WorkerEnd(worker, socket.gethostname(), time.time(), cause)
 
 
 def diagnose_no_start(unit: Unit, error: OSError) -> Diagnosis:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from contract.endings import ENGINE_HUNG
 from contract.supervision.problem import Problem
+from orchestrator.gpu.account import gpus_at_end
 from orchestrator.gpu.allocator import GpuAllocator
 from orchestrator.protocol.diagnosis import Diagnosis
 from orchestrator.protocol.life import Action, Goal, LifeEvent, Phase
 from orchestrator.protocol.specs import ReplicaSpec
+from orchestrator.supervisor.lost_workers import LostWorkers
 from orchestrator.supervisor.units import former
 from orchestrator.supervisor.units.child import Child
-from orchestrator.supervisor.units.death import diagnose_death
+from orchestrator.supervisor.units.death import diagnose_death, end_of, missed_end
 from orchestrator.supervisor.units.record import UnitRecord
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.marks import kill_adopted
@@ -35,19 +37,19 @@ class Exited(NamedTuple):
 
 
 class Exits:
-    """Of all units of a host, by their slot. `on_lost_worker` is told model and name."""
+    """Of all units of a host, by their slot."""
 
     def __init__(
         self,
         units: Mapping[str, Unit],
         reaper: Reaper,
         allocator: GpuAllocator,
-        on_lost_worker: Callable[[str, str], None],
+        lost_workers: LostWorkers,
     ) -> None:
         self._units = units
         self._reaper = reaper
         self._allocator = allocator
-        self._on_lost_worker = on_lost_worker
+        self._lost_workers = lost_workers
 
     def exited(self, event: Exited) -> None:
         """Take note of an end, and kill what it left behind."""
@@ -62,7 +64,8 @@ class Exits:
                 # It may have died before it told those that it had started.
                 former.drain(unit, child.exited_at)
             if isinstance(unit.spec, ReplicaSpec):
-                self._on_lost_worker(unit.spec.model, child.name)
+                child.gpus_at_end = gpus_at_end(self._allocator.accounts(), unit.slot)
+                self._lost_workers.end_lease(unit.spec.model, child.name)
 
     def missed(self, unit: Unit, record: UnitRecord, now: float) -> None:
         """Take note that a process of a former supervisor has ended, if there was one."""
@@ -72,7 +75,8 @@ class Exits:
             else:
                 sweep_mark(record.identity)
             if isinstance(unit.spec, ReplicaSpec):
-                self._on_lost_worker(unit.spec.model, record.name)
+                self._lost_workers.end_lease(unit.spec.model, record.name)
+                self._lost_workers.note(unit.spec, missed_end(record.name))
         record.lose(unit, now)
 
     def reap(self, unit: Unit, now: float) -> None:
@@ -111,6 +115,8 @@ class Exits:
 
     def _died(self, unit: Unit, dead: Child, now: float) -> None:
         diagnosis = diagnose_death(unit, dead)
+        if isinstance(unit.spec, ReplicaSpec):
+            self._lost_workers.note(unit.spec, end_of(dead, diagnosis))
         unit.restarts.hangs += dead.exit_code == ENGINE_HUNG
         if dead.ready_at is None:
             self.failed_to_start(unit, diagnosis)

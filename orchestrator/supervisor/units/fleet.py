@@ -15,6 +15,7 @@ from orchestrator.gpu.allocator import GpuAllocator
 from orchestrator.protocol.diagnosis import Diagnosis
 from orchestrator.protocol.life import LIFE, Action, LifeEvent, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
+from orchestrator.supervisor.lost_workers import LostWorkers
 from orchestrator.supervisor.observer import Observation, Survey
 from orchestrator.supervisor.units import former
 from orchestrator.supervisor.units.clearance import Clearance
@@ -40,13 +41,13 @@ _SAID: Final = {
 
 
 class Fleet:
-    """All units by their slot. `on_exit` and `on_lost_worker` are called from the event loop."""
+    """All units by their slot. `on_exit` is called from the event loop."""
 
     def __init__(
         self,
         launcher: Launcher,
         on_exit: Callable[[Exited], None],
-        on_lost_worker: Callable[[str, str], None],
+        lost_workers: LostWorkers,
         allocator: GpuAllocator,
     ) -> None:
         self.units: dict[str, Unit] = {}
@@ -54,7 +55,7 @@ class Fleet:
         self.allocator = allocator
         self.reaper = Reaper()
         self._clearance = Clearance(self.units, allocator)
-        self.exits = Exits(self.units, self.reaper, allocator, on_lost_worker)
+        self.exits = Exits(self.units, self.reaper, allocator, lost_workers)
         self._spawner = Spawner(launcher, allocator, self.reaper, on_exit)
         self._reconciled_at = 0.0
 

@@ -152,6 +152,16 @@ async def test_a_job_that_broke_every_worker_is_refused_with_one_dead_letter(
     assert await queue.dead_letters.broken_since("0") == (frozenset({"w0", "w1", "w2"}), ANY)
 
 
+async def test_a_dead_letter_is_kept_as_long_as_configured(db: Redis, unique_model: str) -> None:
+    queue = JobQueue(db, unique_model, letter_days=2)
+    await put(queue, "a")
+    await begin(queue, db, "w0")
+    for n in range(1, MAX_ATTEMPTS + 1):
+        await lose(queue, f"w{n - 1}", f"w{n}")
+    two_days_ms = 2 * 86_400_000
+    assert two_days_ms - 60_000 < await db.pttl(queue.dead_letters.key) <= two_days_ms
+
+
 async def test_who_only_was_there_when_workers_broke_is_never_called_poison(
     queue: JobQueue, db: Redis
 ) -> None:

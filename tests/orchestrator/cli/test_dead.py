@@ -13,6 +13,8 @@ from contract.bus.background import BackgroundJobs
 from contract.bus.claims import BeginRefused, Ended
 from contract.bus.client import RedisClient, connect
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
+from contract.bus.records.worker_ends import GpuAtEnd, WorkerEnd, WorkerEnds
+from contract.endings import LETTER_DAYS
 from orchestrator.config.key_file import KeyFile
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import begin, lose, put
@@ -42,6 +44,9 @@ async def break_workers(db: RedisClient) -> None:
         assert isinstance(begun, BeginRefused)
         last = f"{job_id}{MAX_ATTEMPTS}"
         await queue.complete(last, [Ended(begun.attempt, "failed")])
+    gpu = GpuAtEnd(0, "H100", 81559, 70000, reserved_mib=64000, worker_mib=66000, foreign_mib=3000)
+    end = WorkerEnd("a1", "h2", 1.0, "m-0 was killed by SIGKILL", exit_code=-9, gpus=(gpu,))
+    await WorkerEnds(db, "m").note(end, LETTER_DAYS)
     await db.xadd(queue.key, {"job": b"?"})
     await begin(queue, db, "c")
 
@@ -68,6 +73,11 @@ def test_what_broke_its_workers_is_listed_shown_replayed_and_dropped(
     assert [line.split()[-1] for line in shown.splitlines() if " a0 x: " in line] == list("23456")
     assert "starts as a1" in shown
     assert "b0" not in shown
+    assert "a1 on h2" in shown
+    assert "m-0 was killed by SIGKILL" in shown
+    assert "70000 of 81559 MiB in use" in shown
+    (end,) = json.loads(terminal.run("dead", "show", "a", "--json", **redis).out)["ends"]
+    assert (end["worker"], end["exit_code"], end["gpus"][0]["foreign_mib"]) == ("a1", -9, 3000)
     assert "a0, a1, a2" in shown
     assert "hello" not in shown, "a prompt is shown"
     replayed = terminal.run("dead", "replay", "a", **redis)

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
+from contract.bus.records.worker_ends import WorkerEnd, WorkerEnds
 from contract.endings import CANNOT_SERVE, REASON
 from contract.host_beat import HostBeat
 from contract.messages import State
@@ -141,6 +142,9 @@ def test_jobs_that_break_their_workers_do_not_end_their_model(host: Host, model:
                 f"the end of {sorted(broken)}" in (logs_dir() / "supervisor.log").read_text()
             )
         )
+        ends = ends_of(model, broken)
+        assert {end.exit_code for end in ends.values()} == {-signal.SIGKILL}
+        assert all("was killed by SIGKILL" in ends[name].cause for name in broken)
     eventually(
         lambda: (
             (found := host.find_worker(f"{model}-0")).state is State.READY
@@ -148,6 +152,17 @@ def test_jobs_that_break_their_workers_do_not_end_their_model(host: Host, model:
         )
     )
     assert len(killed) == 2 * MAX_ATTEMPTS
+
+
+def ends_of(model: str, workers: list[str]) -> dict[str, WorkerEnd]:
+    async def read() -> dict[str, WorkerEnd]:
+        db = connect(embedded_url(), connections=1)
+        try:
+            return await WorkerEnds(db, model).of(workers)
+        finally:
+            await db.aclose()
+
+    return asyncio.run(read())
 
 
 def end_as_poison(model: str, workers: list[str]) -> None:

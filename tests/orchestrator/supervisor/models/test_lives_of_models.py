@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from contract.bus.registration import Registration
+from contract.endings import LETTER_DAYS
 from contract.messages import State
 from contract.supervision.problem import Problem
 from orchestrator.gpu import ledger_file
@@ -80,6 +81,22 @@ def asleep(host: SimulatedHost, model: str) -> None:
     host.loader.unload(model)
     host.turns()
     assert {unit.state for unit, w in host.fleet.workers if w.model == model} == {State.SLEEPING}
+
+
+def test_the_end_of_a_worker_is_kept_with_its_gpus_as_they_were(host: Host) -> None:
+    here = host(ROOMY)
+    here.strangers_mib["GPU-a"] = 700
+    here.start("m", 1000)
+    loaded(here, "m")
+    worker = here.worker("m-0")
+    used_mib = here.used_mib("GPU-a")
+    worker.kill()
+    here.turns(2)
+    ((model, end, days),) = here.lost_workers.ends
+    assert (model, end.worker, days) == ("m", worker.name, LETTER_DAYS)
+    (gpu,) = end.gpus
+    assert (gpu.total_mib, gpu.used_mib, gpu.foreign_mib) == (10_000, used_mib, 700)
+    assert gpu.worker_mib == 1000
 
 
 def test_a_replica_that_was_given_up_is_tried_again_beside_those_that_serve(host: Host) -> None:
