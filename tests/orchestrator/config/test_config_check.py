@@ -405,12 +405,16 @@ class Project:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         self.environment = {**kept, "HOME": str(directory), "EW_HOME": str(directory)}
 
-    def order(self, name: str, mistake: Mistake) -> Order:
+    def check(self, name: str, config: Any, *options: str, **variables: str) -> Outcome:
+        """The outcome of `./ew config check` of one configuration."""
+        (outcome,) = run([self.order(name, config, *options, **variables)], self.environment)
+        return outcome
+
+    def order(self, name: str, config: Any, *options: str, **variables: str) -> Order:
         file = self.file(name)
         file.parent.mkdir(exist_ok=True)
-        text = mistake.config
-        file.write_text(text if isinstance(text, str) else json.dumps(text, indent=1))
-        return Order(["config", "check", str(file)], mistake.variables)
+        file.write_text(config if isinstance(config, str) else json.dumps(config, indent=1))
+        return Order(["config", "check", *options, str(file)], variables)
 
     def file(self, name: str) -> Path:
         return self.home / "configurations" / f"{name.replace(' ', '-').lower()}.json"
@@ -423,7 +427,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def outcomes(project: Project) -> dict[str, Outcome]:
-    orders = [project.order(name, mistake) for name, mistake in MISTAKES.items()]
+    orders = [
+        project.order(name, mistake.config, **mistake.variables)
+        for name, mistake in MISTAKES.items()
+    ]
     return dict(zip(MISTAKES, run(orders, project.environment), strict=True))
 
 
@@ -458,28 +465,25 @@ def test_what_is_right_is_good_and_what_may_come_right_is_only_said(project: Pro
         },
         "hub": {"token_env": "PLACE_OF_THE_TOKEN"},
     }
-    order = project.order("whole", Mistake(whole, "", "", {"PLACE_OF_THE_TOKEN": "hf_x"}))
-    ((code, out, err),) = run([order], project.environment)
+    code, out, err = project.check("whole", whole, PLACE_OF_THE_TOKEN="hf_x")
     assert (code, out) == (0, ""), err
     near, unset, host, good = err.splitlines()
     assert "`models.b.model_path` is not here" in near
     assert "did you mean `models/good`?" in near
     assert "`models.f.pass_env` names NO_SUCH_*, and no such variable is set" in unset
     assert "`models.e.base_url`: the host `no.such.host.invalid` cannot be" in host
-    assert good == f"{order.arguments[-1]} is good; models: `a`, `b`, `c`, `d`, `e`, `f`"
+    assert good == f"{project.file('whole')} is good; models: `a`, `b`, `c`, `d`, `e`, `f`"
 
 
 def test_a_configuration_for_another_host_is_not_held_against_this_one(project: Project) -> None:
     wrong = {**model(VLLM, model_path="/no/such"), "gateway": {"host": "192.0.2.1"}}
-    order = project.order("elsewhere", Mistake(wrong, "", ""))
-    order.arguments.insert(2, "--elsewhere")
-    ((code, _, err),) = run([order], project.environment)
+    code, _, err = project.check("elsewhere", wrong, "--elsewhere")
     assert (code, len(err.splitlines())) == (0, 1), err
 
 
 def test_several_mistakes_are_a_line_each_with_its_cure(project: Project) -> None:
     wrong = {"models": {"a": {**VLLM, "model_path": "/no"}, "b": {**TRT, "model_path": "~/mine"}}}
-    ((code, _, err),) = run([project.order("two", Mistake(wrong, "", ""))], project.environment)
+    code, _, err = project.check("two", wrong)
     first, second, hint = err.splitlines()
     assert "two.json:5: `models.a.model_path` does not exist: /no; give a directory" in first
     assert "two.json:9: `models.b.model_path` does not exist: ~/mine; write it in full" in second

@@ -29,8 +29,6 @@ from tests.orchestrator.simulated_host import (
     reserved_mib,
 )
 
-ROOMY = {"GPU-a": 10_000}
-
 
 @pytest.fixture(autouse=True)
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +44,12 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, int]], Simulate
 
 
 Host = Callable[[dict[str, int]], SimulatedHost]
+
+
+@pytest.fixture
+def here(host: Host) -> SimulatedHost:
+    """A host with one roomy GPU."""
+    return host({"GPU-a": 10_000})
 
 
 def started_valkey(host: SimulatedHost) -> Unit:
@@ -83,8 +87,7 @@ def asleep(host: SimulatedHost, model: str) -> None:
     assert {unit.state for unit, w in host.fleet.workers if w.model == model} == {State.SLEEPING}
 
 
-def test_the_end_of_a_worker_is_kept_with_its_gpus_as_they_were(host: Host) -> None:
-    here = host(ROOMY)
+def test_the_end_of_a_worker_is_kept_with_its_gpus_as_they_were(here: SimulatedHost) -> None:
     here.strangers_mib["GPU-a"] = 700
     here.start("m", 1000)
     loaded(here, "m")
@@ -99,8 +102,9 @@ def test_the_end_of_a_worker_is_kept_with_its_gpus_as_they_were(host: Host) -> N
     assert gpu.worker_mib == 1000
 
 
-def test_a_replica_that_was_given_up_is_tried_again_beside_those_that_serve(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_replica_that_was_given_up_is_tried_again_beside_those_that_serve(
+    here: SimulatedHost,
+) -> None:
     here.start("m", 1000, replicas=2)
     loaded(here, "m")
     first = here.worker("m-0")
@@ -114,8 +118,7 @@ def test_a_replica_that_was_given_up_is_tried_again_beside_those_that_serve(host
     assert here.states() == {"m-0": State.READY, "m-1": State.READY}
 
 
-def test_a_model_of_which_a_replica_was_given_up_still_goes_when_idle(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_model_of_which_a_replica_was_given_up_still_goes_when_idle(here: SimulatedHost) -> None:
     here.start("m", 1000, replicas=2, idle_unload_s=20)
     loaded(here, "m")
     give_up(here, "m-1")
@@ -125,8 +128,9 @@ def test_a_model_of_which_a_replica_was_given_up_still_goes_when_idle(host: Host
 
 
 @pytest.mark.parametrize("jump_s", [36_000, -36_000])
-def test_a_clock_that_jumps_unloads_nothing_and_keeps_nothing(host: Host, jump_s: float) -> None:
-    here = host(ROOMY)
+def test_a_clock_that_jumps_unloads_nothing_and_keeps_nothing(
+    here: SimulatedHost, jump_s: float
+) -> None:
     here.start("m", 1000, idle_unload_s=60)
     loaded(here, "m")
     here.clock_ahead_s = jump_s
@@ -139,8 +143,9 @@ def test_a_clock_that_jumps_unloads_nothing_and_keeps_nothing(host: Host, jump_s
     assert here.used_mib("GPU-a") == 600
 
 
-def test_a_replica_that_was_given_up_does_not_show_to_those_whom_others_serve(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_replica_that_was_given_up_does_not_show_to_those_whom_others_serve(
+    here: SimulatedHost,
+) -> None:
     here.start("m", 1000, replicas=2)
     loaded(here, "m")
     give_up(here, "m-1")
@@ -151,9 +156,8 @@ def test_a_replica_that_was_given_up_does_not_show_to_those_whom_others_serve(ho
 
 @pytest.mark.parametrize("sleep", [True, False])
 def test_replicas_added_while_a_model_rests_rest_too_and_load_with_it(
-    host: Host, sleep: bool
+    here: SimulatedHost, sleep: bool
 ) -> None:
-    here = host(ROOMY)
     here.start("m", 1000, sleep=sleep)
     if sleep:
         asleep(here, "m")
@@ -164,8 +168,7 @@ def test_replicas_added_while_a_model_rests_rest_too_and_load_with_it(
     assert len(here.states()) == 3
 
 
-def test_replicas_added_to_a_model_at_work_start_at_once(host: Host) -> None:
-    here = host(ROOMY)
+def test_replicas_added_to_a_model_at_work_start_at_once(here: SimulatedHost) -> None:
     here.start("m", 1000)
     loaded(here, "m")
     here.start("m", 1000, replicas=2)
@@ -224,8 +227,7 @@ def test_who_keeps_too_much_while_it_sleeps_leaves_altogether(host: Host) -> Non
     assert not sleeper.is_alive
 
 
-def test_a_killed_sleeper_is_loaded_anew(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_killed_sleeper_is_loaded_anew(here: SimulatedHost) -> None:
     here.start("a", 5000, sleep=True)
     asleep(here, "a")
     here.worker("a-0").end()
@@ -238,9 +240,8 @@ def test_a_killed_sleeper_is_loaded_anew(host: Host) -> None:
 
 @pytest.mark.parametrize("sleep", [True, False])
 def test_models_asked_in_turn_do_not_chase_each_other_away_and_none_waits_for_ever(
-    host: Host, sleep: bool
+    here: SimulatedHost, sleep: bool
 ) -> None:
-    here = host(ROOMY)
     for name in "ab":
         here.start(name, 8000, sleep=sleep)
     served: dict[str, list[float]] = {"a": [], "b": []}
@@ -263,9 +264,8 @@ def test_models_asked_in_turn_do_not_chase_each_other_away_and_none_waits_for_ev
 
 
 def test_models_that_fall_asleep_together_share_the_hosts_memory(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    here: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = host(ROOMY)
     for name in "ab":
         here.start(name, 3000, sleep=True)
         loaded(here, name)
@@ -278,8 +278,9 @@ def test_models_that_fall_asleep_together_share_the_hosts_memory(
     assert here.states() == {"a-0": State.SLEEPING, "b-0": State.STOPPED}
 
 
-def test_a_busy_model_that_makes_room_leaves_without_hurry_and_stop_hurries_it(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_busy_model_that_makes_room_leaves_without_hurry_and_stop_hurries_it(
+    here: SimulatedHost,
+) -> None:
     here.start("a", 1000)
     loaded(here, "a")
     worker = here.worker("a-0")
@@ -295,8 +296,7 @@ def test_a_busy_model_that_makes_room_leaves_without_hurry_and_stop_hurries_it(h
     assert (here.state("a-0"), worker.is_alive) == (State.STOPPED, False)
 
 
-def test_jobs_that_wait_do_not_call_back_a_model_that_was_stopped(host: Host) -> None:
-    here = host(ROOMY)
+def test_jobs_that_wait_do_not_call_back_a_model_that_was_stopped(here: SimulatedHost) -> None:
     here.start("a", 1000)
     loaded(here, "a")
     here.unfinished["a"] = 3
@@ -307,8 +307,9 @@ def test_jobs_that_wait_do_not_call_back_a_model_that_was_stopped(host: Host) ->
     assert reserved_mib(here) == {}
 
 
-def test_a_busy_model_has_all_the_time_that_answers_may_take_but_no_more(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_busy_model_has_all_the_time_that_answers_may_take_but_no_more(
+    here: SimulatedHost,
+) -> None:
     here.start("a", 1000)
     loaded(here, "a")
     worker = here.worker("a-0")
@@ -320,8 +321,7 @@ def test_a_busy_model_has_all_the_time_that_answers_may_take_but_no_more(host: H
     assert not worker.is_alive
 
 
-def test_jobs_left_behind_by_an_unload_bring_the_model_back(host: Host) -> None:
-    here = host(ROOMY)
+def test_jobs_left_behind_by_an_unload_bring_the_model_back(here: SimulatedHost) -> None:
     here.start("a", 1000)
     loaded(here, "a")
     first = here.worker("a-0")
@@ -333,9 +333,8 @@ def test_jobs_left_behind_by_an_unload_bring_the_model_back(host: Host) -> None:
 
 
 def test_resting_models_cost_nothing_while_nobody_asks(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    here: SimulatedHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = host(ROOMY)
     for name in "ab":
         here.start(name, 1000)
     here.turns()
@@ -354,8 +353,7 @@ def test_resting_models_cost_nothing_while_nobody_asks(
     assert set(written) == {ledger_file.ledger_path()} and worked_out
 
 
-def test_a_driver_that_has_not_answered_yet_is_waited_for(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_driver_that_has_not_answered_yet_is_waited_for(here: SimulatedHost) -> None:
     here.start("a", 1000, load="always")
     slow = Snapshot(here.now, problem="NVML has not answered for 5 s", is_pending=True)
     here.allocator.observed(slow, {}, here.now)
@@ -368,8 +366,7 @@ def test_a_driver_that_has_not_answered_yet_is_waited_for(host: Host) -> None:
     assert reserved_mib(here) == {"a-0": 1000}
 
 
-def test_a_worker_that_died_is_not_started_while_redis_is_away(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_worker_that_died_is_not_started_while_redis_is_away(here: SimulatedHost) -> None:
     here.start("a", 1000, load="always")
     here.turns()
     here.is_redis_away = True
@@ -383,8 +380,7 @@ def test_a_worker_that_died_is_not_started_while_redis_is_away(host: Host) -> No
     assert here.state("a-0") is State.READY
 
 
-def test_a_valkey_that_hangs_is_started_again_in_the_end(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_valkey_that_hangs_is_started_again_in_the_end(here: SimulatedHost) -> None:
     valkey = started_valkey(here)
     here.start("a", 1000)
     loaded(here, "a")
@@ -401,8 +397,9 @@ def test_a_valkey_that_hangs_is_started_again_in_the_end(host: Host) -> None:
 
 
 @pytest.mark.parametrize("first", ["nobody", "c"])
-def test_of_two_models_asked_for_at_once_one_waits_for_the_other(host: Host, first: str) -> None:
-    here = host(ROOMY)
+def test_of_two_models_asked_for_at_once_one_waits_for_the_other(
+    here: SimulatedHost, first: str
+) -> None:
     for name in "abc":
         here.start(name, 8000)
     if first == "c":
@@ -417,8 +414,9 @@ def test_of_two_models_asked_for_at_once_one_waits_for_the_other(host: Host, fir
     assert here.state("b-0") is State.READY
 
 
-def test_gateways_always_hear_of_a_model_that_a_new_supervisor_found_asleep(host: Host) -> None:
-    here = host(ROOMY)
+def test_gateways_always_hear_of_a_model_that_a_new_supervisor_found_asleep(
+    here: SimulatedHost,
+) -> None:
     here.start("m", 1000, sleep=True)
     asleep(here, "m")
     here.replace_supervisor()
@@ -427,9 +425,8 @@ def test_gateways_always_hear_of_a_model_that_a_new_supervisor_found_asleep(host
 
 @pytest.mark.parametrize("sleep", [True, False])
 def test_where_processes_are_hidden_models_that_take_turns_keep_their_figures(
-    host: Host, sleep: bool
+    here: SimulatedHost, sleep: bool
 ) -> None:
-    here = host(ROOMY)
     here.lists_processes = False
     for name in "ab":
         here.start(name, 6000, sleep=sleep)
@@ -461,9 +458,8 @@ def test_where_processes_are_hidden_a_sleeper_does_not_take_a_strangers_memory_f
 
 
 def test_where_processes_are_hidden_two_that_fall_asleep_do_so_one_after_the_other(
-    host: Host,
+    here: SimulatedHost,
 ) -> None:
-    here = host(ROOMY)
     here.lists_processes = False
     here.start("m", 3000, replicas=2, kept_mib=1500, sleep=True)
     for _ in range(3):
@@ -480,8 +476,9 @@ def test_where_processes_are_hidden_two_that_fall_asleep_do_so_one_after_the_oth
     loaded(here, "m")
 
 
-def test_where_processes_are_hidden_a_load_while_they_fall_asleep_is_served(host: Host) -> None:
-    here = host(ROOMY)
+def test_where_processes_are_hidden_a_load_while_they_fall_asleep_is_served(
+    here: SimulatedHost,
+) -> None:
     here.lists_processes = False
     here.start("m", 3000, replicas=2, sleep=True)
     loaded(here, "m")
@@ -494,9 +491,8 @@ def test_where_processes_are_hidden_a_load_while_they_fall_asleep_is_served(host
 
 @pytest.mark.parametrize("sleep", [True, False])
 def test_where_processes_are_hidden_nobody_leaves_while_another_starts(
-    host: Host, sleep: bool
+    here: SimulatedHost, sleep: bool
 ) -> None:
-    here = host(ROOMY)
     here.lists_processes = False
     here.start("a", 3000, sleep=sleep)
     here.start("c", 4000)
@@ -515,8 +511,7 @@ def test_where_processes_are_hidden_nobody_leaves_while_another_starts(
     assert own.used_bytes == {"GPU-a": 4000 * MIB}
 
 
-def test_one_missed_beat_does_not_end_who_drains_before_it_sleeps(host: Host) -> None:
-    here = host(ROOMY)
+def test_one_missed_beat_does_not_end_who_drains_before_it_sleeps(here: SimulatedHost) -> None:
     worker = draining_before_it_sleeps(here)
     worker.mute = True
     here.turns(1)
@@ -607,8 +602,9 @@ def test_a_sleeper_that_a_new_supervisor_found_may_be_made_to_leave(host: Host) 
     assert here.state("b-0") is State.READY
 
 
-def test_a_new_supervisor_does_not_take_a_processs_age_for_its_load_time(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_new_supervisor_does_not_take_a_processs_age_for_its_load_time(
+    here: SimulatedHost,
+) -> None:
     here.start("m", 6000, sleep=True)
     asleep(here, "m")
     here.now += 36_000
@@ -625,8 +621,7 @@ def test_a_new_supervisor_does_not_take_a_processs_age_for_its_load_time(host: H
     assert here.state("b-0") is State.READY
 
 
-def test_a_model_may_be_started_again_with_fewer_replicas(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_model_may_be_started_again_with_fewer_replicas(here: SimulatedHost) -> None:
     here.start("m", 1000, replicas=2)
     loaded(here, "m")
     for slot in ("m-0", "m-1"):
@@ -640,8 +635,7 @@ def test_a_model_may_be_started_again_with_fewer_replicas(host: Host) -> None:
     assert here.states() == {"m-0": State.READY, "m-1": State.STOPPED}
 
 
-def test_a_resting_model_that_is_to_be_loaded_always_is(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_resting_model_that_is_to_be_loaded_always_is(here: SimulatedHost) -> None:
     here.start("m", 1000)
     here.turns()
     here.start("m", 1000, load="always")
@@ -649,8 +643,7 @@ def test_a_resting_model_that_is_to_be_loaded_always_is(host: Host) -> None:
     assert here.state("m-0") is State.READY
 
 
-def test_a_second_unload_hurries_nobody_who_still_answers(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_second_unload_hurries_nobody_who_still_answers(here: SimulatedHost) -> None:
     worker = draining_before_it_sleeps(here)
     here.loader.unload("m")
     here.turns(3)
@@ -662,9 +655,8 @@ def test_a_second_unload_hurries_nobody_who_still_answers(host: Host) -> None:
 
 @pytest.mark.parametrize(("sleep", "within_s"), [(True, 30), (False, 60)])
 def test_a_worker_that_hangs_while_it_falls_asleep_or_leaves_is_killed(
-    host: Host, sleep: bool, within_s: int
+    here: SimulatedHost, sleep: bool, within_s: int
 ) -> None:
-    here = host(ROOMY)
     here.start("m", 1000, sleep=sleep)
     loaded(here, "m")
     worker = here.worker("m-0")
@@ -674,8 +666,7 @@ def test_a_worker_that_hangs_while_it_falls_asleep_or_leaves_is_killed(
     assert not worker.is_alive
 
 
-def test_a_replica_that_never_starts_keeps_nobody_awake_and_nobody_out(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_replica_that_never_starts_keeps_nobody_awake_and_nobody_out(here: SimulatedHost) -> None:
     here.start("m", 4000, replicas=2, idle_unload_s=60)
     here.start("x", 8000)
     here.turns()
@@ -702,8 +693,7 @@ def test_a_replica_that_never_starts_keeps_nobody_awake_and_nobody_out(host: Hos
     assert here.state("x-0") is State.READY
 
 
-def test_a_valkey_that_refuses_is_not_taken_for_one_that_hangs(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_valkey_that_refuses_is_not_taken_for_one_that_hangs(here: SimulatedHost) -> None:
     valkey = started_valkey(here)
     here.turns()
     assert here.state("valkey") is State.READY
@@ -794,9 +784,8 @@ def given_up(here: SimulatedHost) -> None:
     ],
 )
 def test_a_new_supervisor_goes_on_from_every_state(
-    host: Host, bring_about: Callable[[SimulatedHost], None]
+    here: SimulatedHost, bring_about: Callable[[SimulatedHost], None]
 ) -> None:
-    here = host(ROOMY)
     here.start("m", 3000, sleep=True)
     bring_about(here)
     alive = [each for each in here.processes if each.is_alive]
@@ -813,9 +802,8 @@ def test_a_new_supervisor_goes_on_from_every_state(
     assert reserved_mib(here) == {"m-0": KEPT_MIB}
 
 
-def test_a_model_that_nobody_asked_for_waits_for_no_turn(host: Host) -> None:
+def test_a_model_that_nobody_asked_for_waits_for_no_turn(here: SimulatedHost) -> None:
     """Clients and the operator read the same."""
-    here = host(ROOMY)
     here.start("m", 1000)
     here.turns()
     assert here.states() == {"m-0": State.STOPPED}
@@ -824,8 +812,9 @@ def test_a_model_that_nobody_asked_for_waits_for_no_turn(host: Host) -> None:
     assert here.registration("m") == Registration()
 
 
-def test_a_model_that_is_started_again_while_it_stops_loads_at_its_next_request(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_model_that_is_started_again_while_it_stops_loads_at_its_next_request(
+    here: SimulatedHost,
+) -> None:
     here.start("m", 1000)
     loaded(here, "m")
     here.unit("m-0").unwant()
@@ -840,9 +829,8 @@ def test_a_model_that_is_started_again_while_it_stops_loads_at_its_next_request(
 
 @pytest.mark.parametrize("bring_about", [resting, ready, falling_asleep, sleeping, waking])
 def test_a_worker_is_replaced_once_and_in_every_state(
-    host: Host, bring_about: Callable[[SimulatedHost], None]
+    here: SimulatedHost, bring_about: Callable[[SimulatedHost], None]
 ) -> None:
-    here = host(ROOMY)
     here.start("m", 3000, sleep=True)
     bring_about(here)
     former = here.unit("m-0").process
@@ -856,8 +844,7 @@ def test_a_worker_is_replaced_once_and_in_every_state(
     assert len(here.processes) == (1 if former is None else 2)
 
 
-def test_a_start_while_a_worker_is_replaced_keeps_it_at_work(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_start_while_a_worker_is_replaced_keeps_it_at_work(here: SimulatedHost) -> None:
     here.start("m", 1000)
     loaded(here, "m")
     former = here.worker("m-0")
@@ -873,8 +860,9 @@ def test_a_start_while_a_worker_is_replaced_keeps_it_at_work(host: Host) -> None
     assert here.worker("m-0") is not former
 
 
-def test_a_sleeper_that_is_to_be_always_loaded_takes_no_memory_of_others(host: Host) -> None:
-    here = host(ROOMY)
+def test_a_sleeper_that_is_to_be_always_loaded_takes_no_memory_of_others(
+    here: SimulatedHost,
+) -> None:
     here.start("a", 6000, sleep=True)
     asleep(here, "a")
     here.start("b", 6000)
