@@ -58,6 +58,7 @@ class SessionBody(BaseModel):
 
 
 @router.get("/")
+@router.get(f"{CONSOLE}/")
 async def root() -> Response:
     return Response(status_code=307, headers={"location": CONSOLE})
 

@@ -13,7 +13,7 @@ export function alertsOf(status) {
   return found.sort((one, other) => (one.level === "bad" ? 0 : 1) - (other.level === "bad" ? 0 : 1));
 }
 
-function ofHost({ supervisor, redis, gpu_problem: problem }) {
+function ofHost({ supervisor, redis, gpus, gpu_problem: problem }) {
   const found = [];
   if (!supervisor) {
     found.push(bad("Nothing is supervised on this host", "./ew start starts what is configured"));
@@ -23,7 +23,8 @@ function ofHost({ supervisor, redis, gpu_problem: problem }) {
   if (redis && redis.state !== "ready") {
     found.push(bad(`The queue's server is ${redis.state}${redis.stage ? `: ${redis.stage}` : ""}`, redis.problem?.hint || "see the log of valkey"));
   }
-  if (problem) found.push(warn(`The GPUs' figures are not known: ${problem}`, "./ew doctor looks at the driver"));
+  // A host without GPUs lacks nothing: a model that needs one says so itself.
+  if (problem && gpus.length) found.push(warn(`The GPUs' figures are not known: ${problem}`, "./ew doctor looks at the driver"));
   return found;
 }
 
@@ -41,7 +42,8 @@ function ofModel(model) {
 
 function ofGpu({ index, problem, temperature_c: celsius }) {
   const found = [];
-  if (problem) found.push(bad(`GPU ${index} cannot be used: ${problem}`, "./ew doctor says more"));
+  // A host without GPUs lacks nothing: a model that needs one says so itself.
+  if (problem && gpus.length) found.push(bad(`GPU ${index} cannot be used: ${problem}`, "./ew doctor says more"));
   if (celsius >= HOT_C) found.push(warn(`GPU ${index} has ${celsius} °C`, "look at its cooling: it will slow down"));
   return found;
 }

@@ -43,8 +43,9 @@ def signed_in(gateway: Gateway, page: httpx.Client) -> httpx.Client:
 
 def test_the_page_needs_no_key_and_lets_nothing_in_from_elsewhere(gateway: Gateway) -> None:
     with httpx.Client(base_url=gateway.url) as client:
-        root = client.get("/")
-        assert (root.status_code, root.headers["location"]) == (307, "/console")
+        for path in ("/", "/console/"):
+            root = client.get(path)
+            assert (root.status_code, root.headers["location"]) == (307, "/console")
         page = client.get("/console")
         assert page.status_code == 200
         assert "default-src 'self'" in page.headers["content-security-policy"]

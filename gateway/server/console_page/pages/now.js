@@ -131,7 +131,7 @@ function Host() {
     <dd>
       ${gateway
         ? html`<${State} of=${gateway.state} stage=${gateway.stage} /> ${gateway.url},
-            ${` ${gateway.processes.length} processes, ${gateway.open_streams} open answers, ${number(gateway.rss_mib)} MiB`}`
+            ${` ${gateway.processes.length} ${gateway.processes.length === 1 ? "process" : "processes"}, ${gateway.open_streams} open answers, ${number(gateway.rss_mib)} MiB`}`
         : "not supervised here"}
     </dd>
     <dt>Queue</dt>
