@@ -15,7 +15,7 @@ from contract.keys import KeyRecord
 Headers = Iterable[tuple[bytes, bytes]]
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _UNPRINTABLE: Final = re.compile(r"[^!-+\--~]")
-_EXCHANGE: Final = "ew.context"
+_IN_SCOPE: Final = "ew.context"
 
 
 class RequestContext:
@@ -81,7 +81,7 @@ def common_headers(
 
 def context_of(scope: Scope) -> RequestContext:
     """The context that a request belongs to."""
-    context: RequestContext = scope[_EXCHANGE]
+    context: RequestContext = scope[_IN_SCOPE]
     return context
 
 
@@ -109,7 +109,7 @@ class RequestContextMiddleware:
             # The server, which has a scope of its own, leaves out the body.
             scope = {**scope, "method": "GET"}
         context = RequestContext(send, header(scope["headers"], b"x-request-id"))
-        scope[_EXCHANGE] = context
+        scope[_IN_SCOPE] = context
         status = 0
 
         async def send_head(message: Message) -> None:

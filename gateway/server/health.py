@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
 from contract.bus.heartbeats import GATEWAYS, Heartbeats, read_beats
@@ -41,13 +40,12 @@ async def live() -> LiveBody:
     "/health/ready",
     summary="A request would be answered: the queue is there, and at least one model",
     openapi_extra=_NO_KEY,
-    response_model=ReadyBody,
     responses={**PROBE_ERRORS, 503: {"model": ReadyBody, "description": "Not at the moment."}},
 )
-async def ready(request: Request) -> JSONResponse:
+async def ready(request: Request, response: Response) -> ReadyBody:
     reasons = _reasons(process_of(request))
-    body = ReadyBody(status="not_ready" if reasons else "ready", reasons=reasons)
-    return JSONResponse(body.model_dump(), status_code=503 if reasons else 200)
+    response.status_code = 503 if reasons else 200
+    return ReadyBody(status="not_ready" if reasons else "ready", reasons=reasons)
 
 
 @router.get("/version", summary="Which release of ew this is", responses=NATIVE_ERRORS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Generic, Literal, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, Field, StringConstraints
 
@@ -24,8 +25,51 @@ Metadata = Annotated[
 ]
 
 
-class FileObject(BaseModel):
+class ListedRecord(Protocol):
+    """A record that a list shows."""
+
+    @property
+    def id(self) -> str: ...
+
+
+class ListedObject(BaseModel):
+    """A record as a list shows it."""
+
     id: str
+
+
+RecordType = TypeVar("RecordType", bound=ListedRecord)
+ObjectType = TypeVar("ObjectType", bound=ListedObject)
+
+
+class Page(BaseModel, Generic[ObjectType]):
+    """A page of a list."""
+
+    object: Literal["list"] = "list"
+    data: list[ObjectType]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+    @classmethod
+    def of(
+        cls,
+        records: Sequence[RecordType],
+        show: Callable[[RecordType], ObjectType],
+        after: str | None,
+        limit: int,
+    ) -> Self:
+        """Return the page of those after the one with the id `after`; nothing is after an id that
+        no record has."""
+        if after is not None:
+            ids = [each.id for each in records]
+            records = records[ids.index(after) + 1 :] if after in ids else []
+        data = [show(each) for each in records[:limit]]
+        first, last = (data[0].id, data[-1].id) if data else (None, None)
+        return cls(data=data, first_id=first, last_id=last, has_more=len(records) > limit)
+
+
+class FileObject(ListedObject):
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
@@ -46,12 +90,8 @@ class FileObject(BaseModel):
         )
 
 
-class FileList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[FileObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
+class FileList(Page[FileObject]):
+    """Files of a key."""
 
 
 class FileDeleted(BaseModel):
@@ -103,8 +143,7 @@ class RequestCounts(BaseModel):
     failed: int
 
 
-class BatchObject(BaseModel):
-    id: str
+class BatchObject(ListedObject):
     object: Literal["batch"] = "batch"
     endpoint: str
     errors: BatchErrors | None
@@ -159,9 +198,5 @@ class BatchObject(BaseModel):
         )
 
 
-class BatchList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[BatchObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
+class BatchList(Page[BatchObject]):
+    """Batches of a key."""

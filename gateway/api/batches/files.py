@@ -49,10 +49,9 @@ def files_of(request: Request) -> FileStore:
     "",
     summary="Upload a file",
     openapi_extra=_FORM,
-    responses={200: {"model": FileObject}, **OPENAI_GENERATION_ERRORS},
-    response_class=Response,
+    responses=OPENAI_GENERATION_ERRORS,
 )
-async def create_file(request: Request) -> Response:
+async def create_file(request: Request) -> FileObject:
     files = files_of(request)
     upload = await asyncio.to_thread(files.begin, _key_id(request))
     try:
@@ -67,8 +66,7 @@ async def create_file(request: Request) -> Response:
     except BaseException:
         upload.abandon()
         raise
-    shown = FileObject.of(record).model_dump_json()
-    return Response(shown, media_type="application/json")
+    return FileObject.of(record)
 
 
 @router.get("", summary="The files of this key", responses=OPENAI_ERRORS)
@@ -82,13 +80,8 @@ async def list_files(
     found = await asyncio.to_thread(files_of(request).of_key, _key_id(request))
     if order == "asc":
         found.reverse()
-    shown = [FileObject.of(each) for each in found if purpose in (None, each.purpose)]
-    if after is not None:
-        ids = [each.id for each in shown]
-        shown = shown[ids.index(after) + 1 :] if after in ids else []
-    page = shown[:limit]
-    first, last = (page[0].id, page[-1].id) if page else (None, None)
-    return FileList(data=page, first_id=first, last_id=last, has_more=len(shown) > limit)
+    of_purpose = [each for each in found if purpose in (None, each.purpose)]
+    return FileList.of(of_purpose, FileObject.of, after, limit)
 
 
 @router.get("/{file_id}", summary="A file", responses=OPENAI_ERRORS)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request
 
 from gateway.api.batches.bodies import BatchList, BatchObject, BatchRequest
 from gateway.api.batches.endpoints import ENDPOINTS
@@ -29,10 +29,9 @@ def _batches_of(request: Request) -> BatchStore:
     "",
     summary="Begin a batch",
     openapi_extra=json_request(BatchRequest),
-    responses={200: {"model": BatchObject}, **OPENAI_GENERATION_ERRORS},
-    response_class=Response,
+    responses=OPENAI_GENERATION_ERRORS,
 )
-async def create_batch(request: Request) -> Response:
+async def create_batch(request: Request) -> BatchObject:
     asked = await read(request, BatchRequest)
     if asked.endpoint not in ENDPOINTS:
         raise invalid("endpoint", f"must be one of {', '.join(ENDPOINTS)}")
@@ -53,8 +52,7 @@ async def create_batch(request: Request) -> Response:
         metadata=asked.metadata,
     )
     await asyncio.to_thread(_batches_of(request).create, batch)
-    shown = BatchObject.of(batch).model_dump_json()
-    return Response(shown, media_type="application/json")
+    return BatchObject.of(batch)
 
 
 @router.get("", summary="The batches of this key, the newest first", responses=OPENAI_ERRORS)
@@ -66,12 +64,7 @@ async def list_batches(
     key = context_of(request.scope).key
     all_of_host = await asyncio.to_thread(lambda: list(_batches_of(request).all()))
     found = [each for each in all_of_host if key is not None and each.key_id == key.id]
-    if after is not None:
-        ids = [each.id for each in found]
-        found = found[ids.index(after) + 1 :] if after in ids else []
-    page = [BatchObject.of(each) for each in found[:limit]]
-    first, last = (page[0].id, page[-1].id) if page else (None, None)
-    return BatchList(data=page, first_id=first, last_id=last, has_more=len(found) > limit)
+    return BatchList.of(found, BatchObject.of, after, limit)
 
 
 @router.get("/{batch_id}", summary="A batch", responses=OPENAI_ERRORS)

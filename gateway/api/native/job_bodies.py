@@ -4,37 +4,30 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from contract.bus.background_job import BackgroundJob
 from contract.messages import Delta, Done
 from contract.wire import decode_frame
+from gateway.api.native.answer_body import AnswerBody
 from gateway.api.native.schemas import ErrorBody, InferenceAnswer
 from gateway.api.native.wire import NativeWhole
 from gateway.streams.answers import AnswerChoice, Timings
 
-_CAMEL: ConfigDict = ConfigDict(
-    alias_generator=to_camel, populate_by_name=True, frozen=True, protected_namespaces=()
-)
 JobStateName = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
-class WebhookState(BaseModel):
+class WebhookState(AnswerBody):
     """Where a job's end is told, and what came of it."""
-
-    model_config = _CAMEL
 
     url: str
     tries: int
     last: str = Field(description="What came of the last try; empty before it.")
 
 
-class JobBody(BaseModel):
+class JobBody(AnswerBody):
     """A background job. Times are Unix seconds; `attempts` counts how often a worker began it.
     `result` is there once it is done."""
-
-    model_config = _CAMEL
 
     id: str
     model_id: str
@@ -49,10 +42,8 @@ class JobBody(BaseModel):
     webhook: WebhookState | None = None
 
 
-class JobsBody(BaseModel):
+class JobsBody(AnswerBody):
     """Jobs of this key, the newest first; `nextAfter` is the `after` of the next page."""
-
-    model_config = _CAMEL
 
     jobs: list[JobBody]
     next_after: str | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from contract import bounds
@@ -14,14 +14,8 @@ from gateway.api import fields
 from gateway.api.content import TextContent
 from gateway.api.fields import GenerationBody, StrictBody
 from gateway.api.guided import guided_by
+from gateway.api.native.answer_body import AnswerBody
 from gateway.api.native.webhook_body import WebhookBody
-
-_CAMEL: ConfigDict = ConfigDict(
-    alias_generator=to_camel,
-    populate_by_name=True,
-    frozen=True,
-    protected_namespaces=(),
-)
 
 
 class Message(StrictBody):
@@ -120,11 +114,9 @@ class InferenceRequest(StrictBody, GenerationBody):
         )
 
 
-class Usage(BaseModel):
+class Usage(AnswerBody):
     """Tokens read and generated; `cachedTokens` of the prompt did not have to be read again, and
     `reasoningTokens` of the answer are no part of its text."""
-
-    model_config = _CAMEL
 
     prompt_tokens: int
     completion_tokens: int
@@ -132,20 +124,16 @@ class Usage(BaseModel):
     reasoning_tokens: int
 
 
-class TimingsBody(BaseModel):
+class TimingsBody(AnswerBody):
     """Milliseconds since the job was put on its model's queue."""
-
-    model_config = _CAMEL
 
     queue_ms: float
     first_token_ms: float
     total_ms: float
 
 
-class Completion(BaseModel):
+class Completion(AnswerBody):
     """How an answer ended: the data of `event: done`."""
-
-    model_config = _CAMEL
 
     finish_reason: FinishReason
     usage: Usage
@@ -164,7 +152,7 @@ class InferenceAnswer(Completion):
     reasoning: str | None = Field(None, description="What the model thought before it answered.")
 
 
-class DeltaBody(BaseModel):
+class DeltaBody(AnswerBody):
     """The data of an event without a name: the next piece of text, or else of reasoning. Its `id`
     is its number."""
 
@@ -172,20 +160,16 @@ class DeltaBody(BaseModel):
     reasoning: str | None = None
 
 
-class StatusBody(BaseModel):
+class StatusBody(AnswerBody):
     """The data of `event: status`: what the job waits for."""
-
-    model_config = _CAMEL
 
     stage: str
     position: int | None
     eta_s: float | None
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(AnswerBody):
     """Every error of this API; also the data of `event: error`."""
-
-    model_config = _CAMEL
 
     code: str = Field(description="For programs; the message is for people.")
     message: str
@@ -194,10 +178,8 @@ class ErrorBody(BaseModel):
     field: str | None = Field(None, description="The field of the request that was wrong.")
 
 
-class ModelBody(BaseModel):
+class ModelBody(AnswerBody):
     """One model that this key may use."""
-
-    model_config = _CAMEL
 
     id: str
     aliases: list[str] = Field(description="Other names that it can be asked for by.")
@@ -212,18 +194,18 @@ class ModelBody(BaseModel):
     stage: str | None = Field(description="What is being done with it, if that is to be said.")
 
 
-class ModelsBody(BaseModel):
+class ModelsBody(AnswerBody):
     models: list[ModelBody]
 
 
-class LiveBody(BaseModel):
+class LiveBody(AnswerBody):
     status: Literal["live"] = "live"
 
 
-class VersionBody(BaseModel):
+class VersionBody(AnswerBody):
     version: str
 
 
-class ReadyBody(BaseModel):
+class ReadyBody(AnswerBody):
     status: Literal["ready", "not_ready"]
     reasons: list[str]

@@ -6,19 +6,18 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 from redis.exceptions import RedisError
 
 from contract.bus.records.usage_accounts import BY, By, UsageAccounts, UsageRow
 from gateway.api.admin.guard import admin_key
+from gateway.api.native.answer_body import AnswerBody
 from gateway.api.openapi import ADMIN_ERRORS, NATIVE_ERRORS
 from gateway.http.errors import ApiError, invalid
 from gateway.http.headers import context_of
 from gateway.lifecycle.process import process_of
 
 router = APIRouter(prefix="/api/v1", tags=["usage"])
-_CAMEL: ConfigDict = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
 _ERRORS: Final = {**NATIVE_ERRORS, 403: ADMIN_ERRORS[403]}
 #: If the request does not say since when.
 _DAYS: Final = 30
@@ -26,11 +25,9 @@ _DAYS: Final = 30
 _MOST_DAYS: Final = 366
 
 
-class UsageBody(BaseModel):
+class UsageBody(AnswerBody):
     """The usage of one key, model or day. `key` (its id), `model` and `day` are there if it was
     asked for by them."""
-
-    model_config = _CAMEL
 
     key: str | None = None
     model: str | None = None
@@ -45,7 +42,7 @@ class UsageBody(BaseModel):
     engine_seconds: float = Field(description="What ran at the same time shares it equally.")
 
 
-class UsagesBody(BaseModel):
+class UsagesBody(AnswerBody):
     """The usage on some days of UTC, both included."""
 
     since: date

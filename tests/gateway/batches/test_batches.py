@@ -221,6 +221,21 @@ async def test_files_are_their_keys_own_and_bounded(
     assert not list((host.directory / "files").glob("*.part"))
 
 
+async def test_a_list_is_read_page_by_page(host: Gateway, client: openai.AsyncOpenAI) -> None:
+    reader = make_key("reader")
+    host.write_keys(host.key, reader)
+    own = client.with_options(api_key=reader.text)
+    made = [(await own.files.create(file=b"{}", purpose="batch")).id for _ in range(3)]
+    page = await own.files.list(limit=2, order="asc")
+    ids = [each.id for each in page.data]
+    told = page.model_dump()
+    assert (told["first_id"], told["last_id"], page.has_more) == (ids[0], ids[1], True)
+    last = await page.get_next_page()
+    assert ({*ids, *(each.id for each in last.data)}, last.has_more) == ({*made}, False)
+    nothing = await own.files.list(after="file-unknown")
+    assert (nothing.data, nothing.model_dump()["last_id"]) == ([], None)
+
+
 async def test_lines_that_could_not_be_put_for_a_while_are_answered(
     own_valkey: ValkeyServer, new_gateway: Callable[..., Gateway], tmp_path: Path
 ) -> None:
