@@ -37,6 +37,9 @@ COMMANDS: Final = {
     "batch": CommandEntry("use", "Run files of requests; list, show, wait for and cancel batches."),
     "jobs": CommandEntry("use", "List, show and cancel jobs that go on without a client."),
     "dead": CommandEntry("use", "List, show, replay and drop requests that broke their workers."),
+    "trace": CommandEntry(
+        "use", "Tell a job's life in order: attempts, workers, hosts, and why each ended."
+    ),
     "usage": CommandEntry(
         "use", "Show what API keys have used: requests, tokens, and time of the engines."
     ),

@@ -152,12 +152,45 @@ def test_an_answer_survives_the_death_of_valkey(quickstarted: Quickstarted) -> N
 
 def test_an_answer_survives_the_death_of_its_worker(quickstarted: Quickstarted) -> None:
     worker = worker_of(quickstarted)
-    events = ask(quickstarted, LONGEST)
+    events = ask(quickstarted, LONGEST, **{"X-Request-Id": "killed-beneath"})
     seen = [next(events)]
     worker.kill()
     seen += list(events)
     assert worker_of(quickstarted).pid != worker.pid
     assert_whole(seen, LONGEST)
+    assert_traced(quickstarted, "killed-beneath")
+
+
+_GOES_ON = ("first_token", 2)
+
+
+def assert_traced(run: Quickstarted, request: str) -> None:
+    """`./ew trace` tells of both workers, and that the first was killed."""
+    told = run.ew.run("trace", request, "--json")
+    assert told.returncode == 0, told.stderr
+    life = json.loads(told.stdout)
+    assert (life["request_id"], life["model"], life["state"]) == (request, "demo", "done")
+    moments = life["moments"]
+    # When the second goes on is known only while the reply stream has all of it.
+    moments = [each for each in moments if (each["what"], each.get("attempt")) != _GOES_ON]
+    whats = [each["what"] for each in moments]
+    lives = ["accepted", "queued", "claimed", "first_token", "lost", "claimed", "done"]
+    assert whats == lives
+    times = [each["at_ms"] for each in moments]
+    assert times[:4] == sorted(times[:4])
+    assert times[4:] == sorted(times[4:])
+    lost, again = moments[4], moments[5]
+    assert "was killed by SIGKILL" in lost["text"]
+    assert (lost["attempt"], again["attempt"]) == (1, 2)
+    assert lost["worker"] != again["worker"]
+    assert all(each["host"] and each["engine"] for each in (lost, again))
+    assert any("was killed by SIGKILL" in line for line in life["log"]), life["log"]
+    assert any(f"job {life['job_id']}: attempt 2" in line for line in life["log"])
+    by_job = run.ew.run("trace", life["job_id"])
+    assert "was killed by SIGKILL" in by_job.stdout, by_job.stderr
+    unknown = run.ew.run("trace", "no-such-job")
+    assert unknown.returncode != 0
+    assert "no job `no-such-job` is known" in unknown.stderr
 
 
 def test_an_answer_survives_the_death_of_the_gateway(quickstarted: Quickstarted) -> None:

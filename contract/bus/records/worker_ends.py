@@ -38,6 +38,7 @@ class WorkerEnd(msgspec.Struct, frozen=True, omit_defaults=True):
     host: str
     unix_s: float
     cause: str
+    engine: str = ""
     hint: str = ""
     exit_code: int | None = None
     out_of_memory: bool = False

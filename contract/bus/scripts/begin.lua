@@ -12,7 +12,7 @@ if pending.err or not pending[1] or pending[1][2] ~= ARGV[3] then
   return {'drop'}
 end
 local job = redis.call('HMGET', KEYS[2], 'state', 'attempt', 'cancelled', 'deadline', 'reply', 'first',
-  'forgiven', 'alone', 'workers', 'poison', 'begun', 'worker')
+  'forgiven', 'alone', 'workers', 'poison', 'begun', 'worker', 'began')
 local clock = redis.call('TIME')
 local is_open = job[1] == 'queued' or job[1] == 'running'
 if not is_open or job[3] then
@@ -34,8 +34,9 @@ if job[12] and job[12] ~= '' then
   keep_use(prefix_of(KEYS[1]), KEYS[2], job[12])
 end
 local lost = job[9] or ''
+local numbered = string.format('%.0f', number)
 redis.call('HSET', KEYS[2], 'state', 'running', 'worker', ARGV[3], 'workers', lost .. ' ' .. ARGV[3],
-  'attempt', string.format('%.0f', number))
+  'attempt', numbered, 'began', (job[13] or '') .. ' ' .. numbered)
 local verdict = 'run'
 local limit = tonumber(ARGV[4]) + tonumber(job[7] or 0)
 local was_alone = job[8] and tonumber(job[8]) == former
@@ -52,7 +53,7 @@ elseif job[10] or (was_alone and begun > limit) then
   end
 end
 if ARGV[6] == '1' then
-  redis.call('HSET', KEYS[2], 'alone', string.format('%.0f', number))
+  redis.call('HSET', KEYS[2], 'alone', numbered)
 else
   redis.call('HDEL', KEYS[2], 'alone')
 end

@@ -9,9 +9,10 @@ end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 redis.call('XDEL', KEYS[1], ARGV[2])
 if job[3] == 'running' then
-  redis.call('HSET', KEYS[2], 'state', ARGV[5])
+  local clock = redis.call('TIME')
+  local prefix, now_s = prefix_of(KEYS[1]), clock[1]
+  redis.call('HSET', KEYS[2], 'state', ARGV[5], 'ended', clock[1] * 1000 + math.floor(clock[2] / 1000))
   redis.call('PEXPIRE', KEYS[2], ARGV[6])
-  local prefix, now_s = prefix_of(KEYS[1]), redis.call('TIME')[1]
   local use = use_of(ARGV[7], job[5], ARGV[5] == 'done')
   local tokens = count_use(prefix, KEYS[2], ARGV[5], use, now_s, ARGV[8])
   let_out(KEYS[2], tokens, now_s * 1000)

@@ -38,13 +38,15 @@ def diagnose_death(unit: Unit, dead: Child) -> Diagnosis:
     return diagnosis._replace(out_of_memory=ran_out)
 
 
-def end_of(dead: Child, diagnosis: Diagnosis) -> WorkerEnd:
+def end_of(dead: Child, engine: str, diagnosis: Diagnosis) -> WorkerEnd:
     """Return the end of a worker, to be kept for those who ask what became of its jobs."""
+    ago_s = time.monotonic() - (dead.exited_at or time.monotonic())
     return WorkerEnd(
         worker=dead.name,
         host=socket.gethostname(),
-        unix_s=time.time(),
+        unix_s=time.time() - ago_s,
         cause=diagnosis.problem.message,
+        engine=engine,
         hint=diagnosis.problem.hint,
         exit_code=dead.exit_code,
         out_of_memory=diagnosis.out_of_memory,
@@ -52,10 +54,10 @@ def end_of(dead: Child, diagnosis: Diagnosis) -> WorkerEnd:
     )
 
 
-def missed_end(worker: str) -> WorkerEnd:
+def missed_end(worker: str, engine: str) -> WorkerEnd:
     """Return the end of a worker that no supervisor saw."""
     cause = "ended while no supervisor ran"
-    return WorkerEnd(worker, socket.gethostname(), time.time(), cause)
+    return WorkerEnd(worker, socket.gethostname(), time.time(), cause, engine)
 
 
 def diagnose_no_start(unit: Unit, error: OSError) -> Diagnosis:

@@ -76,7 +76,7 @@ class Exits:
                 sweep_mark(record.identity)
             if isinstance(unit.spec, ReplicaSpec):
                 self._lost_workers.end_lease(unit.spec.model, record.name)
-                self._lost_workers.note(unit.spec, missed_end(record.name))
+                self._lost_workers.note(unit.spec, missed_end(record.name, unit.spec.engine))
         record.lose(unit, now)
 
     def reap(self, unit: Unit, now: float) -> None:
@@ -116,7 +116,7 @@ class Exits:
     def _died(self, unit: Unit, dead: Child, now: float) -> None:
         diagnosis = diagnose_death(unit, dead)
         if isinstance(unit.spec, ReplicaSpec):
-            self._lost_workers.note(unit.spec, end_of(dead, diagnosis))
+            self._lost_workers.note(unit.spec, end_of(dead, unit.spec.engine, diagnosis))
         unit.restarts.hangs += dead.exit_code == ENGINE_HUNG
         if dead.ready_at is None:
             self.failed_to_start(unit, diagnosis)
