@@ -15,8 +15,9 @@ import pytest
 from tests.engines.openai.bench import Bench
 from tests.engines.openai.scripted_upstream import Exchange
 from workers.engines.openai.errors import UpstreamFailed
+from workers.engines.openai.halves import Halves
 from workers.engines.openai.server_sent_events import Event, EventReader
-from workers.engines.openai.stream import Chunk, Halves, read_chunk
+from workers.engines.openai.stream import Chunk, read_chunk
 
 CUT, EOF = "cut", "eof"
 

@@ -7,8 +7,9 @@ from collections import defaultdict
 
 from contract.messages import FinishReason, Job
 from workers.engines.openai.errors import UpstreamFailed
+from workers.engines.openai.halves import Halves
 from workers.engines.openai.server_sent_events import Event
-from workers.engines.openai.stream import Halves, UpstreamUsage, read_chunk
+from workers.engines.openai.stream import UpstreamUsage, read_chunk
 from workers.engines.openai.tools import UpstreamCalls
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from contract.messages import FinishReason, TokenLogprob
 from workers.engines.openai.errors import StreamBroken, UpstreamFailed, refusal
+from workers.engines.openai.halves import whole_characters
+from workers.engines.openai.logprobs import UpstreamLogprobs
 from workers.engines.openai.server_sent_events import Event
 from workers.engines.openai.text import UpstreamText
 from workers.engines.openai.tools import UpstreamCall
@@ -41,81 +42,13 @@ _BROKEN_OFF: Final = ("abort", "cancelled", "error", "insufficient_system_resour
 _OLD_TOOLS: Final = "function_call"
 
 
-class Halves:
-    """JSON may write a character in two halves (a surrogate pair), and servers may cut between
-    them. By choice, and whatever else is told apart, the first half of one whose second has not
-    come."""
-
-    def __init__(self) -> None:
-        self._held: dict[Hashable, str] = {}
-
-    def join(self, index: Hashable, text: str) -> str:
-        """Return the text that is complete now. A half without its other half becomes U+FFFD."""
-        if index not in self._held and text.isascii():
-            return text
-        text = self._held.pop(index, "") + text
-        if text and "\ud800" <= text[-1] <= "\udbff":
-            text, self._held[index] = text[:-1], text[-1]
-        return whole_characters(text)
-
-    def end(self, index: Hashable) -> str:
-        """Return what is left when a choice has ended."""
-        return whole_characters(self._held.pop(index, ""))
-
-
-def whole_characters(text: str) -> str:
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-class _Alternative(msgspec.Struct):
-    token: str
-    logprob: float
-
-
-class _Token(msgspec.Struct):
-    token: str
-    logprob: float
-    top_logprobs: list[_Alternative] | None = None
-
-    def read(self) -> TokenLogprob:
-        others = self.top_logprobs or []
-        return TokenLogprob(
-            whole_characters(self.token),
-            self.logprob,
-            tuple((whole_characters(other.token), other.logprob) for other in others),
-        )
-
-
-class _Logprobs(msgspec.Struct):
-    """`content` in chats, the other three in completions."""
-
-    content: list[_Token] | None = None
-    tokens: list[str] | None = None
-    token_logprobs: list[float | None] | None = None
-    top_logprobs: list[dict[str, float] | None] | None = None
-
-    def read(self) -> tuple[TokenLogprob, ...]:
-        if self.content is not None:
-            return tuple(token.read() for token in self.content)
-        tokens = self.tokens or []
-        others = self.top_logprobs or [None] * len(tokens)
-        return tuple(
-            _Token(
-                token, logprob or 0.0, [_Alternative(*each) for each in (beside or {}).items()]
-            ).read()
-            for token, logprob, beside in zip(
-                tokens, self.token_logprobs or [], others, strict=False
-            )
-        )
-
-
 class UpstreamChoice(msgspec.Struct):
     """New text of one choice."""
 
     index: int | None = 0
     text: str | None = None
     delta: UpstreamText | None = None
-    logprobs: _Logprobs | None = None
+    logprobs: UpstreamLogprobs | None = None
     finish_reason: str | None = None
     stop_reason: Any = None
 
