@@ -1,4 +1,4 @@
-"""The parts of a job beside its words: tools, a constraint, arguments of the chat template,
+"""The parts of a job beside its words: images, tools, a constraint, arguments of the chat template,
 vectors."""
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import msgspec
 #: `required` makes it call one or more; `named` makes it call one tool, once.
 ToolChoice = Literal["none", "auto", "required", "named"]
 GuidedKind = Literal["json", "json_object", "regex", "choice", "grammar"]
+MediaKind = Literal["image", "audio", "video"]
 #: Jobs of one class go before all of the next; `batch` makes room for the others.
 PriorityClass = Literal["interactive", "normal", "batch"]
 #: The tasks of pooling models, in vLLM's words: `any` is what it was made for. A `score` says
@@ -35,6 +36,22 @@ class ToolCall(msgspec.Struct, frozen=True):
     id: str
     name: str
     arguments: str
+
+
+class Media(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An image, a sound or a video in a turn, after the first `at` characters of its text.
+
+    `digest` (SHA-256, in hex) names its `size` bytes of `data`, which are no part of the job's own
+    message (`contract/media.py`); `type` is their media type, such as `image/png`. Only its `url`
+    is known of one that was not fetched yet."""
+
+    kind: MediaKind
+    at: int
+    type: str = ""
+    digest: str = ""
+    size: int = 0
+    data: bytes = b""
+    url: str = ""
 
 
 class Tools(msgspec.Struct, frozen=True, omit_defaults=True):

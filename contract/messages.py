@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from contract.asked import Guided, Pooling, PromptReport, Template, ToolCall, Tools, Turn
+from contract.asked import (
+    Guided,
+    Media,
+    MediaKind,
+    Pooling,
+    PromptReport,
+    Template,
+    ToolCall,
+    Tools,
+    Turn,
+)
 
 WIRE_VERSION = 1
 #: The errors of decoding. Text that is not UTF-8 is a `UnicodeDecodeError`, which is no
@@ -41,8 +51,8 @@ class ErrorCode(str, Enum):
 
 
 class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of a conversation: text, calls of tools, or what a tool returned for a call. A role
-    that is no `Role` is for the chat template to know."""
+    """One turn of a conversation: text, with images and the like in it; calls of tools, or what a
+    tool returned for a call. A role that is no `Role` is for the chat template to know."""
 
     role: str
     content: str
@@ -50,6 +60,7 @@ class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     reasoning: str | None = None
+    media: tuple[Media, ...] = ()
 
 
 class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,6 +91,9 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     allowed_token_ids: tuple[int, ...] = ()
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    #: For extensions that an operator has added to vLLM.
+    vllm_xargs: dict[str, Any] | None = None
     #: In log probabilities, tokens are called `token_id:N`.
     names_tokens_by_id: bool = False
 
@@ -281,3 +295,5 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Of its model, while the engine downloads it; 0 if it does not.
     downloaded_bytes: int = 0
     remark: str = ""
+    #: The media that the model takes.
+    takes: tuple[MediaKind, ...] = ()

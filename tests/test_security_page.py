@@ -12,7 +12,7 @@ from contract.process.flood import BURST, WINDOW_S
 from gateway.api import constraint_bounds, fields
 from gateway.api.openai import tools, values
 from gateway.http import auth
-from gateway.jobs import queue_memory
+from gateway.jobs import media_fetcher, queue_memory
 from gateway.lifecycle import housekeeping
 from gateway.server.http_guard import BODY_DEADLINE_S, HEAD_DEADLINE_S, MAX_PIPELINED
 from gateway.server.http_rules import MAX_HEAD_BYTES, MAX_HEADERS
@@ -23,6 +23,7 @@ from workers import frames
 
 PAGE = (ROOT / "docs" / "security.md").read_text()
 LIMITS = LimitsConfig()
+MEDIA = GatewayConfig().media
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 MOST = constraint_bounds._MOST
 
@@ -32,6 +33,13 @@ ROWS = {
     "head": [f"{MAX_HEAD_BYTES // KIB} KiB", f"{MAX_HEADERS} fields"],
     "time for a head": [f"{HEAD_DEADLINE_S:.0f} s", f"{BODY_DEADLINE_S:.0f} s"],
     "body": [f"({LIMITS.max_body_bytes // MIB} MiB)"],
+    "a body of a key": [f"({MEDIA.max_bytes // MIB} MiB)"],
+    "images and the like": [
+        f"{MEDIA.max_items} items",
+        f"{MEDIA.max_bytes // MIB} MiB together",
+        f"{MEDIA.max_pixels // 1_000_000} million pixels",
+    ],
+    "URLs of images": [f"{media_fetcher.MOST_REDIRECTS} redirects", f"{MEDIA.timeout_s:.0f} s"],
     "requests that wait": [f"| {MAX_PIPELINED}, "],
     "what a client may be behind": [f"{MAX_BUFFERED_BYTES // MIB} MiB"],
     "`n`, tokens": [f"({LIMITS.max_choices})", f"({LIMITS.max_output_len})"],

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
+from contract.bus.claims import Attempt
+from contract.bus.client import RedisClient
+from contract.bus.replies import first_id, scan_frames
 from contract.messages import Delta, Done, Envelope, Failed, Job, ReasoningDelta, Started
 from workers.transcript import Transcript
 
@@ -58,6 +62,40 @@ def read_published(envelopes: Iterable[Envelope], fence: int) -> Published:
                 reasoning += _reasoning_tokens(envelope.event)
                 tokens.frombytes(envelope.event.tokens)
     return Published("".join(text), tuple(tokens), next_seq, reasoning_tokens=reasoning)
+
+
+async def published_before(db: RedisClient, attempts: Sequence[Attempt]) -> dict[str, Published]:
+    """Return by job what its client was sent before the attempt's fence, which must be out. Raises
+    `RedisError`."""
+    envelopes: dict[str, list[Envelope]] = {attempt.job.id: [] for attempt in attempts}
+    kept_from = {}
+    for reply, first in _earliest(attempts).items():
+        kept_from[reply] = await first_id(db, reply)
+        async for _, frame in scan_frames(db, reply, first):
+            for envelope in frame:
+                if envelope.job_id in envelopes:
+                    envelopes[envelope.job_id].append(envelope)
+    published = {}
+    for attempt in attempts:
+        said = read_published(envelopes[attempt.job.id], attempt.number)
+        if said.next_seq == 0 and _place(attempt.first) < _place(kept_from[attempt.reply]):
+            said = Published(is_torn=attempt.first != "0")
+        published[attempt.job.id] = said
+    return published
+
+
+def _earliest(attempts: Sequence[Attempt]) -> dict[str, str]:
+    """By reply stream, the first entry after which any of the attempts' answers may begin."""
+    firsts: defaultdict[str, list[str]] = defaultdict(list)
+    for attempt in attempts:
+        firsts[attempt.reply].append(attempt.first)
+    return {reply: min(found, key=_place) for reply, found in firsts.items()}
+
+
+def _place(entry: str) -> tuple[int, int]:
+    """Return an entry id's place in its stream."""
+    milliseconds, _, number = entry.partition("-")
+    return int(milliseconds), int(number or 0)
 
 
 def _reasoning_tokens(delta: Delta) -> int:

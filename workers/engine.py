@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
+from contract.asked import MediaKind
+from contract.media import WORDS_OF_MEDIA, media_of
 from contract.messages import ErrorCode, Job, Sampling
 from workers.outbox import Outbox
 
@@ -15,6 +17,8 @@ _OF_SOME_ENGINES: Final[Mapping[str, Any]] = {
     "allowed_token_ids": (),
     "include_stop_str_in_output": False,
     "skip_special_tokens": True,
+    "spaces_between_special_tokens": True,
+    "vllm_xargs": None,
     "names_tokens_by_id": False,
 }
 #: The abilities of an engine that can do all that some cannot.
@@ -37,6 +41,8 @@ class EngineReport(NamedTuple):
     is_local: bool = True
     #: A remark for its operator on how it runs; empty if all is as usual.
     remark: str = ""
+    #: Media that a job may bring along.
+    takes: tuple[MediaKind, ...] = ()
 
 
 class CannotServe(ValueError):
@@ -68,6 +74,14 @@ def check_prompt(job: Job, engine: str) -> None:
         fields = "`echo`, `prompt_logprobs`, `return_token_ids`, `continuous_usage_stats`"
         message = f"{engine} tells nothing of the prompt ({fields})"
         raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+
+
+def check_media(job: Job, takes: Collection[MediaKind]) -> None:
+    """Raises `JobRejected` for images and the like that a model does not take."""
+    for each in media_of(job):
+        if each.kind not in takes:
+            message = f"model `{job.model}` takes no {WORDS_OF_MEDIA[each.kind]}"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
 
 
 class Engine(Protocol):

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import random
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
@@ -16,16 +16,17 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from contract.bus.claims import Attempt, BeginRefused, Claim, Record
+from contract.asked import MediaKind
+from contract.bus.claims import Attempt, BeginRefused, Claim, MediaGone, Record, read_media
 from contract.bus.client import connect_reader
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
-from contract.bus.replies import first_id, scan_frames
 from contract.bus.tickets import state_after
-from contract.messages import Envelope, ErrorCode, Job
+from contract.media import media_of
+from contract.messages import ErrorCode, Job
 from contract.process.tasks import cancel_and_wait, first_of
 from workers.audience import Audience
-from workers.continuation import Published, can_continue, can_hand_over, read_published
-from workers.engine import Engine, JobRejected
+from workers.continuation import Published, can_continue, can_hand_over, published_before
+from workers.engine import Engine, JobRejected, check_media
 from workers.outbox import Outbox
 from workers.places import Places
 
@@ -63,6 +64,7 @@ class JobConsumer:
         redis_url: str,
     ) -> None:
         self.slots = 0
+        self.takes: tuple[MediaKind, ...] = ()
         self.taken_over_total = 0
         self._queue = queue
         self._engine = engine
@@ -238,15 +240,21 @@ class JobConsumer:
             self._spawn(self._go_on_with(later))
         for each in begun:
             if isinstance(each, Attempt) and each.ordinal == 1:
-                await self._submit(each.job)
+                if not media_of(each.job):
+                    await self._submit(each.job)
+                else:  # Its bytes come without holding up the next jobs.
+                    self._spawn(self._submit(each.job))
 
     async def _submit(self, job: Job) -> None:
         if job.id not in self._outbox:
             return
         try:
-            await self._engine.submit(job)
+            check_media(job, self.takes)
+            await self._engine.submit(await self._whole(job) if media_of(job) else job)
         except JobRejected as error:
             self._outbox.failed(job.id, error.code, str(error))
+        except MediaGone as error:
+            self._outbox.failed(job.id, ErrorCode.LOST, str(error), retryable=True)
         # Engines raise what they like; one job's error must not end the worker of all.
         except Exception:
             log.exception("job %s could not be submitted", job.id)
@@ -254,10 +262,16 @@ class JobConsumer:
         if job.id not in self._outbox:
             await self._engine.cancel(job.id)
 
+    async def _whole(self, job: Job) -> Job:
+        job_key = self._queue.job_key(job.id)
+        return await _persist(lambda: read_media(self._queue.db, job_key, job))
+
     async def _go_on_with(self, begun: Sequence[Attempt | BeginRefused]) -> None:
         """Continue, restart or end jobs that earlier attempts left open."""
         attempts = [_attempt_of(each) for each in begun]
-        published = await _persist(lambda: self._read_published(attempts))
+        # The fences go out first.
+        await _persist(self._outbox.flush)
+        published = await _persist(lambda: published_before(self._queue.db, attempts))
         for each, attempt in zip(begun, attempts, strict=True):
             said = published[attempt.job.id]
             if not self._outbox.is_open(attempt):
@@ -290,25 +304,6 @@ class JobConsumer:
             message = "the answer's worker was lost, and this kind of answer cannot be continued"
             self._outbox.failed(job.id, ErrorCode.ENGINE_LOST, message, retryable=True)
 
-    async def _read_published(self, attempts: Sequence[Attempt]) -> dict[str, Published]:
-        """By job, what its client was sent before the attempt's fence, which goes out first."""
-        await self._outbox.flush()
-        envelopes: dict[str, list[Envelope]] = {attempt.job.id: [] for attempt in attempts}
-        kept_from = {}
-        for reply, first in _earliest(attempts).items():
-            kept_from[reply] = await first_id(self._queue.db, reply)
-            async for _, frame in scan_frames(self._queue.db, reply, first):
-                for envelope in frame:
-                    if envelope.job_id in envelopes:
-                        envelopes[envelope.job_id].append(envelope)
-        published = {}
-        for attempt in attempts:
-            said = read_published(envelopes[attempt.job.id], attempt.number)
-            if said.next_seq == 0 and _place(attempt.first) < _place(kept_from[attempt.reply]):
-                said = Published(is_torn=attempt.first != "0")
-            published[attempt.job.id] = said
-        return published
-
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -322,20 +317,6 @@ class JobConsumer:
 
 def _attempt_of(begun: Attempt | BeginRefused) -> Attempt:
     return begun.attempt if isinstance(begun, BeginRefused) else begun
-
-
-def _earliest(attempts: Sequence[Attempt]) -> dict[str, str]:
-    """By reply stream, the first entry after which any of the attempts' answers may begin."""
-    firsts: defaultdict[str, list[str]] = defaultdict(list)
-    for attempt in attempts:
-        firsts[attempt.reply].append(attempt.first)
-    return {reply: min(found, key=_place) for reply, found in firsts.items()}
-
-
-def _place(entry: str) -> tuple[int, int]:
-    """Return an entry id's place in its stream."""
-    milliseconds, _, number = entry.partition("-")
-    return int(milliseconds), int(number or 0)
 
 
 async def _persist(read: Callable[[], Awaitable[T]]) -> T:

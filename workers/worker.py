@@ -108,10 +108,8 @@ class Worker:
         self._roused.set()
 
     async def run(self) -> None:
-        """Serve until stopped; then finish what can be finished and give back the rest.
-
-        Raises `EngineDied`, and whatever the engine raises when it cannot start.
-        """
+        """Serve until stopped; then finish what can be finished and give back the rest. Raises
+        `EngineDied`, and whatever the engine raises when it cannot start."""
         await wait_for_server(self.db, timeout_s=30)
         self.heartbeat_sender.start()
         try:
@@ -154,6 +152,7 @@ class Worker:
             pseudo_streaming=self.report.pseudo_streaming,
             downloaded_bytes=download.there_bytes if download else 0,
             remark=self.report.remark,
+            takes=self.report.takes,
         )
 
     def _lost_engine(self, died: asyncio.Future[None]) -> None:
@@ -166,7 +165,7 @@ class Worker:
         await self.progress.open()
         await self.cancellations.open()
         self.report = await self.engine.start(self.outbox)
-        self.consumer.slots = self.report.slots
+        self.consumer.slots, self.consumer.takes = self.report.slots, self.report.takes
         if self.report.is_local:
             self.stage = _FIRST_ANSWER
             await self.watchdog.first_answer()

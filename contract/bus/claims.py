@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from contract.bus.client import RedisClient
 from contract.bus.turns import QueuePlace
+from contract.media import media_of, with_contents
 from contract.messages import UNREADABLE, Job
 from contract.usage import NO_USE, JobUse
 from contract.wire import decode_job
@@ -90,6 +91,13 @@ class JobWait:
         return f"{self._key}:{worker}"
 
 
+class MediaGone(Exception):
+    """The images and the like of a job are not kept any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the images of this request are not kept any more; send it again")
+
+
 class BeginRefused(NamedTuple):
     """A job that will not be run, though its client still waits for a word. Its attempt must be
     completed all the same, after the client was told."""
@@ -98,9 +106,26 @@ class BeginRefused(NamedTuple):
     reason: str
 
 
+def mapping_of(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return the fields of an entry that a script answers as one list."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
 def read_job(fields: Mapping[bytes, bytes]) -> Job | None:
     """Return the job of a queue entry; None if it cannot be read."""
     try:
         return decode_job(fields[b"job"])
     except (KeyError, *UNREADABLE):
         return None
+
+
+async def read_media(db: RedisClient, job_key: str, job: Job) -> Job:
+    """Return a job with the bytes of its media, which were put beside it (`scripts/media.lua`).
+    Raises `MediaGone`, `RedisError`."""
+    digests = list({each.digest for each in media_of(job)})
+    found = await db.hmget(f"{job_key}:media", digests)
+    pairs = zip(digests, found, strict=True)
+    try:
+        return with_contents(job, {name: data for name, data in pairs if data is not None})
+    except KeyError:
+        raise MediaGone from None

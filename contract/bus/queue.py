@@ -15,6 +15,7 @@ from contract.bus.claims import (
     JobWait,
     Record,
     Waiting,
+    mapping_of,
     read_job,
 )
 from contract.bus.client import LuaScript, RedisClient, entries_of
@@ -26,6 +27,7 @@ from contract.bus.tickets import NotServed, QueueFull, QueueTooLarge, Ticket, kn
 from contract.bus.turns import QueuePlace, place_of
 from contract.endings import LETTER_DAYS
 from contract.limits import NO_CONSUMPTION, Consumption, Counted, LimitReached
+from contract.media import media_of, media_words, without_contents
 from contract.messages import Job
 from contract.usage import KEEP_DAYS, NO_USE, JobUse
 from contract.wire import encode_job
@@ -39,13 +41,13 @@ MAX_ATTEMPTS: Final = 3
 #: For so long, no other worker makes room for the same job.
 _ROOM_MADE_MS: Final = 1_000
 
-_enqueue = LuaScript("enqueue", "turns", "limits")
+_enqueue = LuaScript("enqueue", "turns", "media", "limits")
 _claim = LuaScript("claim", "turns")
 _peek = LuaScript("peek", "turns")
-_begin = LuaScript("begin", "turns", "limits", "usage")
-_complete = LuaScript("complete", "turns", "limits", "usage")
-_release = LuaScript("release", "turns", "limits", "usage")
-_yield_place = LuaScript("yield_place", "turns", "limits", "usage")
+_begin = LuaScript("begin", "turns", "media", "limits", "usage")
+_complete = LuaScript("complete", "turns", "media", "limits", "usage")
+_release = LuaScript("release", "turns", "media", "limits", "usage")
+_yield_place = LuaScript("yield_place", "turns", "media", "limits", "usage")
 _end_trial = LuaScript("end_trial")
 _take_over = LuaScript("take_over")
 
@@ -94,10 +96,13 @@ class JobQueue:
         """
         bounds = [max_waiting, deadline_ms, KEEP_MS + LEAP_MS, int(must_be_served), max_bytes]
         words = [*place_of(job).words(), *consumption.words()]
-        answer = await _enqueue.gathered(
+        words += media_words(job)
+        # One that is large does not hold up those that share a round trip.
+        call = _enqueue if media_of(job) else _enqueue.gathered
+        answer = await call(
             self.db,
             [self.key, self.job_key(job.id), *self._ready_keys],
-            [GROUP, encode_job(job), digest, reply, first, *bounds, *words],
+            [GROUP, encode_job(without_contents(job)), digest, reply, first, *bounds, *words],
         )
         match answer:
             case [b"queued", waiting, counts]:
@@ -151,7 +156,7 @@ class JobQueue:
                 raise
             await self.open()
             return []
-        entries = [(entry.decode(), _mapping(flat), aged) for entry, flat, aged in answer]
+        entries = [(entry.decode(), mapping_of(flat), aged) for entry, flat, aged in answer]
         return [self._claim(entry, read_job(f), bool(aged)) for entry, f, aged in entries]
 
     async def peek(self) -> Waiting | None:
@@ -192,7 +197,7 @@ class JobQueue:
         """Claim jobs of workers whose lease has ended."""
         keys = [self.key, self.leases_key, f"{self.leases_key}:lapsed"]
         answer = await _take_over(self.db, keys, [GROUP, worker, count])
-        return self._claims((entry.decode(), _mapping(flat)) for entry, flat in answer)
+        return self._claims((entry.decode(), mapping_of(flat)) for entry, flat in answer)
 
     async def begin(
         self,
@@ -340,7 +345,3 @@ class JobQueue:
         if job is None or job.model != self.model:
             return Claim(entry, None, "")
         return Claim(entry, job, job.id, aged)
-
-
-def _mapping(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))

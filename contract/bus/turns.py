@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from contract.asked import PriorityClass
+from contract.media import media_of
 from contract.messages import Job
 
 #: The first goes before all others.
 CLASSES: Final[tuple[PriorityClass, ...]] = ("interactive", "normal", "batch")
 #: A guess, where only a tokenizer knows.
 _BYTES_PER_TOKEN: Final = 4
+_TOKENS_PER_MEDIUM: Final = 1_000
 #: Of the answer, a key pays so many tokens beforehand; for the others when there were more.
 _PREPAID_TOKENS: Final = 256
 
@@ -67,4 +69,5 @@ def prompt_tokens(job: Job) -> int:
             texts.append(each)
         else:
             ids += len(each)
+    ids += _TOKENS_PER_MEDIUM * len(media_of(job))
     return ids + sum(len(text.encode()) for text in texts) // _BYTES_PER_TOKEN

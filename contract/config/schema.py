@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, model_validator
 
 from contract.config.key_limits import GroupName, KeyLimitsConfig
+from contract.config.media import MediaConfig
 from contract.config.model import EngineName, ModelConfig, ModelId, Port, Section
 from contract.config.names import Models
 from contract.endings import LETTER_DAYS
@@ -52,8 +53,7 @@ class GatewayConfig(Section):
         description="HTTP processes; 0 takes one for every four cores: two at least from four "
         "cores on, and one on fewer. Of two or more, one that dies takes its own streams along and "
         "no others (those of `/v1` cannot be resumed by a stock client), the death of their "
-        "parent takes none, and the port stays open. A second needs about 85 "
-        "MiB, and 1 % of a core at rest.",
+        "parent takes none, and the port stays open. A second needs 85 MiB, and 1 % of a core.",
     )
     drain_timeout_s: float = Field(
         30, ge=0, description="How long open answers may go on when the gateway stops."
@@ -61,6 +61,7 @@ class GatewayConfig(Section):
     max_connections: int = Field(
         8192, ge=16, description="Connections that one HTTP process may have."
     )
+    media: MediaConfig = Field(MediaConfig(), description="Images, sound and video in requests.")
 
     @model_validator(mode="after")
     def _has_two_ports(self) -> GatewayConfig:

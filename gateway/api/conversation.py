@@ -24,9 +24,12 @@ def joined(
 
 def _one_of(one: ChatMessage, other: ChatMessage) -> ChatMessage:
     thoughts = filter(None, (one.reasoning, other.reasoning))
+    content = "\n".join(filter(None, (one.content, other.content)))
+    shift = len(content) - len(other.content)
     return replace(
         one,
-        content="\n".join(filter(None, (one.content, other.content))),
+        content=content,
+        media=one.media + tuple(replace(each, at=each.at + shift) for each in other.media),
         tool_calls=one.tool_calls + other.tool_calls,
         reasoning="\n".join(thoughts) or None,
     )

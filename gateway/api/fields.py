@@ -168,7 +168,6 @@ Pattern = Annotated[
 ]
 JsonSchema = Annotated[dict[str, Any], AfterValidator(_schema)]
 Unsupported = Annotated[Any, AfterValidator(_nothing), WithJsonSchema({"const": None})]
-OnlyTrue = only(True)
 OnlyFalse = only(False)
 Ignored = Annotated[Any, WithJsonSchema({"description": "Accepted, and without effect."})]
 ChoiceText = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]

@@ -40,7 +40,7 @@ async def read(request: Request, form: type[Form]) -> Form:
     if context.key is None:
         raise ApiError("missing_api_key", "send an API key")
     await process.turnstile.through()
-    body = await read_body(request, process.models.limits.max_body_bytes)
+    body = await read_body(request, process.models.most_body_bytes(context.key))
     asked = parse(form, body, context.ignored)
     if context.ignored:
         process.metrics.count_ignoring()

@@ -11,7 +11,7 @@ import orjson
 from standardwebhooks import Webhook
 
 from contract.bus.background_job import BackgroundJob
-from gateway.background.webhook_hosts import WebhookHosts, WebhookRefused
+from gateway.http.outside_hosts import HostRefused, OutsideHosts
 
 _TIMEOUT_S: Final = 15.0
 
@@ -20,7 +20,7 @@ class WebhookSender:
     """Asks the hosts that are allowed. Imported with the first webhook: few gateways have any, and
     an HTTP client takes long to import."""
 
-    def __init__(self, hosts: WebhookHosts) -> None:
+    def __init__(self, hosts: OutsideHosts) -> None:
         self.hosts = hosts
         # Proxies of the environment would ask on, wherever they like.
         self._client = httpx.AsyncClient(
@@ -55,7 +55,7 @@ class WebhookSender:
                     extensions={"sni_hostname": target.host},
                 ) as answer:
                     return answer.status_code, f"answered with {answer.status_code}"
-        except WebhookRefused as error:
+        except HostRefused as error:
             return 0, f"refused: {error}"
         except TimeoutError:
             return 0, "no answer in time"

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from contract.bus.background import BackgroundJobs
 from contract.bus.background_job import BackgroundJob
-from gateway.background.webhook_hosts import WebhookHosts
+from gateway.http.outside_hosts import OutsideHosts
 
 if TYPE_CHECKING:
     from gateway.background.webhook_sender import WebhookSender
@@ -32,7 +32,7 @@ _GONE: Final = 410
 class Webhooks:
     """Sends what is due, to hosts that are allowed."""
 
-    def __init__(self, records: BackgroundJobs, hosts: WebhookHosts) -> None:
+    def __init__(self, records: BackgroundJobs, hosts: OutsideHosts) -> None:
         self.hosts = hosts
         self._records = records
         self._sender: WebhookSender | None = None

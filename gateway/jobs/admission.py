@@ -15,8 +15,8 @@ from contract.bus.known_requests import KnownRequests
 from contract.bus.queue import KEEP_MS, JobQueue
 from contract.bus.tickets import Conflict, NotServed, QueueFull, QueueTooLarge, Ticket, WasCancelled
 from contract.limits import LimitReached
-from contract.messages import ErrorCode, Job, State
-from contract.paths import COMMAND
+from contract.media import media_of
+from contract.messages import ErrorCode, Job
 from contract.wire import encode_job
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
@@ -29,10 +29,11 @@ from gateway.jobs.allowance import (
 )
 from gateway.jobs.defaults import with_defaults
 from gateway.jobs.limits import bounded, check_limits, check_logprobs, check_prompts, most_tokens
+from gateway.jobs.media import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.patient_link import PATIENCE_S, RETRY_S, BackendDown, PatientLink
 from gateway.jobs.queue_memory import QueueMemory
-from gateway.jobs.refusals import cannot_load, conflict
+from gateway.jobs.refusals import cannot_load, conflict, not_served
 from gateway.jobs.resumption import Resumption, tries_of
 from gateway.streams.answers import AnswerSink
 from gateway.streams.cancelling import Canceller
@@ -63,9 +64,11 @@ class Admission:
         canceller: Canceller,
         metrics: Metrics,
         memory: QueueMemory,
+        media: MediaIntake,
     ) -> None:
         self._db = db
         self._memory = memory
+        self._media = media
         self._link = link
         self._models = models
         self._dispatcher = dispatcher
@@ -92,7 +95,7 @@ class Admission:
         status = self._models.status(model)
         if status.registration is not None and status.registration.problem and not status.is_served:
             raise cannot_load(job.model, status.registration.problem)
-        return replace(job, model=model, adapter=named.adapter)
+        return replace(self._media.check(job, status.takes), model=model, adapter=named.adapter)
 
     def check_whole(self, job: Job, parts: list[Job], names: Mapping[str, str]) -> None:
         """Whether an answer to `parts`, together `job`, may be kept whole. Raises `ApiError`."""
@@ -110,6 +113,7 @@ class Admission:
         Raises `ApiError`; the job is then not in the queue, or soon will not be.
         """
         first = await self._first_entry()
+        job = await self._media.fetched(job)
         metrics, kept = self._metrics.of(job.model), resumption is not None
         after = resumption.after if resumption else NOTHING
         patience_s = resumption.patience_s if resumption else 0.0
@@ -258,9 +262,11 @@ class Admission:
         return ticket
 
     async def _put(self, job: Job, reply: Reply, digest: str) -> Ticket:
-        """Put a job, again and again while Redis does not answer: it is put only once."""
+        """Put a job, again and again while Redis does not answer: it is put only once. One that has
+        media takes a connection of its own."""
+        link = self._redis if media_of(job) else self._putting
         try:
-            return await self._putting.ask(lambda: self._put_once(job, reply, digest))
+            return await link.ask(lambda: self._put_once(job, reply, digest))
         except (BackendDown, asyncio.CancelledError):
             self._doubt(job, reply)
             raise
@@ -277,7 +283,7 @@ class Admission:
         # Not before: a request that comes again is the same, whatever the defaults are by then.
         model = self._models.configured.get(job.model)
         if model is None:
-            raise self._not_served(job.model)
+            raise not_served(job.model, self._models.status(job.model).state)
         limits = self._models.limits
         total_s = reply.patience_s or limits.total_timeout_s
         whole = with_defaults(job, model, limits.max_output_len)
@@ -308,15 +314,9 @@ class Admission:
         except QueueFull as full:
             raise ApiError("queue_full", f"{full} for `{job.model}` already") from None
         except NotServed:
-            raise self._not_served(job.model) from None
+            raise not_served(job.model, self._models.status(job.model).state) from None
         except Conflict:
             raise conflict() from None
-
-    def _not_served(self, model: str) -> ApiError:
-        if self._models.status(model).state in (State.STARTING, State.READY):
-            return ApiError("model_starting", f"model `{model}` is starting; ask again soon")
-        message = f"model `{model}` is not started; run `{COMMAND} start {model}`"
-        return ApiError("model_not_started", message)
 
 
 class _Over(Exception):

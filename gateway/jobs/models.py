@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 from redis.exceptions import RedisError
 
+from contract.asked import MediaKind
 from contract.bus.client import RedisClient
 from contract.bus.heartbeats import HOSTS, Heartbeats, read_beats
 from contract.bus.registration import Registration, first_registration
@@ -55,6 +56,17 @@ class ModelAvailability(NamedTuple):
         )
 
     @property
+    def takes(self) -> frozenset[MediaKind] | None:
+        """The media that it takes; None while it has no worker that would know."""
+        if not self.workers:
+            return None
+        return frozenset(kind for worker in self.workers for kind in worker.takes)
+
+    @property
+    def may_take_media(self) -> bool:
+        return self.registration is not None if self.takes is None else bool(self.takes)
+
+    @property
     def max_model_len(self) -> int | None:
         """Prompt and answer together, in tokens, as far as known."""
         return max((worker.max_model_len for worker in self.workers), default=0) or None
@@ -75,6 +87,7 @@ class Models:
             log.error("with the last good configuration: %s", problem)
         self.configured: Mapping[str, ModelConfig] = config.models
         self.limits = config.limits
+        self._media_bytes = config.gateway.media.max_bytes
         self._named = dict(meanings(config.models))
         self._db = db
         self._file = WatchedFile(config_path)
@@ -136,6 +149,14 @@ class Models:
         told = [host.models[model] for host in self.hosts if model in host.models]
         beats = [Condition(each.state, each.stage) for each in self.status(model).workers]
         return best([*told, *beats])
+
+    def most_body_bytes(self, key: KeyRecord | None) -> int:
+        """Return how large a request body of a key may be: larger if it may bring media along,
+        which take four bytes for three in base64."""
+        most = self.limits.max_body_bytes
+        if not any(self.status(model).may_take_media for model in self.open_to(key)):
+            return most
+        return most + 4 * (self._media_bytes // 3 + 1)
 
     def any_served(self) -> bool:
         return any(self.status(model).is_served for model in self.configured)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contract.messages import State
+from contract.paths import COMMAND
 from gateway.http.errors import ApiError
 
 
@@ -14,3 +16,11 @@ def conflict() -> ApiError:
 def cannot_load(model: str, problem: str) -> ApiError:
     """Return what is told of a model that no host can load."""
     return ApiError("model_cannot_load", f"model `{model}` cannot be loaded: {problem}")
+
+
+def not_served(model: str, state: State) -> ApiError:
+    """Return what is told of a model that nothing runs, or will run by itself."""
+    if state in (State.STARTING, State.READY):
+        return ApiError("model_starting", f"model `{model}` is starting; ask again soon")
+    message = f"model `{model}` is not started; run `{COMMAND} start {model}`"
+    return ApiError("model_not_started", message)

@@ -24,13 +24,14 @@ from contract.process.tasks import cancel_and_wait
 from gateway.admin.request_journal import RequestJournal
 from gateway.background.keeper import Keeper
 from gateway.background.unattended import Unattended
-from gateway.background.webhook_hosts import WebhookHosts
 from gateway.background.webhooks import Webhooks
 from gateway.http.auth import Authenticator
 from gateway.http.errors import ApiError
 from gateway.http.key_store import KeyStore
+from gateway.http.outside_hosts import OutsideHosts
 from gateway.http.turnstile import Turnstile
 from gateway.jobs.admission import Admission
+from gateway.jobs.media import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
 from gateway.lifecycle.heartbeat import GatewayHeartbeat
@@ -75,6 +76,7 @@ class GatewayProcess:
         self.dispatcher = Dispatcher(stream, self._reader, self.link, self._canceller, self.metrics)
         self.replays = Replays(self.db, settings.redis_url, self.dispatcher)
         self._memory = QueueMemory(self.db)
+        self._media = MediaIntake(self.config.gateway.media)
         self.admission = Admission(
             self.db,
             self.link,
@@ -84,6 +86,7 @@ class GatewayProcess:
             self._canceller,
             self.metrics,
             self._memory,
+            self._media,
         )
         self.unattended = Unattended(self.admission)
         self.keeper = Keeper(
@@ -94,7 +97,9 @@ class GatewayProcess:
             self.keys,
             lambda: self.dispatcher.draining,
         )
-        self.webhooks = Webhooks(self.keeper.records, WebhookHosts(self.config.jobs))
+        jobs = self.config.jobs
+        hosts = OutsideHosts("jobs.webhook_hosts", jobs.webhook_hosts, jobs.webhook_private_hosts)
+        self.webhooks = Webhooks(self.keeper.records, hosts)
         self._deadline_monitor = DeadlineMonitor(self.dispatcher, self.models, self.link, self.keys)
         self._housekeeping = Housekeeping(self.db, stream, self.dispatcher, self.link, self.models)
         self.board = RequestBoard(self.db)
@@ -174,6 +179,7 @@ class GatewayProcess:
         self._end_draining()
         await cancel_and_wait(self._loops)
         await self.replays.close()
+        await self._media.close()
         await self._canceller.finish(_LAST_WORDS_S)
         try:
             async with asyncio.timeout(_LAST_WORDS_S):

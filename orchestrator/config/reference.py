@@ -65,6 +65,9 @@ _SECTIONS: Final = (
         "When an engine is taken for hung; see [engines](engines.md#an-engine-that-hangs).",
     ),
     _Section("gateway", "GatewayConfig", _RESTART),
+    _Section(
+        "gateway.media", "MediaConfig", f"See [images](api.md#images-sound-and-video). {_RESTART}"
+    ),
     _Section("limits", "LimitsConfig", "A change counts at once, for open answers too."),
     _Section(
         "limits.per_key",

@@ -52,6 +52,25 @@ async def test_a_template_that_knows_developers_gets_them(template: Any) -> None
     assert prompt == "[developer]be[user]hi"
 
 
+class Beginning(Tokenizer):
+    """Begins what it encodes with a token of its own."""
+
+    def apply_chat_template(self, turns: list[dict[str, str]], **more: Any) -> Any:
+        ids = super().apply_chat_template(turns, **more)
+        return ids if more["tokenize"] else bytes(ids).decode()
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return [*(b"^" if add_special_tokens else b""), *text.encode()]
+
+
+async def test_a_chat_may_begin_with_the_tokens_that_a_plain_prompt_has() -> None:
+    tokenizer = Beginning("{{ messages }}")
+    messages = (ChatMessage("user", "hi"),)
+    for asked, prompt in ((True, "^[user]hi"), (None, "[user]hi")):
+        job = Job("j", "m", Sampling(), messages=messages, add_special_tokens=asked)
+        assert bytes(await Prompts(tokenizer, 99, 99).token_ids(job)).decode() == prompt
+
+
 class SystemFirst(Tokenizer):
     """Its template takes a message of the system in the first place only, as Qwen3's does."""
 

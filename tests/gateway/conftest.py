@@ -41,6 +41,11 @@ sys.exit(main())
 """
 
 
+def with_constants(constants: dict[str, Any]) -> list[str]:
+    """Return the command of a gateway in which constants of modules, by full name, are others."""
+    return [sys.executable, "-c", _WITH_CONSTANTS, json.dumps(constants)]
+
+
 class Gateway:
     """A gateway and its state directory."""
 
@@ -215,7 +220,7 @@ def new_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
         key: NewKey | None = None,
         *,
         start: bool = True,
-        constants: dict[str, float] | None = None,
+        constants: dict[str, Any] | None = None,
         **config: Any,
     ) -> Gateway:
         directory = tmp_path / f"gateway-{len(made)}"
@@ -224,7 +229,7 @@ def new_gateway(tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
         whole = {"models": models, "gateway": {"processes": 1}, **config}
         made.append(Gateway(directory, redis_url, whole, key))
         if constants:
-            made[-1].command = [sys.executable, "-c", _WITH_CONSTANTS, json.dumps(constants)]
+            made[-1].command = with_constants(constants)
         if start:
             made[-1].start()
         return made[-1]

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from redis.exceptions import RedisError
 
+from contract.asked import MediaKind
 from contract.bus.cancellations import Cancellations
 from contract.bus.claims import Attempt, Ended
 from contract.bus.client import RedisClient, connect, connect_reader
@@ -54,6 +55,8 @@ class ScriptedWorker:
         #: Whether it takes jobs; it is ready all the same.
         self.takes = True
         self._rests = asyncio.Event()
+        #: The media that its model takes.
+        self.takes_media: tuple[MediaKind, ...] = ()
         #: Whether it gives signs of life.
         self.beats = True
         self._seqs: dict[str, int] = {}
@@ -170,6 +173,7 @@ class ScriptedWorker:
             slots=self.slots,
             max_model_len=4096,
             running=len(self._seqs),
+            takes=self.takes_media,
         )
         heartbeats = Heartbeats(self.db, self.model)
         await heartbeats.beat(self.name, beat, ready=self.state is State.READY)

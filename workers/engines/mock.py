@@ -14,6 +14,7 @@ step, as in a real engine. `engine_args` set the script for every job:
     freeze_at                at this token of a job the whole engine hangs
     default_tokens (64)      length of an answer when the request gives none
     think (0)                so many tokens are reasoning, before the others
+    media (0)                1 takes images, sound and video; each of their bytes is a token
     calls (0)                then it calls so many of its tools, and says nothing else; at least
                              one where the request demands it
 
@@ -29,16 +30,18 @@ import re
 import signal
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from contract.asked import MediaKind
 from contract.config import WorkerSpec
+from contract.media import media_of
 from contract.messages import ErrorCode, FinishReason, Job
 from workers.continuation import forces_calls
 from workers.engine import EngineReport, JobRejected
 from workers.engine_state import EngineLoad
 from workers.engines.arguments import known
 from workers.engines.mock_pooling import pool
+from workers.engines.scripted_memory import allocate
 from workers.engines.shared.deltas import pooled_deltas
 from workers.outbox import Outbox
 from workers.transcript import REASONING, Kind, ToolPiece, Transcript
@@ -67,6 +70,7 @@ class MockScript:
     crash_at: float = -1
     default_tokens: float = 64
     think: float = 0
+    media: float = 0
     calls: float = 0
 
 
@@ -126,11 +130,12 @@ class MockEngine:
         self._is_frozen = False
 
     async def start(self, outbox: Outbox) -> EngineReport:
-        _allocate(int(self._script.allocate_mib))
+        allocate(int(self._script.allocate_mib))
         await asyncio.sleep(self._script.load_s)
         self._outbox = outbox
         self._stepping = asyncio.create_task(self._step_forever())
-        return EngineReport(VERSION, self._slots, self._max_model_len)
+        takes = get_args(MediaKind) if self._script.media else ()
+        return EngineReport(VERSION, self._slots, self._max_model_len, takes=takes)
 
     async def submit(self, job: Job) -> None:
         if job.pooling is not None:
@@ -144,6 +149,7 @@ class MockEngine:
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
         script = self._scripted(text)
         prompt_tokens = len(job.prompt_ids or text.split())
+        prompt_tokens += sum(len(each.data) for each in media_of(job))
         room = self._max_model_len - prompt_tokens
         if room <= 0:
             message = f"the prompt has {prompt_tokens} tokens; the limit is {self._max_model_len}"
@@ -176,10 +182,10 @@ class MockEngine:
         self._running.pop(job_id, None)
 
     async def sleep(self) -> None:
-        _allocate(int(self._script.asleep_mib - self._script.allocate_mib))
+        allocate(int(self._script.asleep_mib - self._script.allocate_mib))
 
     async def wake(self) -> None:
-        _allocate(int(self._script.allocate_mib - self._script.asleep_mib))
+        allocate(int(self._script.allocate_mib - self._script.asleep_mib))
         await asyncio.sleep(self._script.wake_s)
 
     async def stop(self) -> None:
@@ -231,15 +237,3 @@ class MockEngine:
             del self._running[job_id]
             reasons = tuple(running.reason for _ in running.choices)
             self._outbox.done(job_id, reasons, running.prompt_tokens)
-
-
-def _allocate(mib: int) -> None:
-    """Tell a scripted driver that this process takes memory on each of its GPUs, or gives some
-    back."""
-    scene = os.environ.get("PYNVML_SCENE")
-    if not scene or not mib:
-        return
-    uuids = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    lines = [json.dumps({"pid": os.getpid(), "uuid": uuid, "mib": mib}) for uuid in uuids]
-    with Path(f"{scene}.allocations").open("a") as allocations:
-        allocations.write("".join(f"{line}\n" for line in lines))

@@ -10,6 +10,7 @@ from typing import Any, Final
 from contract.asked import Template, ToolCall
 from contract.messages import ChatMessage, ErrorCode, Job
 from workers.engine import JobRejected
+from workers.engines.shared.content_parts import content_parts
 
 #: Longer prompts are tokenised in a thread, so that they do not hold up the tokens of others.
 _LONG_PROMPT_CHARS: Final = 4_000
@@ -19,8 +20,9 @@ _NO_BOUND: Final = 2**31
 
 
 Turns = list[dict[str, Any]]
-#: Writes a chat as token ids, given its turns and the arguments of the chat template.
-ChatWriter = Callable[[Turns, dict[str, Any]], list[int]]
+#: Writes a chat as token ids, given its turns and the arguments of the chat template, and whether
+#: the tokenizer adds its own tokens to what that has written.
+ChatWriter = Callable[[Turns, dict[str, Any], bool], list[int]]
 #: Writes a prompt for the gap between two texts; None if the model is not made for that.
 SuffixWriter = Callable[[str, str], str | None]
 
@@ -52,14 +54,19 @@ class Prompts:
             ids = self._encode(job)
         if job.truncate_prompt_tokens is not None:
             ids = ids[-min(job.truncate_prompt_tokens % _NO_BOUND, self._max_tokens) :]
+        self.check_length(job, ids)
+        return ids
+
+    def check_length(self, job: Job, ids: Sequence[int]) -> None:
+        """Raises `JobRejected` for a prompt that is too long, or that may not be so long."""
         if job.report is not None and job.report.only:
-            return ids
-        if len(ids) > self._max_tokens:
-            message = f"the prompt has {len(ids)} tokens; this model takes {self._max_tokens}"
+            return
+        most = min((job.truncate_prompt_tokens or -1) % _NO_BOUND, self._max_tokens)
+        if len(ids) > most:
+            message = f"the prompt has {len(ids)} tokens; this model takes {most}"
             raise JobRejected(ErrorCode.PROMPT_TOO_LONG, message)
         if not ids:
             raise JobRejected(ErrorCode.INVALID_REQUEST, "the prompt is empty")
-        return ids
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of tokens, without special ones unless they are asked for."""
@@ -91,11 +98,8 @@ class Prompts:
             given = {} if special is None else {"add_special_tokens": special}
             ids: list[int] = self._tokenizer.encode(text, **given)
             return ids
-        turns = [_turn(message) for message in job.messages]
-        moved = (
-            _with_first(turns, ("system",)) if job.template and job.template.system_first else []
-        )
-        return self._render(turns, template_arguments(job), moved)
+        adds_special = bool(job.add_special_tokens)
+        return self._render(*chats_of(job), template_arguments(job), adds_special)
 
     def _with_suffix(self, job: Job) -> str:
         prompt = job.prompt or ""
@@ -107,20 +111,24 @@ class Prompts:
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
         return written
 
-    def _render(self, turns: Turns, arguments: dict[str, Any], moved: Turns) -> list[int]:
+    def _render(
+        self, turns: Turns, moved: Turns, arguments: dict[str, Any], adds_special: bool
+    ) -> list[int]:
         """Write a chat. If the template refuses it, write `moved` instead, if that is another."""
         try:
-            return self._write_chat(turns, arguments)
+            return self._write_chat(turns, arguments, adds_special)
         except JobRejected:
             raise
         # Templates are programs of the model's authors: they raise what they like.
         except Exception as error:
             if moved and moved != turns:
-                return self._render(moved, arguments, [])
+                return self._render(moved, [], arguments, adds_special)
             message = f"the model's chat template refused the messages: {error}"
             raise JobRejected(ErrorCode.INVALID_REQUEST, message) from error
 
-    def _apply_template(self, turns: Turns, arguments: dict[str, Any]) -> list[int]:
+    def _apply_template(
+        self, turns: Turns, arguments: dict[str, Any], adds_special: bool
+    ) -> list[int]:
         # A tokenizer without such a thing (mistral_common's) writes chats in code.
         template = getattr(self._tokenizer, "chat_template", _IN_CODE)
         if not template:
@@ -128,10 +136,21 @@ class Prompts:
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
         if not _names_developers(template):
             turns = _with_system_for_developer(turns)
-        ids: list[int] = self._tokenizer.apply_chat_template(
-            turns, **arguments, tokenize=True, return_dict=False
+        written: Any = self._tokenizer.apply_chat_template(
+            turns, **arguments, tokenize=not adds_special, return_dict=False
         )
+        if adds_special:
+            written = self._tokenizer.encode(written, add_special_tokens=True)
+        ids: list[int] = written
         return ids
+
+
+def chats_of(job: Job) -> tuple[Turns, Turns]:
+    """A job's messages as templates know them; and what to write if the template refuses them, if
+    anything else."""
+    turns = [_turn(message) for message in job.messages or ()]
+    may_move = job.template is not None and job.template.system_first
+    return turns, _with_first(turns, ("system",)) if may_move else []
 
 
 def template_arguments(job: Job) -> dict[str, Any]:
@@ -148,7 +167,7 @@ def template_arguments(job: Job) -> dict[str, Any]:
 
 def _turn(message: ChatMessage) -> dict[str, Any]:
     """A message as templates know it: the arguments of calls are objects there."""
-    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    turn: dict[str, Any] = {"role": message.role, "content": content_parts(message)}
     if message.name is not None:
         turn["name"] = message.name
     if message.tool_call_id is not None:

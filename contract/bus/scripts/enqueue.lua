@@ -2,7 +2,7 @@
 -- KEYS: queue, job, ready workers, hosts that would load the model
 -- ARGV: group, payload, digest, reply stream, first reply id, max waiting, deadline ms, keep ms, must be served (1 or 0),
 --   max bytes of the queue (0: any), lane, weight, tokens, job id, API key id, wanted within ms (0: the deadline), limits
---   (JSON; empty: none), tokens that it may take
+--   (JSON; empty: none), tokens that it may take, then a digest and the bytes of each medium
 -- Answers {'queued', waiting, counts of each subject}, {'limited', subject, limit's name, limit, used, s to wait},
 --   {'known', digest, reply, first, state}, {'full', waiting}, {'large', bytes} or {'unserved'}.
 local known = redis.call('HMGET', KEYS[2], 'digest', 'reply', 'first', 'state', 'cancelled')
@@ -19,7 +19,12 @@ local limits, tokens, kept_ms = {}, tonumber(ARGV[18]), ARGV[7] + ARGV[8]
 if ARGV[17] ~= '' then
   limits = cjson.decode(ARGV[17])
 end
-local counts, refused = may_come(limits, tokens, #ARGV[2], now)
+local of_media = 0
+for i = 20, #ARGV, 2 do
+  of_media = of_media + #ARGV[i]
+end
+local size = #ARGV[2] + of_media
+local counts, refused = may_come(limits, tokens, size, now)
 if not counts then
   return {'limited', unpack(refused)}
 end
@@ -35,8 +40,12 @@ end
 if tonumber(ARGV[10]) > 0 then
   -- Exact, and cheap: an entry that is large has a node of its own, whose size is known.
   local bytes = redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', '0') or 0
-  if bytes + #ARGV[2] > tonumber(ARGV[10]) then
-    return {'large', bytes}
+  local media = media_bytes(KEYS[2])
+  if media > 0 and bytes + media + size > tonumber(ARGV[10]) then
+    media = recount_media(KEYS[2])
+  end
+  if bytes + media + size > tonumber(ARGV[10]) then
+    return {'large', bytes + media}
   end
 end
 local entry = redis.call('XADD', KEYS[1], '*', 'job', ARGV[2])
@@ -51,7 +60,10 @@ if join(prefix, entry, place, wanted, now) and redis.call('EXISTS', prefix .. 'c
   redis.call('PEXPIRE', prefix .. 'cancel', ARGV[8])
 end
 if #limits > 0 then
-  let_in(limits, KEYS[2], ARGV[14], tokens, #ARGV[2], kept_ms, now)
+  let_in(limits, KEYS[2], ARGV[14], tokens, size, kept_ms, now)
+end
+if of_media > 0 then
+  keep_media(KEYS[2], ARGV, 19, of_media, kept_ms)
 end
 redis.call('PEXPIRE', KEYS[2], kept_ms)
 return {'queued', waiting, counts}

@@ -154,10 +154,6 @@ local function let_in(limits, job_key, job, tokens, bytes, kept_ms, now)
   redis.call('HSET', job_key, 'subjects', table.concat(names, ' '), 'reserved', tokens, 'let_in', now_s)
 end
 
-local function job_of(job_key)
-  return string.match(job_key, ':job:(.*)$')
-end
-
 -- A worker has begun a job.
 local function waits_no_more(job_key)
   local job = job_of(job_key)
@@ -166,9 +162,11 @@ local function waits_no_more(job_key)
   end
 end
 
--- A job has ended, after so many tokens (nil: it is not known, so as many as were reserved). Safe to repeat.
+-- A job has ended, after so many tokens (nil: it is not known, so as many as were reserved). Its media go with it. Safe
+-- to repeat.
 local function let_out(job_key, tokens, now)
   local job = job_of(job_key)
+  drop_media(job_key)
   local state = redis.call('HMGET', job_key, 'subjects', 'reserved', 'let_in')
   if not state[1] then
     return

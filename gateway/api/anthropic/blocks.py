@@ -9,11 +9,13 @@ import orjson
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from contract.asked import ToolCall
+from contract.asked import Media, ToolCall
 from contract.messages import ChatMessage
 from gateway.api.anthropic.tools import ClientTool, ToolChange
+from gateway.api.content import Content, content_of
 from gateway.api.conversation import joined
 from gateway.api.fields import Ignored, LenientBody
+from gateway.api.media import medium_at, medium_of
 
 #: Blocks that say nothing which the model reads as text.
 _WITHOUT_TEXT: Final = (
@@ -35,36 +37,44 @@ def _as_blocks(value: Any) -> Any:
     return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
 
-def _text_of_result(value: Any) -> Any:
-    """Return a tool's result as text; each block begins a line."""
-    return "\n".join(map(_text_of, value)) if isinstance(value, list) else value
+def _parts_of_result(value: Any) -> list[str | Media]:
+    """Return the parts of a tool's result."""
+    if isinstance(value, list):
+        return [part for block in value for part in _parts_of(block)]
+    return [str(value or "")]
 
 
-def _text_of(block: Any) -> str:
+def _parts_of(block: Any) -> list[str | Media]:
     match block:
         case {"type": "text", "text": str(text)}:
-            return text
+            return [text]
+        case {"type": "image"}:
+            return [_image(block.get("source"))]
         case {"type": "document", "source": {"type": "text", "data": str(text)}}:
-            return text
+            return [text]
         case {"type": "search_result", "content": list(parts)}:
-            return "\n".join(map(_text_of, parts))
+            return [part for each in parts for part in _parts_of(each)]
         case {"type": "tool_reference", "tool_name": str(name)}:
-            return name
+            return [name]
         case {"type": str(kind)}:
-            message = "only text is supported, not {kind}"
-            raise PydanticCustomError("text_only", message, {"kind": kind})
+            message = "blocks of the type {kind} are not supported"
+            raise PydanticCustomError("unknown_block", message, {"kind": kind})
         case _:
             raise PydanticCustomError("not_a_block", "not a content block")
 
 
-ResultText = Annotated[
-    str,
-    BeforeValidator(_text_of_result, json_schema_input_type=str | list[dict[str, Any]]),
-]
+def _image(source: Any) -> Media:
+    match source:
+        case {"type": "base64", "data": data}:
+            return medium_of("image", data)
+        case {"type": "url", "url": url}:
+            return medium_at("image", url)
+        case _:
+            raise PydanticCustomError("bad_image", "the source of an image is base64 or a url")
 
 
 class ContentBlock(LenientBody):
-    """One block. `text`, and documents and search results that are text; `thinking`, whose
+    """One block. `text`, and documents and search results that are text; `image`; `thinking`, whose
     signature is not looked at; `tool_use` and `tool_result`. `redacted_thinking` has no effect."""
 
     place = "messages[].content[]."
@@ -100,20 +110,21 @@ class ContentBlock(LenientBody):
         }.get(self.type)
         if missing:
             raise PydanticCustomError("incomplete", "needs `{name}`", {"name": missing})
-        self.written()
+        self.parts()
         return self
 
-    def written(self) -> str:
-        """Return the text that the model is to read of it, apart from reasoning and calls."""
+    def parts(self) -> list[str | Media]:
+        """Return what the model is to read of it, and to see, apart from reasoning and calls."""
         match self.type:
             case "text":
-                return self.text or ""
+                return [self.text or ""]
             case "tool_result":
-                return str(_text_of_result(self.content) or "")
+                return _parts_of_result(self.content)
             case kind if kind in _WITHOUT_TEXT:
-                return ""
+                return []
             case _:
-                return _text_of({"type": self.type, "source": self.source, "content": self.content})
+                given = {"type": self.type, "source": self.source, "content": self.content}
+                return _parts_of(given)
 
     def call(self) -> ToolCall:
         """Return the call that a `tool_use` is."""
@@ -175,29 +186,36 @@ def _all_turns(
 
 
 def _system(blocks: Sequence[ContentBlock]) -> Iterator[ChatMessage]:
-    if text := _text(block for block in blocks if not (block.text or "").startswith(_BILLING)):
-        yield ChatMessage("system", text)
+    said = _content(block for block in blocks if not (block.text or "").startswith(_BILLING))
+    if said.text:
+        yield ChatMessage("system", said.text, media=said.media)
 
 
 def _user(blocks: Sequence[ContentBlock]) -> Iterator[ChatMessage]:
     """Yield the results of tools first: they answer the turn before."""
     for block in blocks:
         if block.type == "tool_result":
-            yield ChatMessage("tool", block.written(), tool_call_id=block.tool_use_id)
+            result = content_of(block.parts())
+            yield ChatMessage(
+                "tool", result.text, tool_call_id=block.tool_use_id, media=result.media
+            )
     said = [block for block in blocks if block.type != "tool_result"]
     if said or not blocks:
-        yield ChatMessage("user", _text(said))
+        content = _content(said)
+        yield ChatMessage("user", content.text, media=content.media)
 
 
 def _assistant(blocks: Sequence[ContentBlock]) -> ChatMessage:
     thoughts = [block.thinking for block in blocks if block.thinking]
+    content = _content(blocks)
     return ChatMessage(
         "assistant",
-        _text(blocks),
+        content.text,
+        media=content.media,
         tool_calls=tuple(block.call() for block in blocks if block.type == "tool_use"),
         reasoning="\n".join(thoughts) or None,
     )
 
 
-def _text(blocks: Iterable[ContentBlock]) -> str:
-    return "\n".join(filter(None, (block.written() for block in blocks)))
+def _content(blocks: Iterable[ContentBlock]) -> Content:
+    return content_of(part for block in blocks for part in block.parts())

@@ -4,6 +4,7 @@
 |---|---|
 | `system`, messages of the role `system` | turns of the role `system` |
 | block `text` | text; blocks of one turn are lines |
+| block `image` (`base64`, `url`), also in a `tool_result` | an image at its place in the turn |
 | block `thinking` | the turn's reasoning |
 | blocks `tool_use`, `tool_result` | the turn's calls; a turn of the role `tool` |
 | a last message of the assistant | the beginning of the answer |

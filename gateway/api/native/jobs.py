@@ -67,7 +67,7 @@ async def create_job(request: Request, asked: InferenceRequest) -> Response:
     webhook = None
     if asked.webhook is not None:
         webhook = Webhook(asked.webhook.url, asked.webhook.secret)
-        process.webhooks.hosts.check(webhook.url)
+        process.webhooks.hosts.check(webhook.url, "webhook.url")
     digest = resumption.digest if resumption else ""
     if asked.priority_class is None:
         # No client waits at a connection.

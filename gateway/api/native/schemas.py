@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 from contract import bounds
 from contract.messages import ChatMessage, FinishReason, Job, Role, Sampling, State
 from gateway.api import fields
-from gateway.api.content import TextContent
+from gateway.api.content import MessageContent
 from gateway.api.fields import GenerationBody, StrictBody
 from gateway.api.guided import guided_by
 from gateway.api.native.answer_body import AnswerBody
@@ -22,11 +22,11 @@ class Message(StrictBody):
     """One turn of a conversation."""
 
     role: Role
-    content: TextContent
+    content: MessageContent
     name: str | None = Field(None, max_length=64)
 
     def turn(self) -> ChatMessage:
-        return ChatMessage(self.role, self.content, self.name)
+        return ChatMessage(self.role, self.content.text, self.name, media=self.content.media)
 
 
 class InferenceRequest(StrictBody, GenerationBody):

@@ -67,14 +67,15 @@ async def show(request: Request) -> Response:
     if found is None:
         raise ApiError("model_not_found", f"model '{asked.model}' not found")
     config = process.models.configured[found.model]
-    longest = process.models.status(found.model).max_model_len
+    status = process.models.status(found.model)
+    sees = ["vision"] if "image" in (status.takes or ()) else []
     shown = {
         "modelfile": "",
         "parameters": "",
         "template": "",
         "details": _details(config),
-        "model_info": {"general.architecture": "ew", "ew.context_length": longest},
-        "capabilities": ["completion", "tools"],
+        "model_info": {"general.architecture": "ew", "ew.context_length": status.max_model_len},
+        "capabilities": ["completion", "tools", *sees],
         "modified_at": _started(process),
     }
     return JSONResponse(shown)

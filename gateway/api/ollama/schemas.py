@@ -8,7 +8,8 @@
 | `format` | a constraint: `json`, or a JSON schema |
 | `options.num_predict`, `repeat_penalty` | `max_tokens` (unbounded below 1), `repetition_penalty` |
 | `options.num_ctx`, `keep_alive` and the like | nothing: what is loaded how is the operator's business |
-| `images`, `template`, `context` | refused |
+| `images` | images before the text of their turn |
+| `template`, `context` | refused |
 """  # noqa: E501
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ from contract.messages import ChatMessage, Job, Sampling
 from gateway.api import fields
 from gateway.api.fields import GenerationBody, Ignored, LenientBody, Unsupported
 from gateway.api.guided import guided_by
+from gateway.api.ollama.images import Images
 from gateway.api.openai.tools import ToolDefinitions, ToolName, tools_of
 from gateway.api.openai.values import Prompts
 from gateway.api.templates import template_of
+from gateway.http.errors import invalid
 
 Effort = Literal["low", "medium", "high"]
 
@@ -62,7 +65,7 @@ class OllamaMessage(LenientBody):
     role: Literal["system", "user", "assistant", "tool"]
     content: str = ""
     thinking: str | None = None
-    images: Unsupported = None
+    images: Images = ()
     tool_calls: Annotated[list[MadeToolCall], Field(max_length=512, fail_fast=True)] | None = None
     tool_name: str | None = Field(None, max_length=256)
 
@@ -144,14 +147,16 @@ class OllamaGenerate(OllamaGeneration):
     suffix: str | None = None
     template_: Unsupported = Field(None, alias="template")
     context: Unsupported = None
-    images: Unsupported = None
+    images: Images = ()
 
     def job(self, job_id: str, key_id: str) -> Job:
+        if self.images and (self.raw or self.suffix):
+            raise invalid("images", "go with a turn of a conversation, not with `raw` or `suffix`")
         if self.raw or self.suffix:
             prompt: dict[str, Any] = {"prompt": self.prompt, "suffix": self.suffix or None}
             return Job(job_id, self.name, self.sampling(), key_id=key_id, **prompt)
         turns = [ChatMessage("system", self.system)] if self.system else []
-        turns.append(ChatMessage("user", self.prompt))
+        turns.append(ChatMessage("user", self.prompt, media=self.images))
         rest: dict[str, Any] = {"template": self.template(), "key_id": key_id}
         return Job(job_id, self.name, self.sampling(), messages=tuple(turns), **rest)
 
@@ -200,4 +205,5 @@ def _turns(messages: list[OllamaMessage]) -> Iterator[ChatMessage]:
             tuple(calls),
             call_id,
             message.thinking,
+            message.images,
         )

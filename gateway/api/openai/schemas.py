@@ -14,13 +14,12 @@ from contract.asked import Template, Turn
 from contract.keys import KeyRecord
 from contract.messages import ChatMessage, Job, Sampling
 from gateway.api import fields
-from gateway.api.content import TextContent
+from gateway.api.content import Content, MessageContent
 from gateway.api.fields import (
     GenerationBody,
     Ignored,
     LenientBody,
     OnlyFalse,
-    OnlyTrue,
     Unsupported,
 )
 from gateway.api.openai.constraints import GuidedFields, guided_of
@@ -28,6 +27,7 @@ from gateway.api.openai.detail import Detail
 from gateway.api.openai.tools import Choice, ToolCalls, ToolDefinitions, tools_of
 from gateway.api.openai.values import (
     Documents,
+    ExtensionArguments,
     LogitBias,
     OwnRole,
     ReasoningEffort,
@@ -81,14 +81,16 @@ class GenerationRequest(GuidedFields, GenerationBody):
     truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
     cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=1_024)] | None = None
     logits_processors: Unsupported = None
-    spaces_between_special_tokens: OnlyTrue = None
+    spaces_between_special_tokens: bool | None = None
     use_beam_search: OnlyFalse = None
     length_penalty: Ignored = Field(None, description="vLLM's, for a search that is not supported.")
     prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
     kv_transfer_params: Unsupported = None
-    vllm_xargs: Unsupported = None
+    vllm_xargs: ExtensionArguments | None = Field(
+        None, description="For extensions that an operator has added to vLLM."
+    )
 
     @property
     def own_names(self) -> Mapping[str, str]:
@@ -152,6 +154,8 @@ class GenerationRequest(GuidedFields, GenerationBody):
             allowed_token_ids=tuple(self.allowed_token_ids or ()),
             include_stop_str_in_output=bool(self.include_stop_str_in_output),
             skip_special_tokens=self.skip_special_tokens is not False,
+            spaces_between_special_tokens=self.spaces_between_special_tokens is not False,
+            vllm_xargs=self.vllm_xargs or None,
             names_tokens_by_id=bool(self.return_tokens_as_token_ids),
         )
 
@@ -161,7 +165,7 @@ class ChatMessageParam(LenientBody):
 
     place = "messages[]."
     role: OwnRole
-    content: TextContent | None = None
+    content: MessageContent | None = None
     name: str | None = Field(None, max_length=64)
     refusal: Ignored = None
     annotations: Ignored = None
@@ -173,13 +177,15 @@ class ChatMessageParam(LenientBody):
     reasoning_content: str | None = Field(None, description="Another name of `reasoning`.")
 
     def turn(self) -> ChatMessage:
+        content = self.content or Content("")
         return ChatMessage(
             self.role,
-            self.content or "",
+            content.text,
             self.name,
             tuple(call.call() for call in self.tool_calls or ()),
             self.tool_call_id,
             self.reasoning or self.reasoning_content,
+            content.media,
         )
 
 
@@ -208,7 +214,7 @@ class ChatCompletionRequest(GenerationRequest):
     mm_processor_kwargs: Unsupported = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    add_special_tokens: OnlyFalse = None
+    add_special_tokens: bool | None = None
     echo: bool | None = Field(None, description="vLLM's: the last message before the answer.")
 
     @property
@@ -217,7 +223,8 @@ class ChatCompletionRequest(GenerationRequest):
             return super().detail
         last = self.messages[-1]
         goes_on = last.role == "assistant" or self.add_generation_prompt is False
-        return super().detail._replace(last_message=(last.content or "") if goes_on else "")
+        said = last.content.text if last.content else ""
+        return super().detail._replace(last_message=said if goes_on else "")
 
     @property
     def own_names(self) -> Mapping[str, str]:
@@ -248,6 +255,7 @@ class ChatCompletionRequest(GenerationRequest):
             messages=messages,
             template=self._template(),
             tools=tools,
+            add_special_tokens=self.add_special_tokens or None,
             **self.of_the_job(key_id),
         )
 

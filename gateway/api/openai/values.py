@@ -93,6 +93,27 @@ LogitBias = Annotated[
 ]
 
 
+_Scalar = Annotated[str, StringConstraints(max_length=4_096)] | int | float
+#: Names that vLLM's own parts read among these arguments, where a wrong one would end the engine.
+_READ_BY_VLLM: Final = frozenset(
+    {"kv_transfer_params", "ec_transfer_params", "kv_cache_report_mode"}
+)
+
+
+def _of_extensions(value: dict[str, Any]) -> dict[str, Any]:
+    for name in value.keys() & _READ_BY_VLLM:
+        raise PydanticCustomError("unsupported", "`{name}` is not supported", {"name": name})
+    return value
+
+
+ExtensionArguments = Annotated[
+    dict[
+        Annotated[str, StringConstraints(max_length=128)],
+        _Scalar | Annotated[list[_Scalar], Field(max_length=_MOST_TOKEN_IDS, fail_fast=True)],
+    ],
+    Field(max_length=64),
+    AfterValidator(_of_extensions),
+]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 TemplateArguments = Annotated[dict[str, Any], AfterValidator(_small)]
 

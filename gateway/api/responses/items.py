@@ -9,8 +9,9 @@ import orjson
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from contract.asked import ToolCall
+from contract.asked import Media, ToolCall
 from contract.messages import ChatMessage
+from gateway.api.content import Content, content_of, part_of
 from gateway.api.conversation import joined
 from gateway.api.fields import Ignored, LenientBody
 
@@ -18,7 +19,8 @@ _MOST_ITEMS: Final = 8_192
 #: The separator of a namespace and the name of a tool in it, as vLLM has it.
 NAMESPACE_MARK: Final = "__"
 _OUTPUTS: Final = ("function_call_output", "custom_tool_call_output")
-_PARTS: Final = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
+#: Those that chats do not have.
+_OWN_PARTS_OF_TEXT: Final = ("summary_text", "reasoning_text")
 
 
 def _as_items(value: Any) -> Any:
@@ -26,26 +28,33 @@ def _as_items(value: Any) -> Any:
     return [{"role": "user", "content": value}] if isinstance(value, str) else value
 
 
-def _text(value: Any) -> str:
-    """Return a content as text; each part begins a line."""
+def _content(value: Any) -> Content:
+    """Return a content; each part of text begins a line."""
     if value is None or isinstance(value, str):
-        return value or ""
+        return Content(value or "")
     if not isinstance(value, list):
         raise PydanticCustomError("not_text", "not text")
-    return "\n".join(map(_text_of, value))
+    return content_of(map(_part, value))
 
 
-def _text_of(part: Any) -> str:
+def _part(part: Any) -> str | Media:
     match part:
-        case {"type": str(kind), "text": str(text)} if kind in _PARTS:
+        case {"type": str(kind), "text": str(text)} if kind in _OWN_PARTS_OF_TEXT:
             return text
-        case {"type": "refusal", "refusal": str(text)}:
-            return text
-        case {"type": str(kind)} if kind not in _PARTS:
-            message = "only text is supported, not {kind}"
-            raise PydanticCustomError("text_only", message, {"kind": kind})
+        case {"type": "input_image", "file_id": str()}:
+            raise PydanticCustomError("no_files", "images are not taken from files: give a URL")
+        case {"type": str()}:
+            return part_of(part)
         case _:
             raise PydanticCustomError("not_a_part", "not a part of text")
+
+
+def _text(value: Any) -> str:
+    """Return a content in which only text can be."""
+    content = _content(value)
+    if content.media:
+        raise PydanticCustomError("text_only", "only text is supported here")
+    return content.text
 
 
 class ResponseItem(LenientBody):
@@ -90,7 +99,8 @@ class ResponseItem(LenientBody):
     def turn(self) -> ChatMessage | None:
         """Return the turn that it is, or is a part of."""
         if self.type == "message":
-            return ChatMessage(self.role or "user", _text(self.content))
+            content = _content(self.content)
+            return ChatMessage(self.role or "user", content.text, media=content.media)
         if self.type == "reasoning":
             thought = _text(self.content) or _text(self.summary)
             return ChatMessage("assistant", "", reasoning=thought) if thought else None
@@ -103,7 +113,8 @@ class ResponseItem(LenientBody):
             call = ToolCall(self.call_id, self.name, arguments)
             return ChatMessage("assistant", "", tool_calls=(call,))
         if self.type in _OUTPUTS:
-            return ChatMessage("tool", _text(self.output), tool_call_id=self.call_id)
+            content = _content(self.output)
+            return ChatMessage("tool", content.text, tool_call_id=self.call_id, media=content.media)
         message = "items of type {kind} are not supported"
         raise PydanticCustomError("unknown_item", message, {"kind": self.type})
 

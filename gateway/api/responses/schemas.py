@@ -4,6 +4,7 @@
 |---|---|
 | `instructions` | a turn of the system before all others |
 | `input`: text, or items | turns (`items.py`) |
+| part `input_image` | an image at its place in the turn |
 | `tools`, `tool_choice` | functions (`tools.py`) |
 | `text.format`, `structured_outputs` | a constraint on the answer |
 | `reasoning.effort` | `reasoning_effort`, `enable_thinking` of the chat template |

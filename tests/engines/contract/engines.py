@@ -50,6 +50,7 @@ ALL: Final = frozenset(
         "tokenizer",  # tells the tokens of a prompt, and the text of tokens
         "tools",  # can be made to call a tool
         "embeddings",
+        "images",  # takes images, if its model does
         "adapters",  # has the adapter `other`, which changes what the model says
         "script",  # takes the mock's directives in prompts
         "quick start",  # a worker more costs next to nothing
@@ -104,6 +105,19 @@ def _pooling_model(_: ExitStack, __: Path) -> dict[str, Any]:
         "engine": "cpu-vllm",
         "model_path": str(MODEL_DIR),
         "engine_args": how,
+        **_limits(),
+    }
+
+
+def _vision_model(_: ExitStack, directory: Path) -> dict[str, Any]:
+    """A tiny one with random weights, as no published one is as small."""
+    path = directory / "model"
+    script = ROOT / "tests" / "engines" / "vision_model.py"
+    subprocess.run([vllm_python(), script, MODEL_DIR, path], check=True, capture_output=True)
+    return {
+        "engine": "cpu-vllm",
+        "model_path": str(path),
+        "engine_args": VLLM_QUICK_START,
         **_limits(),
     }
 
@@ -199,7 +213,17 @@ ENGINES: Final = [
         environment=_VLLM_ENVIRONMENT,
         marks=(pytest.mark.vllm, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
-        lacks=frozenset({"embeddings"}),
+        lacks=frozenset({"embeddings", "images"}),
+    ),
+    EngineUnderTest(
+        "vllm-images",
+        "cpu-vllm",
+        _vision_model,
+        python=vllm_python,
+        environment=_VLLM_ENVIRONMENT,
+        marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
+        start_timeout_s=_VLLM_START_S,
+        only_for=frozenset({"images"}),
     ),
     EngineUnderTest(
         "vllm-pooling",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import Any
 
 import pytest
 
-from contract.asked import Guided
-from contract.messages import Job, Sampling
+from contract.asked import Guided, Media
+from contract.messages import ChatMessage, Job, Sampling
 from tests.engines.openai.bench import Bench
 from workers.engine import JobRejected
 from workers.engines.openai.upstream import Server
-from workers.engines.openai.wire import request_body
+from workers.engines.openai.wire import media_taken, request_body
 
 
 async def test_a_chat_asks_for_what_the_job_asks_for_and_no_more(bench: Bench) -> None:
@@ -28,6 +30,36 @@ async def test_a_chat_asks_for_what_the_job_asks_for_and_no_more(bench: Bench) -
         "max_tokens": 9,
         "stop": ["a", "b"],
         "seed": 4,
+    }
+
+
+def test_images_go_as_data_urls_at_their_places() -> None:
+    data = b"a picture"
+    digest = hashlib.sha256(data).hexdigest()
+    media = (
+        Media("image", 4, "image/png", digest, len(data), data),
+        Media("audio", 7, "audio/wav", digest, len(data), data),
+    )
+    said = ChatMessage("user", "see, or hear", media=media)
+    encoded = base64.b64encode(data).decode()
+    body = request_body(Job("j", "m", Sampling(), messages=(said,)), Server(), None)
+    assert body["messages"] == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "see,"},
+                {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{encoded}"}},
+                {"type": "text", "text": " or"},
+                {"type": "input_audio", "input_audio": {"data": encoded, "format": "wav"}},
+                {"type": "text", "text": " hear"},
+            ],
+        }
+    ]
+    kinds = {kind: media_taken(Server(kind=kind)) for kind in ("vllm", "", "llamacpp")}
+    assert kinds == {
+        "vllm": ("image", "audio", "video"),
+        "": ("image", "audio"),
+        "llamacpp": (),
     }
 
 
@@ -141,10 +173,12 @@ def _asked(guided: Guided, server: Server) -> dict[str, Any]:
 async def test_what_only_some_servers_can_do_is_asked_of_those(bench: Bench) -> None:
     await bench.ready()
     given: dict[str, Any] = {"stop_token_ids": (3,), "bad_words": ("no",), "logit_bias": {5: 1.0}}
+    given |= {"spaces_between_special_tokens": False, "vllm_xargs": {"a": 1}}
     await bench.ask("hi", **given, skip_special_tokens=False)
     asked = bench.upstream.asked
     assert (asked["stop_token_ids"], asked["bad_words"]) == ([3], ["no"])
     assert (asked["logit_bias"], asked["skip_special_tokens"]) == ({"5": 1.0}, False)
+    assert (asked["spaces_between_special_tokens"], asked["vllm_xargs"]) == (False, {"a": 1})
     job = Job("j", "m", Sampling(bad_words=("no",)), prompt="x")
     with pytest.raises(JobRejected, match="`bad_words`: the server behind this model cannot"):
         request_body(job, Server("", "", None), 5)

@@ -39,6 +39,9 @@ async def test_what_chooses_tokens_reaches_the_worker(
         "allowed_token_ids": [5, 6],
         "include_stop_str_in_output": True,
         "skip_special_tokens": False,
+        "spaces_between_special_tokens": False,
+        "vllm_xargs": {"penalty": 1.5, "names": ["a", 2]},
+        "add_special_tokens": True,
         "truncate_prompt_tokens": 8,
         "cache_salt": "mine",
     }
@@ -51,7 +54,18 @@ async def test_what_chooses_tokens_reaches_the_worker(
     assert sampling.allowed_token_ids == (5, 6)
     assert sampling.include_stop_str_in_output
     assert not sampling.skip_special_tokens
+    assert not sampling.spaces_between_special_tokens
+    assert sampling.vllm_xargs == {"penalty": 1.5, "names": ["a", 2]}
+    assert job.add_special_tokens
     assert (job.truncate_prompt_tokens, job.cache_salt) == (8, "mine")
+
+
+async def test_arguments_that_vllm_itself_would_read_are_no_extension_s(
+    client: httpx.AsyncClient, model: str
+) -> None:
+    body = {"model": model, "messages": MESSAGES, "vllm_xargs": {"kv_transfer_params": "x"}}
+    refused = await client.post("/v1/chat/completions", json=body)
+    assert (refused.status_code, "`kv_transfer_params`" in refused.text) == (400, True)
 
 
 @pytest.mark.parametrize("prompt", [[1, 2, 3], [[1, 2, 3]]])

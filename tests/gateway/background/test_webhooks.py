@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from contract.config import JobsConfig
-from gateway.background.webhook_hosts import WebhookHosts, WebhookRefused, _is_public
 from gateway.http.errors import ApiError
+from gateway.http.outside_hosts import HostRefused, OutsideHosts, _is_public
 from tests.conftest import ValkeyServer
 from tests.gateway.background.test_jobs import JOBS, ended, post
 from tests.gateway.conftest import Gateway, client_of
@@ -110,17 +109,17 @@ async def test_an_end_is_told_signed_and_again_until_it_is_taken(
     ],
 )
 def test_a_url_that_is_not_allowed_is_refused(url: str) -> None:
-    hosts = WebhookHosts(JobsConfig(webhook_hosts=["*.example.com"]))
-    hosts.check("https://hooks.example.com/x?y=1")
+    hosts = OutsideHosts("jobs.webhook_hosts", ["*.example.com"], [])
+    hosts.check("https://hooks.example.com/x?y=1", "webhook.url")
     with pytest.raises(ApiError) as refused:
-        hosts.check(url)
+        hosts.check(url, "webhook.url")
     assert refused.value.field == "webhook.url"
 
 
 async def test_an_allowed_name_does_not_lead_into_the_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hosts = WebhookHosts(JobsConfig(webhook_hosts=["*"], webhook_private_hosts=["inside"]))
+    hosts = OutsideHosts("jobs.webhook_hosts", ["*"], ["inside"])
     given = ["93.184.216.34"]
 
     async def resolve(*_: object, **__: object) -> list[Any]:
@@ -131,7 +130,7 @@ async def test_an_allowed_name_does_not_lead_into_the_network(
     assert target == ("https://93.184.216.34:443/x", "a.test", "a.test")
     for inner in ("127.0.0.1", "10.1.2.3", "169.254.169.254", "::1"):
         given[:] = ["93.184.216.34", inner]
-        with pytest.raises(WebhookRefused, match="within this network"):
+        with pytest.raises(HostRefused, match="within this network"):
             await hosts.target("https://a.test/x")
     given[:] = ["10.1.2.3"]
     assert (await hosts.target("http://inside/x")).url == "http://10.1.2.3:80/x"

@@ -25,7 +25,7 @@ from workers.engines.openai.pooling import BESIDE_API, read_pooled
 from workers.engines.openai.server_sent_events import Event, EventReader
 from workers.engines.openai.stream import UpstreamChoice, read_chunk
 from workers.engines.openai.upstream import Upstream, UpstreamSettings, read_start
-from workers.engines.openai.wire import request_body, request_path
+from workers.engines.openai.wire import media_taken, request_body, request_path
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.shared.deltas import pooled_deltas
 from workers.outbox import Outbox
@@ -74,8 +74,8 @@ class OpenAiEngine:
         self._watches = [asyncio.create_task(watch) for watch in watches]
         version = f"{server.kind or 'openai'} {server.version}".strip()
         slots = self._config.max_batch_size or _SLOTS
-        is_local = self._config.command is not None
-        return EngineReport(version, slots, self._context_len or 0, is_local=is_local)
+        limits, is_local = (slots, self._context_len or 0), self._config.command is not None
+        return EngineReport(version, *limits, is_local=is_local, takes=media_taken(server))
 
     async def submit(self, job: Job) -> None:
         overdue_at = time.monotonic() + self._settings.first_token_timeout_s

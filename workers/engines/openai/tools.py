@@ -12,6 +12,7 @@ import msgspec
 from contract.asked import ToolCall
 from contract.messages import ChatMessage, Job
 from workers.engines.openai.errors import UpstreamFailed
+from workers.engines.shared.content_parts import content_parts
 from workers.transcript import ToolPiece
 
 
@@ -28,16 +29,18 @@ def tools_asked(job: Job) -> dict[str, Any]:
 
 
 def messages_asked(messages: Sequence[ChatMessage]) -> list[Any]:
-    return [_with_calls(each) if each.tool_calls else each for each in messages]
+    """Return turns in the form of OpenAI's API."""
+    return [_message(each) if each.tool_calls or each.media else each for each in messages]
 
 
-def _with_calls(message: ChatMessage) -> dict[str, Any]:
-    """Some servers refuse an empty text beside calls."""
-    written: dict[str, Any] = msgspec.to_builtins(message)
-    return written | {
-        "content": message.content or None,
-        "tool_calls": [_call(call) for call in message.tool_calls],
-    }
+def _message(message: ChatMessage) -> dict[str, Any]:
+    written: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(message, media=()))
+    written["content"] = content_parts(message)
+    if message.tool_calls:
+        # Some servers refuse an empty text beside calls.
+        written["content"] = written["content"] or None
+        written["tool_calls"] = [_call(call) for call in message.tool_calls]
+    return written
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, Final
 
-from contract.asked import Guided, Template
+from contract.asked import Guided, MediaKind, Template
 from contract.messages import ErrorCode, Job, Sampling
 from workers.engine import ALL_SAMPLING, JobRejected, check_sampling
 from workers.engines.llama_cpp_wire import LLAMA_CPP, for_llama_cpp
@@ -29,7 +29,15 @@ _SAMPLING: Final = (
 
 #: Fields beside a prompt that only vLLM's server takes.
 _OF_VLLM: Final = ("truncate_prompt_tokens", "add_special_tokens")
+_TAKES_VIDEO: Final = ("vllm", "sglang")
 _TAKES_TEMPLATE_ARGUMENTS: Final = ("vllm", "sglang", LLAMA_CPP)
+
+
+def media_taken(server: Server) -> tuple[MediaKind, ...]:
+    """Return what a server is sent beside text; whether its model takes it, it says itself."""
+    if server.kind == LLAMA_CPP:
+        return ()
+    return ("image", "audio", "video") if server.kind in _TAKES_VIDEO else ("image", "audio")
 
 
 def request_path(job: Job, server: Server) -> str:
@@ -116,6 +124,8 @@ def _options(asked: Sampling, max_tokens: int | None) -> dict[str, Any]:
         "allowed_token_ids": (asked.allowed_token_ids, bool(asked.allowed_token_ids)),
         "include_stop_str_in_output": (True, asked.include_stop_str_in_output),
         "skip_special_tokens": (False, not asked.skip_special_tokens),
+        "spaces_between_special_tokens": (False, not asked.spaces_between_special_tokens),
+        "vllm_xargs": (asked.vllm_xargs, bool(asked.vllm_xargs)),
         "return_tokens_as_token_ids": (True, asked.names_tokens_by_id),
     }
     return {name: value for name, (value, wanted) in options.items() if wanted}

@@ -29,7 +29,7 @@ async def begin(
     most tokens of an answer after a prompt of so many. None: there is no room for more, or
     nothing to generate, and the answer has ended. Raises `JobRejected`."""
     if job.report is not None:
-        await tell_prompt(job, job.report, prompts, outbox)
+        tell_prompt(job, job.report, await prompts.token_ids(job), prompts, outbox)
         return None
     prompt_ids = await prompts.token_ids(job)
     emitted = list(job.emitted)

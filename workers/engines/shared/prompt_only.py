@@ -9,9 +9,10 @@ from workers.engines.shared.deltas import prompt_deltas
 from workers.outbox import Outbox
 
 
-async def tell_prompt(job: Job, report: PromptReport, prompts: Prompts, outbox: Outbox) -> None:
-    """Answer such a job. Raises `JobRejected`."""
-    ids = await prompts.token_ids(job)
+def tell_prompt(
+    job: Job, report: PromptReport, ids: list[int], prompts: Prompts, outbox: Outbox
+) -> None:
+    """Answer such a job, given the tokens of its prompt."""
     names = prompts.names_of(ids) if report.names else ()
     outbox.say_first(job.id, prompt_deltas(ids, prompts.text_of(job, ids), names))
     outbox.done(job.id, ("stop",), len(ids))

@@ -12,11 +12,13 @@ def chat_writer(renderer: Any) -> ChatWriter | None:
     tokenizers, DeepSeek V3.2, ...). Older releases have no renderers."""
     if renderer is None or type(renderer).__name__ == "HfRenderer":
         return None
-    from vllm.renderers import ChatParams
+    from vllm.renderers import ChatParams, TokenizeParams
 
-    def write(turns: Turns, arguments: dict[str, Any]) -> list[int]:
+    def write(turns: Turns, arguments: dict[str, Any], adds_special: bool) -> list[int]:
         params = ChatParams(chat_template_kwargs=arguments)
-        _, prompts = renderer.render_chat([turns], params)
+        tokens = TokenizeParams(max_total_tokens=None, add_special_tokens=True)
+        more = (tokens,) if adds_special else ()
+        _, prompts = renderer.render_chat([turns], params, *more)
         return list(prompts[0]["prompt_token_ids"])
 
     return write

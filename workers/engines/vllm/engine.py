@@ -12,23 +12,25 @@ from typing import Any, Final
 
 import vllm
 import vllm.envs
-from vllm.lora.request import LoRARequest
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from contract.asked import Pooling
-from contract.config import ModelConfig, WorkerSpec
+from contract.config import WorkerSpec
+from contract.media import media_of
 from contract.messages import ErrorCode, Job, Sampling
 from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
 from workers.engines.shared.prompt_only import tell_prompt
+from workers.engines.vllm.adapters import Adapters
 from workers.engines.vllm.answer import VllmAnswer
 from workers.engines.vllm.arguments import engine_args, is_on_cpu, known_args, set_cpu_defaults
 from workers.engines.vllm.chats import chat_writer
 from workers.engines.vllm.load import load_reporter
+from workers.engines.vllm.media import MediaChats, VllmPrompt
 from workers.engines.vllm.parsed_choice import ParsedChoice
 from workers.engines.vllm.parsing import Parsers, Parsing
 from workers.engines.vllm.pooling import PoolingModel, VllmPooler, check_purpose
@@ -39,7 +41,6 @@ from workers.engines.vllm.requests import (
     guided_settings,
     priority,
     sampling_params,
-    tokens_prompt,
 )
 from workers.engines.vllm.shortcut import Shortcut, install, is_plain
 from workers.outbox import Outbox
@@ -60,7 +61,7 @@ class VllmEngine:
         self._engine: AsyncLLM | None = None
         self._watching: asyncio.Task[None] | None = None
         self._shortcut: Shortcut | None = None
-        self._adapters = _adapters(spec.model)
+        self._adapters = Adapters(spec.model)
         self._pooler: VllmPooler | None = None
 
     async def start(self, outbox: Outbox) -> EngineReport:
@@ -86,6 +87,7 @@ class VllmEngine:
         self._prompts = Prompts(
             tokenizer, limit, self._max_model_len, chat_writer(renderer), write_suffix
         )
+        self._media = MediaChats(renderer, self._prompts)
         self._parsers = Parsers(self._spec.model, tokenizer, config.model_config)
         if config.model_config.runner_type == "pooling":
             supported = await engine.get_supported_tasks()
@@ -93,11 +95,12 @@ class VllmEngine:
             most = min(limit, self._max_model_len)
             template = score_template(self._spec.model)
             inputs = PoolingPrompts(tokenizer, config.model_config, self._prompts, most, template)
-            self._pooler = VllmPooler(outbox, model, inputs, self._add, self._broke)
+            self._pooler = VllmPooler(outbox, model, inputs, self._add_input, self._broke)
         self._watching = asyncio.create_task(self._watch())
         slots = config.scheduler_config.max_num_seqs
         remark = self._take_shortcut(engine)
-        return EngineReport(vllm.__version__, slots, self._max_model_len, remark=remark)
+        limits = (slots, self._max_model_len)
+        return EngineReport(vllm.__version__, *limits, remark=remark, takes=self._media.takes)
 
     def _take_shortcut(self, engine: AsyncLLM) -> str:
         """Have plain answers take the short way. Returns why they cannot; empty if they do."""
@@ -111,7 +114,8 @@ class VllmEngine:
 
     async def submit(self, job: Job) -> None:
         if job.report is not None and job.report.only:
-            await tell_prompt(job, job.report, self._prompts, self._outbox)
+            ids = (await self._prompt(job)).token_ids
+            tell_prompt(job, job.report, ids, self._prompts, self._outbox)
             return
         check_purpose(job, pools=self._pooler is not None)
         if self._pooler is not None and job.pooling is not None:
@@ -119,8 +123,14 @@ class VllmEngine:
         else:
             await self._generate(job)
 
+    async def _prompt(self, job: Job) -> VllmPrompt:
+        if media_of(job):
+            return await self._media.prompt(job)
+        return VllmPrompt(await self._prompts.token_ids(job))
+
     async def _generate(self, job: Job) -> None:
-        prompt_ids = await self._prompts.token_ids(job)
+        prompt = await self._prompt(job)
+        prompt_ids = prompt.token_ids
         settings = guided_settings(job.sampling.guided)
         parsing = self._parsers.of(job, prompt_ids, settings.get("structured_outputs"))
         parsed, emitted = self._resume(job, parsing)
@@ -137,7 +147,8 @@ class VllmEngine:
         if self._shortcut is not None and is_plain(job, is_parsed=bool(parsed)):
             self._shortcut.add(job.id)
         try:
-            await self._add(job, job.id, prompt_ids + emitted, params, put, **arguments)
+            given = prompt.followed_by(emitted, self._salt(job))
+            await self._add(job, job.id, given, params, put, **arguments)
         except JobRejected:
             self._leave_shortcut(job.id)
             raise
@@ -149,11 +160,22 @@ class VllmEngine:
             await self.cancel(job.id)
             raise
 
+    async def _add_input(
+        self,
+        job: Job,
+        request_id: str,
+        token_ids: list[int],
+        params: Any,
+        put: Callable[[Any], None],
+    ) -> None:
+        given = VllmPrompt(token_ids).followed_by([], self._salt(job))
+        await self._add(job, request_id, given, params, put)
+
     async def _add(
         self,
         job: Job,
         request_id: str,
-        prompt_ids: list[int],
+        prompt: Any,
         params: Any,
         put: Callable[[Any], None],
         **arguments: Any,
@@ -162,9 +184,9 @@ class VllmEngine:
         try:
             collector = await self._running().add_request(
                 request_id,
-                tokens_prompt(prompt_ids, cache_salt(job, self._spec.model)),
+                prompt,
                 params,
-                lora_request=self._lora_request(job),
+                lora_request=self._adapters.of(job),
                 priority=priority(job, self._spec.model),
                 **arguments,
             )
@@ -217,6 +239,9 @@ class VllmEngine:
             self._engine.shutdown()
             self._engine = None
 
+    def _salt(self, job: Job) -> str | None:
+        return cache_salt(job, self._spec.model)
+
     def _running(self) -> AsyncLLM:
         if self._engine is None:
             raise RuntimeError("the engine is not running")
@@ -267,27 +292,8 @@ class VllmEngine:
         limit = min(room, self._spec.model.max_output_len or room)
         return min(limit, asked.max_tokens or self._defaults.get("max_tokens") or limit)
 
-    def _lora_request(self, job: Job) -> LoRARequest | None:
-        if job.adapter is None:
-            return next(iter(self._adapters.values())) if self._spec.model.adapter_path else None
-        if job.adapter not in self._adapters:
-            known = ", ".join(f"`{name}`" for name in self._adapters) or "none"
-            message = f"no adapter `{job.adapter}`; this model has {known}"
-            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
-        return self._adapters[job.adapter]
-
 
 async def _tokenizer(engine: AsyncLLM) -> Any:
     """vLLM's own Hugging Face tokenizer; releases differ in whether it must be awaited."""
     found: Any = engine.get_tokenizer()
     return await found if asyncio.iscoroutine(found) else found
-
-
-def _adapters(model: ModelConfig) -> dict[str, LoRARequest]:
-    paths = dict(model.adapters)
-    if model.adapter_path:
-        paths = {"default": model.adapter_path, **paths}
-    return {
-        name: LoRARequest(name, number, path)
-        for number, (name, path) in enumerate(paths.items(), start=1)
-    }

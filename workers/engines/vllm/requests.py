@@ -35,6 +35,7 @@ _SAMPLING_FIELDS: Final = (
     "logit_bias",
     "include_stop_str_in_output",
     "skip_special_tokens",
+    "spaces_between_special_tokens",
 )
 _LISTS: Final = ("stop_token_ids", "bad_words", "allowed_token_ids")
 
@@ -56,6 +57,8 @@ def sampling_params(
         "output_kind": RequestOutputKind.DELTA,
     }
     settings |= {name: list(getattr(asked, name)) for name in _LISTS if getattr(asked, name)}
+    if asked.vllm_xargs:
+        settings["extra_args"] = asked.vllm_xargs
     if job.report is not None:
         settings["prompt_logprobs"] = job.report.logprobs
     try:

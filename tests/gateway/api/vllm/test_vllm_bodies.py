@@ -28,15 +28,12 @@ FORMS: dict[str, type[GenerationBody]] = {
 VLLM: dict[str, int] = json.loads(STATUSES.read_text())
 #: Bodies that vLLM takes and ew refuses, by the field of the error: each changes the answer.
 _OF_BOTH = {
-    "spaces_between_special_tokens": "spaces_between_special_tokens",
     "response_format structural_tag": "response_format.type",
-    "vllm_xargs": "vllm_xargs",
 }
 REFUSED = {
     **{f"{kind}: {name}": field for kind in PATHS for name, field in _OF_BOTH.items()},
     # vLLM takes no note of what may be called.
     "chat: functions": "functions",
-    "chat: add_special_tokens": "add_special_tokens",
 }
 BODIES = [pytest.param(*body, name, id=name) for name, body in bodies().items()]
 

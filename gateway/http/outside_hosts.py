@@ -1,6 +1,6 @@
-"""Where webhooks may go: to hosts that the operator allows, and into its own network only to those
-that it names. The address that was looked at is the one that is asked, so that a name cannot be
-given another one in between (DNS rebinding)."""
+"""Hosts that clients have this gateway ask, for webhooks and images: those that the operator
+allows, and in its own network only those that it names. The address that was looked at is the one
+that is asked, so that a name cannot be given another one in between (DNS rebinding)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ import asyncio
 import fnmatch
 import ipaddress
 import socket
+from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from contract.config import JobsConfig
 from gateway.http.errors import invalid
 
-_FIELD = "webhook.url"
+
+class HostRefused(Exception):
+    """A URL may not be asked; the message says why."""
 
 
-class WebhookRefused(Exception):
-    """A webhook may not go there; the message says why."""
-
-
-class WebhookTarget(NamedTuple):
+class OutsideTarget(NamedTuple):
     """A URL at an address, and the host that it is for."""
 
     url: str
@@ -29,22 +27,24 @@ class WebhookTarget(NamedTuple):
     netloc: str
 
 
-class WebhookHosts:
-    """The hosts that the configuration allows."""
+class OutsideHosts:
+    """The hosts that a key of the configuration, called `setting`, allows."""
 
-    def __init__(self, config: JobsConfig) -> None:
-        self._allowed = [pattern.lower() for pattern in config.webhook_hosts]
-        self._private = {name.lower() for name in config.webhook_private_hosts}
+    def __init__(self, setting: str, allowed: Iterable[str], private: Iterable[str]) -> None:
+        self._setting = setting
+        self._allowed = [pattern.lower() for pattern in allowed]
+        self._private = {name.lower() for name in private}
 
-    def check(self, url: str) -> None:
-        """Raises `ApiError` for a URL that no webhook may go to, whatever its address is."""
+    def check(self, url: str, field: str) -> None:
+        """Raises `ApiError` about a `field` for a URL that may not be asked, whatever its address
+        is."""
         try:
             self._parsed(url)
-        except WebhookRefused as error:
-            raise invalid(_FIELD, str(error)) from None
+        except HostRefused as error:
+            raise invalid(field, str(error)) from None
 
-    async def target(self, url: str) -> WebhookTarget:
-        """Return where to ask for a URL now. Raises `WebhookRefused`, `OSError`."""
+    async def target(self, url: str) -> OutsideTarget:
+        """Return where to ask for a URL now. Raises `HostRefused`, `OSError`."""
         parts = self._parsed(url)
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -52,25 +52,25 @@ class WebhookHosts:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = [str(entry[4][0]) for entry in found]
         if host not in self._private and not all(map(_is_public, addresses)):
-            raise WebhookRefused(f"`{host}` is within this network")
+            raise HostRefused(f"`{host}` is within this network")
         address = f"[{addresses[0]}]" if ":" in addresses[0] else addresses[0]
         at = parts._replace(netloc=f"{address}:{port}", fragment="")
-        return WebhookTarget(at.geturl(), host, parts.netloc)
+        return OutsideTarget(at.geturl(), host, parts.netloc)
 
     def _parsed(self, url: str) -> SplitResult:
         try:
             parts = urlsplit(url)
             _ = parts.port
         except ValueError:
-            raise WebhookRefused("not a URL") from None
+            raise HostRefused("not a URL") from None
         host = parts.hostname or ""
         if parts.username is not None or not host or not url.isascii() or not url.isprintable():
-            raise WebhookRefused("must be like https://host/path, in ASCII and without a password")
+            raise HostRefused("must be like https://host/path, in ASCII and without a password")
         is_private = host in self._private
         if parts.scheme not in (("https", "http") if is_private else ("https",)):
-            raise WebhookRefused("must begin with https://")
+            raise HostRefused("must begin with https://")
         if not is_private and not any(fnmatch.fnmatchcase(host, each) for each in self._allowed):
-            raise WebhookRefused(f"`{host}` is not among `jobs.webhook_hosts`")
+            raise HostRefused(f"`{host}` is not among `{self._setting}`")
         return parts
 
 
