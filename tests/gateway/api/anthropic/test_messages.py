@@ -413,7 +413,7 @@ async def test_a_conversation_adds_and_removes_tools(
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "eA=="}}
 #: Bodies that are not supported or wrong, and words of the error.
 REFUSED = [
-    ({"messages": [{"role": "user", "content": [IMAGE]}]}, "`messages[0].content[0]`: only text"),
+    ({"messages": [{"role": "user", "content": [IMAGE]}]}, "an image is not readable as PNG"),
     ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, "`tools[0]`: tools of type web"),
     ({"tools": [{"name": "w"}]}, "`tools[0]`: needs `input_schema`"),
     ({"tools": TOOLS, "tool_choice": {"type": "tool", "name": "x"}}, "`tool_choice.name`: `x` is"),

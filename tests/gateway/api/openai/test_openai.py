@@ -327,7 +327,7 @@ async def test_what_official_clients_send_and_does_no_harm_is_accepted(
     ("path", "given", "field"),
     [
         ("chat/completions", {"tools": [{"type": "retrieval"}]}, "tools[0].type"),
-        ("chat/completions", {"vllm_xargs": {"a": 1}}, "vllm_xargs"),
+        ("chat/completions", {"vllm_xargs": {"kv_transfer_params": 1}}, "vllm_xargs"),
         ("chat/completions", {"max_tokens": "many"}, "max_tokens"),
         ("chat/completions", {"frobnicate": 1, "tools": [{}]}, "tools[0].function"),
         ("chat/completions", {"n": 4}, "n"),
