@@ -184,3 +184,12 @@ def test_another_key_sees_the_playground_alone(browser: Browser, console_host: C
     page.goto(f"{console_host.url}/console#/keys")
     page.get_by_role("heading", name="Playground").wait_for()
     context.close()
+
+
+def test_plots_are_drawn_anew_when_the_system_goes_dark(page: Page) -> None:
+    show(page, "Now")
+    page.emulate_media(color_scheme="light")
+    page.locator("canvas").first.wait_for()
+    page.evaluate("document.querySelector('canvas').isOfTheDay = true")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("document.querySelector('canvas')?.isOfTheDay === undefined")

@@ -1,9 +1,15 @@
 /** Small plots of the last hour, by uPlot. */
-import { html, useEffect, useRef } from "./html.js";
+import { html, signal, useEffect, useRef } from "./html.js";
 import { clock } from "./format.js";
 
 const HEIGHT = 72;
 const load = () => import("./vendor/uplot.js");
+/** A plot keeps the colours that it was made with: it is made again when the system's change. */
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const isDark = signal(dark.matches);
+dark.addEventListener("change", () => {
+  isDark.value = dark.matches;
+});
 
 /** `times` are Unix seconds; `series` are `{ label, values, show }`, where `show` formats a value. */
 export function Plot({ label, times, series, max }) {
@@ -28,7 +34,7 @@ export function Plot({ label, times, series, max }) {
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [names, max]);
+  }, [names, max, isDark.value]);
   useEffect(() => plot.current?.setData(data), [times, ...data]);
   return html`<figure class="plot">
     <figcaption>${label}</figcaption>

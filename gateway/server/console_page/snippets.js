@@ -28,7 +28,7 @@ for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta?.
 model = ChatOpenAI(base_url="${base}/v1", api_key="${KEY}", model="${model}")
 print(model.invoke("${question}").content)`],
     ["Claude Code", `ANTHROPIC_BASE_URL=${base} ANTHROPIC_AUTH_TOKEN=${KEY} ANTHROPIC_MODEL=${model} claude`],
-    ["Open WebUI", `docker run -p 3000:8080 --network host \\
+    ["Open WebUI", `docker run --network host -e PORT=3000 \\
   -e OPENAI_API_BASE_URL=${base}/v1 -e OPENAI_API_KEY=${KEY} \\
   ghcr.io/open-webui/open-webui:main`],
   ];
