@@ -42,11 +42,23 @@ async def ended(client: httpx.AsyncClient, job_id: str, within_s: float = 20) ->
         await asyncio.sleep(0.05)
 
 
-async def read(client: httpx.AsyncClient, job_id: str, last: int | None = None) -> list[Event]:
+async def read(
+    client: httpx.AsyncClient,
+    job_id: str,
+    last: int | None = None,
+    begun: asyncio.Event | None = None,
+) -> list[Event]:
+    """Read the stream of a job to its end. `begun` is set at its first text."""
     headers = {} if last is None else {"Last-Event-ID": str(last)}
+    found = []
     async with client.stream("GET", f"{JOBS}/{job_id}/stream", headers=headers) as response:
         assert response.status_code == 200, await response.aread()
-        return [event async for event in events_of(response) if event.name != ":"]
+        async for event in events_of(response):
+            if event.name != ":":
+                found.append(event)
+            if event.name == "" and begun is not None:
+                begun.set()
+    return found
 
 
 def text_of(events: list[Event]) -> str:
@@ -93,9 +105,10 @@ async def test_many_read_one_stream_while_it_comes_and_after(
     job = await post(client, {"modelId": model, "prompt": "x"})
     attempt = await worker.start()
     await worker.delta(attempt, "a", "b")
-    readers = [asyncio.create_task(read(client, job["id"])) for _ in range(5)]
-    later = asyncio.create_task(read(client, job["id"], last=0))
-    await asyncio.sleep(0.3)
+    begun = [asyncio.Event() for _ in range(6)]
+    readers = [asyncio.create_task(read(client, job["id"], begun=each)) for each in begun[1:]]
+    later = asyncio.create_task(read(client, job["id"], last=0, begun=begun[0]))
+    await asyncio.gather(*(each.wait() for each in begun))
     await worker.delta(attempt, "c")
     await worker.done(attempt)
     for reader in readers:
@@ -140,8 +153,9 @@ async def test_a_cancelled_job_ends_for_its_worker_and_its_readers(
     job = await post(client, {"modelId": model, "prompt": "x"})
     attempt = await worker.start()
     await worker.delta(attempt, "a")
-    reader = asyncio.create_task(read(client, job["id"]))
-    await asyncio.sleep(0.3)
+    begun = asyncio.Event()
+    reader = asyncio.create_task(read(client, job["id"], begun=begun))
+    await begun.wait()
     cancelled = await client.delete(f"{JOBS}/{job['id']}")
     assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
     await worker.wait_for_cancellation(attempt.job.id, 5)
