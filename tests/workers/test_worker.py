@@ -36,9 +36,9 @@ from tests.waiting import until
 from tests.workers.client import Client
 from tests.workers.read_answer import ReadAnswer, assert_counted, counted
 from tests.workers.worker_processes import a_spec
+from workers import continuation, outbox
 from workers import job_consumer as consumer
-from workers import outbox
-from workers.continuation import Published
+from workers.continuation import Published, published_before
 from workers.engine import EngineReport, JobRejected
 from workers.engine_state import EngineDied
 from workers.engines.mock import MockEngine
@@ -230,7 +230,7 @@ async def test_what_was_published_is_read_only_after_the_fence_is_up(
         await asyncio.sleep(0.1)
         await publish(db, frames)
 
-    monkeypatch.setattr(consumer, "scan_frames", look)
+    monkeypatch.setattr(continuation, "scan_frames", look)
     monkeypatch.setattr(outbox, "publish", publish_late)
     ghost = Ghost(client)
     (attempt,) = await ghost.begin(client.job(9))
@@ -371,7 +371,7 @@ async def test_a_job_cancelled_while_the_engine_takes_it_is_cancelled_there_too(
 
 
 async def test_a_job_cancelled_while_it_is_taken_over_does_not_bring_the_worker_down(
-    client: Client,
+    client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ghost = Ghost(client)
     first, second = await ghost.begin(client.job(20), client.job(20))
@@ -379,14 +379,13 @@ async def test_a_job_cancelled_while_it_is_taken_over_does_not_bring_the_worker_
         await ghost.publish(attempt, *deltas(0, 3))
     await ghost.vanish()
     async with working(client) as worker:
-        read = worker.consumer._read_published
 
-        async def cancelled_meanwhile(attempts: list[Attempt]) -> dict[str, Published]:
-            published = await read(attempts)
+        async def cancelled_meanwhile(db: Redis, attempts: list[Attempt]) -> dict[str, Published]:
+            published = await published_before(db, attempts)
             await worker.consumer.cancel(first.job.id)
             return published
 
-        worker.consumer._read_published = cancelled_meanwhile  # type: ignore[method-assign, assignment]
+        monkeypatch.setattr(consumer, "published_before", cancelled_meanwhile)
         assert_counted(await answer_of(client, second.job.id), 20)
         assert await client.state_of(first.job.id) == "cancelled"
         assert not worker.outbox.died.done()

@@ -41,9 +41,9 @@ def test_a_known_cause_has_a_hint(line: str, hint: str, is_lasting: bool) -> Non
 
 
 def test_an_unknown_cause_is_tried_again_and_has_no_hint() -> None:
-    problem, is_lasting = diagnose("x-0 exited with code 1", ["Segmentation fault"])
-    assert (problem.hint, is_lasting) == ("", False)
-    assert problem.log_tail == ["Segmentation fault"]
+    diagnosis = diagnose("x-0 exited with code 1", ["Segmentation fault"])
+    assert (diagnosis.problem.hint, diagnosis.is_lasting) == ("", False)
+    assert diagnosis.problem.log_tail == ["Segmentation fault"]
 
 
 def test_exits_in_words() -> None:
