@@ -13,6 +13,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +129,26 @@ def is_alive(pid: int) -> bool:
     return entry is not None and not entry.is_zombie
 
 
-@pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+@contextmanager
+def _new_host(patch: pytest.MonkeyPatch) -> Iterator[Host]:
     directory = Path(tempfile.mkdtemp(prefix="ew-"))
-    monkeypatch.setenv("EW_STATE_DIR", str(directory / "state"))
+    patch.setenv("EW_STATE_DIR", str(directory / "state"))
     host = Host(directory)
     yield host
     host.clean_up()
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    with _new_host(monkeypatch) as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def shared_host() -> Iterator[Host]:
+    """A host for all tests of a module."""
+    with pytest.MonkeyPatch.context() as patch, _new_host(patch) as host:
+        yield host
 
 
 @pytest.fixture

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pexpect
@@ -20,16 +17,6 @@ from tests.orchestrator.terminal import Terminal
 
 QUICK = ("--warm-up", "0", "--seconds", "1", "--tokens", "20")
 RATE = 200
-
-
-@pytest.fixture(scope="module")
-def shared_host() -> Iterator[Host]:
-    directory = Path(tempfile.mkdtemp(prefix="ew-"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EW_STATE_DIR", str(directory / "state"))
-        host = Host(directory)
-        yield host
-        host.clean_up()
 
 
 @pytest.fixture(scope="module")

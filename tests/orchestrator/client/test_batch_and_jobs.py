@@ -6,8 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -31,16 +29,6 @@ code = main(sys.argv[1:])
 print(pathlib.Path("/proc/self/status").read_text())
 sys.exit(code)
 """
-
-
-@pytest.fixture(scope="module")
-def shared_host() -> Iterator[Host]:
-    directory = Path(tempfile.mkdtemp(prefix="ew-"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EW_STATE_DIR", str(directory / "state"))
-        host = Host(directory)
-        yield host
-        host.clean_up()
 
 
 @pytest.fixture(scope="module")
