@@ -10,8 +10,11 @@ from installation import ENV
 from models import make_adapter, make_model
 
 #: Plain NCCL between GPUs: faster ways may use NVLink multicast, which a host that others share
-#: does not forgive.
-PLAIN_NCCL = {"disable_custom_all_reduce": True}
+#: does not forgive. The fused one also compiles FlashInfer's kernels before the first start.
+PLAIN_NCCL = {
+    "disable_custom_all_reduce": True,
+    "compilation_config": {"pass_config": {"fuse_allreduce_rms": False}},
+}
 
 
 class Combination(NamedTuple):
