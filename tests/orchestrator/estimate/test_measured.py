@@ -22,7 +22,9 @@ from tests.orchestrator.models_on_disk import QWEN2_7B, QWEN2_HALF_B, MakeModel
 
 RESULTS = ROOT / "docs" / "gpu-acceptance" / "results.json"
 #: Of published configurations, later ones with vLLM's own description.
-PUBLISHED_RESULTS = [RESULTS.with_name(f"{name}.json") for name in ("published", "vllm-0.33.0")]
+PUBLISHED_RESULTS = [
+    RESULTS.with_name(f"{name}.json") for name in ("published", "vllm-0.26.0", "vllm-0.33.0")
+]
 #: The arguments of a model that is asked for vectors.
 POOLING = {"runner": "pooling", "convert": "embed"}
 H200 = Card("NVIDIA H200", 143771 * MIB)
