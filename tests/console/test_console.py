@@ -16,7 +16,7 @@ from orchestrator.client.gateway_client import read_events
 from tests.console.conftest import NARROW, SCRIPTED, ConsoleHost, show
 from tests.waiting import eventually
 
-PAGES = ("Now", "Requests", "Models", "Playground", "Keys", "Logs")
+PAGES = ("Now", "Requests", "Models", "Playground", "Batches", "Usage", "Keys", "Logs")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -25,6 +25,8 @@ def test_all_pages_are_for_everyone_and_fit_any_screen(page: Page, scheme: str) 
     for name in PAGES:
         page.set_viewport_size({"width": 1920, "height": 1000})
         show(page, name)
+        if name == "Usage":
+            page.get_by_label("The last").select_option("7")
         if name in ("Now", "Models"):
             expect(page.get_by_text("model-14", exact=True).first).to_be_visible()
         if name == "Now":
@@ -112,6 +114,42 @@ def test_a_key_is_made_shown_once_and_revoked(page: Page, console_host: ConsoleH
     assert text not in page.content()
 
 
+def test_a_batch_is_seen_and_cancelled(page: Page, console_host: ConsoleHost) -> None:
+    body = {"model": "chat", "messages": [{"role": "user", "content": "x"}], "max_tokens": 20_000}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    show(page, "Batches")
+    with console_host.client() as client:
+        content = {"file": ("in.jsonl", json.dumps(line).encode())}
+        file = client.post("/v1/files", data={"purpose": "batch"}, files=content).json()
+        wanted = {"endpoint": line["url"], "completion_window": "1h", "input_file_id": file["id"]}
+        client.post("/v1/batches", json=wanted)
+    row = page.get_by_role("row").filter(has_text="everything")
+    expect(row).to_contain_text("in progress")
+    row.get_by_role("button", name="Cancel").click()
+    expect(row).to_contain_text("cancelled")
+    page.get_by_label("Show only those with").fill("nothing like it")
+    expect(row).to_have_count(0)
+    assert "text=nothing" in page.url
+
+
+def test_usage_is_shown_by_address_and_saved(page: Page, console_host: ConsoleHost) -> None:
+    with console_host.client() as client:
+        body = {"modelId": "chat", "prompt": "x", "maxTokens": 7}
+        assert client.post("/api/v1/inference", json=body).status_code == 200
+    page.goto(f"{console_host.url}/console#/usage?days=7")
+    page.get_by_role("button", name="everything").click()
+    assert "by=model" in page.url
+    page.reload()
+    row = page.get_by_role("row", name="chat")
+    expect(row.get_by_role("cell").nth(0)).not_to_have_text("0")
+    expect(page.get_by_role("img", name="Tokens by day")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as CSV").click()
+    lines = download.value.path().read_text().splitlines()
+    assert lines[0].startswith("key,name,model,day,requests,errors,cancelled,prompt_tokens")
+    assert all(",everything,chat," in each for each in lines[1:])
+
+
 def test_what_a_model_says_stays_text(page: Page, console_host: ConsoleHost) -> None:
     show(page, "Playground")
     page.evaluate("window.broken = 0")
@@ -180,7 +218,10 @@ def test_another_key_sees_the_playground_alone(browser: Browser, console_host: C
     page.get_by_label("API key").fill(console_host._key.text)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("heading", name="Playground").wait_for()
-    assert page.get_by_role("navigation").get_by_role("link").all_inner_texts() == ["Playground"]
+    assert page.get_by_role("navigation").get_by_role("link").all_inner_texts() == [
+        "Playground",
+        "Usage",
+    ]
     page.goto(f"{console_host.url}/console#/keys")
     page.get_by_role("heading", name="Playground").wait_for()
     context.close()
@@ -192,4 +233,5 @@ def test_plots_are_drawn_anew_when_the_system_goes_dark(page: Page) -> None:
     page.locator("canvas").first.wait_for()
     page.evaluate("document.querySelector('canvas').isOfTheDay = true")
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function("document.querySelector('canvas')?.isOfTheDay === undefined")
+    is_of_the_day = "document.querySelector('canvas')?.isOfTheDay"
+    eventually(lambda: page.evaluate(is_of_the_day) is None)

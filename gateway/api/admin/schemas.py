@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from contract.asked import PriorityClass
 from contract.messages import State
 from gateway.api.fields import StrictBody
+from gateway.batches.batch import BatchStatus
 
 KeyName = Annotated[str, StringConstraints(max_length=64)]
 ModelGlob = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -73,6 +74,36 @@ class RequestsBody(BaseModel):
 
 class CancelBody(BaseModel):
     cancelled: bool = Field(description="False: it had ended already.")
+
+
+class BatchFaultBody(BaseModel):
+    """Why a batch was not run; `line` of its file counts from 1."""
+
+    code: str
+    message: str
+    line: int | None
+
+
+class BatchBody(BaseModel):
+    """A batch, without its requests and answers. `total` is 0 until its file was read; an end that
+    is yet to come is null."""
+
+    id: str
+    key_id: str
+    key_name: str
+    endpoint: str
+    status: BatchStatus
+    total: int
+    completed: int
+    failed: int
+    created_unix_s: float
+    expires_unix_s: float
+    ended_unix_s: float | None
+    faults: list[BatchFaultBody]
+
+
+class BatchesBody(BaseModel):
+    batches: list[BatchBody]
 
 
 class KeyBody(BaseModel):

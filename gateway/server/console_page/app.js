@@ -1,5 +1,6 @@
 /** The console: who is signed in sees the page that the address names. */
-import { html, render, signal, useEffect, useState } from "./html.js";
+import { pageName } from "./address.js";
+import { html, render, useEffect, useState } from "./html.js";
 import { begin, session, signIn, signOut, status, trouble } from "./live.js";
 import { Notice } from "./parts.js";
 
@@ -9,20 +10,17 @@ const PAGES = [
   { name: "requests", title: "Requests", load: () => import("./pages/requests.js") },
   { name: "models", title: "Models", load: () => import("./pages/models.js") },
   { name: "playground", title: "Playground", load: () => import("./pages/playground.js"), open: true },
+  { name: "batches", title: "Batches", load: () => import("./pages/batches.js") },
+  { name: "usage", title: "Usage", load: () => import("./pages/usage.js"), open: true },
   { name: "keys", title: "Keys", load: () => import("./pages/keys.js") },
   { name: "logs", title: "Logs", load: () => import("./pages/logs.js") },
 ];
-const address = signal(location.hash);
-addEventListener("hashchange", () => {
-  address.value = location.hash;
-});
 
 function App() {
   if (session.value === undefined) return html`<main class="quiet" aria-busy="true"></main>`;
   if (session.value === null) return html`<${SignIn} />`;
   const pages = PAGES.filter((page) => page.open || session.value.admin);
-  const wanted = address.value.split(/[/?]/)[1];
-  const page = pages.find(({ name }) => name === wanted) ?? pages[0];
+  const page = pages.find(({ name }) => name === pageName.value) ?? pages[0];
   return html`
     <a class="skip" href="#content" onClick=${skip}>Skip to the content</a>
     <header>

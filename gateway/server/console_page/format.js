@@ -3,6 +3,7 @@
 const NOTHING = "–";
 const timeOfDay = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const dateAndTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const whole = new Intl.NumberFormat();
 
 export function number(value) {
   if (value == null) return NOTHING;
@@ -35,4 +36,9 @@ export function clock(unixSeconds) {
 
 export function date(unixSeconds) {
   return unixSeconds == null ? "never" : dateAndTime.format(unixSeconds * 1000);
+}
+
+/** A count with the groups of the reader's language. */
+export function count(value) {
+  return value == null ? NOTHING : whole.format(value);
 }

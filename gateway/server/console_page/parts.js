@@ -1,5 +1,7 @@
 /** What several pages are made of. */
+import { ask } from "./api.js";
 import { html, useEffect, useRef, useState } from "./html.js";
+import { heard } from "./live.js";
 
 /** A state in a word and a colour. */
 export function State({ of, stage = "" }) {
@@ -76,8 +78,9 @@ export function Notice({ children, kind = "bad" }) {
   return html`<p class="notice ${kind}" role="status">${children}</p>`;
 }
 
-/** Call `tick` at once and then every so many milliseconds, while the page is seen. */
-export function useInterval(tick, everyMs) {
+/** Call `tick` at once, when `subject` changes, and then every so many milliseconds, if they are given,
+ * while the page is seen. */
+export function useInterval(tick, everyMs, subject) {
   const latest = useRef(tick);
   latest.current = tick;
   useEffect(() => {
@@ -85,12 +88,37 @@ export function useInterval(tick, everyMs) {
     let isOver = false;
     const run = async () => {
       if (!document.hidden) await latest.current();
-      if (!isOver) timer = setTimeout(run, everyMs);
+      if (!isOver && everyMs) timer = setTimeout(run, everyMs);
     };
     run();
     return () => {
       isOver = true;
       clearTimeout(timer);
     };
-  }, [everyMs]);
+  }, [everyMs, subject]);
+}
+
+/** Ask for a path (none, if it is null) at once, when it changes, and every so many milliseconds (never,
+ * if they are not given) while the page is seen. Returns `[found, problem, look]`: the last answer, or null; why there
+ * is none at the moment; a function that asks now. */
+export function useAsked(path, everyMs) {
+  const [found, setFound] = useState(null);
+  const [problem, setProblem] = useState("");
+  const latest = useRef(path);
+  latest.current = path;
+  const look = async () => {
+    if (!path) return;
+    try {
+      const answer = await ask("GET", path);
+      // Another may have been asked for meanwhile.
+      if (latest.current !== path) return;
+      setFound(answer);
+      setProblem("");
+    } catch (failure) {
+      heard(failure);
+      setProblem(failure.message);
+    }
+  };
+  useInterval(look, everyMs, path);
+  return [found, problem, look];
 }

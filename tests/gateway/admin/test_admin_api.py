@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import tempfile
 import threading
@@ -27,16 +28,18 @@ ROUTES = [
     ("GET", "/status/stream"),
     ("GET", "/history"),
     ("GET", "/requests"),
-    ("POST", "/requests/none/cancel"),
-    ("POST", "/models/a/load"),
-    ("POST", "/models/a/unload"),
-    ("POST", "/models/a/pin"),
-    ("POST", "/models/a/unpin"),
-    ("POST", "/models/a/restart"),
+    ("POST", "/requests/{job_id}/cancel"),
+    ("POST", "/models/{model}/load"),
+    ("POST", "/models/{model}/unload"),
+    ("POST", "/models/{model}/pin"),
+    ("POST", "/models/{model}/unpin"),
+    ("POST", "/models/{model}/restart"),
     ("POST", "/gateway/restart"),
+    ("GET", "/batches"),
+    ("POST", "/batches/{batch_id}/cancel"),
     ("GET", "/keys"),
     ("POST", "/keys"),
-    ("DELETE", "/keys/none"),
+    ("DELETE", "/keys/{key_id}"),
     ("GET", "/logs"),
     ("GET", "/logs/units"),
     ("GET", "/logs/stream"),
@@ -100,6 +103,7 @@ def open_requests(client: httpx.Client) -> list[dict[str, Any]]:
 def test_every_route_is_for_keys_with_the_scope(
     admin_host: AdminHost, method: str, path: str
 ) -> None:
+    path = re.sub(r"\{\w+\}", "none", path)
     with admin_host.client() as client:
         answer = client.request(method, ADMIN + path)
         assert answer.status_code == 403
@@ -116,13 +120,7 @@ def test_the_routes_above_are_all_there_are(admin: httpx.Client) -> None:
         if path.startswith(ADMIN)
         for method in methods
     }
-    asked = {
-        (method, path.replace("/a/", "/{model}/").replace("requests/none", "requests/{job_id}"))
-        for method, path in ROUTES
-    }
-    assert described == {
-        (method, path.replace("keys/none", "keys/{key_id}")) for method, path in asked
-    }
+    assert described == set(ROUTES)
 
 
 def test_requests_without_a_key_never_administer(admin_host: AdminHost) -> None:
@@ -227,6 +225,32 @@ def test_an_open_request_is_listed_and_cancelled_for_its_client(
         "cancelled",
     )
     assert admin.post(f"{ADMIN}/requests/none/cancel").status_code == 404
+
+
+def test_the_batches_of_all_keys_are_listed_and_cancelled(
+    admin_host: AdminHost, admin: httpx.Client
+) -> None:
+    body = {"model": "always", "messages": [{"role": "user", "content": "x"}], "max_tokens": 5000}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    with admin_host.client() as client:
+        content = {"file": ("in.jsonl", json.dumps(line).encode())}
+        file = client.post("/v1/files", data={"purpose": "batch"}, files=content).json()
+        wanted = {"endpoint": line["url"], "completion_window": "1h", "input_file_id": file["id"]}
+        batch = client.post("/v1/batches", json=wanted).json()
+    (found,) = admin.get(f"{ADMIN}/batches").json()["batches"]
+    assert (found["id"], found["key_name"]) == (batch["id"], "everything")
+    assert "metadata" not in found
+    assert "messages" not in json.dumps(found)
+    assert admin.get("/v1/batches").json()["data"] == []
+    cancelled = admin.post(f"{ADMIN}/batches/{batch['id']}/cancel")
+    assert cancelled.json() == {"cancelled": True}
+
+    def status() -> str:
+        return str(admin.get(f"{ADMIN}/batches").json()["batches"][0]["status"])
+
+    eventually(lambda: status() == "cancelled")
+    assert admin.post(f"{ADMIN}/batches/{batch['id']}/cancel").json() == {"cancelled": False}
+    assert admin.post(f"{ADMIN}/batches/none/cancel").status_code == 404
 
 
 def test_a_key_is_made_used_and_revoked(admin_host: AdminHost, admin: httpx.Client) -> None:

@@ -1,4 +1,5 @@
 /** Logs of all processes, as they are written. */
+import { parameter, setParameters } from "../address.js";
 import { ask, events, pause } from "../api.js";
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
 import { ADMIN, heard } from "../live.js";
@@ -11,16 +12,13 @@ const RANK = { DEBUG: 0, INFO: 1, WARNING: 2, ERROR: 3, CRITICAL: 3 };
 
 export default function Logs() {
   const [units, setUnits] = useState([]);
-  const [chosen, setChosen] = useState(unitsOfAddress);
-  const [level, setLevel] = useState("DEBUG");
-  const [word, setWord] = useState("");
+  const chosen = parameter("unit");
+  const level = parameter("level", "DEBUG");
+  const word = parameter("text");
   const [isPaused, setPaused] = useState(false);
   const [problem, setProblem] = useState("");
   useEffect(() => {
-    const onChange = () => setChosen(unitsOfAddress());
-    addEventListener("hashchange", onChange);
     ask("GET", `${ADMIN}/logs/units`).then((found) => setUnits(found.units), (failure) => setProblem(failure.message));
-    return () => removeEventListener("hashchange", onChange);
   }, []);
   const lines = useLines(chosen, isPaused, setProblem);
   const shown = useMemo(() => {
@@ -32,30 +30,22 @@ export default function Logs() {
     ${problem && html`<${Notice}>${problem}<//>`}
     <p class="controls">
       <label>Of
-        <select value=${chosen} onChange=${(event) => showUnits(event.target.value)}>
+        <select value=${chosen} onChange=${(event) => setParameters({ unit: event.target.value })}>
           <option value="">all processes</option>
           ${chosen.includes(",") && html`<option value=${chosen}>${chosen}</option>`}
           ${units.map((unit) => html`<option key=${unit} value=${unit}>${unit}</option>`)}
         </select>
       </label>
       <label>From level
-        <select value=${level} onChange=${(event) => setLevel(event.target.value)}>
+        <select value=${level} onChange=${(event) => setParameters({ level: event.target.value })}>
           ${LEVELS.map((each) => html`<option key=${each} value=${each}>${each.toLowerCase()}</option>`)}
         </select>
       </label>
-      <label>With the text <input type="search" value=${word} onInput=${(event) => setWord(event.target.value)} /></label>
+      <label>With the text <input type="search" value=${word} onInput=${(event) => setParameters({ text: event.target.value })} /></label>
       <button type="button" aria-pressed=${isPaused} onClick=${() => setPaused(!isPaused)}>${isPaused ? "Go on" : "Pause"}</button>
     </p>
     <${Lines} lines=${shown} />
   `;
-}
-
-function unitsOfAddress() {
-  return new URLSearchParams(location.hash.split("?")[1]).get("unit") ?? "";
-}
-
-function showUnits(units) {
-  location.hash = units ? `#/logs?unit=${encodeURIComponent(units)}` : "#/logs";
 }
 
 /** Return the last lines of some units, and those that are written. */
