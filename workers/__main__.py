@@ -23,13 +23,13 @@ from typing import Final
 import uvloop
 
 from contract.config import WorkerSpec
-from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG, REASON
+from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG, ENGINE_KILLED, REASON
 from contract.engines import declaration_of
 from contract.process import collector
 from contract.process.logs import configure_logging
 from contract.process.subreaper import adopt_orphans
 from workers.engine import CannotServe, Engine, SupportsSleep
-from workers.engine_state import EngineDied, EngineHung
+from workers.engine_state import EngineDied, EngineHung, EngineKilled
 from workers.lasting import lasting_reason
 from workers.worker import Worker
 
@@ -58,7 +58,12 @@ async def serve(spec: WorkerSpec) -> None:
     worker.on_hung = _leave_for_sure
     gc.collect()
     gc.set_threshold(*_THRESHOLD)
-    await worker.run()
+    try:
+        await worker.run()
+    except EngineDied as error:
+        if worker.engine_was_killed and not isinstance(error, EngineHung):
+            raise EngineKilled(str(error)) from error
+        raise
 
 
 def _settle(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
@@ -90,6 +95,9 @@ def main() -> int:
     except EngineHung as error:
         log.error("%s", error)
         return ENGINE_HUNG
+    except EngineKilled as error:
+        log.error("a process of the engine was killed: %s", error)
+        return ENGINE_KILLED
     except EngineDied as error:
         log.error("the engine died: %s", error)
         return ENGINE_DIED

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import signal
+from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
 
@@ -20,3 +23,21 @@ class EngineDied(Exception):
 
 class EngineHung(EngineDied):
     """The engine says nothing any more. It may not even end when it is told to."""
+
+
+class EngineKilled(EngineDied):
+    """A process of the engine was killed (SIGKILL); it may not be to blame."""
+
+
+def was_child_killed() -> bool:
+    """Return whether a process that this one started by `multiprocessing`, as engines do, was ended
+    by SIGKILL. Those that the engine itself kills count, too, so ask before it cleans up."""
+    children = [each for each in gc.get_objects() if isinstance(each, BaseProcess)]
+    return any(_exit_code(each) == -signal.SIGKILL for each in children)
+
+
+def _exit_code(child: BaseProcess) -> int | None:
+    try:
+        return child.exitcode
+    except (AssertionError, ValueError):  # a process of another one, or closed
+        return None

@@ -40,6 +40,8 @@ _RECONNECT_S: Final = 0.25
 #: A job that lost so many workers may be what broke them.
 _SUSPECT_AFTER: Final = MAX_ATTEMPTS - 1
 _TRIAL_S: Final = 10.0
+#: Who kills workers whatever they do kills one that has nothing to do, too.
+_CONTROL_S: Final = 2.0
 #: A job that got on so often, and lost its worker later, has one to itself until its end.
 _MOST_ACQUITTALS: Final = 6
 
@@ -205,8 +207,14 @@ class JobConsumer:
     async def _try(self, suspect: Claim, record: Record, stopping: asyncio.Event) -> None:
         """Begin a job that may be what broke its workers, and nothing else until it gets on: if
         it breaks this one, too, no other job is to be blamed. One that got on often, and broke its
-        worker later, is tried until its end."""
+        worker later, is tried until its end. Before it is tried again, the worker does nothing for
+        a while: if it is lost then, that is not held against the job."""
         alone = len(self._outbox) == 0
+        if alone and record.in_doubt:
+            await first_of(stopping.wait(), timeout_s=_CONTROL_S)
+            if stopping.is_set():
+                self._suspects.appendleft((suspect, record))
+                return
         for attempt in await self._begin([suspect], alone=alone):
             if record.acquitted >= _MOST_ACQUITTALS:
                 await first_of(self._outbox.wait_until_empty(), stopping.wait())

@@ -25,7 +25,7 @@ from contract.process.tasks import cancel_and_wait
 from contract.usage import JobUse
 from workers.audience import Audience
 from workers.engine import Engine, EngineReport, SupportsSleep
-from workers.engine_state import EngineHung
+from workers.engine_state import EngineHung, was_child_killed
 from workers.fetching import Fetching
 from workers.heartbeat import WorkerHeartbeat
 from workers.job_consumer import JobConsumer
@@ -81,7 +81,7 @@ class Worker:
         self._roused = asyncio.Event()
         #: No answer is worth waiting for beyond `drain_s`.
         self._hurried = asyncio.Event()
-        self._lapse_seen = False
+        self._lapse_seen = self.engine_was_killed = False
 
     def stop(self) -> None:
         """Ask the worker to drain for `drain_s` at most, and leave. Safe to call from a signal
@@ -156,6 +156,7 @@ class Worker:
         )
 
     def _lost_engine(self, died: asyncio.Future[None]) -> None:
+        self.engine_was_killed = was_child_killed()
         if not died.cancelled() and isinstance(died.exception(), EngineHung):
             self.on_hung()
 

@@ -59,10 +59,12 @@ class Ended(NamedTuple):
 
 class Record(NamedTuple):
     """The record of a job's losses: workers that it `lost`, be it to blame or not, since it last
-    got on with one to itself; and how often it did (`acquitted`)."""
+    got on with one to itself; how often it did (`acquitted`); and whether it is `in_doubt`: it had
+    the last one to itself, which may have been killed."""
 
     lost: int
     acquitted: int
+    in_doubt: bool = False
 
 
 class JobWait:

@@ -44,10 +44,11 @@ _ROOM_MADE_MS: Final = 1_000
 _enqueue = LuaScript("enqueue", "turns", "media", "limits")
 _claim = LuaScript("claim", "turns")
 _peek = LuaScript("peek", "turns")
-_begin = LuaScript("begin", "turns", "media", "limits", "usage")
+_begin = LuaScript("begin", "turns", "media", "limits", "usage", "blame")
 _complete = LuaScript("complete", "turns", "media", "limits", "usage")
 _release = LuaScript("release", "turns", "media", "limits", "usage")
 _yield_place = LuaScript("yield_place", "turns", "media", "limits", "usage")
+_record = LuaScript("record", "turns", "blame")
 _end_trial = LuaScript("end_trial")
 _take_over = LuaScript("take_over")
 
@@ -209,7 +210,7 @@ class JobQueue:
     ) -> list[Attempt | BeginRefused]:
         """Begin an attempt at each claim; what was cancelled or ended meanwhile, or claimed by
         another worker, is left out. `alone`: until `end_trial`, the worker has nothing else to
-        do; if it is lost by then, the job was to blame."""
+        do; if it is lost by then, the job may be to blame (`scripts/blame.lua`)."""
         readable = [claim for claim in claims if claim.job is not None]
         for claim in claims:
             if claim.job is None:
@@ -285,13 +286,11 @@ class JobQueue:
 
     async def records(self, claims: Sequence[Claim]) -> dict[str, Record]:
         """By entry, what is held against its job."""
-        pipe = self.db.pipeline(transaction=False)
-        for claim in claims:
-            pipe.hmget(self.job_key(claim.job_id), "begun", "forgiven", "acquitted")
-        counts = await pipe.execute()
+        keys = [[self.key, self.job_key(claim.job_id)] for claim in claims]
+        found = await _record.map(self.db, [(each, []) for each in keys])
         return {
-            claim.entry: Record(int(begun or 0) - int(forgiven or 0), int(acquitted or 0))
-            for claim, (begun, forgiven, acquitted) in zip(claims, counts, strict=True)
+            claim.entry: Record(lost, acquitted, bool(in_doubt))
+            for claim, (lost, acquitted, in_doubt) in zip(claims, found, strict=True)
         }
 
     async def end_trial(self, worker: str, attempt: Attempt, *, got_on: bool) -> None:

@@ -5,15 +5,30 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from contract.endings import ENGINE_DIED, ENGINE_HUNG, REASON
+from contract.endings import ENGINE_DIED, ENGINE_HUNG, ENGINE_KILLED, REASON
 from contract.paths import as_called, state_dir
 from contract.supervision.problem import Problem
 
 TAIL_LINES: Final = 20
 _TAIL_BYTES: Final = 64 * 1024
+_OWN_SIGNALS: Final = frozenset(
+    {
+        *(signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
+        *(signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP),
+    }
+)
+#: Numbers of NVIDIA's driver that tell of memory, buses, links and firmware; others (13, 31, 43,
+#: 45) come from what a program has a GPU do (https://docs.nvidia.com/deploy/xid-errors).
+_GPU_FAULT: Final = re.compile(
+    rb"NVRM: Xid \([^)]*\): (?:48|61|62|63|64|74|79|92|94|95|119|120|140|143),"
+)
+#: An engine ends within so long of a fault of its GPU.
+_JUST_NOW_S: Final = 60.0
 
 
 class _Cause(NamedTuple):
@@ -135,6 +150,7 @@ def _hint(cause: _Cause, engine: str) -> str:
 
 
 _WORDS: Final = {
+    ENGINE_KILLED: "was left by its engine, a process of which was killed by SIGKILL",
     ENGINE_DIED: "was left by its engine, which has died",
     ENGINE_HUNG: "was ended because its engine stood still",
 }
@@ -166,18 +182,21 @@ def read_tail(path: Path, start: int, lines: int = TAIL_LINES) -> list[str]:
     return [line for line in text.splitlines() if line.strip()][-lines:]
 
 
+def is_own_signal(number: int) -> bool:
+    """Return whether a process gets this signal for what it does itself."""
+    return number in _OWN_SIGNALS
+
+
 def was_killed_for_memory(pid: int) -> bool:
     """Return whether the kernel's log says that its out-of-memory killer ended this process.
     False also where we may not read that log."""
-    pattern = re.compile(rf"Killed process {pid} \(".encode())
-    try:
-        log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        return _any_record(log, pattern)
-    finally:
-        os.close(log)
+    return _any_record(re.compile(rf"Killed process {pid} \(".encode()))
+
+
+def is_gpu_at_fault() -> bool:
+    """Return whether the kernel's log has told of a fault of a GPU, not of what runs on it, just
+    now. False also where we may not read that log."""
+    return _any_record(_GPU_FAULT, time.monotonic() - _JUST_NOW_S)
 
 
 def count_memory_kills(cgroup: Path | None = None) -> int:
@@ -200,7 +219,21 @@ def _own_cgroup() -> Path:
     raise ValueError("no control group of version 2")
 
 
-def _any_record(log: int, pattern: re.Pattern[bytes]) -> bool:
+def _any_record(pattern: re.Pattern[bytes], since_s: float = 0.0) -> bool:
+    """Return whether the kernel's log has such a line, of no earlier than `since_s` (monotonic)."""
+    try:
+        log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return any(pattern.search(line) for at, line in kernel_records(log) if at >= since_s)
+    finally:
+        os.close(log)
+
+
+def kernel_records(log: int) -> Iterator[tuple[float, bytes]]:
+    """Yield when (monotonic seconds) and what the kernel said, from a descriptor of /dev/kmsg
+    (https://www.kernel.org/doc/Documentation/ABI/testing/dev-kmsg)."""
     while True:
         try:
             record = os.read(log, 8192)
@@ -208,6 +241,6 @@ def _any_record(log: int, pattern: re.Pattern[bytes]) -> bool:
             # The ring overwrote what came next; the descriptor has moved on.
             continue
         except OSError:
-            return False
-        if pattern.search(record):
-            return True
+            return
+        head, _, line = record.partition(b";")
+        yield int(head.split(b",")[2]) / 1e6, line

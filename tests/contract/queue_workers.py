@@ -8,7 +8,9 @@ from contract.bus.claims import Attempt, BeginRefused, Claim
 from contract.bus.client import RedisClient
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import JobQueue
+from contract.bus.records.worker_ends import WorkerEnds
 from contract.bus.tickets import Ticket
+from contract.endings import EndedBy
 from contract.messages import Heartbeat, Job, Sampling, State
 
 REPLY = "ew:out:nobody"
@@ -62,10 +64,15 @@ async def begin_one(queue: JobQueue, db: Redis, worker: str) -> Attempt:
 
 
 async def lose(
-    queue: JobQueue, worker: str, heir: str, *, alone: bool = True
+    queue: JobQueue,
+    worker: str,
+    heir: str,
+    *,
+    alone: bool = True,
+    ended_by: EndedBy = EndedBy.ITSELF,
 ) -> list[Attempt | BeginRefused]:
-    """A worker is lost, and another takes all that it held."""
-    await end_lease(queue.db, queue.model, worker)
+    """A worker is lost, as its supervisor tells, and another takes all that it held."""
+    await WorkerEnds(queue.db, queue.model).end_lease(worker, ended_by)
     return await queue.begin(heir, await queue.take_over(heir, 100), alone=alone)
 
 

@@ -4,12 +4,16 @@ and in order, or an error that says why not."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
+
+import pytest
 
 from contract.bus.cancellations import Cancellations
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import MAX_ATTEMPTS
+from contract.endings import EndedBy
 from contract.messages import Done, ErrorCode, Failed, Started, State
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import end_lease, leap, restore, snapshot
@@ -245,30 +249,74 @@ async def test_connections_that_break_all_the_time_lose_and_repeat_nothing(
     await until(own_client.is_settled)
 
 
-async def test_a_request_that_kills_every_worker_ends_as_poison_and_takes_no_other_along(
-    client: Client, workers: WorkerProcesses
-) -> None:
-    worker = await workers.start("w").ready()
-    innocent = [await client.ask(250) for _ in range(6)]
-    poison = await client.ask(50, "die [[crash_at=2]]")
-    innocent += [await client.ask(250) for _ in range(6)]
-    crashes = 0
-    while client.answers[poison].end is None:
-        assert crashes <= MAX_ATTEMPTS + 1, "the poisonous request goes on killing"
+async def crash_until(
+    client: Client, workers: WorkerProcesses, poisons: list[str], ended_by: EndedBy
+) -> int:
+    """Start a worker for each that a request ends, until these have ended. Return how many died."""
+    worker, crashes = workers.start(), 0
+    while any(client.answers[job_id].end is None for job_id in poisons):
         if worker.process.poll() is not None:
             crashes += 1
-            worker = workers.start("w")
+            await worker.is_told_of(ended_by)
+            worker = workers.start()
         await asyncio.sleep(0.02)
+    return crashes
+
+
+async def test_requests_that_kill_every_worker_end_as_poison_and_take_no_other_along(
+    client: Client, workers: WorkerProcesses
+) -> None:
+    innocent = [await client.ask(250) for _ in range(6)]
+    poisons = [await client.ask(50, "die [[crash_at=2]]") for _ in range(2)]
+    innocent += [await client.ask(250) for _ in range(6)]
+    crashes = await crash_until(client, workers, poisons, EndedBy.ITSELF)
     await client.ended(innocent)
-    end = client.answers[poison].end
-    assert isinstance(end, Failed)
-    assert (end.code, end.retryable) == (ErrorCode.POISON, False)
-    # Once more if others, which had got on, were still there when its trial broke the worker.
-    assert MAX_ATTEMPTS <= crashes <= MAX_ATTEMPTS + 1
-    assert await client.db.xlen(client.queue.dead_letters.key) == 1
+    for end in (client.answers[job_id].end for job_id in poisons):
+        assert isinstance(end, Failed)
+        assert (end.code, end.retryable) == (ErrorCode.POISON, False)
+    # Two that both were in, a trial of each, and each once more if others were there that had got
+    # on.
+    assert MAX_ATTEMPTS + 1 <= crashes <= MAX_ATTEMPTS + 3
+    assert await client.db.xlen(client.queue.dead_letters.key) == 2
     for job_id in innocent:
         assert_counted(client.answers[job_id], 250)
     await until(client.is_settled)
+
+
+@pytest.mark.slow
+async def test_a_request_whose_workers_seem_to_be_killed_by_hand_ends_as_poison_in_the_end(
+    client: Client, workers: WorkerProcesses
+) -> None:
+    innocent = await client.ask(250)
+    poison = await client.ask(50, "die [[crash_at=2]]")
+    crashes = await crash_until(client, workers, [poison], EndedBy.OUTSIDE)
+    await client.ended([innocent])
+    end = client.answers[poison].end
+    assert isinstance(end, Failed)
+    assert end.code == ErrorCode.POISON
+    assert crashes <= MAX_ATTEMPTS + 4
+    assert_counted(client.answers[innocent], 250)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(16, marks=pytest.mark.slow)])
+async def test_kills_by_hand_at_any_moment_condemn_no_answer(
+    client: Client, workers: WorkerProcesses, kills: int
+) -> None:
+    ids = [await client.ask(100) for _ in range(16)]
+    for _ in range(kills):
+        said = len(client.envelopes)
+        worker = await workers.start(engine_args={"first_token_delay_s": 1}).ready()
+        # From the third on, when a job has the worker to itself, or was to have it soon.
+        with contextlib.suppress(AssertionError):
+            await until(lambda said=said: len(client.envelopes) > said, 0.3)
+        worker.process.kill()
+        await worker.exits()
+        await worker.is_told_of(EndedBy.OUTSIDE)
+    workers.start()
+    await client.ended(ids, timeout_s=40)
+    assert await client.db.xlen(client.queue.dead_letters.key) == 0
+    for job_id in ids:
+        assert_counted(client.answers[job_id], 100)
 
 
 async def test_answers_that_were_there_when_many_workers_broke_are_all_completed(
@@ -283,7 +331,7 @@ async def test_answers_that_were_there_when_many_workers_broke_are_all_completed
             poisons.append(await client.ask(50, "die [[crash_at=2]]"))
         if worker.process.poll() is not None:
             crashes += 1
-            await end_lease(client.db, client.queue.model, worker.name)
+            await worker.is_told_of(EndedBy.ITSELF)
             worker = workers.start()
         await asyncio.sleep(0.02)
     assert crashes <= 2 * (MAX_ATTEMPTS + 1)

@@ -16,7 +16,9 @@ from typing import Any
 import msgspec
 
 from contract.bus.heartbeats import Heartbeats
+from contract.bus.records.worker_ends import WorkerEnds
 from contract.config import ModelConfig, WorkerSpec
+from contract.endings import EndedBy
 from contract.messages import Heartbeat, State
 from contract.paths import ROOT
 from tests.contract.queue_workers import end_lease
@@ -87,6 +89,11 @@ class WorkerProcess:
         await self.exits()
         if lease_ends:
             await end_lease(self._client.db, self._client.queue.model, self.name)
+
+    async def is_told_of(self, ended_by: EndedBy) -> None:
+        """It is gone, and its supervisor says so."""
+        ends = WorkerEnds(self._client.db, self._client.queue.model)
+        await ends.end_lease(self.name, ended_by)
 
     async def freeze(self) -> None:
         """SIGSTOP, and seen to stand still."""

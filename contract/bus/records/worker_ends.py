@@ -8,11 +8,15 @@ from typing import Final
 import msgspec
 
 from contract.bus.client import RedisClient
+from contract.bus.heartbeats import Heartbeats
+from contract.endings import EndedBy
 from contract.messages import UNREADABLE
 
 #: A job loses its workers before its dead letter is written: their ends are kept so much longer.
 _LONGER_DAYS: Final = 1
 _DAY_MS: Final = 86_400_000
+#: Its jobs are taken over within seconds, if a worker runs at all.
+_ENDED_BY_KEPT_MS: Final = _DAY_MS
 
 
 class GpuAtEnd(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -50,11 +54,18 @@ _decode = msgspec.json.Decoder(WorkerEnd).decode
 
 
 class WorkerEnds:
-    """Those of one model's workers, a key each."""
+    """Those of one model's workers, two keys each."""
 
     def __init__(self, db: RedisClient, model: str) -> None:
         self._db = db
         self._model = model
+
+    async def end_lease(self, worker: str, ended_by: EndedBy) -> None:
+        """A worker is dead: others may take its jobs over, and know then whether one of them may be
+        to blame. Raises `RedisError`."""
+        key = f"ew:{{{self._model}}}:ended_by:{worker}"
+        await self._db.set(key, ended_by.value, px=_ENDED_BY_KEPT_MS)
+        await Heartbeats(self._db, self._model).leave(worker)
 
     async def note(self, end: WorkerEnd, letter_days: int) -> None:
         """Keep one a day longer than dead letters are kept. Raises `RedisError`."""

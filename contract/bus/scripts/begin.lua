@@ -1,8 +1,7 @@
 -- A worker begins an attempt at a job that it claimed. The attempt's number is the fencing token: the time
 -- in microseconds, so that a server which has lost the last one (a replica that was promoted) does not give
 -- it again.
--- Only a job that was alone in the last of too many workers that it lost is convicted: of several
--- that were in a worker together, it is not known which broke it.
+-- A job that lost too many workers, and is known to be to blame for the last of them (`blame.lua`), is convicted.
 -- KEYS: queue, job, dead letters
 -- ARGV: group, entry id, worker, max attempts, keep ms, alone (1 or 0), most dead letters, keep those ms
 -- Answers {'run'|'expired'|'poison', number, attempts so far, reply, first, deadline left ms}: run it, or tell the
@@ -39,10 +38,12 @@ redis.call('HSET', KEYS[2], 'state', 'running', 'worker', ARGV[3], 'workers', lo
   'attempt', numbered, 'began', (job[13] or '') .. ' ' .. numbered)
 local verdict = 'run'
 local limit = tonumber(ARGV[4]) + tonumber(job[7] or 0)
-local was_alone = job[8] and tonumber(job[8]) == former
+-- The same worker begins it again if the answer to the first call was lost.
+local lost_alone = job[8] and tonumber(job[8]) == former and job[12] ~= ARGV[3]
+local is_to_blame = lost_alone and blame(prefix_of(KEYS[1]), KEYS[2], job[12])
 if left <= 0 then
   verdict = 'expired'
-elseif job[10] or (was_alone and begun > limit) then
+elseif job[10] or (is_to_blame and begun > limit) then
   verdict = 'poison'
   local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])
   if entry[1] and redis.call('HSETNX', KEYS[2], 'poison', 1) == 1 then

@@ -10,6 +10,7 @@ end
 redis.call('HDEL', KEYS[1], 'alone')
 if ARGV[3] == '1' then
   redis.call('HSET', KEYS[1], 'forgiven', job[3] - 1)
+  redis.call('HDEL', KEYS[1], 'evidence')
   redis.call('HINCRBY', KEYS[1], 'acquitted', 1)
 end
 return 1

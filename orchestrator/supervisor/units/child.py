@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contract.bus.records.worker_ends import GpuAtEnd
+from contract.endings import EndedBy
 from contract.messages import Heartbeat
 from orchestrator.protocol.diagnosis import count_memory_kills
 from orchestrator.protocol.life import Phase
@@ -39,6 +40,7 @@ class Child:
         #: When it ended: from then on what it left behind is being swept up.
         self.exited_at: float | None = None
         self.exit_code: int | None = None
+        self.ended_by = EndedBy.ITSELF
         #: The GPUs of a worker, as they were then.
         self.gpus_at_end: tuple[GpuAtEnd, ...] = ()
 

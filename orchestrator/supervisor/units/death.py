@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
+from typing import Final
 
 from contract.bus.records.worker_ends import WorkerEnd
-from contract.endings import CANNOT_SERVE, ENGINE_DIED
+from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG, ENGINE_KILLED, EndedBy
 from contract.paths import COMMAND, log_path
 from contract.supervision.problem import Problem
 from orchestrator.protocol.diagnosis import (
@@ -15,6 +17,8 @@ from orchestrator.protocol.diagnosis import (
     describe_exit,
     diagnose,
     diagnose_unfit,
+    is_gpu_at_fault,
+    is_own_signal,
     read_tail,
     was_killed_for_memory,
 )
@@ -22,11 +26,22 @@ from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.units.child import Child
 from orchestrator.supervisor.units.unit import Unit
 
+_SUDDEN: Final = (-signal.SIGKILL, ENGINE_KILLED, ENGINE_DIED)
+
+
+def ended_by(dead: Child) -> EndedBy:
+    """Return what ended a worker, as far as it is known at once."""
+    code = dead.exit_code
+    if dead.kill_reason or code == ENGINE_HUNG or (code in _SUDDEN and _ran_out(dead)):
+        return EndedBy.UNCLEAR
+    is_own = code not in (None, 0, ENGINE_KILLED) and (code > 0 or is_own_signal(-code))
+    return EndedBy.ITSELF if is_own and not is_gpu_at_fault() else EndedBy.OUTSIDE
+
 
 def diagnose_death(unit: Unit, dead: Child) -> Diagnosis:
     """Return why a process of this unit died, and whether another start would end the same way."""
     what = dead.kill_reason or describe_exit(dead.exit_code)
-    is_sudden = not dead.kill_reason and dead.exit_code in (-9, ENGINE_DIED)
+    is_sudden = not dead.kill_reason and dead.exit_code in _SUDDEN
     ran_out = is_sudden and _ran_out(dead)
     if ran_out:
         what = "was killed by the kernel, or its engine was: the memory was exhausted"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
-from contract.endings import ENGINE_HUNG
+from contract.endings import ENGINE_HUNG, EndedBy
 from contract.supervision.problem import Problem
 from orchestrator.gpu.account import gpus_at_end
 from orchestrator.gpu.allocator import GpuAllocator
@@ -17,7 +17,7 @@ from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.lost_workers import LostWorkers
 from orchestrator.supervisor.units import former
 from orchestrator.supervisor.units.child import Child
-from orchestrator.supervisor.units.death import diagnose_death, end_of, missed_end
+from orchestrator.supervisor.units.death import diagnose_death, end_of, ended_by, missed_end
 from orchestrator.supervisor.units.record import UnitRecord
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.marks import kill_adopted
@@ -65,7 +65,8 @@ class Exits:
                 former.drain(unit, child.exited_at)
             if isinstance(unit.spec, ReplicaSpec):
                 child.gpus_at_end = gpus_at_end(self._allocator.accounts(), unit.slot)
-                self._lost_workers.end_lease(unit.spec.model, child.name)
+                child.ended_by = ended_by(child)
+                self._lost_workers.end_lease(unit.spec.model, child.name, child.ended_by)
 
     def missed(self, unit: Unit, record: UnitRecord, now: float) -> None:
         """Take note that a process of a former supervisor has ended, if there was one."""
@@ -75,7 +76,7 @@ class Exits:
             else:
                 sweep_mark(record.identity)
             if isinstance(unit.spec, ReplicaSpec):
-                self._lost_workers.end_lease(unit.spec.model, record.name)
+                self._lost_workers.end_lease(unit.spec.model, record.name, EndedBy.OUTSIDE)
                 self._lost_workers.note(unit.spec, missed_end(record.name, unit.spec.engine))
         record.lose(unit, now)
 
@@ -121,7 +122,8 @@ class Exits:
         if dead.ready_at is None:
             self.failed_to_start(unit, diagnosis)
         else:
-            wait_s = unit.restarts.died(now, up_s=now - dead.ready_at, name=dead.name)
+            up_s = now - dead.ready_at
+            wait_s = unit.restarts.died(now, up_s=up_s, name=dead.name, ended_by=dead.ended_by)
             self._retry_or_give_up(unit, diagnosis.problem, wait_s)
 
     def failed_to_start(self, unit: Unit, diagnosis: Diagnosis) -> None:

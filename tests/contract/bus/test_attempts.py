@@ -12,6 +12,8 @@ from redis.asyncio import Redis
 from contract.bus.claims import BeginRefused, Claim, Ended, Record
 from contract.bus.client import connect
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
+from contract.bus.records.worker_ends import WorkerEnds
+from contract.endings import EndedBy
 from contract.wire import encode_job
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import (
@@ -172,6 +174,66 @@ async def test_who_only_was_there_when_workers_broke_is_never_called_poison(
     assert await db.xlen(queue.dead_letters.key) == 0
 
 
+@pytest.mark.parametrize(
+    ("ended_by", "losses"), [(EndedBy.ITSELF, 1), (EndedBy.UNCLEAR, 2), (EndedBy.OUTSIDE, 4)]
+)
+async def test_a_loss_counts_by_what_ended_the_worker(
+    queue: JobQueue, db: Redis, ended_by: EndedBy, losses: int
+) -> None:
+    await put(queue, "a")
+    await queue.begin("w0", await claim(queue, db, "w0"))
+    for n in range(1, MAX_ATTEMPTS + 1):
+        # Beside others, so it is not known whether it is to blame.
+        await lose(queue, f"w{n - 1}", f"w{n}", alone=n == MAX_ATTEMPTS)
+    begun = [await lose(queue, f"w{n + 2}", f"w{n + 3}", ended_by=ended_by) for n in range(1, 9)]
+    poison = [isinstance(each, BeginRefused) for (each,) in begun]
+    assert poison == [False] * (losses - 1) + [True] * (9 - losses)
+
+
+async def test_a_worker_whose_supervisor_is_lost_with_it_counts_little(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    await begin(queue, db, "w0")
+    for n in range(1, MAX_ATTEMPTS + 1):
+        await end_lease(db, queue.model, f"w{n - 1}")
+        attempts(await queue.begin(f"w{n}", await queue.take_over(f"w{n}", 9), alone=True))
+
+
+async def test_a_job_is_in_doubt_after_a_loss_that_may_have_been_a_kill(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    await begin(queue, db, "w0")
+    for n, (ended_by, in_doubt) in enumerate([(EndedBy.OUTSIDE, True), (EndedBy.ITSELF, False)]):
+        await WorkerEnds(db, queue.model).end_lease(f"w{n}", ended_by)
+        claims = await queue.take_over(f"w{n + 1}", 9)
+        assert [each.in_doubt for each in (await queue.records(claims)).values()] == [in_doubt]
+        await queue.begin(f"w{n + 1}", claims, alone=True)
+
+
+async def test_losses_before_a_job_got_on_are_no_evidence_after(queue: JobQueue, db: Redis) -> None:
+    await put(queue, "a")
+    attempt = await begin_one(queue, db, "w0")
+    for n in range(1, 20):
+        (attempt,) = attempts(await lose(queue, f"w{n - 1}", f"w{n}", ended_by=EndedBy.UNCLEAR))
+        await queue.end_trial(f"w{n}", attempt, got_on=True)
+        (attempt,) = attempts(await lose(queue, f"w{n}", f"w{n}-", ended_by=EndedBy.ITSELF))
+        (attempt,) = attempts(await lose(queue, f"w{n}-", f"w{n}", ended_by=EndedBy.OUTSIDE))
+        await queue.end_trial(f"w{n}", attempt, got_on=True)
+
+
+async def test_a_worker_that_begins_again_what_it_has_begun_has_not_been_lost(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    await begin_one(queue, db, "w0")
+    for _ in range(3 * MAX_ATTEMPTS):
+        # The answers to its calls were lost on the way.
+        claims = await queue.claimed_before(db, "w0", 9)
+        attempts(await queue.begin("w0", claims, alone=True))
+
+
 async def test_company_that_comes_later_ends_the_suspicion_against_a_job_alone(
     queue: JobQueue, db: Redis
 ) -> None:
@@ -227,7 +289,7 @@ async def test_only_the_attempt_that_owns_a_job_can_be_acquitted(
     old = await begin_one(queue, db, "w0")
     await end_lease(db, queue.model, "w0")
     claims = await queue.take_over("w1", 9)
-    assert await queue.records(claims) == {old.entry: Record(lost=1, acquitted=0)}
+    assert await queue.records(claims) == {old.entry: Record(lost=1, acquitted=0, in_doubt=True)}
     await queue.begin("w1", claims)
     await queue.end_trial("w0", old, got_on=True)
     assert await queue.records(claims) == {old.entry: Record(lost=2, acquitted=0)}

@@ -32,6 +32,9 @@ from tests.contract.queue_workers import beat, claim, end_lease, put
 WORKERS: Final = ("w0", "w1", "w2")
 JOBS: Final = ("a", "b", "c")
 RELEASED: Final = "released"
+#: As no supervisor says what ended these workers (`scripts/blame.lua`).
+_OUTSIDE: Final = 1
+_CONVINCED: Final = 4
 T = TypeVar("T")
 
 
@@ -44,7 +47,9 @@ class ModelJob:
     number: int = 0
     begun: int = 0
     forgiven: int = 0
-    alone: bool = False
+    #: The worker that it had to itself, and what those that it lost so weigh.
+    alone: str = ""
+    evidence: int = 0
     is_poison: bool = False
     cancelled: bool = False
     ended: str | None = None
@@ -136,11 +141,14 @@ class QueueMachine(RuleBasedStateMachine):
             job.holder, job.ended = None, "cancelled"
         else:
             self.check_begun(name, job, begun)
-            job.alone = alone
+            job.alone = name if alone else ""
 
     def check_begun(self, name: str, job: ModelJob, begun: list[Attempt | BeginRefused]) -> None:
         (each,) = begun
-        job.is_poison |= job.alone and job.begun - job.forgiven >= MAX_ATTEMPTS
+        if job.alone and job.alone != name:
+            job.evidence += _OUTSIDE
+            is_convincing = job.evidence >= _CONVINCED
+            job.is_poison |= is_convincing and job.begun - job.forgiven >= MAX_ATTEMPTS
         is_poison = job.is_poison
         assert isinstance(each, BeginRefused) == is_poison
         attempt = each.attempt if isinstance(each, BeginRefused) else each
@@ -171,7 +179,7 @@ class QueueMachine(RuleBasedStateMachine):
         elif job.owner == (name, attempt.number):
             job.owner = None
             job.forgiven += 1
-            job.alone = False
+            job.alone = ""
             job.holder = None if job.ended else RELEASED
 
     @precondition(lambda self: self.attempts)
@@ -185,7 +193,7 @@ class QueueMachine(RuleBasedStateMachine):
         if is_owner and is_open:
             job.owner = job.holder = None
             job.forgiven += 1
-            job.alone = False
+            job.alone = ""
 
     @rule(job_id=jobs)
     def cancel(self, job_id: str) -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from contract.endings import ENGINE_HUNG
-from orchestrator.protocol.diagnosis import count_memory_kills, describe_exit, diagnose, read_tail
+from orchestrator.protocol import diagnosis as module
+from orchestrator.protocol.diagnosis import (
+    count_memory_kills,
+    describe_exit,
+    diagnose,
+    is_gpu_at_fault,
+    read_tail,
+)
 
 KNOWN = [
     (
@@ -75,3 +87,37 @@ def test_kills_for_memory_are_counted_where_the_kernels_log_cannot_be_read(tmp_p
     assert count_memory_kills(tmp_path) == 2
     assert count_memory_kills(tmp_path / "none") == 0
     assert count_memory_kills() >= 0
+
+
+@pytest.mark.parametrize(
+    ("ago_s", "line", "is_fault"),
+    [
+        (5, "NVRM: Xid (PCI:0000:3b:00): 79, pid=1234, GPU has fallen off the bus.", True),
+        (5, "NVRM: Xid (PCI:0000:65:00): 48, pid=77, An uncorrectable double bit error", True),
+        (900, "NVRM: Xid (PCI:0000:3b:00): 79, pid=1234, GPU has fallen off the bus.", False),
+        # Faults of a program: an address that is not mapped, an exception.
+        (5, "NVRM: Xid (PCI:0000:3b:00): 31, pid=1234, Ch 00000008, MMU Fault", False),
+        (5, "NVRM: Xid (PCI:0000:3b:00): 13, pid=1234, Graphics SM Warp Exception", False),
+        (5, "Killed process 48 (python)", False),
+    ],
+)
+def test_faults_of_a_gpu_are_told_from_those_of_what_runs_on_it(
+    monkeypatch: pytest.MonkeyPatch, ago_s: float, line: str, is_fault: bool
+) -> None:
+    at_us = int((time.monotonic() - ago_s) * 1e6)
+    with _kernel_log(f"6,339,{at_us - 10},-;another line", f"4,340,{at_us},-;{line}") as log:
+        monkeypatch.setattr(module.os, "open", lambda *_: log)
+        assert is_gpu_at_fault() is is_fault
+        monkeypatch.undo()
+
+
+@contextmanager
+def _kernel_log(*records: str) -> Iterator[int]:
+    """A descriptor that gives one record for each read, as that of /dev/kmsg does."""
+    kernel, log = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for record in records:
+        kernel.send(record.encode() + b"\n")
+    log.setblocking(False)
+    yield os.dup(log.fileno())
+    log.close()
+    kernel.close()

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
+import redis
 from msgspec.structs import replace
 from redis.exceptions import RedisError
 
@@ -22,7 +23,7 @@ from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
 from contract.bus.records.worker_ends import WorkerEnd, WorkerEnds
-from contract.endings import CANNOT_SERVE, REASON
+from contract.endings import CANNOT_SERVE, REASON, EndedBy
 from contract.host_beat import HostBeat
 from contract.messages import State
 from contract.paths import logs_dir, run_dir, state_dir
@@ -145,6 +146,7 @@ def test_jobs_that_break_their_workers_do_not_end_their_model(host: Host, model:
         ends = ends_of(model, broken)
         assert {end.exit_code for end in ends.values()} == {-signal.SIGKILL}
         assert all("was killed by SIGKILL" in ends[name].cause for name in broken)
+        assert ended_by(model, broken) == {EndedBy.OUTSIDE}
     eventually(
         lambda: (
             (found := host.find_worker(f"{model}-0")).state is State.READY
@@ -152,6 +154,19 @@ def test_jobs_that_break_their_workers_do_not_end_their_model(host: Host, model:
         )
     )
     assert len(killed) == 2 * MAX_ATTEMPTS
+
+
+def test_a_worker_that_crashes_is_told_from_one_that_is_killed(host: Host, model: str) -> None:
+    host.start(host.worker(model))
+    worker = host.find_worker(f"{model}-0")
+    os.kill(worker.pid or 0, signal.SIGSEGV)
+    eventually(lambda: ended_by(model, [worker.name]) == {EndedBy.ITSELF})
+
+
+def ended_by(model: str, workers: list[str]) -> set[str]:
+    """Return what is known when the leases of these end."""
+    with redis.Redis.from_url(embedded_url(), decode_responses=True) as db:
+        return {db.get(f"ew:{{{model}}}:ended_by:{name}") for name in workers}
 
 
 def ends_of(model: str, workers: list[str]) -> dict[str, WorkerEnd]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contract.endings import EndedBy
 from orchestrator.supervisor.units.restarts import Restarts
 
 
@@ -38,6 +39,12 @@ def test_five_deaths_in_ten_minutes_are_the_end() -> None:
         False,
         True,
     ]
+
+
+def test_what_somebody_may_have_killed_is_started_twice_as_often() -> None:
+    restarts = Restarts(uniform=longest)
+    outside = [restarts.died(float(n), up_s=1.0, ended_by=EndedBy.OUTSIDE) for n in range(10)]
+    assert [wait is None for wait in outside] == [False] * 9 + [True]
 
 
 def test_deaths_of_long_ago_do_not_count() -> None:
