@@ -31,6 +31,23 @@ class WorkerMemory(msgspec.Struct, frozen=True, omit_defaults=True):
     used_bytes: int
 
 
+class Residency(msgspec.Struct, omit_defaults=True):
+    """How often a model came and went since the supervisor started, and how long its last load
+    took. It goes for one of three reasons: `idle`, `eviction` (to make room for another),
+    `operator`."""
+
+    loads: int = 0
+    wakes: int = 0
+    last_load_s: float | None = None
+    #: By reason; a sleep keeps the weights in the host's memory.
+    unloads: dict[str, int] = {}
+    sleeps: dict[str, int] = {}
+
+    def went(self, reason: str, *, asleep: bool) -> None:
+        counts = self.sleeps if asleep else self.unloads
+        counts[reason] = counts.get(reason, 0) + 1
+
+
 class HostBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     """A supervisor's sign of life, with the account of its GPUs. Of the models in its care it says
     how they are, which run here or will again by themselves, and why the others have `ended`."""
@@ -43,3 +60,7 @@ class HostBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     workers: tuple[WorkerMemory, ...] = ()
     #: By model, how many workers were ended because their engine stood still.
     hung: dict[str, int] = {}
+    #: By model.
+    residency: dict[str, Residency] = {}
+    #: By unit, such as `gateway` or `llama-0`: how often it was started again after a death.
+    restarts: dict[str, int] = {}

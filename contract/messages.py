@@ -291,9 +291,10 @@ class Heartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     kv_cache_usage: float | None = None
     prefix_cache_queries_total: int = 0
     prefix_cache_hits_total: int = 0
+    preemptions_total: int | None = None
     pseudo_streaming: bool = False
     #: Of its model, while the engine downloads it; 0 if it does not.
     downloaded_bytes: int = 0
     remark: str = ""
-    #: The media that the model takes.
     takes: tuple[MediaKind, ...] = ()
+    adapters_in_use: tuple[str, ...] = ()

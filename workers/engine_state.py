@@ -15,6 +15,9 @@ class EngineLoad(NamedTuple):
     kv_cache_usage: float | None = None
     prefix_cache_queries: int = 0
     prefix_cache_hits: int = 0
+    #: Answers that lost their place in the engine's cache, and were begun again; None if it does
+    #: not say.
+    preemptions: int | None = None
 
 
 class EngineDied(Exception):

@@ -4,13 +4,21 @@ it its jobs; one that loads a model may stand still."""
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from contract.bus import heartbeat_sender as heartbeat_sender
 from contract.bus.heartbeat_sender import Sign
 from contract.messages import Heartbeat, State
 
+if TYPE_CHECKING:
+    from workers.worker import Worker
+
 log = logging.getLogger(__name__)
+#: The stage in which an engine starts.
+LOADING: Final = "loading"
 
 
 class WorkerHeartbeat(heartbeat_sender.HeartbeatSender):
@@ -37,3 +45,42 @@ class WorkerHeartbeat(heartbeat_sender.HeartbeatSender):
 
     def lapsed(self) -> None:
         self._lapsed()
+
+
+def heartbeat_of(worker: Worker) -> Heartbeat:
+    """Return a worker as it is now. Only reads: the heartbeat's thread calls it."""
+    outbox, load, spec, report = worker.outbox, worker.outbox.load, worker.spec, worker.report
+    # While the engine loads, it may have to download the model first.
+    download = worker.fetching.download() if worker.stage == LOADING else None
+    adapters = {each.job.adapter for each in outbox.attempts()} if spec.model.adapters else set()
+    return Heartbeat(
+        name=spec.name,
+        model=spec.model_id,
+        engine=spec.engine,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        state=worker.state,
+        stage=str(download) if download else worker.stage,
+        version=report.version,
+        env=spec.env,
+        slots=report.slots,
+        running=len(outbox),
+        max_model_len=report.max_model_len,
+        started_unix_s=worker.started_unix_s,
+        ready_after_s=worker.ready_after_s,
+        jobs_total=outbox.jobs_total,
+        prompt_tokens_total=outbox.prompt_tokens_total,
+        generated_tokens_total=outbox.generated_tokens_total,
+        fenced_total=outbox.fenced_total,
+        taken_over_total=worker.consumer.taken_over_total,
+        engine_waiting=load.waiting,
+        kv_cache_usage=load.kv_cache_usage,
+        prefix_cache_queries_total=load.prefix_cache_queries,
+        prefix_cache_hits_total=load.prefix_cache_hits,
+        preemptions_total=load.preemptions,
+        pseudo_streaming=report.pseudo_streaming,
+        downloaded_bytes=download.there_bytes if download else 0,
+        remark=report.remark,
+        takes=report.takes,
+        adapters_in_use=tuple(sorted(filter(None, adapters))),
+    )

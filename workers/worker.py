@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
-import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
@@ -27,7 +25,7 @@ from workers.audience import Audience
 from workers.engine import Engine, EngineReport, SupportsSleep
 from workers.engine_state import EngineHung, was_child_killed
 from workers.fetching import Fetching
-from workers.heartbeat import WorkerHeartbeat
+from workers.heartbeat import LOADING, WorkerHeartbeat, heartbeat_of
 from workers.job_consumer import JobConsumer
 from workers.outbox import Outbox
 from workers.places import Places
@@ -37,7 +35,6 @@ from workers.watchdog import Watchdog
 log = logging.getLogger(__name__)
 _SWEEP_EVERY_S: Final = 0.5
 _RECONNECT_S: Final = 0.25
-_LOADING: Final = "loading"
 _FIRST_ANSWER: Final = "answering a first request"
 #: The most that giving jobs back may take; beyond it they are taken over later.
 _FAREWELL_S: Final = 5.0
@@ -121,39 +118,8 @@ class Worker:
             await self.db.aclose()
 
     def heartbeat(self) -> Heartbeat:
-        """This worker, as it is now. Only reads: the heartbeat's thread calls it."""
-        outbox, load = self.outbox, self.outbox.load
-        # While the engine loads, it may have to download the model first.
-        download = self.fetching.download() if self.stage == _LOADING else None
-        return Heartbeat(
-            name=self.spec.name,
-            model=self.spec.model_id,
-            engine=self.spec.engine,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            state=self.state,
-            stage=str(download) if download else self.stage,
-            version=self.report.version,
-            env=self.spec.env,
-            slots=self.report.slots,
-            running=len(outbox),
-            max_model_len=self.report.max_model_len,
-            started_unix_s=self.started_unix_s,
-            ready_after_s=self.ready_after_s,
-            jobs_total=outbox.jobs_total,
-            prompt_tokens_total=outbox.prompt_tokens_total,
-            generated_tokens_total=outbox.generated_tokens_total,
-            fenced_total=outbox.fenced_total,
-            taken_over_total=self.consumer.taken_over_total,
-            engine_waiting=load.waiting,
-            kv_cache_usage=load.kv_cache_usage,
-            prefix_cache_queries_total=load.prefix_cache_queries,
-            prefix_cache_hits_total=load.prefix_cache_hits,
-            pseudo_streaming=self.report.pseudo_streaming,
-            downloaded_bytes=download.there_bytes if download else 0,
-            remark=self.report.remark,
-            takes=self.report.takes,
-        )
+        """This worker, as it is now."""
+        return heartbeat_of(self)
 
     def _lost_engine(self, died: asyncio.Future[None]) -> None:
         self.engine_was_killed = was_child_killed()
@@ -161,7 +127,7 @@ class Worker:
             self.on_hung()
 
     async def _start_engine(self) -> None:
-        self.stage = _LOADING
+        self.stage = LOADING
         await self.queue.open()
         await self.progress.open()
         await self.cancellations.open()

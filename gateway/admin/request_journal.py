@@ -57,7 +57,7 @@ class RequestJournal:
         await self._board.remove(self._process)
 
     def _note(self, reply: Reply) -> None:
-        ended = "done" if reply.is_done else "left"
+        ended = "done" if reply.end else "left"
         self._ended.append(_view(reply, "failed" if reply.failed_with else ended))
 
 

@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 OPEN_PATHS: Final = frozenset({"/health/live", "/health/ready", "/health", "/ping"})
 #: The paths of operators: for keys that see everything, or without a key on the listener that
 #: the configuration names for it.
-OPERATOR_PATHS: Final = frozenset({"/metrics", "/openapi.json", "/docs"})
+METRICS_PATHS: Final = frozenset({"/metrics", "/metrics/vllm"})
+OPERATOR_PATHS: Final = METRICS_PATHS | {"/openapi.json", "/docs"}
 #: The console's page, the same for everybody: whoever has no session is asked for a key there.
 CONSOLE: Final = "/console"
-_METRICS: Final = "/metrics"
 _ASK_FOR_PASSWORD: Final = {"www-authenticate": 'Basic realm="ew: any name, and an API key"'}
 _FAILURES_PER_MINUTE: Final = 30
 _REMEMBERED_CLIENTS: Final = 10_000
@@ -137,7 +137,7 @@ class Authenticator:
 
 
 def _may_operate(record: KeyRecord, path: str) -> bool:
-    return "*" in record.models or (path == _METRICS and record.metrics)
+    return "*" in record.models or (path in METRICS_PATHS and record.metrics)
 
 
 def _presented(headers: Headers) -> bytes | None:

@@ -179,4 +179,5 @@ def _process(request: Request) -> GatewayProcess:
 
 def _count(process: GatewayProcess, scope: Scope, context: RequestContext, status: int) -> None:
     route = getattr(scope.get("route"), "path", "other")
-    process.metrics.count_request(route, status, context.model)
+    key_id = context.key.id if context.key else ""
+    process.metrics.count_request(route, status, context.model, key_id)

@@ -14,11 +14,16 @@ from contract.release import release
 from gateway.api.native.schemas import LiveBody, ReadyBody, VersionBody
 from gateway.api.openapi import NATIVE_ERRORS, PROBE_ERRORS
 from gateway.lifecycle.process import GatewayProcess, process_of
-from gateway.server.exposition import Exposition
+from gateway.server.metrics.exposition import MetricSources, exposition, text_of
+from gateway.server.metrics.vllm_names import vllm_families
 
 router = APIRouter(tags=["operation"])
 _NO_KEY: Final[dict[str, Any]] = {"security": []}
 _decode_gateway = msgspec.msgpack.Decoder(GatewayBeat).decode
+_METRICS_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+    **NATIVE_ERRORS,
+}
 _TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -57,15 +62,32 @@ async def version() -> VersionBody:
     "/metrics",
     summary="Figures for Prometheus, of all processes of this gateway and of all workers",
     response_class=Response,
-    responses={
-        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-        **NATIVE_ERRORS,
-    },
+    responses=_METRICS_RESPONSES,
 )
 async def metrics(request: Request) -> Response:
+    return _metrics(exposition(await _sources(process_of(request))))
+
+
+@router.get(
+    "/metrics/vllm",
+    summary="Figures of every model's engine and answers, by vLLM's names",
+    response_class=Response,
+    responses=_METRICS_RESPONSES,
+)
+async def metrics_by_vllm_names(request: Request) -> Response:
     process = process_of(request)
-    exposition = Exposition(await _published(process), process.models, process.link)
-    return Response(exposition.text(), headers={"content-type": _TEXT})
+    configured = process.models.configured
+    return _metrics(text_of(vllm_families(await _sources(process), configured)))
+
+
+def _metrics(text: str) -> Response:
+    return Response(text, headers={"content-type": _TEXT})
+
+
+async def _sources(process: GatewayProcess) -> MetricSources:
+    models = process.models
+    statuses = {model: models.status(model) for model in models.configured}
+    return MetricSources(await _published(process), statuses, models.hosts, process.link.is_up)
 
 
 def _reasons(process: GatewayProcess) -> list[str]:

@@ -124,6 +124,9 @@ class Dispatcher:
         """Forget a reply that has ended."""
         if self._replies.get(reply.job_id) is reply:
             del self._replies[reply.job_id]
+            if reply.end is not None:
+                latency_s = time.monotonic() - reply.began
+                self._metrics.count_answer(reply.model, reply.key_id, reply.end, latency_s)
             if reply.resumable and reply.attempt:
                 self._kept.append((time.monotonic(), reply.first))
         elif reply in self._followed:

@@ -62,7 +62,9 @@ class Reply:
         self._after = after
         #: Nothing of the attempt itself has come yet.
         self._is_fresh = False
-        self.ended = self.is_done = False
+        self.ended = False
+        #: Its good end.
+        self.end: Done | None = None
         #: The client is gone, and the reply is read on for when it comes back.
         self.left = False
         self.failed_with = ""
@@ -251,7 +253,7 @@ class Reply:
         if self._after.contradicts(seq, self.attempt, is_end=True):
             self.fail(_LOST)
             return
-        self.ended = self.is_done = True
+        self.ended, self.end = True, done
         if self.first_at and done.completion_tokens > 1:
             spread_s = (now - self.first_at) / (done.completion_tokens - 1)
             self._metrics.token_s.observe(spread_s)

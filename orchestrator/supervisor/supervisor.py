@@ -27,6 +27,7 @@ from orchestrator.supervisor.listeners import Listeners
 from orchestrator.supervisor.log_keeper import keep_small
 from orchestrator.supervisor.models.loader import Loader
 from orchestrator.supervisor.observer import Observation, Observer, Subject, Survey
+from orchestrator.supervisor.reporting.counts import with_counts
 from orchestrator.supervisor.reporting.prospects import with_prospects
 from orchestrator.supervisor.reporting.publisher import Publisher
 from orchestrator.supervisor.reporting.report import Memory
@@ -182,7 +183,11 @@ class Supervisor:
             frozenset(models),
             address,
             self._loader.models.registrations() if not self._commands.is_stopping else {},
-            with_prospects(host_beat(self._allocator.accounts()), units),
+            with_counts(
+                with_prospects(host_beat(self._allocator.accounts()), units),
+                self._loader.models,
+                units,
+            ),
         )
 
     def _publish(self) -> None:

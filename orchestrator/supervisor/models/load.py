@@ -26,14 +26,16 @@ class LoadTimes:
     load_s: float | None = None
     wake_s: float | None = None
 
-    def arrived(self, now: float, took_s: float, *, is_woken: bool) -> None:
-        """Its workers serve. `took_s` is 0 where it is not known."""
-        if self.loaded_at is None:
-            self.loaded_at = now
-            if took_s and is_woken:
-                self.wake_s = took_s
-            elif took_s:
-                self.load_s = took_s
+    def arrived(self, now: float, took_s: float, *, is_woken: bool) -> bool:
+        """Its workers serve. `took_s` is 0 where it is not known. Returns whether that is new."""
+        if self.loaded_at is not None:
+            return False
+        self.loaded_at = now
+        if took_s and is_woken:
+            self.wake_s = took_s
+        elif took_s:
+            self.load_s = took_s
+        return True
 
     def found_asleep(self, now: float) -> None:
         """A new supervisor finds it so."""

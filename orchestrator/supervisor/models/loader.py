@@ -72,7 +72,7 @@ class Loader:
         """Unload a model, until it is asked for again; one that sleeps leaves altogether. Raises
         `UserError`."""
         model = self.models.on_demand(model_id)
-        self._unload(model)
+        self._unload(model, "operator")
         return model.units
 
     def pin(self, model_id: str, *, is_pinned: bool) -> str:
@@ -124,13 +124,13 @@ class Loader:
     def _unload_idle(self, now: float) -> None:
         for model_id in idle_too_long(residents(self.models, self._allocator.reservations), now):
             log.info("%s was not asked for in a while", model_id)
-            self._unload(self.models[model_id])
+            self._unload(self.models[model_id], "idle")
 
-    def _unload(self, model: Model) -> None:
+    def _unload(self, model: Model, reason: str) -> None:
         """A model goes: to sleep if it can and the host has memory for its weights, else for
         good."""
         fits = model.can_sleep and self._fits_the_host(model)
-        model.park(asleep=fits)
+        model.unload(reason, asleep=fits)
 
     def _fits_the_host(self, model: Model) -> bool:
         """Return whether its weights do, and those of others that are just falling asleep."""
@@ -201,7 +201,7 @@ class Loader:
                 log.info("%s is unloaded for `%s`", names, model.id)
                 self._wait(model, f"{names} makes room")
                 for name in (*unloaded, *drained):
-                    self._unload(self.models[name])
+                    self._unload(self.models[name], "eviction")
             case Wait(reason=reason):
                 self._wait(model, reason)
             case CannotLoad(refusals=refusals):

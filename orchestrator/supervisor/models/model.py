@@ -6,6 +6,7 @@ import time
 from collections.abc import Collection
 
 from contract.config import ModelConfig
+from contract.host_beat import Residency
 from contract.messages import State
 from contract.supervision.problem import Problem
 from orchestrator.protocol.specs import ReplicaSpec
@@ -28,6 +29,7 @@ class Model:
         self.request: LoadRequest | None = None
         self.times = LoadTimes()
         self.use = ModelUse()
+        self.residency = Residency()
 
     @property
     def is_on_demand(self) -> bool:
@@ -94,6 +96,12 @@ class Model:
         failed = (unit.problem for unit in self.units if unit.state is State.FAILED)
         return next((problem for problem in failed if problem), None)
 
+    def unload(self, reason: str, *, asleep: bool) -> None:
+        """Let it go, or fall asleep, for one of the reasons of `Residency`."""
+        if any(unit.state is State.READY for unit in self.units):
+            self.residency.went(reason, asleep=asleep)
+        self.park(asleep=asleep)
+
     def park(self, *, asleep: bool = False) -> None:
         """Let it rest until it is asked for."""
         self.request = None
@@ -150,7 +158,11 @@ class Model:
         if self.is_loaded:
             children = [unit.child for unit in self.units if unit.child]
             took_s = max((each.ready_after_s or 0.0 for each in children), default=0.0)
-            self.times.arrived(now, took_s, is_woken=any(each.is_woken for each in children))
+            is_woken = any(each.is_woken for each in children)
+            if self.times.arrived(now, took_s, is_woken=is_woken) and took_s:
+                self.residency.loads += not is_woken
+                self.residency.wakes += is_woken
+                self.residency.last_load_s = took_s
         elif self.is_asleep:
             self.times.found_asleep(now)
         elif not self.is_parked and not any(unit.state is State.READY for unit in self.units):

@@ -46,7 +46,7 @@ async def test_only_those_whose_lease_holds_are_alive(db: Redis, unique_model: s
 
 async def test_the_latest_heartbeat_is_the_one_that_counts(db: Redis, unique_model: str) -> None:
     heartbeats = Heartbeats(db, unique_model)
-    figures = Figures(1.5, {"m": ModelFigures.new()}, [Requests("/x", 200, "m", 3)])
+    figures = Figures(1.5, {"m": ModelFigures()}, [Requests("/x", 200, "m", 3)])
     figures.models["m"].queue_s.observe(0.3)
     for open_streams in (1, 2):
         sent = GatewayBeat("g", "here", 1, open_streams=open_streams, figures=figures)

@@ -172,7 +172,7 @@ async def _ask_in_parallel(gateway: Gateway, worker: ScriptedWorker, count: int)
 
 
 def _tokens_by_process(text: str) -> dict[str, float]:
-    found = re.findall(r'ew_tokens_out_total{model="m",process="(\d+)"} ([\d.]+)', text)
+    found = re.findall(r'ew_generation_tokens_total{model="m",process="(\d+)"} ([\d.]+)', text)
     return {process: float(tokens) for process, tokens in found if float(tokens)}
 
 
@@ -394,16 +394,18 @@ async def test_figures_are_as_prometheus_has_them(
     await worker.answer("a", "b")
     await asking
     labels = f'model="{model}",process="0"'
-    text = await metrics_when(client, rf"ew_tokens_out_total{{{labels}}} 2.0")
+    text = await metrics_when(client, rf"ew_generation_tokens_total{{{labels}}} 2.0")
     families = {family.name: family for family in text_string_to_metric_families(text)}
-    assert families["ew_tokens_out"].type == "counter"
-    assert families["ew_queue_seconds"].type == "histogram"
-    first = [each for each in families["ew_first_token_seconds"].samples if model in str(each)]
+    assert families["ew_generation_tokens"].type == "counter"
+    assert families["ew_request_queue_time_seconds"].type == "histogram"
+    first = [
+        each for each in families["ew_time_to_first_token_seconds"].samples if model in str(each)
+    ]
     buckets = {each.labels["le"]: each.value for each in first if "le" in each.labels}
     assert next(iter(buckets)) == "0.005"
     assert buckets["+Inf"] == 1
     assert sorted(buckets.values()) == list(buckets.values())
-    assert {each.name: each.value for each in first}["ew_first_token_seconds_count"] == 1
+    assert {each.name: each.value for each in first}["ew_time_to_first_token_seconds_count"] == 1
 
 
 async def test_a_heartbeat_that_cannot_be_read_costs_no_figures(

@@ -17,8 +17,12 @@ def load_reporter(outbox: Outbox) -> Any:
         def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
             self._queries = 0
             self._hits = 0
+            self._preemptions = 0
 
-        def record(self, scheduler_stats: Any = None, *_: Any, **__: Any) -> None:
+        def record(
+            self, scheduler_stats: Any = None, iteration_stats: Any = None, *_: Any, **__: Any
+        ) -> None:
+            self._preemptions += getattr(iteration_stats, "num_preempted_reqs", 0)
             if scheduler_stats is None:
                 return
             prefix = getattr(scheduler_stats, "prefix_cache_stats", None)
@@ -31,6 +35,7 @@ def load_reporter(outbox: Outbox) -> Any:
                     scheduler_stats.kv_cache_usage,
                     self._queries,
                     self._hits,
+                    self._preemptions,
                 )
             )
 

@@ -39,6 +39,9 @@ READ: Final[dict[str, dict[str, str]]] = {
 }
 
 
+_PREEMPTED: Final = "PREEMPTED"
+
+
 class Shortcut:
     """Stands in for `process_outputs` of an `OutputProcessor`, once `install`ed."""
 
@@ -65,7 +68,13 @@ class Shortcut:
         iteration_stats: Any = None,
         **more: Any,
     ) -> Any:
-        """As vLLM calls it. Statistics of requests are for traces alone."""
+        """As vLLM calls it. Statistics of requests are for traces alone, but for preemptions."""
+        if not self._counts and iteration_stats is not None:
+            iteration_stats.num_preempted_reqs += sum(
+                any(event.type.name == _PREEMPTED for event in each.events)
+                for each in engine_core_outputs
+                if each.events
+            )
         if more.get("weight_version") is None:
             engine_core_outputs = [each for each in engine_core_outputs if not self._take(each)]
         stats = iteration_stats if self._counts else None

@@ -122,6 +122,15 @@ def test_an_idle_model_makes_room(gpus: GpuHost) -> None:
         assert gpus.worker(other).pid is None
         assert gpus.is_loaded("always")
         assert gpus.gpu().used_mib <= gpus.gpu().total_mib
+    eventually(lambda: _counted(gpus, "unloads", "a", 'reason="eviction"') == 1)
+    assert _counted(gpus, "loads", "a", 'kind="load"') == 1
+
+
+def _counted(gpus: GpuHost, what: str, model: str, label: str) -> float:
+    """A counter of this model's comings or goings."""
+    labels = {label, f'model="{model}"'}
+    found = re.findall(rf"ew_model_{what}_total{{(.*)}} (.*)", gpus.metrics())
+    return sum(float(value) for text, value in found if labels <= set(text.split(",")))
 
 
 def test_a_pinned_model_stays_and_who_does_not_fit_is_told_why(gpus: GpuHost) -> None:

@@ -16,7 +16,7 @@ class Gateway:
 
     def answered(self, model: str, *seconds: float) -> None:
         for each in seconds:
-            figures = self.figures.models.setdefault(model, ModelFigures.new())
+            figures = self.figures.models.setdefault(model, ModelFigures())
             figures.first_token_s.observe(each)
 
     def now(self) -> Figures:

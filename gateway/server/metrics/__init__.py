@@ -1,0 +1,1 @@
+"""The figures of the gateway, its workers and hosts, in Prometheus' format."""
