@@ -10,7 +10,7 @@ import msgspec
 #: `none`: the model is told of the tools, but calls none. `auto` leaves it to the model;
 #: `required` makes it call one or more; `named` makes it call one tool, once.
 ToolChoice = Literal["none", "auto", "required", "named"]
-GuidedKind = Literal["json", "json_object", "regex", "choice", "grammar"]
+GuidedKind = Literal["json", "json_object", "regex", "choice", "grammar", "structural_tag"]
 MediaKind = Literal["image", "audio", "video"]
 #: Jobs of one class go before all of the next; `batch` makes room for the others.
 PriorityClass = Literal["interactive", "normal", "batch"]
@@ -66,7 +66,8 @@ class Tools(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Guided(msgspec.Struct, frozen=True):
     """A constraint on the output: `value` is a JSON schema, a regex, an EBNF grammar,
-    a JSON array of choices, or empty for `json_object`."""
+    a JSON array of choices, empty for `json_object`, or a structural tag: a JSON object of
+    xgrammar's that says where in a free text constrained parts begin and end."""
 
     kind: GuidedKind
     value: str = ""

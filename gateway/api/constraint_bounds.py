@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 _MOST: Final = {
@@ -23,6 +23,9 @@ _DEEPEST: Final = 32
 _MOST_NODES: Final = 20_000
 _REPEATS: Final = frozenset(
     {"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"}
+)
+_STRUCTURAL_BRANCHES: Final = frozenset(
+    {"structures", "triggers", "tags", "elements", "rules", "excludes"}
 )
 _PROPERTIES: Final = frozenset({"properties", "patternProperties"})
 _BRANCHES: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
@@ -38,15 +41,24 @@ class TooComplex(Exception):
 def check_schema(schema: Any) -> None:
     """Raises `TooComplex` for a JSON schema that would take too long to compile. Visits no more
     nodes than its own bound."""
+    _check_nodes(schema, _count)
+
+
+def check_structural_tag(tag: Any) -> None:
+    """The same for a structural tag, with the schemas, patterns and grammars in it."""
+    _check_nodes(tag, _count_structural)
+
+
+def _check_nodes(root: Any, count: Callable[[Counter[str], str, Any], None]) -> None:
     counted: Counter[str] = Counter()
-    for nodes, (node, depth) in enumerate(_nodes(schema)):
+    for nodes, (node, depth) in enumerate(_nodes(root)):
         if depth > _DEEPEST:
             raise TooComplex("it is nested too deeply")
         if nodes > _MOST_NODES:
             raise TooComplex(f"it has more than {_MOST_NODES} parts")
         if isinstance(node, dict):
             for key, value in node.items():
-                _count(counted, key, value)
+                count(counted, key, value)
             _check(counted)
 
 
@@ -79,6 +91,17 @@ def _count(counted: Counter[str], key: str, value: Any) -> None:
         counted["repetitions"] += int(min(max(0, value), _LONGEST_REPEAT))
     elif key == "pattern" and isinstance(value, str):
         counted["repetitions"] += _repeats_in(value)
+
+
+def _count_structural(counted: Counter[str], key: str, value: Any) -> None:
+    if key in _STRUCTURAL_BRANCHES and isinstance(value, list):
+        counted["branches"] += len(value)
+    elif key in ("min", "max") and isinstance(value, int):
+        counted["repetitions"] += min(max(0, value), _LONGEST_REPEAT)
+    elif key == "grammar" and isinstance(value, str):
+        counted["repetitions"] += _repeats_in(value)
+    else:
+        _count(counted, key, value)
 
 
 def _repeats_in(pattern: str) -> int:

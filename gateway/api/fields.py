@@ -24,7 +24,12 @@ from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 
 from contract.bounds import MOST_STOPS, StopText
 from contract.messages import Job
-from gateway.api.constraint_bounds import TooComplex, check_pattern, check_schema
+from gateway.api.constraint_bounds import (
+    TooComplex,
+    check_pattern,
+    check_schema,
+    check_structural_tag,
+)
 from gateway.api.turns import TurnBody
 from gateway.http.errors import ApiError, invalid
 
@@ -134,13 +139,21 @@ def only(supported: Any) -> Any:
 
 
 def _schema(value: dict[str, Any]) -> dict[str, Any]:
+    return _bounded(check_schema, _small("schema", value))
+
+
+def _structural_tag(value: dict[str, Any]) -> dict[str, Any]:
+    return _bounded(check_structural_tag, _small("structural tag", value))
+
+
+def _small(name: str, value: dict[str, Any]) -> dict[str, Any]:
     try:
         encoded = orjson.dumps(value)
     except orjson.JSONEncodeError:
         raise PydanticCustomError("number", "a number needs more than 64 bits") from None
     if len(encoded) > _LARGEST_SCHEMA_BYTES:
-        raise PydanticCustomError("too_large", "the schema is too large")
-    return _bounded(check_schema, value)
+        raise PydanticCustomError("too_large", "the {name} is too large", {"name": name})
+    return value
 
 
 def _pattern(value: str) -> str:
@@ -167,6 +180,7 @@ Pattern = Annotated[
     AfterValidator(_pattern),
 ]
 JsonSchema = Annotated[dict[str, Any], AfterValidator(_schema)]
+StructuralTag = Annotated[dict[str, Any], AfterValidator(_structural_tag)]
 Unsupported = Annotated[Any, AfterValidator(_nothing), WithJsonSchema({"const": None})]
 OnlyFalse = only(False)
 Ignored = Annotated[Any, WithJsonSchema({"description": "Accepted, and without effect."})]

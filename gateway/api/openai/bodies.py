@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, Field
 
-OpenAIFinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+_OF_FUNCTIONS: Final = "In place of `tool_calls`, to a request with `functions`."
+OpenAIFinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
 class CachedTokens(BaseModel):
@@ -71,6 +72,7 @@ class ChatAnswerMessage(BaseModel):
     content: str | None
     refusal: None = None
     tool_calls: list[MadeCall] | None = None
+    function_call: CalledFunction | None = Field(None, description=_OF_FUNCTIONS)
     reasoning: str | None = None
     reasoning_content: str | None = None
 
@@ -116,6 +118,7 @@ class ChatDelta(BaseModel):
     reasoning: str | None = None
     reasoning_content: str | None = None
     tool_calls: list[CallPiece] | None = None
+    function_call: FunctionPiece | None = Field(None, description=_OF_FUNCTIONS)
 
 
 class ChatChunkChoice(BaseModel):

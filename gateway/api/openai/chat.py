@@ -11,23 +11,26 @@ import orjson
 from contract.messages import (
     Delta,
     Done,
-    FinishReason,
     Job,
-    ReasoningDelta,
     Status,
     TokenLogprob,
-    ToolCallDelta,
 )
 from gateway.api.openai.bodies import (
     CachedTokens,
-    OpenAIFinishReason,
     OpenAIUsage,
     ReasoningTokens,
+)
+from gateway.api.openai.chat_form import (
+    USUAL,
+    ChatForm,
+    function_of,
+    inside_of,
+    made_call,
 )
 from gateway.http.error_answers import OPENAI, openai_body
 from gateway.http.errors import ApiError
 from gateway.streams import sse
-from gateway.streams.answers import AnswerChoice, CallSoFar, Timings
+from gateway.streams.answers import AnswerChoice, Timings
 
 DONE: Final = b"data: [DONE]\n\n"
 _LOGPROBS: Final = b'{"content":[%b],"refusal":null}'
@@ -46,10 +49,10 @@ class ChatStream:
         *,
         include_usage: bool,
         numbered: bool = False,
-        include_reasoning: bool = True,
+        form: ChatForm = USUAL,
     ) -> None:
         self._include_usage = include_usage
-        self._include_reasoning = include_reasoning
+        self._form = form
         self.numbered = numbered
         self.mark = b""
         self._with_others = job.sampling.logprobs != 0
@@ -74,9 +77,10 @@ class ChatStream:
     def delta(self, seq: int, delta: Delta) -> bytes:
         before, text = self._befores[delta.index], sse.json_text(delta.text)
         if type(delta) is not Delta:
-            if isinstance(delta, ReasoningDelta) and not self._include_reasoning:
+            text = inside_of(delta, text, self._form)
+            if not text:
                 return b""
-            before, text = before.removesuffix(b'"content":'), _not_text(delta, text)
+            before = before.removesuffix(b'"content":')
         if self.numbered:
             before = sse.with_id(seq, self.mark, before)
         if delta.logprobs is None:
@@ -88,7 +92,7 @@ class ChatStream:
         return sse.waiting(status)
 
     def done(self, seq: int, done: Done, timings: Timings) -> bytes:
-        reasons = map(finish_reason_of, done.finish_reasons)
+        reasons = map(self._form.finish_reason, done.finish_reasons)
         chunks = [self._choice(i, {}, reason) for i, reason in enumerate(reasons)]
         if self._include_usage:
             usage = usage_of(done).model_dump()
@@ -107,23 +111,12 @@ class ChatStream:
         return sse.event(orjson.dumps(chunk))
 
 
-def _not_text(delta: Delta, text: bytes) -> bytes:
-    """The inside of the JSON object that a piece of reasoning or of a tool call is."""
-    if not isinstance(delta, ToolCallDelta):
-        return b'"reasoning":%b,"reasoning_content":%b' % (text, text)
-    if not delta.name:
-        return b'"tool_calls":[{"index":%d,"function":{"arguments":%b}}]' % (delta.call, text)
-    function = b'{"name":%b,"arguments":%b}' % (sse.json_text(delta.name), text)
-    call = b'"tool_calls":[{"index":%d,"id":%b,"type":"function","function":%b}]'
-    return call % (delta.call, sse.json_text(delta.id), function)
-
-
 class ChatSoFar(AnswerChoice):
     """One choice of a whole answer, with its log probabilities in JSON."""
 
-    def __init__(self, with_others: bool, include_reasoning: bool) -> None:
+    def __init__(self, with_others: bool, form: ChatForm) -> None:
         super().__init__()
-        self._include_reasoning = include_reasoning
+        self._form = form
         self._with_others = with_others
         self._logprobs: list[bytes] = []
 
@@ -139,10 +132,12 @@ class ChatSoFar(AnswerChoice):
         text = self.text
         content = None if self.calls and not text else text
         message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
-        if self._include_reasoning and (reasoning := self.reasoning):
+        if self._form.reasoning and (reasoning := self.reasoning):
             message |= {"reasoning": reasoning, "reasoning_content": reasoning}
-        if self.calls:
-            message["tool_calls"] = [_made_call(call) for _, call in sorted(self.calls.items())]
+        if self.calls and self._form.functions:
+            message["function_call"] = function_of(self.calls[min(self.calls)])
+        elif self.calls:
+            message["tool_calls"] = [made_call(call) for _, call in sorted(self.calls.items())]
         return message
 
     def add(self, delta: Delta) -> None:
@@ -156,14 +151,14 @@ class ChatWhole:
 
     errors = OPENAI
 
-    def __init__(self, job: Job, *, include_reasoning: bool = True) -> None:
+    def __init__(self, job: Job, *, form: ChatForm = USUAL) -> None:
         self._job_id = job.id
         self._model = job.model
-        self._include_reasoning = include_reasoning
+        self._form = form
         self._with_others = job.sampling.logprobs != 0
 
     def new_choice(self) -> ChatSoFar:
-        return ChatSoFar(self._with_others, self._include_reasoning)
+        return ChatSoFar(self._with_others, self._form)
 
     def body(self, choices: list[ChatSoFar], done: Done, timings: Timings) -> bytes:
         return orjson.dumps(self.completion(choices, done))
@@ -181,24 +176,12 @@ class ChatWhole:
                     "index": index,
                     "message": choice.message,
                     "logprobs": choice.logprobs,
-                    "finish_reason": finish_reason_of(reason),
+                    "finish_reason": self._form.finish_reason(reason),
                 }
                 for index, (choice, reason) in enumerate(ends)
             ],
             "usage": usage_of(done).model_dump(),
         }
-
-
-def _made_call(call: CallSoFar) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": function}
-
-
-def finish_reason_of(reason: FinishReason) -> OpenAIFinishReason:
-    """In OpenAI's words, which are the same."""
-    if reason == "cancelled":
-        raise ValueError("a cancelled answer ends with an error")
-    return reason
 
 
 def usage_of(done: Done) -> OpenAIUsage:

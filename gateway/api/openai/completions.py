@@ -11,7 +11,8 @@ import orjson
 
 from contract.messages import Delta, Done, Job, Status, TokenLogprob
 from gateway.api.openai.bodies import TextCompletion
-from gateway.api.openai.chat import DONE, finish_reason_of, usage_of
+from gateway.api.openai.chat import DONE, usage_of
+from gateway.api.openai.chat_form import finish_reason_of
 from gateway.http.error_answers import OPENAI, openai_body
 from gateway.http.errors import ApiError
 from gateway.streams import sse

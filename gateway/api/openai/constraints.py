@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from contract.asked import Guided
+from contract.asked import Guided, GuidedKind
 from gateway.api import fields
-from gateway.api.fields import Ignored, LenientBody, Unsupported
+from gateway.api.fields import Ignored, LenientBody
 from gateway.api.guided import guided_by
-from gateway.api.openai.values import JsonSchema
+from gateway.api.openai.values import JsonSchema, StructuralTag
+
+TagText = Annotated[str, StringConstraints(max_length=1_024)]
 
 
 class JsonSchemaFormat(LenientBody):
@@ -21,16 +23,51 @@ class JsonSchemaFormat(LenientBody):
     strict: Ignored = None
 
 
+class TaggedSchema(LenientBody):
+    """JSON of a schema between two texts."""
+
+    place = "response_format.structures[]."
+    begin: TagText
+    schema_: fields.JsonSchema = Field(alias="schema")
+    end: TagText
+
+
 class ResponseFormat(LenientBody):
+    """OpenAI's formats, and vLLM's structural tags: of these the newer form has a `format` in
+    xgrammar's words, the older one `structures` and the `triggers` that lead to them."""
+
     place = "response_format."
-    type: Literal["text", "json_object", "json_schema"]
+    type: Literal["text", "json_object", "json_schema", "structural_tag"]
     json_schema: JsonSchemaFormat | None = None
+    format: fields.StructuralTag | None = None
+    structures: Annotated[list[TaggedSchema], Field(max_length=512, fail_fast=True)] | None = None
+    triggers: Annotated[list[TagText], Field(max_length=512, fail_fast=True)] | None = None
 
     @model_validator(mode="after")
     def _has_its_schema(self) -> Self:
         if (self.type == "json_schema") != (self.json_schema is not None):
             raise ValueError("`json_schema` goes with the type `json_schema`")
+        is_older = self.structures is not None and self.triggers is not None
+        if self.type == "structural_tag" and self.format is None and not is_older:
+            raise ValueError("`structural_tag` needs `format`, or `structures` and `triggers`")
         return self
+
+    def guide(self) -> tuple[GuidedKind, Any]:
+        """Return the kind of constraint, and its value; None stands for no constraint."""
+        match self.type:
+            case "json_object":
+                return "json_object", ""
+            case "json_schema":
+                return "json", self.json_schema and self.json_schema.schema_
+            case "structural_tag":
+                return "structural_tag", self._structural_tag()
+        return "json", None
+
+    def _structural_tag(self) -> dict[str, Any]:
+        if self.format is not None:
+            return {"type": self.type, "format": self.format}
+        structures = [each.model_dump(by_alias=True) for each in self.structures or ()]
+        return {"type": self.type, "structures": structures, "triggers": self.triggers}
 
 
 class StructuredOutputs(LenientBody):
@@ -43,7 +80,7 @@ class StructuredOutputs(LenientBody):
     regex: fields.Pattern | None = None
     choice: fields.Choices | None = None
     grammar: fields.Pattern | None = None
-    structural_tag: Unsupported = None
+    structural_tag: StructuralTag | None = None
 
 
 class GuidedFields(LenientBody):
@@ -61,10 +98,8 @@ def guided_of(asked: GuidedFields) -> Guided | None:
     """The one constraint that a request gives, if it gives one. Raises `ApiError`."""
     outputs = asked.structured_outputs or StructuredOutputs()
     format_ = asked.response_format or ResponseFormat(type="text")
-    schema = format_.json_schema.schema_ if format_.json_schema else None
-    any_json = "" if format_.type == "json_object" else None
     guides: dict[str, Any] = {
-        "response_format": ("json_object", any_json) if schema is None else ("json", schema),
+        "response_format": format_.guide(),
         "guided_json": ("json", asked.guided_json),
         "guided_regex": ("regex", asked.guided_regex),
         "guided_choice": ("choice", asked.guided_choice),
@@ -74,5 +109,6 @@ def guided_of(asked: GuidedFields) -> Guided | None:
         "structured_outputs.regex": ("regex", outputs.regex),
         "structured_outputs.choice": ("choice", outputs.choice),
         "structured_outputs.grammar": ("grammar", outputs.grammar),
+        "structured_outputs.structural_tag": ("structural_tag", outputs.structural_tag),
     }
     return guided_by(**guides)

@@ -9,6 +9,7 @@ import orjson
 
 from contract.messages import Delta, Done, Job, PromptDelta
 from gateway.api.openai.chat import ChatSoFar, ChatStream, ChatWhole
+from gateway.api.openai.chat_form import ChatForm
 from gateway.api.openai.detail import Detail, PromptSoFar, TokensSoFar, ids_of
 from gateway.api.openai.detailed_completions import usage_so_far
 from gateway.streams import sse
@@ -24,14 +25,9 @@ class DetailedChatStream(ChatStream):
         *,
         include_usage: bool,
         numbered: bool,
-        include_reasoning: bool,
+        form: ChatForm,
     ) -> None:
-        super().__init__(
-            job,
-            include_usage=include_usage,
-            numbered=numbered,
-            include_reasoning=include_reasoning,
-        )
+        super().__init__(job, include_usage=include_usage, numbered=numbered, form=form)
         self._detail = detail
         self._prompt_tokens = 0
         self._tokens = [0] * job.sampling.n
@@ -86,8 +82,8 @@ class DetailedChatStream(ChatStream):
 class DetailedChatSoFar(ChatSoFar):
     """One choice of a whole answer; the first has the prompt."""
 
-    def __init__(self, with_others: bool, include_reasoning: bool) -> None:
-        super().__init__(with_others, include_reasoning)
+    def __init__(self, with_others: bool, form: ChatForm) -> None:
+        super().__init__(with_others, form)
         self.prompt = PromptSoFar()
         self.tokens = TokensSoFar()
 
@@ -102,12 +98,12 @@ class DetailedChatSoFar(ChatSoFar):
 class DetailedChatWhole(ChatWhole):
     """One JSON object, a `ChatCompletion`."""
 
-    def __init__(self, job: Job, detail: Detail, *, include_reasoning: bool) -> None:
-        super().__init__(job, include_reasoning=include_reasoning)
+    def __init__(self, job: Job, detail: Detail, *, form: ChatForm) -> None:
+        super().__init__(job, form=form)
         self._detail = detail
 
     def new_choice(self) -> DetailedChatSoFar:
-        return DetailedChatSoFar(self._with_others, self._include_reasoning)
+        return DetailedChatSoFar(self._with_others, self._form)
 
     def completion(self, choices: list[ChatSoFar], done: Done) -> dict[str, Any]:
         whole, detail = super().completion(choices, done), self._detail

@@ -153,19 +153,18 @@ def make_chat(
     if asked.stream:
         after = resumption.after.seq if resumption else -1
         return StreamAnswer(_chat_stream(asked, job, bool(resumption)), context.request_id, after)
-    reasons, detail = asked.include_reasoning is not False, asked.detail
-    whole = ChatWhole(job, include_reasoning=reasons)
+    form, detail = asked.form, asked.detail
+    whole = ChatWhole(job, form=form)
     if not detail.is_plain:
-        whole = DetailedChatWhole(job, detail, include_reasoning=reasons)
+        whole = DetailedChatWhole(job, detail, form=form)
     return WholeAnswer(whole, context.request_id, job.sampling.n)
 
 
 def _chat_stream(asked: ChatCompletionRequest, job: Job, numbered: bool) -> ChatStream:
-    reasons, detail = asked.include_reasoning is not False, asked.detail
-    given = {"include_usage": asked.include_usage, "include_reasoning": reasons}
+    usage, form, detail = asked.include_usage, asked.form, asked.detail
     if detail.is_plain:
-        return ChatStream(job, numbered=numbered, **given)
-    return DetailedChatStream(job, detail, numbered=numbered, **given)
+        return ChatStream(job, include_usage=usage, numbered=numbered, form=form)
+    return DetailedChatStream(job, detail, include_usage=usage, numbered=numbered, form=form)
 
 
 def make_text(

@@ -10,26 +10,32 @@ from msgspec.structs import replace
 from pydantic import Field, StringConstraints
 
 from contract import bounds
-from contract.asked import Template, Turn
+from contract.asked import Template, Tools, Turn
 from contract.keys import KeyRecord
-from contract.messages import ChatMessage, Job, Sampling
+from contract.messages import Job, Sampling
 from gateway.api import fields
-from gateway.api.content import Content, MessageContent
 from gateway.api.fields import (
     GenerationBody,
     Ignored,
-    LenientBody,
     OnlyFalse,
     Unsupported,
 )
+from gateway.api.openai.chat_form import ChatForm
+from gateway.api.openai.chat_messages import ChatMessageParam, turns_of
 from gateway.api.openai.constraints import GuidedFields, guided_of
 from gateway.api.openai.detail import Detail
-from gateway.api.openai.tools import Choice, ToolCalls, ToolDefinitions, tools_of
+from gateway.api.openai.tools import (
+    Choice,
+    ChosenFunction,
+    Functions,
+    ToolDefinitions,
+    functions_of,
+    tools_of,
+)
 from gateway.api.openai.values import (
     Documents,
     ExtensionArguments,
     LogitBias,
-    OwnRole,
     ReasoningEffort,
     StreamOptions,
     TemplateArguments,
@@ -160,35 +166,6 @@ class GenerationRequest(GuidedFields, GenerationBody):
         )
 
 
-class ChatMessageParam(LenientBody):
-    """One turn. Clients send back whole messages that they were sent, with fields of no use."""
-
-    place = "messages[]."
-    role: OwnRole
-    content: MessageContent | None = None
-    name: str | None = Field(None, max_length=64)
-    refusal: Ignored = None
-    annotations: Ignored = None
-    audio: Unsupported = None
-    function_call: Unsupported = None
-    tool_calls: ToolCalls | None = None
-    tool_call_id: str | None = Field(None, max_length=256)
-    reasoning: str | None = None
-    reasoning_content: str | None = Field(None, description="Another name of `reasoning`.")
-
-    def turn(self) -> ChatMessage:
-        content = self.content or Content("")
-        return ChatMessage(
-            self.role,
-            content.text,
-            self.name,
-            tuple(call.call() for call in self.tool_calls or ()),
-            self.tool_call_id,
-            self.reasoning or self.reasoning_content,
-            content.media,
-        )
-
-
 class ChatCompletionRequest(GenerationRequest):
     messages: fields.Turns[ChatMessageParam]
     max_completion_tokens: bounds.Tokens | None = None
@@ -199,8 +176,10 @@ class ChatCompletionRequest(GenerationRequest):
     prediction: Ignored = None
     tool_choice: Choice | None = None
     tools: ToolDefinitions | None = None
-    function_call: Literal["none", "auto"] | None = None
-    functions: Unsupported = None
+    function_call: Literal["none", "auto"] | ChosenFunction | None = Field(
+        None, description="OpenAI's first form of `tool_choice`, for `functions`."
+    )
+    functions: Functions | None = Field(None, description="OpenAI's first form of `tools`.")
     audio: Unsupported = None
     reasoning_effort: ReasoningEffort | None = Field(
         None, description="For the chat template; not every model's takes note of it."
@@ -227,6 +206,10 @@ class ChatCompletionRequest(GenerationRequest):
         return super().detail._replace(last_message=said if goes_on else "")
 
     @property
+    def form(self) -> ChatForm:
+        return ChatForm(self.include_reasoning is not False, bool(self.functions))
+
+    @property
     def own_names(self) -> Mapping[str, str]:
         names = dict(super().own_names)
         if self.max_completion_tokens is not None:
@@ -242,9 +225,9 @@ class ChatCompletionRequest(GenerationRequest):
             raise invalid("top_logprobs", "needs `logprobs`")
         most = self.max_completion_tokens or self.max_tokens
         logprobs = (self.top_logprobs or 0) if self.logprobs else None
-        messages = tuple(message.turn() for message in self.messages)
+        messages = turns_of(self.messages)
         sampling = self.sampling(most, logprobs)
-        tools = tools_of(self.tools, self.tool_choice, self.parallel_tool_calls)
+        tools = self._tools()
         if sampling.guided and tools and tools.choice in ("required", "named"):
             # The answer is the call, as in vLLM.
             sampling = replace(sampling, guided=None)
@@ -258,6 +241,14 @@ class ChatCompletionRequest(GenerationRequest):
             add_special_tokens=self.add_special_tokens or None,
             **self.of_the_job(key_id),
         )
+
+    def _tools(self) -> Tools | None:
+        """Raises `ApiError`."""
+        if not self.functions:
+            return tools_of(self.tools, self.tool_choice, self.parallel_tool_calls)
+        if self.tools:
+            raise invalid("functions", "excludes `tools`")
+        return functions_of(self.functions, self.function_call)
 
     def _template(self) -> Template | None:
         """Return the use of the template; None if it is the usual one. Raises `ApiError`."""

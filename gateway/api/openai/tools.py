@@ -24,6 +24,11 @@ def _as_text(value: Any) -> Any:
     return orjson.dumps(value).decode() if isinstance(value, dict) else value
 
 
+ArgumentsText = Annotated[
+    str, BeforeValidator(_as_text, json_schema_input_type=str | dict[str, Any])
+]
+
+
 class FunctionDefinition(LenientBody):
     place = "tools[].function."
     name: ToolName
@@ -52,9 +57,7 @@ class NamedTool(LenientBody):
 class FunctionCalled(LenientBody):
     place = "messages[].tool_calls[].function."
     name: ToolName
-    arguments: Annotated[
-        str, BeforeValidator(_as_text, json_schema_input_type=str | dict[str, Any])
-    ] = ""
+    arguments: ArgumentsText = ""
 
 
 class ToolCallParam(LenientBody):
@@ -70,7 +73,21 @@ class ToolCallParam(LenientBody):
         return ToolCall(self.id, self.function.name, self.function.arguments)
 
 
+class EarlierCall(LenientBody):
+    """A call of an earlier turn, in OpenAI's first form."""
+
+    place = "messages[].function_call."
+    name: ToolName
+    arguments: ArgumentsText = ""
+
+
+class ChosenFunction(LenientBody):
+    place = "function_call."
+    name: ToolName
+
+
 ToolDefinitions = Annotated[list[Tool], Field(max_length=MOST_TOOLS, fail_fast=True)]
+Functions = Annotated[list[FunctionDefinition], Field(max_length=MOST_TOOLS, fail_fast=True)]
 ToolCalls = Annotated[list[ToolCallParam], Field(max_length=_MOST_CALLS, fail_fast=True)]
 Choice = Literal["none", "auto", "required"] | NamedTool
 
@@ -89,3 +106,19 @@ def tools_of(
         raise invalid("tool_choice.function.name", f"`{name}` is none of the tools")
     written = [tool.model_dump(exclude_none=True) for tool in definitions]
     return Tools(orjson.dumps(written).decode(), kind, name, parallel is not False)
+
+
+def functions_of(
+    functions: Sequence[FunctionDefinition],
+    chosen: Literal["none", "auto"] | ChosenFunction | None,
+) -> Tools | None:
+    """Return the tools of a request with `functions`, of which an answer calls one at most.
+    Raises `ApiError`."""
+    choice: Choice | None
+    if isinstance(chosen, ChosenFunction):
+        if all(function.name != chosen.name for function in functions):
+            raise invalid("function_call.name", f"`{chosen.name}` is none of the functions")
+        choice = NamedTool(function=NamedFunction(name=chosen.name))
+    else:
+        choice = chosen
+    return tools_of([Tool(function=function) for function in functions], choice, parallel=False)

@@ -63,6 +63,10 @@ JsonSchema = Annotated[
     fields.JsonSchema,
     BeforeValidator(_parsed, json_schema_input_type=dict[str, Any] | str),
 ]
+StructuralTag = Annotated[
+    fields.StructuralTag,
+    BeforeValidator(_parsed, json_schema_input_type=dict[str, Any] | str),
+]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 TokenIds = Annotated[list[TokenId], Field(max_length=_MOST_TOKEN_IDS, fail_fast=True)]
 PromptText = Annotated[str, StringConstraints(min_length=1)]

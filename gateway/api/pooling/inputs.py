@@ -12,7 +12,7 @@ from contract.asked import Pooling, Template
 from contract.messages import Job, Sampling
 from gateway.api import fields
 from gateway.api.fields import GenerationBody, Ignored, LenientBody, Unsupported
-from gateway.api.openai.schemas import ChatMessageParam
+from gateway.api.openai.chat_messages import ChatMessageParam, turns_of
 from gateway.api.openai.values import Prompts, TemplateArguments
 from gateway.api.templates import template_of
 from gateway.http.errors import invalid
@@ -83,7 +83,7 @@ class InputsBody(PoolingBody):
         if self.messages is None:
             more: dict[str, Any] = {"add_special_tokens": self.add_special_tokens}
         else:
-            turns = tuple(message.turn() for message in self.messages)
+            turns = turns_of(self.messages)
             more = {"messages": turns, "template": self._template()}
         return self.pooling_job(job_id, key_id, pooling, **more)
 

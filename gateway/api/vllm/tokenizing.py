@@ -13,8 +13,8 @@ from contract.asked import PromptReport, Template
 from contract.messages import Delta, Done, Job, PromptDelta, Sampling
 from gateway.api import fields
 from gateway.api.fields import GenerationBody, Ignored, LenientBody, OnlyFalse, Unsupported
+from gateway.api.openai.chat_messages import ChatMessageParam, turns_of
 from gateway.api.openai.detail import PromptSoFar
-from gateway.api.openai.schemas import ChatMessageParam
 from gateway.api.openai.tools import ToolDefinitions, tools_of
 from gateway.api.openai.values import TemplateArguments, TokenId
 from gateway.http.error_answers import OPENAI
@@ -67,7 +67,7 @@ class TokenizeRequest(_PromptBody):
             return self.reading(job_id, key_id, names=names, **prompt)
         if self.add_special_tokens:
             raise invalid("add_special_tokens", "the chat template says which there are")
-        messages = tuple(message.turn() for message in self.messages)
+        messages = turns_of(self.messages)
         tools = tools_of(self.tools, None, None)
         chat = {"messages": messages, "template": self._template(), "tools": tools}
         return self.reading(job_id, key_id, names=names, **chat)

@@ -46,6 +46,7 @@ ALL: Final = frozenset(
         "regex",
         "choice",
         "grammar",
+        "structural tags",  # constrains parts of a text, as xgrammar's structural tags say
         "prompts",  # tells how it read a prompt, and how probable that was
         "tokenizer",  # tells the tokens of a prompt, and the text of tokens
         "tools",  # can be made to call a tool

@@ -102,6 +102,22 @@ async def test_a_grammar_is_obeyed(client: Client) -> None:
     assert answer.text in ("1", "23")
 
 
+@pytest.mark.needs("structural tags")
+async def test_a_structural_tag_is_obeyed(client: Client) -> None:
+    number = {"type": "regex", "pattern": "[0-9]{2}"}
+    tag = {"type": "tag", "begin": "<n>", "content": number, "end": "</n>"}
+    guided = Guided("structural_tag", json.dumps({"type": "structural_tag", "format": tag}))
+    answer = await client.ask(HELLO, guided=guided, max_tokens=40)
+    assert re.fullmatch("<n>[0-9]{2}</n>", answer.text)
+
+
+@pytest.mark.needs("structural tags")
+async def test_a_structural_tag_that_cannot_be_read_is_an_invalid_request(client: Client) -> None:
+    guided = Guided("structural_tag", '{"type": "structural_tag", "format": {"type": "odd"}}')
+    answer = await client.ask(HELLO, guided=guided, max_tokens=10)
+    assert answer.failed.code == "invalid_request"
+
+
 @pytest.mark.needs("regex")
 async def test_a_constraint_that_cannot_be_read_is_an_invalid_request(client: Client) -> None:
     answer = await client.ask(HELLO, guided=Guided("regex", "[a"), max_tokens=10)

@@ -145,6 +145,11 @@ async def test_an_adapter_is_a_model_of_the_server(bench: Bench) -> None:
             {"response_format": {"type": "json", "schema": {"type": "null"}}},
         ),
         ("sglang", ("grammar", 'root ::= "a"'), {"ebnf": 'root ::= "a"'}),
+        (
+            "vllm",
+            ("structural_tag", '{"type":"structural_tag","format":{"type":"any_text"}}'),
+            {"response_format": {"type": "structural_tag", "format": {"type": "any_text"}}},
+        ),
         ("llamacpp", ("choice", '["a"]'), {"grammar": 'root ::= "a"'}),
         ("", ("json_object", ""), {"response_format": {"type": "json_object"}}),
     ],

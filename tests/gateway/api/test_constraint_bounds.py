@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.constraint_bounds import TooComplex, check_pattern, check_schema
+from gateway.api.constraint_bounds import (
+    TooComplex,
+    check_pattern,
+    check_schema,
+    check_structural_tag,
+)
 from gateway.api.fields import parse
 from gateway.api.native.schemas import InferenceRequest
 from gateway.api.openai.schemas import ChatCompletionRequest
@@ -78,9 +83,30 @@ def test_a_pattern_may_not_repeat_for_ever() -> None:
         check_pattern("(a{1,1000}b){900}" * 5)
 
 
+TAGS_TOO_MUCH = {
+    "512 branches": {"type": "or", "elements": [{"type": "any_text"}] * 513},
+    "512 branches of triggers": {"type": "triggered_tags", "triggers": ["<"] * 300, "tags": []}
+    | {"excludes": ["x"] * 300},
+    "8192 repetitions": {"elements": [{"type": "repeat", "min": 0, "max": 5_000}] * 9},
+    "8192 repetitions in a grammar": {"type": "grammar", "grammar": 'root ::= "a"{1000} ' * 9},
+    "8192 repetitions in a pattern": {"type": "regex", "pattern": "a{1000}" * 9},
+    "1000 properties": {"content": {"type": "json_schema", "json_schema": texts(1_001)}},
+    "nested": nested(40),
+}
+
+
+@pytest.mark.parametrize("name", TAGS_TOO_MUCH)
+def test_a_structural_tag_has_the_bounds_of_all_that_is_in_it(name: str) -> None:
+    with pytest.raises(TooComplex, match=name.split()[0]):
+        check_structural_tag(TAGS_TOO_MUCH[name])
+    check_structural_tag({"type": "or", "elements": [{"type": "any_text"}] * 512})
+
+
 @pytest.mark.parametrize(
     "body",
     [
+        {"response_format": {"type": "structural_tag", "format": TAGS_TOO_MUCH["512 branches"]}},
+        {"structured_outputs": {"structural_tag": TAGS_TOO_MUCH["8192 repetitions"]}},
         {"response_format": {"type": "json_schema", "json_schema": {"schema": texts(1_001)}}},
         {"guided_json": texts(100, maxLength=256)},
         {"structured_outputs": {"json": {"enum": list(range(4_097))}}},

@@ -31,6 +31,7 @@ _SAMPLING: Final = (
 _OF_VLLM: Final = ("truncate_prompt_tokens", "add_special_tokens")
 _TAKES_VIDEO: Final = ("vllm", "sglang")
 _TAKES_TEMPLATE_ARGUMENTS: Final = ("vllm", "sglang", LLAMA_CPP)
+_TAKES_STRUCTURAL_TAGS: Final = ("vllm", "sglang", "tensorrt_llm")
 
 
 def media_taken(server: Server) -> tuple[MediaKind, ...]:
@@ -142,6 +143,8 @@ def _guided(guided: Guided, server: Server) -> dict[str, Any]:
             return {"response_format": {"type": "json_object"}}
         case "json":
             return {"response_format": _schema_format(json.loads(guided.value), server)}
+        case "structural_tag" if server.kind in _TAKES_STRUCTURAL_TAGS:
+            return {"response_format": json.loads(guided.value)}
         case _ if server.kind == "vllm":
             return _vllm_guided(guided, server)
         case "choice":

@@ -53,4 +53,6 @@ def _constraint(guided: Guided) -> dict[str, str]:
             return {"json_schema": guided.value}
         case "grammar":
             return {"ebnf": guided.value}
+        case "structural_tag":
+            return {"structural_tag": guided.value}
     return {"regex": guided.value}

@@ -79,7 +79,7 @@ def _guided(guided: Guided) -> Any:
         guided = Guided("regex", alternation(choices_of(guided.value)))
     try:
         _read_constraint(guided)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError) as error:
         message = f"the constraint cannot be read: {str(error).splitlines()[0]}"
         raise JobRejected(ErrorCode.INVALID_REQUEST, message) from None
     return GuidedDecodingParams(**{guided.kind: guided.value})
@@ -96,3 +96,5 @@ def _read_constraint(guided: Guided) -> None:
             Grammar.from_regex(guided.value)
         case "grammar":
             Grammar.from_ebnf(guided.value)
+        case "structural_tag":
+            Grammar.from_structural_tag(guided.value)

@@ -266,3 +266,78 @@ async def test_the_whole_path_from_the_client_to_an_engine_and_back(
         for call in choice.message.tool_calls or ()
     ] == [("weather", {"call": 0}), ("time", {"call": 1})]
     assert embedded.data[0].embedding == [3.0] * 4
+
+
+FUNCTIONS: Any = [each["function"] for each in TOOLS]
+CALLED: Any = {"name": "weather", "arguments": '{"city": "Köln"}'}
+
+
+async def test_functions_are_called_as_their_clients_read_it(
+    openai_client: openai.AsyncOpenAI, worker: ScriptedWorker, model: str
+) -> None:
+    asking = asyncio.create_task(
+        openai_client.chat.completions.create(
+            model=model, messages=ASKED, functions=FUNCTIONS, function_call={"name": "weather"}
+        )
+    )
+    attempt = await worker.next()
+    await worker.say(attempt, Started(), *ANSWER)
+    choice = (await asking).choices[0]
+    assert choice.finish_reason == "function_call"
+    assert choice.message.tool_calls is None
+    assert choice.message.function_call is not None
+    assert choice.message.function_call.to_dict() == CALLED
+    tools = attempt.job.tools
+    assert tools is not None
+    assert json.loads(tools.definitions) == TOOLS
+    assert (tools.choice, tools.name, tools.parallel) == ("named", "weather", False)
+
+
+async def test_a_stream_has_the_one_function_that_is_called(
+    openai_client: openai.AsyncOpenAI, worker: ScriptedWorker, model: str
+) -> None:
+    async def read() -> list[ChatCompletionChunk]:
+        stream = await openai_client.chat.completions.create(
+            model=model, messages=ASKED, functions=FUNCTIONS, stream=True
+        )
+        return [ChatCompletionChunk.model_validate(chunk.to_dict()) async for chunk in stream]
+
+    chunks = await worker.answered(read(), *ANSWER)
+    pieces = [each.choices[0].delta.function_call for each in chunks]
+    assert [(piece.name, piece.arguments) for piece in pieces if piece] == [
+        ("weather", ""),
+        (None, '{"city": '),
+        (None, '"Köln"}'),
+    ]
+    assert all(each.choices[0].delta.tool_calls is None for each in chunks)
+    assert chunks[-1].choices[0].finish_reason == "function_call"
+
+
+async def test_functions_called_before_are_calls_of_tools_to_the_template(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    said = {"role": "assistant", "content": None, "function_call": CALLED}
+    returned = {"role": "function", "name": "weather", "content": "rain"}
+    body = {"model": model, "messages": [*ASKED, said, returned], "functions": FUNCTIONS}
+    asking = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+    attempt = await worker.next()
+    await worker.say(attempt, Started(), Delta("Rain.", ONE), Done(("stop",), 5, 1))
+    assert (await asking).json()["choices"][0]["message"]["content"] == "Rain."
+    _, call, result = attempt.job.messages or ()
+    assert call.tool_calls == (ToolCall("call00001", CALLED["name"], CALLED["arguments"]),)
+    assert (result.role, result.tool_call_id, result.content) == ("tool", "call00001", "rain")
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"tools": TOOLS}, "functions"),
+        ({"function_call": {"name": "other"}}, "function_call.name"),
+    ],
+)
+async def test_functions_that_cannot_be_meant_are_refused(
+    client: httpx.AsyncClient, model: str, more: dict[str, Any], field: str
+) -> None:
+    body = {"model": model, "messages": ASKED, "functions": FUNCTIONS, **more}
+    response = await client.post("/v1/chat/completions", json=body)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, field)

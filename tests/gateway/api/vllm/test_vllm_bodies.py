@@ -27,14 +27,7 @@ FORMS: dict[str, type[GenerationBody]] = {
 }
 VLLM: dict[str, int] = json.loads(STATUSES.read_text())
 #: Bodies that vLLM takes and ew refuses, by the field of the error: each changes the answer.
-_OF_BOTH = {
-    "response_format structural_tag": "response_format.type",
-}
-REFUSED = {
-    **{f"{kind}: {name}": field for kind in PATHS for name, field in _OF_BOTH.items()},
-    # vLLM takes no note of what may be called.
-    "chat: functions": "functions",
-}
+REFUSED: dict[str, str] = {}
 BODIES = [pytest.param(*body, name, id=name) for name, body in bodies().items()]
 
 

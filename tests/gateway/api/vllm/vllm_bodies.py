@@ -25,6 +25,13 @@ SCHEMA: Final[dict[str, Any]] = {
     "required": ["name", "age"],
     "additionalProperties": False,
 }
+#: A structural tag of xgrammar's, in its newer form.
+TAGGED: Final[dict[str, Any]] = {
+    "type": "tag",
+    "begin": "<p>",
+    "content": {"type": "json_schema", "json_schema": SCHEMA},
+    "end": "</p>",
+}
 FUNCTION: Final[dict[str, Any]] = {
     "name": "get_weather",
     "description": "Get the weather in a city.",
@@ -138,6 +145,26 @@ COMMON: Final[dict[str, dict[str, Any]]] = {
             "type": "structural_tag",
             "structures": [{"begin": "<p>", "schema": SCHEMA, "end": "</p>"}],
             "triggers": ["<p>"],
+        }
+    },
+    "response_format structural_tag, newer": {
+        "response_format": {"type": "structural_tag", "format": TAGGED}
+    },
+    "response_format structural_tag, both": {
+        "response_format": {
+            "type": "structural_tag",
+            "format": TAGGED,
+            "structures": [{"begin": "<p>", "schema": SCHEMA, "end": "</p>"}],
+            "triggers": ["<p>"],
+        }
+    },
+    "response_format structural_tag without": {"response_format": {"type": "structural_tag"}},
+    "response_format structural_tag odd": {
+        "response_format": {"type": "structural_tag", "format": {"type": "odd"}}
+    },
+    "structured structural_tag": {
+        "structured_outputs": {
+            "structural_tag": json.dumps({"type": "structural_tag", "format": TAGGED})
         }
     },
     "vllm_xargs": {"vllm_xargs": {"a": 1}},
@@ -316,6 +343,16 @@ CHAT: Final[dict[str, dict[str, Any]]] = {
     "tools and a schema": function() | json_schema(),
     "required and a schema": function() | {"tool_choice": "required"} | json_schema(),
     "functions": {"functions": [FUNCTION], "function_call": "auto"},
+    "functions named": {"functions": [FUNCTION], "function_call": {"name": "get_weather"}},
+    "functions none": {"functions": [FUNCTION], "function_call": "none"},
+    "functions null": {"functions": None, "function_call": None},
+    "function_call alone": {"function_call": "auto"},
+    "function called": turns(
+        USER,
+        {"role": "assistant", "content": None, "function_call": CALL["function"]},
+        {"role": "function", "name": "get_weather", "content": "sunny"},
+    )
+    | {"functions": [FUNCTION]},
     "logprobs": {"logprobs": True},
     "logprobs and others": {"logprobs": True, "top_logprobs": 3},
     "logprobs false": {"logprobs": False, "top_logprobs": None},

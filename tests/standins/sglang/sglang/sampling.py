@@ -26,6 +26,15 @@ _RANGES = {
 }
 
 
+#: vLLM's names of constraints, and SGLang's.
+_CONSTRAINTS = {
+    "json": "json_schema",
+    "regex": "regex",
+    "grammar": "ebnf",
+    "structural_tag": "structural_tag",
+}
+
+
 class Refused(Exception):
     """The scheduler ends the request as aborted."""
 
@@ -58,12 +67,11 @@ def _verify(asked: dict[str, Any]) -> None:
     least = asked.get("min_new_tokens", 0)
     if not 0 <= least <= asked["max_new_tokens"]:
         raise ValueError(f"min_new_tokens must be in [0, max_new_tokens], got {least}.")
-    grammars = [name for name in ("json_schema", "regex", "ebnf") if asked.get(name)]
+    grammars = [name for name in _CONSTRAINTS.values() if asked.get(name)]
     if len(grammars) > 1:
         raise ValueError("Only one of json_schema, regex, ebnf, or structural_tag can be set.")
 
 
 def _constraint(asked: dict[str, Any]) -> StructuredOutputsParams | None:
-    named = {"json": "json_schema", "regex": "regex", "grammar": "ebnf"}
-    given = {kind: asked[name] for kind, name in named.items() if asked.get(name)}
+    given = {kind: asked[name] for kind, name in _CONSTRAINTS.items() if asked.get(name)}
     return StructuredOutputsParams(**given) if given else None

@@ -25,6 +25,8 @@ class Guides:
             compiled = self._compiler.compile_json_schema(schema)
         elif params.regex is not None:
             compiled = self._compiler.compile_regex(params.regex)
+        elif params.structural_tag is not None:
+            compiled = self._compiler.compile_structural_tag(params.structural_tag)
         else:
             compiled = self._compiler.compile_grammar(params.grammar)
         return Guide(xgrammar.GrammarMatcher(compiled), self._vocabulary)
