@@ -16,6 +16,7 @@ SCRIPT = """
 import json
 from types import SimpleNamespace
 from transformers import AutoTokenizer
+from vllm.sampling_params import StructuredOutputsParams
 from contract.config import ModelConfig
 from contract.asked import Tools
 from contract.messages import ChatMessage, Job, Sampling
@@ -30,10 +31,10 @@ model.hf_text_config = model.hf_config
 ADD = json.dumps([{"type": "function", "function": {
     "name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}])
 
-def parsing_of(tools, **parsers):
+def parsing_of(tools, outputs=None, **parsers):
     made = Parsers(ModelConfig(model_path="x", **parsers), tokenizer, model)
     job = Job("j", "m", Sampling(), messages=(ChatMessage("user", "hi"),), tools=tools)
-    return made.of(job, [1, 2, 3], None)
+    return made.of(job, [1, 2, 3], outputs)
 
 def said(parsed, decode, transcript, ids):
     pieces = [parsed.feed(decode(token), [token], finished=False) for token in ids]
@@ -108,6 +109,8 @@ print(json.dumps({
     "earlier, parser": with_earlier_parsers(
         lambda: refused(lambda: parsing_of(None, tool_parser="hermes"))),
     "no parser": refused(lambda: parsing_of(Tools(ADD))),
+    "odd tag": refused(lambda: parsing_of(None, StructuredOutputsParams(structural_tag=
+        '{"type": "structural_tag", "format": {"type": "odd"}}'), reasoning_parser="deepseek_r1")),
     "unknown": refused(lambda: parsing_of(None, tool_parser="nonesuch")),
 }))
 """
@@ -141,6 +144,7 @@ def test_vllms_parsers_tell_calls_and_reasoning_from_text_wherever_an_answer_is_
 def test_what_cannot_be_parsed_is_refused_by_name(said: dict[str, Any]) -> None:
     assert "its entry names no `tool_parser`" in said["no parser"]
     assert "nonesuch" in said["unknown"]
+    assert "Invalid structured_outputs structural_tag" in said["odd tag"]
 
 
 @pytest.mark.vllm

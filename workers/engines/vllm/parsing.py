@@ -21,6 +21,7 @@ from workers.engine import CannotServe, JobRejected
 from workers.engines.prompts import template_arguments
 from workers.engines.vllm.known_parsers import known_parsers
 from workers.engines.vllm.parsed_choice import ParsedChoice
+from workers.engines.vllm.requests import REFUSALS
 from workers.transcript import Transcript
 
 _HALF_A_CHARACTER: Final = "\ufffd"
@@ -139,7 +140,7 @@ class Parsers:
             return None
         try:
             return Parsing(job, prompt_ids, outputs, self)
-        except (ValueError, TypeError) as error:
+        except REFUSALS as error:
             raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
 
     def kind_for(self, job: Job) -> Any:
