@@ -89,6 +89,11 @@ class GpuHost:
         keys.chmod(0o600)
         return self.terminal.run("start", *arguments)
 
+    @property
+    def key(self) -> str:
+        """Of an API key for everything."""
+        return self._key.text
+
     def run(self, *arguments: str) -> Result:
         return self.terminal.run(*arguments)
 
