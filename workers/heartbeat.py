@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from contract.bus import heartbeat_sender as heartbeat_sender
 from contract.bus.heartbeat_sender import Sign
+from contract.host_name import host_name
 from contract.messages import Heartbeat, State
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def heartbeat_of(worker: Worker) -> Heartbeat:
         name=spec.name,
         model=spec.model_id,
         engine=spec.engine,
-        host=socket.gethostname(),
+        host=host_name(),
         pid=os.getpid(),
         state=worker.state,
         stage=str(download) if download else worker.stage,

@@ -28,6 +28,8 @@ ModelId = Annotated[
 #: Of an environment variable; a `*` stands for any letters.
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\*?$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
+#: The name of a host, or a pattern of names such as `gpu-*`.
+HostPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*?._\[\]!-]{1,253}$")]
 
 
 class Section(BaseModel):
@@ -116,7 +118,14 @@ class ModelConfig(Section):
     env: str | None = Field(
         None, description="The environment that runs the engine; `ew-ENGINE` when not given."
     )
-    replicas: int = Field(1, ge=1, le=64, description="How many workers serve this model.")
+    replicas: int = Field(
+        1, ge=1, le=64, description="How many workers serve this model, on each host that runs it."
+    )
+    hosts: tuple[HostPattern, ...] = Field(
+        (),
+        description="Hosts that run it, by name or pattern (`gpu-*`), where several share one "
+        "configuration and one Redis; all of them if empty.",
+    )
     max_batch_size: int | None = Field(
         None, ge=1, le=65536, description="Sequences that the engine runs at once."
     )

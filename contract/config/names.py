@@ -10,8 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from contract.config.model import ModelConfig, ModelId
 
-#: Keys that the gateway alone uses; a worker need not start anew for them.
-GATEWAY_FIELDS: Final = frozenset({"aliases", "served_model_name", "sampling"})
+#: Keys that workers know nothing of, and need not start anew for.
+GATEWAY_FIELDS: Final = frozenset({"aliases", "hosts", "served_model_name", "sampling"})
 
 
 def names_of(model_id: str, model: ModelConfig) -> list[str]:

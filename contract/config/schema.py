@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from contract.config.key_limits import GroupName, KeyLimitsConfig
 from contract.config.media import MediaConfig
-from contract.config.model import EngineName, ModelConfig, ModelId, Port, Section
+from contract.config.model import EngineName, HostPattern, ModelConfig, ModelId, Port, Section
 from contract.config.names import Models
 from contract.endings import LETTER_DAYS
 from contract.usage import KEEP_DAYS
@@ -22,6 +22,11 @@ class GatewayConfig(Section):
 
     host: str = Field("127.0.0.1", description="Loopback unless you ask for more.")
     port: Port = Field(8080, description="0 picks a free port.")
+    hosts: tuple[HostPattern, ...] = Field(
+        (),
+        description="Hosts that run a gateway, by name or pattern, where several share one "
+        "configuration and one Redis; all of them if empty.",
+    )
     allowed_hosts: list[str] = Field(
         default_factory=list,
         description="Names that clients may use for this gateway, as in `Host`; `*.example.com` "

@@ -42,6 +42,7 @@ OTHERS: Final = {
     ".ew/ and logs/ in the project",
     "EW_LOG_LEVEL": "debug, info (the default), warning or error, for every process",
     "EW_PYTHON": "the interpreter that the first `./ew` makes .venv with",
+    "EW_HOST_NAME": "this host among several on one Redis, instead of the machine's name",
     "EW_API_KEY": "the key that `./ew chat`, `./ew bench`, `./ew batch` and `./ew jobs` use",
 }
 #: ew sets these for its own processes.

@@ -9,7 +9,6 @@ import faulthandler
 import logging
 import os
 import signal
-import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +18,7 @@ from contract.bus import heartbeat_sender as heartbeat_sender
 from contract.bus.heartbeat_sender import Sign
 from contract.bus.heartbeats import GATEWAYS
 from contract.gateway_beat import GatewayBeat
+from contract.host_name import host_name
 
 log = logging.getLogger(__name__)
 _TURN_EVERY_S: Final = 0.5
@@ -47,7 +47,7 @@ class GatewayHeartbeat(heartbeat_sender.HeartbeatSender):
         self._count += 1
         self.last = msgspec.structs.replace(
             self._beat_of_now(),
-            host=socket.gethostname(),
+            host=host_name(),
             pid=os.getpid(),
             parent_pid=os.getppid(),
             count=self._count,

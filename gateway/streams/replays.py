@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from contract.bus.heartbeats import BEAT_EVERY_S, GATEWAYS, Heartbeats
 from contract.bus.replies import ReplyStream, entry_order, read_frames, reply_key
 from contract.bus.tickets import Ticket
 from contract.gateway_beat import GatewayBeat
+from contract.host_name import host_name
 from contract.messages import ErrorCode
 from contract.process.tasks import cancel_and_wait
 from gateway.http.errors import ApiError
@@ -239,6 +239,6 @@ class FollowedStream:
         if self._adopted or self._name not in await heartbeats.names():
             self._adopted = True
             await ReplyStream(self._db, self._name).open()
-            beat = GatewayBeat(self._name, socket.gethostname(), os.getpid(), index=-1)
+            beat = GatewayBeat(self._name, host_name(), os.getpid(), index=-1)
             await heartbeats.beat(self._name, beat, ready=False)
         return True

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from contract.host_name import VARIABLE
 from contract.paths import ROOT, logs_dir, make_private, project_dir, state_dir
 from orchestrator.client.reach import reach_supervisor
 from orchestrator.errors import UserError
@@ -16,7 +17,7 @@ from orchestrator.protocol.diagnosis import read_tail
 from orchestrator.system.process import Command, detach, open_log
 from orchestrator.system.service_manager import VARIABLES
 
-_INHERITED: Final = ("EW_HOME", "EW_STATE_DIR", "EW_CONFIG", "EW_LOG_LEVEL")
+_INHERITED: Final = ("EW_HOME", "EW_STATE_DIR", "EW_CONFIG", "EW_LOG_LEVEL", VARIABLE)
 _APPEARS_WITHIN_S: Final = 20.0
 _LOOK_AGAIN_S: Final = 0.2
 #: So many supervisors in a row that leave before they hear are no coincidence.

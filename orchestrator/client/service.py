@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from contract.host_name import VARIABLE
 from contract.paths import IS_CLONE, ROOT, logs_dir, project_dir, state_dir
 from orchestrator.client.connect import supervisor_command
 from orchestrator.client.reach import is_running
@@ -31,7 +32,7 @@ REFUSED: Final = 78
 ENVIRONMENT_FILE: Final = "service.env"
 _ALIVE: Final = ("active", "activating", "reloading", "deactivating")
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.@-]{0,63}")
-_PLACES: Final = ("EW_HOME", "EW_STATE_DIR", "EW_CONFIG", "EW_LOG_LEVEL")
+_PLACES: Final = ("EW_HOME", "EW_STATE_DIR", "EW_CONFIG", "EW_LOG_LEVEL", VARIABLE)
 _TEMPLATE: Final = """\
 # Made by `ew service install`, which writes it anew. Changes belong into `systemctl edit {name}`.
 [Unit]

@@ -20,11 +20,13 @@ from contract.config import (
     LimitsConfig,
     ModelConfig,
 )
+from contract.host_name import is_here
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 
 AT_ONCE: Final = ""
 _ALL_ANEW: Final = "./ew stop, then ./ew start"
 _GATEWAY: Final = "./ew restart gateway"
+_OF_HOSTS: Final = "./ew start where it is to run, ./ew stop where it is not"
 #: The sockets outlive a restart.
 _OF_THE_SOCKETS: Final = ("host", "port", "admin_host", "admin_port")
 _PASSWORD: Final = re.compile(r"(://)[^/@\s]*@")
@@ -82,7 +84,8 @@ def _of_models(
         was = ModelConfig(**{**spec, **names})
         yield from _of_section(f"models.{model_id}", was, now, f"./ew restart {model_id}")
     for model_id in config.models.keys() - before.keys() - running.keys():
-        yield Change(f"models.{model_id}", _MISSING, "is new", f"./ew start {model_id}")
+        if is_here(config.models[model_id].hosts):
+            yield Change(f"models.{model_id}", _MISSING, "is new", f"./ew start {model_id}")
 
 
 def _of_redis(wanted: list[UnitSpec], redis_url: str | None, config: Config) -> Iterator[Change]:
@@ -114,6 +117,8 @@ def _of_section(
 
 
 def _needs(section: str, key: str, usually: str) -> str:
+    if key == "hosts":
+        return _OF_HOSTS
     match section:
         case "gateway":
             return _ALL_ANEW if key in _OF_THE_SOCKETS else _GATEWAY

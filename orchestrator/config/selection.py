@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import enum
 import os
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from contract.config import (
     load_config,
 )
 from contract.engines import declaration_of
+from contract.host_name import VARIABLE, host_name, is_here
 from contract.paths import config_path
 from orchestrator.config.host_checks import is_from_hub, require
 from orchestrator.environments import default_env_name, find_environment, resolve_engine
@@ -31,13 +33,32 @@ from orchestrator.tensorrt import check as trt_check
 _PRIVATE: Final = ("EW_API_KEY", "EW_WORKER", "EW_RUN_ID", "EW_RUN_ROOT", "EW_REDIS_URL")
 
 
+class Role(enum.Enum):
+    """The parts that a host runs; the other part runs on others, which share its Redis."""
+
+    ALL = "all"
+    GATEWAY = "gateway"
+    WORKERS = "workers"
+
+
+def role_named(name: str) -> Role:
+    """Raises `UserError`."""
+    try:
+        return Role(name)
+    except ValueError:
+        known = ", ".join(f"`{role.value}`" for role in Role)
+        raise UserError(f"there is no role `{name}`", f"known are {known}") from None
+
+
 class StartOptions(NamedTuple):
-    """The models that the command line asks for; empty means everything that is configured."""
+    """The models that the command line asks for; empty means everything that is configured for this
+    host."""
 
     models: tuple[str, ...] = ()
     engine: str | None = None
     env: str | None = None
     port: int | None = None
+    role: Role = Role.ALL
 
 
 def read_config() -> Config:
@@ -51,12 +72,14 @@ def read_config() -> Config:
 def start_request(config: Config, choice: StartOptions) -> Start:
     """Return what the supervisor needs to run the chosen models. Raises `UserError` if a model, its
     environment or its files are missing."""
-    chosen = chosen_models(config, choice)
+    runs_gateway = choice.role is not Role.WORKERS and is_here(config.gateway.hosts)
+    chosen = [] if choice.role is Role.GATEWAY else _models_here(config, choice)
+    _require_parts(config, chosen, choice, runs_gateway=runs_gateway)
     require(config, chosen, config_path(), choice.env)
     workers = [worker for model_id in chosen for worker in _workers(model_id, config, choice.env)]
     return Start(
         workers=workers,
-        gateway=gateway_spec(config, choice.port),
+        gateway=gateway_spec(config, choice.port) if runs_gateway else None,
         redis_url=config.redis.url,
         variables=_settings(),
         valkey=ValkeySpec(config.redis.max_memory_bytes or 0),
@@ -81,11 +104,11 @@ def chosen_models(config: Config, choice: StartOptions) -> list[str]:
             f"{config_path()} has no models",
             "`./ew quickstart` adds one, or write it under `models`",
         )
-    wanted = {_id_of(name, config.models) for name in choice.models} or config.models.keys()
+    wanted = {_id_of(name, config.models) for name in choice.models}
     chosen = [
         model_id
         for model_id, model in config.models.items()
-        if model_id in wanted and _has_engine(model, choice.engine)
+        if (model_id in wanted or not wanted) and _has_engine(model, choice.engine)
     ]
     if not chosen:
         engines = ", ".join(sorted({f"`{model.engine}`" for model in config.models.values()}))
@@ -93,6 +116,46 @@ def chosen_models(config: Config, choice: StartOptions) -> list[str]:
             f"no such model has the engine `{choice.engine}`", f"the models have {engines}"
         )
     return chosen
+
+
+def _models_here(config: Config, choice: StartOptions) -> list[str]:
+    """Return the chosen models that are for this host. Raises `UserError` if one that was named
+    is not."""
+    chosen = chosen_models(config, choice)
+    for model_id in chosen if choice.models else ():
+        hosts = config.models[model_id].hosts
+        if not is_here(hosts):
+            raise UserError(
+                f"model `{model_id}` is for other hosts: {', '.join(hosts)}; this one is "
+                f"`{host_name()}`",
+                f"`models.{model_id}.hosts` says so; {VARIABLE} gives this host another name",
+            )
+    return [model_id for model_id in chosen if is_here(config.models[model_id].hosts)]
+
+
+def _require_parts(
+    config: Config, chosen: list[str], choice: StartOptions, *, runs_gateway: bool
+) -> None:
+    """Raises `UserError` if there is nothing to run here, or nothing that joins it to the rest."""
+    if choice.role is Role.GATEWAY and (choice.models or choice.engine or choice.env):
+        raise UserError("a host with the role `gateway` runs no models", "leave them out")
+    if choice.role is Role.GATEWAY and not runs_gateway:
+        names = ", ".join(config.gateway.hosts)
+        raise UserError(
+            f"the gateway is for other hosts: {names}; this one is `{host_name()}`",
+            f"`gateway.hosts` says so; {VARIABLE} gives this host another name",
+        )
+    if not chosen and not runs_gateway:
+        raise UserError(
+            f"nothing is configured for this host, `{host_name()}`",
+            f"see `hosts` of the models and of `gateway`; {VARIABLE} gives it another name",
+        )
+    if config.redis.url is None and not (chosen and runs_gateway):
+        part = "workers" if chosen else "a gateway"
+        raise UserError(
+            f"a host that runs only {part} needs `redis.url`: the Redis that all hosts share",
+            f"set it in {config_path()}, on every host",
+        )
 
 
 def _workers(model_id: str, config: Config, env: str | None) -> list[ReplicaSpec]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Mapping
 
 from contract.bus.records.worker_ends import GpuAtEnd
 from contract.host_beat import GpuFigures, HostBeat, WorkerMemory
+from contract.host_name import host_name
 from contract.supervision.status import ForeignProcess, GpuStatus, GpuWorker
 from orchestrator.gpu.attribution import GpuUse
 from orchestrator.gpu.reservation import Reservation, measured
@@ -25,7 +25,7 @@ def host_beat(gpus: Iterable[GpuStatus]) -> HostBeat:
     """The same, in the form that is published to Redis."""
     cards = list(gpus)
     return HostBeat(
-        host=socket.gethostname(),
+        host=host_name(),
         gpus=tuple(_figures(gpu) for gpu in cards),
         workers=tuple(
             WorkerMemory(

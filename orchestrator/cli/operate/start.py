@@ -10,7 +10,7 @@ import typer
 from orchestrator.client.describing import ask_before
 from orchestrator.client.foreground import run_in_foreground
 from orchestrator.client.startup import bring_up
-from orchestrator.config.selection import StartOptions, read_config, start_request
+from orchestrator.config.selection import StartOptions, read_config, role_named, start_request
 from orchestrator.environments import find_environment
 from orchestrator.errors import UserError
 
@@ -33,6 +33,13 @@ def start(
         int | None,
         typer.Option(min=0, max=65535, help="The gateway's port; 0 takes any that is free."),
     ] = None,
+    role: Annotated[
+        str,
+        typer.Option(
+            metavar="all|gateway|workers",
+            help="Run only the gateway here, or only workers; the rest is on other hosts.",
+        ),
+    ] = "all",
     unless_running: Annotated[
         bool, typer.Option("--unless-running", help="Do nothing if anything is started already.")
     ] = False,
@@ -42,13 +49,17 @@ def start(
 ) -> None:
     """Start models, and what they need.
 
-    Starts every configured model unless told which. Waits until they are ready. Models that run
-    already go on as they are.
+    Starts every model that is configured for this host, unless told which. Waits until they are
+    ready. Models that run already go on as they are.
     """
     if env is not None:
         require_environment(env)
     choice = StartOptions(
-        models=(*(models or ()), *(model or ())), engine=engine, env=env, port=port
+        models=(*(models or ()), *(model or ())),
+        engine=engine,
+        env=env,
+        port=port,
+        role=role_named(role),
     )
     request = msgspec.structs.replace(
         start_request(read_config(), choice), unless_running=unless_running

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from contract.condition import Condition, best
 from contract.gateway_beat import GatewayBeat
+from contract.host_name import host_name
 from contract.messages import State
 from contract.process.process_table import Entry, tree
 from contract.supervision.status import (
@@ -67,7 +67,7 @@ class Report:
             models=self._models(units, memory),
             gpus=list(memory.gpus),
             gpu_problem=memory.problem,
-            host=socket.gethostname(),
+            host=host_name(),
             config=self.config,
         )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-import socket
 import time
 from typing import Final
 
 from contract.bus.records.worker_ends import WorkerEnd
 from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG, ENGINE_KILLED, EndedBy
+from contract.host_name import host_name
 from contract.paths import COMMAND, log_path
 from contract.supervision.problem import Problem
 from orchestrator.protocol.diagnosis import (
@@ -58,7 +58,7 @@ def end_of(dead: Child, engine: str, diagnosis: Diagnosis) -> WorkerEnd:
     ago_s = time.monotonic() - (dead.exited_at or time.monotonic())
     return WorkerEnd(
         worker=dead.name,
-        host=socket.gethostname(),
+        host=host_name(),
         unix_s=time.time() - ago_s,
         cause=diagnosis.problem.message,
         engine=engine,
@@ -72,7 +72,7 @@ def end_of(dead: Child, engine: str, diagnosis: Diagnosis) -> WorkerEnd:
 def missed_end(worker: str, engine: str) -> WorkerEnd:
     """Return the end of a worker that no supervisor saw."""
     cause = "ended while no supervisor ran"
-    return WorkerEnd(worker, socket.gethostname(), time.time(), cause, engine)
+    return WorkerEnd(worker, host_name(), time.time(), cause, engine)
 
 
 def diagnose_no_start(unit: Unit, error: OSError) -> Diagnosis:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from contract.config import HubConfig
+from contract.host_name import VARIABLE
 from contract.paths import ROOT, project_dir
 from orchestrator.gpu.allocator import Allocation
 from orchestrator.hub.access import hub_variables
@@ -21,7 +22,7 @@ from orchestrator.system.child_environment import PYTHON, engine_variables, inhe
 from orchestrator.system.process import Command
 from orchestrator.system.valkey import server_command
 
-_PLACES: Final = ("EW_HOME", "EW_CONFIG", "EW_STATE_DIR")
+_PLACES: Final = ("EW_HOME", "EW_CONFIG", "EW_STATE_DIR", VARIABLE)
 
 
 class Launcher:

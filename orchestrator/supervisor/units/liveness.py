@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-
+from contract.host_name import host_name
 from contract.messages import State
 from orchestrator.protocol.life import LifeEvent, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
@@ -63,7 +62,7 @@ def _note_gateway(unit: Unit, child: Child, seen: Observation) -> None:
 
 def _has_beaten(gateway: Child, seen: Observation) -> bool:
     """Return whether there is a heartbeat of one of its processes that was not there before."""
-    host, pid = socket.gethostname(), gateway.process.pid
+    host, pid = host_name(), gateway.process.pid
     ours = {
         beat.name: beat.count
         for beat in seen.gateway_beats

@@ -10,7 +10,13 @@ import pytest
 
 from contract.config import Config, WorkerSpec
 from orchestrator.config import selection as planning
-from orchestrator.config.selection import StartOptions, chosen_models, start_request
+from orchestrator.config.selection import (
+    Role,
+    StartOptions,
+    chosen_models,
+    role_named,
+    start_request,
+)
 from orchestrator.errors import UserError
 
 
@@ -92,3 +98,103 @@ def test_a_model_path_that_is_nothing_is_found_before_anything_starts() -> None:
     config = config_of(c={"engine": "cpu-vllm", "model_path": "/no/such/model"})
     with pytest.raises(UserError, match="does not exist: /no/such/model"):
         start_request(config, StartOptions())
+
+
+def config_of_hosts(redis_url: str | None = "redis://shared:6379/0") -> Config:
+    """Two models for hosts with GPUs, one for any host, and a gateway for `front`."""
+    return Config.model_validate(
+        {
+            "models": {
+                "a": {"engine": "mock", "model_path": "x", "hosts": ["gpu-*"]},
+                "b": {"engine": "mock", "model_path": "x", "hosts": ["gpu-1"]},
+                "c": {"engine": "mock", "model_path": "x"},
+            },
+            "gateway": {"hosts": ["front"]},
+            "redis": {"url": redis_url},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "models", "has_gateway"),
+    [
+        ("front", ["c"], True),
+        ("gpu-1", ["a", "b", "c"], False),
+        ("gpu-2", ["a", "c"], False),
+    ],
+)
+def test_each_host_runs_its_part_of_one_configuration(
+    monkeypatch: pytest.MonkeyPatch, host: str, models: list[str], *, has_gateway: bool
+) -> None:
+    monkeypatch.setenv("EW_HOST_NAME", host)
+    request = start_request(config_of_hosts(), StartOptions())
+    assert [worker.model for worker in request.workers] == models
+    assert (request.gateway is not None) is has_gateway
+
+
+@pytest.mark.parametrize(
+    ("role", "workers", "has_gateway"),
+    [("all", 3, True), ("gateway", 0, True), ("workers", 3, False)],
+)
+def test_a_role_leaves_a_part_to_other_hosts(role: str, workers: int, *, has_gateway: bool) -> None:
+    config = config_of(a={"engine": "mock", "replicas": 2}, b={"engine": "mock"})
+    config = config.model_copy(update={"redis": config_of_hosts().redis})
+    request = start_request(config, StartOptions(role=role_named(role)))
+    assert len(request.workers) == workers
+    assert (request.gateway is not None) is has_gateway
+
+
+@pytest.mark.parametrize(
+    ("host", "choice", "message", "hint"),
+    [
+        (
+            "front",
+            StartOptions(models=("a",)),
+            "is for other hosts: gpu-*; this one is `front`",
+            "EW_HOST_NAME",
+        ),
+        (
+            "gpu-2",
+            StartOptions(role=Role.GATEWAY),
+            "the gateway is for other hosts: front",
+            "gateway.hosts",
+        ),
+        (
+            "front",
+            StartOptions(models=("c",), role=Role.GATEWAY),
+            "runs no models",
+            "leave them out",
+        ),
+        ("x", StartOptions(engine="mock", models=("b",)), "other hosts: gpu-1", "models.b.hosts"),
+    ],
+)
+def test_a_part_that_is_for_other_hosts_is_refused_with_their_names(
+    monkeypatch: pytest.MonkeyPatch, host: str, choice: StartOptions, message: str, hint: str
+) -> None:
+    monkeypatch.setenv("EW_HOST_NAME", host)
+    with pytest.raises(UserError) as caught:
+        start_request(config_of_hosts(), choice)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_part_alone_needs_a_redis_that_the_others_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EW_HOST_NAME", "gpu-1")
+    with pytest.raises(UserError, match=r"only workers needs `redis\.url`"):
+        start_request(config_of_hosts(redis_url=None), StartOptions())
+    with pytest.raises(UserError, match=r"only a gateway needs `redis\.url`"):
+        start_request(THREE, StartOptions(role=Role.GATEWAY))
+
+
+def test_a_host_that_is_named_nowhere_is_told_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EW_HOST_NAME", "stranger")
+    config = config_of_hosts()
+    del config.models["c"]
+    with pytest.raises(UserError, match="nothing is configured for this host, `stranger`"):
+        start_request(config, StartOptions())
+
+
+def test_an_unknown_role_is_refused() -> None:
+    with pytest.raises(UserError, match="there is no role `boss`") as caught:
+        role_named("boss")
+    assert "`workers`" in caught.value.hint
