@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from contract.bus import heartbeat_sender as heartbeat_sender
 from contract.bus.heartbeat_sender import Sign
-from contract.host_name import host_name
 from contract.messages import Heartbeat, State
+from contract.process.host_name import host_name
 
 if TYPE_CHECKING:
     from workers.worker import Worker

@@ -18,7 +18,7 @@ from contract.bus import heartbeat_sender as heartbeat_sender
 from contract.bus.heartbeat_sender import Sign
 from contract.bus.heartbeats import GATEWAYS
 from contract.gateway_beat import GatewayBeat
-from contract.host_name import host_name
+from contract.process.host_name import host_name
 
 log = logging.getLogger(__name__)
 _TURN_EVERY_S: Final = 0.5

@@ -18,8 +18,8 @@ from contract.bus.heartbeats import BEAT_EVERY_S, GATEWAYS, Heartbeats
 from contract.bus.replies import ReplyStream, entry_order, read_frames, reply_key
 from contract.bus.tickets import Ticket
 from contract.gateway_beat import GatewayBeat
-from contract.host_name import host_name
 from contract.messages import ErrorCode
+from contract.process.host_name import host_name
 from contract.process.tasks import cancel_and_wait
 from gateway.http.errors import ApiError
 from gateway.http.turnstile import AT_ONCE

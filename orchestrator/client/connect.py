@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from contract.host_name import VARIABLE
 from contract.paths import ROOT, logs_dir, make_private, project_dir, state_dir
+from contract.process.host_name import VARIABLE
 from orchestrator.client.reach import reach_supervisor
 from orchestrator.errors import UserError
 from orchestrator.protocol.control import Answer, Control, Request

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from contract.host_name import VARIABLE
 from contract.paths import IS_CLONE, ROOT, logs_dir, project_dir, state_dir
+from contract.process.host_name import VARIABLE
 from orchestrator.client.connect import supervisor_command
 from orchestrator.client.reach import is_running
 from orchestrator.errors import UserError

@@ -20,7 +20,7 @@ from contract.config import (
     LimitsConfig,
     ModelConfig,
 )
-from contract.host_name import is_here
+from contract.process.host_name import is_here
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 
 AT_ONCE: Final = ""

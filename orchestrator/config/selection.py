@@ -19,8 +19,8 @@ from contract.config import (
     load_config,
 )
 from contract.engines import declaration_of
-from contract.host_name import VARIABLE, host_name, is_here
 from contract.paths import config_path
+from contract.process.host_name import VARIABLE, host_name, is_here
 from orchestrator.config.host_checks import is_from_hub, require
 from orchestrator.environments import default_env_name, find_environment, resolve_engine
 from orchestrator.environments.engine_env import OWN_ENVIRONMENT, environment_of

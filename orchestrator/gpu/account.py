@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from contract.bus.records.worker_ends import GpuAtEnd
 from contract.host_beat import GpuFigures, HostBeat, WorkerMemory
-from contract.host_name import host_name
+from contract.process.host_name import host_name
 from contract.supervision.status import ForeignProcess, GpuStatus, GpuWorker
 from orchestrator.gpu.attribution import GpuUse
 from orchestrator.gpu.reservation import Reservation, measured

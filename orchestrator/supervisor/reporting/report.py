@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from contract.condition import Condition, best
 from contract.gateway_beat import GatewayBeat
-from contract.host_name import host_name
 from contract.messages import State
+from contract.process.host_name import host_name
 from contract.process.process_table import Entry, tree
 from contract.supervision.status import (
     ConfigStatus,

@@ -8,8 +8,8 @@ from typing import Final
 
 from contract.bus.records.worker_ends import WorkerEnd
 from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG, ENGINE_KILLED, EndedBy
-from contract.host_name import host_name
 from contract.paths import COMMAND, log_path
+from contract.process.host_name import host_name
 from contract.supervision.problem import Problem
 from orchestrator.protocol.diagnosis import (
     Diagnosis,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from contract.config import HubConfig
-from contract.host_name import VARIABLE
 from contract.paths import ROOT, project_dir
+from contract.process.host_name import VARIABLE
 from orchestrator.gpu.allocator import Allocation
 from orchestrator.hub.access import hub_variables
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec

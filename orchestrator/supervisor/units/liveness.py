@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contract.host_name import host_name
 from contract.messages import State
+from contract.process.host_name import host_name
 from orchestrator.protocol.life import LifeEvent, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 from orchestrator.supervisor.observer import Observation
