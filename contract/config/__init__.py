@@ -3,6 +3,7 @@
 `EW_GATEWAY__PORT=9000` overrides `gateway.port`; two underscores go one level down.
 """
 
+from contract.config.gateway import GatewayConfig
 from contract.config.last_good import Loaded, load_and_keep, load_or_recall
 from contract.config.loading import ConfigError, load_config
 from contract.config.model import ModelConfig, ModelId, Section, WatchdogConfig, is_repo_id
@@ -11,7 +12,6 @@ from contract.config.schema import (
     Config,
     DeadLettersConfig,
     FilesConfig,
-    GatewayConfig,
     HubConfig,
     JobsConfig,
     LimitsConfig,

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
+from contract.config.gateway import GatewayConfig
 from contract.config.model import ModelConfig
-from contract.config.schema import Config, GatewayConfig, RedisConfig
+from contract.config.schema import Config, RedisConfig
 from contract.config.wording import Mistake, shown
 from contract.engines import declaration_of, declared_engines, members_of
 

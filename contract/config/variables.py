@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from contract.config.gateway import GatewayConfig
 from contract.config.model import ModelConfig
 from contract.config.schema import (
     DeadLettersConfig,
     FilesConfig,
-    GatewayConfig,
     HubConfig,
     JobsConfig,
     LimitsConfig,
