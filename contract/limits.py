@@ -50,12 +50,11 @@ class Consumption(NamedTuple):
     tokens: int = 0
     limits: tuple[tuple[str, KeyLimits], ...] = ()
 
-    def words(self) -> list[Any]:
-        """Return it as the last arguments of `enqueue`."""
+    def limits_word(self) -> bytes:
+        """Return the limits as `enqueue` takes them."""
         if not self.limits:
-            return ["", 0]
-        found = [[subject, *limits.words()] for subject, limits in self.limits]
-        return [msgspec.json.encode(found), self.tokens]
+            return b""
+        return msgspec.json.encode([[subject, *each.words()] for subject, each in self.limits])
 
 
 NO_CONSUMPTION: Final = Consumption()

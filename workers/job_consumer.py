@@ -184,7 +184,7 @@ class JobConsumer:
             if claim.job_id in self._outbox:
                 self._outbox.withdraw(claim.job_id)
                 await self._engine.cancel(claim.job_id)
-        records = await self._queue.records(claims)
+        records = await self._queue.trials.records(claims)
         suspects = [each for each in claims if records[each.entry].lost >= _SUSPECT_AFTER]
         self._waiting.extend(each for each in claims if each not in suspects)
         if len(self._outbox):
@@ -221,7 +221,7 @@ class JobConsumer:
                 continue
             word = self._outbox.wait_for_word(attempt.job.id)
             first = await first_of(word, stopping.wait(), timeout_s=_TRIAL_S)
-            await self._queue.end_trial(self._worker, attempt, got_on=first == 0)
+            await self._queue.trials.end(self._worker, attempt, got_on=first == 0)
 
     async def _begin(self, claims: Sequence[Claim], *, alone: bool = False) -> list[Attempt]:
         """Begin attempts, and open an answer for each. Returns those that are to be run."""

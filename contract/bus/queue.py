@@ -13,7 +13,6 @@ from contract.bus.claims import (
     Claim,
     Ended,
     JobWait,
-    Record,
     Waiting,
     mapping_of,
     read_job,
@@ -22,15 +21,15 @@ from contract.bus.client import LuaScript, RedisClient, entries_of
 from contract.bus.clock import LEAP_MS
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.records.dead_letters import DeadLetters
+from contract.bus.records.trials import Trials
 from contract.bus.registration import registrations
-from contract.bus.tickets import NotServed, QueueFull, QueueTooLarge, Ticket, known_ticket
-from contract.bus.turns import QueuePlace, place_of
+from contract.bus.tickets import Conflict, Ticket, WasCancelled, put_words, read_tickets
+from contract.bus.turns import QueuePlace
 from contract.endings import LETTER_DAYS
-from contract.limits import NO_CONSUMPTION, Consumption, Counted, LimitReached
-from contract.media import media_of, media_words, without_contents
+from contract.limits import NO_CONSUMPTION, Consumption
+from contract.media import media_of
 from contract.messages import Job
 from contract.usage import KEEP_DAYS, NO_USE, JobUse
-from contract.wire import encode_job
 
 GROUP: Final = "workers"
 #: Holds, without ever having a lease, what was given back.
@@ -48,8 +47,6 @@ _begin = LuaScript("begin", "turns", "media", "limits", "usage", "blame")
 _complete = LuaScript("complete", "turns", "media", "limits", "usage")
 _release = LuaScript("release", "turns", "media", "limits", "usage")
 _yield_place = LuaScript("yield_place", "turns", "media", "limits", "usage")
-_record = LuaScript("record", "turns", "blame")
-_end_trial = LuaScript("end_trial")
 _take_over = LuaScript("take_over")
 
 
@@ -69,6 +66,7 @@ class JobQueue:
         self._usage_days = usage_days
         self.key = f"ew:{{{model}}}:queue"
         self.dead_letters = DeadLetters(db, model, letter_days)
+        self.trials = Trials(db, self.key)
         self.job_wait = JobWait(db, model)
         #: The keys of those that can do a job: workers now, hosts once they have loaded the model.
         self._ready_keys = [Heartbeats(db, model).ready_key, registrations(db, model).ready_key]
@@ -95,29 +93,45 @@ class JobQueue:
         Raises `QueueFull`, `QueueTooLarge` (with `max_bytes`), `NotServed` (with
         `must_be_served`), `LimitReached`, `Conflict`, `WasCancelled`, `RedisError`, `TimeoutError`.
         """
-        bounds = [max_waiting, deadline_ms, KEEP_MS + LEAP_MS, int(must_be_served), max_bytes]
-        words = [*place_of(job).words(), *consumption.words()]
-        words += media_words(job)
-        # One that is large does not hold up those that share a round trip.
-        call = _enqueue if media_of(job) else _enqueue.gathered
-        answer = await call(
-            self.db,
-            [self.key, self.job_key(job.id), *self._ready_keys],
-            [GROUP, encode_job(without_contents(job)), digest, reply, first, *bounds, *words],
+        (ticket,) = await self.put_all(
+            [job],
+            reply,
+            first,
+            max_waiting=max_waiting,
+            deadline_ms=deadline_ms,
+            must_be_served=must_be_served,
+            max_bytes=max_bytes,
+            digest=digest,
+            consumptions=[consumption],
         )
-        match answer:
-            case [b"queued", waiting, counts]:
-                return Ticket(reply, first, waiting, counted=tuple(Counted(*c) for c in counts))
-            case [b"limited", *words]:
-                raise LimitReached.read(words)
-            case [b"known", *known]:
-                return known_ticket(job.id, digest, known)
-            case [b"full", waiting]:
-                raise QueueFull(waiting)
-            case [b"large", size]:
-                raise QueueTooLarge(size)
-            case _:
-                raise NotServed(self.model)
+        if isinstance(ticket, Exception):
+            raise ticket
+        return ticket
+
+    async def put_all(
+        self,
+        jobs: Sequence[Job],
+        reply: str,
+        first: str,
+        *,
+        max_waiting: int,
+        deadline_ms: int,
+        consumptions: Sequence[Consumption],
+        must_be_served: bool = True,
+        max_bytes: int = 0,
+        digest: str = "",
+    ) -> list[Ticket | Conflict | WasCancelled]:
+        """Put the jobs of one request, all or none; their consumptions have the same limits. Raises
+        what `put` does but `Conflict` and `WasCancelled`, which are answers for a job."""
+        bounds = [max_waiting, deadline_ms, KEEP_MS + LEAP_MS, int(must_be_served), max_bytes]
+        words = [GROUP, reply, first, *bounds, consumptions[0].limits_word()]
+        for job, consumption in zip(jobs, consumptions, strict=True):
+            words += put_words(job, digest, consumption.tokens)
+        # A large call does not hold up those that share a round trip.
+        is_small = len(jobs) == 1 and not media_of(jobs[0])
+        call = _enqueue.gathered if is_small else _enqueue
+        keys = [self.key, *self._ready_keys, *(self.job_key(job.id) for job in jobs)]
+        return read_tickets(await call(self.db, keys, words), jobs, digest, reply, first)
 
     async def unfinished(self) -> int:
         """Return how many jobs are not over: those that wait, and those that workers hold."""
@@ -209,7 +223,7 @@ class JobQueue:
         alone: bool = False,
     ) -> list[Attempt | BeginRefused]:
         """Begin an attempt at each claim; what was cancelled or ended meanwhile, or claimed by
-        another worker, is left out. `alone`: until `end_trial`, the worker has nothing else to
+        another worker, is left out. `alone`: until `trials.end`, the worker has nothing else to
         do; if it is lost by then, the job may be to blame (`scripts/blame.lua`)."""
         readable = [claim for claim in claims if claim.job is not None]
         for claim in claims:
@@ -283,21 +297,6 @@ class JobQueue:
                 for attempt in attempts
             ],
         )
-
-    async def records(self, claims: Sequence[Claim]) -> dict[str, Record]:
-        """By entry, what is held against its job."""
-        keys = [[self.key, self.job_key(claim.job_id)] for claim in claims]
-        found = await _record.map(self.db, [(each, []) for each in keys])
-        return {
-            claim.entry: Record(lost, acquitted, bool(in_doubt))
-            for claim, (lost, acquitted, in_doubt) in zip(claims, found, strict=True)
-        }
-
-    async def end_trial(self, worker: str, attempt: Attempt, *, got_on: bool) -> None:
-        """An attempt that was begun alone has company from now on. If it `got_on` before, the
-        workers that its job lost do not count any more."""
-        args = [worker, attempt.number, int(got_on)]
-        await _end_trial(self.db, [self.job_key(attempt.job.id)], args)
 
     async def hand_back(self, claims: Iterable[Claim]) -> None:
         """Give back claims that were not begun: any worker may take them over."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from contract.limits import Counted
-from contract.messages import Done, Failed
+from contract.bus.turns import place_of
+from contract.limits import Counted, LimitReached
+from contract.media import media_words, without_contents
+from contract.messages import Done, Failed, Job
+from contract.wire import encode_job
 
 #: The state of a job that failed, though the same request may succeed later.
 RETRYABLE: Final = "retryable"
@@ -61,6 +64,49 @@ class Ticket(NamedTuple):
     known: bool = False
     may_retry: bool = False
     counted: tuple[Counted, ...] = ()
+
+
+def put_words(job: Job, digest: str, tokens: int) -> list[Any]:
+    """Return a job that may take so many tokens as `enqueue` takes it."""
+    media = media_words(job)
+    payload = encode_job(without_contents(job))
+    return [payload, digest, *place_of(job).words(), tokens, len(media) // 2, *media]
+
+
+def read_tickets(
+    answer: Sequence[Any], jobs: Sequence[Job], digest: str, reply: str, first: str
+) -> list[Ticket | Conflict | WasCancelled]:
+    """Return what `enqueue` answered for each job. Raises `QueueFull`, `QueueTooLarge`, `NotServed`
+    and `LimitReached` if none was put."""
+    match answer:
+        case [b"put", answers]:
+            return [
+                _ticket(each, job, digest, reply, first)
+                for each, job in zip(answers, jobs, strict=True)
+            ]
+        case [b"limited", *words]:
+            raise LimitReached.read(words)
+        case [b"full", waiting]:
+            raise QueueFull(waiting)
+        case [b"large", size]:
+            raise QueueTooLarge(size)
+        case _:
+            raise NotServed(jobs[0].model)
+
+
+def _ticket(
+    answer: Sequence[Any], job: Job, digest: str, reply: str, first: str
+) -> Ticket | Conflict | WasCancelled:
+    match answer:
+        case [b"queued", waiting, counts]:
+            return Ticket(reply, first, waiting, counted=tuple(Counted(*c) for c in counts))
+        case [_, *known]:
+            try:
+                return known_ticket(job.id, digest, known)
+            except (Conflict, WasCancelled) as problem:
+                return problem
+        case _:
+            raise TypeError(answer)
 
 
 def known_ticket(job_id: str, digest: str, known: Sequence[bytes]) -> Ticket:

@@ -94,15 +94,7 @@ async def _admit_all(
     most = process.models.limits.max_waiting
     if len(jobs) > most:
         raise ApiError("invalid_request", f"at most {most} prompts in a request")
-    replies: list[Reply] = []
-    try:
-        for job, part in zip(jobs, joint.parts, strict=True):
-            replies.append(await process.admission.admit(job, part, context, resumption))
-    except BaseException:
-        for reply in replies:
-            process.dispatcher.leave(reply)
-        raise
-    return replies
+    return await process.admission.admit_all(jobs, joint.parts, context, resumption)
 
 
 def _whole(jobs: list[Job]) -> Job:

@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from msgspec.structs import replace
-from redis.exceptions import OutOfMemoryError
 
 from contract.bus.client import RedisClient
 from contract.bus.known_requests import KnownRequests
 from contract.bus.queue import KEEP_MS, JobQueue
-from contract.bus.tickets import Conflict, NotServed, QueueFull, QueueTooLarge, Ticket, WasCancelled
-from contract.limits import LimitReached
-from contract.media import media_of
+from contract.bus.tickets import Conflict, Ticket, WasCancelled
 from contract.messages import ErrorCode, Job
-from contract.wire import encode_job
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
-from gateway.jobs.allowance import (
-    consumption_of,
-    limit_error,
-    quota_headers,
-    quotas,
-    reached_quota,
-)
-from gateway.jobs.defaults import with_defaults
+from gateway.jobs.intake import Intake
 from gateway.jobs.limits import bounded, check_limits, check_logprobs, check_prompts, most_tokens
 from gateway.jobs.media import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.patient_link import PATIENCE_S, RETRY_S, BackendDown, PatientLink
 from gateway.jobs.queue_memory import QueueMemory
-from gateway.jobs.refusals import cannot_load, conflict, not_served
+from gateway.jobs.refusals import cannot_load, conflict
 from gateway.jobs.resumption import Resumption, tries_of
 from gateway.streams.answers import AnswerSink
 from gateway.streams.cancelling import Canceller
@@ -48,7 +38,6 @@ from gateway.streams.sse import NOTHING
 _ASK_AT_ONCE: Final = 12
 #: Those that put jobs share a connection, and its round trips.
 _PUT_AT_ONCE: Final = 512
-_NEARLY_FULL: Final = "the queue's memory is nearly full"
 
 
 class Admission:
@@ -67,7 +56,6 @@ class Admission:
         media: MediaIntake,
     ) -> None:
         self._db = db
-        self._memory = memory
         self._media = media
         self._link = link
         self._models = models
@@ -76,7 +64,8 @@ class Admission:
         self._canceller = canceller
         self._metrics = metrics
         self._redis = PatientLink(link, _ASK_AT_ONCE)
-        self._putting = PatientLink(link, _PUT_AT_ONCE)
+        small = PatientLink(link, _PUT_AT_ONCE)
+        self._intake = Intake(db, small, self._redis, models, dispatcher, canceller, memory)
 
     def check(
         self, job: Job, context: RequestContext, names: Mapping[str, str], *, lenient: bool
@@ -112,13 +101,23 @@ class Admission:
 
         Raises `ApiError`; the job is then not in the queue, or soon will not be.
         """
+        return (await self.admit_all([job], [answer], context, resumption))[0]
+
+    async def admit_all(
+        self,
+        jobs: Sequence[Job],
+        answers: Sequence[AnswerSink],
+        context: RequestContext,
+        resumption: Resumption | None,
+    ) -> list[Reply]:
+        """Put the jobs of one request, which are for one model, all or none. Raises `ApiError`."""
         first = await self._first_entry()
-        job = await self._media.fetched(job)
-        metrics, kept = self._metrics.of(job.model), resumption is not None
+        jobs = [await self._media.fetched(job) for job in jobs]
+        metrics, kept = self._metrics.of(jobs[0].model), resumption is not None
         after = resumption.after if resumption else NOTHING
         patience_s = resumption.patience_s if resumption else 0.0
 
-        def reply_to(each: Job) -> Reply:
+        def reply_to(each: Job, answer: AnswerSink) -> Reply:
             reply = Reply(
                 each.id,
                 each.model,
@@ -133,38 +132,81 @@ class Admission:
             reply.may_wait_s = each.turn.within_s
             return reply
 
-        if resumption is not None:
-            if resumption.after != NOTHING and (ticket := await self._find(job, resumption)):
-                reply = reply_to(job)
-                self._replays.follow(reply, ticket)
-                return reply
-            return await self._admit_once(tries_of(job), reply_to, resumption)
-        reply = reply_to(job)
-        self._dispatcher.open(reply)
-        reply.position = (await self._put_or_close(job, reply)).waiting
-        return reply
+        replies = [reply_to(job, answer) for job, answer in zip(jobs, answers, strict=True)]
+        if resumption is None:
+            return await self._admit_new(jobs, replies)
+        if after != NOTHING:
+            return [await self._resume(jobs[0], lambda job: reply_to(job, answers[0]), resumption)]
+        if not patience_s:
+            await self._claim_key(jobs[0], resumption)
+        makers = [partial(reply_to, answer=answer) for answer in answers]
+        return await self._admit_once(jobs, replies, resumption, makers)
+
+    async def _admit_new(self, jobs: Sequence[Job], replies: list[Reply]) -> list[Reply]:
+        for reply in replies:
+            self._dispatcher.open(reply)
+        try:
+            tickets = await self._intake.put(jobs, replies, "")
+            for reply, ticket in zip(replies, tickets, strict=True):
+                reply.position = _good(ticket).waiting
+                reply.is_current = True
+        except BaseException:
+            for reply in replies:
+                self._forget(reply)
+            raise
+        return replies
+
+    async def _resume(
+        self, job: Job, reply_to: Callable[[Job], Reply], resumption: Resumption
+    ) -> Reply:
+        """Go on with the answer that a client has a part of."""
+        if ticket := await self._find(job, resumption):
+            reply = reply_to(job)
+            self._replays.follow(reply, ticket)
+            return reply
+        if not resumption.patience_s:
+            await self._claim_key(job, resumption)
+        last = await self._last_of(tries_of(job))
+        digest = resumption.digest
+        (joined,) = await self._join([last], [reply_to(last)], digest, may_retry=False)
+        return _present(joined)
 
     async def _admit_once(
-        self, tries: list[Job], reply_to: Callable[[Job], Reply], resumption: Resumption
+        self,
+        jobs: Sequence[Job],
+        replies: Sequence[Reply],
+        resumption: Resumption,
+        makers: Sequence[Callable[[Job], Reply]],
+    ) -> list[Reply]:
+        """A request that may have been made before: its answer is replayed. What ended without an
+        answer is made anew."""
+        joined = await self._join(jobs, replies, resumption.digest, may_retry=True)
+        try:
+            for number, (job, reply_to) in enumerate(zip(jobs, makers, strict=True)):
+                if joined[number] is None:
+                    joined[number] = await self._retry(job, reply_to, resumption)
+        except BaseException:
+            self.leave(reply for reply in joined if reply is not None)
+            raise
+        return [_present(reply) for reply in joined]
+
+    async def _retry(
+        self, job: Job, reply_to: Callable[[Job], Reply], resumption: Resumption
     ) -> Reply:
-        """A request that may have been made before: its answer is replayed. One that ended without
-        an answer is made anew, unless its client wants the rest of what it has."""
-        if not resumption.patience_s:
-            await self._claim_key(tries[0], resumption)
-        digest = resumption.digest
-        if resumption.after != NOTHING:
-            job = await self._last_of(tries)
-            return await self._join(job, reply_to(job), digest, may_retry=False)
-        for number, job in enumerate(tries):
-            try:
-                is_last = job is tries[-1]
-                reply = await self._join(job, reply_to(job), digest, may_retry=not is_last)
-            except _Over:
-                continue
-            if number:
+        """Make a job anew that has ended without an answer, or join the last that was made."""
+        tries = tries_of(job)
+        for number, each in enumerate(tries[1:], 1):
+            reply, digest = reply_to(each), resumption.digest
+            (joined,) = await self._join([each], [reply], digest, may_retry=each is not tries[-1])
+            if joined is not None:
                 await self._remember(tries[:number], resumption.patience_s)
-            return reply
+                return joined
         raise AssertionError("the last try is never over")
+
+    def leave(self, replies: Iterable[Reply]) -> None:
+        """A request is given up of which these were put."""
+        for reply in replies:
+            self._dispatcher.leave(reply)
 
     async def _find(self, job: Job, resumption: Resumption) -> Ticket | None:
         """The usual case of a client that comes back, and cheap: after a gateway's death, very many
@@ -177,25 +219,30 @@ class Admission:
         except Conflict:
             raise conflict() from None
 
-    async def _join(self, job: Job, reply: Reply, digest: str, *, may_retry: bool) -> Reply:
-        """Put a job, or follow the answer of one that was put before. Raises `_Over` if that one
-        has ended without an answer, and `may_retry`."""
-        await self._canceller.told(job.id)
-        if not self._dispatcher.has_job(job.id):
-            self._dispatcher.open(reply)
+    async def _join(
+        self, jobs: Sequence[Job], replies: Sequence[Reply], digest: str, *, may_retry: bool
+    ) -> list[Reply | None]:
+        """Put jobs, or follow the answers of those that were put before. None for one that has
+        ended without an answer, if it `may_retry`."""
+        for job, reply in zip(jobs, replies, strict=True):
+            await self._canceller.told(job.id)
+            if not self._dispatcher.has_job(job.id):
+                self._dispatcher.open(reply)
         try:
-            ticket = await self._put(job, reply, digest)
-            if may_retry and ticket.may_retry:
-                raise _Over
-        except WasCancelled:
-            self._forget(reply)
-            if may_retry:
-                raise _Over from None
-            message = "the request with this `Idempotency-Key` was given up; use another key"
-            raise ApiError("answer_gone", message) from None
+            tickets = [
+                None if may_retry and _is_over(ticket) else _good(ticket)
+                for ticket in await self._intake.put(jobs, replies, digest)
+            ]
         except BaseException:
-            self._forget(reply)
+            for reply in replies:
+                self._forget(reply)
             raise
+        return [self._joined(*each) for each in zip(replies, tickets, strict=True)]
+
+    def _joined(self, reply: Reply, ticket: Ticket | None) -> Reply | None:
+        if ticket is None:
+            self._forget(reply)
+            return None
         if ticket.known or reply not in self._dispatcher:
             # Its events go to the reply of a put before, of which it was not known whether it
             # arrived; or to another process.
@@ -252,72 +299,23 @@ class Admission:
             await asyncio.sleep(RETRY_S)
         return self._dispatcher.last
 
-    async def _put_or_close(self, job: Job, reply: Reply) -> Ticket:
-        try:
-            ticket = await self._put(job, reply, "")
-        except BaseException:
-            self._forget(reply)
-            raise
-        reply.is_current = True
-        return ticket
 
-    async def _put(self, job: Job, reply: Reply, digest: str) -> Ticket:
-        """Put a job, again and again while Redis does not answer: it is put only once. One that has
-        media takes a connection of its own."""
-        link = self._redis if media_of(job) else self._putting
-        try:
-            return await link.ask(lambda: self._put_once(job, reply, digest))
-        except (BackendDown, asyncio.CancelledError):
-            self._doubt(job, reply)
-            raise
-
-    def _doubt(self, job: Job, reply: Reply) -> None:
-        """A job may have been put or not. It is cancelled, unless its client may ask for it
-        again: then its answer is read on, and kept, without a client."""
-        if reply.resumable:
-            self._dispatcher.leave(reply)
-        else:
-            self._canceller.cancel_doubtful(job.model, job.id)
-
-    async def _put_once(self, job: Job, reply: Reply, digest: str) -> Ticket:
-        # Not before: a request that comes again is the same, whatever the defaults are by then.
-        model = self._models.configured.get(job.model)
-        if model is None:
-            raise not_served(job.model, self._models.status(job.model).state)
-        limits = self._models.limits
-        total_s = reply.patience_s or limits.total_timeout_s
-        whole = with_defaults(job, model, limits.max_output_len)
-        consumption = consumption_of(whole, reply.key, limits, most_tokens(limits, model))
-        has_room = self._memory.take(len(encode_job(job)))
-        try:
-            ticket = await JobQueue(self._db, job.model).put(
-                whole,
-                self._dispatcher.reply_key,
-                reply.first,
-                max_waiting=limits.max_waiting,
-                # A job that is in the queue already is answered all the same.
-                max_bytes=limits.max_waiting_bytes if has_room else 1,
-                deadline_ms=int(min(total_s, job.turn.within_s or total_s) * 1000),
-                digest=digest,
-                consumption=consumption,
-            )
-            reply.context.quota_headers = quota_headers(quotas(consumption, ticket.counted))
-            return ticket
-        except LimitReached as reached:
-            reply.context.quota_headers = quota_headers(reached_quota(reached))
-            raise limit_error(reached) from None
-        except OutOfMemoryError:
-            raise ApiError("queue_full", "the queue's memory is full") from None
-        except QueueTooLarge as full:
-            why = f"{full} for `{job.model}` already"
-            raise ApiError("queue_full", why if has_room else _NEARLY_FULL) from None
-        except QueueFull as full:
-            raise ApiError("queue_full", f"{full} for `{job.model}` already") from None
-        except NotServed:
-            raise not_served(job.model, self._models.status(job.model).state) from None
-        except Conflict:
-            raise conflict() from None
+def _is_over(ticket: Ticket | Conflict | WasCancelled) -> bool:
+    """Return whether a job has ended without an answer."""
+    return isinstance(ticket, WasCancelled) or (isinstance(ticket, Ticket) and ticket.may_retry)
 
 
-class _Over(Exception):
-    """A job has ended without an answer."""
+def _good(ticket: Ticket | Conflict | WasCancelled) -> Ticket:
+    """Raises `ApiError`."""
+    if isinstance(ticket, Conflict):
+        raise conflict()
+    if isinstance(ticket, WasCancelled):
+        message = "the request with this `Idempotency-Key` was given up; use another key"
+        raise ApiError("answer_gone", message)
+    return ticket
+
+
+def _present(reply: Reply | None) -> Reply:
+    if reply is None:
+        raise AssertionError("what may not be retried is joined")
+    return reply

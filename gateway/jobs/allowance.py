@@ -102,13 +102,14 @@ def reached_quota(reached: LimitReached) -> list[Quota]:
     return [Quota(_spelt(reached.name), reached.limit, _WINDOWS[reached.name], left, reset_s)]
 
 
-def limit_error(reached: LimitReached) -> ApiError:
-    """Return what a client is told whose request has no room."""
+def limit_error(reached: LimitReached, prompts: int = 1) -> ApiError:
+    """Return the error of a request of so many prompts that has no room."""
     kind, _, name = reached.subject.partition(":")
     whose = "this API key" if kind == "key" else f"the group `{name}` of this API key"
     bound = f"{whose} may have {reached.limit} {_WORDS[reached.name]}"
     if reached.wait_s < 0:
-        message = f"{bound}, fewer than this request alone may take: ask for fewer tokens"
+        what = "tokens" if "tokens" in reached.name or prompts == 1 else "prompts"
+        message = f"{bound}, fewer than this request alone may take: ask for fewer {what}"
         return ApiError("limit_reached", message, retryable=False)
     used = "" if reached.name == "requests_per_minute" else f"; {reached.used} are taken"
     message = f"{bound}{used}; ask again in {reached.wait_s} s"

@@ -89,10 +89,10 @@ local function wait_no_more(subject, job)
   end
 end
 
--- Whether a job may come in for all subjects. Answers what it found of each (requests, tokens, of the day, of the
--- month), or nil and {subject, limit's name, limit, used, seconds until there is room; -1: never}.
+-- Whether so many jobs may come in together, for all subjects, that take `tokens` and `bytes` in all. Answers what it
+-- found of each subject, them included (requests, tokens, of the day, of the month), or nil and {subject, limit's name, limit, used, seconds until there is room; -1: never}.
 -- `limits` has for each subject: name, requests, tokens, open, waiting, bytes, of a day, of a month; 0 is none.
-local function may_come(limits, tokens, bytes, now)
+local function may_come(limits, jobs, tokens, bytes, now)
   local now_s = math.floor(now / 1000)
   local days = math.floor(now_s / DAY)
   local found = {}
@@ -103,13 +103,13 @@ local function may_come(limits, tokens, bytes, now)
     local requests_key, tokens_key = limit_key(name, 'requests'), limit_key(name, 'tokens')
     local used = {counted(requests_key, now_s), counted(tokens_key, now_s), tonumber(spent[1] or 0), tonumber(spent[2] or 0)}
     redis.call('ZREMRANGEBYSCORE', open_key, '-inf', now)
-    local jobs = math.max(0, redis.call('HLEN', waiting_key) - 1)
+    local wait = math.max(0, redis.call('HLEN', waiting_key) - 1)
     local waiting = tonumber(redis.call('HGET', waiting_key, 'total') or 0)
     local checks = {
-      {'requests_per_minute', of[2], used[1], 1, function() return room_in(requests_key, now_s, used[1], 1, of[2]) end},
+      {'requests_per_minute', of[2], used[1], jobs, function() return room_in(requests_key, now_s, used[1], jobs, of[2]) end},
       {'tokens_per_minute', of[3], used[2], tokens, function() return room_in(tokens_key, now_s, used[2], tokens, of[3]) end},
-      {'open_requests', of[4], redis.call('ZCARD', open_key), 1, function() return 1 end},
-      {'waiting_requests', of[5], jobs, 1, function() return 1 end},
+      {'open_requests', of[4], redis.call('ZCARD', open_key), jobs, function() return 1 end},
+      {'waiting_requests', of[5], wait, jobs, function() return 1 end},
       {'waiting_bytes', of[6], waiting, bytes, function() return 1 end},
       {'tokens_per_day', of[7], used[3], tokens, function() return DAY - now_s % DAY end},
       {'tokens_per_month', of[8], used[4], tokens, function() return days_left_in_month(days) * DAY - now_s % DAY end},
@@ -120,7 +120,7 @@ local function may_come(limits, tokens, bytes, now)
         return nil, {name, check[1], limit, had, more > limit and -1 or check[5]()}
       end
     end
-    table.insert(found, {used[1] + 1, used[2] + tokens, used[3] + tokens, used[4] + tokens})
+    table.insert(found, {used[1] + jobs, used[2] + tokens, used[3] + tokens, used[4] + tokens})
   end
   return found
 end

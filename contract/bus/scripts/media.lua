@@ -46,9 +46,9 @@ local function recount_media(job_key)
   return total
 end
 
--- Keep the media of a job that is let in: digests and bytes are the arguments from `first` on.
-local function keep_media(job_key, arguments, first, size, kept_ms)
-  for i = first, #arguments, 2 do
+-- Keep the media of a job that is let in: digests and bytes are the arguments from `first` to `last`.
+local function keep_media(job_key, arguments, first, last, size, kept_ms)
+  for i = first, last, 2 do
     redis.call('HSET', job_key .. ':media', arguments[i], arguments[i + 1])
   end
   redis.call('PEXPIRE', job_key .. ':media', kept_ms)

@@ -208,7 +208,9 @@ async def test_a_job_is_in_doubt_after_a_loss_that_may_have_been_a_kill(
     for n, (ended_by, in_doubt) in enumerate([(EndedBy.OUTSIDE, True), (EndedBy.ITSELF, False)]):
         await WorkerEnds(db, queue.model).end_lease(f"w{n}", ended_by)
         claims = await queue.take_over(f"w{n + 1}", 9)
-        assert [each.in_doubt for each in (await queue.records(claims)).values()] == [in_doubt]
+        assert [each.in_doubt for each in (await queue.trials.records(claims)).values()] == [
+            in_doubt
+        ]
         await queue.begin(f"w{n + 1}", claims, alone=True)
 
 
@@ -217,10 +219,10 @@ async def test_losses_before_a_job_got_on_are_no_evidence_after(queue: JobQueue,
     attempt = await begin_one(queue, db, "w0")
     for n in range(1, 20):
         (attempt,) = attempts(await lose(queue, f"w{n - 1}", f"w{n}", ended_by=EndedBy.UNCLEAR))
-        await queue.end_trial(f"w{n}", attempt, got_on=True)
+        await queue.trials.end(f"w{n}", attempt, got_on=True)
         (attempt,) = attempts(await lose(queue, f"w{n}", f"w{n}-", ended_by=EndedBy.ITSELF))
         (attempt,) = attempts(await lose(queue, f"w{n}-", f"w{n}", ended_by=EndedBy.OUTSIDE))
-        await queue.end_trial(f"w{n}", attempt, got_on=True)
+        await queue.trials.end(f"w{n}", attempt, got_on=True)
 
 
 async def test_a_worker_that_begins_again_what_it_has_begun_has_not_been_lost(
@@ -241,7 +243,7 @@ async def test_company_that_comes_later_ends_the_suspicion_against_a_job_alone(
     await begin(queue, db, "w0")
     for n in range(1, 3 * MAX_ATTEMPTS):
         (attempt,) = attempts(await lose(queue, f"w{n - 1}", f"w{n}"))
-        await queue.end_trial(f"w{n}", attempt, got_on=False)
+        await queue.trials.end(f"w{n}", attempt, got_on=False)
 
 
 async def test_released_attempts_use_up_their_number_but_do_not_count(
@@ -275,10 +277,10 @@ async def test_who_got_on_alone_begins_anew(queue: JobQueue, db: Redis) -> None:
     await put(queue, "a")
     attempt = await begin_one(queue, db, "w0")
     for n in range(1, 3 * MAX_ATTEMPTS):
-        await queue.end_trial(f"w{n - 1}", attempt, got_on=True)
+        await queue.trials.end(f"w{n - 1}", attempt, got_on=True)
         await end_lease(db, queue.model, f"w{n - 1}")
         claims = await queue.take_over(f"w{n}", 9)
-        assert await queue.records(claims) == {attempt.entry: Record(lost=1, acquitted=n)}
+        assert await queue.trials.records(claims) == {attempt.entry: Record(lost=1, acquitted=n)}
         (attempt,) = attempts(await queue.begin(f"w{n}", claims, alone=True))
 
 
@@ -289,10 +291,12 @@ async def test_only_the_attempt_that_owns_a_job_can_be_acquitted(
     old = await begin_one(queue, db, "w0")
     await end_lease(db, queue.model, "w0")
     claims = await queue.take_over("w1", 9)
-    assert await queue.records(claims) == {old.entry: Record(lost=1, acquitted=0, in_doubt=True)}
+    assert await queue.trials.records(claims) == {
+        old.entry: Record(lost=1, acquitted=0, in_doubt=True)
+    }
     await queue.begin("w1", claims)
-    await queue.end_trial("w0", old, got_on=True)
-    assert await queue.records(claims) == {old.entry: Record(lost=2, acquitted=0)}
+    await queue.trials.end("w0", old, got_on=True)
+    assert await queue.trials.records(claims) == {old.entry: Record(lost=2, acquitted=0)}
 
 
 async def test_what_another_worker_took_over_before_it_was_begun_is_left_to_it(

@@ -14,7 +14,7 @@ from contract.bus.cancellations import Cancellations
 from contract.bus.claims import Ended
 from contract.bus.client import RedisClient, connect
 from contract.bus.queue import JobQueue
-from contract.bus.tickets import Ticket
+from contract.bus.tickets import QueueFull, Ticket
 from contract.limits import Consumption, KeyLimits, LimitReached
 from contract.messages import Job, Sampling
 from contract.usage import JobUse
@@ -228,6 +228,81 @@ async def test_a_lost_worker_changes_nothing(queue: JobQueue, db: Redis, key: st
     await queue.complete("w1", [Ended(again, "done", JobUse(20))])
     ticket = await ask(queue, "b", key, 80, open_requests=1, tokens_per_minute=100)
     assert ticket.counted[0].tokens == 100
+
+
+async def ask_together(
+    queue: JobQueue, job_ids: str, subject: str, *, max_waiting: int = 1000, **limits: int
+) -> list[Any]:
+    """Put a job of 10 tokens for each letter, as the prompts of one request."""
+    jobs = [Job(each, queue.model, Sampling(), prompt="x", key_id="k") for each in job_ids]
+    consumptions = [Consumption(10, ((subject, KeyLimits(**limits)),)) for _ in jobs]
+    bounds: dict[str, Any] = {"max_waiting": max_waiting, "deadline_ms": 60_000}
+    return await queue.put_all(
+        jobs, "ew:out:g", "0", must_be_served=False, consumptions=consumptions, **bounds
+    )
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"requests_per_minute": 4},
+        {"tokens_per_minute": 45},
+        {"open_requests": 4},
+        {"waiting_requests": 4},
+        {"waiting_bytes": 250},
+        {"tokens_per_day": 45},
+        {"tokens_per_month": 45},
+    ],
+    ids=lambda limits: next(iter(limits)),
+)
+async def test_the_jobs_of_one_request_come_in_together_or_not_at_all(
+    queue: JobQueue, db: Redis, key: str, limits: dict[str, int]
+) -> None:
+    await ask_together(queue, "ab", key, **limits)
+    with pytest.raises(LimitReached) as caught:
+        await ask_together(queue, "cdefg", key, **limits)
+    assert caught.value.wait_s == -1, "together they never have room"
+    with pytest.raises(LimitReached) as caught:
+        await ask_together(queue, "cde", key, **limits)
+    assert caught.value.wait_s > 0
+    assert await queue.waiting() == 2
+    assert not await db.exists(*(queue.job_key(each) for each in "cdefg"))
+    tickets = await ask_together(queue, "cd", key, **limits)
+    assert [ticket.waiting for ticket in tickets] == [2, 3]
+    assert {ticket.counted[0][:2] for ticket in tickets} == {(4, 40)}
+
+
+async def test_each_job_of_a_request_is_settled_by_itself(
+    queue: JobQueue, db: Redis, key: str
+) -> None:
+    limits = {"tokens_per_minute": 100, "open_requests": 3}
+    await ask_together(queue, "abc", key, **limits)
+    a, b, _ = attempts(await queue.begin("w", await claim(queue, db, "w")))
+    await queue.complete("w", [Ended(a, "done", JobUse(2)), Ended(b, "failed", JobUse(60))])
+    (ticket,) = await ask_together(queue, "d", key, **limits)
+    # a, b, and what c and d may take.
+    assert ticket.counted[0].tokens == 2 + 60 + 10 + 10
+
+
+async def test_of_a_request_that_is_put_again_only_what_is_new_needs_room(
+    queue: JobQueue, db: Redis, key: str
+) -> None:
+    limits = {"requests_per_minute": 3}
+    await ask_together(queue, "ab", key, **limits)
+    again = await ask_together(queue, "abc", key, **limits)
+    assert [ticket.known for ticket in again] == [True, True, False]
+    again = await ask_together(queue, "abc", key, max_waiting=1, **limits)
+    assert [ticket.known for ticket in again] == [True] * 3
+    assert await queue.waiting() == 3
+
+
+async def test_a_queue_without_room_for_all_jobs_of_a_request_takes_none(
+    queue: JobQueue, key: str
+) -> None:
+    with pytest.raises(QueueFull):
+        await ask_together(queue, "abc", key, max_waiting=2, requests_per_minute=3)
+    assert await queue.waiting() == 0
+    await ask_together(queue, "abc", key, max_waiting=3, requests_per_minute=3)
 
 
 async def test_many_at_once_over_several_gateways_get_no_more(

@@ -198,3 +198,36 @@ def test_headers_are_structured_fields() -> None:
     assert headers[b"ratelimit-policy"] == b'"tokens-per-month";q=7, "requests-per-minute";q=5;w=60'
     assert headers[b"ratelimit"] == b'"tokens-per-month";r=0, "requests-per-minute";r=4;t=60'
     assert quota_headers([]) == []
+
+
+async def test_prompts_of_one_request_are_let_in_together_or_not_at_all(limited: Limited) -> None:
+    key = limited.key(requests_per_minute=5)
+    path, prompts = "/v1/completions", ["a", "b", "c"]
+    headers = {"authorization": f"Bearer {key.text}"}
+    async with httpx.AsyncClient(base_url=limited.gateway.url, headers=headers) as client:
+
+        async def ask(**more: Any) -> httpx.Response:
+            asked = {"model": limited.model, "prompt": prompts, "max_tokens": 5, **more}
+            return await client.post(path, json=asked)
+
+        asking = asyncio.create_task(ask())
+        for _ in prompts:
+            await limited.worker.answer("hello")
+        answer = await asking
+        assert answer.headers["ratelimit"] == '"requests-per-minute";r=2;t=60'
+        for key_of_request in ({}, {"idempotency-key": "again"}):
+            client.headers.update(key_of_request)
+            refused = await ask()
+            assert refused.status_code == 429
+            assert int(refused.headers["retry-after"]) > 0
+            assert await limited.worker.queue.waiting() == 0, "some were let in"
+        client.headers["idempotency-key"] = "of fewer"
+        too_many = await ask(prompt=["x"] * 6)
+        assert "ask for fewer prompts" in too_many.json()["error"]["message"]
+        client.headers["idempotency-key"] = "of two"
+        asking = asyncio.create_task(ask(prompt=["d", "e"]))
+        for _ in range(2):
+            await limited.worker.answer("hello")
+        assert (await asking).status_code == 200
+        # The same request again costs nothing.
+        assert (await ask(prompt=["d", "e"])).status_code == 200

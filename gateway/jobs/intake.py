@@ -1,0 +1,121 @@
+"""Putting the jobs of one request into their model's queue, all or none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from redis.exceptions import OutOfMemoryError
+
+from contract.bus.client import RedisClient
+from contract.bus.queue import JobQueue
+from contract.bus.tickets import Conflict, NotServed, QueueFull, QueueTooLarge, Ticket, WasCancelled
+from contract.limits import LimitReached
+from contract.media import media_of
+from contract.messages import Job
+from contract.wire import encode_job
+from gateway.http.errors import ApiError
+from gateway.jobs.allowance import (
+    consumption_of,
+    limit_error,
+    quota_headers,
+    quotas,
+    reached_quota,
+)
+from gateway.jobs.defaults import with_defaults
+from gateway.jobs.limits import most_tokens
+from gateway.jobs.models import Models
+from gateway.jobs.patient_link import BackendDown, PatientLink
+from gateway.jobs.queue_memory import QueueMemory
+from gateway.jobs.refusals import not_served
+from gateway.streams.cancelling import Canceller
+from gateway.streams.dispatcher import Dispatcher
+from gateway.streams.reply import Reply
+
+_NEARLY_FULL: Final = "the queue's memory is nearly full"
+
+
+class Intake:
+    """The entrance of all queues: each job is put once, however often Redis has to be asked.
+    `large` is the link for jobs with media."""
+
+    def __init__(
+        self,
+        db: RedisClient,
+        small: PatientLink,
+        large: PatientLink,
+        models: Models,
+        dispatcher: Dispatcher,
+        canceller: Canceller,
+        memory: QueueMemory,
+    ) -> None:
+        self._db = db
+        self._small = small
+        self._large = large
+        self._models = models
+        self._dispatcher = dispatcher
+        self._canceller = canceller
+        self._memory = memory
+
+    async def put(
+        self, jobs: Sequence[Job], replies: Sequence[Reply], digest: str
+    ) -> list[Ticket | Conflict | WasCancelled]:
+        """Put jobs, again and again while Redis does not answer: they are put only once. Those that
+        have media take a connection of their own."""
+        link = self._large if any(map(media_of, jobs)) else self._small
+        try:
+            return await link.ask(lambda: self._put_once(jobs, replies, digest))
+        except (BackendDown, asyncio.CancelledError):
+            for job, reply in zip(jobs, replies, strict=True):
+                self._doubt(job, reply)
+            raise
+
+    def _doubt(self, job: Job, reply: Reply) -> None:
+        """A job may have been put or not. It is cancelled, unless its client may ask for it
+        again: then its answer is read on, and kept, without a client."""
+        if reply.resumable:
+            self._dispatcher.leave(reply)
+        else:
+            self._canceller.cancel_doubtful(job.model, job.id)
+
+    async def _put_once(
+        self, jobs: Sequence[Job], replies: Sequence[Reply], digest: str
+    ) -> list[Ticket | Conflict | WasCancelled]:
+        # Not before: a request that comes again is the same, whatever the defaults are by then.
+        job, reply = jobs[0], replies[0]
+        model = self._models.configured.get(job.model)
+        if model is None:
+            raise not_served(job.model, self._models.status(job.model).state)
+        limits, most = self._models.limits, most_tokens(self._models.limits, model)
+        total_s = reply.patience_s or limits.total_timeout_s
+        whole = [with_defaults(each, model, limits.max_output_len) for each in jobs]
+        consumptions = [consumption_of(each, reply.key, limits, most) for each in whole]
+        has_room = self._memory.take(sum(len(encode_job(each)) for each in jobs))
+        try:
+            tickets = await JobQueue(self._db, job.model).put_all(
+                whole,
+                self._dispatcher.reply_key,
+                reply.first,
+                max_waiting=limits.max_waiting,
+                # A job that is in the queue already is answered all the same.
+                max_bytes=limits.max_waiting_bytes if has_room else 1,
+                deadline_ms=int(min(total_s, job.turn.within_s or total_s) * 1000),
+                digest=digest,
+                consumptions=consumptions,
+            )
+            counted = next((each.counted for each in tickets if isinstance(each, Ticket)), ())
+            reply.context.quota_headers = quota_headers(quotas(consumptions[0], counted))
+            return tickets
+        except LimitReached as reached:
+            reply.context.quota_headers = quota_headers(reached_quota(reached))
+            raise limit_error(reached, len(jobs)) from None
+        except OutOfMemoryError:
+            raise ApiError("queue_full", "the queue's memory is full") from None
+        except QueueTooLarge as full:
+            why = f"{full} for `{job.model}` already"
+            raise ApiError("queue_full", why if has_room else _NEARLY_FULL) from None
+        except QueueFull as full:
+            raise ApiError("queue_full", f"{full} for `{job.model}` already") from None
+        except NotServed:
+            raise not_served(job.model, self._models.status(job.model).state) from None
