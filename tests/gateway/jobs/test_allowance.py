@@ -221,10 +221,10 @@ async def test_prompts_of_one_request_are_let_in_together_or_not_at_all(limited:
             assert refused.status_code == 429
             assert int(refused.headers["retry-after"]) > 0
             assert await limited.worker.queue.waiting() == 0, "some were let in"
-        client.headers["idempotency-key"] = "of fewer"
+        client.headers["idempotency-key"] = "of-fewer"
         too_many = await ask(prompt=["x"] * 6)
         assert "ask for fewer prompts" in too_many.json()["error"]["message"]
-        client.headers["idempotency-key"] = "of two"
+        client.headers["idempotency-key"] = "of-two"
         asking = asyncio.create_task(ask(prompt=["d", "e"]))
         for _ in range(2):
             await limited.worker.answer("hello")
