@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from contract.bus.client import RedisClient
@@ -106,11 +106,6 @@ class BeginRefused(NamedTuple):
 
     attempt: Attempt
     reason: str
-
-
-def mapping_of(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    """Return the fields of an entry that a script answers as one list."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def read_job(fields: Mapping[bytes, bytes]) -> Job | None:

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary, proxy
 
-from redis.asyncio import BlockingConnectionPool, Redis, from_url
-from redis.asyncio.connection import (
-    AbstractConnection,
-    Connection,
-    SSLConnection,
-    UnixDomainSocketConnection,
-)
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import NoScriptError, RedisError
 
-from contract.bus.gathered_calls import GatheredCalls
+from contract.bus.connection.direct import Command, DirectConnection
+from contract.bus.connection.gathered_calls import GatheredCalls
+from contract.bus.connection.honest import HONEST
 
 #: The longest that a reader waits in one command; half-open connections show after it.
 BLOCK_MS: Final = 5_000
@@ -31,56 +26,21 @@ RedisClient: TypeAlias = Any
 _SCRIPTS: Final = Path(__file__).parent / "scripts"
 
 
-class _Honest(AbstractConnection):
-    """A connection that fails by `RedisError` alone. redis-py passes a `RuntimeError` of the event
-    loop on: uvloop raises one when a peer that had accepted has reset the connection meanwhile.
-    This is the one place that says which errors mean that the connection failed."""
+class BusClient(Redis):
+    """A client, and beside it a connection for what happens once per flush or request."""
 
-    async def connect(self) -> None:
-        try:
-            await super().connect()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            raise LostConnection(str(error)) from error
+    def __init__(self, pool: ConnectionPool, *, single_connection: bool = False) -> None:
+        pool.connection_class = HONEST[pool.connection_class]
+        super().__init__(connection_pool=pool, single_connection_client=single_connection)
+        self.auto_close_connection_pool = True
+        self.direct = DirectConnection(pool.make_connection, _SOCKET_TIMEOUT_S)
 
-    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
-        try:
-            await super().send_packed_command(*args, **kwargs)
-        except RuntimeError as error:
-            raise LostConnection(str(error)) from error
-
-    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return await super().read_response(*args, **kwargs)
-        except RuntimeError as error:
-            raise LostConnection(str(error)) from error
-
-    async def can_read(self) -> bool:
-        try:
-            return bool(await super().can_read())
-        except RuntimeError as error:
-            raise LostConnection(str(error)) from error
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        self.direct.close()
+        await super().aclose(close_connection_pool)
 
 
-class _Tcp(_Honest, Connection):
-    pass
-
-
-class _Tls(_Honest, SSLConnection):
-    pass
-
-
-class _Unix(_Honest, UnixDomainSocketConnection):
-    pass
-
-
-_HONEST: Final = {
-    Connection: _Tcp,
-    SSLConnection: _Tls,
-    UnixDomainSocketConnection: _Unix,
-}
-
-
-def connect(url: str, *, connections: int = 16) -> Redis:
+def connect(url: str, *, connections: int = 16) -> BusClient:
     """Return a client for short commands. It does not retry: a lost reply to a write would repeat
     it.
 
@@ -95,24 +55,41 @@ def connect(url: str, *, connections: int = 16) -> Redis:
         socket_connect_timeout=2,
         retry=Retry(NoBackoff(), 0),
     )
-    pool.connection_class = _HONEST[pool.connection_class]
-    return Redis.from_pool(pool)
+    return BusClient(pool)
 
 
-def connect_reader(url: str) -> Redis:
+def connect_reader(url: str) -> BusClient:
     """Return a client for one blocking reader. Its commands must never be cancelled: what the
     server had already delivered would be lost."""
-    client = from_url(
+    pool = ConnectionPool.from_url(
         url,
-        single_connection_client=True,
         protocol=2,
         socket_timeout=_SOCKET_TIMEOUT_S,
         socket_connect_timeout=2,
         retry=Retry(NoBackoff(), 0),
     )
-    pool = client.connection_pool
-    pool.connection_class = _HONEST[pool.connection_class]
-    return client
+    return BusClient(pool, single_connection=True)
+
+
+async def _run_directly(db: RedisClient, commands: Sequence[Command]) -> list[Any]:
+    answers: list[Any] = await db.direct.run(commands)
+    return answers
+
+
+async def _run_apart(db: RedisClient, commands: Sequence[Command]) -> list[Any]:
+    pipe = db.pipeline(transaction=False)
+    for command in commands:
+        pipe.execute_command(*command)
+    answers: list[Any] = await pipe.execute(raise_on_error=False)
+    return answers
+
+
+def raised(answers: list[Any]) -> list[Any]:
+    """Return answers of which none is an error. Raises the first that is."""
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
 
 
 class LuaScript:
@@ -128,6 +105,10 @@ class LuaScript:
     async def __call__(self, db: RedisClient, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return (await self.map(db, [(keys, args)]))[0]
 
+    async def apart(self, db: RedisClient, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """The same, by a connection of its own: a call that is large holds up no others."""
+        return raised(await self._run_all(db, [(keys, args)], _run_apart))[0]
+
     async def gathered(self, db: RedisClient, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """The same; what is asked for while a round trip is under way shares the next one. Raises
         `TimeoutError`, too: as when the caller is cancelled, the script may have run or may yet."""
@@ -140,34 +121,25 @@ class LuaScript:
         self, db: RedisClient, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
     ) -> list[Any]:
         """Run the script once per (keys, args), in one round trip. Raises the first error."""
-        answers = await self._run_all(db, calls)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers
+        return raised(await self._run_all(db, calls))
 
     async def _run_all(
-        self, db: RedisClient, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+        self,
+        db: RedisClient,
+        calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
+        run: Callable[[RedisClient, Sequence[Command]], Awaitable[list[Any]]] = _run_directly,
     ) -> list[Any]:
         """Return the outcome of each call: an answer, or its error."""
         if not self.digest:
             self.digest = await db.script_load(self.source)
-        answers = await self._pipeline(db, calls)
+        commands = [("EVALSHA", self.digest, len(keys), *keys, *args) for keys, args in calls]
+        answers = await run(db, commands)
         if any(isinstance(answer, NoScriptError) for answer in answers):
             await db.script_load(self.source)
             missed = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-            again = await self._pipeline(db, [calls[i] for i in missed])
+            again = await run(db, [commands[i] for i in missed])
             for i, answer in zip(missed, again, strict=True):
                 answers[i] = answer
-        return answers
-
-    async def _pipeline(
-        self, db: RedisClient, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
-    ) -> list[Any]:
-        pipe = db.pipeline(transaction=False)
-        for keys, args in calls:
-            pipe.execute_command("EVALSHA", self.digest, len(keys), *keys, *args)
-        answers: list[Any] = await pipe.execute(raise_on_error=False)
         return answers
 
 
@@ -188,6 +160,11 @@ async def last_id(db: RedisClient, key: str) -> str:
     """Return the id of a stream's last entry, `0` if it has none."""
     entries = await db.xrevrange(key, count=1)
     return entries[0][0].decode() if entries else "0"
+
+
+def mapping_of(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return the fields of an entry, which are one list on the wire."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def entries_of(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:

@@ -14,10 +14,9 @@ from contract.bus.claims import (
     Ended,
     JobWait,
     Waiting,
-    mapping_of,
     read_job,
 )
-from contract.bus.client import LuaScript, RedisClient, entries_of
+from contract.bus.client import LuaScript, RedisClient, entries_of, mapping_of
 from contract.bus.clock import LEAP_MS
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.records.dead_letters import DeadLetters
@@ -129,7 +128,7 @@ class JobQueue:
             words += put_words(job, digest, consumption.tokens)
         # A large call does not hold up those that share a round trip.
         is_small = len(jobs) == 1 and not media_of(jobs[0])
-        call = _enqueue.gathered if is_small else _enqueue
+        call = _enqueue.gathered if is_small else _enqueue.apart
         keys = [self.key, *self._ready_keys, *(self.job_key(job.id) for job in jobs)]
         return read_tickets(await call(self.db, keys, words), jobs, digest, reply, first)
 

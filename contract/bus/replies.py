@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Final
 
-from contract.bus.client import BLOCK_MS, RedisClient, entries_of, last_id
+from contract.bus.client import BLOCK_MS, RedisClient, last_id, mapping_of, raised
 from contract.bus.clock import LEAP_MS
 from contract.messages import UNREADABLE, Envelope
 from contract.wire import decode_frame, encode_frame
@@ -74,10 +74,8 @@ async def first_id(db: RedisClient, reply: str) -> str:
 async def publish(db: RedisClient, frames: Iterable[tuple[str, bytes]]) -> None:
     """Append each frame to its reply stream, in one round trip. Raises `RedisError`; it is
     safe to publish the same frames again, readers drop sequence numbers they have seen."""
-    pipe = db.pipeline(transaction=False)
-    for reply, frame in frames:
-        pipe.execute_command("XADD", reply, "NOMKSTREAM", "*", "f", frame)
-    await pipe.execute()
+    commands = [("XADD", reply, "NOMKSTREAM", "*", "f", frame) for reply, frame in frames]
+    raised(await db.direct.run(commands))
 
 
 async def read_frames(
@@ -96,13 +94,11 @@ async def read_frames(
     end with their next envelope, whose sequence number shows the gap, or by their timeouts.
     `on_unreadable` is called for each.
     """
-    answer = await reader.execute_command(
+    answer = await reader.direct.ask(
         "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", reply, last
     )
-    return [
-        (entry, _envelopes(reply, entry, fields, on_unreadable))
-        for entry, fields in entries_of(answer)
-    ]
+    entries = [(entry.decode(), mapping_of(flat)) for entry, flat in answer[0][1]] if answer else []
+    return [(entry, _envelopes(reply, entry, fields, on_unreadable)) for entry, fields in entries]
 
 
 async def scan_frames(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from contract.bus import gathered_calls
-from contract.bus.gathered_calls import MOST_AT_ONCE, GatheredCalls
+from contract.bus.connection import gathered_calls
+from contract.bus.connection.gathered_calls import MOST_AT_ONCE, GatheredCalls
 
 
 class Server:
