@@ -31,6 +31,7 @@ class Round(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--step-ms", type=float, default=5.0)
+    parser.add_argument("--processes", type=int, default=1, help="of the gateway (default: 1)")
 
 
 def mock_config(steps_per_s: float, **model: Any) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     with builds(args.against) as compared, ExitStack() as stack:
         generator = LoadGenerator()
         stands = [
-            stack.enter_context(Stand(build, mock_config(1000 / args.step_ms)))
+            stack.enter_context(Stand(build, _config(args.step_ms, args.processes)))
             for build in compared
         ]
         for stand in stands:
@@ -72,7 +73,12 @@ def run(args: argparse.Namespace) -> None:
             level = {label: _summary(found) for label, found in rounds.items()}
             results.append({"streams": streams, "builds": level})
             print(_text(level, streams), flush=True)
-        write(args.json, f"wire, steps of {args.step_ms} ms, {args.tokens} tokens", results)
+        what = f"wire, {args.processes} gateway processes, steps of {args.step_ms} ms"
+        write(args.json, f"{what}, {args.tokens} tokens", results)
+
+
+def _config(step_ms: float, processes: int) -> dict[str, Any]:
+    return mock_config(1000 / step_ms) | {"gateway": {"processes": processes}}
 
 
 def _summary(rounds: list[Round]) -> dict[str, float]:
