@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import signal
-from multiprocessing.process import BaseProcess
+from multiprocessing import process
 from typing import NamedTuple
 
 
@@ -35,11 +34,12 @@ class EngineKilled(EngineDied):
 def was_child_killed() -> bool:
     """Return whether a process that this one started by `multiprocessing`, as engines do, was ended
     by SIGKILL. Those that the engine itself kills count, too, so ask before it cleans up."""
-    children = [each for each in gc.get_objects() if isinstance(each, BaseProcess)]
-    return any(_exit_code(each) == -signal.SIGKILL for each in children)
+    # `active_children` leaves out those that have ended, and the collector those that are frozen.
+    known: set[process.BaseProcess] = set(getattr(process, "_dangling", ()))
+    return any(_exit_code(each) == -signal.SIGKILL for each in known)
 
 
-def _exit_code(child: BaseProcess) -> int | None:
+def _exit_code(child: process.BaseProcess) -> int | None:
     try:
         return child.exitcode
     except (AssertionError, ValueError):  # a process of another one, or closed

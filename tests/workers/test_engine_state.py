@@ -7,6 +7,7 @@ import os
 import signal
 import time
 
+from contract.process import collector
 from workers.engine_state import was_child_killed
 
 
@@ -19,6 +20,7 @@ def test_a_child_that_was_killed_is_told_from_one_that_crashed() -> None:
     ):
         child = spawning.Process(target=time.sleep, args=(60,))
         child.start()
+        collector.settle()
         assert not was_child_killed()
         os.kill(child.pid or 0, number)
         child.join()
