@@ -34,3 +34,5 @@ class EndedBy(str, Enum):
 
 #: For how many days dead letters are kept, if the configuration says nothing else.
 LETTER_DAYS: Final = 7
+#: For how many days it is known what became of a job, if the configuration says nothing else.
+TRACE_DAYS: Final = 7

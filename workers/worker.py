@@ -54,7 +54,8 @@ class Worker:
         self.started_unix_s = time.time()
         self.ready_after_s: float | None = None
         self.db = connect(spec.redis_url)
-        self.queue = JobQueue(self.db, spec.model_id, spec.usage_days, spec.letter_days)
+        days = (spec.usage_days, spec.letter_days, spec.trace_days)
+        self.queue = JobQueue(self.db, spec.model_id, *days)
         self.cancellations = Cancellations(self.db, spec.model_id)
         self.outbox = Outbox(self.db, self.queue, spec.name)
         self.audience = Audience(self.db, spec.gateway_grace_s)

@@ -24,7 +24,7 @@ from contract.bus.records.trials import Trials
 from contract.bus.registration import registrations
 from contract.bus.tickets import Conflict, Ticket, WasCancelled, put_words, read_tickets
 from contract.bus.turns import QueuePlace
-from contract.endings import LETTER_DAYS
+from contract.endings import LETTER_DAYS, TRACE_DAYS
 from contract.limits import NO_CONSUMPTION, Consumption
 from contract.media import media_of
 from contract.messages import Job
@@ -42,16 +42,16 @@ _ROOM_MADE_MS: Final = 1_000
 _enqueue = LuaScript("enqueue", "turns", "media", "limits")
 _claim = LuaScript("claim", "turns")
 _peek = LuaScript("peek", "turns")
-_begin = LuaScript("begin", "turns", "media", "limits", "usage", "blame")
-_complete = LuaScript("complete", "turns", "media", "limits", "usage")
-_release = LuaScript("release", "turns", "media", "limits", "usage")
-_yield_place = LuaScript("yield_place", "turns", "media", "limits", "usage")
+_begin = LuaScript("begin", "turns", "media", "limits", "lives", "usage", "blame")
+_complete = LuaScript("complete", "turns", "media", "limits", "lives", "usage")
+_release = LuaScript("release", "turns", "media", "limits", "lives", "usage")
+_yield_place = LuaScript("yield_place", "turns", "media", "limits", "lives", "usage")
 _take_over = LuaScript("take_over")
 
 
 class JobQueue:
-    """The jobs of one model; the usage of a day is kept for `usage_days`, and a dead letter for
-    `letter_days`."""
+    """The jobs of one model; the usage of a day is kept for `usage_days`, a dead letter for
+    `letter_days`, and what became of a job for `trace_days`."""
 
     def __init__(
         self,
@@ -59,10 +59,11 @@ class JobQueue:
         model: str,
         usage_days: int = KEEP_DAYS,
         letter_days: int = LETTER_DAYS,
+        trace_days: int = TRACE_DAYS,
     ) -> None:
         self.db = db
         self.model = model
-        self._usage_days = usage_days
+        self._kept_days = (usage_days, trace_days)
         self.key = f"ew:{{{model}}}:queue"
         self.dead_letters = DeadLetters(db, model, letter_days)
         self.trials = Trials(db, self.key)
@@ -261,7 +262,6 @@ class JobQueue:
     async def complete(self, worker: str, ended: Iterable[Ended]) -> int:
         """End attempts, if they still own their jobs. Returns how many were fenced off. Safe to
         repeat."""
-        days = self._usage_days
         answers = await _complete.map(
             self.db,
             [
@@ -269,7 +269,7 @@ class JobQueue:
                     [self.key, self.job_key(attempt.job.id)],
                     [
                         *(GROUP, attempt.entry, worker, attempt.number),
-                        *(state, KEEP_MS, use.words(), days),
+                        *(state, KEEP_MS, use.words(), *self._kept_days),
                     ],
                 )
                 for attempt, state, use in ended

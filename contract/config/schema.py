@@ -8,7 +8,7 @@ from contract.config.gateway import GatewayConfig
 from contract.config.key_limits import GroupName, KeyLimitsConfig
 from contract.config.model import EngineName, ModelConfig, ModelId, Section
 from contract.config.names import Models
-from contract.endings import LETTER_DAYS
+from contract.endings import LETTER_DAYS, TRACE_DAYS
 from contract.usage import KEEP_DAYS
 
 
@@ -134,6 +134,9 @@ class UsageConfig(Section):
     keep_days: int = Field(
         KEEP_DAYS, ge=1, le=3660, description="How long the counts of a day are kept."
     )
+    trace_days: int = Field(
+        TRACE_DAYS, ge=1, le=365, description="How long `ew trace` knows of a job that has ended."
+    )
 
 
 class DeadLettersConfig(Section):
@@ -186,7 +189,7 @@ class WorkerSpec(Section):
     drain_s: float = 20.0
     #: Jobs of a gateway that is gone for this long are cancelled: no client came back for them.
     gateway_grace_s: float = 30.0
-    #: How long what is used on a day is kept.
+    #: How long what is used on a day is kept, a dead letter, and what became of a job.
     usage_days: int = KEEP_DAYS
-    #: How long a dead letter is kept.
     letter_days: int = LETTER_DAYS
+    trace_days: int = TRACE_DAYS

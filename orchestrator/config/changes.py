@@ -59,6 +59,7 @@ def changes(units: Iterable[UnitSpec], redis_url: str | None, config: Config) ->
     found += _of_days(wanted, "usage_days", "usage.keep_days", days)
     days = config.dead_letters.keep_days
     found += _of_days(wanted, "letter_days", "dead_letters.keep_days", days)
+    found += _of_days(wanted, "trace_days", "usage.trace_days", config.usage.trace_days)
     if gateway is not None:
         found += _of_section("limits", LimitsConfig(**before.get("limits", {})), config.limits)
         found += _of_section("jobs", JobsConfig(**before.get("jobs", {})), config.jobs)

@@ -7,7 +7,7 @@ from typing import Final
 
 from contract.bus.client import RedisClient
 from contract.bus.records.worker_ends import WorkerEnd, WorkerEnds
-from contract.endings import LETTER_DAYS, EndedBy
+from contract.endings import LETTER_DAYS, TRACE_DAYS, EndedBy
 from orchestrator.protocol.specs import ReplicaSpec
 
 #: The most ends that wait until Redis answers; then the oldest go.
@@ -28,7 +28,8 @@ class LostWorkers:
 
     def note(self, spec: ReplicaSpec, end: WorkerEnd) -> None:
         """Keep how a worker ended, for those who ask what became of its jobs."""
-        days = spec.spec.get("letter_days", LETTER_DAYS)
+        letter_days = spec.spec.get("letter_days", LETTER_DAYS)
+        days = max(letter_days, spec.spec.get("trace_days", TRACE_DAYS))
         self.ends.append((spec.model, end, days))
 
     async def tell(self, db: RedisClient) -> None:

@@ -12,7 +12,7 @@ from contract.bus.heartbeats import Heartbeats
 from contract.endings import EndedBy
 from contract.messages import UNREADABLE
 
-#: A job loses its workers before its dead letter is written: their ends are kept so much longer.
+#: A job loses its workers before its own end is written: theirs are kept so much longer.
 _LONGER_DAYS: Final = 1
 _DAY_MS: Final = 86_400_000
 #: Its jobs are taken over within seconds, if a worker runs at all.
@@ -34,7 +34,7 @@ class GpuAtEnd(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WorkerEnd(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The end of one worker that it was not told to come to. `exit_code` is negative for a signal,
+    """The end of one worker, be it told to come to it or not. `exit_code` is negative for a signal,
     and null where its supervisor could not wait for it; `out_of_memory`: the kernel ended it, or a
     process of it, because the host's memory was exhausted."""
 
@@ -67,9 +67,10 @@ class WorkerEnds:
         await self._db.set(key, ended_by.value, px=_ENDED_BY_KEPT_MS)
         await Heartbeats(self._db, self._model).leave(worker)
 
-    async def note(self, end: WorkerEnd, letter_days: int) -> None:
-        """Keep one a day longer than dead letters are kept. Raises `RedisError`."""
-        keep_ms = (letter_days + _LONGER_DAYS) * _DAY_MS
+    async def note(self, end: WorkerEnd, days: int) -> None:
+        """Keep one for so many days, those of dead letters or traces, and a day longer. Raises
+        `RedisError`."""
+        keep_ms = (days + _LONGER_DAYS) * _DAY_MS
         await self._db.set(self._key(end.worker), _encode(end), px=keep_ms)
 
     async def of(self, workers: Sequence[str]) -> dict[str, WorkerEnd]:

@@ -1,6 +1,6 @@
 -- End a job, if this worker's attempt still owns it. Safe to repeat: the first end stays.
 -- KEYS: queue, job
--- ARGV: group, entry id, worker, attempt, state, keep ms, what it used (`usage.lua`), days to keep the count
+-- ARGV: group, entry id, worker, attempt, state, keep ms, what it used (`usage.lua`), days to keep the count, and its life
 -- Answers 1 if the job is now (or was already) ended by this attempt, 0 if another attempt owns it.
 local job = redis.call('HMGET', KEYS[2], 'worker', 'attempt', 'state', 'place', 'used', 'yielded')
 if job[1] ~= ARGV[3] or job[2] ~= ARGV[4] then
@@ -15,6 +15,7 @@ if job[3] == 'running' then
   redis.call('PEXPIRE', KEYS[2], ARGV[6])
   local use = use_of(ARGV[7], job[5], ARGV[5] == 'done')
   local tokens = count_use(prefix, KEYS[2], ARGV[5], use, now_s, ARGV[8])
+  forget_lives(prefix, now_s, ARGV[9])
   let_out(KEYS[2], tokens, now_s * 1000)
   if job[4] then
     settle(prefix, job[4], tokens - parse(job[4]).cost * (1 + (job[6] or 0)))

@@ -48,6 +48,7 @@ end
 
 -- Count a job that ends in a state. Answers the tokens that it took.
 local function count_use(prefix, job_key, state, use, now_s, days)
+  keep_life(prefix, job_key, state, table.concat(use, ' '))
   local key = string.match(redis.call('HGET', job_key, 'place') or '', '(%S*)$')
   local month, day = month_of(math.floor(now_s / 86400))
   local usage = string.format('%susage:%d%02d', prefix, month, day)

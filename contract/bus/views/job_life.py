@@ -1,15 +1,20 @@
-"""The life of one job, as far as Redis has it: its record in the queue, and what was published."""
+"""The life of one job, as far as Redis has it: its record in the queue, and what was published;
+later what is kept of jobs that have ended."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from contract.bus.client import RedisClient
 from contract.bus.queue import JobQueue
 from contract.bus.replies import entry_order, scan_frames
 from contract.bus.turns import QueuePlace
 from contract.messages import Delta, Done, Failed, Started
+from contract.usage import JobUse
+
+#: Lives that are looked through in one round trip.
+_READ_AT_ONCE: Final = 1_000
 
 
 class AttemptLife(NamedTuple):
@@ -31,7 +36,8 @@ class AttemptLife(NamedTuple):
 
 class JobLife(NamedTuple):
     """A job in the queue of `model`, put at `queued_ms` by a `gateway` process; `yielded` is how
-    often it gave up its place so that another had its turn."""
+    often it gave up its place so that another had its turn, and `use` what it used, once it has
+    ended and its record is gone."""
 
     model: str
     job_id: str
@@ -44,15 +50,16 @@ class JobLife(NamedTuple):
     ended_ms: int | None = None
     is_cancelled: bool = False
     is_poison: bool = False
+    use: JobUse | None = None
 
 
 async def job_life(db: RedisClient, model: str, job_id: str) -> JobLife | None:
-    """Return the life of a job of this model; None if its record is not there (any more). Reads the
+    """Return the life of a job of this model; None if nothing is known of it (any more). Reads the
     reply stream from the job's first event to its end. Raises `RedisError`."""
     found = await db.hgetall(JobQueue(db, model).job_key(job_id))
     record = {name.decode(): value.decode(errors="replace") for name, value in found.items()}
     if "state" not in record:
-        return None
+        return await _kept_life(db, model, job_id)
     state = "cancelled" if "cancelled" in record else record["state"]
     return JobLife(
         model=model,
@@ -69,12 +76,50 @@ async def job_life(db: RedisClient, model: str, job_id: str) -> JobLife | None:
     )
 
 
+async def _kept_life(db: RedisClient, model: str, job_id: str) -> JobLife | None:
+    """Return what `scripts/lives.lua` has kept of a job that has ended."""
+    last = "+"
+    beginning = f"{job_id} ".encode()
+    while found := await db.xrevrange(f"ew:{{{model}}}:lives", last, "-", _READ_AT_ONCE):
+        for entry, fields in found:
+            if fields[b"job"].startswith(beginning):
+                return _read_life(model, entry, {k.decode(): v.decode() for k, v in fields.items()})
+        last = f"({found[-1][0].decode()}"
+    return None
+
+
+def _read_life(model: str, entry: bytes, fields: Mapping[str, str]) -> JobLife:
+    job_id, state, key_id, queued, reply, yielded, poison = fields["job"].split(" ")
+    return JobLife(
+        model=model,
+        job_id=job_id,
+        state=state,
+        gateway=reply.rpartition(":")[2],
+        queued_ms=entry_order(queued)[0],
+        key_id=key_id,
+        yielded=int(yielded),
+        attempts=tuple(_begun(fields).values()),
+        ended_ms=entry_order(entry.decode())[0],
+        is_cancelled=state == "cancelled",
+        is_poison=poison == "1",
+        use=JobUse(*(int(float(each)) for each in fields["use"].split())),
+    )
+
+
+def _begun(record: Mapping[str, str]) -> dict[int, AttemptLife]:
+    """Return the attempts by their numbers, in the order in which they were begun."""
+    # Of very many, the first may have been cut off.
+    numbers, workers = record.get("began", "").split(), record.get("workers", "").split()
+    kept = min(len(numbers), len(workers))
+    begun = zip(numbers[len(numbers) - kept :], workers[len(workers) - kept :], strict=True)
+    return {int(n): AttemptLife(int(n), worker, int(n) // 1000) for n, worker in begun}
+
+
 async def _published(
     db: RedisClient, record: Mapping[str, str], job_id: str
 ) -> dict[int, AttemptLife]:
     """Return the attempts by their numbers, in the order in which they were begun."""
-    begun = zip(record.get("began", "").split(), record.get("workers", "").split(), strict=False)
-    lives = {int(n): AttemptLife(int(n), worker, int(n) // 1000) for n, worker in begun}
+    lives = _begun(record)
     async for entry, frame in scan_frames(db, record["reply"], record["first"]):
         for envelope in frame:
             life = lives.get(envelope.attempt)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from msgspec import to_builtins
 
-from orchestrator.cli.use.shown import Json, print_fields, print_json
+from orchestrator.cli.use.shown import Json, date, print_fields, print_json
 from orchestrator.client.records.trace import Moment
 from orchestrator.client.records.trace import trace as trace_job
 from orchestrator.config.selection import read_config
@@ -29,6 +29,7 @@ def trace(job: JobId, as_json: Json = False) -> None:
     if as_json:
         print_json(to_builtins(found))
         return
+    began_ms = found.moments[0].at_ms or 0
     print_fields(
         {
             "job": found.job_id,
@@ -36,9 +37,9 @@ def trace(job: JobId, as_json: Json = False) -> None:
             "model": found.model,
             "key": found.key_id,
             "state": found.state,
+            "began": date(began_ms / 1000),
         }
     )
-    began_ms = found.moments[0].at_ms or 0
     lines = ["", *(_line(each, began_ms) for each in found.moments)]
     lines += ["", *found.log] if found.log else []
     sys.stdout.writelines(f"{printable(line)}\n" for line in lines)

@@ -73,9 +73,10 @@ def trace(config: Config, wanted: str) -> Trace:
     found = ask_redis(config, lambda db: _trace(db, config, wanted))
     if found is None:
         raise UserError(
-            f"no job `{printable(wanted)}` is known: jobs are until five minutes after their ends",
-            "`./ew logs --since 1h` may name it; `./ew dead list` and `./ew jobs list` show what "
-            "is kept for longer",
+            f"no job `{printable(wanted)}` is known: of jobs that have ended, those of the last "
+            f"{config.usage.trace_days} days are, and at most about 20000 of a model",
+            "a request id of the client's own is known for the last requests only; "
+            "`./ew logs --since 1h` may name it",
         )
     return replace(found, log=tuple(_log(found)))
 
@@ -181,10 +182,17 @@ def _end(life: JobLife) -> Iterator[Moment]:
     if life.is_cancelled:
         yield Moment(life.ended_ms, "cancelled", "its client left, or asked for it")
     elif life.state == "done":
-        yield Moment(life.ended_ms, "done")
+        yield Moment(life.ended_ms, "done", _used(life))
     elif life.state not in ("queued", "running"):
         why = (last and last.end) or ("it broke its workers" if life.is_poison else "")
         yield Moment(life.ended_ms, "failed", why)
+
+
+def _used(life: JobLife) -> str:
+    if life.use is None:
+        return ""
+    tokens = f"{life.use.prompt_tokens} tokens of its prompt, {life.use.completion_tokens} answered"
+    return f"{tokens}, {life.use.engine_ms / 1000:.1f} s of the engine"
 
 
 def _log(found: Trace) -> list[str]:

@@ -6,6 +6,8 @@ import signal
 import time
 from typing import Final
 
+from msgspec.structs import replace
+
 from contract.bus.records.worker_ends import WorkerEnd
 from contract.endings import CANNOT_SERVE, ENGINE_DIED, ENGINE_HUNG, ENGINE_KILLED, EndedBy
 from contract.paths import COMMAND, log_path
@@ -55,17 +57,25 @@ def diagnose_death(unit: Unit, dead: Child) -> Diagnosis:
 
 def end_of(dead: Child, engine: str, diagnosis: Diagnosis) -> WorkerEnd:
     """Return the end of a worker, to be kept for those who ask what became of its jobs."""
+    return replace(
+        told_end(dead, engine, diagnosis.problem.message),
+        hint=diagnosis.problem.hint,
+        out_of_memory=diagnosis.out_of_memory,
+        gpus=dead.gpus_at_end,
+    )
+
+
+def told_end(dead: Child, engine: str, cause: str) -> WorkerEnd:
+    """Return the end of a worker that needs no diagnosis: it was told to come to it."""
     ago_s = time.monotonic() - (dead.exited_at or time.monotonic())
+    version = dead.beat.version if dead.beat is not None else ""
     return WorkerEnd(
         worker=dead.name,
         host=host_name(),
         unix_s=time.time() - ago_s,
-        cause=diagnosis.problem.message,
-        engine=engine,
-        hint=diagnosis.problem.hint,
+        cause=cause,
+        engine=f"{engine} {version}".strip(),
         exit_code=dead.exit_code,
-        out_of_memory=diagnosis.out_of_memory,
-        gpus=dead.gpus_at_end,
     )
 
 

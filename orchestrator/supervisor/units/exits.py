@@ -17,7 +17,13 @@ from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.lost_workers import LostWorkers
 from orchestrator.supervisor.units import former
 from orchestrator.supervisor.units.child import Child
-from orchestrator.supervisor.units.death import diagnose_death, end_of, ended_by, missed_end
+from orchestrator.supervisor.units.death import (
+    diagnose_death,
+    end_of,
+    ended_by,
+    missed_end,
+    told_end,
+)
 from orchestrator.supervisor.units.record import UnitRecord
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.marks import kill_adopted
@@ -104,7 +110,11 @@ class Exits:
     def _settle(self, unit: Unit, dead: Child, now: float) -> None:
         """Decide what becomes of a unit whose process is gone."""
         orphans = unit.mark if former.is_survived(unit) else ""
-        match unit.ended(now, orphans):
+        action = unit.ended(now, orphans)
+        if isinstance(unit.spec, ReplicaSpec) and action is not Action.RETRY:
+            end = "was unloaded" if unit.is_parked else "was stopped"
+            self._lost_workers.note(unit.spec, told_end(dead, unit.spec.engine, end))
+        match action:
             case Action.RETRY:
                 self._died(unit, dead, now)
             case Action.RENEW:
