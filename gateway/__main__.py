@@ -35,13 +35,15 @@ def main() -> int:
     configure_logging("gateway")
     os.environ[INSTANCE_VARIABLE] = secrets.token_hex(4)
     try:
-        gateway = ProcessSettings.from_environment().config.gateway
+        config = ProcessSettings.from_environment().config
     except ConfigError as error:
         log.error("%s", error)
         return 1
     except KeyError as error:
         log.error("the variable %s is not set; `%s start` sets it", error, COMMAND)
         return 1
+    gateway, logs = config.gateway, config.logs
+    configure_logging("gateway", as_json=logs.format == "json", to_journal=logs.journal)
     _allow_many_connections()
     try:
         listeners = [bound_socket(*address) for address in _addresses(gateway)]

@@ -89,7 +89,7 @@ def main() -> int:
     faulthandler.enable()
     adopt_orphans()
     spec = WorkerSpec.model_validate_json(os.environ.pop("EW_WORKER"))
-    configure_logging(spec.name)
+    configure_logging(spec.name, as_json=spec.logs.format == "json", to_journal=spec.logs.journal)
     try:
         uvloop.run(serve(spec))
     except EngineHung as error:

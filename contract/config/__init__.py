@@ -6,17 +6,17 @@
 from contract.config.gateway import GatewayConfig
 from contract.config.last_good import Loaded, load_and_keep, load_or_recall
 from contract.config.loading import ConfigError, load_config
+from contract.config.logs import LogsConfig
 from contract.config.model import ModelConfig, ModelId, Section, WatchdogConfig, is_repo_id
 from contract.config.names import GATEWAY_FIELDS, Named, ids_by_name, meanings, names_of
+from contract.config.records import DeadLettersConfig, UsageConfig
 from contract.config.schema import (
     Config,
-    DeadLettersConfig,
     FilesConfig,
     HubConfig,
     JobsConfig,
     LimitsConfig,
     RedisConfig,
-    UsageConfig,
     WorkerSpec,
 )
 
@@ -31,6 +31,7 @@ __all__ = [
     "JobsConfig",
     "LimitsConfig",
     "Loaded",
+    "LogsConfig",
     "ModelConfig",
     "ModelId",
     "Named",

@@ -6,8 +6,10 @@ from pydantic import Field
 
 from contract.config.gateway import GatewayConfig
 from contract.config.key_limits import GroupName, KeyLimitsConfig
+from contract.config.logs import LogsConfig
 from contract.config.model import EngineName, ModelConfig, ModelId, Section
 from contract.config.names import Models
+from contract.config.records import DeadLettersConfig, UsageConfig
 from contract.endings import LETTER_DAYS, TRACE_DAYS
 from contract.usage import KEEP_DAYS
 
@@ -128,28 +130,6 @@ class FilesConfig(Section):
     )
 
 
-class UsageConfig(Section):
-    """The counts of each API key, model and day."""
-
-    keep_days: int = Field(
-        KEEP_DAYS, ge=1, le=3660, description="How long the counts of a day are kept."
-    )
-    trace_days: int = Field(
-        TRACE_DAYS, ge=1, le=365, description="How long `ew trace` knows of a job that has ended."
-    )
-
-
-class DeadLettersConfig(Section):
-    """Requests that were given up because they broke their workers (`./ew dead`)."""
-
-    keep_days: int = Field(
-        LETTER_DAYS,
-        ge=1,
-        le=365,
-        description="How long one is kept, with its prompt, to be replayed.",
-    )
-
-
 class Config(Section):
     """Everything that an operator decides."""
 
@@ -163,6 +143,7 @@ class Config(Section):
     files: FilesConfig = FilesConfig()
     usage: UsageConfig = UsageConfig()
     dead_letters: DeadLettersConfig = DeadLettersConfig()
+    logs: LogsConfig = LogsConfig()
 
 
 class WorkerSpec(Section):
@@ -193,3 +174,4 @@ class WorkerSpec(Section):
     usage_days: int = KEEP_DAYS
     letter_days: int = LETTER_DAYS
     trace_days: int = TRACE_DAYS
+    logs: LogsConfig = LogsConfig()

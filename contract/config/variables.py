@@ -11,15 +11,15 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from contract.config.gateway import GatewayConfig
+from contract.config.logs import LogsConfig
 from contract.config.model import ModelConfig
+from contract.config.records import DeadLettersConfig, UsageConfig
 from contract.config.schema import (
-    DeadLettersConfig,
     FilesConfig,
     HubConfig,
     JobsConfig,
     LimitsConfig,
     RedisConfig,
-    UsageConfig,
 )
 
 SECTIONS: Final[dict[str, type[BaseModel]]] = {
@@ -31,6 +31,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "files": FilesConfig,
     "usage": UsageConfig,
     "dead_letters": DeadLettersConfig,
+    "logs": LogsConfig,
     "models": ModelConfig,
 }
 #: Variables that are no settings, and what each is for.
@@ -88,7 +89,7 @@ def unknown_variables() -> Iterator[str]:
 
 
 def _overrides() -> Iterator[str]:
-    for section in ("gateway", "redis", "limits", "hub", "jobs", "files"):
+    for section in ("gateway", "redis", "limits", "hub", "jobs", "files", "logs"):
         for key in SECTIONS[section].model_fields:
             yield f"EW_{section.upper()}__{key.upper()}"
 

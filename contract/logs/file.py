@@ -13,16 +13,18 @@ from contract.logs.line import LogLine, parse, placed, unix_s
 from contract.logs.rotation import aside
 from contract.paths import process_of_log
 
+#: The log of requests: it has one line for each.
+ACCESS: Final = "access"
 _BLOCK_BYTES: Final = 64 * 1024
 _HEAD_BYTES: Final = 64
 
 
 def logs_of(directory: Path, name: str | None) -> list[Path]:
     """Return the logs of a model's workers, or of the process called `name`; of all without a
-    name."""
+    name, but for the access log."""
     paths = sorted(directory.glob("*.log"))
     if name is None:
-        return paths
+        return [path for path in paths if process_of_log(path) != ACCESS]
     replica = re.compile(rf"{re.escape(name)}(-\d+)?")
     return [path for path in paths if replica.fullmatch(process_of_log(path))]
 

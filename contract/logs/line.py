@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, NamedTuple
 
+import msgspec
+
 _TIME: Final = r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d))"
 #: As `contract.process.logs` writes them, and as Valkey does.
 _TIMED: Final = re.compile(
@@ -41,7 +43,29 @@ class LogLine(NamedTuple):
         }
 
 
+class _JsonLine(msgspec.Struct):
+    """The fields of a line in JSON that all have."""
+
+    time: str
+    level: str
+    process: str
+    logger: str
+    message: str
+
+
+_decode = msgspec.json.Decoder(_JsonLine).decode
+_JSON_BEGINS: Final = '{"time":'
+
+
 def parse(unit: str, text: str) -> LogLine:
+    if text.startswith(_JSON_BEGINS):
+        try:
+            line = _decode(text)
+        except msgspec.MsgspecError:
+            pass
+        else:
+            message = f"{line.logger}: {line.message}"
+            return LogLine(unit, line.time, line.process, line.level, message, text)
     found = _TIMED.fullmatch(text)
     if found is None:
         level = _LEVEL.match(text)

@@ -3,7 +3,8 @@
     2026-01-31T12:00:00.123+01:00 WARNING demo-0-5f1c2e workers.job_consumer: what happened
 
 A line begins with the time, its zone, and the level. Whatever a message holds, it stays one line;
-the lines of a traceback are indented, so that none of them looks like a line of its own.
+the lines of a traceback are indented, so that none of them looks like a line of its own. Or a line
+is one JSON object, with the traceback in it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from datetime import datetime
 from types import TracebackType
 from typing import Final, TypeAlias
 
+import msgspec
+
 from contract.process.flood import FloodGate
+from contract.process.journal import JournalHandler
 
 _SECRETS = re.compile(r"(ew_[a-z0-9]{8}_)[A-Za-z0-9]+|(://[^:/@\s]*:)[^/\s]+(?=@)")
 #: Characters that a terminal takes as an order, or an editor as the end of a line.
@@ -48,7 +52,27 @@ class _Formatter(logging.Formatter):
         return _indented(super().formatStack(stack_info))
 
     def format(self, record: logging.LogRecord) -> str:
-        return _SECRETS.sub(lambda match: f"{match[1] or match[2]}...", super().format(record))
+        return _without_secrets(super().format(record))
+
+
+class _JsonFormatter(_Formatter):
+    """One JSON object a line; a traceback is one of its fields."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "process": self._process,
+            "logger": record.name,
+            "message": _visible(record.getMessage()),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return _without_secrets(msgspec.json.encode(line).decode())
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # it is not generic at run time
@@ -72,17 +96,29 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # it is not ge
             self.release()
 
 
-def line_formatter(process: str) -> logging.Formatter:
+def line_formatter(process: str, *, as_json: bool = False) -> logging.Formatter:
     """Return what makes lines of a process' log."""
+    if as_json:
+        return _JsonFormatter(process)
     return _Formatter(f"%(asctime)s %(levelname)-7s {process} %(name)s: %(message)s")
 
 
-def configure_logging(process: str) -> None:
-    """Log to stderr (the supervisor keeps it in logs/). EW_LOG_LEVEL sets the level."""
-    handler = _Handler()
-    handler.setFormatter(line_formatter(process))
+def configure_logging(process: str, *, as_json: bool = False, to_journal: bool = False) -> None:
+    """Log to stderr (the supervisor keeps it in logs/), and to systemd's journal if that is asked
+    for. EW_LOG_LEVEL sets the level."""
+    handlers: list[logging.Handler] = [_Handler()]
+    handlers[0].setFormatter(line_formatter(process, as_json=as_json))
+    if to_journal:
+        journal = JournalHandler(process)
+        # The journal has the time and the level of each line itself.
+        journal.setFormatter(_Formatter("%(message)s"))
+        handlers.append(journal)
     level = os.environ.get("EW_LOG_LEVEL", "INFO").upper()
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=level, handlers=handlers, force=True)
+
+
+def _without_secrets(text: str) -> str:
+    return _SECRETS.sub(lambda match: f"{match[1] or match[2]}...", text)
 
 
 def _visible(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.keys import KeyRecord
+from contract.messages import Done
 
 Headers = Iterable[tuple[bytes, bytes]]
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
@@ -22,7 +23,9 @@ class RequestContext:
     """The context of a request while it is answered. Times are of the monotonic clock."""
 
     __slots__ = (
+        "answers",
         "began",
+        "error",
         "first_ms",
         "ignored",
         "job_id",
@@ -45,6 +48,9 @@ class RequestContext:
         self.model = ""
         self.queue_ms = 0.0
         self.first_ms = 0.0
+        #: The good ends of its jobs, and the code of the error that it ended with.
+        self.answers: list[Done] = []
+        self.error = ""
         #: Fields of the request that have no effect.
         self.ignored: set[str] = set()
         #: The rest of the key's limits.

@@ -28,6 +28,11 @@ class ProcessSettings(NamedTuple):
     config_problem: str = ""
 
     @property
+    def log_name(self) -> str:
+        """How the process calls itself in logs."""
+        return f"gateway[{self.process_index}]"
+
+    @property
     def state_dir(self) -> Path:
         """Where the key file is, and what else this host keeps."""
         return self.keys_path.parent

@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
+from contract.logs.file import ACCESS
+from contract.paths import log_path
 from contract.process.logs import configure_logging
 from contract.process.tasks import cancel_and_wait
 from gateway.api import openapi
@@ -40,6 +42,7 @@ from gateway.http.headers import RequestContext, RequestContextMiddleware, conte
 from gateway.lifecycle.process import GatewayProcess
 from gateway.lifecycle.settings import ProcessSettings
 from gateway.server import console, docs, health
+from gateway.server.access_log import AccessLog
 from gateway.server.direct_routes import DirectRoutes
 from gateway.server.http_guard import CONNECTIONS_STATE, DRAIN_STATE
 
@@ -74,7 +77,8 @@ _CORS: Final[dict[str, Any]] = {
 def from_environment() -> RequestContextMiddleware:
     """Return the application; uvicorn calls this in each of its processes."""
     settings = ProcessSettings.from_environment()
-    configure_logging(f"gateway[{settings.process_index}]")
+    logs = settings.config.logs
+    configure_logging(settings.log_name, as_json=logs.format == "json", to_journal=logs.journal)
     return create_app(settings)
 
 
@@ -84,6 +88,7 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
     files = FileStore(settings.state_dir / "files", settings.config.files)
     batches = BatchStore(settings.state_dir / "batches")
     runner = BatchRunner(process, files, batches, ENDPOINTS)
+    access = AccessLog(log_path(ACCESS), settings.log_name, settings.config.logs)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -93,6 +98,7 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
         yield {DRAIN_STATE: process.drain, CONNECTIONS_STATE: most}
         await cancel_and_wait([running])
         await process.stop()
+        access.close()
 
     app = FastAPI(
         title="ew",
@@ -124,7 +130,7 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
     )
     if origins := settings.config.gateway.allowed_origins:
         served = CORSMiddleware(served, allow_origins=origins, **_CORS)
-    return RequestContextMiddleware(served, lambda *ended: _count(process, *ended))
+    return RequestContextMiddleware(served, lambda *ended: _note(process, access, *ended))
 
 
 def _document_once(app: FastAPI) -> dict[str, Any]:
@@ -138,6 +144,7 @@ async def _answer_api_error(request: Request, error: Exception) -> Response:
         raise error
     context = context_of(request.scope)
     answer = answer_error(error, context.request_id, dialect_of(request.scope["path"]))
+    context.error = error.code
     _process(request).metrics.count_failure(context.model, error.code)
     response = Response(answer.body, answer.status)
     response.raw_headers = answer.headers
@@ -177,7 +184,15 @@ def _process(request: Request) -> GatewayProcess:
     return process
 
 
-def _count(process: GatewayProcess, scope: Scope, context: RequestContext, status: int) -> None:
+def _note(
+    process: GatewayProcess,
+    access: AccessLog,
+    scope: Scope,
+    context: RequestContext,
+    status: int,
+) -> None:
+    """Take note of the end of a request."""
+    access.note(scope, context, status)
     route = getattr(scope.get("route"), "path", "other")
     key_id = context.key.id if context.key else ""
     process.metrics.count_request(route, status, context.model, key_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -17,6 +18,8 @@ from gateway.streams.writer import Client, Writer
 #: the body without waiting.
 ABORT_EXTENSION = "ew.abort"
 WRITE_EXTENSION = "ew.write"
+#: In the place of an error's code, in the access log.
+CLIENT_LEFT: Final = "client_left"
 
 
 class LiveResponse(Response):
@@ -45,6 +48,8 @@ class LiveResponse(Response):
                 pass
         finally:
             for reply in self._replies:
+                if not reply.ended:
+                    reply.context.error = CLIENT_LEFT
                 self._dispatcher.leave(reply)
 
 

@@ -129,7 +129,7 @@ class Reply:
         """End with an error."""
         if not self.ended:
             self.ended = True
-            self.failed_with = error.code
+            self.failed_with = self.context.error = error.code
             if self._answer is not None:
                 self._answer.fail(error)
 
@@ -142,13 +142,13 @@ class Reply:
         except SlowClient:
             error = ApiError(ErrorCode.SLOW_CLIENT.value, "the answer was read too slowly")
             self.ended = True
-            self.failed_with = error.code
+            self.failed_with = self.context.error = error.code
             self._answer.cut(error)
 
     def abandon(self) -> None:
         """End after a defect, with the connection cut: what can be written is not known."""
         self.ended = True
-        self.failed_with = "internal_error"
+        self.failed_with = self.context.error = "internal_error"
         if self._answer is not None:
             self._answer.writer.abort()
             self._answer = None
@@ -254,6 +254,7 @@ class Reply:
             self.fail(_LOST)
             return
         self.ended, self.end = True, done
+        self.context.answers.append(done)
         if self.first_at and done.completion_tokens > 1:
             spread_s = (now - self.first_at) / (done.completion_tokens - 1)
             self._metrics.token_s.observe(spread_s)

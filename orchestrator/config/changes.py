@@ -18,6 +18,7 @@ from contract.config import (
     HubConfig,
     JobsConfig,
     LimitsConfig,
+    LogsConfig,
     ModelConfig,
 )
 from contract.process.host_name import is_here
@@ -65,6 +66,7 @@ def changes(units: Iterable[UnitSpec], redis_url: str | None, config: Config) ->
         found += _of_section("jobs", JobsConfig(**before.get("jobs", {})), config.jobs)
         found += _of_section("files", FilesConfig(**before.get("files", {})), config.files)
         found += _of_section("hub", HubConfig(**before.get("hub", {})), config.hub)
+        found += _of_section("logs", LogsConfig(**before.get("logs", {})), config.logs)
     return found
 
 
@@ -123,6 +125,8 @@ def _needs(section: str, key: str, usually: str) -> str:
     match section:
         case "gateway":
             return _ALL_ANEW if key in _OF_THE_SOCKETS else _GATEWAY
+        case "logs":
+            return "./ew restart"
         case "jobs" | "files":
             return _GATEWAY
         case "hub":

@@ -88,6 +88,7 @@ _SECTIONS: Final = (
         "A change counts when models are stopped and started; see "
         "[jobs](jobs.md#requests-that-break-their-workers).",
     ),
+    _Section("logs", "LogsConfig", "See [logs](logs.md). A change counts with `./ew restart`."),
     _Section("redis", "RedisConfig", _RESTART),
     _Section(
         "hub",

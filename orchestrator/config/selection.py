@@ -171,6 +171,7 @@ def _workers(model_id: str, config: Config, env: str | None) -> list[ReplicaSpec
         "usage_days": config.usage.keep_days,
         "letter_days": config.dead_letters.keep_days,
         "trace_days": config.usage.trace_days,
+        "logs": config.logs.model_dump(include={"format", "journal"}, exclude_defaults=True),
         "model": model.model_dump(mode="json", exclude_defaults=True, exclude=set(GATEWAY_FIELDS)),
     }
     return [

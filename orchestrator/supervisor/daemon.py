@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 
-from contract.paths import make_run_dir
+from contract.config import ConfigError, LogsConfig, load_or_recall
+from contract.paths import config_path, make_run_dir
 from contract.process.logs import configure_logging
 from contract.process.process_table import boot_id, read_entry
 from contract.process.tasks import cancel_and_wait
@@ -21,27 +22,36 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     """Supervise until everything is stopped. Leaves at once if another supervisor is there."""
-    configure_logging("supervisor")
+    logs = _logs_config()
+    configure_logging("supervisor", as_json=logs.format == "json", to_journal=logs.journal)
     mutex = Mutex(make_run_dir() / "supervisor.mutex")
     if not mutex.acquire():
         log.info("another supervisor is there")
         return 0
     try:
-        asyncio.run(_supervise())
+        asyncio.run(_supervise(logs))
     finally:
         mutex.release()
     return 0
 
 
-async def _supervise() -> None:
+async def _supervise(logs: LogsConfig) -> None:
     entry = read_entry(os.getpid())
     identity = Identity(os.getpid(), entry.start_ticks if entry else 0, boot_id(), mark="")
     beating = asyncio.create_task(keep_alive())
     try:
-        await Supervisor(identity).run(lambda: notify("READY=1"))
+        await Supervisor(identity, logs).run(lambda: notify("READY=1"))
     finally:
         notify("STOPPING=1")
         await cancel_and_wait([beating])
+
+
+def _logs_config() -> LogsConfig:
+    """Return the section of logs. A supervisor is needed also while the file cannot be used."""
+    try:
+        return load_or_recall(config_path()).config.logs
+    except ConfigError:
+        return LogsConfig()
 
 
 if __name__ == "__main__":

@@ -7,23 +7,30 @@ import logging
 from pathlib import Path
 from typing import Final
 
+from contract.config import LogsConfig
 from contract.logs.rotation import rotate
 
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 5.0
 
 
-async def keep_small(directory: Path) -> None:
-    """Look at all logs again and again, until cancelled."""
-    while True:
-        await asyncio.to_thread(_rotate_all, directory)
-        await asyncio.sleep(_LOOK_EVERY_S)
+class LogKeeper:
+    """Looks at all logs of a directory again and again."""
 
+    def __init__(self, directory: Path, settings: LogsConfig) -> None:
+        self._directory = directory
+        self.settings = settings
 
-def _rotate_all(directory: Path) -> None:
-    """A full disk is logged, and no reason to stop."""
-    for path in sorted(directory.glob("*.log")):
-        try:
-            rotate(path)
-        except OSError as error:
-            log.error("%s cannot be rotated: %s", path, error)
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.to_thread(self._rotate_all)
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    def _rotate_all(self) -> None:
+        """A full disk is logged, and no reason to stop."""
+        for path in sorted(self._directory.glob("*.log")):
+            try:
+                rotate(path, beyond_bytes=self.settings.max_bytes)
+            except OSError as error:
+                log.error("%s cannot be rotated: %s", path, error)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeAlias, assert_never
 
+from contract.config import LogsConfig
 from contract.messages import State
 from contract.paths import logs_dir
 from contract.process.tasks import cancel_and_wait
@@ -24,7 +25,7 @@ from orchestrator.protocol.specs import GATEWAY, GatewaySpec, ReplicaSpec
 from orchestrator.supervisor.command_handler import CommandHandler
 from orchestrator.supervisor.control_server import Connection, ControlServer
 from orchestrator.supervisor.listeners import Listeners
-from orchestrator.supervisor.log_keeper import keep_small
+from orchestrator.supervisor.log_keeper import LogKeeper
 from orchestrator.supervisor.models.loader import Loader
 from orchestrator.supervisor.observer import Observation, Observer, Subject, Survey
 from orchestrator.supervisor.reporting.counts import with_counts
@@ -73,10 +74,12 @@ Event: TypeAlias = Exited | Asked | Left | Signalled | Observation | Survey
 class Supervisor:
     """Runs until everything was stopped. One per state directory; the caller holds the mutex."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, logs: LogsConfig) -> None:
+        self._log_keeper = LogKeeper(logs_dir(), logs)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._observer = Observer(self._subject, self._events.put_nowait)
         self._launcher = Launcher(embedded_url(), {})
+        self._launcher.log_bytes = logs.max_bytes
         self._allocator = GpuAllocator()
         lost_workers = self._observer.lost_workers
         self._fleet = Fleet(self._launcher, self._events.put_nowait, lost_workers, self._allocator)
@@ -98,7 +101,7 @@ class Supervisor:
         await server.open()
         when_open()
         observing = asyncio.create_task(self._observer.run())
-        rotating = asyncio.create_task(keep_small(logs_dir()))
+        rotating = asyncio.create_task(self._log_keeper.run())
         try:
             await self._handle_events()
         finally:

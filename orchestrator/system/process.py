@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from contract.logs.rotation import open_privately, rotate
+from contract.logs.rotation import LARGEST_BYTES, open_privately, rotate
 from contract.paths import make_private, run_dir
 from contract.process.process_table import (
     Entry,
@@ -220,8 +220,8 @@ def sweep_mark(identity: Identity) -> None:
         Process(identity, -1, 0.0).sweep()
 
 
-def open_log(path: Path) -> int:
+def open_log(path: Path, beyond_bytes: int = LARGEST_BYTES) -> int:
     """Make room in a log before a start. Returns the size from which the new lines begin."""
     make_private(path.parent)
-    rotate(path)
+    rotate(path, beyond_bytes=beyond_bytes)
     return path.stat().st_size if path.exists() else 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from contract.config import HubConfig
+from contract.logs.rotation import LARGEST_BYTES
 from contract.paths import ROOT, project_dir
 from contract.process.host_name import VARIABLE
 from orchestrator.gpu.allocator import Allocation
@@ -31,6 +32,8 @@ class Launcher:
     def __init__(self, redis_url: str, variables: dict[str, str]) -> None:
         self.redis_url = redis_url
         self.variables = variables
+        #: The size of a log beyond which it is put aside before a start.
+        self.log_bytes = LARGEST_BYTES
 
     def command(self, spec: UnitSpec, name: str, allocation: Allocation) -> Command:
         """`allocation` is a worker's place. Raises `UserError` if there is no Valkey to start."""

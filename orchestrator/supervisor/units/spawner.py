@@ -43,7 +43,7 @@ class Spawner:
         nothing = Allocation({}, {})
         place = self._allocator.start(spec) if isinstance(spec, ReplicaSpec) else nothing
         command = self._launcher.command(spec, name, place)
-        log_start = open_log(path)
+        log_start = open_log(path, self._launcher.log_bytes)
         process = spawn(command, path, self._reaper, unit.orphans)
         unit.started(process, name, log_start)
         process.watch(partial(self._on_exit, Exited(unit, process)))

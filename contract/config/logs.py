@@ -1,0 +1,28 @@
+"""The section of logs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from contract.config.model import Section
+
+
+class LogsConfig(Section):
+    """Log lines of ew's own processes, and the access log."""
+
+    format: Literal["text", "json"] = Field(
+        "text", description="Lines of text, or one JSON object a line; engines write as they like."
+    )
+    access: bool = Field(
+        True, description="Write a line to `access.log` for each request that was answered."
+    )
+    max_bytes: int = Field(
+        52_428_800,
+        ge=1_048_576,
+        description="The size at which a log is put aside (`NAME.log.1`) and begun anew.",
+    )
+    journal: bool = Field(
+        False, description="Send ew's own lines, and the access log, to systemd's journal as well."
+    )
