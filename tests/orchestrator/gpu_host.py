@@ -90,7 +90,7 @@ class GpuHost:
         return self.terminal.run("start", *arguments)
 
     @property
-    def key(self) -> str:
+    def api_key(self) -> str:
         """Of an API key for everything."""
         return self._key.text
 

@@ -179,7 +179,7 @@ def test_a_real_prometheus_answers_every_query(gpus: GpuHost, tmp_path: Path) ->
     assert gpus.start().code == 0
     gateway = gpus.run("status", "--json")
     url = json.loads(gateway.out)["gateway"]["url"]
-    with prometheus(tmp_path, url.removeprefix("http://"), gpus.key) as server:
+    with prometheus(tmp_path, url.removeprefix("http://"), gpus.api_key) as server:
         eventually(lambda: _answers(server))
         eventually(lambda: bool(_result(server, "up == 1")))
         gpus.ask("b")
