@@ -32,6 +32,12 @@ def project_dir() -> Path:
     return Path(os.environ.get("EW_HOME") or ROOT).absolute()
 
 
+def of_project(name: str) -> Path:
+    """Return the file that a configuration means by a name: relative to the project, `~` is the
+    user's home."""
+    return project_dir() / Path(name).expanduser()
+
+
 def config_path() -> Path:
     """Return the configuration file: deploy/config.json in the project, or EW_CONFIG."""
     return Path(os.environ.get("EW_CONFIG") or project_dir() / "deploy" / "config.json")

@@ -21,6 +21,7 @@ import uvicorn
 from contract.config import ConfigError, GatewayConfig
 from contract.paths import COMMAND
 from contract.process.logs import configure_logging
+from contract.process.tls import CertificateExpiredError, TlsError, TlsFiles, files_of, present
 from gateway.lifecycle.settings import INSTANCE_VARIABLE, ProcessSettings
 from gateway.server.processes import Processes, server_config
 
@@ -44,6 +45,8 @@ def main() -> int:
         return 1
     gateway, logs = config.gateway, config.logs
     configure_logging("gateway", as_json=logs.format == "json", to_journal=logs.journal)
+    if gateway.tls is not None and not _can_present(files_of(gateway.tls)):
+        return 1
     _allow_many_connections()
     try:
         listeners = [bound_socket(*address) for address in _addresses(gateway)]
@@ -52,6 +55,18 @@ def main() -> int:
         return 1
     _serve(server_config(gateway), listeners)
     return 0
+
+
+def _can_present(files: TlsFiles) -> bool:
+    """Whether the certificate can be served. One that is too old can be: clients may not care."""
+    try:
+        present(files)
+    except CertificateExpiredError as error:
+        log.error("%s; %s", error, error.fix)
+    except TlsError as error:
+        log.error("`gateway.tls`: %s; %s", error, error.fix)
+        return False
+    return True
 
 
 def _addresses(gateway: GatewayConfig) -> list[tuple[str, int]]:

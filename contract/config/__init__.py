@@ -3,7 +3,7 @@
 `EW_GATEWAY__PORT=9000` overrides `gateway.port`; two underscores go one level down.
 """
 
-from contract.config.gateway import GatewayConfig
+from contract.config.gateway import GatewayConfig, TlsConfig
 from contract.config.last_good import Loaded, load_and_keep, load_or_recall
 from contract.config.loading import ConfigError, load_config
 from contract.config.logs import LogsConfig
@@ -37,6 +37,7 @@ __all__ = [
     "Named",
     "RedisConfig",
     "Section",
+    "TlsConfig",
     "UsageConfig",
     "WatchdogConfig",
     "WorkerSpec",

@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import ipaddress
+from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from contract.config.media import MediaConfig
 from contract.config.model import HostPattern, Port, Section
 
 #: Of a web page: scheme, host and port, as browsers send it.
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s]+)$")]
+
+
+def _checked_network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; give an address, or a network such as 10.0.0.0/8") from None
+    return text
+
+
+#: Of a proxy: an address, or a network.
+Network = Annotated[str, AfterValidator(_checked_network)]
+
+
+class TlsConfig(Section):
+    """TLS with certificates of your own: the gateway then speaks HTTPS alone. The files are in PEM,
+    relative to the project, and are read again when they change."""
+
+    certificate_file: str = Field(
+        description="The server's certificate, and after it those between it and the authority "
+        "(`fullchain.pem`)."
+    )
+    key_file: str = Field(description="The key of that certificate, without a passphrase.")
+    client_ca_file: str | None = Field(
+        None,
+        description="Authorities of clients: a request without a certificate of theirs is refused, "
+        "but for the health probes.",
+    )
+    minimum_version: Literal["1.2", "1.3"] = Field("1.2", description="The oldest TLS.")
 
 
 class GatewayConfig(Section):
@@ -22,6 +52,13 @@ class GatewayConfig(Section):
         (),
         description="Hosts that run a gateway, by name or pattern, where several share one "
         "configuration and one Redis; all of them if empty.",
+    )
+    tls: TlsConfig | None = Field(None, description="Serve HTTPS; plain HTTP if unset.")
+    trusted_proxies: list[Network] = Field(
+        default_factory=list,
+        description="Addresses or networks of proxies that are believed who their client is: "
+        "`X-Forwarded-For` and `X-Forwarded-Proto` of their requests count, those of others "
+        "never.",
     )
     allowed_hosts: list[str] = Field(
         default_factory=list,

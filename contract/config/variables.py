@@ -45,6 +45,8 @@ OTHERS: Final = {
     "EW_PYTHON": "the interpreter that the first `./ew` makes .venv with",
     "EW_HOST_NAME": "this host among several on one Redis, instead of the machine's name",
     "EW_API_KEY": "the key that `./ew chat`, `./ew bench`, `./ew batch` and `./ew jobs` use",
+    "EW_CLIENT_CERTIFICATE": "a PEM file with the client certificate and its key that they show to "
+    "a gateway with `gateway.tls.client_ca_file`",
 }
 #: ew sets these for its own processes.
 _INTERNAL: Final = (

@@ -75,13 +75,15 @@ class SupervisorStatus(msgspec.Struct, frozen=True):
 
 
 class GatewayStatus(msgspec.Struct, frozen=True):
-    """The HTTP server. `processes` are the pids that serve."""
+    """The HTTP server. `processes` are the pids that serve; `certificate` is the file that it
+    presents, empty without TLS."""
 
     state: State
     url: str
     since_unix_s: float
     pid: int | None = None
     start_ticks: int = 0
+    certificate: str = ""
     processes: list[int] = []
     open_streams: int = 0
     rss_mib: int | None = None

@@ -31,6 +31,7 @@ OPERATOR_PATHS: Final = METRICS_PATHS | {"/openapi.json", "/docs"}
 #: The console's page, the same for everybody: whoever has no session is asked for a key there.
 CONSOLE: Final = "/console"
 _ASK_FOR_PASSWORD: Final = {"www-authenticate": 'Basic realm="ew: any name, and an API key"'}
+_OF_PROXIES: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
 _FAILURES_PER_MINUTE: Final = 30
 _REMEMBERED_CLIENTS: Final = 10_000
 
@@ -126,7 +127,12 @@ class Authenticator:
         record = self._keys.anonymous()
         if record is None or self._is_of_another_site(scope["headers"]):
             return None
-        is_from_here = is_loopback(address_of(scope)) and is_loopback(scope["server"][0])
+        is_from_here = (
+            is_loopback(address_of(scope))
+            and is_loopback(scope["server"][0])
+            # A proxy on this host passes on what comes from elsewhere.
+            and not any(header(scope["headers"], each) for each in _OF_PROXIES)
+        )
         return record if record.anonymous == "all" or is_from_here else None
 
     def _is_of_another_site(self, headers: Headers) -> bool:

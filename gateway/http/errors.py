@@ -26,6 +26,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "missing_api_key": Fault(401),
     "invalid_api_key": Fault(401),
     "key_ended": Fault(401),
+    "missing_certificate": Fault(403),
     "priority_not_allowed": Fault(403),
     "scope_missing": Fault(403),
     "not_found": Fault(404),

@@ -23,6 +23,7 @@ from gateway.server.http_rules import (
     without_offers,
 )
 from gateway.server.refusal import RefusalResponse
+from gateway.server.tls import certificate_problem
 from gateway.streams.live import ABORT_EXTENSION, WRITE_EXTENSION
 
 #: Requests of one connection that wait for the answer to the one before them.
@@ -86,7 +87,8 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.response_complete or cycle.disconnected:
             return False
-        if not peer.CAN_TELL:
+        if not peer.CAN_TELL or self.scheme == "https":
+            # asyncio ends a TLS connection with its first half.
             return False
         if cycle.more_body:
             self._refuse(ApiError("incomplete_body", "the body ended before its length"))
@@ -134,6 +136,8 @@ class GuardedProtocol(HttpToolsProtocol):
             raise _Stop
         parser = self.parser
         problem = problem_of(parser.get_method(), parser.get_http_version(), self.headers)
+        ssl_object = self.transport.get_extra_info("ssl_object")
+        problem = problem or certificate_problem(ssl_object, self.config.ssl, self.url)
         if problem is not None:
             self._stop(problem)
         self._in_head = False

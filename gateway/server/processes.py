@@ -17,8 +17,10 @@ from uvicorn.supervisors.multiprocess import Process
 
 from contract.config import ConfigError, GatewayConfig, load_config
 from contract.paths import config_path
+from contract.process.tls import files_of
 from gateway.lifecycle.process import HURRY, REPLACED
 from gateway.server.http_guard import GuardedProtocol
+from gateway.server.tls import context_factory
 
 log = logging.getLogger(__name__)
 _NOT_OURS: Final = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
@@ -219,7 +221,9 @@ def server_config(gateway: GatewayConfig) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(gateway.trusted_proxies),
+        forwarded_allow_ips=gateway.trusted_proxies,
+        ssl_context_factory=None if gateway.tls is None else context_factory(files_of(gateway.tls)),
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_worker_healthcheck=_SLOWEST_START_S,
         timeout_graceful_shutdown=int(gateway.drain_timeout_s) + _LAST_WORDS_S,

@@ -10,6 +10,7 @@ import httptools
 
 from orchestrator.benchmark.measured_answer import MeasuredAnswer
 from orchestrator.benchmark.sender_task import Endpoint
+from orchestrator.system.gateway_tls import tls_context
 
 
 class HttpConnection(asyncio.Protocol):
@@ -92,13 +93,20 @@ class HttpConnection(asyncio.Protocol):
             done.set_exception(error)
 
 
+def _tls(endpoint: Endpoint) -> ssl.SSLContext | None:
+    """Raises `UserError`."""
+    if endpoint.is_tls:
+        return tls_context(endpoint.certificate) or ssl.create_default_context()
+    return None
+
+
 class HttpConnections:
     """The connections to one server; as many as are asked for at once."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._head = endpoint.head()
-        self._tls = ssl.create_default_context() if endpoint.is_tls else None
+        self._tls = _tls(endpoint)
         self._idle: list[HttpConnection] = []
 
     async def post(self, path: str, body: bytes, answer: MeasuredAnswer) -> None:

@@ -18,13 +18,15 @@ _WORDS: Final = tuple(_TEXT.split())
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A server of OpenAI's API. `base` is the path of its base URL, as `/v1`."""
+    """A server of OpenAI's API. `base` is the path of its base URL, as `/v1`; `certificate` is the
+    file of the only one that is trusted, empty for those that the system trusts."""
 
     host: str
     port: int
     base: str
     is_tls: bool = False
     key: str = ""
+    certificate: str = ""
 
     @classmethod
     def of(cls, url: str, key: str) -> Endpoint:

@@ -11,23 +11,31 @@ from typing import Final
 from contract.keys import find_anonymous, is_well_formed
 from contract.messages import State
 from contract.supervision.last_seen import is_supervised
+from contract.supervision.status import GatewayStatus
 from orchestrator.client.gateway_client import Gateway, KeyRefused
 from orchestrator.config.key_file import KeyFile
 from orchestrator.errors import UserError
 from orchestrator.protocol.status import read_status
+from orchestrator.system.gateway_tls import tls_context
 
 KEY_VARIABLE: Final = "EW_API_KEY"
 _GIVE_ONE: Final = f"`export {KEY_VARIABLE}=$(./ew keys add NAME)` makes one and uses it"
 
 
-def gateway_url() -> str:
-    """Return where the gateway of this host listens. Raises `UserError` if it does not run."""
+def running_gateway() -> GatewayStatus:
+    """Return the gateway of this host. Raises `UserError` if it does not run."""
     status = read_status()
     gateway = status.gateway
     is_there = gateway is not None and gateway.state in (State.READY, State.STARTING)
     if gateway is None or not is_there or not is_supervised(status):
         raise UserError("the gateway does not run", "`./ew start`")
-    return gateway.url
+    return gateway
+
+
+def reach_gateway(api_key: str | None) -> Gateway:
+    """Return the gateway of this host, to be asked with a key. Raises `UserError`."""
+    found = running_gateway()
+    return Gateway(found.url, api_key, tls_context(found.certificate))
 
 
 def given_key() -> str | None:
@@ -45,9 +53,9 @@ def owner_gateway() -> Iterator[Gateway]:
     given = given_key()
     if given is not None:
         with blaming_variable(given, _GIVE_ONE):
-            yield Gateway(gateway_url(), given)
+            yield reach_gateway(given)
     elif find_anonymous(KeyFile().records(), time.time()) is not None:
-        yield Gateway(gateway_url(), None)
+        yield reach_gateway(None)
     else:
         raise UserError(f"no API key: {KEY_VARIABLE} is not set", _GIVE_ONE)
 

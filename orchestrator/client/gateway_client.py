@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
@@ -34,8 +35,9 @@ class ServerSentEvent(NamedTuple):
 class Gateway:
     """The gateway at a URL, asked with one API key."""
 
-    def __init__(self, url: str, api_key: str | None) -> None:
+    def __init__(self, url: str, api_key: str | None, tls: ssl.SSLContext | None = None) -> None:
         self._url = url
+        self._verify = tls or True
         self._headers = {} if api_key is None else {"X-API-Key": api_key}
 
     def stream(self, body: dict[str, Any]) -> Generator[str, None, None]:
@@ -63,7 +65,7 @@ class Gateway:
         try:
             # Environment variables for proxies are not meant for the gateway beside us.
             with (
-                httpx.Client(timeout=timeout, trust_env=False) as client,
+                httpx.Client(timeout=timeout, trust_env=False, verify=self._verify) as client,
                 client.stream(
                     method, f"{self._url}{path}", headers=self._headers, **parts
                 ) as answer,

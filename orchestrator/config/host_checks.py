@@ -18,6 +18,7 @@ from contract.model_files.hub_cache import file_of, snapshot_of
 from contract.paths import project_dir
 from contract.process.ports import is_loopback
 from contract.spelling import did_you_mean
+from orchestrator.config.certificate import look_at_certificate
 from orchestrator.config.findings import Finding, lines_of, refusal
 from orchestrator.environments import find_environment
 from orchestrator.environments.engine_arguments import known_arguments
@@ -41,6 +42,8 @@ def look(config: Config, model_ids: Collection[str], env: str | None = None) -> 
     environment to run them in instead of theirs. Takes milliseconds."""
     models = {model_id: config.models[model_id] for model_id in model_ids}
     yield from _listeners(config.gateway)
+    if config.gateway.tls is not None:
+        yield from look_at_certificate(config.gateway.tls)
     for model_id, model in models.items():
         for found in _of_model(model):
             keys = ["models", model_id, *found.keys]
@@ -72,12 +75,12 @@ def is_from_hub(model: ModelConfig) -> bool:
 
 def _listeners(gateway: GatewayConfig) -> Iterator[Finding]:
     """Addresses that other machines reach, and what can be read there."""
-    if not is_loopback(gateway.host):
+    if gateway.tls is None and not is_loopback(gateway.host):
         message = (
             f"`gateway.host` is {gateway.host}: other machines reach the gateway, without TLS, and "
             "who is on the way reads keys and prompts"
         )
-        fix = "let a proxy with TLS pass them on to 127.0.0.1"
+        fix = "set `gateway.tls`, or let a proxy with TLS pass them on to 127.0.0.1"
         yield Finding(["gateway", "host"], message, fix, False)
     if gateway.admin_port is not None and not is_loopback(gateway.admin_host):
         message = (

@@ -66,6 +66,11 @@ _SECTIONS: Final = (
     ),
     _Section("gateway", "GatewayConfig", _RESTART),
     _Section(
+        "gateway.tls",
+        "TlsConfig",
+        f"See [security](security.md#tls). {_RESTART_GATEWAY}",
+    ),
+    _Section(
         "gateway.media", "MediaConfig", f"See [images](api.md#images-sound-and-video). {_RESTART}"
     ),
     _Section("limits", "LimitsConfig", "A change counts at once, for open answers too."),

@@ -37,6 +37,12 @@ class GatewaySpec(msgspec.Struct, frozen=True, tag="gateway"):
     def slot(self) -> str:
         return GATEWAY
 
+    @property
+    def certificate(self) -> str:
+        """The file of its certificate, as the configuration names it; empty without TLS."""
+        tls = self.config.get("gateway", {}).get("tls") or {}
+        return str(tls.get("certificate_file", ""))
+
 
 class ReplicaSpec(msgspec.Struct, frozen=True, tag="worker"):
     """One worker of a model. `spec` is a `contract.config.WorkerSpec` as JSON, without the

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from functools import cache
 from typing import NamedTuple
 
 from contract.bus.client import RedisClient
@@ -10,6 +12,7 @@ from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.replies import ReplyStream
 from contract.gateway_beat import GatewayBeat
 from contract.process.process_table import read_entry
+from orchestrator.protocol.specs import GatewaySpec
 
 
 class _Running(NamedTuple):
@@ -46,9 +49,21 @@ class GatewayProcesses:
         return found if self._running.get(name, found) == found else None
 
 
-async def is_live(host: str, port: int) -> bool:
-    """Return whether a gateway process answers there. Raises `OSError`."""
-    reader, writer = await asyncio.open_connection(host, port)
+@cache
+def _any_certificate() -> ssl.SSLContext:
+    """Return the context of a client that only asks whether a process of this host answers."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def is_live(gateway: GatewaySpec) -> bool:
+    """Return whether a gateway process answers there, with whatever certificate. Raises
+    `OSError`."""
+    host, port = gateway.host, gateway.port
+    tls = _any_certificate() if gateway.certificate else None
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
     try:
         request = f"GET /health/live HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
         writer.write(request.encode())

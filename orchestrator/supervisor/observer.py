@@ -25,6 +25,7 @@ from contract.messages import Heartbeat
 from contract.process.process_table import Entry, read_table
 from orchestrator.gpu.nvml.client import Nvml
 from orchestrator.gpu.nvml.snapshot import Snapshot
+from orchestrator.protocol.specs import GatewaySpec
 from orchestrator.supervisor.gateway_processes import GatewayProcesses, is_live
 from orchestrator.supervisor.lost_workers import LostWorkers
 from orchestrator.system.redis_trouble import in_words
@@ -40,7 +41,7 @@ class Subject(NamedTuple):
 
     redis_url: str
     models: frozenset[str]
-    gateway: tuple[str, int] | None
+    gateway: GatewaySpec | None
     registrations: dict[str, Registration]
     host: HostBeat
 
@@ -219,12 +220,12 @@ class Observer:
             db, self._db = self._db, None
             await db.aclose()
 
-    async def _gateway_answers(self, address: tuple[str, int] | None) -> bool:
-        if address is None:
+    async def _gateway_answers(self, gateway: GatewaySpec | None) -> bool:
+        if gateway is None:
             return False
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
-                return await is_live(*address)
+                return await is_live(gateway)
         except (OSError, TimeoutError):
             return False
 

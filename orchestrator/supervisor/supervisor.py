@@ -175,16 +175,14 @@ class Supervisor:
         is_unsettled = bool(starting) or self._allocator.is_unsettled
         self._observer.survey_pace_s = _SURVEY_WHILE_UNSETTLED_S if is_unsettled else _SURVEY_S
         gateway = self._fleet.units.get(GATEWAY)
-        address = None
-        if gateway is not None and isinstance(gateway.spec, GatewaySpec):
-            address = (gateway.spec.host, gateway.spec.port)
+        spec = gateway.spec if gateway is not None else None
         models = {each.spec.model for each in units if isinstance(each.spec, ReplicaSpec)}
         if not units:
             return None
         return Subject(
             self._launcher.redis_url,
             frozenset(models),
-            address,
+            spec if isinstance(spec, GatewaySpec) else None,
             self._loader.models.registrations() if not self._commands.is_stopping else {},
             with_counts(
                 with_prospects(host_beat(self._allocator.accounts()), units),

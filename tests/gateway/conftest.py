@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -56,7 +57,10 @@ class Gateway:
         self.redis_url = redis_url
         self.config = config
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        scheme = "https" if config.get("gateway", {}).get("tls") else "http"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        #: The certificates that its clients trust, as httpx takes them.
+        self.verify: ssl.SSLContext | bool = True
         self.key = key or make_key("everything")
         self.log = directory / "gateway.log"
         self.command = [sys.executable, "-m", "gateway"]
@@ -127,7 +131,7 @@ class Gateway:
 
     def answers(self, path: str) -> bool:
         try:
-            return httpx.get(self.url + path).status_code == 200
+            return httpx.get(self.url + path, verify=self.verify).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -193,7 +197,9 @@ async def client(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
 def client_of(gateway: Gateway, connections: int = 100) -> httpx.AsyncClient:
     headers = {"X-API-Key": gateway.key.text}
     limits = httpx.Limits(max_connections=connections + 1)
-    return httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30, limits=limits)
+    return httpx.AsyncClient(
+        base_url=gateway.url, headers=headers, timeout=30, limits=limits, verify=gateway.verify
+    )
 
 
 @asynccontextmanager

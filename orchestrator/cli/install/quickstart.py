@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import typer
 
-from contract.config import Config
+from contract.config import Config, TlsConfig
 from contract.keys import find_key
 from contract.paths import ROOT, config_path, project_dir, state_dir
+from contract.process.tls import files_of, present
+from contract.supervision.status import GatewayStatus
 from orchestrator.cli.operate.status import status as show_status
-from orchestrator.client.gateway_access import gateway_url
+from orchestrator.client.gateway_access import reach_gateway, running_gateway
 from orchestrator.client.gateway_client import Gateway
 from orchestrator.client.startup import bring_up
 from orchestrator.config.config_file import add_model
@@ -56,10 +60,9 @@ def quickstart(
     say(f"starting `{model_id}`")
     if not bring_up(start_request(config, StartOptions(models=(model_id,), port=port))):
         raise typer.Exit(1)
-    url = gateway_url()
-    _ask(Gateway(url, key), model_id)
+    _ask(reach_gateway(key), model_id)
     say(f"\nthat took {duration(time.monotonic() - began)} in all; ask again with")
-    sys.stdout.write(f"\n{_curl(url, key, model_id)}\n\n")
+    sys.stdout.write(f"\n{_curl(_where(running_gateway(), config.gateway.tls), key, model_id)}\n\n")
     show_status()
 
 
@@ -108,9 +111,23 @@ def _ask(gateway: Gateway, model_id: str) -> None:
     sys.stdout.write("\n")
 
 
-def _curl(url: str, key: str, model_id: str) -> str:
+def _curl(where: str, key: str, model_id: str) -> str:
     body = json.dumps({"modelId": model_id, "prompt": _QUESTION}, separators=(",", ":"))
     return (
-        f"curl -N {url}/api/v1/inference/stream -H 'X-API-Key: {key}' "
+        f"curl -N {where}/api/v1/inference/stream -H 'X-API-Key: {key}' "
         f"-H 'Content-Type: application/json' -d '{body}'"
     )
+
+
+def _where(gateway: GatewayStatus, tls: TlsConfig | None) -> str:
+    """Return curl's arguments for a gateway. A certificate is for names: one of them is taken for
+    the gateway's address, where the certificate does not have that."""
+    if tls is None:
+        return gateway.url
+    files, parts = files_of(tls), urlsplit(gateway.url)
+    names = [name for name in present(files).names if "*" not in name]
+    name = parts.hostname if parts.hostname in names else next(iter(names), parts.hostname)
+    trusted = f"--cacert {shlex.quote(str(files.certificate))}"
+    if name == parts.hostname:
+        return f"{trusted} {gateway.url}"
+    return f"{trusted} --connect-to ::{parts.netloc} https://{name}:{parts.port}"

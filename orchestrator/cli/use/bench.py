@@ -18,7 +18,7 @@ from orchestrator.benchmark.measurement import BenchResult, MeasuredServer, Meas
 from orchestrator.benchmark.recording import read_recording
 from orchestrator.benchmark.sender_task import Endpoint
 from orchestrator.benchmark.svg import picture
-from orchestrator.client.gateway_access import gateway_url
+from orchestrator.client.gateway_access import running_gateway
 from orchestrator.client.own_key import own_key
 from orchestrator.errors import UserError
 from orchestrator.system.files import write_atomically
@@ -158,9 +158,10 @@ def _levels(text: str) -> list[int]:
 
 
 def _this(model: str, stack: ExitStack) -> ServerUnderTest:
-    url = gateway_url()
+    gateway = running_gateway()
+    endpoint = Endpoint.of(f"{gateway.url}/v1", stack.enter_context(own_key(model, "bench")))
     return ServerUnderTest(
-        "ew", Endpoint.of(f"{url}/v1", stack.enter_context(own_key(model, "bench"))), model
+        "ew", msgspec.structs.replace(endpoint, certificate=gateway.certificate), model
     )
 
 

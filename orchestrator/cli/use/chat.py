@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.client.dialogue import Conversation, Dialogue
-from orchestrator.client.gateway_access import gateway_url
-from orchestrator.client.gateway_client import Gateway
+from orchestrator.client.gateway_access import reach_gateway, running_gateway
 from orchestrator.client.own_key import own_key
 from orchestrator.errors import UserError
 
@@ -31,9 +30,9 @@ def chat(
     """
     options = {"modelId": model, "maxTokens": max_tokens, "temperature": temperature}
     given = {name: value for name, value in options.items() if value is not None}
-    url = gateway_url()
+    running_gateway()
     with own_key(model, "chat") as key:
-        conversation = Conversation(Gateway(url, key), given, system)
+        conversation = Conversation(reach_gateway(key), given, system)
         if sys.stdin.isatty():
             Dialogue(conversation).run()
         else:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from contract.condition import Condition, best
 from contract.gateway_beat import GatewayBeat
 from contract.messages import State
+from contract.paths import of_project
 from contract.process.host_name import host_name
 from contract.process.process_table import Entry, tree
 from contract.supervision.status import (
@@ -23,6 +24,7 @@ from contract.supervision.status import (
 )
 from orchestrator.protocol.specs import GATEWAY, VALKEY, GatewaySpec, ReplicaSpec
 from orchestrator.supervisor.observer import Observation, Survey
+from orchestrator.supervisor.reporting.certificate_watch import CertificateWatch
 from orchestrator.supervisor.reporting.latency import FirstTokens
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity
@@ -47,6 +49,7 @@ class Report:
         self.survey: Survey | None = None
         self.config = ConfigStatus()
         self._first_tokens = FirstTokens()
+        self._certificate = CertificateWatch()
         self._supervisor = SupervisorStatus(
             pid=supervisor.pid, since_unix_s=time.time(), start_ticks=supervisor.start_ticks
         )
@@ -79,7 +82,8 @@ class Report:
         ours = [beat for beat in beats if beat.pid in family]
         return GatewayStatus(
             state=unit.state,
-            url=_url(unit.spec.host, unit.spec.port),
+            url=_url(unit.spec),
+            certificate=_certificate(unit.spec),
             since_unix_s=unit.display.since_unix_s,
             pid=_pid(unit),
             start_ticks=_start_ticks(unit),
@@ -87,7 +91,7 @@ class Report:
             open_streams=sum(beat.open_streams for beat in ours),
             rss_mib=self._rss_mib(unit),
             restarts=unit.restarts.count,
-            stage=unit.stage or _old_configuration(ours),
+            stage=unit.stage or _old_configuration(ours) or self._certificate.remark(unit.spec),
             problem=unit.problem,
         )
 
@@ -224,6 +228,11 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _url(host: str, port: int) -> str:
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+def _url(gateway: GatewaySpec) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(gateway.host, gateway.host)  # noqa: S104
+    scheme = "https" if gateway.certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{gateway.port}"
+
+
+def _certificate(gateway: GatewaySpec) -> str:
+    return str(of_project(gateway.certificate)) if gateway.certificate else ""

@@ -409,3 +409,33 @@ async def test_only_this_host_needs_no_key_unless_it_is_forced(
         with pytest.raises(ApiError) as caught:
             await checking
         assert caught.value.code == "missing_api_key"
+
+
+@pytest.fixture(scope="module")
+def proxied(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway behind a proxy at 127.0.0.1, and one key for requests without a key."""
+    models = {"m": {"engine": "mock", "model_path": "none"}}
+    config = {"models": models, "gateway": {"processes": 1, "trusted_proxies": ["127.0.0.1"]}}
+    gateway = Gateway(tmp_path_factory.mktemp("proxied"), redis_url, config)
+    guests = make_key("guests")
+    gateway.write_keys(gateway.key, msgspec.structs.replace(guests.record, anonymous="local"))
+    gateway.start()
+    yield gateway
+    assert gateway.stop() == 0
+
+
+def test_wrong_keys_are_counted_by_the_client_of_a_trusted_proxy(proxied: Gateway) -> None:
+    def guess(client: str) -> int:
+        wrong = make_key("wrong").text
+        return ask(proxied, X_API_Key=wrong, X_Forwarded_For=client).status_code
+
+    guesser = "6.6.6.6, 203.0.113.7"
+    assert [guess(guesser) for _ in range(31)][-2:] == [401, 429]
+    assert guess("7.7.7.7, 203.0.113.7") == 429, "its own words before the proxy's do not count"
+    assert guess("203.0.113.8") == 401
+
+
+@pytest.mark.parametrize("header", ["X_Forwarded_For", "Via", "Forwarded", "X_Real_IP"])
+def test_a_request_through_a_proxy_is_never_from_this_host(proxied: Gateway, header: str) -> None:
+    assert ask(proxied).status_code == 200
+    assert ask(proxied, **{header: "127.0.0.1"}).status_code == 401
