@@ -136,6 +136,14 @@ class ScriptedWorker:
         await self.say(attempt, Started(), *events)
         return await task
 
+    async def answered_each(self, asking: Awaitable[Result], *answers: tuple[Event, ...]) -> Result:
+        """Return the result of a call, once each of its jobs was answered so."""
+        task = asyncio.ensure_future(asking)
+        attempts = [await self.start() for _ in answers]
+        for attempt, events in zip(attempts, answers, strict=True):
+            await self.say(attempt, *events)
+        return await task
+
     async def job_of(self, asking: Awaitable[Result]) -> tuple[Job, Result]:
         """Return the job that a call makes, and the call's result when the answer is `x`."""
         task = asyncio.ensure_future(asking)

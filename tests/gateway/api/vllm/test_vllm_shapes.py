@@ -1,26 +1,35 @@
-"""Answers of `/v1/messages` and `/v1/responses` have the shape of a real `vllm serve`'s answers.
+"""Answers of OpenAI's, vLLM's and Anthropic's APIs have the shape of a real `vllm serve`'s answers.
 
-`vllm_shapes.json` was recorded from vLLM 0.32 with the demo model: for each request the events of
-its stream in order, without repetitions, and the names of all fields, by event.
+`vllm_shapes.json` was recorded from vLLM 0.32 with the demo model, by record_shapes.py: for each
+request the fields of its answer with their types, by event, and in which order a stream tells it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from array import array
 from typing import Any, Final
 
 import httpx
 import pytest
 
-from contract.messages import Delta, Done, Event, PromptDelta, TokenLogprob, ToolCallDelta
+from contract.messages import (
+    Delta,
+    Done,
+    Event,
+    PromptDelta,
+    PromptToken,
+    ReasoningDelta,
+    TokenLogprob,
+    ToolCallDelta,
+)
 from tests.gateway.api.agents import ONE
+from tests.gateway.api.vllm.record_shapes import REQUESTS, SHAPES, body_of
+from tests.gateway.api.vllm.shapes import Fields, Shape, shape_of
 from tests.gateway.scripted_worker import ScriptedWorker
-from tests.gateway.sse_client import collect
 
-RECORDED: Final = json.loads(Path(__file__).with_name("vllm_shapes.json").read_text())
-#: Fields of vLLM's that neither API has, or that are null wherever there is nothing to say.
+RECORDED: Final = json.loads(SHAPES.read_text())
+#: Fields of vLLM's that no other API has, or that are null wherever there is nothing to say.
 VLLMS_OWN: Final = frozenset(
     {
         "allowed_callers",
@@ -40,62 +49,97 @@ VLLMS_OWN: Final = frozenset(
         "phase",
         "presence_penalty",
         "prompt",
+        "system_fingerprint",
         "tool_output_tokens",
         "tool_output_tokens_per_turn",
     }
 )
+
+#: An HTTP status in vLLM, and a text in OpenAI's own API.
+TYPED_OTHERWISE: Final = frozenset({"error.code"})
 #: vLLM tells an answer that was cut short as one that is complete.
 SAME_AS: Final = {"response.incomplete": "response.completed"}
+PROMPT: Final = PromptDelta(
+    "",
+    b"",
+    prompt=array("I", [5, 6]).tobytes(),
+    prompt_text="What",
+    names=("Wh", "at"),
+    places=((PromptToken(5, "Wh"),), (PromptToken(6, "at", -0.25, 1),)),
+)
 
 
-def fields_of(value: Any, within: str = "") -> set[str]:
-    """The names of all fields, with those of the objects that they are in."""
-    if isinstance(value, list):
-        return set().union(*(fields_of(each, f"{within}[]") for each in value))
-    if not isinstance(value, dict):
-        return set()
-    named = {f"{within}.{name}" if within else name: each for name, each in value.items()}
-    return set(named).union(*(fields_of(each, name) for name, each in named.items()))
+def missing(wanted: dict[str, str], told: Fields) -> set[str]:
+    """Return the wanted fields that are missing, but for vLLM's own and those that say nothing."""
+    return {
+        name
+        for name in wanted.keys() - told.keys()
+        if wanted[name] != "null"
+        and not VLLMS_OWN & {*name.replace("[]", "").split(".")}
+        # The content of a tool's schema, or of a call's input, is the client's or the model's.
+        and not any(inside in name for inside in (".parameters.", ".input."))
+    }
 
 
-def missing(wanted: Sequence[str], value: Any) -> set[str]:
-    """Return the wanted fields that are missing, but for vLLM's own."""
-    told = {name for name in wanted if not VLLMS_OWN & {*name.replace("[]", "").split(".")}}
-    # The content of a tool's schema, or of a call's input, is the client's or the model's.
-    return {name for name in told - fields_of(value) if ".parameters." not in name}
+def mistyped(wanted: dict[str, str], told: Fields) -> dict[str, tuple[set[str], set[str]]]:
+    """Return the fields, with their types there and here, that have another type than theirs; a
+    field may be null."""
+    both = {
+        name: ({*wanted[name].split("|")}, told[name])
+        for name in wanted.keys() & told.keys() - TYPED_OTHERWISE
+    }
+    return {
+        name: (theirs, ours)
+        for name, (theirs, ours) in both.items()
+        if theirs - {"null"} and ours - theirs - {"null"}
+    }
 
 
-def answer_to(path: str, body: dict[str, Any]) -> tuple[Event, ...]:
+def answer_to(name: str, body: dict[str, Any]) -> tuple[Event, ...]:
     """An answer of the kind that the demo model gave."""
-    if path.endswith("count_tokens"):
-        return (PromptDelta("", b"", prompt=ONE), Done(("stop",), 1, 0))
-    if body.get("tools"):
-        call = ToolCallDelta('{"city": "K', ONE, 0, None, 0, "call_a", "weather")
-        return (call, Done(("length",), 16, 1))
+    tells = body.keys() & {"echo", "prompt_logprobs", "return_token_ids", "tokens"}
+    prompt = (PROMPT,) if tells or name.startswith(("tokens", "text of", "count")) else ()
+    if body.keys() & {"tokens"} or name.startswith(("tokens", "count")):
+        return (*prompt, Done(("stop",), 2, 0))
+    said: list[Event] = []
+    if "reasoning" in name or "thinking" in name:
+        said.append(ReasoningDelta("Hm.", ONE))
+    if "tool" in name:
+        said.append(ToolCallDelta('{"city": "K', ONE, 0, None, 0, "call_a", "get_weather"))
+        return (*said, Done(("tool_calls",), 16, 1))
     if body.get("stop_sequences"):
         return (Delta("ew is a ", ONE), Done(("stop",), 16, 1, stop_strings=("gateway",)))
-    chance = (TokenLogprob("ew", -0.5, (("ew", -0.5),)),) if body.get("top_logprobs") else None
-    return (Delta("ew", ONE, 0, chance), Done(("length",), 16, 1))
+    told = body.get("top_logprobs") or body.get("logprobs") or body.get("echo")
+    chance = (TokenLogprob("ew", -0.5, (("ew", -0.5),)),) if told else None
+    choices = body.get("n", 1)
+    said += [Delta("ew", ONE, index, chance) for index in range(choices)]
+    return (*prompt, *said, Done(("length",) * choices, 16, choices))
 
 
-def name_of(entry: dict[str, Any]) -> str:
-    asked = sorted(entry["body"].keys() - {"model", "temperature"})
-    return f"{entry['path'].rpartition('/')[2]}-{','.join(asked)}-{entry['body'].get('max_tokens')}"
+def shape_here(response: httpx.Response, *, is_stream: bool) -> Shape:
+    shape = shape_of(response.text, is_stream=is_stream)
+    fields = {SAME_AS.get(name, name): told for name, told in shape.fields.items()}
+    return Shape(fields, list(fields), shape.told)
 
 
-@pytest.mark.parametrize("entry", RECORDED, ids=name_of)
+@pytest.mark.parametrize("name", REQUESTS)
 async def test_an_answer_has_the_shape_of_vllms(
-    client: httpx.AsyncClient, worker: ScriptedWorker, model: str, entry: dict[str, Any]
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str, name: str
 ) -> None:
-    body = {**entry["body"], "model": model}
-    is_stream = bool(body.get("stream"))
-    path = entry["path"]
-    asking: Any = collect(client, path, body) if is_stream else client.post(path, json=body)
-    answer = await worker.answered(asking, *answer_to(path, body))
-    if not is_stream:
-        assert missing(entry["keys"], answer.json()) == set()
-        return
-    names = [SAME_AS.get(event.name, event.name) for event in answer]
-    assert list(dict.fromkeys(names)) == list(dict.fromkeys(entry["order"]))
-    for name, event in zip(names, answer, strict=True):
-        assert missing(entry["keys"][name], event.json) == set(), name
+    recorded = RECORDED[name]
+    path, body = body_of(name, model)
+    asking = client.post(path, json=body)
+    if recorded["status"] == 200:
+        jobs = len(body["prompt"]) if isinstance(body.get("prompt"), list) else 1
+        response = await worker.answered_each(asking, *[answer_to(name, body)] * jobs)
+    else:
+        response = await asking
+    assert response.status_code == recorded["status"]
+    shape = shape_here(response, is_stream=bool(body.get("stream")))
+    assert (shape.order, shape.told) == (recorded["order"], recorded["told"])
+    for event, fields in recorded["fields"].items():
+        if body.get("echo"):
+            # vLLM tells what it needs for the echo, though the request does not ask for it.
+            fields = {name: fields[name] for name in fields if "prompt_logprobs" not in name}
+        assert missing(fields, shape.fields[event]) == set(), event
+        assert mistyped(fields, shape.fields[event]) == {}, event
