@@ -20,7 +20,7 @@ _TYPES: Final = {
 }
 #: Objects that have tokens as names.
 _BY_TOKEN: Final = ("prompt_logprobs[]", "top_logprobs[]")
-#: What a chunk of OpenAI's streams may tell.
+#: The parts of a chunk of OpenAI's streams.
 _TOLD: Final = ("role", "reasoning", "content", "tool_calls", "text")
 _END: Final = "[DONE]"
 
