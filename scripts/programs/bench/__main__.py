@@ -4,6 +4,7 @@ FILE writes the record.
     scripts/bench wire --against main             ew alone, with the mock engine at 5 ms steps
     scripts/bench growth                          cost by streams, models and queued jobs; memory
     scripts/bench start                           ew's commands, and how long ew takes to start
+    scripts/bench batch                           a batch of 100 000 lines while ew is killed
     scripts/bench servers --url URL --against URL any two OpenAI-compatible servers
 
 --against of the first three names another build of ew, a directory or a commit: both run at the
@@ -20,7 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import growth  # its folder has to be on the path first
+import batch  # its folder has to be on the path first
+import growth
 import servers
 import start
 import wire
@@ -33,7 +35,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="WHAT")
-    for module in (wire, growth, start, servers):
+    for module in (wire, growth, start, batch, servers):
         about = (module.__doc__ or "").split("\n\n")[0]
         command = commands.add_parser(module.__name__, help=about, description=about)
         command.set_defaults(run=module.run)
@@ -46,6 +48,7 @@ def main() -> None:
         command.add_argument("--streams", type=_numbers, default=[64, 256, 512])
         command.add_argument("--tokens", type=int, default=256)
         module.add_options(command)
+    batch.add_options(commands.choices["batch"])
     args = parser.parse_args()
     # Processes that were started are stopped, however this ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

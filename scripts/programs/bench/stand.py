@@ -74,14 +74,14 @@ class Stand:
     def __init__(self, build: Build, config: dict[str, Any]) -> None:
         self.build = build
         self.port = free_port()
-        self._directory = Path(tempfile.mkdtemp(prefix="ew-bench-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="ew-bench-"))
         config.setdefault("gateway", {}).update(port=self.port)
         config["gateway"].setdefault("processes", 1)
-        path = self._directory / "config.json"
+        path = self.directory / "config.json"
         path.write_text(json.dumps(config))
-        self._environment = {
+        self.environment = {
             **os.environ,
-            "EW_STATE_DIR": str(self._directory / "state"),
+            "EW_STATE_DIR": str(self.directory / "state"),
             "EW_CONFIG": str(path),
         }
         self.key = ""
@@ -97,7 +97,7 @@ class Stand:
 
     def __exit__(self, *_: object) -> None:
         self.ew("stop", "--now")
-        shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def start(self) -> None:
         """Start all models, and wait until they serve. Raises `SystemExit` if they do not."""
@@ -106,13 +106,13 @@ class Stand:
     def ew(self, *words: str) -> str:
         """Run a command of ew. Answers what it prints. Raises `SystemExit` if it fails."""
         command = [self.build.path / "ew", *words]
-        done = subprocess.run(command, env=self._environment, capture_output=True, text=True)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{self.build.label}: ew {' '.join(words)}: {done.stderr}")
         return done.stdout
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self._directory / "state/status.json").read_bytes())
+        found: dict[str, Any] = json.loads((self.directory / "state/status.json").read_bytes())
         return found
 
     def pids(self, kind: str) -> list[int]:
