@@ -45,6 +45,15 @@ class BatchFault(msgspec.Struct, frozen=True):
     param: str | None = None
 
 
+class BatchUsage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The tokens of all answers of a batch."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
 class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """A batch. Times are Unix seconds; `total` is known once it was validated. `next_status` is
     the end that it is being finalized to."""
@@ -70,6 +79,9 @@ class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     finalizing_at: int | None = None
     ended_at: int | None = None
     cancelling_at: int | None = None
+    #: The model of its answers, if it is one, and what they took; once it has ended.
+    model: str | None = None
+    usage: BatchUsage | None = None
 
 
 _decode = msgspec.json.Decoder(BatchRecord).decode

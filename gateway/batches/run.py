@@ -11,6 +11,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from contract.process.tasks import cancel_and_wait
+from gateway.batches.answered import answers_of
 from gateway.batches.asker import LineAsker
 from gateway.batches.batch import BatchFault, BatchRecord, BatchStatus, BatchStore
 from gateway.batches.file_store import FileRecord, FileStore
@@ -207,7 +208,7 @@ class BatchRun:
 
     def _finalize(self) -> None:
         """Make files of what was written. Safe to repeat."""
-        ids = {}
+        ids, model, usage = {}, None, None
         for kind in ("output", "errors"):
             path = self._batches.path(self._batch.id) / f"{kind}.jsonl"
             file_id = _file_id(self._batch.id, kind)
@@ -220,9 +221,13 @@ class BatchRun:
             record = FileRecord(
                 file_id, self._batch.key_id, name, "batch_output", size, _now(), _now() + keep_s
             )
+            if kind == "output":
+                model, usage = answers_of(there[0])
             self._files.take(path, record)
             ids[kind] = file_id
         self._write(
+            model=model,
+            usage=usage,
             status=self._batch.next_status,
             ended_at=_now(),
             output_file_id=ids.get("output"),

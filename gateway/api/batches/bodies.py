@@ -9,7 +9,7 @@ from typing import Annotated, Generic, Literal, Protocol, Self, TypeVar
 from pydantic import BaseModel, Field, StringConstraints
 
 from gateway.api.fields import Ignored, LenientBody
-from gateway.batches.batch import BatchRecord, BatchStatus
+from gateway.batches.batch import BatchRecord, BatchStatus, BatchUsage
 from gateway.batches.file_store import FileRecord
 from gateway.http.errors import invalid
 
@@ -143,6 +143,34 @@ class RequestCounts(BaseModel):
     failed: int
 
 
+class InputTokensDetails(BaseModel):
+    cached_tokens: int
+
+
+class OutputTokensDetails(BaseModel):
+    reasoning_tokens: int
+
+
+class BatchUsageBody(BaseModel):
+    """The tokens of all answers."""
+
+    input_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails
+    total_tokens: int
+
+    @classmethod
+    def of(cls, usage: BatchUsage) -> BatchUsageBody:
+        return cls(
+            input_tokens=usage.input_tokens,
+            input_tokens_details=InputTokensDetails(cached_tokens=usage.cached_tokens),
+            output_tokens=usage.output_tokens,
+            output_tokens_details=OutputTokensDetails(reasoning_tokens=usage.reasoning_tokens),
+            total_tokens=usage.input_tokens + usage.output_tokens,
+        )
+
+
 class BatchObject(ListedObject):
     object: Literal["batch"] = "batch"
     endpoint: str
@@ -163,6 +191,8 @@ class BatchObject(ListedObject):
     cancelled_at: int | None
     request_counts: RequestCounts
     metadata: dict[str, str] | None
+    model: str | None
+    usage: BatchUsageBody | None
 
     @classmethod
     def of(cls, batch: BatchRecord) -> BatchObject:
@@ -195,6 +225,8 @@ class BatchObject(ListedObject):
                 total=batch.total, completed=batch.completed, failed=batch.failed
             ),
             metadata=batch.metadata,
+            model=batch.model,
+            usage=BatchUsageBody.of(batch.usage) if batch.usage else None,
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from msgspec.structs import replace
+from pydantic import model_validator
+from pydantic_core import PydanticCustomError
 
 from contract.bus.turns import CLASSES
 from contract.keys import KeyRecord
@@ -14,13 +16,40 @@ from gateway.api.inference import AnswerMaker
 from gateway.api.openai.completion_request import CompletionRequest
 from gateway.api.openai.routes import make_chat, make_text, make_vectors
 from gateway.api.openai.schemas import ChatCompletionRequest
+from gateway.api.pooling.classes import ClassifyRequest
 from gateway.api.pooling.embeddings import EmbeddingRequest
+from gateway.api.pooling.routes import make_classes, make_ranking, make_scores
+from gateway.api.pooling.scoring import RerankRequest, ScoreRequest
+from gateway.api.responses.kept import KeptRequest
+from gateway.api.responses.schemas import ResponsesRequest
+from gateway.api.responses.wire import ResponseWhole
 from gateway.batches.endpoint import Endpoint, LineRequest
 from gateway.http.errors import ApiError, invalid
 from gateway.http.headers import RequestContext
-from gateway.streams.answers import WholeAnswer
+from gateway.jobs.resumption import Resumption
+from gateway.streams.answers import AnswerSink, WholeAnswer
 
 Asked = TypeVar("Asked", bound=GenerationBody)
+
+
+def _make_response(
+    asked: ResponsesRequest, job: Job, context: RequestContext, resumption: Resumption | None
+) -> AnswerSink:
+    """The answer is in the output file, and not to be asked for by its id."""
+    asked = asked.model_copy(update={"store": False})
+    shape = KeptRequest.of(asked, len(asked.input), job, "in_progress").shape()
+    return WholeAnswer(ResponseWhole(shape), context.request_id)
+
+
+class _ResponseLine(ResponsesRequest):
+    """A response of which nothing is stored, before it or after it."""
+
+    @model_validator(mode="after")
+    def _is_alone(self) -> Self:
+        if self.background or self.previous_response_id:
+            message = "`background` and `previous_response_id` are not for lines of a batch"
+            raise PydanticCustomError("alone", message)
+        return self
 
 
 def _endpoint(form: type[Asked], make: AnswerMaker[Asked]) -> Endpoint:
@@ -51,5 +80,9 @@ def _endpoint(form: type[Asked], make: AnswerMaker[Asked]) -> Endpoint:
 ENDPOINTS: Final[dict[str, Endpoint]] = {
     "/v1/chat/completions": _endpoint(ChatCompletionRequest, make_chat),
     "/v1/completions": _endpoint(CompletionRequest, make_text),
+    "/v1/responses": _endpoint(_ResponseLine, _make_response),
     "/v1/embeddings": _endpoint(EmbeddingRequest, make_vectors),
+    "/v1/rerank": _endpoint(RerankRequest, make_ranking),
+    "/v1/score": _endpoint(ScoreRequest, make_scores),
+    "/v1/classify": _endpoint(ClassifyRequest, make_classes),
 }

@@ -35,19 +35,19 @@ from gateway.streams.answers import AnswerSink, WholeAnswer
 router = APIRouter(tags=["vllm"])
 
 
-def _reranked(
+def make_ranking(
     asked: RerankRequest, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> AnswerSink:
     return WholeAnswer(RerankedWhole(job, asked), context.request_id)
 
 
-def _scores(
+def make_scores(
     asked: ScoreRequest, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> AnswerSink:
     return WholeAnswer(ScoresWhole(job), context.request_id)
 
 
-def _classes(
+def make_classes(
     asked: ClassifyRequest, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> AnswerSink:
     return WholeAnswer(ClassesWhole(job), context.request_id)
@@ -92,11 +92,11 @@ def _add(
 
 
 _RERANK: Final = "Documents by their relevance to a query"
-_add(("/rerank", "/v1/rerank", "/v2/rerank"), _RERANK, RerankRequest, _reranked, Reranked)
+_add(("/rerank", "/v1/rerank", "/v2/rerank"), _RERANK, RerankRequest, make_ranking, Reranked)
 _SCORE: Final = "How relevant texts are to others"
-_add(("/score", "/v1/score", "/v2/score"), _SCORE, ScoreRequest, _scores, Scores)
+_add(("/score", "/v1/score", "/v2/score"), _SCORE, ScoreRequest, make_scores, Scores)
 _CLASSIFY: Final = "How probable the classes of a model are"
-_add(("/classify", "/v1/classify"), _CLASSIFY, ClassifyRequest, _classes, Classes)
+_add(("/classify", "/v1/classify"), _CLASSIFY, ClassifyRequest, make_classes, Classes)
 _POOLING: Final = "What a pooling model makes of texts"
 _add(("/pooling", "/v1/pooling"), _POOLING, PoolingRequest, _pooled, PooledBody)
 _add(("/v2/embed",), "Embeddings, as Cohere", CohereEmbedRequest, _cohere, CohereEmbeddings)

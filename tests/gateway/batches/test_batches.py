@@ -113,6 +113,7 @@ async def test_the_clients_example_runs(client: openai.AsyncOpenAI, tmp_path: Pa
     counts = done.request_counts
     assert (counts.total, counts.completed, counts.failed) == (5, 3, 2)
     assert done.metadata == {"description": "nightly eval job"}
+    assert (done.model, done.usage.output_tokens, done.usage.total_tokens) == ("batched", 9, 12)
     answers = await content(client, done.output_file_id)
     assert sorted(each["custom_id"] for each in answers) == ["r0", "r1", "r2"]
     for each in answers:
@@ -128,6 +129,57 @@ async def test_the_clients_example_runs(client: openai.AsyncOpenAI, tmp_path: Pa
     await client.files.delete(uploaded.id)
     with pytest.raises(openai.NotFoundError):
         await client.files.retrieve(uploaded.id)
+
+
+async def test_responses_are_answered_in_the_output_alone(client: openai.AsyncOpenAI) -> None:
+    url, named = "/v1/responses", {"model": "batched", "max_output_tokens": 3}
+    bodies = [
+        {**named, "input": "hi"},
+        {**named, "input": [{"role": "user", "content": "hi"}], "store": True},
+        {**named, "input": "hi", "background": True},
+        {**named, "input": "hi", "previous_response_id": "resp_1"},
+        {**named, "input": "hi", "stream": True},
+    ]
+    lines = [
+        json.dumps({"custom_id": f"r{n}", "method": "POST", "url": url, "body": body})
+        for n, body in enumerate(bodies)
+    ]
+    batch = await begin(client, "\n".join(lines).encode(), endpoint=url)
+    done = await ended(client, batch.id)
+    answers = await content(client, done.output_file_id)
+    assert sorted(each["custom_id"] for each in answers) == ["r0", "r1"]
+    for each in answers:
+        answer = openai.types.responses.Response.model_validate(each["response"]["body"])
+        assert (answer.status, answer.output_text) == ("incomplete", "0 1 2 ")
+        assert each["response"]["body"]["store"] is False
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(answer.id)
+    errors = await content(client, done.error_file_id)
+    told = {each["custom_id"]: each["response"]["body"]["error"]["message"] for each in errors}
+    assert {*told} == {"r2", "r3", "r4"}
+    assert "background" in told["r2"]
+    assert "previous_response_id" in told["r3"]
+    assert (done.model, done.usage.output_tokens, done.usage.input_tokens) == ("batched", 6, 2)
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "part"),
+    [
+        ("/v1/embeddings", {"input": ["a", "b"]}, "data"),
+        ("/v1/rerank", {"query": "a", "documents": ["a", "b"]}, "results"),
+        ("/v1/score", {"queries": "a", "documents": ["a", "b"]}, "data"),
+        ("/v1/classify", {"input": ["a", "b"]}, "data"),
+    ],
+)
+async def test_pooling_models_are_asked_in_batches(
+    client: openai.AsyncOpenAI, url: str, body: dict[str, Any], part: str
+) -> None:
+    line = {"custom_id": "r", "method": "POST", "url": url, "body": {"model": "batched", **body}}
+    batch = await begin(client, json.dumps(line).encode(), endpoint=url)
+    done = await ended(client, batch.id)
+    (answer,) = await content(client, done.output_file_id)
+    assert len(answer["response"]["body"][part]) == 2
+    assert done.usage.output_tokens == 0
 
 
 async def test_lines_wait_for_room_in_the_limits_of_their_key(host: Gateway) -> None:
