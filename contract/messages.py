@@ -101,8 +101,8 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
 class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WIRE_VERSION):
     """One generation asked of a model: a `prompt` taken as it is, `prompt_ids` (its tokens), or
     `messages` for the model's chat template; or else a `pooling`, with or without messages. Of a
-    longer prompt only the last `truncate_prompt_tokens` are read (-1: as many as it takes). The
-    version is the tag, as no default is written; another one cannot be decoded."""
+    longer prompt only the last `truncate_prompt_tokens` are read (-1: all). `moved_from` was asked
+    for, if another does it. The version is the tag; another one cannot be decoded."""
 
     id: str
     model: str
@@ -115,7 +115,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     truncate_prompt_tokens: int | None = None
     #: The text after the answer: the model is to fill the gap before it.
     suffix: str | None = None
-    #: Whether the tokenizer adds its own tokens, as to a `prompt`; None: as usual.
+    #: Whether the tokenizer adds its own tokens, as to a `prompt`.
     add_special_tokens: bool | None = None
     report: PromptReport | None = None
     template: Template | None = None
@@ -123,6 +123,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     adapter: str | None = None
     turn: Turn = Turn()
     key_id: str = ""
+    moved_from: str = ""
     #: Keeps the prompt apart in the engine's cache from those of the same key with another salt.
     cache_salt: str = ""
     #: The answer begins with a `PromptDelta` of the prompt's length, where the engine knows it.

@@ -19,6 +19,12 @@ class KnownRequests:
         first = await self._db.set(_key(name), digest, nx=True, get=True, px=keep_ms)
         return first is None or first.decode() == digest
 
+    async def first_choice(self, name: str, model: str, keep_ms: int) -> str:
+        """Return the model that a request went to when it was first made; this one, if that is
+        now. Safe to repeat."""
+        first = await self._db.set(f"{_key(name)}:model", model, nx=True, get=True, px=keep_ms)
+        return first.decode() if first is not None else model
+
     async def find(self, name: str, digest: str, queue: JobQueue, job_id: str) -> Ticket | None:
         """Where the answer to a request can be read that was made before, in one round trip, if
         the job is there and has not ended without an answer. Raises `Conflict`."""

@@ -7,9 +7,10 @@ from contract.config.gateway import GatewayConfig, TlsConfig
 from contract.config.last_good import Loaded, load_and_keep, load_or_recall
 from contract.config.loading import ConfigError, load_config
 from contract.config.logs import LogsConfig
-from contract.config.model import ModelConfig, ModelId, Section, WatchdogConfig, is_repo_id
+from contract.config.model import ModelConfig, WatchdogConfig, is_repo_id
 from contract.config.names import GATEWAY_FIELDS, Named, ids_by_name, meanings, names_of
 from contract.config.records import DeadLettersConfig, UsageConfig
+from contract.config.routing import FallbackConfig, ShadowConfig, SplitConfig
 from contract.config.schema import (
     Config,
     FilesConfig,
@@ -19,12 +20,14 @@ from contract.config.schema import (
     RedisConfig,
     WorkerSpec,
 )
+from contract.config.section import ModelId, Section
 
 __all__ = [
     "GATEWAY_FIELDS",
     "Config",
     "ConfigError",
     "DeadLettersConfig",
+    "FallbackConfig",
     "FilesConfig",
     "GatewayConfig",
     "HubConfig",
@@ -37,6 +40,8 @@ __all__ = [
     "Named",
     "RedisConfig",
     "Section",
+    "ShadowConfig",
+    "SplitConfig",
     "TlsConfig",
     "UsageConfig",
     "WatchdogConfig",

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from contract.config.gateway import GatewayConfig
 from contract.config.model import ModelConfig
+from contract.config.routing import targets_of
 from contract.config.schema import Config, RedisConfig
 from contract.config.wording import Mistake, shown
 from contract.engines import declaration_of, declared_engines, members_of
@@ -24,6 +25,27 @@ def contradictions(config: Config) -> Iterator[Mistake]:
     for model_id, model in config.models.items():
         for key, message in _model(model):
             yield Mistake(["models", model_id, key], f"`models.{model_id}.{key}` {message}")
+        for key, message in _routes(config, model_id, model):
+            yield Mistake(["models", model_id, key], f"`models.{model_id}.{key}` {message}")
+
+
+def _routes(config: Config, model_id: str, model: ModelConfig) -> Iterator[tuple[str, str]]:
+    """A request takes one step: whoever has a share of it, or falls in, hands it on no further."""
+    for key, targets in targets_of(model.fallback, model.split, model.shadow).items():
+        for target in targets:
+            if target == model_id:
+                yield key, f"names `{target}`, the model itself; name another one"
+            elif target not in config.models:
+                yield key, f"names `{target}`, which is the id of no model"
+            elif key == "split" and config.models[target].split is not None:
+                yield (
+                    key,
+                    f"names `{target}`, which has a `split` itself; shares are not shared",
+                )
+            elif key == "shadow" and config.models[target].shadow is not None:
+                yield key, f"names `{target}`, which has a `shadow` itself; copies have none"
+    if model.split is not None and (whole := sum(model.split.to.values())) > 100:
+        yield "split", f"gives away {whole:g} percent; 100 are all"
 
 
 def _gateway(gateway: GatewayConfig) -> Iterator[Mistake]:

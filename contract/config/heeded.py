@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from contract.config.model import ModelConfig
+from contract.config.routing import targets_of
 from contract.config.schema import Config
 from contract.config.wording import Mistake
 from contract.engines import declaration_of
@@ -13,7 +14,7 @@ from contract.engines import declaration_of
 def remarks(config: Config) -> Iterator[Mistake]:
     """Yield what to mind, key by key."""
     for model_id, model in config.models.items():
-        for keys, message in _of_model(model):
+        for keys, message in [*_of_model(model), *_of_routes(config, model)]:
             path = ["models", model_id, *keys]
             yield Mistake(path, f"`{'.'.join(path)}` {message}")
 
@@ -28,3 +29,28 @@ def _of_model(model: ModelConfig) -> Iterator[tuple[list[str], str]]:
         if argument in same:
             message = f"wins over `{same[argument]}`, which says the same; give that alone"
             yield ["engine_args", argument], message
+
+
+def _of_routes(config: Config, model: ModelConfig) -> Iterator[tuple[list[str], str]]:
+    """Requests that a model takes are not moved to one that cannot take them."""
+    for key, targets in targets_of(model.fallback, model.split, model.shadow).items():
+        for target in targets:
+            for what in _lacks(model, config.models[target]):
+                yield [key], f"names `{target}`, which {what}: such requests are not moved"
+    wait_s = model.fallback.after_wait_s if model.fallback else None
+    longest_s = config.limits.queue_timeout_s
+    if wait_s is not None and wait_s >= longest_s:
+        message = f"has no effect: after `limits.queue_timeout_s` ({longest_s:g} s) requests fail"
+        yield ["fallback", "after_wait_s"], message
+
+
+def _lacks(model: ModelConfig, other: ModelConfig) -> Iterator[str]:
+    """Yield each thing that a model is configured for and another is not."""
+    for what, mine, others in (
+        ("takes", model.context_len, other.context_len),
+        ("answers with", model.max_output_len, other.max_output_len),
+    ):
+        if mine and others and others < mine:
+            yield f"{what} {others} tokens at most, and this model {mine}"
+    if model.tool_parser != "none" and other.tool_parser == "none":
+        yield "calls no tools (`tool_parser`), and this model may"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from contract.config.model import Section
+from contract.config.section import Section
 from contract.limits import MOST, KeyLimits
 
 GroupName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]

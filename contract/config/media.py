@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from contract.asked import MediaKind
-from contract.config.model import Section
+from contract.config.section import Section
 
 
 class MediaConfig(Section):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from contract import bounds
+from contract.config.routing import FallbackConfig, ShadowConfig, SplitConfig
+from contract.config.section import ModelId, Section
 from contract.engines import engine_names
 
 #: One of those that deploy/engines declares, or what several of them are called together.
@@ -17,27 +19,11 @@ if TYPE_CHECKING:
 else:
     EngineName = Literal[engine_names()]
 Dtype = Literal["auto", "float16", "bfloat16", "float32", "half", "float"]
-#: A model's name is in URLs, Redis keys, file names and metric labels. It may look like a Hugging
-#: Face repository: `Qwen/Qwen2.5-7B-Instruct`.
-ModelId = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]*(/[A-Za-z0-9_][A-Za-z0-9._:@-]*)*$", max_length=96
-    ),
-]
 #: Of an environment variable; a `*` stands for any letters.
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\*?$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 #: The name of a host, or a pattern of names such as `gpu-*`.
 HostPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*?._\[\]!-]{1,253}$")]
-
-
-class Section(BaseModel):
-    """A section of the configuration: no unknown keys, no change after loading."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
-    )
 
 
 class SamplingConfig(Section):
@@ -114,6 +100,15 @@ class ModelConfig(Section):
     )
     sampling: SamplingConfig | None = Field(
         None, description="How tokens are chosen where a request does not say."
+    )
+    fallback: FallbackConfig | None = Field(
+        None, description="Other models that do what this one cannot, or not soon."
+    )
+    split: SplitConfig | None = Field(
+        None, description="Other models that do a share of what this one is asked for."
+    )
+    shadow: ShadowConfig | None = Field(
+        None, description="Another model that is asked the same, and whose answers are dropped."
     )
     env: str | None = Field(
         None, description="The environment that runs the engine; `ew-ENGINE` when not given."
@@ -228,6 +223,11 @@ class ModelConfig(Section):
             context = {"wanted": wanted, "most": self.max_output_len}
             raise PydanticCustomError("too_many_tokens", message, context)
         return self
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether another model may do what this one is asked for."""
+        return self.fallback is not None or self.split is not None
 
     @property
     def adapter_paths(self) -> tuple[str, ...]:

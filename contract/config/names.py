@@ -8,10 +8,13 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from contract.config.model import ModelConfig, ModelId
+from contract.config.model import ModelConfig
+from contract.config.section import ModelId
 
 #: Keys that workers know nothing of, and need not start anew for.
-GATEWAY_FIELDS: Final = frozenset({"aliases", "hosts", "served_model_name", "sampling"})
+GATEWAY_FIELDS: Final = frozenset(
+    {"aliases", "hosts", "served_model_name", "sampling", "fallback", "split", "shadow"}
+)
 
 
 def names_of(model_id: str, model: ModelConfig) -> list[str]:

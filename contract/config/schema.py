@@ -7,9 +7,10 @@ from pydantic import Field
 from contract.config.gateway import GatewayConfig
 from contract.config.key_limits import GroupName, KeyLimitsConfig
 from contract.config.logs import LogsConfig
-from contract.config.model import EngineName, ModelConfig, ModelId, Section
+from contract.config.model import EngineName, ModelConfig
 from contract.config.names import Models
 from contract.config.records import DeadLettersConfig, UsageConfig
+from contract.config.section import ModelId, Section
 from contract.endings import LETTER_DAYS, TRACE_DAYS
 from contract.usage import KEEP_DAYS
 

@@ -17,7 +17,7 @@ from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext, context_of, header
 from gateway.jobs.resumption import Resumption, resumption_of
 from gateway.lifecycle.process import GatewayProcess, process_of
-from gateway.streams.answers import AnswerSink, WholeAnswer
+from gateway.streams.answers import AnswerSink, NamedAnswer, WholeAnswer
 from gateway.streams.joint import JointAnswer
 from gateway.streams.live import LiveResponse
 from gateway.streams.reply import Reply
@@ -54,12 +54,8 @@ def checked(request: Request, asked: GenerationBody) -> tuple[list[Job], Resumpt
     if context.key is None:
         raise ApiError("missing_api_key", "send an API key")
     turn = asked.turn(context.key)
-    jobs = [
-        process.admission.check(
-            replace(named, turn=turn), context, asked.own_names, lenient=asked.is_lenient
-        )
-        for named in asked.jobs(context.job_id, context.key.id)
-    ]
+    named = [replace(job, turn=turn) for job in asked.jobs(context.job_id, context.key.id)]
+    jobs = process.checks.check(named, context, asked.own_names, lenient=asked.is_lenient)
     resumption = _resumption(request, asked)
     if resumption is not None:
         jobs = resumption.named(jobs)
@@ -73,8 +69,10 @@ async def answer_to(request: Request, asked: Asked, make: AnswerMaker[Asked]) ->
     whole = _whole(jobs)
     shown = replace(whole, model=process.models.served_name(whole))
     made = make(asked, shown, context, resumption)
+    if process.models.may_move(whole) and isinstance(made, NamedAnswer):
+        made.renew = lambda name: make(asked, replace(shown, model=name), context, resumption)
     if isinstance(made, WholeAnswer):
-        process.admission.check_whole(whole, jobs, asked.own_names)
+        process.checks.check_whole(whole, jobs, asked.own_names)
     if len(jobs) == 1:
         replies = [await process.admission.admit(jobs[0], made, context, resumption)]
     else:

@@ -12,7 +12,7 @@ from contract.asked import PromptReport
 from contract.messages import Done, Job, Sampling
 from gateway.api.vllm.tokenizing import PromptChoice
 from gateway.http.error_answers import ErrorDialect
-from gateway.streams.answers import Timings
+from gateway.streams.dialects import Timings
 
 
 def counting(job: Job) -> Job:

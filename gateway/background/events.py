@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from contract.messages import Delta, Done, Envelope, ErrorCode, Status
 from contract.wire import decode_frame, encode_frame
 from gateway.http.errors import ApiError
-from gateway.streams.answers import AnswerSink, Timings
+from gateway.streams.answers import AnswerSink
+from gateway.streams.dialects import Timings
 from gateway.streams.sse import NOTHING, EventId
 from gateway.streams.writer import Writer
 
@@ -22,6 +23,9 @@ class GatheredEvents:
 
     def begin(self, attempt: int) -> None:
         self._attempt = attempt
+
+    def rename(self, name: str) -> None:
+        """Events carry no name."""
 
     def delta(self, seq: int, delta: Delta) -> None:
         # The ids of tokens are for workers that go on with an answer.

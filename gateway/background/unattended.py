@@ -18,7 +18,8 @@ from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
 from gateway.jobs.admission import Admission
 from gateway.jobs.resumption import Resumption
-from gateway.streams.answers import AnswerSink, Timings
+from gateway.streams.answers import AnswerSink
+from gateway.streams.dialects import Timings
 from gateway.streams.reply import Reply
 from gateway.streams.writer import Client, Writer
 
@@ -143,6 +144,9 @@ class _Awaited:
 
     def begin(self, attempt: int) -> None:
         self._sink.begin(attempt)
+
+    def rename(self, name: str) -> None:
+        self._sink.rename(name)
 
     def delta(self, seq: int, delta: Delta) -> None:
         self._sink.delta(seq, delta)

@@ -89,13 +89,13 @@ class LineAsker:
 
     async def _checked(self, question: LineRequest, context: RequestContext) -> Job:
         """The job, once its model can take it. Raises `ApiError`."""
-        admission = self._process.admission
+        checks = self._process.checks
         while True:
             try:
-                job = admission.check(
-                    question.job, context, question.names, lenient=question.is_lenient
+                (job,) = checks.check(
+                    [question.job], context, question.names, lenient=question.is_lenient
                 )
-                admission.check_whole(job, [job], question.names)
+                checks.check_whole(job, [job], question.names)
             except ApiError as error:
                 if not error.retryable or self._left_s() <= 0:
                     raise

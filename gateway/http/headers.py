@@ -31,6 +31,7 @@ class RequestContext:
         "job_id",
         "key",
         "model",
+        "moved_by",
         "queue_ms",
         "quota_headers",
         "request_id",
@@ -45,7 +46,9 @@ class RequestContext:
         good = given_id is not None and _REQUEST_ID.fullmatch(given_id)
         self.request_id = given_id.decode() if given_id and good else self.job_id
         self.key: KeyRecord | None = None
+        #: The model that does it; and why, if that is not the one that the request names.
         self.model = ""
+        self.moved_by: str | None = None
         self.queue_ms = 0.0
         self.first_ms = 0.0
         #: The good ends of its jobs, and the code of the error that it ended with.
@@ -61,6 +64,11 @@ class RequestContext:
         elapsed_ms = (time.monotonic() - self.began) * 1000
         headers = common_headers(self.request_id, elapsed_ms, self.queue_ms, self.first_ms)
         headers += self.quota_headers
+        if self.moved_by is not None:
+            headers += [
+                (b"x-ew-model", self.model.encode()),
+                (b"x-ew-moved-by", self.moved_by.encode()),
+            ]
         if self.ignored:
             headers.append((b"x-ignored-fields", _listed(self.ignored)))
         return headers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -18,12 +18,11 @@ from contract.messages import ErrorCode, Job
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
 from gateway.jobs.intake import Intake
-from gateway.jobs.limits import bounded, check_limits, check_logprobs, check_prompts, most_tokens
 from gateway.jobs.media import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.patient_link import PATIENCE_S, RETRY_S, BackendDown, PatientLink
 from gateway.jobs.queue_memory import QueueMemory
-from gateway.jobs.refusals import cannot_load, conflict
+from gateway.jobs.refusals import conflict
 from gateway.jobs.resumption import Resumption, tries_of
 from gateway.streams.answers import AnswerSink
 from gateway.streams.cancelling import Canceller
@@ -67,33 +66,6 @@ class Admission:
         small = PatientLink(link, _PUT_AT_ONCE)
         self._intake = Intake(db, small, self._redis, models, dispatcher, canceller, memory)
 
-    def check(
-        self, job: Job, context: RequestContext, names: Mapping[str, str], *, lenient: bool
-    ) -> Job:
-        """The job, for the model that it names, if this key may ask that model for this. `names`
-        gives the API's own names of the fields that limits are about; a `lenient` API gives fewer
-        tokens where a request asks for too many. Raises `ApiError`."""
-        named = self._models.find(job.model, context.key)
-        if named is None:
-            raise ApiError("model_not_found", f"there is no model `{job.model}`")
-        model = context.model = named.model
-        limits, configured = self._models.limits, self._models.configured[model]
-        if lenient:
-            job = bounded(job, most_tokens(limits, configured))
-        check_limits(job, limits, configured, names)
-        status = self._models.status(model)
-        if status.registration is not None and status.registration.problem and not status.is_served:
-            raise cannot_load(job.model, status.registration.problem)
-        return replace(self._media.check(job, status.takes), model=model, adapter=named.adapter)
-
-    def check_whole(self, job: Job, parts: list[Job], names: Mapping[str, str]) -> None:
-        """Whether an answer to `parts`, together `job`, may be kept whole. Raises `ApiError`."""
-        context = self._models.status(job.model).max_model_len
-        configured = self._models.configured[job.model].max_output_len
-        longest = min(filter(None, (self._models.limits.max_output_len, configured, context)))
-        check_logprobs(job, self._models.limits, longest, names)
-        check_prompts(parts, self._models.limits, context)
-
     async def admit(
         self, job: Job, answer: AnswerSink, context: RequestContext, resumption: Resumption | None
     ) -> Reply:
@@ -113,6 +85,8 @@ class Admission:
         """Put the jobs of one request, which are for one model, all or none. Raises `ApiError`."""
         first = await self._first_entry()
         jobs = [await self._media.fetched(job) for job in jobs]
+        if resumption is not None and self._models.may_move(jobs[0]):
+            jobs = await self._as_at_first(jobs, answers, context, resumption)
         metrics, kept = self._metrics.of(jobs[0].model), resumption is not None
         after = resumption.after if resumption else NOTHING
         patience_s = resumption.patience_s if resumption else 0.0
@@ -273,6 +247,27 @@ class Admission:
         for_ms = self._keep_ms(patience_s)
         queue = JobQueue(self._db, former[0].model)
         await self._redis.ask(lambda: queue.keep([job.id for job in former], for_ms))
+
+    async def _as_at_first(
+        self,
+        jobs: Sequence[Job],
+        answers: Sequence[AnswerSink],
+        context: RequestContext,
+        resumption: Resumption,
+    ) -> list[Job]:
+        """The jobs for the model that was chosen when their request came first: its answer is
+        there. Raises `ApiError`."""
+        name, model = resumption.name(jobs[0].key_id), jobs[0].model
+        known, asked = KnownRequests(self._db), jobs[0].moved_from or model
+        keep_ms = self._keep_ms(resumption.patience_s)
+        first = await self._redis.ask(lambda: known.first_choice(name, model, keep_ms))
+        if first == model or first not in self._models.configured:
+            return list(jobs)
+        moved_from = "" if first == asked else asked
+        context.model, context.moved_by = first, "before" if moved_from else None
+        chosen = [replace(job, model=first, moved_from=moved_from) for job in jobs]
+        answers[0].rename(self._models.served_name(chosen[0]))
+        return chosen
 
     async def _claim_key(self, job: Job, resumption: Resumption) -> None:
         """See that an `Idempotency-Key` names one request. Raises `ApiError`."""

@@ -126,9 +126,18 @@ class Models:
         }
 
     def served_name(self, job: Job) -> str:
-        """Return the name that the answer to a job carries."""
-        config = self.configured.get(job.model)
-        return job.adapter or (config.served_model_name if config else None) or job.model
+        """Return the name that the answer to a job carries: of the model that does it, unless that
+        has a share of the requests for another."""
+        model, asked = job.model, self.configured.get(job.moved_from)
+        if asked is not None and asked.split is not None and model in asked.split.to:
+            model = job.moved_from
+        config = self.configured.get(model)
+        return job.adapter or (config.served_model_name if config else None) or model
+
+    def may_move(self, job: Job) -> bool:
+        """Return whether another model may do what the one asked for was to do."""
+        asked = self.configured.get(job.moved_from or job.model)
+        return asked is not None and asked.is_routed and job.adapter is None
 
     def _is_open(self, model: str, key: KeyRecord | None) -> bool:
         names = names_of(model, self.configured[model])

@@ -30,7 +30,8 @@ class Resumption(NamedTuple):
     def job_id(self, job: Job) -> str:
         """The same for every repetition by the same API key. Of another model, or adapter, it is
         another one, so that answers cannot be mixed up, whatever goes wrong."""
-        asked = (job.model, job.adapter) if job.adapter else (job.model,)
+        model = job.moved_from or job.model
+        asked = (model, job.adapter) if job.adapter else (model,)
         return _digest(job.key_id, self.idempotency_key, *asked)[:32]
 
     def named(self, jobs: list[Job]) -> list[Job]:

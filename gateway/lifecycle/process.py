@@ -31,6 +31,7 @@ from gateway.http.key_store import KeyStore
 from gateway.http.outside_hosts import OutsideHosts
 from gateway.http.turnstile import Turnstile
 from gateway.jobs.admission import Admission
+from gateway.jobs.checks import JobChecks
 from gateway.jobs.media import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
@@ -77,6 +78,7 @@ class GatewayProcess:
         self.replays = Replays(self.db, settings.redis_url, self.dispatcher)
         self._memory = QueueMemory(self.db)
         self._media = MediaIntake(self.config.gateway.media)
+        self.checks = JobChecks(self.models, self._media)
         self.admission = Admission(
             self.db,
             self.link,

@@ -70,7 +70,14 @@ _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 _CORS: Final[dict[str, Any]] = {
     "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
     "allow_headers": ["*"],
-    "expose_headers": ["X-Request-Id", "X-Response-Time", "X-Ignored-Fields", "Retry-After"],
+    "expose_headers": [
+        "X-Request-Id",
+        "X-Response-Time",
+        "X-Ignored-Fields",
+        "Retry-After",
+        "X-EW-Model",
+        "X-EW-Moved-By",
+    ],
 }
 
 

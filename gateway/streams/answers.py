@@ -3,100 +3,18 @@ happens to their job, and write it to their client."""
 
 from __future__ import annotations
 
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Final, Generic, Protocol
 
-from contract.messages import Delta, Done, ReasoningDelta, Status, ToolCallDelta
+from contract.messages import Delta, Done, Status
 from gateway.http.error_answers import ErrorDialect, answer_error
 from gateway.http.errors import ApiError
 from gateway.http.headers import Headers
 from gateway.streams import sse
+from gateway.streams.dialects import ChoiceType, StreamDialect, Timings, WholeDialect
 from gateway.streams.writer import Writer
 
 _JSON_HEADER: Final = (b"content-type", b"application/json")
-
-
-class Timings(NamedTuple):
-    """Milliseconds from the request's entry into the queue."""
-
-    queue_ms: float
-    first_token_ms: float
-    total_ms: float
-
-
-class AnswerChoice:
-    """All that was said of one choice."""
-
-    def __init__(self) -> None:
-        self._texts: list[str] = []
-        self._reasoning: list[str] = []
-        #: By the number of the call.
-        self.calls: dict[int, CallSoFar] = {}
-
-    @property
-    def text(self) -> str:
-        return "".join(self._texts)
-
-    @property
-    def reasoning(self) -> str:
-        return "".join(self._reasoning)
-
-    def add(self, delta: Delta) -> None:
-        if isinstance(delta, ReasoningDelta):
-            self._reasoning.append(delta.text)
-        elif isinstance(delta, ToolCallDelta):
-            self.calls.setdefault(delta.call, CallSoFar()).add(delta)
-        else:
-            self._texts.append(delta.text)
-
-
-class CallSoFar:
-    """One tool call of a choice."""
-
-    def __init__(self) -> None:
-        self.id = self.name = ""
-        self._arguments: list[str] = []
-
-    @property
-    def arguments(self) -> str:
-        return "".join(self._arguments)
-
-    def add(self, delta: ToolCallDelta) -> None:
-        self.id, self.name = self.id or delta.id, self.name or delta.name
-        self._arguments.append(delta.text)
-
-
-ChoiceType = TypeVar("ChoiceType", bound=AnswerChoice)
-
-
-class StreamDialect(Protocol):
-    """How events look on the wire of one API."""
-
-    errors: ErrorDialect
-    #: Whether events have ids, and what those have after their number (`sse.attempt_mark`).
-    numbered: bool
-    mark: bytes
-
-    def opening(self) -> bytes:
-        """Return the bytes before everything else."""
-
-    def delta(self, seq: int, delta: Delta) -> bytes: ...
-
-    def status(self, status: Status) -> bytes: ...
-
-    def done(self, seq: int, done: Done, timings: Timings) -> bytes: ...
-
-    def error(self, error: ApiError) -> bytes: ...
-
-
-class WholeDialect(Protocol[ChoiceType]):
-    """How a complete answer looks in one API. Long parts of it are encoded as they come: to
-    encode all of it at its end would hold all others up."""
-
-    errors: ErrorDialect
-
-    def new_choice(self) -> ChoiceType: ...
-
-    def body(self, choices: list[ChoiceType], done: Done, timings: Timings) -> bytes: ...
 
 
 class AnswerSink(Protocol):
@@ -106,6 +24,9 @@ class AnswerSink(Protocol):
 
     def begin(self, attempt: int) -> None:
         """Begin the events of this attempt, which may be asked for again."""
+
+    def rename(self, name: str) -> None:
+        """Carry another model's name, unless a part was sent: that model does the job."""
 
     def delta(self, seq: int, delta: Delta) -> None: ...
 
@@ -122,7 +43,14 @@ class AnswerSink(Protocol):
         """A sign of life while there is nothing to say."""
 
 
-class StreamAnswer:
+class NamedAnswer:
+    """An answer that carries the name of a model."""
+
+    #: Makes the same answer under another name, if another model may do the job.
+    renew: Callable[[str], AnswerSink] | None = None
+
+
+class StreamAnswer(NamedAnswer):
     """Server-sent events, unless `headers` say otherwise. The head leaves with the first of them,
     so that what fails before has a proper HTTP status. Events up to `after` are left out: the
     client has them. `heartbeat` is written when nothing else is for long."""
@@ -137,17 +65,26 @@ class StreamAnswer:
         headers: Headers = sse.HEADERS,
     ) -> None:
         self.writer = Writer()
-        self._dialect = dialect
+        self.dialect = dialect
         self._request_id = request_id
         self._after = after
         self._heartbeat = heartbeat
         self._headers = headers
 
     def begin(self, attempt: int) -> None:
-        self._dialect.mark = sse.attempt_mark(attempt)
+        self.dialect.mark = sse.attempt_mark(attempt)
+
+    def rename(self, name: str) -> None:
+        if self.renew is not None:
+            self.adopt(self.renew(name))
+
+    def adopt(self, other: AnswerSink) -> None:
+        """Look as another answer does, if nothing was sent."""
+        if isinstance(other, StreamAnswer) and not self.writer.opened:
+            self.dialect = other.dialect
 
     def delta(self, seq: int, delta: Delta) -> None:
-        part = self._dialect.delta(seq, delta)
+        part = self.dialect.delta(seq, delta)
         if seq > self._after:
             if not self.writer.opened:
                 self.open()
@@ -155,22 +92,22 @@ class StreamAnswer:
 
     def status(self, status: Status) -> None:
         self.open()
-        self.writer.write(self._beside_events(self._dialect.status(status)))
+        self.writer.write(self._beside_events(self.dialect.status(status)))
 
     def done(self, seq: int, done: Done, timings: Timings) -> None:
         self.open()
-        self.writer.write(self._dialect.done(seq, done, timings))
+        self.writer.write(self.dialect.done(seq, done, timings))
         self.writer.close()
 
     def fail(self, error: ApiError) -> None:
         if self.writer.opened:
-            self.writer.write(self._dialect.error(error))
+            self.writer.write(self.dialect.error(error))
             self.writer.close()
         else:
-            write_error(self.writer, error, self._request_id, self._dialect.errors)
+            write_error(self.writer, error, self._request_id, self.dialect.errors)
 
     def cut(self, error: ApiError) -> None:
-        self.writer.cut(self._dialect.error(error))
+        self.writer.cut(self.dialect.error(error))
 
     def heartbeat(self) -> None:
         self.open()
@@ -182,29 +119,38 @@ class StreamAnswer:
         does nothing; clients such as openai's take it for an event without data, once they have
         seen an id, and fail."""
         is_comment = part.startswith(b":")
-        return part.removesuffix(b"\n") if is_comment and self._dialect.numbered else part
+        return part.removesuffix(b"\n") if is_comment and self.dialect.numbered else part
 
     def open(self) -> None:
         """Begin, if it has not begun: from now on an error is an event."""
         if not self.writer.opened:
             self.writer.open(200, self._headers)
             if self._after < 0:
-                self.writer.write(self._dialect.opening())
+                self.writer.write(self.dialect.opening())
 
 
-class WholeAnswer(Generic[ChoiceType]):
+class WholeAnswer(NamedAnswer, Generic[ChoiceType]):
     """One JSON body, once everything is there."""
 
     def __init__(
         self, dialect: WholeDialect[ChoiceType], request_id: str, choices: int = 1
     ) -> None:
         self.writer = Writer()
-        self._dialect = dialect
+        self.dialect = dialect
         self._request_id = request_id
         self._choices = [dialect.new_choice() for _ in range(choices)]
 
     def begin(self, attempt: int) -> None:
         """A whole answer has no ids."""
+
+    def rename(self, name: str) -> None:
+        if self.renew is not None:
+            self.adopt(self.renew(name))
+
+    def adopt(self, other: AnswerSink) -> None:
+        """Look as another answer does."""
+        if isinstance(other, WholeAnswer):
+            self.dialect = other.dialect
 
     def delta(self, seq: int, delta: Delta) -> None:
         self._choices[delta.index].add(delta)
@@ -213,13 +159,13 @@ class WholeAnswer(Generic[ChoiceType]):
         """A whole answer has no room for it."""
 
     def done(self, seq: int, done: Done, timings: Timings) -> None:
-        body = self._dialect.body(self._choices, done, timings)
+        body = self.dialect.body(self._choices, done, timings)
         self.writer.open(200, [_JSON_HEADER, (b"content-length", b"%d" % len(body))])
         self.writer.write(body)
         self.writer.close()
 
     def fail(self, error: ApiError) -> None:
-        write_error(self.writer, error, self._request_id, self._dialect.errors)
+        write_error(self.writer, error, self._request_id, self.dialect.errors)
 
     def cut(self, error: ApiError) -> None:
         self.fail(error)

@@ -6,7 +6,8 @@ from msgspec.structs import replace
 
 from contract.messages import Delta, Done, Status
 from gateway.http.errors import ApiError
-from gateway.streams.answers import AnswerSink, Timings
+from gateway.streams.answers import AnswerSink
+from gateway.streams.dialects import Timings
 
 
 class JointAnswer:
@@ -47,6 +48,9 @@ class JointPart:
 
     def begin(self, attempt: int) -> None:
         """An answer to several prompts is asked for again from its beginning only."""
+
+    def rename(self, name: str) -> None:
+        self._joint.answer.rename(name)
 
     def delta(self, seq: int, delta: Delta) -> None:
         if not self._joint.has_failed:

@@ -12,7 +12,8 @@ from contract.keys import KeyRecord
 from contract.messages import Delta, Done, ErrorCode, Event, Failed, Started, Status
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
-from gateway.streams.answers import AnswerSink, Timings
+from gateway.streams.answers import AnswerSink
+from gateway.streams.dialects import Timings
 from gateway.streams.reply_phase import TIMEOUTS, ReplyPhase
 from gateway.streams.sse import HEARTBEAT_EVERY_S, NOTHING, EventId
 from gateway.streams.writer import SlowClient

@@ -10,7 +10,7 @@ import orjson
 from contract.messages import Delta, Done, FinishReason, Job, ReasoningDelta, ToolCallDelta
 from gateway.api.anthropic.bodies import StopReason
 from gateway.http.error_answers import ANTHROPIC
-from gateway.streams.answers import AnswerChoice, CallSoFar, Timings
+from gateway.streams.dialects import AnswerChoice, CallSoFar, Timings
 
 _STOP_REASONS: Final[Mapping[FinishReason, StopReason]] = {
     "stop": "end_turn",

@@ -12,7 +12,7 @@ from gateway.api.anthropic.message import end_of, kind_of, message, signature_of
 from gateway.http.error_answers import ANTHROPIC, anthropic_body
 from gateway.http.errors import ApiError
 from gateway.streams import sse
-from gateway.streams.answers import Timings
+from gateway.streams.dialects import Timings
 
 PING: Final = sse.event(b'{"type":"ping"}', name="ping")
 #: By the type of a block: the type of its pieces, and their field.

@@ -12,7 +12,7 @@ from contract.wire import decode_frame
 from gateway.api.native.answer_body import AnswerBody
 from gateway.api.native.schemas import ErrorBody, InferenceAnswer
 from gateway.api.native.wire import NativeWhole
-from gateway.streams.answers import AnswerChoice, Timings
+from gateway.streams.dialects import AnswerChoice, Timings
 
 JobStateName = Literal["queued", "running", "done", "failed", "cancelled"]
 

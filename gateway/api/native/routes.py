@@ -30,7 +30,8 @@ from gateway.http.headers import RequestContext, context_of
 from gateway.jobs.models import Models
 from gateway.jobs.resumption import Resumption
 from gateway.lifecycle.process import process_of
-from gateway.streams.answers import AnswerChoice, StreamAnswer, WholeAnswer
+from gateway.streams.answers import StreamAnswer, WholeAnswer
+from gateway.streams.dialects import AnswerChoice
 
 router = APIRouter(prefix="/api/v1")
 _REQUEST: Final[dict[str, Any]] = {

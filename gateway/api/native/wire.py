@@ -10,7 +10,7 @@ from gateway.api.native.schemas import Completion, InferenceAnswer, StatusBody, 
 from gateway.http.error_answers import NATIVE, native_body
 from gateway.http.errors import ApiError
 from gateway.streams import sse
-from gateway.streams.answers import AnswerChoice, Timings
+from gateway.streams.dialects import AnswerChoice, Timings
 
 
 class _Native:

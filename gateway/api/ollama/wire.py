@@ -20,7 +20,7 @@ from contract.messages import (
 from gateway.api.pooling.vectors import VectorsSoFar
 from gateway.http.error_answers import OLLAMA
 from gateway.http.errors import ApiError
-from gateway.streams.answers import AnswerChoice, CallSoFar, Timings
+from gateway.streams.dialects import AnswerChoice, CallSoFar, Timings
 
 LINES: Final = ((b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store"))
 _REASONS: Final[dict[FinishReason, str]] = {"length": "length"}

@@ -30,7 +30,7 @@ from gateway.api.openai.chat_form import (
 from gateway.http.error_answers import OPENAI, openai_body
 from gateway.http.errors import ApiError
 from gateway.streams import sse
-from gateway.streams.answers import AnswerChoice, Timings
+from gateway.streams.dialects import AnswerChoice, Timings
 
 DONE: Final = b"data: [DONE]\n\n"
 _LOGPROBS: Final = b'{"content":[%b],"refusal":null}'

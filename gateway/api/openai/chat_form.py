@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from contract.messages import Delta, FinishReason, ToolCallDelta
 from gateway.api.openai.bodies import OpenAIFinishReason
 from gateway.streams import sse
-from gateway.streams.answers import CallSoFar
+from gateway.streams.dialects import CallSoFar
 
 
 class ChatForm(NamedTuple):

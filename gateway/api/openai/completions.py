@@ -16,7 +16,7 @@ from gateway.api.openai.chat_form import finish_reason_of
 from gateway.http.error_answers import OPENAI, openai_body
 from gateway.http.errors import ApiError
 from gateway.streams import sse
-from gateway.streams.answers import AnswerChoice, Timings
+from gateway.streams.dialects import AnswerChoice, Timings
 
 
 class TextStream:

@@ -15,7 +15,7 @@ from gateway.api.fields import Unsupported
 from gateway.api.pooling.inputs import KEPT, InputsBody, PoolingUsage, usage_of
 from gateway.api.pooling.vectors import Bytes32, VectorsSoFar
 from gateway.http.error_answers import OPENAI
-from gateway.streams.answers import Timings
+from gateway.streams.dialects import Timings
 
 
 class ClassifyRequest(InputsBody):

@@ -28,7 +28,7 @@ from gateway.api.pooling.embeddings import Dimensions
 from gateway.api.pooling.vectors import VectorSink, bits_of, json_of_base64, json_of_floats
 from gateway.http.error_answers import OPENAI
 from gateway.http.errors import invalid
-from gateway.streams.answers import Timings
+from gateway.streams.dialects import Timings
 
 EmbeddingType = Literal["float", "base64", "binary", "ubinary"]
 _WRITERS: Final = {

@@ -12,7 +12,7 @@ from contract.messages import Done, Job
 from gateway.api.pooling.inputs import KEPT, InputsBody, PoolingUsage, usage_of
 from gateway.api.pooling.vectors import Bytes32, VectorsSoFar
 from gateway.http.error_answers import OPENAI
-from gateway.streams.answers import Timings
+from gateway.streams.dialects import Timings
 
 Dimensions = Annotated[int, Field(ge=1, le=65_536)]
 

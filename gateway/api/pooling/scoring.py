@@ -22,7 +22,7 @@ from gateway.api.pooling.inputs import KEPT, PoolingBody, PoolingUsage, usage_of
 from gateway.api.pooling.vectors import numbers_of
 from gateway.http.error_answers import OPENAI
 from gateway.http.errors import invalid
-from gateway.streams.answers import AnswerChoice, Timings
+from gateway.streams.dialects import AnswerChoice, Timings
 
 _SIDES: Final = {
     "data_1": "queries",

@@ -12,7 +12,7 @@ import orjson
 
 from contract.messages import Delta, VectorDelta
 from gateway.api import fields
-from gateway.streams.answers import AnswerChoice
+from gateway.streams.dialects import AnswerChoice
 
 #: vLLM's `embed_dtype`: numbers of other sizes are not made.
 Bytes32: Final = fields.only("float32")

@@ -10,7 +10,7 @@ import orjson
 from contract.messages import Delta, ReasoningDelta, ToolCallDelta
 from gateway.api.openai.chat import chat_logprobs
 from gateway.api.responses.tools import CalledAs
-from gateway.streams.answers import AnswerChoice
+from gateway.streams.dialects import AnswerChoice
 
 ItemKind = Literal["message", "reasoning", "function_call", "custom_tool_call"]
 ItemStatus = Literal["in_progress", "completed", "incomplete"]

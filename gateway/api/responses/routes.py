@@ -28,7 +28,6 @@ from gateway.api.responses.bodies import (
     ResponseEvent,
     ResponseItems,
 )
-from gateway.api.responses.kept import KeptRequest
 from gateway.api.responses.output import Output
 from gateway.api.responses.response import ID_PREFIX
 from gateway.api.responses.schemas import InputTokensRequest, ResponsesRequest
@@ -41,7 +40,8 @@ from gateway.http.errors import ApiError, invalid
 from gateway.http.headers import RequestContext, context_of
 from gateway.jobs.resumption import Resumption
 from gateway.lifecycle.process import GatewayProcess, process_of
-from gateway.streams.answers import AnswerSink, StreamAnswer, Timings, WholeAnswer
+from gateway.streams.answers import AnswerSink, StreamAnswer, WholeAnswer
+from gateway.streams.dialects import Timings
 from gateway.streams.sse import HEADERS, NOTHING
 
 router = APIRouter(prefix="/v1/responses", tags=["openai"])
@@ -76,7 +76,7 @@ async def create_response(request: Request) -> Response:
     def make(
         asked: ResponsesRequest, job: Job, context: RequestContext, resumption: Resumption | None
     ) -> AnswerSink:
-        request_kept = KeptRequest.of(asked, own, job, "in_progress")
+        request_kept = kept.KeptRequest.of(asked, own, job, "in_progress")
         shape, request_id = request_kept.shape(), context.request_id
         if asked.stream:
             stream = ResponseStream(shape, resumable=bool(resumption))
@@ -135,7 +135,7 @@ async def delete_response(request: Request, response_id: str) -> DeletedResponse
 )
 async def cancel_response(request: Request, response_id: str) -> Response:
     process, record = process_of(request), await _own(request, response_id)
-    if not KeptRequest.read(record).begun["background"]:
+    if not kept.KeptRequest.read(record).begun["background"]:
         raise invalid("response_id", "only a response in the background can be cancelled")
     if record.state is JobState.OPEN:
         await process.keeper.cancel(record)
@@ -156,7 +156,7 @@ async def list_input_items(
     after: str = "",
     order: Literal["asc", "desc"] = "desc",
 ) -> Response:
-    items = KeptRequest.read(await _own(request, response_id)).own_items()
+    items = kept.KeptRequest.read(await _own(request, response_id)).own_items()
     return _json(kept.listed(items, limit=limit, after=after, newest_first=order == "desc"))
 
 
@@ -165,7 +165,7 @@ async def _go_on_alone(request: Request, asked: ResponsesRequest, own: int) -> R
     process = process_of(request)
     (job,), resumption = checked(request, asked)
     shown = replace(job, model=process.models.served_name(job))
-    request_kept = KeptRequest.of(asked, own, shown, "queued")
+    request_kept = kept.KeptRequest.of(asked, own, shown, "queued")
     record = await accept(
         request,
         job,
@@ -182,7 +182,7 @@ async def _go_on_alone(request: Request, asked: ResponsesRequest, own: int) -> R
 async def _events(request: Request, record: BackgroundJob, after: int = -1) -> Response:
     """Answer with the events of a response after that number, while they come or as they are
     kept."""
-    shape = KeptRequest.read(record).shape(record.ended_ms / 1000 or None)
+    shape = kept.KeptRequest.read(record).shape(record.ended_ms / 1000 or None)
     answer = StreamAnswer(
         ResponseStream(shape, starting_after=after), context_of(request.scope).request_id
     )
@@ -221,7 +221,7 @@ def _count(
 
 
 def _store(
-    process: GatewayProcess, job: Job, context: RequestContext, request_kept: KeptRequest
+    process: GatewayProcess, job: Job, context: RequestContext, request_kept: kept.KeptRequest
 ) -> Store:
     """Return the function that stores the answer to a job whose client is here."""
 

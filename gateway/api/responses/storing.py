@@ -14,7 +14,8 @@ from gateway.api.responses.output import Output
 from gateway.api.responses.wire import ResponseShape
 from gateway.background.events import GatheredEvents
 from gateway.http.errors import ApiError
-from gateway.streams.answers import StreamAnswer, Timings, WholeAnswer
+from gateway.streams.answers import NamedAnswer, StreamAnswer, WholeAnswer
+from gateway.streams.dialects import Timings
 from gateway.streams.writer import SlowClient
 
 log = logging.getLogger(__name__)
@@ -23,51 +24,57 @@ Store = Callable[[bytes], Awaitable[None]]
 _running: Final[set[asyncio.Task[None]]] = set()
 
 
-class StoredAnswer:
+class StoredAnswer(NamedAnswer):
     """An answer that is gathered beside being written, and stored before its end is sent."""
 
     def __init__(
         self, answer: StreamAnswer | WholeAnswer[Output], shape: ResponseShape, store: Store
     ) -> None:
         self.writer = answer.writer
-        self._answer = answer
+        self.answer = answer
         self._events = GatheredEvents()
-        self._shape = shape
-        self._store = store
+        self.shape = shape
+        self.store = store
 
     def begin(self, attempt: int) -> None:
-        self._answer.begin(attempt)
+        self.answer.begin(attempt)
         self._events.begin(attempt)
+
+    def rename(self, name: str) -> None:
+        other = self.renew(name) if self.renew is not None else None
+        if isinstance(other, StoredAnswer) and not self.writer.opened:
+            self.answer.adopt(other.answer)
+            self.shape, self.store = other.shape, other.store
 
     def delta(self, seq: int, delta: Delta) -> None:
         self._events.delta(seq, delta)
-        self._answer.delta(seq, delta)
+        self.answer.delta(seq, delta)
 
     def status(self, status: Status) -> None:
-        self._answer.status(status)
+        self.answer.status(status)
 
     def done(self, seq: int, done: Done, timings: Timings) -> None:
         self._events.done(seq, done, timings)
-        task = asyncio.create_task(self._end(partial(self._answer.done, seq, done, timings)))
+        task = asyncio.create_task(self._end(partial(self.answer.done, seq, done, timings)))
         _running.add(task)
         task.add_done_callback(_running.discard)
 
     def fail(self, error: ApiError) -> None:
-        self._answer.fail(error)
+        self.answer.fail(error)
 
     def cut(self, error: ApiError) -> None:
-        self._answer.cut(error)
+        self.answer.cut(error)
 
     def heartbeat(self) -> None:
-        self._answer.heartbeat()
+        self.answer.heartbeat()
 
     async def _end(self, tell: Callable[[], None]) -> None:
         """Store the answer, and then tell its client. One that cannot be stored says so."""
         try:
-            await self._store(self._events.encoded())
+            await self.store(self._events.encoded())
         except ApiError as error:
-            log.warning("%s is not stored: %s", self._shape.begun["id"], error)
-            self._shape.begun["store"] = False
+            log.warning("%s is not stored: %s", self.shape.begun["id"], error)
+            self.shape.begun["store"] = False
         tell()
         # The reply that would send it has ended.
         try:

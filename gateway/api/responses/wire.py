@@ -16,7 +16,7 @@ from gateway.api.responses.tools import CalledAs
 from gateway.http.error_answers import OPENAI
 from gateway.http.errors import ApiError
 from gateway.streams import sse
-from gateway.streams.answers import Timings
+from gateway.streams.dialects import Timings
 
 #: By the kind of an item, the events that its pieces and its end are.
 _PIECES: Final[Mapping[ItemKind, str]] = {

@@ -19,7 +19,7 @@ from gateway.api.openai.tools import ToolDefinitions, tools_of
 from gateway.api.openai.values import TemplateArguments, TokenId
 from gateway.http.error_answers import OPENAI
 from gateway.http.errors import invalid
-from gateway.streams.answers import AnswerChoice, Timings
+from gateway.streams.dialects import AnswerChoice, Timings
 
 
 class _PromptBody(LenientBody, GenerationBody):

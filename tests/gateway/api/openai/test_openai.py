@@ -14,7 +14,8 @@ from contract.messages import Done, ErrorCode, Failed, Job, Sampling, Started, S
 from gateway.api.openai.bodies import ChatCompletionChunk, TextCompletion
 from gateway.api.openai.chat import ChatStream, ChatWhole
 from gateway.api.openai.completions import TextWhole
-from gateway.streams.answers import StreamAnswer, Timings, WholeAnswer
+from gateway.streams.answers import StreamAnswer, WholeAnswer
+from gateway.streams.dialects import Timings
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker, delta
 from tests.gateway.sse_client import collect

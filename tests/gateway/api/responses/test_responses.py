@@ -29,7 +29,8 @@ from contract.messages import (
     ToolCallDelta,
 )
 from gateway.api.responses.wire import ResponseShape, ResponseStream
-from gateway.streams.answers import StreamAnswer, Timings
+from gateway.streams.answers import StreamAnswer
+from gateway.streams.dialects import Timings
 from tests.gateway.api.agents import ONE, SCHEMA, THOUGHT_WORDS_AND_CALL
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect

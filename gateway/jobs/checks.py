@@ -1,0 +1,70 @@
+"""The checks of jobs before they are put, and the choice of the model that does them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from contract.messages import Job
+from gateway.http.errors import ApiError
+from gateway.http.headers import RequestContext
+from gateway.jobs.limits import bounded, check_limits, check_logprobs, check_prompts, most_tokens
+from gateway.jobs.media import MediaIntake
+from gateway.jobs.models import Models
+from gateway.jobs.refusals import cannot_load
+from gateway.jobs.routing import Routing
+
+
+class JobChecks:
+    """Compares jobs with the configuration, with what is known of models, and with keys; and finds
+    the model for each. Nothing is put, or asked of Redis."""
+
+    def __init__(self, models: Models, media: MediaIntake) -> None:
+        self._models = models
+        self._media = media
+        self._routing = Routing(models)
+
+    def check(
+        self, jobs: list[Job], context: RequestContext, names: Mapping[str, str], *, lenient: bool
+    ) -> list[Job]:
+        """The jobs of a request, for the model that it names or the one that does it instead, if
+        this key may ask that model for this. `names` gives the API's own names of the fields that
+        limits are about; a `lenient` API gives fewer tokens where a request asks for too many.
+        Raises `ApiError`."""
+        name = jobs[0].model
+        named = self._models.find(name, context.key)
+        if named is None:
+            raise ApiError("model_not_found", f"there is no model `{name}`")
+        model = context.model = named.model
+        configured = self._models.configured[model]
+        if lenient:
+            most = most_tokens(self._models.limits, configured)
+            jobs = [bounded(job, most) for job in jobs]
+
+        def fitted(model: str) -> list[Job]:
+            return [self._fitted(job, model, names) for job in jobs]
+
+        if named.adapter:
+            return [replace(job, adapter=named.adapter) for job in fitted(model)]
+        if not configured.is_routed:
+            return fitted(model)
+        chosen, context.moved_by = self._routing.choose(jobs[0], model, fitted)
+        context.model = chosen[0].model
+        return chosen
+
+    def _fitted(self, job: Job, model: str, names: Mapping[str, str]) -> Job:
+        """The job for a model, if that may be asked for this. Raises `ApiError`."""
+        check_limits(job, self._models.limits, self._models.configured[model], names)
+        status = self._models.status(model)
+        if status.registration is not None and status.registration.problem and not status.is_served:
+            raise cannot_load(job.model, status.registration.problem)
+        return replace(self._media.check(job, status.takes), model=model)
+
+    def check_whole(self, job: Job, parts: list[Job], names: Mapping[str, str]) -> None:
+        """Whether an answer to `parts`, together `job`, may be kept whole. Raises `ApiError`."""
+        context = self._models.status(job.model).max_model_len
+        configured = self._models.configured[job.model].max_output_len
+        longest = min(filter(None, (self._models.limits.max_output_len, configured, context)))
+        check_logprobs(job, self._models.limits, longest, names)
+        check_prompts(parts, self._models.limits, context)

@@ -1,0 +1,217 @@
+"""Requests for a model that another one does: shares, and fallbacks where the model is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from contract.messages import Job
+from contract.process.tasks import cancel_and_wait
+from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, with_constants
+from tests.gateway.scripted_worker import ScriptedWorker
+from tests.waiting import until
+
+MOCK = {"engine": "mock", "model_path": "none"}
+MODELS: dict[str, Any] = {
+    "big": {**MOCK, "served_model_name": "big-1", "fallback": {"to": ["small", "tiny"]}},
+    "busy": {**MOCK, "fallback": {"to": ["small"], "after_waiting": 2}},
+    "picky": {**MOCK, "fallback": {"to": ["short", "small"]}},
+    "shared": {**MOCK, "split": {"to": {"canary": 20.0}, "by": "request"}},
+    "sticky": {**MOCK, "split": {"to": {"canary": 50.0}}},
+    "moved": {**MOCK, "split": {"to": {"canary": 100.0}}, "fallback": {"to": ["small"]}},
+    "canary": MOCK,
+    "small": {**MOCK, "served_model_name": "small-1"},
+    "tiny": MOCK,
+    "short": {**MOCK, "max_output_len": 5},
+}
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One for all tests here; each has models of its own to ask for."""
+    config = {"models": MODELS, "gateway": {"processes": 1}}
+    started = Gateway(tmp_path_factory.mktemp("gateway"), redis_url, config)
+    started.command = with_constants(LOOK_OFTEN)
+    started.start()
+    yield started
+    assert started.stop() == 0, started.log.read_text()
+
+
+@asynccontextmanager
+async def answering(gateway: Gateway, *models: str) -> AsyncIterator[dict[str, list[Job]]]:
+    """Workers that answer everything at once; yield the jobs that each model had. The gateway
+    knows of them, and that the others have none."""
+    done: dict[str, list[Job]] = {model: [] for model in models}
+
+    async def answer(worker: ScriptedWorker) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                attempt = await worker.start()
+                done[worker.model].append(attempt.job)
+                await worker.delta(attempt, "x")
+                await worker.done(attempt)
+
+    async with contextlib.AsyncExitStack() as stack:
+        workers = [ScriptedWorker(gateway.redis_url, model) for model in models]
+        for worker in workers:
+            await stack.enter_async_context(worker)
+        async with client_of(gateway) as client:
+            await until_known(client, set(models))
+        answering = [asyncio.create_task(answer(worker)) for worker in workers]
+        try:
+            yield done
+        finally:
+            await cancel_and_wait(answering)
+
+
+async def until_known(client: httpx.AsyncClient, ready: set[str]) -> None:
+    """Return once the gateway has seen which models are ready."""
+
+    async def is_known() -> bool:
+        listed = (await client.get("/api/v1/models")).json()["models"]
+        return {each["id"] for each in listed if each["state"] == "ready"} == ready
+
+    await until(is_known)
+
+
+async def until_waiting(client: httpx.AsyncClient, model: str, count: int) -> None:
+    """Return once the gateway has seen that so many jobs wait for a model."""
+
+    async def is_known() -> bool:
+        listed = (await client.get("/api/v1/models")).json()["models"]
+        return any(each["id"] == model and each["waiting"] == count for each in listed)
+
+    await until(is_known)
+
+
+def chat(model: str, text: str = "hello", **fields: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
+
+
+async def test_a_model_that_is_not_there_is_replaced_and_the_answer_says_by_whom(
+    gateway: Gateway,
+) -> None:
+    async with client_of(gateway) as client, answering(gateway, "tiny") as done:
+        answer = await client.post(CHAT, json=chat("big"))
+        assert answer.json()["model"] == "tiny"
+        assert answer.headers["x-ew-model"] == "tiny"
+        assert answer.headers["x-ew-moved-by"] == "unavailable"
+        assert [job.moved_from for job in done["tiny"]] == ["big"]
+    async with client_of(gateway) as client, answering(gateway, "small", "tiny") as done:
+        streamed = await client.post(CHAT, json=chat("big", stream=True))
+        assert streamed.headers["x-ew-model"] == "small"
+        assert '"model":"small-1"' in streamed.text
+        # Its own name again once it is there.
+    async with client_of(gateway) as client, answering(gateway, "big", "small") as done:
+        answer = await client.post(CHAT, json=chat("big"))
+        assert (answer.json()["model"], answer.headers.get("x-ew-model")) == ("big-1", None)
+        assert [job.moved_from for job in done["big"]] == [""]
+
+
+async def test_without_anyone_who_falls_in_the_error_is_that_of_the_model(gateway: Gateway) -> None:
+    async with client_of(gateway) as client, answering(gateway):
+        answer = await client.post(CHAT, json=chat("big"))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_not_started")
+        assert "`big`" in answer.json()["error"]["message"]
+
+
+async def test_a_request_goes_only_to_a_model_that_can_take_it(gateway: Gateway) -> None:
+    async with client_of(gateway) as client, answering(gateway, "short", "small") as done:
+        await client.post(CHAT, json=chat("picky", max_tokens=5))
+        await client.post(CHAT, json=chat("picky", max_tokens=6))
+        # The estimate of a prompt: a quarter of its bytes, in a context of 4096 tokens.
+        long = await client.post(CHAT, json=chat("picky", "x" * 20_000))
+        assert (len(done["short"]), len(done["small"])) == (1, 1)
+        assert long.json()["error"]["code"] == "model_not_started"
+
+
+async def test_a_queue_that_is_too_long_sends_requests_elsewhere(gateway: Gateway) -> None:
+    async with (
+        client_of(gateway) as client,
+        ScriptedWorker(gateway.redis_url, "busy") as busy,
+        ScriptedWorker(gateway.redis_url, "small") as small,
+    ):
+        await busy.take_none()
+        await until_known(client, {"busy", "small"})
+        asking = [asyncio.create_task(client.post(CHAT, json=chat("busy"))) for _ in range(2)]
+        await until_waiting(client, "busy", 2)
+        asking += [asyncio.create_task(client.post(CHAT, json=chat("busy"))) for _ in range(3)]
+        moved = [await small.answer("x") for _ in range(3)]
+        assert {each.job.moved_from for each in moved} == {"busy"}
+        busy.takes = True
+        own = [await busy.answer("x") for _ in range(2)]
+        assert {each.job.moved_from for each in own} == {""}
+        reasons = Counter([(await each).headers.get("x-ew-moved-by") for each in asking])
+        assert reasons == {"queue": 3, None: 2}
+
+
+async def test_shares_come_near_their_percentage_and_answers_keep_the_name(
+    gateway: Gateway,
+) -> None:
+    async with client_of(gateway) as client, answering(gateway, "shared", "canary") as done:
+        answers = await asyncio.gather(
+            *(client.post(CHAT, json=chat("shared")) for _ in range(200))
+        )
+        # Of 200 with 20 %, outside of 18 to 66 once in 10 000 runs.
+        assert 18 <= len(done["canary"]) <= 66
+        assert {each.json()["model"] for each in answers} == {"shared"}
+        moved = [each for each in answers if "x-ew-model" in each.headers]
+        assert len(moved) == len(done["canary"])
+        assert {each.headers["x-ew-moved-by"] for each in moved} == {"split"}
+
+
+async def test_a_conversation_stays_where_it_began(gateway: Gateway) -> None:
+    async with client_of(gateway) as client, answering(gateway, "sticky", "canary"):
+        first: dict[int, str | None] = {}
+        for number in range(12):
+            beginning = {"role": "user", "content": f"conversation {number}"}
+            turns = [beginning]
+            for _ in range(3):
+                body = {"model": "sticky", "messages": turns}
+                seen = (await client.post(CHAT, json=body)).headers.get("x-ew-model")
+                assert first.setdefault(number, seen) == seen
+                turns = [
+                    *turns,
+                    {"role": "assistant", "content": "x"},
+                    {"role": "user", "content": "on"},
+                ]
+        assert set(first.values()) == {None, "canary"}
+
+
+async def test_a_share_whose_model_is_away_stays_with_the_model_or_falls_back(
+    gateway: Gateway,
+) -> None:
+    async with client_of(gateway) as client, answering(gateway, "moved", "small"):
+        assert "x-ew-model" not in (await client.post(CHAT, json=chat("moved"))).headers
+    async with client_of(gateway) as client, answering(gateway, "small"):
+        assert (await client.post(CHAT, json=chat("moved"))).headers["x-ew-model"] == "small"
+
+
+async def test_a_repeated_request_finds_its_answer_where_it_was_given(gateway: Gateway) -> None:
+    headers = {"Idempotency-Key": "again"}
+    async with client_of(gateway) as client, answering(gateway, "small"):
+        first = await client.post(CHAT, json=chat("big"), headers=headers)
+    # By now the model is there: but not for this request.
+    async with client_of(gateway) as client, answering(gateway, "big", "small") as done:
+        again = await client.post(CHAT, json=chat("big"), headers=headers)
+        assert (first.json()["model"], again.json()["model"]) == ("small-1", "small-1")
+        assert first.json()["id"] == again.json()["id"]
+        assert again.headers["x-ew-moved-by"] == "before"
+        assert done == {"big": [], "small": []}
+
+
+async def test_the_prompts_of_one_request_stay_together(gateway: Gateway) -> None:
+    async with client_of(gateway) as client, answering(gateway, "sticky", "canary") as done:
+        for number in range(8):
+            prompts = [f"{number} {k}" for k in range(4)]
+            await client.post("/v1/completions", json={"model": "sticky", "prompt": prompts})
+            assert {len(jobs) % 4 for jobs in done.values()} == {0}
+        assert all(done.values())
