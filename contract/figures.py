@@ -95,6 +95,15 @@ class Failures(msgspec.Struct, array_like=True, frozen=True):
     count: int
 
 
+class Moves(msgspec.Struct, array_like=True, frozen=True):
+    """How many requests for a model another one was to do, and why."""
+
+    model: str
+    to: str
+    reason: str
+    count: int
+
+
 class Figures(msgspec.Struct):
     """All that one process has counted."""
 
@@ -107,3 +116,4 @@ class Figures(msgspec.Struct):
     ignoring: int = 0
     #: By the id of the API key.
     keys: dict[str, KeyFigures] = {}
+    moves: list[Moves] = []

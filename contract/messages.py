@@ -110,7 +110,6 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     prompt: str | None = None
     messages: tuple[ChatMessage, ...] | None = None
     prompt_ids: tuple[int, ...] | None = None
-    #: It has its former name on the wire.
     pooling: Pooling | None = msgspec.field(default=None, name="embedding")
     truncate_prompt_tokens: int | None = None
     #: The text after the answer: the model is to fill the gap before it.

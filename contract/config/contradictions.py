@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
 from contract.config.gateway import GatewayConfig
 from contract.config.model import ModelConfig
-from contract.config.routing import targets_of
+from contract.config.names import ids_by_name, targets_of
 from contract.config.schema import Config, RedisConfig
 from contract.config.wording import Mistake, shown
 from contract.engines import declaration_of, declared_engines, members_of
@@ -30,22 +30,41 @@ def contradictions(config: Config) -> Iterator[Mistake]:
 
 
 def _routes(config: Config, model_id: str, model: ModelConfig) -> Iterator[tuple[str, str]]:
-    """A request takes one step: whoever has a share of it, or falls in, hands it on no further."""
-    for key, targets in targets_of(model.fallback, model.split, model.shadow).items():
+    for key, targets in targets_of(model).items():
         for target in targets:
-            if target == model_id:
-                yield key, f"names `{target}`, the model itself; name another one"
-            elif target not in config.models:
-                yield key, f"names `{target}`, which is the id of no model"
-            elif key == "split" and config.models[target].split is not None:
-                yield (
-                    key,
-                    f"names `{target}`, which has a `split` itself; shares are not shared",
-                )
-            elif key == "shadow" and config.models[target].shadow is not None:
-                yield key, f"names `{target}`, which has a `shadow` itself; copies have none"
+            if complaint := _bad_target(config.models, model_id, key, target):
+                yield key, f"names `{target}`, {complaint}"
     if model.split is not None and (whole := sum(model.split.to.values())) > 100:
         yield "split", f"gives away {whole:g} percent; 100 are all"
+    if (loop := _loop(config.models, model_id)) and min(loop) == model_id:
+        yield "fallback", f"leads back to the model: {' -> '.join(loop)}"
+
+
+def _bad_target(models: Mapping[str, ModelConfig], model_id: str, key: str, target: str) -> str:
+    """Return what is wrong with a model that another one's entry names. Nothing is handed on: who
+    has a share of the requests for a model has no shares to give, and copies are not copied."""
+    if target == model_id:
+        return "the model itself; name another one"
+    if target not in models:
+        owner = ids_by_name(models).get(target)
+        return f"which is a name of `{owner}`; write `{owner}`" if owner else "which is no model"
+    if key != "fallback" and getattr(models[target], key) is not None:
+        return f"which has a `{key}` itself"
+    return ""
+
+
+def _loop(models: Mapping[str, ModelConfig], start: str) -> list[str]:
+    """Return the way over `fallback` from a model back to itself; empty if there is none."""
+    ways, seen = [[start]], {start}
+    for way in ways:
+        fallback = models[way[-1]].fallback if way[-1] in models else None
+        for target in fallback.to if fallback else ():
+            if target == start and len(way) > 1:
+                return [*way, start]
+            if target not in seen:
+                seen.add(target)
+                ways.append([*way, target])
+    return []
 
 
 def _gateway(gateway: GatewayConfig) -> Iterator[Mistake]:

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from contract.config.media import MediaConfig
-from contract.config.model import HostPattern, Port
-from contract.config.section import Section
+from contract.config.section import HostPattern, Port, Section
 
 #: Of a web page: scheme, host and port, as browsers send it.
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s]+)$")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from contract.config.model import ModelConfig
-from contract.config.routing import targets_of
+from contract.config.names import targets_of
 from contract.config.schema import Config
 from contract.config.wording import Mistake
 from contract.engines import declaration_of
@@ -33,15 +33,10 @@ def _of_model(model: ModelConfig) -> Iterator[tuple[list[str], str]]:
 
 def _of_routes(config: Config, model: ModelConfig) -> Iterator[tuple[list[str], str]]:
     """Requests that a model takes are not moved to one that cannot take them."""
-    for key, targets in targets_of(model.fallback, model.split, model.shadow).items():
+    for key, targets in targets_of(model).items():
         for target in targets:
             for what in _lacks(model, config.models[target]):
                 yield [key], f"names `{target}`, which {what}: such requests are not moved"
-    wait_s = model.fallback.after_wait_s if model.fallback else None
-    longest_s = config.limits.queue_timeout_s
-    if wait_s is not None and wait_s >= longest_s:
-        message = f"has no effect: after `limits.queue_timeout_s` ({longest_s:g} s) requests fail"
-        yield ["fallback", "after_wait_s"], message
 
 
 def _lacks(model: ModelConfig, other: ModelConfig) -> Iterator[str]:

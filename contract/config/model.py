@@ -9,8 +9,8 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from contract import bounds
-from contract.config.routing import FallbackConfig, ShadowConfig, SplitConfig
-from contract.config.section import ModelId, Section
+from contract.config.routing import FallbackConfig, SplitConfig
+from contract.config.section import HostPattern, ModelId, Section
 from contract.engines import engine_names
 
 #: One of those that deploy/engines declares, or what several of them are called together.
@@ -21,9 +21,6 @@ else:
 Dtype = Literal["auto", "float16", "bfloat16", "float32", "half", "float"]
 #: Of an environment variable; a `*` stands for any letters.
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\*?$")]
-Port = Annotated[int, Field(ge=0, le=65535)]
-#: The name of a host, or a pattern of names such as `gpu-*`.
-HostPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*?._\[\]!-]{1,253}$")]
 
 
 class SamplingConfig(Section):
@@ -106,9 +103,6 @@ class ModelConfig(Section):
     )
     split: SplitConfig | None = Field(
         None, description="Other models that do a share of what this one is asked for."
-    )
-    shadow: ShadowConfig | None = Field(
-        None, description="Another model that is asked the same, and whose answers are dropped."
     )
     env: str | None = Field(
         None, description="The environment that runs the engine; `ew-ENGINE` when not given."

@@ -13,7 +13,7 @@ from contract.config.section import ModelId
 
 #: Keys that workers know nothing of, and need not start anew for.
 GATEWAY_FIELDS: Final = frozenset(
-    {"aliases", "hosts", "served_model_name", "sampling", "fallback", "split", "shadow"}
+    {"aliases", "hosts", "served_model_name", "sampling", "fallback", "split"}
 )
 
 
@@ -27,6 +27,14 @@ def ids_by_name(models: Mapping[str, ModelConfig]) -> dict[str, str]:
     """Return the id of each model, by every name that it has."""
     return {
         name: model_id for model_id, model in models.items() for name in names_of(model_id, model)
+    }
+
+
+def targets_of(model: ModelConfig) -> dict[str, tuple[str, ...]]:
+    """Return the ids of other models that an entry names, by the key that names them."""
+    return {
+        "fallback": model.fallback.to if model.fallback else (),
+        "split": tuple(model.split.to) if model.split else (),
     }
 
 

@@ -14,14 +14,16 @@ from gateway.jobs.media import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.refusals import cannot_load
 from gateway.jobs.routing import Routing
+from gateway.streams.metrics import Metrics
 
 
 class JobChecks:
     """Compares jobs with the configuration, with what is known of models, and with keys; and finds
     the model for each. Nothing is put, or asked of Redis."""
 
-    def __init__(self, models: Models, media: MediaIntake) -> None:
+    def __init__(self, models: Models, media: MediaIntake, metrics: Metrics) -> None:
         self._models = models
+        self._metrics = metrics
         self._media = media
         self._routing = Routing(models)
 
@@ -51,6 +53,8 @@ class JobChecks:
             return fitted(model)
         chosen, context.moved_by = self._routing.choose(jobs[0], model, fitted)
         context.model = chosen[0].model
+        if context.moved_by is not None:
+            self._metrics.count_move(model, context.model, context.moved_by)
         return chosen
 
     def _fitted(self, job: Job, model: str, names: Mapping[str, str]) -> Job:

@@ -15,8 +15,8 @@ from gateway.http.errors import ApiError
 from gateway.jobs.models import ModelAvailability, Models
 
 #: `split`: a share of the requests. The others are why a fallback has it: its model is not served,
-#: too many wait for it, or it waited too long. `before`: the request came before, and went there.
-RouteReason = Literal["split", "unavailable", "queue", "wait", "before"]
+#: or too many wait for it. `before`: the request came before, and went there.
+RouteReason = Literal["split", "unavailable", "queue", "before"]
 #: The beginning of a conversation by which it is known.
 _BEGINNING: Final = 1_024
 _HASHES: Final = 2**64
@@ -69,7 +69,7 @@ class Routing:
     def _routes(self, job: Job, asked: str) -> Iterator[Route]:
         config = self._models.configured[asked]
         fallback = config.fallback
-        share = _share(job, config.split) if config.split else None
+        share = share_of(job, config.split) if config.split else None
         if share and self.is_available(share) and not self._is_crowded(share, fallback):
             yield Route(share, "split")
         if fallback is not None:
@@ -106,7 +106,7 @@ class Routing:
         return prompt_tokens(job) + (job.sampling.max_tokens or 0) <= longest
 
 
-def _share(job: Job, split: SplitConfig) -> str | None:
+def share_of(job: Job, split: SplitConfig) -> str | None:
     """Return the model that has the share to which a job belongs; None if it is the rest. As a
     share grows, what it had stays with it."""
     point, below = _point(_sticky(job, split)) * 100, 0.0

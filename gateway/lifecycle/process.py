@@ -78,7 +78,7 @@ class GatewayProcess:
         self.replays = Replays(self.db, settings.redis_url, self.dispatcher)
         self._memory = QueueMemory(self.db)
         self._media = MediaIntake(self.config.gateway.media)
-        self.checks = JobChecks(self.models, self._media)
+        self.checks = JobChecks(self.models, self._media, self.metrics)
         self.admission = Admission(
             self.db,
             self.link,

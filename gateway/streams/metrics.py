@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from contract.figures import Failures, Figures, KeyFigures, ModelFigures, Requests
+from contract.figures import Failures, Figures, KeyFigures, ModelFigures, Moves, Requests
 from contract.messages import Done
 
 #: A label's values come from the configuration only, so that clients cannot make new series.
@@ -23,6 +23,7 @@ class Metrics:
         self._requests: dict[tuple[str, int, str], int] = {}
         self._failures: dict[tuple[str, str], int] = {}
         self._keys: dict[str, KeyFigures] = {}
+        self._moves: dict[tuple[str, str, str], int] = {}
         self._unreadable_frames = 0
         self._ignoring = 0
 
@@ -57,6 +58,11 @@ class Metrics:
         key = (model or OTHER, code)
         self._failures[key] = self._failures.get(key, 0) + 1
 
+    def count_move(self, model: str, to: str, reason: str) -> None:
+        """A request for a model goes to another one."""
+        key = (model, to, reason)
+        self._moves[key] = self._moves.get(key, 0) + 1
+
     def count_unreadable_frame(self) -> None:
         self._unreadable_frames += 1
 
@@ -81,4 +87,5 @@ class Metrics:
             self._unreadable_frames,
             self._ignoring,
             self._keys.copy(),
+            [Moves(*key, count) for key, count in self._moves.copy().items()],
         )

@@ -39,6 +39,11 @@ _RESTART_GATEWAY: Final = "A change counts with `./ew restart gateway`."
 _HERE_AND_NOW: Final = ", ".join(f"`{key}`" for key in sorted(GATEWAY_FIELDS))
 
 
+_ROUTES: Final = (
+    "A change counts at once. See [models](models.md#another-model-in-the-place-of-one)."
+)
+
+
 class _Section(NamedTuple):
     """A table of keys; `counts` is when a change in the file does, while ew runs. Notes
     above the keys is the schema's, unless `about` says it."""
@@ -64,6 +69,8 @@ _SECTIONS: Final = (
         "A change counts when the model is stopped and started.",
         "When an engine is taken for hung; see [engines](engines.md#an-engine-that-hangs).",
     ),
+    _Section("models.ID.fallback", "FallbackConfig", _ROUTES),
+    _Section("models.ID.split", "SplitConfig", _ROUTES),
     _Section("gateway", "GatewayConfig", _RESTART),
     _Section(
         "gateway.tls",

@@ -109,6 +109,8 @@ def _model(known: Models, named: Named) -> ModelBody:
         waiting=status.waiting,
         on_demand=config.load == "on-demand",
         stage=condition.stage or None,
+        fallback=list(config.fallback.to) if config.fallback and not named.adapter else [],
+        split=config.split.to if config.split and not named.adapter else {},
     )
 
 

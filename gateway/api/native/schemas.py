@@ -192,6 +192,8 @@ class ModelBody(AnswerBody):
     waiting: int
     on_demand: bool = Field(description="Loaded at its first request, once it was started.")
     stage: str | None = Field(description="What is being done with it, if that is to be said.")
+    fallback: list[str] = Field(description="Models that do what it cannot, in this order.")
+    split: dict[str, float] = Field(description="Percent of its requests, by the model with them.")
 
 
 class ModelsBody(AnswerBody):

@@ -96,6 +96,9 @@ def process_families(beats: Sequence[GatewayBeat]) -> Iterator[Metric]:
     labels = ["process", "model", "code"]
     text = "Requests and answers that ended with an error, by its code."
     failures = CounterMetricFamily("ew_failures", text, labels=labels)
+    labels = ["process", "model", "to", "reason"]
+    text = "Requests for a model that another one was to do, by the reason (docs/models.md)."
+    moves = CounterMetricFamily("ew_requests_moved", text, labels=labels)
     text = "Frames of workers that could not be read."
     unreadable = CounterMetricFamily("ew_unreadable_frames", text, labels=["process"])
     text = "Requests with fields that had no effect."
@@ -109,7 +112,9 @@ def process_families(beats: Sequence[GatewayBeat]) -> Iterator[Metric]:
             requests.add_metric([process, row.route, str(row.status), row.model], row.count)
         for failure in figures.failures:
             failures.add_metric([process, failure.model, failure.code], failure.count)
-    yield from (started, requests, failures, unreadable, ignoring)
+        for move in figures.moves:
+            moves.add_metric([process, move.model, move.to, move.reason], move.count)
+    yield from (started, requests, failures, moves, unreadable, ignoring)
 
 
 def answer_families(

@@ -1,4 +1,4 @@
-"""Requests for a model that another one does: shares, and fallbacks where the model is not there."""
+"""Requests for a model that another one does: shares of them, and fallbacks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from contract.messages import Job
+from contract.config import SplitConfig
+from contract.messages import Job, Sampling
 from contract.process.tasks import cancel_and_wait
+from gateway.jobs.routing import share_of
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, with_constants
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.waiting import until
@@ -157,15 +161,49 @@ async def test_shares_come_near_their_percentage_and_answers_keep_the_name(
     gateway: Gateway,
 ) -> None:
     async with client_of(gateway) as client, answering(gateway, "shared", "canary") as done:
-        answers = await asyncio.gather(
-            *(client.post(CHAT, json=chat("shared")) for _ in range(200))
-        )
-        # Of 200 with 20 %, outside of 18 to 66 once in 10 000 runs.
-        assert 18 <= len(done["canary"]) <= 66
+        answers = await asyncio.gather(*(client.post(CHAT, json=chat("shared")) for _ in range(60)))
+        # Less than once in a million runs none of 60 belongs to a share of 20 %.
+        assert 0 < len(done["canary"]) < 60
         assert {each.json()["model"] for each in answers} == {"shared"}
         moved = [each for each in answers if "x-ew-model" in each.headers]
         assert len(moved) == len(done["canary"])
         assert {each.headers["x-ew-moved-by"] for each in moved} == {"split"}
+        listed = (await client.get("/api/v1/models")).json()["models"]
+        assert next(each["split"] for each in listed if each["id"] == "shared") == {"canary": 20}
+        counted = f"model='shared' process='0' reason='split' to='canary' {len(moved)}"
+        # Of the next heartbeat.
+        await until(partial(counts_move, client, counted))
+
+
+async def counts_move(client: httpx.AsyncClient, counted: str) -> bool:
+    families = text_string_to_metric_families((await client.get("/metrics")).text)
+    samples = next((each.samples for each in families if each.name == "ew_requests_moved"), [])
+    rows = (
+        " ".join(f"{name}={value!r}" for name, value in sorted(each.labels.items()))
+        + f" {each.value:g}"
+        for each in samples
+    )
+    return counted in rows
+
+
+def test_shares_are_near_their_percentage_and_keep_what_they_had_as_they_grow() -> None:
+    jobs = [Job(f"{number}", "m", Sampling(), prompt=f"{number}") for number in range(20_000)]
+    small = SplitConfig(to={"a": 5.0, "b": 20.0}, by="request")
+    large = SplitConfig(to={"a": 10.0, "b": 20.0}, by="request")
+    had = {job.id: share_of(job, small) for job in jobs}
+    parts = Counter(had.values())
+    # The standard deviations are 31 and 57.
+    assert abs(parts["a"] - 1_000) < 150
+    assert abs(parts["b"] - 4_000) < 280
+    assert all(share_of(job, large) == "a" for job in jobs if had[job.id] == "a")
+
+
+def test_the_requests_of_a_key_stay_together() -> None:
+    split = SplitConfig(to={"a": 50.0}, by="key")
+    jobs = [Job(f"{k}", "m", Sampling(), prompt=f"{k}", key_id=f"key{k % 20}") for k in range(200)]
+    shares = {(job.key_id, share_of(job, split)) for job in jobs}
+    assert len(shares) == 20
+    assert {share for _, share in shares} == {"a", None}
 
 
 async def test_a_conversation_stays_where_it_began(gateway: Gateway) -> None:
