@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from contract.config.contradictions import contradictions
+from contract.config.checks.contradictions import contradictions
 from contract.config.schema import Config
 from contract.config.variables import overrides_some, overriding_variable, unusable_variables
 from contract.config.wording import Mistake, mistakes

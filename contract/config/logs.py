@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from contract.config.model import Section
+from contract.config.section import Section
 
 
 class LogsConfig(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from contract.config.model import Section
+from contract.config.section import Section
 from contract.endings import LETTER_DAYS, TRACE_DAYS
 from contract.usage import KEEP_DAYS
 

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import connect
 from contract.config import Config
-from contract.config.heeded import remarks
+from contract.config.checks.heeded import remarks
 from contract.paths import IS_CLONE, config_path, keys_path, run_dir
 from contract.process.process_table import Entry, command_line, read_environment, read_table
 from contract.supervision.last_seen import is_supervised

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from contract.config import Config, ConfigError
-from contract.config.heeded import remarks
+from contract.config.checks.heeded import remarks
 from contract.config.loading import read_source
 from contract.config.variables import unknown_variables
 from contract.paths import as_called, config_path

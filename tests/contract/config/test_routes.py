@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from contract.config import Config, ConfigError, load_config
-from contract.config.heeded import remarks
+from contract.config.checks.heeded import remarks
 
 MOCK = {"engine": "mock", "model_path": "none"}
 

@@ -1,0 +1,1 @@
+"""Checks of keys beside each other, each of which is right by itself."""
