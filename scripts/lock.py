@@ -30,7 +30,11 @@ from scripts.targets import SDIST, Target, project_targets, targets_of
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
 PROJECT = {"ew": [], "dev": ["--group", "dev"]}
-CLIENTS = ROOT / "tests" / "clients" / "python.in"
+#: Packages that tests use, each list in an environment of its own, and none in ew's.
+BESIDE = {
+    "clients": ROOT / "tests" / "clients" / "python.in",
+    "tools": ROOT / "tests" / "deploy" / "tools.in",
+}
 
 
 class Locksmith:
@@ -55,14 +59,14 @@ class Locksmith:
         text = "".join(entry(package, targets, {}, {}) for package in packages)
         self._write(path, f"pyproject.toml ({name})", text)
 
-    def lock_clients(self) -> None:
-        """The clients that tests use, which are in no environment of ew's."""
-        targets = project_targets()
+    def lock_beside(self, name: str) -> None:
+        """One of `BESIDE`."""
+        targets, wanted = project_targets(), BESIDE[name]
         oldest = min(targets, key=lambda target: Version(target.python))
-        path = CLIENTS.with_suffix(".lock")
-        packages = self._resolve([str(CLIENTS), *universal(oldest.python)], path, {})
+        path = wanted.with_suffix(".lock")
+        packages = self._resolve([str(wanted), *universal(oldest.python)], path, {})
         text = "".join(entry(package, targets, {}, {}) for package in packages)
-        self._write(path, CLIENTS.name, text)
+        self._write(path, wanted.name, text)
 
     def lock_engine(self, engine: str, release: Release) -> None:
         """One engine's lock, for the Pythons and machines of its declaration."""
@@ -223,7 +227,7 @@ def wanted_releases(wanted: list[str]) -> Iterator[tuple[str, Release]]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/lock")
     parser.add_argument(
-        "what", nargs="*", help="ew, dev, clients, ENGINE or ENGINE@VERSION; all if none"
+        "what", nargs="*", help="ew, dev, clients, tools, ENGINE or ENGINE@VERSION; all if none"
     )
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
     parser.add_argument(
@@ -241,8 +245,9 @@ def main() -> int:
         for name in PROJECT:
             if not options.what or name in options.what:
                 locksmith.lock_project(name)
-        if not options.what or "clients" in options.what:
-            locksmith.lock_clients()
+        for name in BESIDE:
+            if not options.what or name in options.what:
+                locksmith.lock_beside(name)
         for engine, release in wanted_releases(options.what):
             progress.say(f"{engine} {release.version}")
             locksmith.lock_engine(engine, release)

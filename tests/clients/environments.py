@@ -27,15 +27,15 @@ class CannotInstall(Exception):
     """There is no network, or no program that installs; says which."""
 
 
-def python() -> Path:
-    """A Python that has the clients. Raises `CannotInstall`; `InstallFailed` if the lock is to
-    blame."""
-    environment = _ENVIRONMENTS / "python"
-    with _one_at_a_time(), _unless_current(environment, _LOCK) as is_current:
+def python(name: str = "python", lock: Path = _LOCK) -> Path:
+    """A Python that has the clients, or the packages of another lock. Raises `CannotInstall`;
+    `InstallFailed` if the lock is to blame."""
+    environment = _ENVIRONMENTS / name
+    with _one_at_a_time(), _unless_current(environment, lock) as is_current:
         if not is_current:
             uv = Uv(find_uv() or "uv")
             make = ["venv", "--quiet", "--clear", "--python", sys.executable, str(environment)]
-            install = ["pip", "install", "--require-hashes", "--no-deps", "-r", str(_LOCK)]
+            install = ["pip", "install", "--require-hashes", "--no-deps", "-r", str(lock)]
             try:
                 uv.run(make, _ignore)
                 uv.install([*install, "--python", str(environment), *uv.arguments], _ignore)
