@@ -15,6 +15,7 @@ from contract.asked import PriorityClass
 from contract.messages import State
 from contract.paths import run_dir
 from contract.supervision.problem import Problem
+from contract.supervision.tasks import Task
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
@@ -62,6 +63,18 @@ class RevokeKey(msgspec.Struct, frozen=True, tag="revoke_key"):
     key_id: str
 
 
+class RunTask(msgspec.Struct, frozen=True, tag="run_task"):
+    """Run a task in the background; the answer is `TaskBegun`."""
+
+    task: Task
+
+
+class CancelTask(msgspec.Struct, frozen=True, tag="cancel_task"):
+    """End a task that runs, by its id."""
+
+    task_id: str
+
+
 class StartProgress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
     """A change of state. `slot` names the process: `valkey`, `gateway` or `MODEL-REPLICA`."""
 
@@ -100,6 +113,12 @@ class KeyMade(msgspec.Struct, frozen=True, tag="key_made"):
 
     key_id: str
     text: str
+
+
+class TaskBegun(msgspec.Struct, frozen=True, tag="task_begun"):
+    """The last answer to `RunTask`."""
+
+    task_id: str
 
 
 def socket_path() -> Path:

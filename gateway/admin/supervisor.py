@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
 from contract.messages import UNREADABLE
 from contract.supervision.control import (
     AddKey,
+    CancelTask,
     Finished,
     KeyMade,
     Load,
@@ -18,7 +19,9 @@ from contract.supervision.control import (
     Refused,
     RestartModels,
     RevokeKey,
+    RunTask,
     StartProgress,
+    TaskBegun,
     Unload,
     socket_path,
 )
@@ -27,7 +30,10 @@ from gateway.http.errors import ApiError
 ModelChange: TypeAlias = Load | Unload | Pin | RestartModels
 _ANSWER_WITHIN_S: Final = 10.0
 _LONGEST_LINE: Final = 1 << 20
-_Answer: TypeAlias = StartProgress | Finished | KeyMade | Refused
+_Change: TypeAlias = ModelChange | AddKey | RevokeKey | RunTask | CancelTask
+_Done: TypeAlias = StartProgress | Finished | KeyMade | TaskBegun
+_Answer: TypeAlias = _Done | Refused
+_Form = TypeVar("_Form", KeyMade, TaskBegun)
 _answers = msgspec.json.Decoder(_Answer)
 
 
@@ -43,10 +49,7 @@ async def change_models(request: ModelChange, *, to_the_end: bool) -> list[Outco
 
 async def make_key(request: AddKey) -> KeyMade:
     """Make an API key. Raises `ApiError`."""
-    answer = await _ask(request, to_the_end=True)
-    if not isinstance(answer, KeyMade):
-        raise _away("it is of another version of ew")
-    return answer
+    return await _answer(request, KeyMade)
 
 
 async def revoke_key(key_id: str) -> None:
@@ -54,9 +57,25 @@ async def revoke_key(key_id: str) -> None:
     await _ask(RevokeKey(key_id), to_the_end=True)
 
 
-async def _ask(
-    request: ModelChange | AddKey | RevokeKey, *, to_the_end: bool
-) -> StartProgress | Finished | KeyMade:
+async def begin_task(request: RunTask) -> str:
+    """Begin a task. Return its id. Raises `ApiError`."""
+    return (await _answer(request, TaskBegun)).task_id
+
+
+async def cancel_task(request: CancelTask) -> None:
+    """Have a task ended. Raises `ApiError`."""
+    await _ask(request, to_the_end=True)
+
+
+async def _answer(request: _Change, form: type[_Form]) -> _Form:
+    """Return the answer, which has this form. Raises `ApiError`."""
+    answer = await _ask(request, to_the_end=True)
+    if not isinstance(answer, form):
+        raise _away("it is of another version of ew")
+    return answer
+
+
+async def _ask(request: _Change, *, to_the_end: bool) -> _Done:
     """Return the last answer, or the first."""
     try:
         reader, writer = await asyncio.open_unix_connection(socket_path(), limit=_LONGEST_LINE)

@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from contract.supervision.status import RunStatus
 from gateway.api.admin.schemas import KeyAddition, LogLineBody
+from gateway.api.admin.task_bodies import BenchRequest, ModelRequest
 from gateway.api.anthropic.bodies import AnthropicErrorBody, MessageEvent
 from gateway.api.anthropic.schemas import CountTokensRequest, MessagesRequest
 from gateway.api.batches.bodies import BatchRequest
@@ -54,6 +55,8 @@ Without the key a job ends when its client leaves.
 """
 _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     BatchRequest,
+    BenchRequest,
+    ModelRequest,
     KeyAddition,
     LogLineBody,
     InferenceRequest,

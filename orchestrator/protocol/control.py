@@ -17,6 +17,7 @@ import msgspec
 from contract.messages import UNREADABLE
 from contract.supervision.control import (
     AddKey,
+    CancelTask,
     Finished,
     KeyMade,
     Load,
@@ -24,7 +25,9 @@ from contract.supervision.control import (
     Refused,
     RestartModels,
     RevokeKey,
+    RunTask,
     StartProgress,
+    TaskBegun,
     Unload,
     socket_path,
 )
@@ -73,9 +76,21 @@ class Follow(msgspec.Struct, frozen=True, tag="follow"):
 
 
 Request: TypeAlias = (
-    Start | Restart | RestartModels | Stop | Load | Unload | Pin | Follow | AddKey | RevokeKey
+    Start
+    | Restart
+    | RestartModels
+    | Stop
+    | Load
+    | Unload
+    | Pin
+    | Follow
+    | AddKey
+    | RevokeKey
+    | RunTask
+    | CancelTask
 )
-Answer: TypeAlias = StartProgress | Finished | KeyMade | Refused
+LastAnswer: TypeAlias = Finished | KeyMade | TaskBegun | Refused
+Answer: TypeAlias = StartProgress | LastAnswer
 
 _answers = msgspec.json.Decoder(Answer)
 

@@ -8,23 +8,13 @@ from typing import Final
 
 import msgspec
 
-from contract.supervision.control import (
-    AddKey,
-    Finished,
-    Load,
-    Pin,
-    Refused,
-    RestartModels,
-    RevokeKey,
-    Unload,
-)
+from contract.supervision.control import Finished, Load, Pin, Refused, RestartModels, Unload
 from orchestrator.errors import UserError
 from orchestrator.protocol.control import Follow, Request, Restart, Start, Stop
 from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import GATEWAY, VALKEY, GatewaySpec, ReplicaSpec, UnitSpec
 from orchestrator.supervisor.control_server import Connection
 from orchestrator.supervisor.gateway_address import where_it_is, with_port
-from orchestrator.supervisor.key_changes import change_keys
 from orchestrator.supervisor.listeners import (
     IsSettled,
     Listeners,
@@ -36,7 +26,9 @@ from orchestrator.supervisor.listeners import (
 )
 from orchestrator.supervisor.models.loader import Loader
 from orchestrator.supervisor.observer import Observer
+from orchestrator.supervisor.operator_requests import carry_out
 from orchestrator.supervisor.restarting import restart_request
+from orchestrator.supervisor.tasks.runner import TaskRunner
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.valkey import embedded_url
@@ -51,8 +43,14 @@ class CommandHandler:
     """Carries requests out, and answers each when what it asked for is there."""
 
     def __init__(
-        self, fleet: Fleet, loader: Loader, listeners: Listeners, observer: Observer
+        self,
+        fleet: Fleet,
+        loader: Loader,
+        listeners: Listeners,
+        observer: Observer,
+        tasks: TaskRunner,
     ) -> None:
+        self._tasks = tasks
         self._fleet = fleet
         self._loader = loader
         self._listeners = listeners
@@ -74,12 +72,13 @@ class CommandHandler:
                     self._stop(connection, request)
                 case Load() | Unload() | Pin():
                     self._change_residency(connection, request)
-                case AddKey() | RevokeKey():
-                    connection.finish(change_keys(request))
                 case Follow():
                     self._listeners.follow(
                         connection, self._fleet.units, stop_at_end=request.stop_at_end
                     )
+                case _:
+                    variables = self._fleet.launcher.variables
+                    connection.finish(carry_out(request, self._tasks, variables))
         except UserError as error:
             connection.finish(Refused(error.message, error.hint))
 
@@ -107,6 +106,7 @@ class CommandHandler:
     def stop_everything(self, *, now: bool) -> None:
         """Stop the gateway, then the workers, then Valkey; `now` does not wait for answers."""
         self.is_stopping = True
+        self._tasks.cancel_all()
         self._fleet.stop_in_order()
         if now:
             self._fleet.hurry(list(self._fleet.units.values()))

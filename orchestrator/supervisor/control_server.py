@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from contract.supervision.control import Finished, KeyMade, Refused, socket_path
-from orchestrator.protocol.control import Answer, Request
+from contract.supervision.control import Refused, socket_path
+from orchestrator.protocol.control import Answer, LastAnswer, Request
 
 _LONGEST_LINE: Final = 8 * 1024 * 1024
 _requests = msgspec.json.Decoder(Request)
@@ -28,7 +28,7 @@ class Connection:
         if not self._writer.is_closing():
             self._writer.write(msgspec.json.encode(answer) + b"\n")
 
-    def finish(self, answer: Finished | KeyMade | Refused) -> None:
+    def finish(self, answer: LastAnswer) -> None:
         self.send(answer)
         self._writer.close()
 

@@ -33,6 +33,7 @@ from orchestrator.supervisor.reporting.prospects import with_prospects
 from orchestrator.supervisor.reporting.publisher import Publisher
 from orchestrator.supervisor.reporting.report import Memory
 from orchestrator.supervisor.reporting.run_file import take_run
+from orchestrator.supervisor.tasks.runner import TaskExited, TaskRunner
 from orchestrator.supervisor.units.exits import Exited
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.launch import Launcher
@@ -68,7 +69,7 @@ class Signalled(NamedTuple):
     number: int
 
 
-Event: TypeAlias = Exited | Asked | Left | Signalled | Observation | Survey
+Event: TypeAlias = Exited | TaskExited | Asked | Left | Signalled | Observation | Survey
 
 
 class Supervisor:
@@ -86,7 +87,10 @@ class Supervisor:
         self._loader = Loader(self._fleet, self._allocator)
         self._listeners = Listeners()
         self._publisher = Publisher(identity)
-        self._commands = CommandHandler(self._fleet, self._loader, self._listeners, self._observer)
+        self._tasks = TaskRunner(self._fleet.reaper, self._events.put_nowait)
+        self._commands = CommandHandler(
+            self._fleet, self._loader, self._listeners, self._observer, self._tasks
+        )
         self._busy_at = time.monotonic()
 
     async def run(self, when_open: Callable[[], None] = lambda: None) -> None:
@@ -136,6 +140,8 @@ class Supervisor:
             case Exited():
                 self._fleet.exits.exited(event)
                 self._observer.look_now()
+            case TaskExited():
+                self._tasks.exited(event)
             case Observation():
                 self._publisher.report.saw(event)
                 self._fleet.observed(event)
@@ -155,6 +161,7 @@ class Supervisor:
 
     def _take_over(self) -> None:
         run = take_run()
+        self._tasks.give_up_lost()
         if run is None:
             self._fleet.sweep_orphans()
             return
@@ -221,6 +228,7 @@ class Supervisor:
         self._fleet.sweep_orphans()
         self._fleet.sweep_descendants()
         self._fleet.reaper.collect()
+        self._tasks.end()
         socket_path().unlink(missing_ok=True)
         self._publisher.withdraw()
         self._commands.all_is_stopped()

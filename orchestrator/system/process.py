@@ -52,6 +52,8 @@ class Command(msgspec.Struct, frozen=True):
     cwd: Path
     #: The umask of the process; -1: as ours.
     umask: int = -1
+    #: The file that its standard output is appended to; None: to the log, as what it complains of.
+    output: Path | None = None
 
 
 class Process:
@@ -90,6 +92,10 @@ class Process:
         """Ask the process itself to end. Its children are its own to end: an engine's process
         that hears the signal too would break off the answers that the worker still drains."""
         self._tell(signal.SIGTERM)
+
+    def interrupt(self) -> None:
+        """Ask a command to end, as Ctrl-C does."""
+        self._tell(signal.SIGINT)
 
     def replace(self) -> None:
         """Ask the gateway to replace its processes."""
@@ -184,13 +190,13 @@ def detach(command: Command, log_path: Path) -> int:
 
     Raises `OSError`.
     """
-    with open_privately(log_path) as log:
+    with open_privately(log_path) as log, open_privately(command.output or log_path) as output:
         child = subprocess.Popen(
             command.argv,
             cwd=command.cwd,
             env=command.environment,
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=output,
             stderr=log,
             start_new_session=True,
             umask=command.umask,

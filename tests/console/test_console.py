@@ -16,7 +16,7 @@ from orchestrator.client.gateway_client import read_events
 from tests.console.conftest import NARROW, SCRIPTED, ConsoleHost, show
 from tests.waiting import eventually
 
-PAGES = ("Now", "Requests", "Models", "Playground", "Batches", "Usage", "Keys", "Logs")
+PAGES = ("Now", "Requests", "Models", "Playground", "Batches", "Bench", "Usage", "Keys", "Logs")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -148,6 +148,30 @@ def test_usage_is_shown_by_address_and_saved(page: Page, console_host: ConsoleHo
     lines = download.value.path().read_text().splitlines()
     assert lines[0].startswith("key,name,model,day,requests,errors,cancelled,prompt_tokens")
     assert all(",everything,chat," in each for each in lines[1:])
+
+
+def test_a_bench_is_begun_drawn_and_compared(page: Page, console_host: ConsoleHost) -> None:
+    """The figures are those of `ew bench`; that they are right is tested elsewhere."""
+    show(page, "Bench")
+    page.get_by_label("Answers at once").fill("1, 2")
+    page.get_by_label("Seconds for each").fill("1")
+    page.get_by_label("Tokens of an answer").fill("5")
+    page.get_by_role("button", name="Measure").click()
+    expect(page.get_by_text("chat is measured")).to_be_visible()
+    drawn = page.get_by_role("img", name="Tokens per second. chat: 1, ")
+    expect(drawn).to_be_visible(timeout=40_000)
+    expect(page.get_by_text("chat is measured")).to_have_count(0, timeout=20_000)
+    page.get_by_label("Seconds for each").fill("120")
+    page.get_by_role("button", name="Measure").click()
+    page.get_by_role("button", name="Cancel").click()
+    kept = page.get_by_role("group", name="Table of measurements").get_by_role("row")
+    expect(kept.nth(1)).to_contain_text("cancelled", timeout=20_000)
+    kept.nth(2).get_by_role("checkbox").check()
+    kept.nth(1).get_by_role("checkbox").uncheck()
+    first = page.get_by_role("group", name="Table of figures").get_by_role("row")
+    expect(first).to_have_count(3)
+    page.reload()
+    expect(first).to_have_count(3)
 
 
 def test_what_a_model_says_stays_text(page: Page, console_host: ConsoleHost) -> None:

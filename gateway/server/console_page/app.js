@@ -11,6 +11,7 @@ const PAGES = [
   { name: "models", title: "Models", load: () => import("./pages/models.js") },
   { name: "playground", title: "Playground", load: () => import("./pages/playground.js"), open: true },
   { name: "batches", title: "Batches", load: () => import("./pages/batches.js") },
+  { name: "bench", title: "Bench", load: () => import("./pages/bench.js") },
   { name: "usage", title: "Usage", load: () => import("./pages/usage.js"), open: true },
   { name: "keys", title: "Keys", load: () => import("./pages/keys.js") },
   { name: "logs", title: "Logs", load: () => import("./pages/logs.js") },
@@ -57,6 +58,8 @@ function Loaded({ page }) {
   const [problem, setProblem] = useState("");
   useEffect(() => {
     document.title = `${page.title} – ew`;
+    // On a phone the menu is a row that scrolls.
+    document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
     page.load().then(
       (module) => setPage(() => module.default),
       () => setProblem("this page could not be loaded; reload to try again"),

@@ -18,6 +18,7 @@ export function gib(mib) {
 /** A duration in seconds. */
 export function seconds(value) {
   if (value == null) return NOTHING;
+  if (value > 0 && value < 0.01) return `${(value * 1000).toFixed(1)} ms`;
   if (value < 1) return `${Math.round(value * 1000)} ms`;
   if (value < 60) return `${value.toFixed(1)} s`;
   if (value < 3600) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
@@ -25,6 +26,7 @@ export function seconds(value) {
   return `${Math.floor(value / 86_400)} d`;
 }
 
+/** A duration in milliseconds; 0 is one that is not known. */
 export function milliseconds(value) {
   return value ? seconds(value / 1000) : NOTHING;
 }

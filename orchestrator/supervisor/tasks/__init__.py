@@ -1,0 +1,1 @@
+"""Commands of ew's own that run in the background, for operators over HTTP."""
