@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -54,6 +55,22 @@ def test_a_model_is_loaded_and_unloaded_and_the_page_tells(
     with console_host.client_of_operator() as client:
         client.post("/api/v1/admin/models/model-01/unload")
     expect(row).to_contain_text("stopped")
+
+
+def test_memory_is_estimated_before_a_load_and_a_download_says_why_it_fails(page: Page) -> None:
+    show(page, "Models")
+    model = page.get_by_role("article", name="Model model-02")
+    model.get_by_role("button", name="Estimate").click()
+    estimate = model.get_by_role("region", name="Estimate")
+    expect(estimate).to_contain_text("Needs 8.8 GiB on one GPU.", timeout=30_000)
+    bar = estimate.get_by_role("img")
+    expect(bar).to_have_accessible_name(re.compile("model-02-0 would take 8.8 GiB of GPU"))
+    expect(model.locator(".state").first).to_have_text("stopped")
+    page.get_by_label("Repository or model").fill("nowhere")
+    page.get_by_role("button", name="Download").click()
+    download = page.get_by_role("listitem").filter(has_text="nowhere")
+    expect(download).to_contain_text("failed", timeout=30_000)
+    expect(download).to_contain_text("is neither a model nor a repository")
 
 
 def test_a_request_is_seen_and_cancelled(page: Page, console_host: ConsoleHost) -> None:

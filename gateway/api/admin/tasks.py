@@ -107,7 +107,6 @@ async def _begin(request: Request, task: Task) -> NewTaskBody:
 def _fields(record: TaskRecord) -> dict[str, Any]:
     settings = msgspec.to_builtins(record.task)
     del settings["type"], settings["model"]
-    last = task_log(record.id, 1)
     return {
         "id": record.id,
         "kind": record.kind,
@@ -116,5 +115,13 @@ def _fields(record: TaskRecord) -> dict[str, Any]:
         "state": record.state,
         "began_unix_s": record.began_unix_s,
         "ended_unix_s": record.ended_unix_s,
-        "last_line": record.remark or (last[0] if last else ""),
+        "last_line": record.remark or _last_word(record),
     }
+
+
+def _last_word(record: TaskRecord) -> str:
+    """Return the last line that a command has written; of one that failed, its error, which a hint
+    may follow."""
+    lines = task_log(record.id, _LOG_LINES)
+    errors = [each for each in lines if each.startswith("error: ") and record.state == "failed"]
+    return next(iter([*errors[-1:], *lines[-1:]]), "")

@@ -1,9 +1,12 @@
 /** The models of this host: what they take, and how they are changed. */
 import { ask } from "../api.js";
+import { Estimate } from "../estimate.js";
 import { gib, seconds } from "../format.js";
 import { html, useState } from "../html.js";
 import { ADMIN, gpus, heard, models } from "../live.js";
-import { Action, Bar, Notice, State } from "../parts.js";
+import { Action, Bar, State } from "../parts.js";
+import { Pulls } from "../pulls.js";
+import { runTask } from "../tasks.js";
 
 export default function Models() {
   return html`
@@ -11,12 +14,14 @@ export default function Models() {
     ${models.value.length === 0 &&
     html`<p class="faint">None runs. <code>ew start</code> starts what is configured.</p>`}
     <div class="cards">${models.value.map((model) => html`<${Model} key=${model.id} model=${model} />`)}</div>
+    <${Pulls} />
   `;
 }
 
 function Model({ model }) {
   const [problem, setProblem] = useState("");
   const [said, setSaid] = useState("");
+  const [estimated, setEstimated] = useState(null);
   const isOnDemand = model.load === "on-demand";
   const isLoaded = model.state === "ready";
   const change = (what, done) => async () => {
@@ -24,6 +29,10 @@ function Model({ model }) {
     setSaid("");
     const { outcomes } = await ask("POST", `${ADMIN}/models/${encodeURIComponent(model.id).replaceAll("%2F", "/")}/${what}`);
     setSaid(outcomes.map(({ slot, note }) => note && `${slot} ${note}`).filter(Boolean).join("; ") || done);
+  };
+  const estimate = async () => {
+    setProblem("");
+    setEstimated((await runTask("estimate", { model: model.id })).result);
   };
   const onFailure = (failure) => {
     heard(failure);
@@ -33,7 +42,7 @@ function Model({ model }) {
     <h2>${model.id}</h2>
     <p>
       <${State} of=${model.state} stage=${model.stage} />${" "}
-      <span class="faint">${isOnDemand ? "comes and goes" : "always loaded"}${model.pinned && ", pinned"}</span>
+      <span class="faint">${isOnDemand ? model.stage !== "loads on demand" && "loaded on demand" : "always loaded"}${model.pinned && ", pinned"}</span>
     </p>
     <${Memory} model=${model} />
     <p class="controls">
@@ -43,9 +52,11 @@ function Model({ model }) {
         ? html`<${Action} label="Unpin" run=${change("unpin", "It may be unloaded for others.")} onFailure=${onFailure} />`
         : html`<${Action} label="Pin" run=${change("pin", "It stays.")} onFailure=${onFailure} />`)}
       <${Action} label="Restart" run=${change("restart", "It is replaced; open answers go on.")} onFailure=${onFailure} confirm=${`Restart ${model.id} with the settings of the configuration file?`} />
+      <${Action} label=${html`Estimate<span class="hidden"> the memory of ${model.id}</span>`} run=${estimate} onFailure=${onFailure} />
       <a href=${`#/logs?unit=${encodeURIComponent(model.workers.map(({ slot }) => slot).join(","))}`}>Logs<span class="hidden"> of ${model.id}</span></a>
     </p>
     <div role="status">${said && html`<p class="notice good">${said}</p>`}${problem && html`<p class="notice bad">${problem}</p>`}</div>
+    ${estimated && html`<${Estimate} found=${estimated} />`}
     <ul class="plain">${model.workers.map((worker) => html`<${Worker} key=${worker.slot} worker=${worker} />`)}</ul>
   </article>`;
 }
@@ -71,7 +82,7 @@ function Worker({ worker }) {
   return html`<li>
     ${worker.slot} <${State} of=${worker.state} stage=${worker.stage} />
     <span class="faint">
-      ${` ${worker.engine} ${worker.version}, ${worker.running} of ${worker.slots} jobs`}
+      ${` ${worker.engine}`}${worker.version && ` ${worker.version}`}${worker.slots > 0 && `, ${worker.running} of ${worker.slots} jobs`}
       ${worker.ready_after_s != null && `, ready after ${seconds(worker.ready_after_s)}`}
       ${worker.remark && `, ${worker.remark}`}
     </span>
