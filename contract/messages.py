@@ -101,8 +101,8 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
 class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WIRE_VERSION):
     """One generation asked of a model: a `prompt` taken as it is, `prompt_ids` (its tokens), or
     `messages` for the model's chat template; or else a `pooling`, with or without messages. Of a
-    longer prompt only the last `truncate_prompt_tokens` are read (-1: all). `moved_from` was asked
-    for, if another does it. The version is the tag; another one cannot be decoded."""
+    longer prompt the last `truncate_prompt_tokens` are read (-1: all), or the first if it
+    `keeps_beginning`. `moved_from` was asked for, if another does it. The version is the tag."""
 
     id: str
     model: str
@@ -112,6 +112,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     prompt_ids: tuple[int, ...] | None = None
     pooling: Pooling | None = msgspec.field(default=None, name="embedding")
     truncate_prompt_tokens: int | None = None
+    keeps_beginning: bool = False
     #: The text after the answer: the model is to fill the gap before it.
     suffix: str | None = None
     #: Whether the tokenizer adds its own tokens, as to a `prompt`.

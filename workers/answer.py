@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from contract.bus.claims import Attempt
 from contract.messages import Delta, Done, PromptDelta, TokenLogprob
@@ -134,6 +134,16 @@ class Answer:
         if kind == REASONING:
             self.reasoning_tokens += len(packed) // 4
         return delta_of(kind, text, packed, index, logprobs)
+
+    def rest(self) -> Iterator[Delta]:
+        """Yield the tokens at its end that have no text, such as the one that ends it, where the
+        job asks for tokens."""
+        if self.attempt.job.report is None:
+            return
+        for index, packed in sorted(self._pending.items()):
+            if packed:
+                yield Delta("", packed, index)
+                self.seq += 1
 
     def _new_piece(self, kind: Kind, text: str) -> tuple[str, Kind]:
         """Return what of a piece the client does not have, where it may have some."""

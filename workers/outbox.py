@@ -193,6 +193,8 @@ class Outbox:
         event = Done(finish_reasons, prompt_tokens, answer.tokens, cached_tokens, *ends)
         answer.count(event)
         self._count_prompt(answer)
+        for delta in answer.rest():
+            self._push(answer, answer.seq, delta)
         self._end(answer, event)
 
     def expect(self, job_id: str, prompt_tokens: int) -> None:

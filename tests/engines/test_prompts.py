@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from contract.asked import Template, ToolCall, Tools
 from contract.messages import ChatMessage, Job, Sampling
@@ -99,6 +100,8 @@ async def test_a_prompt_is_cut_at_its_beginning_where_the_request_says_so() -> N
     for length, left in ((2, 2), (9, 6), (-1, 6)):
         job = Job("j", "m", Sampling(), prompt_ids=tuple(range(9)), truncate_prompt_tokens=length)
         assert await prompts.token_ids(job) == list(range(9))[-left:]
+        first = replace(job, keeps_beginning=True)
+        assert await prompts.token_ids(first) == list(range(9))[:left]
     with pytest.raises(JobRejected, match="the prompt has 9 tokens"):
         await prompts.token_ids(Job("j", "m", Sampling(), prompt_ids=tuple(range(9))))
 

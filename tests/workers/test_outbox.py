@@ -7,10 +7,12 @@ import itertools
 from array import array
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from contract.asked import PromptReport
 from contract.bus.claims import Attempt
 from contract.bus.client import connect
 from contract.bus.queue import JobQueue
@@ -38,12 +40,12 @@ class Office:
         self.streams: dict[str, ReplyStream] = {}
         self.firsts: dict[str, str] = {}
 
-    async def begin(self, job_id: str, gateway: str = "g") -> Attempt:
+    async def begin(self, job_id: str, gateway: str = "g", **more: Any) -> Attempt:
         """Return a job, begun and open."""
         if gateway not in self.streams:
             self.streams[gateway] = ReplyStream(self.db, f"{self.queue.model}-{gateway}")
             self.firsts[gateway] = await self.streams[gateway].open()
-        job = Job(id=job_id, model=self.queue.model, sampling=Sampling(), prompt="x")
+        job = Job(id=job_id, model=self.queue.model, sampling=Sampling(), prompt="x", **more)
         await self.queue.put(
             job,
             self.streams[gateway].key,
@@ -199,6 +201,24 @@ async def test_tokens_without_text_wait_for_the_text_they_belong_to(office: Offi
     answer = await office.answer("a")
     assert isinstance(answer.end, Done)
     assert answer.end.completion_tokens == 6
+
+
+async def test_the_token_that_ends_an_answer_is_told_where_tokens_are_asked_for(
+    office: Office,
+) -> None:
+    await office.begin("a", report=PromptReport())
+    office.outbox.delta("a", "x", [5])
+    office.outbox.delta("a", "", [6])
+    office.outbox.done("a", ("stop",), 1)
+    async with running(office.outbox):
+        await office.outbox.flush()
+    *_, text, last, done = events(await office.envelopes())
+    assert (text, last) == (
+        Delta("x", array("I", [5]).tobytes()),
+        Delta("", array("I", [6]).tobytes()),
+    )
+    assert isinstance(done, Done)
+    assert done.completion_tokens == 2
 
 
 async def test_tokens_that_wait_are_not_given_to_another_choice(office: Office) -> None:

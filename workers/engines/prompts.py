@@ -53,7 +53,8 @@ class Prompts:
         else:
             ids = self._encode(job)
         if job.truncate_prompt_tokens is not None:
-            ids = ids[-min(job.truncate_prompt_tokens % _NO_BOUND, self._max_tokens) :]
+            most = min(job.truncate_prompt_tokens % _NO_BOUND, self._max_tokens)
+            ids = ids[:most] if job.keeps_beginning else ids[-most:]
         self.check_length(job, ids)
         return ids
 

@@ -85,6 +85,9 @@ class GenerationRequest(GuidedFields, GenerationBody):
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
+    truncation_side: Literal["left", "right"] | None = Field(
+        None, description="vLLM's, for `truncate_prompt_tokens`: `right` keeps the first tokens."
+    )
     cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=1_024)] | None = None
     logits_processors: Unsupported = None
     spaces_between_special_tokens: bool | None = None
@@ -126,6 +129,7 @@ class GenerationRequest(GuidedFields, GenerationBody):
         """Return the fields of a job, beside its prompt and sampling, that both endpoints give."""
         return {
             "truncate_prompt_tokens": self.truncate_prompt_tokens or None,
+            "keeps_beginning": self.truncation_side == "right",
             "cache_salt": self.cache_salt or "",
             "key_id": key_id,
             "report": self.detail.report(self.prompt_logprobs),

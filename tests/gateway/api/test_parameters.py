@@ -43,6 +43,7 @@ async def test_what_chooses_tokens_reaches_the_worker(
         "vllm_xargs": {"penalty": 1.5, "names": ["a", 2]},
         "add_special_tokens": True,
         "truncate_prompt_tokens": 8,
+        "truncation_side": "right",
         "cache_salt": "mine",
     }
     job, _ = await asked(
@@ -58,6 +59,7 @@ async def test_what_chooses_tokens_reaches_the_worker(
     assert sampling.vllm_xargs == {"penalty": 1.5, "names": ["a", 2]}
     assert job.add_special_tokens
     assert (job.truncate_prompt_tokens, job.cache_salt) == (8, "mine")
+    assert job.keeps_beginning
 
 
 async def test_arguments_that_vllm_itself_would_read_are_no_extension_s(

@@ -89,6 +89,8 @@ def _prompt(job: Job, server: Server) -> dict[str, Any]:
         if not taken[name]:
             message = f"`{name}`: the server behind this model cannot do that"
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+    if job.truncate_prompt_tokens is not None and job.keeps_beginning:
+        body["truncation_side"] = "right"
     if job.messages is not None:
         return body | {"messages": messages_asked(job.messages)}
     return body | {"prompt": job.prompt if job.prompt_ids is None else job.prompt_ids}
