@@ -45,6 +45,11 @@ class RestartModels(msgspec.Struct, frozen=True, tag="restart_models"):
     gateway: bool = False
 
 
+class Reload(msgspec.Struct, frozen=True, tag="reload"):
+    """Take the configuration file over, as far as no model that is loaded has to be loaded anew.
+    Nothing is changed if the file cannot be used."""
+
+
 class AddKey(msgspec.Struct, frozen=True, tag="add_key"):
     """Make an API key; the answer is `KeyMade`. The fields are those of a `KeyRecord`."""
 

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "restart": CommandEntry(
         "operate", "Restart models or the gateway, with the settings of the file."
     ),
+    "reload": CommandEntry("operate", "Take the configuration file over, and lose nothing."),
     "status": CommandEntry("operate", "Show what runs."),
     "logs": CommandEntry("operate", "Show what the processes wrote, by time."),
     "models": CommandEntry(

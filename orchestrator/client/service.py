@@ -48,6 +48,7 @@ Type=notify
 {environment}EnvironmentFile=-{environment_file}
 ExecStart={ew} service run
 ExecStartPost=-{ew} start --unless-running
+ExecReload={ew} reload
 ExecStop={ew} stop
 # Models take their time to load, and open answers to end; ew has limits of its own for both.
 TimeoutStartSec=infinity

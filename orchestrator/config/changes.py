@@ -22,14 +22,13 @@ from contract.config import (
     ModelConfig,
 )
 from contract.process.host_name import is_here
+from orchestrator.config.effects import Effect, effect_of
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 
 AT_ONCE: Final = ""
 _ALL_ANEW: Final = "./ew stop, then ./ew start"
-_GATEWAY: Final = "./ew restart gateway"
+_RELOAD: Final = "./ew reload"
 _OF_HOSTS: Final = "./ew start where it is to run, ./ew stop where it is not"
-#: The sockets outlive a restart.
-_OF_THE_SOCKETS: Final = ("host", "port", "admin_host", "admin_port")
 _PASSWORD: Final = re.compile(r"(://)[^/@\s]*@")
 _SECRET: Final = re.compile(r"(?i)(key|token|secret|password)$")
 _NAMES_A_VARIABLE: Final = re.compile(r"_(env|file)$")
@@ -39,12 +38,15 @@ _MISSING: Final = "-"
 
 class Change(NamedTuple):
     """A key, its value as it was taken when what needs it was started, and the file's, both as
-    text without secrets. `needs` is the command that applies it; empty if it is applied at once."""
+    text without secrets. `needs` is the command that applies it; empty if it is applied at once.
+    `is_on_demand`: it is of a model that comes and goes."""
 
     key: str
     running: str
     file: str
     needs: str = AT_ONCE
+    effect: Effect = Effect.ANEW
+    is_on_demand: bool = False
 
 
 def changes(units: Iterable[UnitSpec], redis_url: str | None, config: Config) -> list[Change]:
@@ -85,7 +87,9 @@ def _of_models(
         taken = before.get(model_id) or now.model_dump(mode="json", exclude_defaults=True)
         names = {key: taken[key] for key in GATEWAY_FIELDS & taken.keys()}
         was = ModelConfig(**{**spec, **names})
-        yield from _of_section(f"models.{model_id}", was, now, f"./ew restart {model_id}")
+        restart, both = f"./ew restart {model_id}", worker.loads_on_demand and now.load != "always"
+        for change in _of_section(f"models.{model_id}", was, now, restart):
+            yield change._replace(is_on_demand=both and change.effect is Effect.LOAD)
     for model_id in config.models.keys() - before.keys() - running.keys():
         if is_here(config.models[model_id].hosts):
             yield Change(f"models.{model_id}", _MISSING, "is new", f"./ew start {model_id}")
@@ -105,7 +109,8 @@ def _of_days(wanted: list[UnitSpec], field: str, key: str, now: int) -> Iterator
     """Workers were told, each at its start, in this field of their `WorkerSpec`."""
     told = {each.spec.get(field) for each in wanted if isinstance(each, ReplicaSpec)}
     for days in sorted(days for days in told if days and days != now):
-        yield Change(key, shown(days), shown(now), "./ew restart, of all models")
+        needs = "./ew restart, of all models"
+        yield Change(key, shown(days), shown(now), needs, Effect.LOAD)
 
 
 def _of_section(
@@ -115,24 +120,25 @@ def _of_section(
     for key in now:
         if was[key] != now[key]:
             path = f"{name}.{key}"
-            needed = _needs(name, key, needs)
-            yield Change(path, shown(was[key], key), shown(now[key], key), needed)
+            effect = effect_of(name.partition(".")[0], key)
+            needed = _needs(name, key, effect, needs)
+            yield Change(path, shown(was[key], key), shown(now[key], key), needed, effect)
 
 
-def _needs(section: str, key: str, usually: str) -> str:
+def _needs(section: str, key: str, effect: Effect, restart: str) -> str:
     if key == "hosts":
         return _OF_HOSTS
-    match section:
-        case "gateway":
-            return _ALL_ANEW if key in _OF_THE_SOCKETS else _GATEWAY
-        case "logs":
-            return "./ew restart"
-        case "jobs" | "files":
-            return _GATEWAY
-        case "hub":
+    match effect:
+        case Effect.AT_ONCE:
+            return AT_ONCE
+        case Effect.RELOAD:
+            return _RELOAD
+        case Effect.ANEW:
+            return _ALL_ANEW
+        case Effect.LOAD if section == "hub":
             return "./ew restart MODEL, for each that is from a hub"
-        case _:
-            return AT_ONCE if key in GATEWAY_FIELDS else usually
+        case Effect.LOAD:
+            return restart
 
 
 def shown(value: Any, key: str = "") -> str:

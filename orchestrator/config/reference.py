@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from contract.config import GATEWAY_FIELDS
 from contract.config.variables import OTHERS
 from contract.config.wording import phrase, schema, shown
 from contract.paths import as_called
+from orchestrator.config.effects import effect_of
 
 _INTRODUCTION: Final = """\
 # Configuration
@@ -33,80 +33,66 @@ relative to the project. A key that is *unset* by default may be `null`.
 too. A fault that would make a start fail is an error: `./ew start` refuses it with the same words.
 One that may pass by itself, such as a server that has no address yet, is only a warning. To
 check a configuration that is for another host, as in CI: `./ew config check --elsewhere`.
+
+**A change of the file while `ew` runs** counts as the column *counts* says:
+
+| counts | |
+|---|---|
+| at once | within a second or two, by itself |
+| reload | with `./ew reload`: the gateway's processes are replaced, and open answers go on |
+| next load | with `./ew reload` for a model that is loaded on demand, from its next load on; with \
+`./ew restart MODEL` in any case, which loses nothing |
+| stop and start | with `./ew stop`, then `./ew start` |
+
+`./ew reload` shows each change and which of the four it is; so does SIGHUP to the supervisor (and
+`systemctl reload`), in `supervisor.log`. A file that cannot be used changes nothing, and what is
+wrong with it is said with its line. `./ew config diff` shows the same and changes nothing.
 """
-_RESTART: Final = "A change counts when `ew` is started anew."
-_RESTART_GATEWAY: Final = "A change counts with `./ew restart gateway`."
-_HERE_AND_NOW: Final = ", ".join(f"`{key}`" for key in sorted(GATEWAY_FIELDS))
 
 
-_ROUTES: Final = (
-    "A change counts at once. See [models](models.md#another-model-in-the-place-of-one)."
-)
+_ROUTES: Final = "See [models](models.md#another-model-in-the-place-of-one)."
 
 
 class _Section(NamedTuple):
-    """A table of keys; `counts` is when a change in the file does, while ew runs. Notes
-    above the keys is the schema's, unless `about` says it."""
+    """A table of keys. The text above them is the schema's, unless `about` says it; `see` goes
+    on."""
 
     title: str
     kind: str
-    counts: str
     about: str = ""
+    see: str = ""
 
 
 _SECTIONS: Final = (
-    _Section(
-        "models.ID",
-        "ModelConfig",
-        f"A change of {_HERE_AND_NOW} counts at once; of the rest, when the model is stopped and "
-        "started.",
-        "One model; ID is the name that clients ask for.",
-    ),
-    _Section("models.ID.sampling", "SamplingConfig", "A change counts at once."),
+    _Section("models.ID", "ModelConfig", "One model; ID is the name that clients ask for."),
+    _Section("models.ID.sampling", "SamplingConfig"),
     _Section(
         "models.ID.watchdog",
         "WatchdogConfig",
-        "A change counts when the model is stopped and started.",
         "When an engine is taken for hung; see [engines](engines.md#an-engine-that-hangs).",
     ),
-    _Section("models.ID.fallback", "FallbackConfig", _ROUTES),
-    _Section("models.ID.split", "SplitConfig", _ROUTES),
-    _Section("gateway", "GatewayConfig", _RESTART),
-    _Section(
-        "gateway.tls",
-        "TlsConfig",
-        f"See [security](security.md#tls). {_RESTART_GATEWAY}",
-    ),
-    _Section(
-        "gateway.media", "MediaConfig", f"See [images](api.md#images-sound-and-video). {_RESTART}"
-    ),
-    _Section("limits", "LimitsConfig", "A change counts at once, for open answers too."),
+    _Section("models.ID.fallback", "FallbackConfig", see=_ROUTES),
+    _Section("models.ID.split", "SplitConfig", see=_ROUTES),
+    _Section("gateway", "GatewayConfig"),
+    _Section("gateway.tls", "TlsConfig", see="See [security](security.md#tls)."),
+    _Section("gateway.media", "MediaConfig", see="See [images](api.md#images-sound-and-video)."),
+    _Section("limits", "LimitsConfig", see="They hold for open answers, too."),
     _Section(
         "limits.per_key",
         "KeyLimitsConfig",
-        "Each of `limits.groups` has the same keys. A change counts at once; see "
-        "[limits](limits.md#limits-of-keys).",
+        "Each of `limits.groups` has the same keys; see [limits](limits.md#limits-of-keys).",
     ),
-    _Section("jobs", "JobsConfig", _RESTART_GATEWAY),
-    _Section("files", "FilesConfig", _RESTART_GATEWAY),
-    _Section(
-        "usage",
-        "UsageConfig",
-        "A change counts when models are stopped and started; see [usage](usage.md).",
-    ),
+    _Section("jobs", "JobsConfig"),
+    _Section("files", "FilesConfig"),
+    _Section("usage", "UsageConfig", see="See [usage](usage.md)."),
     _Section(
         "dead_letters",
         "DeadLettersConfig",
-        "A change counts when models are stopped and started; see "
-        "[jobs](jobs.md#requests-that-break-their-workers).",
+        see="See [jobs](jobs.md#requests-that-break-their-workers).",
     ),
-    _Section("logs", "LogsConfig", "See [logs](logs.md). A change counts with `./ew restart`."),
-    _Section("redis", "RedisConfig", _RESTART),
-    _Section(
-        "hub",
-        "HubConfig",
-        "A change counts for the next `./ew models pull`, and when a model is stopped and started.",
-    ),
+    _Section("logs", "LogsConfig", see="See [logs](logs.md)."),
+    _Section("redis", "RedisConfig"),
+    _Section("hub", "HubConfig", see="`./ew models pull` heeds a change at once."),
 )
 _VARIABLES: Final = """\
 ## Variables that are no keys
@@ -128,15 +114,19 @@ def reference() -> str:
 def _section(section: _Section) -> str:
     node = schema()["$defs"][section.kind]
     about = section.about or " ".join(node["description"].split())
-    table = _table(("key", "value", "default", "meaning"), _rows(node))
-    return "\n".join([f"## `{section.title}`", "", f"{about} {section.counts}", "", *table, ""])
+    name, _, key = section.title.replace(".ID", "").partition(".")
+    table = _table(("key", "value", "default", "counts", "meaning"), _rows(node, name, key))
+    text = f"{about} {section.see}".strip()
+    return "\n".join([f"## `{section.title}`", "", text, "", *table, ""])
 
 
-def _rows(section: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    required = section.get("required", ())
-    for key, node in section["properties"].items():
-        default = "required" if key in required else _default(node)
-        yield key, phrase(node), default, node["description"]
+def _rows(node: dict[str, Any], section: str, above: str) -> Iterator[tuple[str, ...]]:
+    """Yield the keys of a section, or of a part of one that is the value of the key `above`."""
+    required = node.get("required", ())
+    for key, each in node["properties"].items():
+        default = "required" if key in required else _default(each)
+        effect = effect_of(section, above or key).value
+        yield key, phrase(each), default, effect, each["description"]
 
 
 def _default(node: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from contract.supervision.control import (
     Load,
     Pin,
     Refused,
+    Reload,
     RestartModels,
     RevokeKey,
     RunTask,
@@ -75,20 +76,9 @@ class Follow(msgspec.Struct, frozen=True, tag="follow"):
     stop_at_end: bool = False
 
 
-Request: TypeAlias = (
-    Start
-    | Restart
-    | RestartModels
-    | Stop
-    | Load
-    | Unload
-    | Pin
-    | Follow
-    | AddKey
-    | RevokeKey
-    | RunTask
-    | CancelTask
-)
+Renewal: TypeAlias = Restart | RestartModels | Reload
+Operators: TypeAlias = AddKey | RevokeKey | RunTask | CancelTask
+Request: TypeAlias = Start | Renewal | Stop | Load | Unload | Pin | Follow | Operators
 LastAnswer: TypeAlias = Finished | KeyMade | TaskBegun | Refused
 Answer: TypeAlias = StartProgress | LastAnswer
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from typing import Final
 
-import msgspec
-
-from contract.supervision.control import Finished, Load, Pin, Refused, RestartModels, Unload
+from contract.supervision.control import Finished, Load, Pin, Refused, Reload, RestartModels, Unload
 from orchestrator.errors import UserError
-from orchestrator.protocol.control import Follow, Request, Restart, Start, Stop
+from orchestrator.protocol.control import Follow, Renewal, Request, Restart, Start, Stop
 from orchestrator.protocol.life import Phase
-from orchestrator.protocol.specs import GATEWAY, VALKEY, GatewaySpec, ReplicaSpec, UnitSpec
+from orchestrator.protocol.specs import GATEWAY, VALKEY, ReplicaSpec, UnitSpec
 from orchestrator.supervisor.control_server import Connection
-from orchestrator.supervisor.gateway_address import where_it_is, with_port
+from orchestrator.supervisor.gateway_address import settings_of, where_it_is, with_port
 from orchestrator.supervisor.listeners import (
     IsSettled,
     Listeners,
@@ -27,7 +26,8 @@ from orchestrator.supervisor.listeners import (
 from orchestrator.supervisor.models.loader import Loader
 from orchestrator.supervisor.observer import Observer
 from orchestrator.supervisor.operator_requests import carry_out
-from orchestrator.supervisor.restarting import restart_request
+from orchestrator.supervisor.reloading import Reloader
+from orchestrator.supervisor.restarting import in_full
 from orchestrator.supervisor.tasks.runner import TaskRunner
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.unit import Unit
@@ -48,13 +48,12 @@ class CommandHandler:
         loader: Loader,
         listeners: Listeners,
         observer: Observer,
+        reloader: Reloader,
         tasks: TaskRunner,
     ) -> None:
-        self._tasks = tasks
-        self._fleet = fleet
-        self._loader = loader
-        self._listeners = listeners
-        self._observer = observer
+        self._fleet, self._loader = fleet, loader
+        self._listeners, self._observer = listeners, observer
+        self._reloader, self._tasks = reloader, tasks
         #: Of this run; None: a Valkey of ew's own.
         self.external_redis: str | None = None
         self.is_stopping = False
@@ -66,8 +65,8 @@ class CommandHandler:
             match request:
                 case Start():
                     self._start(connection, request)
-                case Restart() | RestartModels():
-                    self._restart(connection, _in_full(request))
+                case Restart() | RestartModels() | Reload():
+                    self._renew(connection, request)
                 case Stop():
                     self._stop(connection, request)
                 case Load() | Unload() | Pin():
@@ -77,8 +76,8 @@ class CommandHandler:
                         connection, self._fleet.units, stop_at_end=request.stop_at_end
                     )
                 case _:
-                    variables = self._fleet.launcher.variables
-                    connection.finish(carry_out(request, self._tasks, variables))
+                    told = self._fleet.launcher.variables
+                    connection.finish(carry_out(request, self._tasks, told))
         except UserError as error:
             connection.finish(Refused(error.message, error.hint))
 
@@ -102,6 +101,14 @@ class CommandHandler:
         if self._listeners.leave(connection):
             log.info("the terminal is gone: stopping everything")
             self.stop_everything(now=False)
+
+    def signalled(self, number: int) -> None:
+        """Take the configuration file over (SIGHUP), or stop everything; again, and at once."""
+        if number == signal.SIGHUP:
+            self._reloader.reload_for_signal(self.external_redis)
+        else:
+            log.info("%s: stopping everything", signal.Signals(number).name)
+            self.stop_everything(now=self.is_stopping)
 
     def stop_everything(self, *, now: bool) -> None:
         """Stop the gateway, then the workers, then Valkey; `now` does not wait for answers."""
@@ -136,6 +143,13 @@ class CommandHandler:
         self._await(connection, units, is_started_or_failed, notes)
         self._observer.look_now()
         self._observer.survey_now()
+
+    def _renew(self, connection: Connection, request: Renewal) -> None:
+        if isinstance(request, Reload):
+            renewed = self._reloader.reload(self.external_redis)
+            self._await(connection, renewed, is_restarted_or_failed)
+        else:
+            self._restart(connection, in_full(request))
 
     def _restart(self, connection: Connection, request: Restart) -> None:
         if self.is_stopping:
@@ -212,7 +226,7 @@ class CommandHandler:
         if unit is None or unit.process is None or not unit.is_desired:
             return ""
         name = spec.model if isinstance(spec, ReplicaSpec) else spec.slot
-        if _settings(unit.spec) != _settings(spec):
+        if settings_of(unit.spec) != settings_of(spec):
             return f"runs already, with its former settings (`./ew restart {name}` changes them)"
         return "runs already" if unit.phase is Phase.READY else ""
 
@@ -233,18 +247,3 @@ class CommandHandler:
         if request.now:
             self._fleet.hurry(units)
         self._await(connection, units, is_stopped, notes)
-
-
-def _in_full(request: Restart | RestartModels) -> Restart:
-    """Return a restart with what the configuration file says. Raises `UserError`."""
-    if isinstance(request, Restart):
-        return request
-    return restart_request(request.models, gateway=request.gateway)
-
-
-def _settings(spec: UnitSpec) -> UnitSpec:
-    """Return what matters to the process: of the whole configuration, the gateway's section."""
-    if not isinstance(spec, GatewaySpec):
-        return spec
-    section = spec.config.get("gateway", {})
-    return msgspec.structs.replace(spec, config={"gateway": section})

@@ -6,7 +6,7 @@ import msgspec
 
 from contract.process.ports import free_port
 from orchestrator.errors import UserError
-from orchestrator.protocol.specs import GatewaySpec
+from orchestrator.protocol.specs import GatewaySpec, UnitSpec
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.ports import require_free
 
@@ -32,3 +32,11 @@ def where_it_is(gateway: GatewaySpec, unit: Unit) -> GatewaySpec:
     if not isinstance(unit.spec, GatewaySpec):
         return gateway
     return msgspec.structs.replace(gateway, host=unit.spec.host, port=unit.spec.port)
+
+
+def settings_of(spec: UnitSpec) -> UnitSpec:
+    """Return what matters to the process: of the whole configuration, the gateway's section."""
+    if not isinstance(spec, GatewaySpec):
+        return spec
+    section = spec.config.get("gateway", {})
+    return msgspec.structs.replace(spec, config={"gateway": section})

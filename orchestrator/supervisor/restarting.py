@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 
 from contract.config.variables import SECTIONS
+from contract.supervision.control import RestartModels
+from orchestrator.config.changes import Change, changes
 from orchestrator.config.selection import StartOptions, gateway_spec, read_config, start_request
+from orchestrator.errors import UserError
 from orchestrator.protocol.control import Restart
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.reporting.run_file import Run, read_run
@@ -32,6 +35,23 @@ def restart_request(models: list[str] | None = None, *, gateway: bool = True) ->
         gateway=gateway_spec(config) if gateway else None,
         redis_url=config.redis.url,
     )
+
+
+def in_full(request: Restart | RestartModels) -> Restart:
+    """Return a restart with what the configuration file says. Raises `UserError`."""
+    if isinstance(request, Restart):
+        return request
+    return restart_request(request.models, gateway=request.gateway)
+
+
+def running_changes() -> list[Change]:
+    """Return what the file says otherwise than what runs. Raises `UserError`."""
+    run = read_run()
+    if run is None:
+        raise UserError("ew does not run", "`./ew start` starts what is configured")
+    assume(run.variables)
+    wanted = [unit.replacement or unit.spec for unit in run.units if unit.is_desired]
+    return changes(wanted, run.redis_url, read_config())
 
 
 def running_models(run: Run | None) -> list[str]:

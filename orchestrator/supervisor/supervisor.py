@@ -28,6 +28,7 @@ from orchestrator.supervisor.listeners import Listeners
 from orchestrator.supervisor.log_keeper import LogKeeper
 from orchestrator.supervisor.models.loader import Loader
 from orchestrator.supervisor.observer import Observation, Observer, Subject, Survey
+from orchestrator.supervisor.reloading import Reloader
 from orchestrator.supervisor.reporting.counts import with_counts
 from orchestrator.supervisor.reporting.prospects import with_prospects
 from orchestrator.supervisor.reporting.publisher import Publisher
@@ -88,9 +89,9 @@ class Supervisor:
         self._listeners = Listeners()
         self._publisher = Publisher(identity)
         self._tasks = TaskRunner(self._fleet.reaper, self._events.put_nowait)
-        self._commands = CommandHandler(
-            self._fleet, self._loader, self._listeners, self._observer, self._tasks
-        )
+        self._reloader = Reloader(self._fleet, self._loader.models, self._log_keeper)
+        parts = (self._fleet, self._loader, self._listeners, self._observer)
+        self._commands = CommandHandler(*parts, self._reloader, self._tasks)
         self._busy_at = time.monotonic()
 
     async def run(self, when_open: Callable[[], None] = lambda: None) -> None:
@@ -118,6 +119,7 @@ class Supervisor:
             event = await self._next_event()
             if event is not None:
                 self._handle(event)
+            self._reloader.reconcile()
             self._loader.reconcile()
             self._fleet.reconcile(time.monotonic())
             self._publish()
@@ -154,8 +156,7 @@ class Supervisor:
             case Left(connection=connection):
                 self._commands.left(connection)
             case Signalled(number=number):
-                log.info("%s: stopping everything", signal.Signals(number).name)
-                self._commands.stop_everything(now=self._commands.is_stopping)
+                self._commands.signalled(number)
             case _:
                 assert_never(event)
 
@@ -186,16 +187,13 @@ class Supervisor:
         models = {each.spec.model for each in units if isinstance(each.spec, ReplicaSpec)}
         if not units:
             return None
+        beat = with_prospects(host_beat(self._allocator.accounts()), units)
         return Subject(
             self._launcher.redis_url,
             frozenset(models),
             spec if isinstance(spec, GatewaySpec) else None,
             self._loader.models.registrations() if not self._commands.is_stopping else {},
-            with_counts(
-                with_prospects(host_beat(self._allocator.accounts()), units),
-                self._loader.models,
-                units,
-            ),
+            with_counts(beat, self._loader.models, units),
         )
 
     def _publish(self) -> None:
@@ -236,9 +234,8 @@ class Supervisor:
 
     def _listen_for_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._events.put_nowait, Signalled(number))
-        loop.add_signal_handler(signal.SIGHUP, log.info, "a terminal is gone; going on")
         loop.add_signal_handler(signal.SIGCHLD, self._fleet.reaper.collect)
 
 

@@ -15,11 +15,8 @@ from contract.config.loading import read_source
 from contract.config.variables import unknown_variables
 from contract.paths import as_called, config_path
 from orchestrator.cli.commands import plain_app
-from orchestrator.config.changes import Change, changes
-from orchestrator.config.selection import read_config
 from orchestrator.errors import UserError
-from orchestrator.supervisor.reporting.run_file import read_run
-from orchestrator.supervisor.restarting import assume
+from orchestrator.supervisor.restarting import running_changes
 from orchestrator.terminal.speech import printable, say
 
 app = plain_app(
@@ -76,22 +73,13 @@ def _look_around(config: Config, file: Path) -> None:
 @app.command()
 def diff() -> None:
     """Show what the file says otherwise than what runs, and what applies it."""
-    found = _changes()
+    found = running_changes()
     if not found:
         say("nothing differs from what runs")
     for change in found:
         applied = f"needs: {as_called(change.needs)}" if change.needs else "applied at once"
         line = f"{change.key}: {change.running} -> {change.file}"
         sys.stdout.write(f"{printable(line)}\n  {applied}\n")
-
-
-def _changes() -> list[Change]:
-    run = read_run()
-    if run is None:
-        raise UserError("ew does not run", "`./ew start` starts what is configured")
-    assume(run.variables)
-    wanted = [unit.replacement or unit.spec for unit in run.units if unit.is_desired]
-    return changes(wanted, run.redis_url, read_config())
 
 
 @app.command()

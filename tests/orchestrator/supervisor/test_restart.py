@@ -138,7 +138,7 @@ def test_what_a_change_needs_is_said_key_by_key_and_applied(host: Host, ready: T
         'models.demo.aliases: [] -> ["d"]': "  applied at once",
         "models.demo.max_batch_size: 64 -> 7": "  needs: ./ew restart demo",
         "gateway.admin_port: null -> 1": "  needs: ./ew stop, then ./ew start",
-        "gateway.max_connections: 8192 -> 500": "  needs: ./ew restart gateway",
+        "gateway.max_connections: 8192 -> 500": "  needs: ./ew reload",
         "redis.max_memory_bytes: null -> 100000000": "  needs: ./ew stop, then ./ew start",
         "limits.max_waiting: 1024 -> 5": "  applied at once",
     }
