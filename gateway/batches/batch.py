@@ -16,6 +16,9 @@ from contract.messages import UNREADABLE
 from contract.paths import make_private
 
 _ID: Final = re.compile(r"batch_[0-9a-f]{24}")
+#: Of one key: all are looked at every second, and listed from the disk.
+_MOST_OPEN: Final = 100
+_MOST_ENDED: Final = 1_000
 
 
 class BatchStatus(str, Enum):
@@ -87,6 +90,13 @@ class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 _decode = msgspec.json.Decoder(BatchRecord).decode
 
 
+class TooManyBatches(Exception):
+    """A key has as many batches that have not ended as it may."""
+
+    def __init__(self) -> None:
+        super().__init__(f"one key may have {_MOST_OPEN} open batches; wait until some have ended")
+
+
 class BatchStore:
     """The batches of this host. All methods block on the disk."""
 
@@ -94,8 +104,15 @@ class BatchStore:
         self.directory = directory
 
     def create(self, batch: BatchRecord) -> None:
-        """Make a batch. Raises `OSError`."""
+        """Make a batch; of very many of its key that have ended, the oldest go. Raises
+        `TooManyBatches`, `OSError`."""
         make_private(self.directory)
+        own = [each for each in self.all() if each.key_id == batch.key_id]
+        ended = [each for each in own if each.status in ENDS]
+        if len(own) - len(ended) >= _MOST_OPEN:
+            raise TooManyBatches
+        for each in ended[_MOST_ENDED:]:
+            self.remove(each.id)
         new = self.directory / f"{batch.id}.new"
         make_private(new)
         (new / "batch.json").write_bytes(msgspec.json.encode(batch))

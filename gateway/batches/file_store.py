@@ -18,6 +18,10 @@ from contract.paths import make_private
 
 _ID: Final = re.compile(r"file-[0-9a-f]{24}")
 _PART: Final = ".part"
+#: An upload looks whether there is room for so much more at a time, and takes it.
+_STEP: Final = 4 << 20
+#: Of one key; each list of them is read from the disk.
+_MOST_FILES: Final = 10_000
 #: An upload that has not grown for so long was left by a process that died.
 _ABANDONED_S: Final = 3600.0
 
@@ -52,7 +56,7 @@ class FileStore:
     def begin(self, key_id: str) -> Upload:
         """Begin a file. Raises `OSError`."""
         make_private(self._directory)
-        return Upload(self, key_id, self._directory / f"{new_file_id()}{_PART}")
+        return Upload(self, key_id, self._directory / f"{new_file_id()}~{key_id}{_PART}")
 
     def find(self, file_id: str) -> FileRecord | None:
         """Return a file's record, None if there is none or its time is up."""
@@ -101,18 +105,28 @@ class FileStore:
             if self.find(file_id) is None:
                 self.remove(file_id)
 
-    def check_room(self, key_id: str, size: int) -> None:
-        """See whether a file of a key may have `size` bytes beside all others. Raises
-        `StoreFull`."""
+    def check_room(self, key_id: str, size: int, upload: Path) -> None:
+        """See whether an upload of a key may have `size` bytes beside all other files and uploads.
+        Raises `StoreFull`."""
         if size > self.config.max_file_bytes:
             raise StoreFull(f"a file may have {self.config.max_file_bytes} bytes")
-        own = sum(each.bytes for each in self.of_key(key_id))
+        files, parts = self.of_key(key_id), self._parts(upload)
+        if len(files) >= _MOST_FILES:
+            raise StoreFull(f"one key may have {_MOST_FILES} files; delete some")
+        own = sum(each.bytes for each in files)
+        own += sum(taken for path, taken in parts if path.stem.endswith(f"~{key_id}"))
         if own + size > self.config.max_bytes_per_key:
             most = self.config.max_bytes_per_key
             raise StoreFull(f"the files of one key may have {most} bytes; delete some")
-        used = sum(path.stat().st_size for path in self._entries() if path.suffix == ".data")
-        if used + size > self.config.max_bytes:
+        used = sum(_size(path) for path in self._entries() if path.suffix == ".data")
+        if used + sum(taken for _, taken in parts) + size > self.config.max_bytes:
             raise StoreFull("the disk space for files is used up")
+
+    def _parts(self, but: Path) -> list[tuple[Path, int]]:
+        """Return the other uploads that are under way, and how many bytes each may write before it
+        looks again."""
+        parts = [path for path in self._entries() if path.suffix == _PART and path != but]
+        return [(path, _stepped(_size(path) + 1)) for path in parts]
 
     def _record(self, file_id: str) -> Path:
         return self._directory / f"{file_id}.json"
@@ -138,19 +152,18 @@ class Upload:
         """Raises `StoreFull`, `OSError`."""
         self.size += len(data)
         if self.size > self._checked:
-            # The next look at the disk is due when it has grown by so much.
-            self._checked = self.size + self._store.config.max_file_bytes // 64
-            self._store.check_room(self._key_id, self.size)
+            self._checked = min(_stepped(self.size), self._store.config.max_file_bytes)
+            self._store.check_room(self._key_id, max(self.size, self._checked), self._path)
         self._file.write(data)
 
     def finish(self, filename: str, purpose: str, keep_s: float) -> FileRecord:
         """Make it a file. Raises `StoreFull`, `OSError`."""
-        self._store.check_room(self._key_id, self.size)
+        self._store.check_room(self._key_id, self.size, self._path)
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         now = int(time.time())
-        file_id = self._path.name.removesuffix(_PART)
+        file_id = self._path.name.partition("~")[0]
         ends = now + int(keep_s)
         record = FileRecord(file_id, self._key_id, filename, purpose, self.size, now, ends)
         self._store.take(self._path, record)
@@ -160,6 +173,18 @@ class Upload:
         """Remove what was written."""
         self._file.close()
         self._path.unlink(missing_ok=True)
+
+
+def _stepped(size: int) -> int:
+    return -(-size // _STEP) * _STEP
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file, 0 if it has just gone."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def new_file_id() -> str:

@@ -71,8 +71,9 @@ class BatchRun:
             if self._batch.status is not BatchStatus.FINALIZING:
                 await self._answer_lines()
         except FileNotFoundError:
-            self._fail(_GONE)
-            return
+            # The answers that there are stay.
+            failed = BatchStatus.FAILED
+            self._write(status=BatchStatus.FINALIZING, next_status=failed, faults=(_GONE,))
         await asyncio.to_thread(self._finalize)
 
     async def _validate(self) -> bool:

@@ -51,21 +51,9 @@ class UploadBody:
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
             raise ApiError("bad_multipart", "send the file as multipart/form-data")
-        parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": self._on_header,
-                "on_header_value": self._on_value,
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._end_headers,
-                "on_part_data": self._on_data,
-                "on_part_end": self._end,
-                "on_end": self._finish,
-            },
-        )
         self._is_complete = False
         try:
+            parser = self._parser(boundary)
             async for piece in request.stream():
                 parser.write(piece)
                 if self._gathered >= _WRITE_AT_ONCE:
@@ -79,6 +67,22 @@ class UploadBody:
             raise ApiError("incomplete_body", "the form ended before its last boundary")
         if not self._has_file:
             raise ApiError("invalid_request", "`file`: required", field="file")
+
+    def _parser(self, boundary: bytes) -> MultipartParser:
+        """Raises `FormParserError`."""
+        return MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._on_header,
+                "on_header_value": self._on_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
+                "on_part_data": self._on_data,
+                "on_part_end": self._end,
+                "on_end": self._finish,
+            },
+        )
 
     async def _write(self) -> None:
         pieces, self._pieces, self._gathered = self._pieces, [], 0

@@ -13,7 +13,13 @@ from gateway.api.batches.endpoints import ENDPOINTS
 from gateway.api.batches.files import files_of, own_file
 from gateway.api.inference import read
 from gateway.api.openapi import OPENAI_ERRORS, OPENAI_GENERATION_ERRORS, json_request
-from gateway.batches.batch import ENDS, BatchRecord, BatchStore, new_batch_id
+from gateway.batches.batch import (
+    ENDS,
+    BatchRecord,
+    BatchStore,
+    TooManyBatches,
+    new_batch_id,
+)
 from gateway.http.errors import ApiError, invalid
 from gateway.http.headers import context_of
 
@@ -51,7 +57,10 @@ async def create_batch(request: Request) -> BatchObject:
         output_keep_s=keep_s,
         metadata=asked.metadata,
     )
-    await asyncio.to_thread(_batches_of(request).create, batch)
+    try:
+        await asyncio.to_thread(_batches_of(request).create, batch)
+    except TooManyBatches as problem:
+        raise ApiError("limit_reached", str(problem)) from None
     return BatchObject.of(batch)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -273,6 +274,39 @@ async def test_files_are_their_keys_own_and_bounded(
     assert not list((host.directory / "files").glob("*.part"))
 
 
+@pytest.mark.parametrize("boundary", ["x" * 300, "a b", ""])
+async def test_a_form_that_cannot_be_parsed_is_refused(host: Gateway, boundary: str) -> None:
+    headers = {
+        "authorization": f"Bearer {host.key.text}",
+        "content-type": f'multipart/form-data; boundary="{boundary}"',
+    }
+    async with httpx.AsyncClient(base_url=host.url, headers=headers) as client:
+        refused = await client.post("/v1/files", content=b"--x\r\n\r\n")
+    assert refused.status_code == 400, refused.text
+
+
+async def test_what_was_answered_is_kept_when_the_input_goes(
+    own_valkey: ValkeyServer, new_gateway: Callable[..., Gateway], tmp_path: Path
+) -> None:
+    worker = MockWorker(tmp_path, own_valkey.url, "m")
+    worker.start()
+    gateway = new_gateway(own_valkey.url)
+    try:
+        async with client_of(gateway) as client:
+            slow = lines_of(400, words="[[first_token_delay_s=1]]", max_tokens=1)
+            batch = await begin(client, lines_of(1, max_tokens=1).replace(b"r0", b"x") + slow)
+            await progress(client, batch.id, 1)
+            gateway.kill()
+            (gateway.directory / "files" / f"{batch.input_file_id}.data").unlink()
+            gateway.start()
+            done = await ended(client, batch.id)
+            assert (done.status, done.errors.data[0].code) == ("failed", "file_not_found")
+            answers = await content(client, done.output_file_id)
+            assert "x" in [each["custom_id"] for each in answers]
+    finally:
+        worker.kill()
+
+
 async def test_a_list_is_read_page_by_page(host: Gateway, client: openai.AsyncOpenAI) -> None:
     reader = make_key("reader")
     host.write_keys(host.key, reader)
@@ -316,7 +350,7 @@ async def test_every_line_is_answered_once_over_the_death_of_every_process(
     own_valkey: ValkeyServer, new_gateway: Callable[..., Gateway], tmp_path: Path
 ) -> None:
     # So many that it is under way at each kill.
-    lines = 6_000
+    lines = 3_000
     gateway = new_gateway(own_valkey.url, jobs={"keep_s": 3600})
     worker = MockWorker(tmp_path, own_valkey.url, "m")
     worker.start()
