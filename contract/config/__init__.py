@@ -10,7 +10,7 @@ from contract.config.logs import LogsConfig
 from contract.config.model import ModelConfig, WatchdogConfig, is_repo_id
 from contract.config.names import GATEWAY_FIELDS, Named, ids_by_name, meanings, names_of
 from contract.config.records import DeadLettersConfig, UsageConfig
-from contract.config.routing import FallbackConfig, SplitConfig
+from contract.config.routing import FallbackConfig, ShadowConfig, SplitConfig
 from contract.config.schema import (
     Config,
     FilesConfig,
@@ -40,6 +40,7 @@ __all__ = [
     "Named",
     "RedisConfig",
     "Section",
+    "ShadowConfig",
     "SplitConfig",
     "TlsConfig",
     "UsageConfig",

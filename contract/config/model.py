@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from contract import bounds
-from contract.config.routing import FallbackConfig, SplitConfig
+from contract.config.routing import FallbackConfig, ShadowConfig, SplitConfig
 from contract.config.section import HostPattern, ModelId, Section
 from contract.engines import engine_names
 
@@ -103,6 +103,9 @@ class ModelConfig(Section):
     )
     split: SplitConfig | None = Field(
         None, description="Other models that do a share of what this one is asked for."
+    )
+    shadow: ShadowConfig | None = Field(
+        None, description="Another model that is asked the same, and whose answers are dropped."
     )
     env: str | None = Field(
         None, description="The environment that runs the engine; `ew-ENGINE` when not given."

@@ -13,7 +13,7 @@ from contract.config.section import ModelId
 
 #: Keys that workers know nothing of, and need not start anew for.
 GATEWAY_FIELDS: Final = frozenset(
-    {"aliases", "hosts", "served_model_name", "sampling", "fallback", "split"}
+    {"aliases", "hosts", "served_model_name", "sampling", "fallback", "split", "shadow"}
 )
 
 
@@ -35,6 +35,7 @@ def targets_of(model: ModelConfig) -> dict[str, tuple[str, ...]]:
     return {
         "fallback": model.fallback.to if model.fallback else (),
         "split": tuple(model.split.to) if model.split else (),
+        "shadow": (model.shadow.to,) if model.shadow else (),
     }
 
 

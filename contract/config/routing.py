@@ -41,3 +41,17 @@ class SplitConfig(Section):
         description="`conversation`: one that goes on stays where it began, with its cached "
         "prefix; `key`: all that a key asks stays together; `request`: each by itself.",
     )
+
+
+class ShadowConfig(Section):
+    """A copy of some requests for another model. Its answers are dropped; it is work of the class
+    `batch`, and counts neither for the limits of a key nor as its usage."""
+
+    to: ModelId = Field(description="The model that is asked the same.")
+    percent: Percent = Field(100, description="Of the requests, so many are copied.")
+    max_open: int = Field(
+        8,
+        ge=1,
+        le=10_000,
+        description="Copies at once, of each HTTP process; beyond them requests are not copied.",
+    )

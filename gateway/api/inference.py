@@ -78,6 +78,8 @@ async def answer_to(request: Request, asked: Asked, make: AnswerMaker[Asked]) ->
     else:
         joint = JointAnswer(made, len(jobs), jobs[0].sampling.n)
         replies = await _admit_all(process, jobs, joint, context, resumption)
+    if resumption is None:
+        process.shadows.copy(jobs, asked.own_names)
     return LiveResponse(process.dispatcher, replies, made.writer)
 
 

@@ -45,7 +45,7 @@ class JobChecks:
             jobs = [bounded(job, most) for job in jobs]
 
         def fitted(model: str) -> list[Job]:
-            return [self._fitted(job, model, names) for job in jobs]
+            return [self.fitted(job, model, names) for job in jobs]
 
         if named.adapter:
             return [replace(job, adapter=named.adapter) for job in fitted(model)]
@@ -57,7 +57,7 @@ class JobChecks:
             self._metrics.count_move(model, context.model, context.moved_by)
         return chosen
 
-    def _fitted(self, job: Job, model: str, names: Mapping[str, str]) -> Job:
+    def fitted(self, job: Job, model: str, names: Mapping[str, str]) -> Job:
         """The job for a model, if that may be asked for this. Raises `ApiError`."""
         check_limits(job, self._models.limits, self._models.configured[model], names)
         status = self._models.status(model)

@@ -109,7 +109,7 @@ class Routing:
 def share_of(job: Job, split: SplitConfig) -> str | None:
     """Return the model that has the share to which a job belongs; None if it is the rest. As a
     share grows, what it had stays with it."""
-    point, below = _point(_sticky(job, split)) * 100, 0.0
+    point, below = point_of(_sticky(job, split)) * 100, 0.0
     for model, percent in split.to.items():
         below += percent
         if point < below:
@@ -132,7 +132,7 @@ def _beginning(job: Job) -> str:
     return "\0".join(turn.content[:_BEGINNING] for turn in job.messages[: first + 1])
 
 
-def _point(text: str) -> float:
+def point_of(text: str) -> float:
     """Return a number from 0 up to 1 that a text always has."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / _HASHES

@@ -35,6 +35,7 @@ from gateway.jobs.checks import JobChecks
 from gateway.jobs.media import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
+from gateway.jobs.shadows import Shadows
 from gateway.lifecycle.heartbeat import GatewayHeartbeat
 from gateway.lifecycle.housekeeping import DeadlineMonitor, Housekeeping
 from gateway.lifecycle.settings import ProcessSettings
@@ -90,6 +91,7 @@ class GatewayProcess:
             self._memory,
             self._media,
         )
+        self.shadows = Shadows(self.models, self.checks, self.admission)
         self.unattended = Unattended(self.admission)
         self.keeper = Keeper(
             self.db,
@@ -108,8 +110,7 @@ class GatewayProcess:
         self.journal = RequestJournal(self.board, self.name, self.dispatcher)
         self._settings = settings
         #: Whether the process that started this one has died.
-        self.is_orphan = False
-        self._is_replaced = False
+        self.is_orphan = self._is_replaced = False
         self._loops: list[asyncio.Task[None]] = []
         self._reading: asyncio.Task[None] | None = None
 

@@ -73,6 +73,7 @@ _SECTIONS: Final = (
     ),
     _Section("models.ID.fallback", "FallbackConfig", see=_ROUTES),
     _Section("models.ID.split", "SplitConfig", see=_ROUTES),
+    _Section("models.ID.shadow", "ShadowConfig", see=_ROUTES),
     _Section("gateway", "GatewayConfig"),
     _Section("gateway.tls", "TlsConfig", see="See [security](security.md#tls)."),
     _Section("gateway.media", "MediaConfig", see="See [images](api.md#images-sound-and-video)."),

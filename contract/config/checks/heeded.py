@@ -36,7 +36,7 @@ def _of_routes(config: Config, model: ModelConfig) -> Iterator[tuple[list[str], 
     for key, targets in targets_of(model).items():
         for target in targets:
             for what in _lacks(model, config.models[target]):
-                yield [key], f"names `{target}`, which {what}: such requests are not moved"
+                yield [key], f"names `{target}`, which {what}: such requests stay"
 
 
 def _lacks(model: ModelConfig, other: ModelConfig) -> Iterator[str]:

@@ -26,6 +26,11 @@ def load(tmp_path: Path, **models: dict[str, Any]) -> Config:
     [
         ({"a": {"fallback": {"to": ["b"]}}}, "`models.a.fallback` names `b`, which is no model"),
         ({"a": {"split": {"to": {"a": 5}}}}, "`models.a.split` names `a`, the model itself"),
+        ({"a": {"shadow": {"to": "a"}}}, "`models.a.shadow` names `a`, the model itself"),
+        (
+            {"a": {"shadow": {"to": "b"}}, "b": {"shadow": {"to": "a"}}},
+            "`models.a.shadow` names `b`, which has a `shadow` itself",
+        ),
         ({"a": {"fallback": {"to": []}}}, "`models.a.fallback.to`"),
         (
             {"a": {"split": {"to": {"b": 60, "c": 50}}}, "b": {}, "c": {}},

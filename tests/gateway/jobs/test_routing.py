@@ -30,6 +30,8 @@ MODELS: dict[str, Any] = {
     "shared": {**MOCK, "split": {"to": {"canary": 20.0}, "by": "request"}},
     "sticky": {**MOCK, "split": {"to": {"canary": 50.0}}},
     "moved": {**MOCK, "split": {"to": {"canary": 100.0}}, "fallback": {"to": ["small"]}},
+    "watched": {**MOCK, "shadow": {"to": "copier", "max_open": 2}},
+    "copier": MOCK,
     "canary": MOCK,
     "small": {**MOCK, "served_model_name": "small-1"},
     "tiny": MOCK,
@@ -50,7 +52,9 @@ def gateway(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @asynccontextmanager
-async def answering(gateway: Gateway, *models: str) -> AsyncIterator[dict[str, list[Job]]]:
+async def answering(
+    gateway: Gateway, *models: str, also: str | None = None
+) -> AsyncIterator[dict[str, list[Job]]]:
     """Workers that answer everything at once; yield the jobs that each model had. The gateway
     knows of them, and that the others have none."""
     done: dict[str, list[Job]] = {model: [] for model in models}
@@ -68,7 +72,7 @@ async def answering(gateway: Gateway, *models: str) -> AsyncIterator[dict[str, l
         for worker in workers:
             await stack.enter_async_context(worker)
         async with client_of(gateway) as client:
-            await until_known(client, set(models))
+            await until_known(client, {*models, *([also] if also else [])})
         answering = [asyncio.create_task(answer(worker)) for worker in workers]
         try:
             yield done
@@ -253,3 +257,44 @@ async def test_the_prompts_of_one_request_stay_together(gateway: Gateway) -> Non
             await client.post("/v1/completions", json={"model": "sticky", "prompt": prompts})
             assert {len(jobs) % 4 for jobs in done.values()} == {0}
         assert all(done.values())
+
+
+async def test_a_shadow_is_asked_the_same_and_its_client_sees_nothing_of_it(
+    gateway: Gateway,
+) -> None:
+    async with (
+        client_of(gateway) as client,
+        ScriptedWorker(gateway.redis_url, "copier") as copier,
+        answering(gateway, "watched", also="copier") as done,
+    ):
+        # The answers come though no copy has one; and no more than two copies are made.
+        answers = [await client.post(CHAT, json=chat("watched", f"{k}")) for k in range(3)]
+        assert [each.json()["choices"][0]["message"]["content"] for each in answers] == ["x"] * 3
+        assert not any("x-ew-model" in each.headers for each in answers)
+        copies = [await copier.start() for _ in range(2)]
+        await copier.delta(copies[0], "of the copy")
+        await copier.fail(copies[0], retryable=False)
+        await copier.done(copies[1])
+        for number, copy in enumerate(copies):
+            job, own = copy.job, done["watched"][number]
+            assert job.messages == own.messages
+            assert (job.key_id, job.turn.priority) == ("shadow", "batch")
+            assert job.id != own.id
+            # Another key's prompts are apart in the cache, as they are without a copy.
+            assert gateway.key.record.id in job.cache_salt
+        # There is room again, and the one before was left out.
+        await until_open(client, "copier", 0)
+        await client.post(CHAT, json=chat("watched", "last"))
+        last = await copier.answer("x")
+        assert last.job.messages == done["watched"][3].messages
+
+
+async def until_open(client: httpx.AsyncClient, model: str, count: int) -> None:
+    """Return once so many answers of a model are open, as the gateway counts them."""
+
+    async def are_open() -> bool:
+        families = text_string_to_metric_families((await client.get("/metrics")).text)
+        samples = next(each.samples for each in families if each.name == "ew_answers_open")
+        return any(each.labels["model"] == model and each.value == count for each in samples)
+
+    await until(are_open)

@@ -1,0 +1,115 @@
+"""Copies of requests for other models, to see how those do: nothing of them comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+from starlette.types import Message
+
+from contract.asked import Turn
+from contract.config import ShadowConfig
+from contract.messages import Delta, Done, Job, Status
+from gateway.http.errors import ApiError
+from gateway.http.headers import RequestContext
+from gateway.jobs.admission import Admission
+from gateway.jobs.checks import JobChecks
+from gateway.jobs.models import Models
+from gateway.jobs.routing import point_of
+from gateway.streams.dialects import Timings
+from gateway.streams.reply import Reply
+from gateway.streams.writer import Writer
+
+log = logging.getLogger(__name__)
+#: The usage of copies is told under this name, which no key has as its id.
+SHADOW_KEY: Final = "shadow"
+
+
+class Shadows:
+    """Sends copies, and forgets their answers. A copy waits for nobody, and nobody for it."""
+
+    def __init__(self, models: Models, checks: JobChecks, admission: Admission) -> None:
+        self._models = models
+        self._checks = checks
+        self._admission = admission
+        self._putting: dict[str, set[asyncio.Task[None]]] = {}
+        self._open: dict[str, list[Reply]] = {}
+
+    def copy(self, jobs: Sequence[Job], names: Mapping[str, str]) -> None:
+        """Send copies of a request's jobs, if the model that it names has a shadow, which can
+        take them and has room for them."""
+        asked = jobs[0].moved_from or jobs[0].model
+        config = self._models.configured.get(asked)
+        if config is None or config.shadow is None:
+            return
+        shadow = config.shadow
+        is_meant = point_of(jobs[0].id) * 100 < shadow.percent and jobs[0].adapter is None
+        if not is_meant or not self._models.status(shadow.to).is_served:
+            return
+        for job in jobs:
+            try:
+                fitted = self._checks.fitted(job, shadow.to, names)
+            except ApiError:
+                return
+            if self._has_room(asked, shadow):
+                self._send(asked, _copied(fitted, asked))
+
+    def _has_room(self, asked: str, shadow: ShadowConfig) -> bool:
+        answered = self._open[asked] = [
+            each for each in self._open.get(asked, ()) if not each.ended
+        ]
+        return len(answered) + len(self._putting.get(asked, ())) < shadow.max_open
+
+    def _send(self, asked: str, job: Job) -> None:
+        putting = self._putting.setdefault(asked, set())
+        task = asyncio.create_task(self._put(asked, job))
+        putting.add(task)
+        task.add_done_callback(putting.discard)
+
+    async def _put(self, asked: str, job: Job) -> None:
+        context = RequestContext(_send_nowhere, job.id.encode())
+        context.model = job.model
+        try:
+            reply = await self._admission.admit(job, _Dropped(), context, None)
+        except ApiError as error:
+            log.debug("a copy of a request for %s is left out: %s", asked, error.code)
+        else:
+            self._open[asked].append(reply)
+
+
+def _copied(job: Job, asked: str) -> Job:
+    """Return the copy of a job. The prompts of each key stay apart in the engine's cache."""
+    salt = f"{job.key_id} {job.cache_salt}"
+    own = {"id": uuid.uuid4().hex, "key_id": SHADOW_KEY, "cache_salt": salt}
+    return replace(job, moved_from=asked, turn=Turn("batch"), **own)
+
+
+async def _send_nowhere(message: Message) -> None:
+    """Nothing is written to a client."""
+
+
+class _Dropped:
+    """An answer that is not kept."""
+
+    def __init__(self) -> None:
+        self.writer = Writer()
+
+    def begin(self, attempt: int) -> None: ...
+
+    def rename(self, name: str) -> None: ...
+
+    def delta(self, seq: int, delta: Delta) -> None: ...
+
+    def status(self, status: Status) -> None: ...
+
+    def done(self, seq: int, done: Done, timings: Timings) -> None: ...
+
+    def fail(self, error: ApiError) -> None: ...
+
+    def cut(self, error: ApiError) -> None: ...
+
+    def heartbeat(self) -> None: ...
