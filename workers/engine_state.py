@@ -8,7 +8,13 @@ from typing import NamedTuple
 
 
 class EngineLoad(NamedTuple):
-    """How busy the engine is; `kv_cache_usage` from 0 to 1."""
+    """How busy the engine is; `kv_cache_usage` from 0 to 1.
+
+    `waiting` are all requests that it has not begun, or has put back. `deferred` are those of them
+    that it passes over until something else is there: a compiled grammar, a place for an adapter,
+    keys and values from elsewhere. Any other one waits for room. `running` is None where the engine
+    does not say it.
+    """
 
     waiting: int = 0
     kv_cache_usage: float | None = None
@@ -17,6 +23,14 @@ class EngineLoad(NamedTuple):
     #: Answers that lost their place in the engine's cache, and were begun again; None if it does
     #: not say.
     preemptions: int | None = None
+    deferred: int = 0
+    running: int | None = None
+
+    @property
+    def has_no_room(self) -> bool:
+        """Whether requests wait for room, and there is nothing that could give some: nothing runs,
+        and none that is deferred holds a part of the cache."""
+        return self.running == 0 and self.waiting > 0 and self.deferred == 0
 
 
 class EngineDied(Exception):

@@ -30,7 +30,7 @@ from workers.job_consumer import JobConsumer
 from workers.outbox import Outbox
 from workers.places import Places
 from workers.usage.use_reports import UseReports
-from workers.watchdog import Watchdog
+from workers.watching.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 _SWEEP_EVERY_S: Final = 0.5

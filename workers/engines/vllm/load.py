@@ -29,13 +29,17 @@ def load_reporter(outbox: Outbox) -> Any:
             if prefix is not None:
                 self._queries += prefix.queries
                 self._hits += prefix.hits
+            # Apart in vLLM's statistics: of 0.26.0 by queue, of 0.32.0 and 0.33.0 by request.
+            deferred = getattr(scheduler_stats, "num_skipped_waiting_reqs", 0)
             outbox.report_load(
                 EngineLoad(
-                    scheduler_stats.num_waiting_reqs,
+                    scheduler_stats.num_waiting_reqs + deferred,
                     scheduler_stats.kv_cache_usage,
                     self._queries,
                     self._hits,
                     self._preemptions,
+                    deferred,
+                    scheduler_stats.num_running_reqs,
                 )
             )
 

@@ -19,8 +19,9 @@ from contract.messages import Job, Sampling
 from contract.process.tasks import cancel_and_wait
 from workers.answer import Answer
 from workers.engine import CannotServe, Engine, JobRejected
-from workers.engine_state import EngineHung
+from workers.engine_state import EngineHung, EngineLoad
 from workers.outbox import Outbox
+from workers.watching.room import RoomCheck
 
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 1.0
@@ -55,6 +56,7 @@ class Watchdog:
         self._heard_before = 0
         self._quiet_s = self._idle_s = 0.0
         self._is_suspicious = False
+        self._room = RoomCheck(outbox)
 
     async def first_answer(self) -> None:
         """Return once the engine has answered a canary: then it is ready.
@@ -79,9 +81,7 @@ class Watchdog:
         if queued_s >= _NOT_BEGUN_S:
             raise CannotServe(
                 f"the engine has loaded the model, but has not begun a request of one token in "
-                f"{_NOT_BEGUN_S:.0f} s, with nothing else in it: its cache has no room for a "
-                "sequence (and its states, if layers are recurrent). Give the model more memory, "
-                "or lower `max_model_len` or `max_batch_size`"
+                f"{_NOT_BEGUN_S:.0f} s, with nothing else in it: {_why(self._outbox.load)}"
             )
         allowed_s = _PATIENCE_AT_FIRST * self._limits.first_token_s
         if waited_s >= allowed_s and not self._outbox.died.done():
@@ -108,6 +108,7 @@ class Watchdog:
         self._quiet_s = self._idle_s = 0.0
 
     async def _look(self) -> None:
+        self._room.look(_LOOK_EVERY_S)
         if self._outbox.heard != self._heard:
             self._heard = self._outbox.heard
             self._quiet_s = self._idle_s = 0.0
@@ -176,6 +177,19 @@ class Watchdog:
         canary, self._canary = self._canary, None
         await cancel_and_wait([canary])
         await self._engine.cancel(self._canary_id)
+
+
+def _why(load: EngineLoad) -> str:
+    """Return why the engine does not begin the one request that waits in it."""
+    if load.deferred:
+        return (
+            "it waits for something else than room, such as keys and values from elsewhere "
+            "(`kv_transfer_config`); the engine's log may say more"
+        )
+    return (
+        "its cache has no room for a sequence (and its states, if layers are recurrent). Give the "
+        "model more memory, or lower `max_model_len` or `max_batch_size`"
+    )
 
 
 def _prompt_tokens(answer: Answer) -> int:

@@ -16,11 +16,11 @@ from tests.workers.client import Client
 from tests.workers.read_answer import assert_counted
 from tests.workers.test_worker import ByHand, working
 from tests.workers.worker_processes import WorkerProcesses, a_spec
-from workers import watchdog
 from workers.engine import CannotServe
 from workers.engine_state import EngineHung, EngineLoad
 from workers.engines.mock import MockEngine
-from workers.watchdog import Watchdog
+from workers.watching import watchdog
+from workers.watching.watchdog import Watchdog
 from workers.worker import Worker
 
 QUICK: Final = {"token_s": 2, "first_token_s": 0.5, "canary_every_s": 0}
@@ -121,33 +121,34 @@ async def test_a_healthy_engine_outlives_its_canaries_and_counts_none(
 
 
 class Mute(ByHand):
-    """Loads, and never answers; `waiting` jobs wait in it to be begun."""
+    """Loads, and never answers."""
 
-    def __init__(self, waiting: int) -> None:
+    def __init__(self, load: EngineLoad) -> None:
         super().__init__()
-        self.waiting = waiting
+        self.load = load
 
     async def submit(self, job: Any) -> None:
-        self.outbox.report_load(EngineLoad(self.waiting))
+        self.outbox.report_load(self.load)
 
 
 @pytest.mark.parametrize(
-    ("waiting", "kind", "said"),
+    ("load", "kind", "said"),
     [
-        (1, CannotServe, "its cache has no room for a sequence"),
-        (0, EngineHung, "answered nothing for 1 s"),
+        (EngineLoad(waiting=1), CannotServe, "its cache has no room for a sequence"),
+        (EngineLoad(waiting=1, deferred=1), CannotServe, "it waits for something else than room"),
+        (EngineLoad(), EngineHung, "answered nothing for 1 s"),
     ],
 )
 async def test_an_engine_that_does_not_answer_is_never_ready(
     client: Client,
     monkeypatch: pytest.MonkeyPatch,
-    waiting: int,
+    load: EngineLoad,
     kind: type[Exception],
     said: str,
 ) -> None:
     monkeypatch.setattr(watchdog, "_NOT_BEGUN_S", 0.5)
     spec = a_spec(client, "w", watchdog={**QUICK, "first_token_s": 0.25})
-    worker = Worker(spec, Mute(waiting))
+    worker = Worker(spec, Mute(load))
     with pytest.raises(kind, match=said):
         await worker.run()
     assert worker.state is State.STARTING

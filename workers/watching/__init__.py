@@ -1,0 +1,1 @@
+"""Whether the engine gets on, and each of its jobs can."""
