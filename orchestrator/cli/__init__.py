@@ -18,6 +18,7 @@ import typer
 from contract.paths import COMMAND, config_path, logs_dir, project_dir, state_dir
 from orchestrator.cli.commands import COMMANDS, load_command, plain_app
 from orchestrator.cli.parsing.grammar import Group
+from orchestrator.config.named_host import VARIABLE, named_host, require_possible
 from orchestrator.config.project import require_project
 from orchestrator.errors import UserError
 from orchestrator.system import os_errors
@@ -41,6 +42,9 @@ class Commands(Group):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         found = super().resolve_command(ctx, args)
         if not ctx.resilient_parsing and not set(args) & set(ctx.help_option_names):
+            require_possible(args[0])
+            if named_host():
+                return found
             require_project(args[0])
             if args[0] not in _UNTRUSTING:
                 require_own_state()
@@ -135,6 +139,11 @@ def _choose_project(ctx: typer.Context, directory: Path | None) -> None:
         os.environ["EW_HOME"] = str(directory.expanduser().absolute())
 
 
+def _choose_host(ctx: typer.Context, url: str | None) -> None:
+    if url is not None and not ctx.resilient_parsing:
+        os.environ[VARIABLE] = url
+
+
 def _ew(
     project: Annotated[
         Path | None,
@@ -144,6 +153,16 @@ def _ew(
             metavar="DIR",
             help="The directory whose models are meant: its configuration, state and logs. EW_HOME "
             "if not given.",
+        ),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            callback=_choose_host,
+            is_eager=True,
+            metavar="URL",
+            help="The gateway of another host, for `status`, `load`, `unload` and `pin`. EW_HOST "
+            "if not given; the key is that in EW_API_KEY, or in the file EW_API_KEY_FILE.",
         ),
     ] = None,
     version: Annotated[

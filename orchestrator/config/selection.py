@@ -30,7 +30,15 @@ from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
 from orchestrator.tensorrt import check as trt_check
 
 #: EW_* variables that are no settings, and whose values are not shown.
-_PRIVATE: Final = ("EW_API_KEY", "EW_WORKER", "EW_RUN_ID", "EW_RUN_ROOT", "EW_REDIS_URL")
+_PRIVATE: Final = (
+    "EW_API_KEY",
+    "EW_API_KEY_FILE",
+    "EW_HOST",
+    "EW_WORKER",
+    "EW_RUN_ID",
+    "EW_RUN_ROOT",
+    "EW_REDIS_URL",
+)
 
 
 class Role(enum.Enum):

@@ -8,15 +8,14 @@ import typer
 
 from contract.messages import State
 from contract.supervision.control import Load
-from orchestrator.client.residency import change_residency
+from orchestrator.client.residency import change_residency, model_id
 from orchestrator.client.stages import explain_failures
-from orchestrator.config.aliases import known_id
 
 
 def load(
     model: Annotated[str, typer.Argument(help="A model that is loaded on demand.")],
 ) -> None:
     """Load a model now, instead of at its first request."""
-    outcomes = change_residency(Load(known_id(model)))
+    outcomes = change_residency(Load(model_id(model)))
     if explain_failures([each for each in outcomes if each.state is not State.READY]):
         raise typer.Exit(1)

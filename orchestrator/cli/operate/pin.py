@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from contract.supervision.control import Pin
-from orchestrator.client.residency import change_residency
-from orchestrator.config.aliases import known_id
+from orchestrator.client.residency import change_residency, model_id
 from orchestrator.terminal.speech import say
 
 
@@ -20,5 +19,5 @@ def pin(
 
     Holds until ew stops; `"pinned": true` in the configuration holds for good.
     """
-    if not change_residency(Pin(known_id(model), is_pinned=not off)):
+    if not change_residency(Pin(model_id(model), is_pinned=not off)):
         say(f"{model} may be unloaded again" if off else f"{model} is pinned")

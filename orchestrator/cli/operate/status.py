@@ -1,9 +1,11 @@
-"""`ew status`: reads the file that the supervisor writes, and nothing else."""
+"""`ew status`: reads the file that the supervisor writes, and nothing else; of another host, its
+gateway tells the same."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -12,6 +14,7 @@ import typer
 from contract.supervision.last_seen import is_supervised, without_the_dead
 from contract.supervision.status import RunStatus
 from orchestrator.cli.status_screen.text import WIDTH, StatusText
+from orchestrator.config.named_host import named_host
 from orchestrator.errors import UserError
 from orchestrator.protocol.status import read_status
 from orchestrator.terminal.speech import terminal_size
@@ -22,15 +25,26 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show them again every second.")] = False,
 ) -> None:
     """Show what runs."""
+    look = _place()
     if watch:
-        _watch()
+        _watch(look)
         return
-    current = _current()
+    current = look()
     if as_json:
         text = msgspec.json.format(msgspec.json.encode(current), indent=2).decode()
     else:
         text = "\n".join(StatusText(sys.stdout, _width()).lines(current, time.time()))
     sys.stdout.write(f"{text}\n")
+
+
+def _place() -> Callable[[], RunStatus]:
+    """Return what tells the status of the host that is meant. Raises `UserError`."""
+    if not (url := named_host()):
+        return _current
+    # Only this needs httpx.
+    from orchestrator.client.other_host import other_host
+
+    return other_host(url).status
 
 
 def _current() -> RunStatus:
@@ -46,10 +60,10 @@ def _width() -> int:
     return terminal_size(sys.stdout).columns if sys.stdout.isatty() else WIDTH
 
 
-def _watch() -> None:
+def _watch(look: Callable[[], RunStatus]) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError("`--watch` needs a terminal", "`./ew status --json` is for programs")
     # Only this needs rich.
     from orchestrator.cli.status_screen.watch import watch
 
-    watch(_current)
+    watch(look)

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from contract.supervision.control import Unload
-from orchestrator.client.residency import change_residency
-from orchestrator.config.aliases import known_id
+from orchestrator.client.residency import change_residency, model_id
 from orchestrator.terminal.speech import say
 
 
@@ -19,6 +18,6 @@ def unload(
 
     Its open answers may end first; jobs that wait for it load it again.
     """
-    outcomes = change_residency(Unload(known_id(model)))
+    outcomes = change_residency(Unload(model_id(model)))
     if not all(each.note for each in outcomes):
         say(f"{model} has given its memory back until it is asked for")

@@ -1,0 +1,24 @@
+"""The host that a command is about, if it is not this one: `--host`, or EW_HOST."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from orchestrator.errors import UserError
+
+VARIABLE: Final = "EW_HOST"
+#: The commands that may be about another host.
+COMMANDS: Final = ("status", "load", "unload", "pin")
+
+
+def named_host() -> str:
+    """Return the URL of another host's gateway; empty if the command is about this host."""
+    return os.environ.get(VARIABLE, "").rstrip("/")
+
+
+def require_possible(command: str) -> None:
+    """Raises `UserError` for a command that can only be about this host, if another is named."""
+    if named_host() and command not in COMMANDS:
+        message = f"`./ew {command}` is about this host, and not {named_host()}"
+        raise UserError(message, f"`--host` and {VARIABLE} are for: {', '.join(COMMANDS)}")
