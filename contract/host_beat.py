@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from contract.condition import Condition
@@ -60,7 +62,15 @@ class HostBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     workers: tuple[WorkerMemory, ...] = ()
     #: By model, how many workers were ended because their engine stood still.
     hung: dict[str, int] = {}
+    #: Tells this installation from another that has the same name of a host by mistake.
+    installation: str = ""
     #: By model.
     residency: dict[str, Residency] = {}
     #: By unit, such as `gateway` or `llama-0`: how often it was started again after a death.
     restarts: dict[str, int] = {}
+
+
+def has_namesake(hosts: Iterable[HostBeat], host: str, installation: str) -> bool:
+    """Return whether another installation has the name of this host, by mistake."""
+    names = {each.installation for each in hosts if each.host == host}
+    return bool(names - {installation, ""})

@@ -167,8 +167,21 @@ class ConfigStatus(msgspec.Struct, frozen=True):
     problem: str = ""
 
 
+class HostStatus(msgspec.Struct, frozen=True):
+    """Another host on the same Redis, as it was about a second ago: how many gateway processes it
+    has, the state of each model that it runs, and its GPUs together (a slice counts as one)."""
+
+    name: str
+    gateways: int = 0
+    models: dict[str, State] = {}
+    gpus: int = 0
+    gpu_used_mib: int = 0
+    gpu_total_mib: int = 0
+
+
 class RunStatus(msgspec.Struct, frozen=True):
-    """Everything that runs on this host; without a supervisor, that is nothing."""
+    """Everything that runs on this host, and a look at the `others` that share its Redis; without a
+    supervisor, that is nothing."""
 
     written_unix_s: float
     supervisor: SupervisorStatus | None = None
@@ -179,6 +192,9 @@ class RunStatus(msgspec.Struct, frozen=True):
     #: Why the figures of the GPUs are not known, or not up to date.
     gpu_problem: str = ""
     host: str = ""
+    #: Why this host's name cannot be told from another's; empty if it can.
+    host_problem: str = ""
+    others: list[HostStatus] = []
     config: ConfigStatus = ConfigStatus()
     v: int = VERSION
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from contract.bus.records.worker_ends import GpuAtEnd
 from contract.host_beat import GpuFigures, HostBeat, WorkerMemory
-from contract.process.host_name import host_name
+from contract.process.host_name import host_name, installation
 from contract.supervision.status import ForeignProcess, GpuStatus, GpuWorker
 from orchestrator.gpu.attribution import GpuUse
 from orchestrator.gpu.reservation import Reservation, measured
@@ -26,6 +26,7 @@ def host_beat(gpus: Iterable[GpuStatus]) -> HostBeat:
     cards = list(gpus)
     return HostBeat(
         host=host_name(),
+        installation=installation(),
         gpus=tuple(_figures(gpu) for gpu in cards),
         workers=tuple(
             WorkerMemory(

@@ -7,9 +7,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 from redis.exceptions import RedisError, ResponseError
@@ -17,61 +16,29 @@ from redis.exceptions import RedisError, ResponseError
 from contract.bus.client import RedisClient, connect
 from contract.bus.heartbeats import GATEWAYS, HOSTS, Heartbeats, read_beats
 from contract.bus.queue import JobQueue
-from contract.bus.registration import Registration, end_registration, renew_registrations
+from contract.bus.registration import (
+    ask_for_grants,
+    end_registration,
+    renew_registrations,
+    return_grants,
+)
 from contract.bus.views.model_look import look_at_models
 from contract.gateway_beat import GatewayBeat
-from contract.host_beat import HostBeat
+from contract.host_beat import HostBeat, has_namesake
 from contract.messages import Heartbeat
-from contract.process.process_table import Entry, read_table
+from contract.process.process_table import read_table
 from orchestrator.gpu.nvml.client import Nvml
-from orchestrator.gpu.nvml.snapshot import Snapshot
 from orchestrator.protocol.specs import GatewaySpec
 from orchestrator.supervisor.gateway_processes import GatewayProcesses, is_live
 from orchestrator.supervisor.lost_workers import LostWorkers
+from orchestrator.supervisor.observation import Observation, Subject, Survey
 from orchestrator.system.redis_trouble import in_words
 
 log = logging.getLogger(__name__)
 _ANSWER_WITHIN_S: Final = 2.0
 _decode_heartbeat = msgspec.msgpack.Decoder(Heartbeat).decode
+_decode_host = msgspec.msgpack.Decoder(HostBeat).decode
 _decode_gateway_beat = msgspec.msgpack.Decoder(GatewayBeat).decode
-
-
-class Subject(NamedTuple):
-    """The processes to look at, and what to publish to Redis."""
-
-    redis_url: str
-    models: frozenset[str]
-    gateway: GatewaySpec | None
-    registrations: dict[str, Registration]
-    host: HostBeat
-
-
-class Observation(NamedTuple):
-    """One look, begun at `taken_at` (monotonic seconds). `redis` is the server's
-    INFO, None if nothing is known of it, nor of beats and queues; it may still have answered,
-    if only that it cannot do what it was asked for.
-
-    By model, `waiting` jobs are unclaimed, and `unfinished` ones are these and those that run."""
-
-    taken_at: float
-    redis: dict[str, Any] | None
-    redis_error: str
-    beats: dict[str, Heartbeat]
-    waiting: dict[str, int]
-    unfinished: dict[str, int]
-    gateway_beats: list[GatewayBeat]
-    gateway_answers: bool
-    redis_answers: bool = True
-    #: By model, the workers that jobs had which have ended as poison since the look before.
-    broken: Mapping[str, frozenset[str]] = MappingProxyType({})
-
-
-class Survey(NamedTuple):
-    """The processes and GPUs of this host, looking from `taken_at` (monotonic seconds) on."""
-
-    taken_at: float
-    table: dict[int, Entry]
-    gpus: Snapshot
 
 
 class Observer:
@@ -91,6 +58,7 @@ class Observer:
         self._dead_letters: dict[str, str] = {}
         #: The models on registration, as Redis knows them.
         self._announced: set[str] = set()
+        self._asked_for: set[str] = set()
         #: Whether Redis has, in the look that is under way.
         self._has_answered = False
         self._survey_now = threading.Event()
@@ -169,6 +137,8 @@ class Observer:
         if info.get("loading"):
             return seen._replace(redis=info)
         await self.lost_workers.tell(db)
+        if subject.is_shared:
+            seen = await self._ask_the_others(db, subject, seen)
         await self._announce(db, subject)
         beats: dict[str, Heartbeat] = {}
         waiting: dict[str, int] = {}
@@ -181,7 +151,9 @@ class Observer:
             unfinished[model] = look.unfinished
             broken[model] = await self._broken_by_jobs(JobQueue(db, model), look.dead_letter)
         gateways = read_beats(await Heartbeats(db, GATEWAYS).alive(), _decode_gateway_beat)
-        await self._gateways.end_dead(db, subject.host.host, gateways)
+        own = subject.host
+        if not has_namesake(seen.hosts, own.host, own.installation):
+            await self._gateways.end_dead(db, subject.host.host, gateways)
         return seen._replace(
             redis=info,
             beats=beats,
@@ -190,6 +162,16 @@ class Observer:
             gateway_beats=gateways,
             broken=broken,
         )
+
+    async def _ask_the_others(
+        self, db: RedisClient, subject: Subject, seen: Observation
+    ) -> Observation:
+        """Look which hosts there are, and ask for the loads that this one would have."""
+        bodies = await Heartbeats(db, HOSTS).alive()
+        granted = await ask_for_grants(db, subject.host.host, subject.loads)
+        await return_grants(db, subject.host.host, self._asked_for - subject.loads.keys())
+        self._asked_for = set(subject.loads)
+        return seen._replace(hosts=tuple(read_beats(bodies, _decode_host)), granted=granted)
 
     async def _announce(self, db: RedisClient, subject: Subject) -> None:
         """Tell gateways which models may be waited for, and how the GPUs are."""

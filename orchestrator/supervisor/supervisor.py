@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, NamedTuple, TypeAlias, assert_never
 
 from contract.config import LogsConfig
@@ -27,7 +27,9 @@ from orchestrator.supervisor.control_server import Connection, ControlServer
 from orchestrator.supervisor.listeners import Listeners
 from orchestrator.supervisor.log_keeper import LogKeeper
 from orchestrator.supervisor.models.loader import Loader
-from orchestrator.supervisor.observer import Observation, Observer, Subject, Survey
+from orchestrator.supervisor.observation import Observation, Subject, Survey
+from orchestrator.supervisor.observer import Observer
+from orchestrator.supervisor.pace import pace_s
 from orchestrator.supervisor.reloading import Reloader
 from orchestrator.supervisor.reporting.counts import with_counts
 from orchestrator.supervisor.reporting.prospects import with_prospects
@@ -38,16 +40,10 @@ from orchestrator.supervisor.tasks.runner import TaskExited, TaskRunner
 from orchestrator.supervisor.units.exits import Exited
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.launch import Launcher
-from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity
 from orchestrator.system.valkey import embedded_url, socket_path
 
 log = logging.getLogger(__name__)
-_PACE_S: Final = 1.0
-#: While something starts, people wait for it: for what takes moments at first, for an engine later.
-_PACE_WHILE_STARTING_S: Final = 0.2
-_PACE_AT_FIRST_S: Final = 0.1
-_AT_FIRST_S: Final = 3.0
 _SURVEY_S: Final = 2.0
 #: While memory is on its way to or from a worker, others wait for it.
 _SURVEY_WHILE_UNSETTLED_S: Final = 0.3
@@ -120,7 +116,10 @@ class Supervisor:
             if event is not None:
                 self._handle(event)
             self._reloader.reconcile()
+            self._loader.shared.is_shared = self._commands.external_redis is not None
             self._loader.reconcile()
+            if self._loader.shared.is_in_a_hurry(self._loader.models):
+                self._observer.look_now()
             self._fleet.reconcile(time.monotonic())
             self._publish()
 
@@ -148,6 +147,9 @@ class Supervisor:
                 self._publisher.report.saw(event)
                 self._fleet.observed(event)
                 self._loader.models.observed(event)
+                self._loader.shared.observed(
+                    event.granted, event.waiting, event.beats.values(), event.taken_at
+                )
             case Survey():
                 self._publisher.report.survey = event
                 self._fleet.surveyed(event)
@@ -179,7 +181,7 @@ class Supervisor:
         """The processes that the observer looks at."""
         units = self._fleet.units.values()
         starting = [unit for unit in units if unit.state is State.STARTING]
-        self._observer.pace_s = _pace_s(starting, time.monotonic())
+        self._observer.pace_s = pace_s(starting, time.monotonic())
         is_unsettled = bool(starting) or self._allocator.is_unsettled
         self._observer.survey_pace_s = _SURVEY_WHILE_UNSETTLED_S if is_unsettled else _SURVEY_S
         gateway = self._fleet.units.get(GATEWAY)
@@ -194,6 +196,8 @@ class Supervisor:
             spec if isinstance(spec, GatewaySpec) else None,
             self._loader.models.registrations() if not self._commands.is_stopping else {},
             with_counts(beat, self._loader.models, units),
+            self._loader.shared.is_shared,
+            self._loader.shared.asks_for(self._loader.models, time.monotonic()),
         )
 
     def _publish(self) -> None:
@@ -237,11 +241,3 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._events.put_nowait, Signalled(number))
         loop.add_signal_handler(signal.SIGCHLD, self._fleet.reaper.collect)
-
-
-def _pace_s(starting: Sequence[Unit], now: float) -> float:
-    """Return the time between two looks while these units start."""
-    if not starting:
-        return _PACE_S
-    last_began_at = max((unit.child.began_at for unit in starting if unit.child), default=now)
-    return _PACE_AT_FIRST_S if now - last_began_at < _AT_FIRST_S else _PACE_WHILE_STARTING_S

@@ -7,6 +7,7 @@ import importlib.util
 import platform
 import re
 import shutil
+import ssl
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -137,6 +138,9 @@ def _unusable(error: Exception) -> UserError:
             return UserError(f"Redis refuses the login: {cause}", "check `redis.url`")
         case NoPermissionError() as cause:
             return UserError(f"Redis: {cause}", "give the user of `redis.url` that right")
+        case ssl.SSLCertVerificationError() as cause:
+            hint = "with an authority of your own: `rediss://...?ssl_ca_certs=/path/of/ca.pem`"
+            return UserError(f"the certificate of Redis is refused: {cause.verify_message}", hint)
         case _:
             return UserError(f"Redis does not answer: {error}", "check `redis.url`")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 #: An order that sets a style, or one character.
 _PIECES: Final = re.compile(r"\x1b\[[0-9;]*m|.", re.DOTALL)
 _CUT: Final = "…"
+#: Stands for a space where no line shall break.
+_GLUE: Final = "\x1f"
 
 
 def cells(text: str) -> int:
@@ -84,3 +86,10 @@ def _first(text: str, width: int) -> str:
         if used > width:
             return text[: max(index, 1)]
     return text
+
+
+def joined(facts: Sequence[str], width: int) -> list[str]:
+    """Join facts by commas, in lines that break only between two facts, unless one is longer than
+    a line. None of them is empty."""
+    glued = (fact if cells(fact) > width else fact.replace(" ", _GLUE) for fact in facts)
+    return [line.replace(_GLUE, " ") for line in wrapped(", ".join(glued), width)]

@@ -20,7 +20,7 @@ from orchestrator.gpu.nvml.snapshot import Gpu, GpuProcess, Snapshot
 from orchestrator.protocol.specs import ReplicaSpec, UnitSpec
 from orchestrator.supervisor.lost_workers import LostWorkers
 from orchestrator.supervisor.models.loader import Loader
-from orchestrator.supervisor.observer import Observation, Survey
+from orchestrator.supervisor.observation import Observation, Survey
 from orchestrator.supervisor.units import exits as exits_module
 from orchestrator.supervisor.units import fleet as fleet_module
 from orchestrator.supervisor.units import spawner as spawner_module
@@ -136,6 +136,8 @@ class _Reaper:
 class _Launcher:
     """Its commands are what is to be started."""
 
+    log_bytes = 0
+
     def command(self, *start: Any) -> tuple[Any, ...]:
         return start
 
@@ -165,7 +167,7 @@ class SimulatedHost:
         patch.setattr(time, "monotonic", lambda: self.now)
         patch.setattr(fleet_module, "Reaper", _Reaper)
         patch.setattr(spawner_module, "spawn", self._spawn)
-        patch.setattr(spawner_module, "open_log", lambda path: 0)
+        patch.setattr(spawner_module, "open_log", lambda path, largest_bytes: 0)
         patch.setattr(spawner_module, "adopt", self._adopt)
         patch.setattr(exits_module, "sweep_mark", lambda identity: None)
         patch.setattr(fleet_module, "kill_orphans", lambda known: [])

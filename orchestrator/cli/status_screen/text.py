@@ -19,8 +19,9 @@ from contract.supervision.status import (
     SupervisorStatus,
     WorkerStatus,
 )
+from orchestrator.cli.status_screen.other_hosts import host_lines
 from orchestrator.system.disk import is_full
-from orchestrator.terminal.fitting import cells, clipped, padded, shortened, wrapped
+from orchestrator.terminal.fitting import cells, clipped, joined, padded, shortened, wrapped
 from orchestrator.terminal.speech import duration, mebibytes, printable, styled
 
 _STYLES: Final = {
@@ -39,8 +40,6 @@ _FACTS_FROM: Final = 21
 #: Columns beside the name of a worker, and of a GPU.
 _WORKER_FIGURES: Final = 51
 _GPU_NAME: Final = 24
-#: Stands for a space where no line shall break.
-_GLUE: Final = "\x1f"
 
 
 class StatusTable(NamedTuple):
@@ -72,7 +71,11 @@ class StatusText:
 
     def tables(self, status: RunStatus, now_unix_s: float) -> list[StatusTable]:
         """Return the tables of models and GPUs."""
-        tables = (self._models(status.models, now_unix_s), self._gpus(status))
+        tables = (
+            self._models(status.models, now_unix_s),
+            self._gpus(status),
+            host_lines(status.others, self._width, self._style),
+        )
         found = (self._fitted(table) for table in tables)
         return [StatusTable(lines[0], lines[1:]) for lines in found if lines]
 
@@ -88,6 +91,8 @@ class StatusText:
             yield from self._gateway(status.gateway, now)
         if status.redis:
             yield from self._redis(status.redis, now)
+        if status.host_problem:
+            yield from self._wrapped("red", status.host_problem)
         yield from self._config(status.config)
 
     def _config(self, config: ConfigStatus) -> Iterator[str]:
@@ -227,12 +232,7 @@ class StatusText:
 
 
 def _lines(facts: Sequence[str], width: int) -> list[str]:
-    """Join facts by commas, in lines that break only between two facts, unless one
-    is longer than a line."""
-    known = [printable(fact) for fact in facts if fact]
-    glued = (fact if cells(fact) > width else fact.replace(" ", _GLUE) for fact in known)
-    lines = wrapped(", ".join(glued), width)
-    return [line.replace(_GLUE, " ") for line in lines] or [""]
+    return joined([printable(fact) for fact in facts if fact], width) or [""]
 
 
 def _place(worker: WorkerStatus) -> str:

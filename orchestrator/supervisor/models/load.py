@@ -15,6 +15,10 @@ class LoadRequest:
     is_operators: bool = False
     #: The reason why the model has no place yet: for people to read.
     waits_for: str = ""
+    #: Whether there is room for it without unloading others.
+    fits: bool = False
+    #: Whether it is left to another host, which loads it or has it.
+    is_elsewhere: bool = False
 
 
 @dataclass

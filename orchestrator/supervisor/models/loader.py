@@ -24,6 +24,7 @@ from orchestrator.supervisor.listeners import is_loaded_or_failed
 from orchestrator.supervisor.models.model import Model
 from orchestrator.supervisor.models.registry import ModelRegistry
 from orchestrator.supervisor.models.residents import residents
+from orchestrator.supervisor.models.shared_loads import SharedLoads
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.gpu_memory import is_falling_asleep
 from orchestrator.supervisor.units.unit import NO_PLACE, Unit
@@ -46,6 +47,7 @@ class Loader:
         self._allocator = allocator
         self._policy = policy or Policy()
         self.models = ModelRegistry(fleet)
+        self.shared = SharedLoads()
 
     def load(self, model_id: str) -> list[Unit]:
         """Load a model as if it were asked for. Raises `UserError`."""
@@ -173,24 +175,27 @@ class Loader:
         if model.is_leaving or not model.is_desired:
             return None
         has_no_place = any(unit.is_waiting and unit.lacks_place is not None for unit in model.units)
-        if has_no_place:
-            model.want(now)
-        elif model.problem or model.request is None or not model.lacks_workers:
+        if not has_no_place and not model.is_waited_for:
             return None
         try:
             demands = self._allocator.demands(model.workers)
         except UserError as error:
             self._give_up(model, Problem(error.message, error.hint))
             return None
+        fits = not place(demands, self._allocator.devices).refusals
+        request = model.want(now)
+        if not has_no_place and self.shared.leaves(model, request, fits=fits):
+            self._wait(model, "the host that is to load it")
+            return None
         if model.is_loaded:
             # Some of its workers serve: for the others it takes what is free, and no more.
-            if not place(demands, self._allocator.devices).refusals:
+            if fits:
                 self._load(model)
             return None
         if not demands:
             self._load(model)
             return None
-        return Wish(model.id, demands, model.want(now).since)
+        return Wish(model.id, demands, request.since)
 
     def _act(self, model: Model, decision: Decision) -> None:
         match decision:

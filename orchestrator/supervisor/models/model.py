@@ -87,6 +87,11 @@ class Model:
         return self.request is not None and self.request.is_operators
 
     @property
+    def is_waited_for(self) -> bool:
+        """Whether a request waits for workers that are not there, and that were not given up."""
+        return self.request is not None and self.lacks_workers and not self.problem
+
+    @property
     def running(self) -> int:
         return sum(unit.beat.running for unit in self.units if unit.beat)
 

@@ -23,8 +23,9 @@ def registration_of(model: Model) -> Registration:
     takes_s = model.times.wake_s if is_woken else model.times.load_s
     if child is None or unit.is_asleep or unit.goal is not Goal.RUN:
         reason = model.request.waits_for if model.request else ""
+        is_elsewhere = model.request is not None and model.request.is_elsewhere
         waits_for = f"waiting: {reason}" if reason else unit.stage
-        return Registration(waits_for or "waiting for its turn", takes_s)
+        return Registration(waits_for or "waiting for its turn", takes_s, is_elsewhere=is_elsewhere)
     spent_s = time.monotonic() - child.began_at
     eta_s = None if takes_s is None else max(0.0, round(takes_s - spent_s, 1))
     # Clients that wait are told no state beside it.

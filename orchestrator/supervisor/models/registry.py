@@ -11,7 +11,7 @@ from orchestrator.errors import UserError
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.models.model import Model
 from orchestrator.supervisor.models.registrations import registration_of
-from orchestrator.supervisor.observer import Observation
+from orchestrator.supervisor.observation import Observation
 from orchestrator.supervisor.units.fleet import Fleet
 
 

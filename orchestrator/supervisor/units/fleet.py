@@ -16,7 +16,7 @@ from orchestrator.protocol.diagnosis import Diagnosis
 from orchestrator.protocol.life import LIFE, Action, LifeEvent, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.supervisor.lost_workers import LostWorkers
-from orchestrator.supervisor.observer import Observation, Survey
+from orchestrator.supervisor.observation import Observation, Survey
 from orchestrator.supervisor.units import former
 from orchestrator.supervisor.units.clearance import Clearance
 from orchestrator.supervisor.units.death import diagnose_no_start

@@ -6,7 +6,7 @@ from contract.messages import State
 from contract.process.host_name import host_name
 from orchestrator.protocol.life import LifeEvent, Phase
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, ValkeySpec
-from orchestrator.supervisor.observer import Observation
+from orchestrator.supervisor.observation import Observation
 from orchestrator.supervisor.units.child import Child
 from orchestrator.supervisor.units.unit import Unit
 

@@ -8,9 +8,12 @@ from redis.asyncio import Redis
 from contract.bus.queue import JobQueue
 from contract.bus.registration import (
     Registration,
+    ask_for_grants,
     end_registration,
     first_registration,
+    grants_key,
     renew_registrations,
+    return_grants,
 )
 from contract.bus.tickets import NotServed
 from contract.bus.views.model_look import look_at_models
@@ -67,3 +70,40 @@ async def test_a_word_that_cannot_be_read_counts_for_nothing(
     await db.hset(f"ew:{{{queue.model}}}:registration:beats", "two", b"\xff what")
     assert await registration_of(db, queue.model) == Registration("loading")
     assert "a registration cannot be read" in caplog.text
+
+
+async def test_a_host_that_leaves_the_model_to_another_has_no_word(
+    db: Redis, queue: JobQueue
+) -> None:
+    model = queue.model
+    leaves = Registration("waiting", eta_s=1.0, is_elsewhere=True)
+    await renew_registrations(db, "leaves", {model: leaves})
+    await renew_registrations(db, "loads", {model: Registration("loading")})
+    assert await registration_of(db, model) == Registration("loading")
+
+
+async def test_one_host_has_the_grant_until_it_returns_it_or_is_silent(
+    db: Redis, queue: JobQueue
+) -> None:
+    model, asked = queue.model, {queue.model: False}
+    assert await ask_for_grants(db, "one", asked) == {model}
+    assert await ask_for_grants(db, "two", asked) == frozenset()
+    assert await ask_for_grants(db, "one", asked) == {model}
+    await return_grants(db, "one", [model])
+    assert await ask_for_grants(db, "two", asked) == {model}
+    # As after ten seconds without a word of it.
+    await db.zadd(grants_key(model), {"two": 1})
+    assert await ask_for_grants(db, "one", asked) == {model}
+    assert await ask_for_grants(db, "two", asked) == frozenset()
+
+
+async def test_a_further_host_joins_and_keeps_its_grant(db: Redis, queue: JobQueue) -> None:
+    model = queue.model
+    assert await ask_for_grants(db, "one", {model: False}) == {model}
+    assert await ask_for_grants(db, "two", {model: True}) == {model}
+    assert await ask_for_grants(db, "two", {model: False}) == {model}
+    assert await ask_for_grants(db, "one", {model: False}) == {model}
+
+
+async def test_nothing_is_asked_of_redis_for_no_models(db: Redis) -> None:
+    assert await ask_for_grants(db, "one", {}) == frozenset()

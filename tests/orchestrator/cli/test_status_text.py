@@ -15,6 +15,7 @@ from contract.supervision.status import (
     GatewayStatus,
     GpuStatus,
     GpuWorker,
+    HostStatus,
     ModelStatus,
     RedisStatus,
     RunStatus,
@@ -167,3 +168,25 @@ def test_every_state_has_its_colour(state: State, monkeypatch: pytest.MonkeyPatc
     coloured = [line for line in text.splitlines() if f"m{state.value}" in line]
     # The supervisor's own state is always ready.
     assert len(coloured) == 3 + (state is State.READY)
+
+
+def test_other_hosts_are_a_table_of_their_own() -> None:
+    other = HostStatus(
+        name="gpu-2",
+        gateways=2,
+        models={"llama": State.READY, "coder": State.STOPPED},
+        gpus=2,
+        gpu_used_mib=1024,
+        gpu_total_mib=286_000,
+    )
+    text = text_of(status(others=[other, HostStatus(name="front-of-all-the-others.example")]))
+    lines = text.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    row = next(line.split() for line in lines if line.startswith("gpu-2"))
+    assert row == ["gpu-2", "2", "2", "1", "2", "1.0", "GiB", "279.3", "GiB"]
+    assert "  llama ready, coder stopped" in lines
+    assert any(line.startswith("front-of-all") and line.endswith("-") for line in lines)
+
+
+def test_a_host_that_shares_its_name_says_so() -> None:
+    assert "calls itself `a`" in text_of(status(host_problem="another ew calls itself `a`, too"))

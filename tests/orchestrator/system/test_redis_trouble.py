@@ -12,7 +12,8 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import connect
 from contract.host_beat import HostBeat
-from orchestrator.supervisor.observer import Observation, Observer, Subject
+from orchestrator.supervisor.observation import Observation, Subject
+from orchestrator.supervisor.observer import Observer
 from orchestrator.system.redis_trouble import in_words, troubles
 from tests.conftest import valkey_binary
 from tests.waiting import eventually

@@ -11,7 +11,7 @@ import pytest
 from contract.gateway_beat import GatewayBeat
 from contract.messages import State
 from orchestrator.protocol.specs import GatewaySpec
-from orchestrator.supervisor.observer import Observation
+from orchestrator.supervisor.observation import Observation
 from orchestrator.supervisor.units.liveness import take_note
 from orchestrator.supervisor.units.patience import SILENT_FOR_S
 from orchestrator.supervisor.units.unit import Unit
