@@ -64,7 +64,8 @@ def test_memory_is_estimated_before_a_load_and_a_download_says_why_it_fails(page
     estimate = model.get_by_role("region", name="Estimate")
     expect(estimate).to_contain_text("Needs 8.8 GiB on one GPU.", timeout=30_000)
     bar = estimate.get_by_role("img")
-    expect(bar).to_have_accessible_name(re.compile("model-02-0 would take 8.8 GiB of GPU"))
+    # With what loads of its like have shown on a GPU, if one was measured before.
+    expect(bar).to_have_accessible_name(re.compile(r"model-02-0 would take (8\.8|9\.0) GiB of GPU"))
     expect(model.locator(".state").first).to_have_text("stopped")
     page.get_by_label("Repository or model").fill("nowhere")
     page.get_by_role("button", name="Download").click()

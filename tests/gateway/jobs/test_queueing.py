@@ -199,7 +199,8 @@ async def test_nothing_new_is_let_in_before_memory_is_short(
         asking = asyncio.create_task(client.post(INFER, json=ASK, headers=key))
         running = await worker.start()
         used = (await worker.db.info("memory"))["used_memory"]
-        await worker.db.config_set("maxmemory", int(used * 1.25))
+        # Above three quarters of it, though a tenth is the buffers of the moment.
+        await worker.db.config_set("maxmemory", int(used * 1.15))
         response = await _first_refusal(client)
         assert response.json()["code"] == "queue_full"
         assert "memory is nearly full" in response.json()["message"]
