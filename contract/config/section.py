@@ -24,5 +24,5 @@ class Section(BaseModel):
     """A section of the configuration: no unknown keys, no change after loading."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+        defer_build=True, extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
     )

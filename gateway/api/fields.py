@@ -52,7 +52,12 @@ class StrictBody(BaseModel):
     """A body of ew's own API: no unknown fields, no other types, no NaN."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=()
+        defer_build=True,
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
     )
 
     @model_validator(mode="before")
@@ -72,7 +77,7 @@ class LenientBody(BaseModel):
     #: Where it is within the body.
     place: ClassVar[str] = ""
     model_config = ConfigDict(
-        extra="ignore", frozen=True, allow_inf_nan=False, protected_namespaces=()
+        defer_build=True, extra="ignore", frozen=True, allow_inf_nan=False, protected_namespaces=()
     )
 
     @model_validator(mode="before")

@@ -10,5 +10,9 @@ class AnswerBody(BaseModel):
     """A body whose fields are in camelCase on the wire."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, protected_namespaces=()
+        defer_build=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        protected_namespaces=(),
     )

@@ -43,7 +43,9 @@ async def ollama(own: Gateway) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def served(redis_url: str) -> AsyncIterator[ScriptedWorker]:
-    async with ScriptedWorker(redis_url, "org/m") as worker:
+    worker = ScriptedWorker(redis_url, "org/m")
+    worker.takes_media = ("image",)
+    async with worker:
         yield worker
 
 
