@@ -44,8 +44,8 @@ OTHERS: Final = {
     "EW_LOG_LEVEL": "debug, info (the default), warning or error, for every process",
     "EW_PYTHON": "the interpreter that the first `./ew` makes .venv with",
     "EW_HOST_NAME": "this host among several on one Redis, instead of the machine's name",
-    "EW_API_KEY": "the key that `./ew chat`, `./ew bench`, `./ew batch` and `./ew jobs` use, and "
-    "commands with `--host`",
+    "EW_API_KEY": "the key that `./ew chat`, `./ew bench`, `./ew compare`, `./ew batch` and `./ew "
+    "jobs` use, and commands with `--host`",
     "EW_API_KEY_FILE": "a file with the key for `--host`, instead",
     "EW_HOST": "the URL of another host's gateway, as `./ew --host` names it",
     "EW_CLIENT_CERTIFICATE": "a PEM file with the client certificate and its key that they show to "

@@ -78,7 +78,7 @@ async def answer_to(request: Request, asked: Asked, make: AnswerMaker[Asked]) ->
     else:
         joint = JointAnswer(made, len(jobs), jobs[0].sampling.n)
         replies = await _admit_all(process, jobs, joint, context, resumption)
-    if resumption is None:
+    if resumption is None and context.route is None:
         process.shadows.copy(jobs, asked.own_names)
     return LiveResponse(process.dispatcher, replies, made.writer)
 

@@ -35,6 +35,7 @@ class RequestContext:
         "queue_ms",
         "quota_headers",
         "request_id",
+        "route",
         "send",
     )
 
@@ -49,6 +50,8 @@ class RequestContext:
         #: The model that does it; and why, if that is not the one that the request names.
         self.model = ""
         self.moved_by: str | None = None
+        #: The request's own word on `split`, `fallback` and `shadow` (`X-EW-Route`).
+        self.route: bytes | None = None
         self.queue_ms = 0.0
         self.first_ms = 0.0
         #: The good ends of its jobs, and the code of the error that it ended with.
@@ -123,6 +126,7 @@ class RequestContextMiddleware:
             # The server, which has a scope of its own, leaves out the body.
             scope = {**scope, "method": "GET"}
         context = RequestContext(send, header(scope["headers"], b"x-request-id"))
+        context.route = header(scope["headers"], b"x-ew-route")
         scope[_IN_SCOPE] = context
         status = 0
 

@@ -49,7 +49,7 @@ class JobChecks:
 
         if named.adapter:
             return [replace(job, adapter=named.adapter) for job in fitted(model)]
-        if not configured.is_routed:
+        if not configured.is_routed or _stays(context):
             return fitted(model)
         chosen, context.moved_by = self._routing.choose(jobs[0], model, fitted)
         context.model = chosen[0].model
@@ -72,3 +72,11 @@ class JobChecks:
         longest = min(filter(None, (self._models.limits.max_output_len, configured, context)))
         check_logprobs(job, self._models.limits, longest, names)
         check_prompts(parts, self._models.limits, context)
+
+
+def _stays(context: RequestContext) -> bool:
+    """Return whether the model that a request names is to do it, come what may. Raises
+    `ApiError`."""
+    if context.route not in (None, b"none"):
+        raise ApiError("invalid_request", "the header `X-EW-Route` can be `none`, and nothing else")
+    return context.route is not None

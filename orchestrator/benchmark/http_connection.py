@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import cast
+from collections.abc import Mapping
+from typing import Final, Protocol, cast
 
 import httptools
 
-from orchestrator.benchmark.measured_answer import MeasuredAnswer
 from orchestrator.benchmark.sender_task import Endpoint
 from orchestrator.system.gateway_tls import tls_context
+
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+class AnswerTaker(Protocol):
+    """Takes an answer's status, whether it is a stream of events, and the bytes of its body."""
+
+    status: int
+    is_stream: bool
+
+    def feed(self, piece: bytes) -> None: ...
 
 
 class HttpConnection(asyncio.Protocol):
@@ -19,12 +30,12 @@ class HttpConnection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._answer: MeasuredAnswer | None = None
+        self._answer: AnswerTaker | None = None
         self._done: asyncio.Future[None] | None = None
         self._has_read = False
         self.is_open = False
 
-    async def ask(self, request: bytes, answer: MeasuredAnswer) -> bool:
+    async def ask(self, request: bytes, answer: AnswerTaker) -> bool:
         """Send a request and feed its answer. Returns False if the peer closed the connection
         before it said anything. Raises `OSError` if it closed it later."""
         assert self._transport is not None  # noqa: S101 - it was connected
@@ -101,15 +112,17 @@ def _tls(endpoint: Endpoint) -> ssl.SSLContext | None:
 
 
 class HttpConnections:
-    """The connections to one server; as many as are asked for at once."""
+    """The connections to one server; as many as are asked for at once. Each request has `headers`
+    beside the usual ones."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, headers: Mapping[str, str] = _NO_HEADERS) -> None:
         self._endpoint = endpoint
-        self._head = endpoint.head()
+        more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._head = endpoint.head() + more.encode()
         self._tls = _tls(endpoint)
         self._idle: list[HttpConnection] = []
 
-    async def post(self, path: str, body: bytes, answer: MeasuredAnswer) -> None:
+    async def post(self, path: str, body: bytes, answer: AnswerTaker) -> None:
         """Send a request and feed its answer. Raises `OSError`."""
         first = f"POST {self._endpoint.base}{path} HTTP/1.1\r\n".encode()
         request = b"%b%bContent-Length: %d\r\n\r\n%b" % (first, self._head, len(body), body)
@@ -128,6 +141,11 @@ class HttpConnections:
                 return
             if is_new:
                 raise ConnectionResetError("the server closed the connection without an answer")
+
+    def close(self) -> None:
+        """Close those that no request has."""
+        while self._idle:
+            self._idle.pop().close()
 
     def _take(self) -> HttpConnection | None:
         while self._idle:

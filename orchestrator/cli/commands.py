@@ -35,6 +35,9 @@ COMMANDS: Final = {
     ),
     "chat": CommandEntry("use", "Talk with a model."),
     "bench": CommandEntry("use", "Measure how many answers at once a model gives, and how fast."),
+    "compare": CommandEntry(
+        "use", "Ask two models the same, and show how alike and how fast their answers are."
+    ),
     "batch": CommandEntry("use", "Run files of requests; list, show, wait for and cancel batches."),
     "jobs": CommandEntry("use", "List, show and cancel jobs that go on without a client."),
     "dead": CommandEntry("use", "List, show, replay and drop requests that broke their workers."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,8 +17,8 @@ _KEY_LASTS_S: Final = 86_400.0
 
 
 @contextmanager
-def own_key(model: str, command: str) -> Iterator[str]:
-    """The user's key, or one of the command's own for this model, which is removed after it.
+def own_key(models: Sequence[str], command: str) -> Iterator[str]:
+    """The user's key, or one of the command's own for these models, which is removed after it.
     Raises `UserError` for a key of the user's that the gateway refuses."""
     given = given_key()
     if given is not None:
@@ -28,7 +28,7 @@ def own_key(model: str, command: str) -> Iterator[str]:
     keys = KeyFile()
     now, name = time.time(), f"ew {command}"
     keys.forget(lambda record: record.name == name and not record.is_live(now))
-    own = keys.add(name, (model,), now + _KEY_LASTS_S)
+    own = keys.add(name, tuple(models), now + _KEY_LASTS_S)
     try:
         yield own.text
     finally:

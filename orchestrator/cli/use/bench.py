@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,20 +12,16 @@ import msgspec
 import typer
 
 from orchestrator.benchmark.chart import bars, remarks, table
-from orchestrator.benchmark.load_test import PATHS, LoadTest, ServerUnderTest, Sweep
+from orchestrator.benchmark.load_test import PATHS, LoadTest, Sweep
 from orchestrator.benchmark.measurement import BenchResult, MeasuredServer, Measurement
 from orchestrator.benchmark.recording import read_recording
-from orchestrator.benchmark.sender_task import Endpoint
 from orchestrator.benchmark.svg import picture
-from orchestrator.client.gateway_access import running_gateway
-from orchestrator.client.own_key import own_key
+from orchestrator.cli.use.servers import other_server, own_servers
 from orchestrator.errors import UserError
 from orchestrator.system.files import write_atomically
 from orchestrator.terminal.progress import Progress
 from orchestrator.terminal.speech import printable, report
 
-#: Of other servers than this ew, as OpenAI's clients have it.
-_OTHER_KEY: Final = "OPENAI_API_KEY"
 _MOST_STREAMS: Final = 20_000
 
 
@@ -91,9 +86,11 @@ def bench(
         raise UserError(f"`--api {api}` is not known", "chat or completions")
     output = _Output(json, svg)
     with ExitStack() as stack:
-        servers = [_other("server", url, model)] if url else [_this(model, stack)]
+        servers = (
+            [other_server("server", url, model)] if url else own_servers([model], "bench", stack)
+        )
         if against:
-            servers.append(_other("against", against, against_model or model))
+            servers.append(other_server("against", against, against_model or model))
         result = BenchResult(
             began=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             settings={"api": api, "tokens": tokens, "prompt_words": prompt_words}
@@ -155,15 +152,3 @@ def _levels(text: str) -> list[int]:
         message = f"`--streams {text}` is no list of numbers from 1 to {_MOST_STREAMS}"
         raise UserError(message, "as 1,8,64")
     return levels
-
-
-def _this(model: str, stack: ExitStack) -> ServerUnderTest:
-    gateway = running_gateway()
-    endpoint = Endpoint.of(f"{gateway.url}/v1", stack.enter_context(own_key(model, "bench")))
-    return ServerUnderTest(
-        "ew", msgspec.structs.replace(endpoint, certificate=gateway.certificate), model
-    )
-
-
-def _other(name: str, url: str, model: str) -> ServerUnderTest:
-    return ServerUnderTest(name, Endpoint.of(url, os.environ.get(_OTHER_KEY, "")), model)

@@ -31,7 +31,7 @@ def chat(
     options = {"modelId": model, "maxTokens": max_tokens, "temperature": temperature}
     given = {name: value for name, value in options.items() if value is not None}
     running_gateway()
-    with own_key(model, "chat") as key:
+    with own_key([model], "chat") as key:
         conversation = Conversation(reach_gateway(key), given, system)
         if sys.stdin.isatty():
             Dialogue(conversation).run()

@@ -131,6 +131,25 @@ async def test_without_anyone_who_falls_in_the_error_is_that_of_the_model(gatewa
         assert "`big`" in answer.json()["error"]["message"]
 
 
+async def test_a_request_may_insist_on_the_model_that_it_names(gateway: Gateway) -> None:
+    models = ("moved", "canary", "watched", "copier")
+    async with client_of(gateway) as client, answering(gateway, *models) as done:
+        named = {"x-ew-route": "none"}
+        answer = await client.post(CHAT, json=chat("moved"), headers=named)
+        assert (answer.status_code, answer.headers.get("x-ew-model")) == (200, None)
+        await client.post(CHAT, json=chat("moved"))
+        assert (len(done["moved"]), len(done["canary"])) == (1, 1)
+        await client.post(CHAT, json=chat("watched"), headers=named)
+        await client.post(CHAT, json=chat("watched"))
+        await until(lambda: len(done["copier"]) == 1)
+        odd = await client.post(CHAT, json=chat("moved"), headers={"x-ew-route": "canary"})
+        assert odd.status_code == 400
+        assert "X-EW-Route" in odd.json()["error"]["message"]
+    async with client_of(gateway) as client, answering(gateway, "small"):
+        answer = await client.post(CHAT, json=chat("big"), headers=named)
+        assert answer.json()["error"]["code"] == "model_not_started"
+
+
 async def test_a_request_goes_only_to_a_model_that_can_take_it(gateway: Gateway) -> None:
     async with client_of(gateway) as client, answering(gateway, "short", "small") as done:
         await client.post(CHAT, json=chat("picky", max_tokens=5))

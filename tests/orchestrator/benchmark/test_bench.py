@@ -131,3 +131,26 @@ def test_a_busy_generator_is_given_more_processes(
     assert run.generator.processes == 2
     assert any("2 processes instead of 1" in each for each in told)
     assert run.requests.good > 0
+
+
+def test_two_models_are_compared(ready: Terminal, url: str, key: str) -> None:
+    prompts = ready.config.parent / "prompts.txt"
+    prompts.write_text("hello\n[[think=3]] how are you\n")
+    options = ("--prompts", str(prompts), "--tokens", "5", "--against", url)
+    answers = ready.config.parent / "answers.jsonl"
+    command = ("compare", "demo", "demo", *options, "--json", "--answers", str(answers))
+    done = ready.run(*command, OPENAI_API_KEY=key)
+    assert done.code == 0, done
+    found = json.loads(done.out)
+    assert found["parity"]["compared"] == found["parity"]["same_text"] == 2
+    assert [side["finish_reasons"] for side in found["sides"]] == [{"length": 2}] * 2
+    assert all(side["ttft_ms"]["p50"] > 0 for side in found["sides"])
+    written = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert sorted(each["a"]["text"] for each in written) == [
+        "0 1 2 3 4 ",
+        "[reasoning] 0 1 2 [answer] 3 4 ",
+    ]
+    shown = ready.run("compare", "demo", "demo", *options[:4])
+    assert "same text           2 of 2 (100 %)" in shown.out
+    assert "demo tells none" in shown.out
+    assert "ew compare" not in ready.run("keys", "list").out
