@@ -8,7 +8,14 @@ from contract.config.last_good import Loaded, load_and_keep, load_or_recall
 from contract.config.loading import ConfigError, load_config
 from contract.config.logs import LogsConfig
 from contract.config.model import ModelConfig, WatchdogConfig, is_repo_id
-from contract.config.names import GATEWAY_FIELDS, Named, ids_by_name, meanings, names_of
+from contract.config.names import (
+    GATEWAY_FIELDS,
+    IN_FILE_ONLY,
+    Named,
+    ids_by_name,
+    meanings,
+    names_of,
+)
 from contract.config.records import DeadLettersConfig, UsageConfig
 from contract.config.routing import FallbackConfig, ShadowConfig, SplitConfig
 from contract.config.schema import (
@@ -24,6 +31,7 @@ from contract.config.section import ModelId, Section
 
 __all__ = [
     "GATEWAY_FIELDS",
+    "IN_FILE_ONLY",
     "Config",
     "ConfigError",
     "DeadLettersConfig",

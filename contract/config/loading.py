@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,12 @@ from contract.process.json_lines import DuplicateKey, line_of, load_json, plain_
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the message names file, line and key of each problem."""
+    """The configuration cannot be used; the message names file, line and key of each problem.
+    `keys` is the path of the first key that is wrong, empty if it is none."""
+
+    def __init__(self, message: str, keys: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.keys = tuple(keys)
 
 
 class Source:
@@ -26,7 +33,9 @@ class Source:
         """Raises `ConfigError` if the file cannot be read or is no JSON object."""
         self.path = path
         try:
-            self.text = plain_json(path.read_text(encoding="utf-8"))
+            content = path.read_bytes()
+            self.revision = revision_of(content)
+            self.text = plain_json(content.decode())
             self.data = load_json(self.text)
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from None
@@ -53,6 +62,11 @@ class Source:
         return f"{where}: {mistake.message}"
 
 
+def revision_of(content: bytes) -> str:
+    """Return the name of what a configuration file holds: another for any other content."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def load_config(path: Path) -> Config:
     """Read and check a configuration file. Raises `ConfigError`."""
     return read_source(path)[0]
@@ -67,12 +81,12 @@ def read_source(path: Path) -> tuple[Config, Source]:
     try:
         config = _checked(source.data)
     except ValidationError as error:
-        raise ConfigError(_lines(source, mistakes(error))) from None
+        raise _refused(source, mistakes(error)) from None
     except ValueError as error:
         raise ConfigError(f"EW_* variables: {error}") from None
     found = list(contradictions(config))
     if found:
-        raise ConfigError(_lines(source, found))
+        raise _refused(source, found)
     return config, source
 
 
@@ -84,8 +98,9 @@ def _checked(data: dict[str, Any]) -> Config:
     return read_overridden(data)
 
 
-def _lines(source: Source, found: list[Mistake]) -> str:
-    return "\n".join(dict.fromkeys(map(source.line, found)))
+def _refused(source: Source, found: list[Mistake]) -> ConfigError:
+    lines = "\n".join(dict.fromkeys(map(source.line, found)))
+    return ConfigError(lines, found[0].keys if found else ())
 
 
 def _plainly(error: Any) -> str:

@@ -16,6 +16,20 @@ GATEWAY_FIELDS: Final = frozenset(
     {"aliases", "hosts", "served_model_name", "sampling", "fallback", "split", "shadow"}
 )
 
+#: Keys by which the host would run other code, or tell its secrets to others: whoever may write
+#: them may do all that ew's user may. They are changed in the file, and not over HTTP.
+IN_FILE_ONLY: Final = frozenset(
+    {
+        "api_key_env",
+        "base_url",
+        "command",
+        "engine_args",
+        "env",
+        "pass_env",
+        "trust_remote_code",
+    }
+)
+
 
 def names_of(model_id: str, model: ModelConfig) -> list[str]:
     """Return all names of a model, its id first."""

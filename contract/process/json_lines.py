@@ -46,11 +46,16 @@ def value_span(text: str, path: Sequence[str]) -> tuple[int, int] | None:
     is an object (which the empty path means). None if there is no such key."""
     start = text.index("{")
     if path:
-        found = next((end for keys, _, end in _keys(text) if keys == tuple(path)), None)
+        found = key_span(text, path)
         if found is None:
             return None
-        start = _VALUE.match(text, found).end()  # type: ignore[union-attr]  # a key has a value
+        start = _VALUE.match(text, found[1]).end()  # type: ignore[union-attr]  # a key has a value
     return start, json.JSONDecoder().raw_decode(text, start)[1]
+
+
+def key_span(text: str, path: Sequence[str]) -> tuple[int, int] | None:
+    """Return where a key itself begins and ends, with its quotes. None if there is no such key."""
+    return next((span for keys, _, span in _keys(text) if keys == tuple(path)), None)
 
 
 def load_json(text: str) -> Any:
@@ -74,9 +79,9 @@ def line_of(text: str, path: Sequence[str]) -> int:
     return 1
 
 
-def _keys(text: str) -> Iterator[tuple[tuple[str, ...], int, int]]:
+def _keys(text: str) -> Iterator[tuple[tuple[str, ...], int, tuple[int, int]]]:
     """Yield the path and line of every key (and list index) in valid JSON text, in order; and
-    where in the text the key ends."""
+    where in the text the key begins and ends."""
     stack: list[str | int] = []
     tokens = list(_TOKEN.finditer(text))
     for i, token in enumerate(tokens):
@@ -92,4 +97,4 @@ def _keys(text: str) -> Iterator[tuple[tuple[str, ...], int, int]]:
         elif word[0] == '"' and i + 1 < len(tokens) and tokens[i + 1].group() == ":":
             stack[-1] = json.loads(word)
             line = text.count("\n", 0, token.start()) + 1
-            yield tuple(str(part) for part in stack), line, token.end()
+            yield tuple(str(part) for part in stack), line, token.span()

@@ -8,6 +8,7 @@ that the gateway sends, too; those of commands alone are in `orchestrator/protoc
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -80,6 +81,25 @@ class CancelTask(msgspec.Struct, frozen=True, tag="cancel_task"):
     task_id: str
 
 
+class StartModel(msgspec.Struct, frozen=True, tag="start_model"):
+    """Start a model as the configuration file says, beside what runs, and answer when it is ready
+    or has failed."""
+
+    model: str
+
+
+class SetModel(msgspec.Struct, frozen=True, tag="set_model"):
+    """Give a model's entry in the configuration file, which may be new, these settings; null takes
+    one out, and others stay. `revision` is that of the file as the asker knows it: if it holds
+    something else by now, the request is refused. With `is_trial` nothing is written. The answer is
+    `ModelSet`."""
+
+    model: str
+    settings: dict[str, Any]
+    revision: str
+    is_trial: bool = False
+
+
 class StartProgress(msgspec.Struct, frozen=True, tag="progress", omit_defaults=True):
     """A change of state. `slot` names the process: `valkey`, `gateway` or `MODEL-REPLICA`."""
 
@@ -107,10 +127,12 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The last answer to a request that was not carried out."""
+    """The last answer to a request that was not carried out. `field`: the key that is wrong, if it
+    is one."""
 
     message: str
     hint: str = ""
+    field: str = ""
 
 
 class KeyMade(msgspec.Struct, frozen=True, tag="key_made"):
@@ -124,6 +146,23 @@ class TaskBegun(msgspec.Struct, frozen=True, tag="task_begun"):
     """The last answer to `RunTask`."""
 
     task_id: str
+
+
+class UnappliedKey(msgspec.Struct, frozen=True):
+    """A key of the configuration file that what runs has otherwise, and the command that applies
+    it."""
+
+    key: str
+    needs: str
+
+
+class ModelSet(msgspec.Struct, frozen=True, tag="model_set"):
+    """The last answer to `SetModel`: the revision of the file, things to mind about the entry (each
+    one line), and which of its keys wait to be applied."""
+
+    revision: str
+    warnings: list[str]
+    waiting: list[UnappliedKey]
 
 
 def socket_path() -> Path:

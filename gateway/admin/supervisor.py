@@ -14,12 +14,15 @@ from contract.supervision.control import (
     Finished,
     KeyMade,
     Load,
+    ModelSet,
     Outcome,
     Pin,
     Refused,
     RestartModels,
     RevokeKey,
     RunTask,
+    SetModel,
+    StartModel,
     StartProgress,
     TaskBegun,
     Unload,
@@ -27,13 +30,13 @@ from contract.supervision.control import (
 )
 from gateway.http.errors import ApiError
 
-ModelChange: TypeAlias = Load | Unload | Pin | RestartModels
+ModelChange: TypeAlias = StartModel | Load | Unload | Pin | RestartModels
 _ANSWER_WITHIN_S: Final = 10.0
 _LONGEST_LINE: Final = 1 << 20
-_Change: TypeAlias = ModelChange | AddKey | RevokeKey | RunTask | CancelTask
-_Done: TypeAlias = StartProgress | Finished | KeyMade | TaskBegun
+_Change: TypeAlias = ModelChange | AddKey | RevokeKey | RunTask | CancelTask | SetModel
+_Done: TypeAlias = StartProgress | Finished | KeyMade | TaskBegun | ModelSet
 _Answer: TypeAlias = _Done | Refused
-_Form = TypeVar("_Form", KeyMade, TaskBegun)
+_Form = TypeVar("_Form", KeyMade, TaskBegun, ModelSet)
 _answers = msgspec.json.Decoder(_Answer)
 
 
@@ -55,6 +58,11 @@ async def make_key(request: AddKey) -> KeyMade:
 async def revoke_key(key_id: str) -> None:
     """End an API key. Raises `ApiError`."""
     await _ask(RevokeKey(key_id), to_the_end=True)
+
+
+async def set_model(request: SetModel) -> ModelSet:
+    """Have a model's entry in the configuration file changed. Raises `ApiError`."""
+    return await _answer(request, ModelSet)
 
 
 async def begin_task(request: RunTask) -> str:
@@ -90,7 +98,7 @@ async def _ask(request: _Change, *, to_the_end: bool) -> _Done:
             answer = _read(line)
             if isinstance(answer, Refused):
                 hint = f"; {answer.hint}" if answer.hint else ""
-                raise ApiError("refused", answer.message + hint)
+                raise ApiError("refused", answer.message + hint, field=answer.field or None)
             if not (to_the_end and isinstance(answer, StartProgress)):
                 return answer
     except TimeoutError:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from contract.supervision.status import RunStatus
+from gateway.api.admin.config_bodies import ModelSettings
 from gateway.api.admin.schemas import KeyAddition, LogLineBody
 from gateway.api.admin.task_bodies import BenchRequest, ModelRequest
 from gateway.api.anthropic.bodies import AnthropicErrorBody, MessageEvent
@@ -59,6 +60,7 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     ModelRequest,
     KeyAddition,
     LogLineBody,
+    ModelSettings,
     InferenceRequest,
     ChatCompletionRequest,
     CompletionRequest,

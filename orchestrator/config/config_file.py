@@ -6,12 +6,14 @@ import json
 import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from contract.config import Config, ConfigError, ids_by_name, is_repo_id, load_config
+from contract.config import Config, ConfigError, ids_by_name, is_repo_id
+from contract.config.loading import Source, read_source, revision_of
 from contract.paths import project_dir
-from contract.process.json_lines import plain_json, value_span, without_comments
+from contract.process.json_lines import key_span, plain_json, value_span, without_comments
 from orchestrator.errors import UserError
 from orchestrator.system.files import put_in_place
 
@@ -37,23 +39,57 @@ def add_model(path: Path, config: Config, model_path: str) -> tuple[str, bool]:
     return model_id, True
 
 
-def set_model(path: Path, model_id: str, settings: Mapping[str, Any]) -> None:
-    """Give a model, which may be new, these settings; it keeps those that it has beside them.
-    Comments, layout, mode, and a link to the file stay.
+def set_model(
+    path: Path,
+    model_id: str,
+    settings: Mapping[str, Any],
+    *,
+    revision: str | None = None,
+    is_trial: bool = False,
+) -> tuple[Config, Source]:
+    """Give a model, which may be new, these settings; None takes one out, and it keeps those that
+    it has beside them. Comments, layout, mode, and a link to the file stay. Returns the
+    configuration with them, and its text; with `is_trial` the file stays as it was.
 
-    Raises `UserError`, with the file as it was, if it would not be valid.
+    Raises `UserError`, with the file as it was, if it would not be valid, or has another revision
+    than is given.
     """
     file = path.resolve()
     scratch = file.with_name(f".{file.name}.new")
-    scratch.write_bytes(with_model(path.read_bytes().decode(), model_id, settings).encode())
-    shutil.copymode(file, scratch)
     try:
-        load_config(scratch)
+        content = file.read_bytes()
+        _require_revision(content, path, revision)
+        scratch.write_bytes(with_model(content.decode(), model_id, settings).encode())
+        shutil.copymode(file, scratch)
+        config, source = _valid(scratch, path)
+        if not is_trial:
+            _require_revision(file.read_bytes(), path, revision)
+            put_in_place(scratch, file)
+    except OSError as error:
+        message = f"{path} cannot be written: {error.strerror}"
+        raise UserError(message, "change it where it is written, on its host") from None
+    finally:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+    return config, source
+
+
+def _require_revision(content: bytes, path: Path, revision: str | None) -> None:
+    if revision is not None and revision_of(content) != revision:
+        message = f"{path} has been changed since it was read"
+        raise UserError(message, "read it again, and make the change anew", "revision")
+
+
+def _valid(scratch: Path, path: Path) -> tuple[Config, Source]:
+    """Return the configuration that is to stand at `path`. Raises `UserError`."""
+    try:
+        config, source = read_source(scratch)
     except ConfigError as error:
-        scratch.unlink()
         said = str(error).replace(str(scratch), str(path))
-        raise UserError("the configuration would not be valid any more", said) from None
-    put_in_place(scratch, file)
+        message = "the configuration would not be valid any more"
+        raise UserError(message, said, ".".join(error.keys)) from None
+    source.path = path
+    return config, source
 
 
 def _location(model_path: str) -> str:
@@ -88,12 +124,16 @@ def _free_id(location: str, taken: Collection[str]) -> str:
 def with_model(text: str, model_id: str, settings: Mapping[str, Any]) -> str:
     """Return the text of a configuration in which a model has these settings, and nothing else
     changed."""
+    given = {key: value for key, value in settings.items() if value is not None}
     if value_span(plain_json(text), ("models",)) is None:
-        return _with_member(text, (), "models", {model_id: settings})
+        return _with_member(text, (), "models", {model_id: given})
     if value_span(plain_json(text), ("models", model_id)) is None:
-        return _with_member(text, ("models",), model_id, settings)
+        return _with_member(text, ("models",), model_id, given)
     for key, value in settings.items():
-        text = _with_setting(text, ("models", model_id), key, value)
+        if value is None:
+            text = _without_member(text, ("models", model_id, key))
+        else:
+            text = _with_setting(text, ("models", model_id), key, value)
     return text
 
 
@@ -131,6 +171,27 @@ def _with_member(text: str, path: Sequence[str], key: str, value: Any) -> str:
     if not re.match(r"\s*\n", rest):
         rest = f"{newline}{outer}{rest.lstrip()}"
     return before + new + rest
+
+
+def _without_member(text: str, path: Sequence[str]) -> str:
+    """Return the text without the member at a path, if it is there, and without the comma that it
+    needed. Comments stay."""
+    plain = plain_json(text)
+    key, value = key_span(plain, path), value_span(plain, path)
+    if key is None or value is None:
+        return text
+    start, end = key[0], value[1]
+    code = without_comments(text)
+    if comma := re.match(r"\s*,", code[end:]):
+        text = text[: end + comma.end() - 1] + " " + text[end + comma.end() :]
+    elif comma := re.search(r",\s*$", code[:start]):
+        text = text[: comma.start()] + text[comma.start() + 1 :]
+        start, end = start - 1, end - 1
+    before, after = text[:start], text[end:].lstrip(" ")
+    line = before[before.rfind("\n") + 1 :]
+    if not line.strip() and (rest := re.match(r"\r?\n", after)):
+        return before[: len(before) - len(line)] + after[rest.end() :]
+    return before + after
 
 
 def _indent(text: str, place: int) -> str:

@@ -21,12 +21,15 @@ from contract.supervision.control import (
     Finished,
     KeyMade,
     Load,
+    ModelSet,
     Pin,
     Refused,
     Reload,
     RestartModels,
     RevokeKey,
     RunTask,
+    SetModel,
+    StartModel,
     StartProgress,
     TaskBegun,
     Unload,
@@ -77,9 +80,9 @@ class Follow(msgspec.Struct, frozen=True, tag="follow"):
 
 
 Renewal: TypeAlias = Restart | RestartModels | Reload
-Operators: TypeAlias = AddKey | RevokeKey | RunTask | CancelTask
-Request: TypeAlias = Start | Renewal | Stop | Load | Unload | Pin | Follow | Operators
-LastAnswer: TypeAlias = Finished | KeyMade | TaskBegun | Refused
+Operators: TypeAlias = AddKey | RevokeKey | RunTask | CancelTask | SetModel
+Request: TypeAlias = Start | StartModel | Renewal | Stop | Load | Unload | Pin | Follow | Operators
+LastAnswer: TypeAlias = Finished | KeyMade | TaskBegun | ModelSet | Refused
 Answer: TypeAlias = StartProgress | LastAnswer
 
 _answers = msgspec.json.Decoder(Answer)

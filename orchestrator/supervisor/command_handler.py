@@ -7,13 +7,22 @@ import signal
 import time
 from typing import Final
 
-from contract.supervision.control import Finished, Load, Pin, Refused, Reload, RestartModels, Unload
+from contract.supervision.control import (
+    Finished,
+    Load,
+    Pin,
+    Refused,
+    Reload,
+    RestartModels,
+    StartModel,
+    Unload,
+)
 from orchestrator.errors import UserError
 from orchestrator.protocol.control import Follow, Renewal, Request, Restart, Start, Stop
 from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import GATEWAY, VALKEY, ReplicaSpec, UnitSpec
 from orchestrator.supervisor.control_server import Connection
-from orchestrator.supervisor.gateway_address import settings_of, where_it_is, with_port
+from orchestrator.supervisor.gateway_address import runs_already, where_it_is, with_port
 from orchestrator.supervisor.listeners import (
     IsSettled,
     Listeners,
@@ -27,7 +36,7 @@ from orchestrator.supervisor.models.loader import Loader
 from orchestrator.supervisor.observer import Observer
 from orchestrator.supervisor.operator_requests import carry_out
 from orchestrator.supervisor.reloading import Reloader
-from orchestrator.supervisor.restarting import in_full
+from orchestrator.supervisor.restarting import in_full, start_in_full
 from orchestrator.supervisor.tasks.runner import TaskRunner
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.unit import Unit
@@ -63,8 +72,8 @@ class CommandHandler:
         """Do what is asked; what cannot be done is refused."""
         try:
             match request:
-                case Start():
-                    self._start(connection, request)
+                case Start() | StartModel():
+                    self._start(connection, start_in_full(request, self._fleet.launcher.variables))
                 case Restart() | RestartModels() | Reload():
                     self._renew(connection, request)
                 case Stop():
@@ -79,7 +88,7 @@ class CommandHandler:
                     told = self._fleet.launcher.variables
                     connection.finish(carry_out(request, self._tasks, told))
         except UserError as error:
-            connection.finish(Refused(error.message, error.hint))
+            connection.finish(Refused(error.message, error.hint, error.field))
 
     def _change_residency(self, connection: Connection, request: Load | Unload | Pin) -> None:
         match request:
@@ -131,7 +140,8 @@ class CommandHandler:
             return
         self._settle_redis(request)
         specs = self._specs(request)
-        notes = {each.slot: note for each in specs if (note := self._note(each))}
+        known = self._fleet.units
+        notes = {each.slot: note for each in specs if (note := runs_already(each, known))}
         now = time.monotonic()
         for each in specs:
             self._fleet.want(each, now)
@@ -219,16 +229,6 @@ class CommandHandler:
         if request.gateway is not None:
             specs.append(with_port(request.gateway, self._fleet.units.get(GATEWAY)))
         return specs + list(request.workers)
-
-    def _note(self, spec: UnitSpec) -> str:
-        """Return why nothing has to be done for it; empty if something has."""
-        unit = self._fleet.units.get(spec.slot)
-        if unit is None or unit.process is None or not unit.is_desired:
-            return ""
-        name = spec.model if isinstance(spec, ReplicaSpec) else spec.slot
-        if settings_of(unit.spec) != settings_of(spec):
-            return f"runs already, with its former settings (`./ew restart {name}` changes them)"
-        return "runs already" if unit.phase is Phase.READY else ""
 
     def _stop(self, connection: Connection, request: Stop) -> None:
         if not request.models:

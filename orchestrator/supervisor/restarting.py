@@ -1,15 +1,18 @@
-"""Restart requests: running models with the settings that the configuration file has now."""
+"""Starts and restarts in full: models with the settings that the configuration file has now."""
 
 from __future__ import annotations
 
 import os
 
+import msgspec
+
+from contract.config import Config
 from contract.config.variables import SECTIONS
-from contract.supervision.control import RestartModels
+from contract.supervision.control import RestartModels, StartModel
 from orchestrator.config.changes import Change, changes
 from orchestrator.config.selection import StartOptions, gateway_spec, read_config, start_request
 from orchestrator.errors import UserError
-from orchestrator.protocol.control import Restart
+from orchestrator.protocol.control import Restart, Start
 from orchestrator.protocol.specs import ReplicaSpec
 from orchestrator.supervisor.reporting.run_file import Run, read_run
 from orchestrator.terminal.speech import say
@@ -50,8 +53,28 @@ def running_changes() -> list[Change]:
     if run is None:
         raise UserError("ew does not run", "`./ew start` starts what is configured")
     assume(run.variables)
+    return _changes(run, read_config())
+
+
+def changes_by(config: Config) -> list[Change]:
+    """Return what a configuration says otherwise than what runs; nothing if nothing does."""
+    run = read_run()
+    return [] if run is None else _changes(run, config)
+
+
+def _changes(run: Run, config: Config) -> list[Change]:
     wanted = [unit.replacement or unit.spec for unit in run.units if unit.is_desired]
-    return changes(wanted, run.redis_url, read_config())
+    return changes(wanted, run.redis_url, config)
+
+
+def start_in_full(asked: Start | StartModel, variables: dict[str, str]) -> Start:
+    """Return a start with what the configuration file says of a model, which runs beside the rest;
+    `variables` are the EW_* settings of that. Raises `UserError`."""
+    if isinstance(asked, Start):
+        return asked
+    assume(variables)
+    request = start_request(read_config(), StartOptions(models=(asked.model,)))
+    return msgspec.structs.replace(request, gateway=None)
 
 
 def running_models(run: Run | None) -> list[str]:

@@ -74,6 +74,52 @@ def test_memory_is_estimated_before_a_load_and_a_download_says_why_it_fails(page
     expect(download).to_contain_text("is neither a model nor a repository")
 
 
+def test_an_entry_is_changed_and_one_is_added(page: Page, console_host: ConsoleHost) -> None:
+    file = console_host.terminal.config
+    before = file.read_text()
+    show(page, "Models")
+    page.get_by_role("link", name="Entry of model-03").click()
+    form = page.get_by_role("region", name="The entry of model-03")
+    replicas = form.get_by_role("spinbutton", name="replicas")
+    replicas.fill("0")
+    form.get_by_role("button", name="Check").click()
+    refusal = "`models.model-03.replicas` is 0; it must be a whole number from 1 to 64"
+    expect(form.get_by_role("status")).to_contain_text(refusal)
+    expect(replicas).to_have_attribute("aria-invalid", "true")
+    form.get_by_text("more keys").click()
+    page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    found = Axe().run(page)
+    assert not found.violations_count, found.generate_report()
+    replicas.fill("")
+    form.get_by_role("textbox", name="aliases").fill("three, drei")
+    form.get_by_role("spinbutton", name="max_input_len").fill("77")
+    file.write_text(before + "\n")
+    form.get_by_role("button", name="Save").click()
+    expect(form.get_by_role("status")).to_contain_text("has been changed since it was read")
+    form.get_by_role("button", name="Read the file again").click()
+    form.get_by_role("button", name="Save").click()
+    expect(form.get_by_role("status")).to_contain_text("It is written.")
+    written = json.loads(file.read_text())["models"]["model-03"]
+    assert (written["aliases"], written["max_input_len"]) == (["three", "drei"], 77)
+    assert "replicas" not in written
+    card = page.get_by_role("article", name="Model model-03")
+    expect(card).to_contain_text("Changed in its entry, until it is restarted: max_input_len")
+    form.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Add a model").click()
+    form = page.get_by_role("region", name="Add a model")
+    form.get_by_role("textbox", name="name").fill("added")
+    form.get_by_role("combobox", name="engine").select_option("mock")
+    form.get_by_role("textbox", name="model_path").fill("none")
+    form.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Start added").click()
+    expect(page.get_by_role("article", name="Model added").locator(".state").first).to_have_text(
+        "ready"
+    )
+    assert console_host.run("stop", "added").code == 0
+    file.write_text(before)
+
+
 def test_a_request_is_seen_and_cancelled(page: Page, console_host: ConsoleHost) -> None:
     ended: list[str] = []
 

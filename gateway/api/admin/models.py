@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
-from contract.supervision.control import Load, Pin, RestartModels, Unload
+from contract.supervision.control import Load, Pin, RestartModels, StartModel, Unload
 from gateway.admin.supervisor import ModelChange, change_models
 from gateway.api.admin.guard import note_change
 from gateway.api.admin.schemas import ChangeBody, OutcomeBody
@@ -16,6 +16,15 @@ from gateway.lifecycle.process import process_of
 
 router = APIRouter(responses=ADMIN_CHANGE_ERRORS)
 Wait = Annotated[bool, Query(description="Answer when the change is over, however long it takes.")]
+
+
+@router.post(
+    "/models/{model:path}/start", summary="Start a model that is configured, beside what runs"
+)
+async def start_model(
+    request: Request, response: Response, model: str, wait: Wait = False
+) -> ChangeBody:
+    return await _change(request, response, StartModel(_id_of(request, model)), wait=wait)
 
 
 @router.post("/models/{model:path}/load", summary="Load a model that is loaded on demand")

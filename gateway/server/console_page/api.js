@@ -5,12 +5,13 @@ const PAGE = { "x-ew-console": "1" };
 /** Streams send something at least every 10 s; one that is silent for longer is cut. */
 const SILENCE_MS = 25_000;
 
-/** An answer that is an error. `status` 0: there was no answer. */
+/** An answer that is an error. `status` 0: there was no answer. `field`: what was wrong, if it was one. */
 export class ApiFailure extends Error {
-  constructor(status, code, message) {
+  constructor(status, code, message, field = "") {
     super(message);
     this.status = status;
     this.code = code;
+    this.field = field;
   }
 }
 
@@ -67,7 +68,7 @@ async function request(method, path, body, { signal, headers = {} }) {
 async function failure(answer) {
   try {
     const body = await answer.json();
-    return new ApiFailure(answer.status, body.code, body.message);
+    return new ApiFailure(answer.status, body.code, body.message, body.field ?? "");
   } catch {
     return new ApiFailure(answer.status, "unknown", `the gateway answers ${answer.status}`);
   }

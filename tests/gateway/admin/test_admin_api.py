@@ -29,6 +29,10 @@ ROUTES = [
     ("GET", "/history"),
     ("GET", "/requests"),
     ("POST", "/requests/{job_id}/cancel"),
+    ("POST", "/models/{model}/start"),
+    ("GET", "/config/schema"),
+    ("GET", "/config/models"),
+    ("PATCH", "/config/models/{model}"),
     ("POST", "/models/{model}/load"),
     ("POST", "/models/{model}/unload"),
     ("POST", "/models/{model}/pin"),
@@ -186,6 +190,66 @@ def test_a_model_is_pinned_and_restarted(admin: httpx.Client) -> None:
     assert next(each["workers"][0]["name"] for each in models if each["id"] == "always") != before
 
 
+def test_an_entry_is_checked_changed_and_added(admin_host: AdminHost, admin: httpx.Client) -> None:
+    file = admin_host.terminal.config
+    file.write_text("// mine\n" + file.read_text())
+    entries = admin.get(f"{ADMIN}/config/models").json()
+    assert entries["models"]["later"]["settings"]["load"] == "on-demand"
+    assert entries["models"]["later"]["in_file_only"] == ["engine_args"]
+
+    def patch(model: str, check: bool = False, **settings: Any) -> httpx.Response:
+        body = {"revision": entries["revision"], "settings": settings}
+        path = f"{ADMIN}/config/models/{model}"
+        return admin.patch(path, json=body, params={"check": check})
+
+    before = file.read_text()
+    wrong = patch("later", replicas=0)
+    assert (wrong.status_code, wrong.json()["field"]) == (409, "models.later.replicas"), wrong.text
+    assert "it must be a whole number from 1 to 64" in wrong.json()["message"]
+    for key, value in {"command": ["sh"], "engine_args": {}, "trust_remote_code": True}.items():
+        refused = patch("later", **{key: value})
+        assert (refused.status_code, refused.json()["field"]) == (422, f"settings.{key}")
+        assert str(file) in refused.json()["message"]
+    tried = patch("always", check=True, max_input_len=99).json()
+    needed = [{"key": "models.always.max_input_len", "needs": "./ew restart always"}]
+    assert (tried["waiting"], tried["revision"]) == (needed, entries["revision"])
+    assert file.read_text() == before
+    done = patch("later", aliases=["soon", "sooner"], dtype=None).json()
+    assert (done["waiting"], done["warnings"]) == ([], [])
+    assert file.read_text() == before.replace('["soon"]', '["soon", "sooner"]')
+    eventually(lambda: admin.get("/v1/models/sooner").status_code == 200)
+    stale = patch("later", pinned=True)
+    assert (stale.status_code, stale.json()["field"]) == (409, "revision")
+    entries = admin.get(f"{ADMIN}/config/models").json()
+    assert entries["revision"] == done["revision"]
+    added = patch("org/new", engine="mock", model_path="none", max_batch_size=4).json()
+    assert added["waiting"] == [{"key": "models.org/new", "needs": "./ew start org/new"}]
+    started = admin.post(f"{ADMIN}/models/org/new/start", params={"wait": True}).json()
+    states = {each["slot"]: each["state"] for each in started["outcomes"]}
+    assert states == {"valkey": "ready", "org/new-0": "ready"}
+    eventually(lambda: admin.get("/v1/models/org/new").status_code == 200)
+    audited = admin.get(f"{ADMIN}/logs", params={"unit": "audit"}).json()["lines"]
+    assert '"set_model","model":"org/new"' in audited[-2]["message"]
+    assert not any('"is_trial":true' in each["message"] for each in audited)
+
+
+def test_of_an_entry_that_runs_its_checkpoint_s_code_the_checkpoint_stays(
+    admin_host: AdminHost, admin: httpx.Client
+) -> None:
+    file = admin_host.terminal.config
+    before = file.read_text()
+    config = json.loads(before.removeprefix("// mine\n"))
+    config["models"]["always"]["trust_remote_code"] = True
+    file.write_text(json.dumps(config))
+    try:
+        revision = admin.get(f"{ADMIN}/config/models").json()["revision"]
+        body = {"revision": revision, "settings": {"model_path": "evil/code"}}
+        refused = admin.patch(f"{ADMIN}/config/models/always", json=body)
+        assert (refused.status_code, refused.json()["field"]) == (422, "settings.model_path")
+    finally:
+        file.write_text(before)
+
+
 def test_what_the_supervisor_refuses_is_told_with_its_reason(admin: httpx.Client) -> None:
     for path in ("/models/always/load", "/models/nothing/unload"):
         answer = admin.post(ADMIN + path)
@@ -320,7 +384,7 @@ def test_the_last_hour_is_told_in_columns(admin: httpx.Client) -> None:
     history = admin.get(f"{ADMIN}/history").json()
     moments = len(history["at_unix_s"])
     assert history["gpus"].keys() == {"GPU-a", "GPU-b"}
-    assert history["models"].keys() == {"always", "later"}
+    assert history["models"].keys() >= {"always", "later"}
     columns = [*history["gpus"].values(), *history["models"].values()]
     assert all(len(each) == moments for column in columns for each in column.values())
     assert max(filter(None, history["gpus"]["GPU-a"]["used_mib"])) >= 1600

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from contract.config import load_config
+from contract.config.loading import revision_of
 from contract.paths import ROOT
 from orchestrator.client.conversion import add_to_config
 from orchestrator.config.config_file import add_model, set_model
@@ -154,6 +155,44 @@ def test_settings_that_would_not_be_valid_leave_the_file_as_it_was(path: Path) -
         set_model(path, "demo", {"max_batch_size": 0})
     assert caught.value.hint.startswith(f"{path}:5: `models.demo.max_batch_size` is 0; it must be")
     assert path.read_text() == COMMENTED
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+ENTRY = '"engine": "mock", "model_path": "x"'
+
+
+@pytest.mark.parametrize(
+    ("entry", "left"),
+    [
+        ('{%s, "dtype": "half"}', "{%s }"),
+        ('{"dtype": "half", %s}', "{%s}"),
+        ('{%s,\n  "dtype": "half",\n  "replicas": 2}', '{%s,\n  "replicas": 2}'),
+        ('{%s,\r\n  "dtype": "half"\r\n}', "{%s\r\n}"),
+        ('{%s,\n  "dtype": "half", // why\n}', "{%s,\n  // why\n}"),
+        ('{%s, // an entry, with commas\n "dtype": "half"\n}', "{%s // an entry, with commas\n}"),
+        ('{%s, "dtype": /* a "b", */ "half" , "replicas": 2}', '{%s, "replicas": 2}'),
+        ("{%s}", "{%s}"),
+    ],
+)
+def test_a_key_is_taken_out_and_the_other_text_stays(path: Path, entry: str, left: str) -> None:
+    text = '{"models": {"m": %s}}'
+    path.write_bytes((text % (entry % ENTRY)).encode())
+    before = load_config(path)
+    set_model(path, "m", {"dtype": None})
+    assert path.read_bytes().decode() == text % (left % ENTRY)
+    assert load_config(path).models["m"] == before.models["m"].model_copy(update={"dtype": "auto"})
+
+
+def test_a_file_that_was_changed_meanwhile_is_not_written(path: Path) -> None:
+    known = revision_of(path.read_bytes())
+    config, source = set_model(path, "demo", {"replicas": 2}, revision=known, is_trial=True)
+    assert (config.models["demo"].replicas, revision_of(path.read_bytes())) == (2, known)
+    _, source = set_model(path, "demo", {"replicas": 2}, revision=known)
+    assert source.revision == revision_of(path.read_bytes()) != known
+    with pytest.raises(UserError, match="has been changed since it was read") as caught:
+        set_model(path, "demo", {"replicas": 3}, revision=known)
+    assert caught.value.field == "revision"
+    assert load_config(path).models["demo"].replicas == 2
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
