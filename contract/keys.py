@@ -52,6 +52,9 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     lowest_priority: int = 0
     #: It is the key of requests that send none: `local` of those from this host, `all` of any.
     anonymous: Literal["", "local", "all"] = ""
+    #: Who answers for it, and what there is to remember of it.
+    owner: str = ""
+    note: str = ""
     #: Whom it shares limits with; and its own limits, in place of the configuration's.
     group: str = ""
     limits: KeyLimits = NO_LIMITS

@@ -29,6 +29,7 @@ MOMENTS = {
     "gateway/lifecycle/process.py": "when the process started",
     "gateway/admin/host_status.py": "when the document was read",
     "gateway/admin/request_journal.py": "when a request began",
+    "orchestrator/cli/configure/key_table.py": "the states of keys",
     "gateway/api/admin/keys.py": "when a key was made, and when it expires",
     "gateway/server/access_log.py": "when an answer ended",
     "gateway/server/metrics/vllm_names.py": "when a sample was taken, which is its value in vLLM",

@@ -61,6 +61,27 @@ class AddKey(msgspec.Struct, frozen=True, tag="add_key"):
     admin: bool = False
     weight: float = 1.0
     priority: PriorityClass = "normal"
+    group: str = ""
+    owner: str = ""
+    note: str = ""
+
+
+class ChangeKey(msgspec.Struct, frozen=True, tag="change_key", omit_defaults=True):
+    """Change a live key, by its id: what is said of it (`name`, `owner`, `note`), its group if one
+    is given, and some of its limits; None of them leaves one to the configuration."""
+
+    key_id: str
+    words: dict[str, str] = {}
+    group: str | None = None
+    limits: dict[str, int | None] = {}
+
+
+class RotateKey(msgspec.Struct, frozen=True, tag="rotate_key"):
+    """Make a new key with the rights of one, by its id, which ends `overlap_s` later; the answer is
+    `KeyMade`."""
+
+    key_id: str
+    overlap_s: float
 
 
 class RevokeKey(msgspec.Struct, frozen=True, tag="revoke_key"):
@@ -136,7 +157,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class KeyMade(msgspec.Struct, frozen=True, tag="key_made"):
-    """The last answer to `AddKey`. `text` is the key itself, which is kept nowhere."""
+    """The last answer to `AddKey` and `RotateKey`. `text` is the key, which is kept nowhere."""
 
     key_id: str
     text: str

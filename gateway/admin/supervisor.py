@@ -11,6 +11,7 @@ from contract.messages import UNREADABLE
 from contract.supervision.control import (
     AddKey,
     CancelTask,
+    ChangeKey,
     Finished,
     KeyMade,
     Load,
@@ -20,6 +21,7 @@ from contract.supervision.control import (
     Refused,
     RestartModels,
     RevokeKey,
+    RotateKey,
     RunTask,
     SetModel,
     StartModel,
@@ -33,7 +35,9 @@ from gateway.http.errors import ApiError
 ModelChange: TypeAlias = StartModel | Load | Unload | Pin | RestartModels
 _ANSWER_WITHIN_S: Final = 10.0
 _LONGEST_LINE: Final = 1 << 20
-_Change: TypeAlias = ModelChange | AddKey | RevokeKey | RunTask | CancelTask | SetModel
+_KeyChange: TypeAlias = ChangeKey | RevokeKey
+_Operators: TypeAlias = AddKey | RotateKey | _KeyChange | RunTask | CancelTask | SetModel
+_Change: TypeAlias = ModelChange | _Operators
 _Done: TypeAlias = StartProgress | Finished | KeyMade | TaskBegun | ModelSet
 _Answer: TypeAlias = _Done | Refused
 _Form = TypeVar("_Form", KeyMade, TaskBegun, ModelSet)
@@ -50,14 +54,14 @@ async def change_models(request: ModelChange, *, to_the_end: bool) -> list[Outco
     return answer.outcomes if isinstance(answer, Finished) else None
 
 
-async def make_key(request: AddKey) -> KeyMade:
+async def make_key(request: AddKey | RotateKey) -> KeyMade:
     """Make an API key. Raises `ApiError`."""
     return await _answer(request, KeyMade)
 
 
-async def revoke_key(key_id: str) -> None:
-    """End an API key. Raises `ApiError`."""
-    await _ask(RevokeKey(key_id), to_the_end=True)
+async def change_key(request: _KeyChange) -> None:
+    """Change or end an API key. Raises `ApiError`."""
+    await _ask(request, to_the_end=True)
 
 
 async def set_model(request: SetModel) -> ModelSet:

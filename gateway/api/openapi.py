@@ -14,7 +14,8 @@ from pydantic.json_schema import models_json_schema
 
 from contract.supervision.status import RunStatus
 from gateway.api.admin.config_bodies import ModelSettings
-from gateway.api.admin.schemas import KeyAddition, LogLineBody
+from gateway.api.admin.key_bodies import KeyAddition, KeyChange, KeyRotation
+from gateway.api.admin.schemas import LogLineBody
 from gateway.api.admin.task_bodies import BenchRequest, ModelRequest
 from gateway.api.anthropic.bodies import AnthropicErrorBody, MessageEvent
 from gateway.api.anthropic.schemas import CountTokensRequest, MessagesRequest
@@ -59,6 +60,8 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     BenchRequest,
     ModelRequest,
     KeyAddition,
+    KeyChange,
+    KeyRotation,
     LogLineBody,
     ModelSettings,
     InferenceRequest,

@@ -68,7 +68,7 @@ _ROUTERS: Final = (
 _HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 #: Keys come in headers that pages set themselves: no cookie or stored password is let through.
 _CORS: Final[dict[str, Any]] = {
-    "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
+    "allow_methods": ["GET", "HEAD", "POST", "PATCH", "DELETE"],
     "allow_headers": ["*"],
     "expose_headers": [
         "X-Request-Id",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,8 +17,10 @@ from contract.logs.rotation import open_privately
 from contract.paths import keys_path, make_private
 from orchestrator.errors import UserError
 from orchestrator.system.files import write_atomically
+from orchestrator.terminal.speech import printable
 
 _LONGEST_NAME: Final = 64
+_LONGEST_NOTE: Final = 200
 
 
 class KeyFile:
@@ -42,7 +45,8 @@ class KeyFile:
     ) -> NewKey:
         """A new key, with what else its record is to say. Its text is in the answer and nowhere
         else."""
-        _require_line("a key's name", name)
+        check_words(name=name, **{each: rights.get(each, "") for each in ("owner", "note")})
+        check_group(rights.get("group", ""))
         for pattern in models:
             _require_line("a model's glob", pattern)
         if not all(models):
@@ -75,6 +79,11 @@ class KeyFile:
             changed = change(_find(records, key))
             records[changed.id] = changed
         return changed
+
+    def describe(self, key: str, **words: str) -> KeyRecord:
+        """Change the `name`, `owner` or `note` of a live key."""
+        check_words(**words)
+        return self.change(key, lambda record: msgspec.structs.replace(record, **words))
 
     def rotate(self, key: str, overlap_s: float) -> NewKey:
         """A new key with the same rights; the old one works for `overlap_s` longer."""
@@ -132,13 +141,26 @@ class KeyFile:
             write_atomically(self._path, msgspec.json.encode(list(records.values())))
 
 
-def _require_line(what: str, text: str) -> None:
+def check_words(name: str = "", owner: str = "", note: str = "") -> None:
+    """Raises `UserError` for words that cannot be said of a key."""
+    _require_line("a key's name", name)
+    _require_line("a key's owner", owner)
+    _require_line("a key's note", note, _LONGEST_NOTE)
+
+
+def check_group(group: str) -> None:
+    """Raises `UserError` for the name of a group that there cannot be."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{0,64}", group):
+        raise UserError(f"no group can be called `{printable(group)}`", "letters, digits, `_.-`")
+
+
+def _require_line(what: str, text: str, longest: int = _LONGEST_NAME) -> None:
     """Names are shown in tables and logs."""
     if not text.isprintable():
         message = f"{what} is one line of printable characters; this is {ascii(text)[:80]}"
         raise UserError(message, "leave the others out")
-    if len(text) > _LONGEST_NAME:
-        raise UserError(f"{what} has {len(text)} characters", f"{_LONGEST_NAME} are the most")
+    if len(text) > longest:
+        raise UserError(f"{what} has {len(text)} characters", f"{longest} are the most")
 
 
 def _find(records: dict[str, KeyRecord], key: str) -> KeyRecord:

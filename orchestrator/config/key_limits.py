@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,6 +9,7 @@ from msgspec.structs import replace
 
 from contract.keys import KeyRecord
 from contract.limits import MOST, KeyLimits
+from orchestrator.config.key_file import check_group
 from orchestrator.errors import UserError
 from orchestrator.terminal.speech import printable
 
@@ -24,8 +24,7 @@ def with_limits(record: KeyRecord, bounds: Sequence[str], group: str | None) -> 
     changed = replace(record, limits=replace(record.limits, **changes))
     if group is None:
         return changed
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{0,64}", group):
-        raise UserError(f"no group can be called `{printable(group)}`", "letters, digits, `_.-`")
+    check_group(group)
     return replace(changed, group=group)
 
 

@@ -18,6 +18,7 @@ from contract.messages import UNREADABLE
 from contract.supervision.control import (
     AddKey,
     CancelTask,
+    ChangeKey,
     Finished,
     KeyMade,
     Load,
@@ -27,6 +28,7 @@ from contract.supervision.control import (
     Reload,
     RestartModels,
     RevokeKey,
+    RotateKey,
     RunTask,
     SetModel,
     StartModel,
@@ -80,7 +82,8 @@ class Follow(msgspec.Struct, frozen=True, tag="follow"):
 
 
 Renewal: TypeAlias = Restart | RestartModels | Reload
-Operators: TypeAlias = AddKey | RevokeKey | RunTask | CancelTask | SetModel
+KeyRequest: TypeAlias = AddKey | ChangeKey | RotateKey | RevokeKey
+Operators: TypeAlias = KeyRequest | RunTask | CancelTask | SetModel
 Request: TypeAlias = Start | StartModel | Renewal | Stop | Load | Unload | Pin | Follow | Operators
 LastAnswer: TypeAlias = Finished | KeyMade | TaskBegun | ModelSet | Refused
 Answer: TypeAlias = StartProgress | LastAnswer

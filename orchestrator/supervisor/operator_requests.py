@@ -4,19 +4,25 @@ configuration file."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TypeAlias
+
+import msgspec
 
 from contract.config import Config, ConfigError
 from contract.config.checks.heeded import remarks
 from contract.config.loading import Source
+from contract.keys import KeyRecord, NewKey
 from contract.paths import as_called, config_path
 from contract.supervision.control import (
     AddKey,
     CancelTask,
+    ChangeKey,
     Finished,
     KeyMade,
     ModelSet,
     RevokeKey,
+    RotateKey,
     RunTask,
     SetModel,
     TaskBegun,
@@ -24,12 +30,14 @@ from contract.supervision.control import (
 )
 from orchestrator.config.config_file import set_model
 from orchestrator.config.host_checks import look
-from orchestrator.config.key_file import KeyFile
+from orchestrator.config.key_file import KeyFile, check_group, check_words
 from orchestrator.errors import UserError
 from orchestrator.supervisor.restarting import assume, changes_by
 from orchestrator.supervisor.tasks.runner import TaskRunner
 
-OperatorRequest: TypeAlias = AddKey | RevokeKey | RunTask | CancelTask | SetModel
+OperatorRequest: TypeAlias = (
+    AddKey | ChangeKey | RotateKey | RevokeKey | RunTask | CancelTask | SetModel
+)
 
 
 def carry_out(
@@ -38,8 +46,11 @@ def carry_out(
     """Do what is asked; `variables` are the EW_* settings of what runs. Blocks until the disk has
     it. Raises `UserError`."""
     match request:
-        case AddKey():
-            return _made(request)
+        case AddKey() | RotateKey():
+            new = _made(request)
+            return KeyMade(new.record.id, new.text)
+        case ChangeKey():
+            KeyFile().change(request.key_id, partial(_changed, change=request))
         case RevokeKey():
             KeyFile().revoke(request.key_id)
         case RunTask():
@@ -95,14 +106,22 @@ def _warnings(model_id: str, config: Config, source: Source) -> Iterator[str]:
             yield f"{source.place(found.keys)}: {found.message}; {found.fix}"
 
 
-def _made(request: AddKey) -> KeyMade:
-    made = KeyFile().add(
-        request.name,
-        request.models,
-        request.expires_unix_s,
-        metrics=request.metrics,
-        admin=request.admin,
-        weight=request.weight,
-        priority=request.priority,
+def _made(request: AddKey | RotateKey) -> NewKey:
+    """Raises `UserError`."""
+    if isinstance(request, RotateKey):
+        return KeyFile().rotate(request.key_id, request.overlap_s)
+    rights = msgspec.structs.asdict(request)
+    name, models, expires = (rights.pop(each) for each in ("name", "models", "expires_unix_s"))
+    return KeyFile().add(name, models, expires, **rights)
+
+
+def _changed(record: KeyRecord, change: ChangeKey) -> KeyRecord:
+    """Raises `UserError`."""
+    check_words(**change.words)
+    check_group(change.group or "")
+    return msgspec.structs.replace(
+        record,
+        group=record.group if change.group is None else change.group,
+        limits=msgspec.structs.replace(record.limits, **change.limits),
+        **change.words,
     )
-    return KeyMade(made.record.id, made.text)

@@ -2,9 +2,11 @@
 --   usage:DAY        hash: key id -> REQUESTS ERRORS CANCELLED and a use; a day of UTC is YYYYMMDD
 --   progress:WORKER  hash: job -> its use so far, as the worker says every second
 --   job:ID           `used`: the use of attempts whose worker was lost, or gave it back
+--   ew:usage:last:MONTH   hash, over all models: key id -> when a job of it ended last; Unix seconds, YYYYMM
 -- A use is 'PROMPT CACHED COMPLETION REASONING ENGINE_MS': four counts of tokens, and the engine's time. Tokens are those
 -- of the answer, so an attempt that goes on counts those before it, too; time is that of each attempt.
 local USES, ENGINE_MS, KEPT_DAYS = 5, 5, 400
+local LAST_KEPT_S = 400 * 86400
 local NO_USE = '0 0 0 0 0'
 
 local function numbers_of(text)
@@ -63,6 +65,10 @@ local function count_use(prefix, job_key, state, use, now_s, days)
     counts[3 + i] = counts[3 + i] + use[i]
   end
   redis.call('HSET', usage, key, text_of(counts))
+  local last = 'ew:usage:last:' .. month
+  if key ~= '' and redis.call('HSET', last, key, now_s) == 1 then
+    redis.call('EXPIRE', last, LAST_KEPT_S)
+  end
   if days then
     redis.call('EXPIRE', usage, days * 86400)
   else

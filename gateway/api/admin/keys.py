@@ -1,4 +1,4 @@
-"""API keys: listed from the key file, made and ended by this host's supervisor."""
+"""API keys: listed from the key file; made, changed and ended by this host's supervisor."""
 
 from __future__ import annotations
 
@@ -7,25 +7,37 @@ import time
 
 import msgspec
 from fastapi import APIRouter, Request, Response
+from redis.exceptions import RedisError
 
+from contract.bus.records.last_uses import read_last_uses
 from contract.keys import KeyFileError, KeyRecord, read_keys
 from contract.paths import keys_path
-from contract.supervision.control import AddKey
-from gateway.admin.supervisor import make_key, revoke_key
+from contract.supervision.control import AddKey, ChangeKey, KeyMade, RevokeKey, RotateKey
+from gateway.admin.supervisor import change_key, make_key
 from gateway.api.admin.guard import note_change
-from gateway.api.admin.schemas import KeyAddition, KeyBody, KeysBody, NewKeyBody
+from gateway.api.admin.key_bodies import (
+    KeyAddition,
+    KeyBody,
+    KeyChange,
+    KeyRotation,
+    KeysBody,
+    NewKeyBody,
+    key_body,
+)
 from gateway.api.inference import read
 from gateway.api.openapi import ADMIN_CHANGE_ERRORS, json_request
 from gateway.http.errors import ApiError
+from gateway.lifecycle.process import process_of
 
 router = APIRouter(responses=ADMIN_CHANGE_ERRORS)
 
 
 @router.get("/keys", summary="All API keys, the newest first; their secrets are kept nowhere")
-async def list_keys() -> KeysBody:
-    records = (await _records()).values()
+async def list_keys(request: Request) -> KeysBody:
+    records, uses = (await _records()).values(), await _last_uses(request)
     newest_first = sorted(records, key=lambda each: each.created_unix_s, reverse=True)
-    return KeysBody(keys=[_body(each) for each in newest_first])
+    now = time.time()
+    return KeysBody(keys=[key_body(each, now, uses.get(each.id)) for each in newest_first])
 
 
 @router.post(
@@ -36,19 +48,41 @@ async def list_keys() -> KeysBody:
 )
 async def add_key(request: Request) -> NewKeyBody:
     asked = await read(request, KeyAddition)
-    now = time.time()
-    addition = AddKey(
-        name=asked.name,
-        models=tuple(asked.models),
-        expires_unix_s=None if asked.expires_in_s is None else now + asked.expires_in_s,
-        metrics=asked.metrics,
-        admin=asked.admin,
-        weight=asked.weight,
-        priority=asked.priority,
-    )
+    given = asked.model_dump(exclude={"models", "expires_in_s"})
+    ends = None if asked.expires_in_s is None else time.time() + asked.expires_in_s
+    addition = AddKey(models=tuple(asked.models), expires_unix_s=ends, **given)
     note_change(request, msgspec.json.encode(addition).decode())
-    made = await make_key(addition)
-    return NewKeyBody(id=made.key_id, key=made.text)
+    return _shown_once(await make_key(addition))
+
+
+@router.patch(
+    "/keys/{key_id}",
+    summary="Change the limits of an API key, its group, or what is said of it",
+    openapi_extra=json_request(KeyChange),
+)
+async def patch_key(request: Request, key_id: str) -> KeyBody:
+    asked = await read(request, KeyChange)
+    record = await _live(key_id)
+    limits = asked.limits.named() if asked.limits else {}
+    change = ChangeKey(record.id, asked.words(), asked.group, limits)
+    note_change(request, msgspec.json.encode(change).decode())
+    await change_key(change)
+    uses = await _last_uses(request)
+    return key_body(await _live(key_id), time.time(), uses.get(key_id))
+
+
+@router.post(
+    "/keys/{key_id}/rotate",
+    status_code=201,
+    summary="Make a new key with the rights of one, which ends after `overlap_s`",
+    openapi_extra=json_request(KeyRotation),
+)
+async def rotate_key(request: Request, key_id: str) -> NewKeyBody:
+    asked = await read(request, KeyRotation)
+    record = await _live(key_id)
+    rotation = RotateKey(record.id, asked.overlap_s)
+    note_change(request, f"{msgspec.json.encode(rotation).decode()} ({record.name})")
+    return _shown_once(await make_key(rotation))
 
 
 @router.delete(
@@ -57,12 +91,17 @@ async def add_key(request: Request) -> NewKeyBody:
     summary="Revoke an API key; its open answers end within a second",
 )
 async def delete_key(request: Request, key_id: str) -> Response:
+    record = await _live(key_id)
+    note_change(request, f"revoke key {record.id} ({record.name})")
+    await change_key(RevokeKey(record.id))
+    return Response(status_code=204)
+
+
+async def _live(key_id: str) -> KeyRecord:
     record = (await _records()).get(key_id)
     if record is None or not record.is_live(time.time()):
         raise ApiError("not_found", f"there is no live key `{key_id}`")
-    note_change(request, f"revoke key {record.id} ({record.name})")
-    await revoke_key(record.id)
-    return Response(status_code=204)
+    return record
 
 
 async def _records() -> dict[str, KeyRecord]:
@@ -72,20 +111,13 @@ async def _records() -> dict[str, KeyRecord]:
         raise ApiError("keys_unreadable", "the API keys cannot be read at the moment") from None
 
 
-def _body(record: KeyRecord) -> KeyBody:
-    return KeyBody(
-        id=record.id,
-        name=record.name,
-        state=record.state(time.time()),
-        models=list(record.models),
-        created_unix_s=record.created_unix_s,
-        expires_unix_s=record.expires_unix_s,
-        revoked_unix_s=record.revoked_unix_s,
-        admin=record.admin,
-        metrics=record.metrics,
-        anonymous=bool(record.anonymous),
-        priority=record.priority,
-        weight=record.weight,
-        group=record.group,
-        limits=msgspec.to_builtins(record.limits),
-    )
+async def _last_uses(request: Request) -> dict[str, float]:
+    """Return what is known of them; the keys are worth showing while Redis is away, too."""
+    try:
+        return await read_last_uses(process_of(request).db)
+    except (RedisError, OSError):
+        return {}
+
+
+def _shown_once(made: KeyMade) -> NewKeyBody:
+    return NewKeyBody(id=made.key_id, key=made.text)

@@ -3,17 +3,10 @@ their units."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import BaseModel, ConfigDict, Field
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-
-from contract.asked import PriorityClass
 from contract.messages import State
-from gateway.api.fields import StrictBody
 from gateway.batches.batch import BatchStatus
-
-KeyName = Annotated[str, StringConstraints(max_length=64)]
-ModelGlob = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
 class ProblemBody(BaseModel):
@@ -104,49 +97,6 @@ class BatchBody(BaseModel):
 
 class BatchesBody(BaseModel):
     batches: list[BatchBody]
-
-
-class KeyBody(BaseModel):
-    """A key, without its secret. `state` is `live`, `ending` (revoked, and live for a while),
-    `expired` or `revoked`."""
-
-    id: str
-    name: str
-    state: str
-    models: list[str]
-    created_unix_s: float
-    expires_unix_s: float | None
-    revoked_unix_s: float | None
-    admin: bool
-    metrics: bool
-    anonymous: bool
-    priority: PriorityClass
-    weight: float
-    group: str
-    limits: dict[str, int | None]
-
-
-class KeysBody(BaseModel):
-    keys: list[KeyBody]
-
-
-class KeyAddition(StrictBody):
-    """A key to be made."""
-
-    name: KeyName
-    models: list[ModelGlob] = Field(["*"], max_length=64)
-    expires_in_s: Annotated[float | None, Field(gt=0)] = None
-    admin: bool = False
-    metrics: bool = False
-    weight: Annotated[float, Field(ge=0.01, le=100)] = 1.0
-    priority: PriorityClass = "normal"
-
-
-class NewKeyBody(BaseModel):
-    """A key just made. `key` is shown now and never again."""
-
-    id: str
-    key: str
 
 
 class HistoryBody(BaseModel):

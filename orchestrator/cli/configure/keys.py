@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from datetime import datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Final
 
-import msgspec
 import typer
 
 from contract.bus.turns import CLASSES
 from contract.keys import KeyRecord, NewKey, find_anonymous
 from orchestrator.cli.commands import plain_app
+from orchestrator.cli.configure.key_table import public, table
 from orchestrator.config.key_file import KeyFile
 from orchestrator.config.key_limits import limit_words, with_limits
 from orchestrator.errors import UserError
 from orchestrator.terminal.durations import seconds_of
 from orchestrator.terminal.speech import printable, say
 
+_OWNER: Final = typer.Option(help="Who answers for it, as a person or a team.", metavar="NAME")
+_NOTE: Final = typer.Option(help="A line to remember, such as what it is for.", metavar="TEXT")
 app = plain_app(help="Add, list, revoke and rotate API keys.", no_args_is_help=True)
 
 
@@ -63,6 +63,11 @@ def add(
     lowest_priority: Annotated[
         int, typer.Option(min=-100, max=0, help="The lowest `priority` that its requests may ask.")
     ] = 0,
+    group: Annotated[
+        str, typer.Option(help="The group whose limits it shares.", metavar="NAME")
+    ] = "",
+    owner: Annotated[str, _OWNER] = "",
+    note: Annotated[str, _NOTE] = "",
 ) -> None:
     """Make a key and print it, once."""
     if name and called:
@@ -72,7 +77,9 @@ def add(
     ends = None if expires is None else time.time() + _lifetime_s(expires)
     models = tuple(model or ([] if metrics else ["*"]))
     rights = {"weight": weight, "priority": priority, "lowest_priority": lowest_priority}
-    _print_new(KeyFile().add(name or called, models, ends, metrics=metrics, admin=admin, **rights))
+    scopes = {"metrics": metrics, "admin": admin}
+    told = {"group": group, "owner": owner, "note": note}
+    _print_new(KeyFile().add(name or called, models, ends, **rights, **scopes, **told))
 
 
 @app.command()
@@ -100,16 +107,33 @@ def limit(
     say(f"key {changed.id}: {_limits_of(changed)}")
 
 
+@app.command()
+def describe(
+    key: Annotated[str, typer.Argument(help="Its id or its name.")],
+    name: Annotated[str | None, typer.Option(help="Another name.", metavar="NAME")] = None,
+    owner: Annotated[str | None, _OWNER] = None,
+    note: Annotated[str | None, _NOTE] = None,
+) -> None:
+    """Change what is said of a key: its name, its owner, a note. Nothing that it may do changes."""
+    told = {"name": name, "owner": owner, "note": note}
+    given = {field: words for field, words in told.items() if words is not None}
+    if not given:
+        raise UserError("nothing to change", "give --name, --owner or --note")
+    say(f"key {KeyFile().describe(key, **given).id}: {', '.join(sorted(given))} changed")
+
+
 @app.command(name="list")
 def list_keys(
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
 ) -> None:
     """List the keys; what is secret of them is kept nowhere."""
     records = sorted(KeyFile().records().values(), key=lambda record: record.created_unix_s)
+    uses = _last_uses() if records else None
     if as_json:
-        sys.stdout.write(json.dumps([_public(record) for record in records], indent=2) + "\n")
+        keys = [public(record, uses) for record in records]
+        sys.stdout.write(json.dumps(keys, indent=2) + "\n")
     elif records:
-        sys.stdout.write("\n".join(_table(records)) + "\n")
+        sys.stdout.write("\n".join(table(records, uses)) + "\n")
     else:
         say("no keys; `./ew keys add` makes one")
 
@@ -176,48 +200,12 @@ def _print_new(new: NewKey) -> None:
     sys.stdout.write(f"{new.text}\n")
 
 
-def _public(record: KeyRecord) -> dict[str, Any]:
-    fields: dict[str, Any] = msgspec.to_builtins(record)
-    return {name: value for name, value in fields.items() if name != "sha256"}
+def _last_uses() -> dict[str, float] | None:
+    # Slow to import: a client of Redis, and the configuration.
+    from orchestrator.client.records.last_uses import known_last_uses
 
-
-def _table(records: list[KeyRecord]) -> list[str]:
-    width = max(4, *(len(record.name) for record in records))
-    now = time.time()
-    head = f"{'ID':8}  {'NAME':{width}}  {'STATE':8}  {'EXPIRES':16}  MODELS"
-    rows = [
-        f"{record.id:8}  {printable(record.name):{width}}  {record.state(now):8}  "
-        f"{_date(record.expires_unix_s):16}  {' '.join(_opens(record))}"
-        for record in records
-    ]
-    return [head, *rows]
-
-
-def _opens(record: KeyRecord) -> Iterator[str]:
-    yield from record.models
-    if record.metrics:
-        yield "(metrics)"
-    if record.admin:
-        yield "(admin)"
-    if record.priority != "normal":
-        yield f"({record.priority})"
-    if record.weight != 1:
-        yield f"(weight {record.weight:g})"
-    if record.anonymous:
-        yield "(without a key, from anywhere)" if record.anonymous == "all" else "(without a key)"
-    if words := limit_words(record):
-        yield f"({', '.join(words)})"
+    return known_last_uses()
 
 
 def _limits_of(record: KeyRecord) -> str:
     return ", ".join(limit_words(record)) or "no limits of its own"
-
-
-def _date(unix_s: float | None) -> str:
-    if unix_s is None:
-        return "never"
-    try:
-        return f"{datetime.fromtimestamp(unix_s):%Y-%m-%d %H:%M}"
-    except (ValueError, OverflowError):
-        # Written by hand, or by an earlier ew.
-        return "not a date"

@@ -11,6 +11,7 @@ from contract.bus.cancellations import Cancellations
 from contract.bus.claims import Attempt, Ended
 from contract.bus.client import connect
 from contract.bus.queue import JobQueue
+from contract.bus.records.last_uses import read_last_uses
 from contract.bus.records.usage_accounts import UsageAccounts, UsageCounts, UsageRow, summed
 from contract.bus.records.use_progress import UseProgress
 from contract.messages import Job, Sampling
@@ -27,8 +28,10 @@ async def ask(queue: JobQueue, job_id: str, key: str = "anna") -> None:
     await queue.put(job, "ew:out:g", "0", must_be_served=False, **bounds)  # type: ignore[arg-type]
 
 
-async def begun(queue: JobQueue, db: Redis, job_id: str, worker: str = "w") -> Attempt:
-    await ask(queue, job_id)
+async def begun(
+    queue: JobQueue, db: Redis, job_id: str, worker: str = "w", key: str = "anna"
+) -> Attempt:
+    await ask(queue, job_id, key)
     return await begin_one(queue, db, worker)
 
 
@@ -74,6 +77,28 @@ async def test_keys_and_days_are_kept_apart_and_for_so_many_days(
     ]
     assert await UsageAccounts(db).report(day - timedelta(2), day - timedelta(1), key="bert") == []
     assert 2 * 86_400 < await db.ttl(f"ew:{{{queue.model}}}:usage:{day:%Y%m%d}") <= 3 * 86_400
+
+
+async def test_the_last_use_of_a_key_is_the_end_of_its_last_job_of_any_model(
+    own_valkey: ValkeyServer,
+) -> None:
+    db = connect(own_valkey.url)
+    for model, key in (("a", "anna"), ("b", "anna"), ("b", "")):
+        queue = JobQueue(db, model)
+        await queue.open()
+        attempt = await begun(queue, db, f"of-{key}", key=key)
+        assert (await read_last_uses(db)).keys() == ({"anna"} if model == "b" else set())
+        await queue.complete("w", [Ended(attempt, "done", USE)])
+    seconds, _ = await db.time()
+    assert seconds - 60 < (await read_last_uses(db))["anna"] <= seconds
+    now = datetime.fromtimestamp(seconds, UTC)
+    month = f"ew:usage:last:{now:%Y%m}"
+    assert 399 * 86_400 < await db.ttl(month) <= 400 * 86_400
+    before = f"ew:usage:last:{now - timedelta(now.day):%Y%m}"
+    await db.hset(before, mapping={"anna": 1, "bert": 2})
+    uses = await read_last_uses(db)
+    assert uses["anna"] > 2 == uses["bert"]
+    await db.aclose()
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,26 @@ def test_keys_are_made_listed_rotated_and_revoked(host: Host, terminal: Terminal
     assert (terminal.state / "keys.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_who_answers_for_a_key_is_kept_and_shown(host: Host, terminal: Terminal) -> None:
+    terminal.run("keys", "add", "alice", "--owner", "Ada", "--note", "for the lab", "--group", "g")
+    terminal.run("keys", "add", "bert")
+    head, *rows = terminal.run("keys", "list").out.splitlines()
+    assert head.split()[:4] == ["ID", "NAME", "OWNER", "STATE"]
+    assert rows[0].split()[1:4] == ["alice", "Ada", "live"]
+    assert rows[1] == "  for the lab"
+    described = terminal.run("keys", "describe", "alice", "--name", "anna", "--note", "")
+    assert "name, note changed" in described.err
+    alice, bert = json.loads(terminal.run("keys", "list", "--json").out)
+    assert (alice["name"], alice["owner"], alice["group"]) == ("anna", "Ada", "g")
+    assert ("note" in alice, "owner" in bert, bert["last_used_unix_s"]) == (False, False, None)
+    assert "give --name" in terminal.run("keys", "describe", "anna").err
+    for wrong in (["--note", "a" * 201], ["--owner", "\x1b[2J"], ["--name", "a\nb"]):
+        assert terminal.run("keys", "describe", "anna", *wrong).code == 1
+        assert terminal.run("keys", "add", "eve", *wrong[:1], wrong[1]).code == 1
+    assert terminal.run("keys", "add", "eve", "--group", "a b").code == 1
+    assert len(json.loads(terminal.run("keys", "list", "--json").out)) == 2
+
+
 def test_limits_of_keys_are_set_shown_and_lifted(host: Host, terminal: Terminal) -> None:
     terminal.run("keys", "add", "alice")
     limit = ("keys", "limit", "alice")
