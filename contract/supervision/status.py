@@ -72,6 +72,8 @@ class SupervisorStatus(msgspec.Struct, frozen=True):
     start_ticks: int
     #: False once `status` has found that it is gone; the figures are then its last ones.
     alive: bool = True
+    #: Of ew; empty before there was this field.
+    version: str = ""
 
 
 class GatewayStatus(msgspec.Struct, frozen=True):

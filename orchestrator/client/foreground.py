@@ -23,7 +23,8 @@ from orchestrator.terminal.speech import say
 
 def run_in_foreground(request: Start) -> bool:
     """Start, show every change, and stop all of it at SIGINT or SIGTERM, or when this process
-    dies. False if something did not start; what did start is kept all the same.
+    dies. Where the supervisor dies, it goes on with the next one. False if something did not
+    start; what did start is kept all the same.
 
     Raises `UserError` if something runs in the background already.
     """
@@ -31,18 +32,25 @@ def run_in_foreground(request: Start) -> bool:
         raise UserError("ew runs in the background already", "`./ew stop` first")
     check_redis(request)
     signal.signal(signal.SIGTERM, _interrupt)
-    with lifeline() as events:
-        is_good = True
-        try:
-            outcomes = start_and_wait(request)
-            is_good = not explain_failures(outcomes)
-            ready = {outcome.slot for outcome in outcomes if outcome.state is State.READY}
-            if ready:
-                _show(events, ready)
-        except KeyboardInterrupt:
-            say("stopping; Ctrl-C again stops at once")
-        shut_down(Stop())
-    return is_good
+    ready: set[str] | None = None
+    is_good = True
+    while True:
+        with lifeline() as events:
+            try:
+                if ready is None:
+                    outcomes = start_and_wait(request)
+                    is_good = not explain_failures(outcomes)
+                    ready = {each.slot for each in outcomes if each.state is State.READY}
+                if ready:
+                    _show(events, set(ready))
+                # One that was stopped leaves nothing behind; one that died, or was replaced, does.
+                if ready and has_unfinished_run():
+                    say("the supervisor is gone; another goes on with what it ran")
+                    continue
+            except KeyboardInterrupt:
+                say("stopping; Ctrl-C again stops at once")
+            shut_down(Stop())
+            return is_good
 
 
 @contextmanager

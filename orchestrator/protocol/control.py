@@ -106,6 +106,10 @@ class Control:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave."""
         self._socket.close()
 
     def connect(self) -> bool:
@@ -134,7 +138,7 @@ class Control:
         if not was_understood:
             raise UserError(
                 "the supervisor that runs is of another version of ew: it cannot be understood",
-                "`./ew stop`, then `./ew start`",
+                "`./ew restart` goes over to this version, and loses nothing",
             )
 
     def _lines(self, request: bytes, tick_s: float) -> Iterator[bytes | None]:

@@ -21,7 +21,7 @@ def read_status() -> RunStatus:
     except UNREADABLE as error:
         raise UserError(
             f"{status_path()} cannot be understood: {error}",
-            "was ew updated while it ran? `./ew stop`, then `./ew start`",
+            "was ew updated while it ran? `./ew restart` goes over to it, and loses nothing",
         ) from None
 
 

@@ -71,7 +71,7 @@ class ControlServer:
         try:
             request = _requests.decode(await reader.readline())
         except (msgspec.MsgspecError, ValueError) as error:
-            hint = "after an update of ew: `./ew stop`, then `./ew start`"
+            hint = "after an update of ew: `./ew restart` goes over to it, and loses nothing"
             connection.finish(Refused(f"the supervisor does not understand: {error}", hint))
             return
         self._on_request(connection, request)

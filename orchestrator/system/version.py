@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from functools import cache
 
 from contract.paths import ROOT
 from contract.release import release
 
 
+@cache
 def version() -> str:
-    """`0.1.0`; of a clone, with its commit: `0.1.0 (1bf862d)`, or `(1bf862d, changed)`."""
+    """Return `0.1.0`; of a clone, with its commit: `0.1.0 (1bf862d)`, or `(1bf862d, changed)`. A
+    process keeps what it was when it first asked."""
     commit = _commit()
     return f"{release()} ({commit})" if commit else release()
 

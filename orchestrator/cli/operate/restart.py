@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from contract.messages import State
+from orchestrator.cli.operate.going_over import go_over
 from orchestrator.client.reach import reach_supervisor
 from orchestrator.client.stages import (
     Stages,
@@ -18,6 +19,7 @@ from orchestrator.config.aliases import known_id
 from orchestrator.errors import UserError
 from orchestrator.protocol.specs import GATEWAY
 from orchestrator.supervisor.restarting import restart_request
+from orchestrator.system.version import version
 from orchestrator.terminal.progress import Progress
 from orchestrator.terminal.speech import say
 
@@ -31,8 +33,11 @@ def restart(
     """Restart models or the gateway, with the settings of the file.
 
     Nothing is lost: open answers go on, new requests are taken or wait. Models that do not run are
-    not started. Without arguments, everything that runs is restarted but Redis.
+    not started. Without arguments, everything that runs is restarted but Redis. If ew was changed
+    while it ran, its supervisor is replaced first, by one of the version that is installed.
     """
+    if former := go_over():
+        say(f"the supervisor is of ew {version()} now; it was of {former}")
     names = what or []
     models = [known_id(name) for name in names if name != GATEWAY]
     control = reach_supervisor()

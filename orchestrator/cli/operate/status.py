@@ -12,12 +12,12 @@ import msgspec
 import typer
 
 from contract.supervision.last_seen import is_supervised, without_the_dead
-from contract.supervision.status import RunStatus
+from contract.supervision.status import RunStatus, SupervisorStatus
 from orchestrator.cli.status_screen.text import WIDTH, StatusText
 from orchestrator.config.named_host import named_host
 from orchestrator.errors import UserError
 from orchestrator.protocol.status import read_status
-from orchestrator.terminal.speech import terminal_size
+from orchestrator.terminal.speech import terminal_size, warn
 
 
 def status(
@@ -35,6 +35,20 @@ def status(
     else:
         text = "\n".join(StatusText(sys.stdout, _width()).lines(current, time.time()))
     sys.stdout.write(f"{text}\n")
+    if not as_json and not named_host() and current.supervisor is not None:
+        _compare(current.supervisor)
+
+
+def _compare(supervisor: SupervisorStatus) -> None:
+    """Say so if ew was changed while it ran."""
+    from orchestrator.system.version import version
+
+    if supervisor.alive and supervisor.version != version():
+        former = supervisor.version or "an earlier version"
+        warn(
+            f"what runs was started by ew {former}; this is {version()} (`./ew restart` goes over "
+            "to it, and loses nothing)"
+        )
 
 
 def _place() -> Callable[[], RunStatus]:

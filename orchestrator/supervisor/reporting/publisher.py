@@ -17,6 +17,7 @@ from orchestrator.supervisor.units.record import UnitRecord
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.files import write_atomically
 from orchestrator.system.process import Identity
+from orchestrator.system.version import version
 
 log = logging.getLogger(__name__)
 _EVERY_S: Final = 1.0
@@ -57,6 +58,7 @@ class Publisher:
             units=[UnitRecord.of(unit) for unit in units.values()],
             is_stopping=is_stopping,
             pins=pins,
+            version=version(),
         )
         is_new_run = run != self._run
         is_due = has_changed or is_new_run or time.monotonic() >= self.next_at

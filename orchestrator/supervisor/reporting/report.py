@@ -30,6 +30,7 @@ from orchestrator.supervisor.reporting.other_hosts import host_problem, other_ho
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity
 from orchestrator.system.redis_trouble import troubles
+from orchestrator.system.version import version
 
 _MIB = 1024 * 1024
 
@@ -52,7 +53,10 @@ class Report:
         self._first_tokens = FirstTokens()
         self._certificate = CertificateWatch()
         self._supervisor = SupervisorStatus(
-            pid=supervisor.pid, since_unix_s=time.time(), start_ticks=supervisor.start_ticks
+            pid=supervisor.pid,
+            since_unix_s=time.time(),
+            start_ticks=supervisor.start_ticks,
+            version=version(),
         )
 
     def saw(self, seen: Observation) -> None:

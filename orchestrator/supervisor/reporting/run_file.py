@@ -27,6 +27,8 @@ class Run(msgspec.Struct, frozen=True):
     is_stopping: bool = False
     #: By model, what the operator said of it (`./ew pin`).
     pins: dict[str, bool] = {}
+    #: Of ew, as the supervisor has it.
+    version: str = ""
 
 
 def path() -> Path:

@@ -112,7 +112,7 @@ def test_a_supervisor_of_another_version_is_told_in_words(host: Host, terminal: 
     older.join()
     assert start.code == 1
     assert "error: the supervisor that runs is of another version of ew" in start.err
-    assert "`./ew stop`, then `./ew start`" in start.err
+    assert "`./ew restart` goes over to this version" in start.err
 
 
 def test_a_run_of_another_version_is_left_to_its_supervisor(host: Host, terminal: Terminal) -> None:
