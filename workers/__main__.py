@@ -88,7 +88,7 @@ def main() -> int:
     # A crash inside an engine's library leaves the stacks in the log; so does SIGABRT.
     faulthandler.enable()
     adopt_orphans()
-    spec = WorkerSpec.model_validate_json(os.environ.pop("EW_WORKER"))
+    spec = WorkerSpec.handed_over(os.environ.pop("EW_WORKER"))
     configure_logging(spec.name, as_json=spec.logs.format == "json", to_journal=spec.logs.journal)
     try:
         uvloop.run(serve(spec))

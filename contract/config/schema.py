@@ -176,3 +176,9 @@ class WorkerSpec(Section):
     letter_days: int = LETTER_DAYS
     trace_days: int = TRACE_DAYS
     logs: LogsConfig = LogsConfig()
+
+    @classmethod
+    def handed_over(cls, text: str) -> WorkerSpec:
+        """Parse what a supervisor has written, which may be of a later version: after a return to
+        this one, a worker may start before `ew restart`. What is not known here has no effect."""
+        return cls.model_validate_json(text, extra="ignore")

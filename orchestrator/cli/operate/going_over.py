@@ -24,8 +24,8 @@ _LOOK_EVERY_S: Final = 0.1
 
 
 def go_over() -> str:
-    """Let a supervisor of this version take over from one of another. Return which that was; empty
-    if what runs is of this version, or nothing does.
+    """Let a supervisor of this version take over from one of another. Return which that was, as
+    `ew 0.1.0`; empty if what runs is of this version, or nothing does.
 
     Raises `UserError` if what runs cannot be taken over, before anything is changed.
     """
@@ -42,7 +42,7 @@ def go_over() -> str:
     if not is_service:
         connect_or_spawn().close()
     _wait_for_successor(is_service=is_service)
-    return run.version or "an earlier version"
+    return f"ew {run.version}" if run.version else "an earlier ew"
 
 
 def _end(pid: int) -> bool:

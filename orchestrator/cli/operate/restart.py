@@ -37,7 +37,7 @@ def restart(
     while it ran, its supervisor is replaced first, by one of the version that is installed.
     """
     if former := go_over():
-        say(f"the supervisor is of ew {version()} now; it was of {former}")
+        say(f"the supervisor is of ew {version()} now; before, it was of {former}")
     names = what or []
     models = [known_id(name) for name in names if name != GATEWAY]
     control = reach_supervisor()

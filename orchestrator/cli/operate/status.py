@@ -44,9 +44,9 @@ def _compare(supervisor: SupervisorStatus) -> None:
     from orchestrator.system.version import version
 
     if supervisor.alive and supervisor.version != version():
-        former = supervisor.version or "an earlier version"
+        former = f"ew {supervisor.version}" if supervisor.version else "an earlier ew"
         warn(
-            f"what runs was started by ew {former}; this is {version()} (`./ew restart` goes over "
+            f"what runs was started by {former}; this is ew {version()} (`./ew restart` goes over "
             "to it, and loses nothing)"
         )
 

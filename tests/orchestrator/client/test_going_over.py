@@ -44,12 +44,14 @@ def test_a_restart_goes_over_to_this_version(older: Host, terminal: Terminal) ->
     terminal.configure(demo={})
     assert terminal.run("start").code == 0
     status = terminal.run("status")
-    assert f"what runs was started by ew 0.0.9; this is {version()} (`./ew restart`" in status.err
+    assert (
+        f"what runs was started by ew 0.0.9; this is ew {version()} (`./ew restart`" in status.err
+    )
     supervisor, worker = older.supervisor_pid(), older.find_worker("demo-0").pid
     valkey = older.status().redis
     restart = terminal.run("restart")
     assert restart.code == 0, restart
-    assert f"the supervisor is of ew {version()} now; it was of 0.0.9" in restart.err
+    assert f"the supervisor is of ew {version()} now; before, it was of ew 0.0.9" in restart.err
     assert older.supervisor_pid() != supervisor
     assert older.find_worker("demo-0").pid != worker
     after = older.status().redis
@@ -60,7 +62,7 @@ def test_a_restart_goes_over_to_this_version(older: Host, terminal: Terminal) ->
 def test_what_runs_goes_on_meanwhile_and_a_second_time_nothing_is_done(older: Host) -> None:
     older.start(older.worker("demo"))
     supervisor, worker = older.supervisor_pid(), older.find_worker("demo-0").pid
-    assert go_over() == "0.0.9"
+    assert go_over() == "ew 0.0.9"
     eventually(lambda: older.supervisor_pid() != supervisor)
     assert older.find_worker("demo-0").pid == worker
     assert go_over() == ""
@@ -86,7 +88,7 @@ def test_a_run_file_of_before_there_was_a_version_is_read(host: Host) -> None:
     found = read_run()
     assert found is not None
     assert found.version == ""
-    assert go_over() == "an earlier version"
+    assert go_over() == "an earlier ew"
 
 
 def test_a_foreground_start_goes_on_with_the_next_supervisor(
