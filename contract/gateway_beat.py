@@ -23,3 +23,5 @@ class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     figures: Figures = msgspec.field(default_factory=Figures)
     #: Why the configuration file cannot be used, while it serves by the last one that could.
     config_problem: str = ""
+    #: Why the keys of this host and those of others are not the same, where they should be.
+    keys_problem: str = ""

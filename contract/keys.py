@@ -16,7 +16,7 @@ import secrets
 import time
 import zlib
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -27,6 +27,9 @@ from contract.messages import UNREADABLE
 #: A key that was revoked, or has expired, opens nothing after so many seconds, and its open answers
 #: have ended. A gateway looks twice a second.
 REVOKED_WITHIN_S: Final = 1
+#: The same on the other hosts that share the key, while Redis answers.
+REVOKED_ELSEWHERE_WITHIN_S: Final = 3
+Form = TypeVar("Form")
 _FORM = re.compile(r"ew_([a-z0-9]{8})_([A-Za-z0-9]{43})_([0-9a-f]{8})")
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -113,12 +116,19 @@ def read_keys(path: Path) -> dict[str, KeyRecord]:
 
     Raises `KeyFileError` if it cannot be read, or if others may read it, or if it is damaged.
     """
+    records = read_private(path, list[KeyRecord])
+    return {record.id: record for record in records or ()}
+
+
+def read_private(path: Path, form: type[Form]) -> Form | None:
+    """Return what a file of ours about keys says; None if there is none yet. Raises `KeyFileError`
+    as above."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             text = file.read()
     except FileNotFoundError:
-        return {}
+        return None
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None
     if status.st_uid != os.getuid():
@@ -126,10 +136,9 @@ def read_keys(path: Path) -> dict[str, KeyRecord]:
     if status.st_mode & 0o077:
         raise KeyFileError(f"{path} can be read by others; run `chmod 600 {path}`")
     try:
-        records = msgspec.json.decode(text, type=list[KeyRecord])
+        return msgspec.json.decode(text, type=form)
     except UNREADABLE as error:
         raise KeyFileError(f"{path} is damaged: {error}") from None
-    return {record.id: record for record in records}
 
 
 def find_anonymous(records: dict[str, KeyRecord], now_unix_s: float) -> KeyRecord | None:

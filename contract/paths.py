@@ -68,6 +68,16 @@ def keys_path() -> Path:
     return state_dir() / "keys.json"
 
 
+def shared_keys_path() -> Path:
+    """Return this host's copy of the keys of another one, which it follows."""
+    return state_dir() / "shared_keys.json"
+
+
+def published_keys_path() -> Path:
+    """Return the file that is there once this host has published its keys for others."""
+    return state_dir() / "published_keys.json"
+
+
 def run_dir() -> Path:
     """Return the private directory for sockets: in the state directory, or in the system's runtime
     directory where that path would be too long for a socket. There may be none yet.

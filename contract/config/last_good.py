@@ -11,6 +11,7 @@ from typing import NamedTuple
 from contract.config.loading import ConfigError, load_config
 from contract.config.schema import Config
 from contract.paths import state_dir
+from contract.process.private_files import replace_privately
 
 
 class Loaded(NamedTuple):
@@ -48,17 +49,10 @@ def _kept(path: Path) -> Path:
 def _keep(path: Path) -> None:
     """Where that is not possible, there is none to come back to; nothing else fails by it."""
     kept = _kept(path)
-    scratch = kept.with_name(f".{kept.name}.{os.getpid()}")
     try:
         content = path.read_bytes()
         if kept.exists() and kept.read_bytes() == content:
             return
-        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor with its mode set
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        scratch.replace(kept)
+        replace_privately(kept, content)
     except OSError:
         return

@@ -10,7 +10,7 @@ from contract.config.logs import LogsConfig
 from contract.config.model import EngineName, ModelConfig
 from contract.config.names import Models
 from contract.config.records import DeadLettersConfig, UsageConfig
-from contract.config.section import ModelId, Section
+from contract.config.section import HostName, ModelId, Section
 from contract.endings import LETTER_DAYS, TRACE_DAYS
 from contract.usage import KEEP_DAYS
 
@@ -28,6 +28,21 @@ class RedisConfig(Section):
         ge=67_108_864,
         description="The memory of ew's own Valkey; an eighth of this host's, and 256 MiB "
         "to 8 GiB, if unset.",
+    )
+
+
+class KeysConfig(Section):
+    """API keys, where several hosts with gateways share one Redis."""
+
+    source: HostName | None = Field(
+        None,
+        description="The host whose keys all of them have, by its name; each has keys of its own "
+        "if unset.",
+    )
+    secret_file: str | None = Field(
+        None,
+        description="A file with a secret of 32 characters or more, the same on every host with a "
+        "gateway: with it keys are signed on their way.",
     )
 
 
@@ -138,6 +153,7 @@ class Config(Section):
     models: Models = Field(default_factory=dict)
     gateway: GatewayConfig = GatewayConfig()
     redis: RedisConfig = RedisConfig()
+    keys: KeysConfig = KeysConfig()
     limits: LimitsConfig = LimitsConfig()
     hub: HubConfig = HubConfig()
     jobs: JobsConfig = JobsConfig()

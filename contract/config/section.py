@@ -16,6 +16,7 @@ ModelId = Annotated[
 ]
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+HostName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}$")]
 #: The name of a host, or a pattern of names such as `gpu-*`.
 HostPattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9*?._\[\]!-]{1,253}$")]
 

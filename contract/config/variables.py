@@ -18,6 +18,7 @@ from contract.config.schema import (
     FilesConfig,
     HubConfig,
     JobsConfig,
+    KeysConfig,
     LimitsConfig,
     RedisConfig,
 )
@@ -25,6 +26,7 @@ from contract.config.schema import (
 SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "gateway": GatewayConfig,
     "redis": RedisConfig,
+    "keys": KeysConfig,
     "limits": LimitsConfig,
     "hub": HubConfig,
     "jobs": JobsConfig,

@@ -196,6 +196,8 @@ class RunStatus(msgspec.Struct, frozen=True):
     host: str = ""
     #: Why this host's name cannot be told from another's; empty if it can.
     host_problem: str = ""
+    #: Why the hosts on one Redis do not share their API keys, where they should; empty if they do.
+    keys_problem: str = ""
     others: list[HostStatus] = []
     config: ConfigStatus = ConfigStatus()
     v: int = VERSION

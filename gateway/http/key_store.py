@@ -1,4 +1,4 @@
-"""The API keys as the key file has them, for one gateway process."""
+"""The API keys as the files of this host have them, for one gateway process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from contract.key_sharing.copies import copied_keys
 from contract.keys import (
     REVOKED_WITHIN_S,
     KeyFileError,
@@ -25,16 +26,17 @@ _LOOK_EVERY_S: Final = REVOKED_WITHIN_S / 2
 
 
 class KeyStore:
-    """The keys of the key file: a new one opens at once, a revoked one no longer than
-    `_LOOK_EVERY_S`."""
+    """The keys of the key file, and those of another host in the copy of this one, if it follows
+    one: a new one opens at once, a revoked one no longer than `_LOOK_EVERY_S`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, copy: Path | None = None) -> None:
         #: Why every key is refused, if the file cannot be used.
         self.problem = ""
         self._records: dict[str, KeyRecord] = {}
-        self._file = WatchedFile(path)
+        self._path, self._copy = path, copy
+        self._files = [WatchedFile(each) for each in (path, copy) if each is not None]
         self._looked = time.monotonic()
-        self._read()
+        self.read()
 
     def find(self, text: str) -> KeyRecord | None:
         """The live record of a key. Raises `ApiError` while the key file cannot be used."""
@@ -42,8 +44,8 @@ class KeyStore:
         record = self._find(text)
         # It may just have been made. A text that is no key at all costs no look; a key that is not
         # ours costs one `stat`.
-        if record is None and is_well_formed(text) and self._file.has_changed():
-            self._read()
+        if record is None and is_well_formed(text) and self._have_changed():
+            self.read()
             record = self._find(text)
         return record
 
@@ -74,8 +76,12 @@ class KeyStore:
         if now - self._looked < _LOOK_EVERY_S:
             return
         self._looked = now
-        if self._file.has_changed() or self.problem:
-            self._read()
+        if self._have_changed() or self.problem:
+            self.read()
+
+    def _have_changed(self) -> bool:
+        # Each of them is looked at, so that none is news a second time.
+        return True in [each.has_changed() for each in self._files]
 
     def _find(self, text: str) -> KeyRecord | None:
         self._check_file()
@@ -85,9 +91,10 @@ class KeyStore:
         if self.problem:
             raise ApiError("keys_unreadable", "API keys cannot be checked at the moment")
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Read the files."""
         try:
-            self._records, problem = read_keys(self._file.path), ""
+            self._records, problem = read_keys(self._path) | copied_keys(self._copy), ""
         except (KeyFileError, OSError) as error:
             self._records, problem = {}, str(error)
         if problem and problem != self.problem:

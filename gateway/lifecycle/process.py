@@ -27,7 +27,6 @@ from gateway.background.unattended import Unattended
 from gateway.background.webhooks import Webhooks
 from gateway.http.auth import Authenticator
 from gateway.http.errors import ApiError
-from gateway.http.key_store import KeyStore
 from gateway.http.outside_hosts import OutsideHosts
 from gateway.http.turnstile import Turnstile
 from gateway.jobs.admission import Admission
@@ -36,8 +35,10 @@ from gateway.jobs.media import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
 from gateway.jobs.shadows import Shadows
+from gateway.lifecycle.defects import leave_if_broken
 from gateway.lifecycle.heartbeat import GatewayHeartbeat
 from gateway.lifecycle.housekeeping import DeadlineMonitor, Housekeeping
+from gateway.lifecycle.key_sharing import KeySharing
 from gateway.lifecycle.settings import ProcessSettings
 from gateway.streams.cancelling import Canceller
 from gateway.streams.dispatcher import Dispatcher
@@ -70,7 +71,8 @@ class GatewayProcess:
         self.models = Models(
             self.db, self.config, settings.config_path, self.link, settings.config_problem
         )
-        self.keys = KeyStore(settings.keys_path)
+        self.key_sharing = KeySharing(self.db, self.config.keys, settings.keys_path)
+        self.keys = self.key_sharing.store
         self.authenticator = Authenticator(self.keys, self.config.gateway)
         self._stream = stream = ReplyStream(self.db, self.name)
         self._reader = connect_reader(settings.redis_url)
@@ -135,11 +137,12 @@ class GatewayProcess:
                 self.keeper.run(),
                 self.webhooks.run(),
                 self.journal.run(),
+                self.key_sharing.run(),
                 self.heartbeat_sender.keep_turning(),
             )
         ]
         for task in (self._reading, *self._loops):
-            task.add_done_callback(_leave_if_broken)
+            task.add_done_callback(leave_if_broken)
         self._watch_parent()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(HURRY, self._hurry)
@@ -224,6 +227,7 @@ class GatewayProcess:
             is_leaving=self.is_leaving,
             figures=self.metrics.figures(),
             config_problem=self.models.problem,
+            keys_problem=self.key_sharing.problem,
         )
 
     def _hurry(self) -> None:
@@ -241,10 +245,3 @@ def process_of(request: Request) -> GatewayProcess:
     """The process that a request is handled by."""
     process: GatewayProcess = request.app.state.process
     return process
-
-
-def _leave_if_broken(task: asyncio.Task[None]) -> None:
-    """Half a gateway is worse than none: leave, and be started anew as a whole."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("leaving: a defect has ended %s", task.get_coro(), exc_info=error)
-        os.kill(os.getpid(), signal.SIGTERM)

@@ -27,6 +27,7 @@ _SECTIONS: Final = {
     "models": Effect.LOAD,
     "limits": Effect.AT_ONCE,
     "gateway": Effect.RELOAD,
+    "keys": Effect.RELOAD,
     "jobs": Effect.RELOAD,
     "files": Effect.RELOAD,
     "logs": Effect.RELOAD,

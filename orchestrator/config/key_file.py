@@ -12,9 +12,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from contract.key_sharing.copies import read_copy
+from contract.key_sharing.shared_keys import SharedKeys
 from contract.keys import KeyFileError, KeyRecord, NewKey, make_key, read_keys
 from contract.logs.rotation import open_privately
-from contract.paths import keys_path, make_private
+from contract.paths import keys_path, make_private, shared_keys_path
 from orchestrator.errors import UserError
 from orchestrator.system.files import write_atomically
 from orchestrator.terminal.speech import printable
@@ -28,6 +30,7 @@ class KeyFile:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or keys_path()
+        self._copy = self._path.with_name(shared_keys_path().name)
 
     def records(self) -> dict[str, KeyRecord]:
         """All keys by id, also those that are revoked or have expired."""
@@ -35,6 +38,26 @@ class KeyFile:
             return read_keys(self._path)
         except KeyFileError as error:
             raise UserError(str(error)) from None
+
+    def shared(self) -> SharedKeys | None:
+        """The keys of another host that this one follows."""
+        try:
+            return read_copy(self._copy)
+        except KeyFileError as error:
+            raise UserError(str(error)) from None
+
+    def all(self) -> dict[str, KeyRecord]:
+        """The keys of this host, and those of another that it follows: these go first."""
+        shared = self.shared()
+        return self.records() | {each.id: each for each in (shared.records if shared else ())}
+
+    def require_source(self) -> None:
+        """Keys that a person makes are for all hosts."""
+        if shared := self.shared():
+            raise UserError(
+                f"keys for all hosts are made on `{shared.host}`",
+                "`./ew keys add` there; this host follows within seconds",
+            )
 
     def add(
         self,
@@ -59,9 +82,9 @@ class KeyFile:
     def revoke(self, key: str, at_unix_s: float | None = None) -> KeyRecord:
         """End a key, named by its id or by its name."""
         # A name of nothing leaves nothing behind: no directory, no mutex.
-        _find(self.records(), key)
+        self._find(self.records(), key)
         with self._changing() as records:
-            record = _find(records, key)
+            record = self._find(records, key)
             revoked = msgspec.structs.replace(
                 record, revoked_unix_s=time.time() if at_unix_s is None else at_unix_s
             )
@@ -70,13 +93,13 @@ class KeyFile:
 
     def find(self, key: str) -> KeyRecord:
         """The live key that is named by its id or by its name."""
-        return _find(self.records(), key)
+        return self._find(self.records(), key)
 
     def change(self, key: str, change: Callable[[KeyRecord], KeyRecord]) -> KeyRecord:
         """Change the record of a live key, named by its id or by its name."""
         self.find(key)
         with self._changing() as records:
-            changed = change(_find(records, key))
+            changed = change(self._find(records, key))
             records[changed.id] = changed
         return changed
 
@@ -88,9 +111,9 @@ class KeyFile:
     def rotate(self, key: str, overlap_s: float) -> NewKey:
         """A new key with the same rights; the old one works for `overlap_s` longer."""
         now = time.time()
-        _find(self.records(), key)
+        self._find(self.records(), key)
         with self._changing() as records:
-            old = _find(records, key)
+            old = self._find(records, key)
             new = make_key(old.name, old.models)
             own = {name: getattr(new.record, name) for name in ("id", "sha256", "created_unix_s")}
             new = new._replace(record=msgspec.structs.replace(old, revoked_unix_s=None, **own))
@@ -101,7 +124,7 @@ class KeyFile:
 
     def open_to_all(self, key: str, whose: Literal["local", "all"]) -> KeyRecord:
         """Make a key, named by its id or its name, the one for requests without a key."""
-        record = _find(self.records(), key)
+        record = self._find(self.records(), key)
         if record.admin:
             raise UserError(
                 f"key {record.id} is for administration: requests without a key may not have it",
@@ -109,7 +132,7 @@ class KeyFile:
             )
         with self._changing() as records:
             self._close(records)
-            declared = msgspec.structs.replace(_find(records, record.id), anonymous=whose)
+            declared = msgspec.structs.replace(self._find(records, record.id), anonymous=whose)
             records[record.id] = declared
         return declared
 
@@ -130,6 +153,18 @@ class KeyFile:
         with self._changing() as records:
             for record in [each for each in records.values() if is_superfluous(each)]:
                 del records[record.id]
+
+    def _find(self, records: dict[str, KeyRecord], key: str) -> KeyRecord:
+        try:
+            return _find(records, key)
+        except UserError as error:
+            shared = self.shared()
+            if shared and any(key in (each.id, each.name) for each in shared.records):
+                raise UserError(
+                    f"`{printable(key)}` is a key of the host `{shared.host}`",
+                    "change it there; this host follows",
+                ) from None
+            raise error from None
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, KeyRecord]]:

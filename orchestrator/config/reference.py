@@ -93,6 +93,7 @@ _SECTIONS: Final = (
     ),
     _Section("logs", "LogsConfig", see="See [logs](logs.md)."),
     _Section("redis", "RedisConfig"),
+    _Section("keys", "KeysConfig", see="See [keys](keys.md#keys-of-several-hosts)."),
     _Section("hub", "HubConfig", see="`./ew models pull` heeds a change at once."),
 )
 _VARIABLES: Final = """\

@@ -14,7 +14,7 @@ from orchestrator.errors import UserError
 
 _ELSEWHERE: Final = "EW_STATE_DIR=/a/directory/of/yours"
 #: Files of the state that are executed or believed.
-_TRUSTED: Final = ("", "envs", "run", "keys.json", "ledger.json", "status.json")
+_TRUSTED: Final = ("", "envs", "run", "keys.json", "shared_keys.json", "ledger.json", "status.json")
 
 
 def require_own_state() -> None:

@@ -22,6 +22,7 @@ def contradictions(config: Config) -> Iterator[Mistake]:
     """Yield each key that cannot be meant as it stands, and what to do."""
     yield from _gateway(config.gateway)
     yield from _redis(config.redis)
+    yield from _keys(config)
     for model_id, model in config.models.items():
         for key, message in _model(model):
             yield Mistake(["models", model_id, key], f"`models.{model_id}.{key}` {message}")
@@ -84,6 +85,21 @@ def _redis(redis: RedisConfig) -> Iterator[Mistake]:
     if complaint:
         # The URL may hold a password: it is not shown.
         yield Mistake(["redis", "url"], f"`redis.url` {complaint}")
+
+
+def _keys(config: Config) -> Iterator[Mistake]:
+    keys = config.keys
+    if keys.source is not None and config.redis.url is None:
+        yield Mistake(
+            ["keys", "source"],
+            "`keys.source` is for hosts that share one Redis; name it in `redis.url`",
+        )
+    if keys.source is not None and keys.secret_file is None:
+        yield Mistake(
+            ["keys", "source"],
+            "`keys.source` needs `keys.secret_file`, a file with a secret that all hosts with "
+            "gateways have (`openssl rand -hex 32` makes one)",
+        )
 
 
 def _bad_redis_url(url: str) -> str:

@@ -6,8 +6,9 @@ import asyncio
 
 from fastapi import APIRouter, Request
 
+from contract.key_sharing.copies import copied_keys
 from contract.keys import KeyFileError, read_keys
-from contract.paths import keys_path
+from contract.paths import keys_path, shared_keys_path
 from gateway.api.admin.guard import note_change
 from gateway.api.admin.schemas import BatchBody, BatchesBody, BatchFaultBody, CancelBody
 from gateway.api.openapi import ADMIN_ERRORS
@@ -45,7 +46,8 @@ def _batches_of(request: Request) -> BatchStore:
 def _names_of_keys() -> dict[str, str]:
     """By their ids. Without the key file the batches are worth showing all the same."""
     try:
-        return {key_id: record.name for key_id, record in read_keys(keys_path()).items()}
+        records = read_keys(keys_path()) | copied_keys(shared_keys_path())
+        return {key_id: record.name for key_id, record in records.items()}
     except (KeyFileError, OSError):
         return {}
 

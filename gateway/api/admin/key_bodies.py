@@ -40,6 +40,7 @@ class KeyBody(BaseModel):
     priority: PriorityClass
     weight: float
     group: str
+    host: str = Field(description="Another host whose key it is, and which alone changes it.")
     limits: dict[str, LimitValue] = Field(description="Those that the key itself has.")
 
 
@@ -110,7 +111,9 @@ class NewKeyBody(BaseModel):
     key: str
 
 
-def key_body(record: KeyRecord, now_unix_s: float, last_used_unix_s: float | None) -> KeyBody:
+def key_body(
+    record: KeyRecord, now_unix_s: float, last_used_unix_s: float | None, host: str = ""
+) -> KeyBody:
     """Return a key as it is listed."""
     return KeyBody(
         id=record.id,
@@ -129,6 +132,7 @@ def key_body(record: KeyRecord, now_unix_s: float, last_used_unix_s: float | Non
         priority=record.priority,
         weight=record.weight,
         group=record.group,
+        host=host,
         limits=_limits_of(record.limits),
     )
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
 from contract.bus.records.last_uses import read_last_uses
+from contract.key_sharing.copies import read_copy
 from contract.keys import KeyFileError, KeyRecord, read_keys
-from contract.paths import keys_path
+from contract.paths import keys_path, shared_keys_path
 from contract.supervision.control import AddKey, ChangeKey, KeyMade, RevokeKey, RotateKey
 from gateway.admin.supervisor import change_key, make_key
 from gateway.api.admin.guard import note_change
@@ -29,15 +33,19 @@ from gateway.api.openapi import ADMIN_CHANGE_ERRORS, json_request
 from gateway.http.errors import ApiError
 from gateway.lifecycle.process import process_of
 
+T = TypeVar("T")
 router = APIRouter(responses=ADMIN_CHANGE_ERRORS)
 
 
 @router.get("/keys", summary="All API keys, the newest first; their secrets are kept nowhere")
 async def list_keys(request: Request) -> KeysBody:
-    records, uses = (await _records()).values(), await _last_uses(request)
-    newest_first = sorted(records, key=lambda each: each.created_unix_s, reverse=True)
-    now = time.time()
-    return KeysBody(keys=[key_body(each, now, uses.get(each.id)) for each in newest_first])
+    own, shared = await _read(read_keys, keys_path()), await _read(read_copy, shared_keys_path())
+    hosts = {each.id: shared.host for each in shared.records} if shared else {}
+    records = {**own, **{each.id: each for each in (shared.records if shared else ())}}
+    newest_first = sorted(records.values(), key=lambda each: each.created_unix_s, reverse=True)
+    uses, now = await _last_uses(request), time.time()
+    keys = [key_body(each, now, uses.get(each.id), hosts.get(each.id, "")) for each in newest_first]
+    return KeysBody(keys=keys)
 
 
 @router.post(
@@ -48,6 +56,9 @@ async def list_keys(request: Request) -> KeysBody:
 )
 async def add_key(request: Request) -> NewKeyBody:
     asked = await read(request, KeyAddition)
+    sharing = process_of(request).key_sharing
+    if sharing.follows:
+        raise _elsewhere(f"keys are made on `{sharing.source}`")
     given = asked.model_dump(exclude={"models", "expires_in_s"})
     ends = None if asked.expires_in_s is None else time.time() + asked.expires_in_s
     addition = AddKey(models=tuple(asked.models), expires_unix_s=ends, **given)
@@ -98,15 +109,23 @@ async def delete_key(request: Request, key_id: str) -> Response:
 
 
 async def _live(key_id: str) -> KeyRecord:
-    record = (await _records()).get(key_id)
+    record = (await _read(read_keys, keys_path())).get(key_id)
+    shared = await _read(read_copy, shared_keys_path())
+    if shared and any(each.id == key_id for each in shared.records):
+        raise _elsewhere(f"this key is changed on `{shared.host}`")
     if record is None or not record.is_live(time.time()):
         raise ApiError("not_found", f"there is no live key `{key_id}`")
     return record
 
 
-async def _records() -> dict[str, KeyRecord]:
+def _elsewhere(where: str) -> ApiError:
+    return ApiError("refused", f"{where}, whose keys this host follows; ask the gateway there")
+
+
+async def _read(read_from: Callable[[Path], T], path: Path) -> T:
+    """Return what a file about keys says. Raises `ApiError`."""
     try:
-        return await asyncio.to_thread(read_keys, keys_path())
+        return await asyncio.to_thread(read_from, path)
     except (KeyFileError, OSError):
         raise ApiError("keys_unreadable", "the API keys cannot be read at the moment") from None
 

@@ -9,16 +9,17 @@ from typing import Any
 
 import msgspec
 
+from contract.key_sharing.shared_keys import SharedKeys
 from contract.keys import KeyRecord
 from orchestrator.config.key_limits import limit_words
 from orchestrator.terminal.speech import printable
 
 
-def public(record: KeyRecord, uses: Mapping[str, float] | None) -> dict[str, Any]:
-    """Return a key for programs, without its hash."""
+def public(record: KeyRecord, uses: Mapping[str, float] | None, host: str | None) -> dict[str, Any]:
+    """Return a key for programs, without its hash. `host` is another one whose key it is."""
     fields: dict[str, Any] = msgspec.to_builtins(record)
     del fields["sha256"]
-    return {**fields, "last_used_unix_s": (uses or {}).get(record.id)}
+    return {**fields, "last_used_unix_s": (uses or {}).get(record.id), "host": host}
 
 
 def table(records: Sequence[KeyRecord], uses: Mapping[str, float] | None) -> list[str]:
@@ -36,6 +37,13 @@ def table(records: Sequence[KeyRecord], uses: Mapping[str, float] | None) -> lis
         if record.note:
             lines.append(f"  {printable(record.note)}")
     return lines
+
+
+def origin(shared: SharedKeys, *, here: int) -> str:
+    """Return whose keys a host has that follows another one; `here` are its own."""
+    when = _date(shared.published_unix_s, "")
+    own = f"; {here} more open on this host alone" if here else ""
+    return f"{len(shared.records)} are keys of `{shared.host}`, as of {when}{own}"
 
 
 def _cells(record: KeyRecord, uses: Mapping[str, float] | None, now: float) -> list[str]:

@@ -12,8 +12,9 @@ import typer
 
 from contract.bus.turns import CLASSES
 from contract.keys import KeyRecord, NewKey, find_anonymous
+from contract.paths import published_keys_path
 from orchestrator.cli.commands import plain_app
-from orchestrator.cli.configure.key_table import public, table
+from orchestrator.cli.configure.key_table import origin, public, table
 from orchestrator.config.key_file import KeyFile
 from orchestrator.config.key_limits import limit_words, with_limits
 from orchestrator.errors import UserError
@@ -79,7 +80,9 @@ def add(
     rights = {"weight": weight, "priority": priority, "lowest_priority": lowest_priority}
     scopes = {"metrics": metrics, "admin": admin}
     told = {"group": group, "owner": owner, "note": note}
+    KeyFile().require_source()
     _print_new(KeyFile().add(name or called, models, ends, **rights, **scopes, **told))
+    _tell_other_hosts()
 
 
 @app.command()
@@ -105,6 +108,7 @@ def limit(
         return
     changed = file.change(key, partial(with_limits, bounds=bounds or [], group=group))
     say(f"key {changed.id}: {_limits_of(changed)}")
+    _tell_other_hosts()
 
 
 @app.command()
@@ -120,6 +124,7 @@ def describe(
     if not given:
         raise UserError("nothing to change", "give --name, --owner or --note")
     say(f"key {KeyFile().describe(key, **given).id}: {', '.join(sorted(given))} changed")
+    _tell_other_hosts()
 
 
 @app.command(name="list")
@@ -127,13 +132,18 @@ def list_keys(
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
 ) -> None:
     """List the keys; what is secret of them is kept nowhere."""
-    records = sorted(KeyFile().records().values(), key=lambda record: record.created_unix_s)
+    file = KeyFile()
+    shared = file.shared()
+    records = sorted(file.all().values(), key=lambda record: record.created_unix_s)
+    hosts = {each.id: shared.host for each in shared.records} if shared else {}
     uses = _last_uses() if records else None
     if as_json:
-        keys = [public(record, uses) for record in records]
+        keys = [public(record, uses, hosts.get(record.id)) for record in records]
         sys.stdout.write(json.dumps(keys, indent=2) + "\n")
     elif records:
         sys.stdout.write("\n".join(table(records, uses)) + "\n")
+        if shared:
+            say(origin(shared, here=len(records) - len(hosts)))
     else:
         say("no keys; `./ew keys add` makes one")
 
@@ -143,6 +153,7 @@ def revoke(key: Annotated[str, typer.Argument(help="Its id or its name.")]) -> N
     """End a key and its open answers, within a second everywhere."""
     record = KeyFile().revoke(key)
     say(f"key {record.id} is revoked")
+    _tell_other_hosts()
 
 
 @app.command()
@@ -155,6 +166,7 @@ def rotate(
     """Make a new key with the same rights; the old one ends a little later."""
     _print_new(KeyFile().rotate(key, seconds_of(overlap)))
     say(f"the old key works for another {overlap}")
+    _tell_other_hosts()
 
 
 @app.command()
@@ -174,12 +186,34 @@ def anonymous(
     if off:
         is_news = keys.close_to_all()
         say("every request needs a key" + ("" if is_news else ", as before"))
+        _tell_other_hosts()
     elif key:
         record = keys.open_to_all(key, "all" if force else "local")
         say(_anonymous(record))
+        _tell_other_hosts()
     else:
-        found = find_anonymous(keys.records(), time.time())
+        found = find_anonymous(keys.all(), time.time())
         say(_anonymous(found) if found else "every request needs a key")
+
+
+@app.command()
+def share() -> None:
+    """Make the keys of this host, which `keys.source` names, those of all hosts, in place of the
+    keys that another one has shared."""
+    # Slow to import, as below.
+    from orchestrator.client.records.key_sharing import share_keys
+
+    before = share_keys()
+    others = f" instead of the {len(before.records)} of `{before.host}`" if before else ""
+    say(f"all hosts have the {len(KeyFile().records())} keys of this one{others}")
+
+
+def _tell_other_hosts() -> None:
+    if published_keys_path().exists():
+        # Slow to import: a client of Redis, and the configuration.
+        from orchestrator.client.records.key_sharing import publish_change
+
+        publish_change()
 
 
 def _anonymous(record: KeyRecord) -> str:

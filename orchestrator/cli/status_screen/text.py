@@ -91,8 +91,8 @@ class StatusText:
             yield from self._gateway(status.gateway, now)
         if status.redis:
             yield from self._redis(status.redis, now)
-        if status.host_problem:
-            yield from self._wrapped("red", status.host_problem)
+        for problem in filter(None, (status.host_problem, status.keys_problem)):
+            yield from self._wrapped("red", problem)
         yield from self._config(status.config)
 
     def _config(self, config: ConfigStatus) -> Iterator[str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import typer
 
 from contract.bus.records.usage_accounts import BY, By, UsageCounts, UsageRow, summed
+from contract.config import Config
 from orchestrator.cli.use.shown import print_json
+from orchestrator.client.records.key_sharing import names_of_shared_keys
 from orchestrator.client.records.usage import day_of, read_usage
 from orchestrator.config.key_file import KeyFile
 from orchestrator.config.selection import read_config
@@ -38,17 +40,18 @@ def usage(
     chosen, first, last = _chosen(by or ["key"]), day_of(since), day_of(until)
     if first > last:
         raise UserError(f"{first} is after {last}", "`--since` comes before `--until`")
-    rows = read_usage(read_config(), first, last, chosen)
+    config = read_config()
+    rows, names = read_usage(config, first, last, chosen), _names_of_keys(config)
     if as_json:
         days = {"since": first.isoformat(), "until": last.isoformat()}
-        print_json({**days, "usage": [_record(row, chosen) for row in rows]})
+        print_json({**days, "usage": [_record(row, chosen, names) for row in rows]})
     elif as_csv:
-        head = _record(UsageRow(None, None, None, UsageCounts()), chosen)
+        head = _record(UsageRow(None, None, None, UsageCounts()), chosen, {})
         out = csv.DictWriter(sys.stdout, head, lineterminator="\n")
         out.writeheader()
-        out.writerows(_record(row, chosen) for row in rows)
+        out.writerows(_record(row, chosen, names) for row in rows)
     elif rows:
-        sys.stdout.write("\n".join(_table(rows, chosen)) + "\n")
+        sys.stdout.write("\n".join(_table(rows, chosen, names)) + "\n")
     else:
         say(f"nothing was used from {first} to {last}")
 
@@ -60,10 +63,15 @@ def _chosen(by: Sequence[str]) -> list[By]:
     return [each for each in BY if each in by]
 
 
-def _record(row: UsageRow, by: Sequence[By]) -> dict[str, Any]:
+def _names_of_keys(config: Config) -> Mapping[str, str]:
+    own = {each.id: each.name for each in KeyFile().all().values()}
+    return names_of_shared_keys(config) | own
+
+
+def _record(row: UsageRow, by: Sequence[By], names: Mapping[str, str]) -> dict[str, Any]:
     """Return a row for programs."""
     *counts, engine_ms = row.counts
-    named = {"name": _name(row.key)} if "key" in by else {}
+    named = {"name": names.get(row.key or "", "")} if "key" in by else {}
     return {
         **{each: getattr(row, each) for each in by},
         **named,
@@ -72,10 +80,10 @@ def _record(row: UsageRow, by: Sequence[By]) -> dict[str, Any]:
     }
 
 
-def _table(rows: Sequence[UsageRow], by: Sequence[By]) -> list[str]:
+def _table(rows: Sequence[UsageRow], by: Sequence[By], names: Mapping[str, str]) -> list[str]:
     """Return the rows and their sum as lines."""
     cells = [[*(each.upper() for each in by), *_COLUMNS]]
-    cells += [[*_names(row, by), *_words(row.counts)] for row in rows]
+    cells += [[*_names(row, by, names), *_words(row.counts)] for row in rows]
     (total,) = summed(rows, ())
     cells.append(["all", *("" for _ in by[1:]), *_words(total.counts)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -87,20 +95,12 @@ def _aligned(line: Sequence[str], widths: Sequence[int], left: int) -> list[str]
     return [f"{cell:{width}}" if i < left else f"{cell:>{width}}" for i, (cell, width) in pairs]
 
 
-def _names(row: UsageRow, by: Sequence[By]) -> list[str]:
-    names = {"key": _label(row.key), "model": row.model, "day": row.day}
-    return [printable(names[each] or "-") for each in by]
-
-
-def _label(key: str | None) -> str:
-    return f"{key} {_name(key)}".rstrip() if key else "-"
+def _names(row: UsageRow, by: Sequence[By], names: Mapping[str, str]) -> list[str]:
+    key = f"{row.key} {names.get(row.key, '')}".rstrip() if row.key else "-"
+    words = {"key": key, "model": row.model, "day": row.day}
+    return [printable(words[each] or "-") for each in by]
 
 
 def _words(counts: UsageCounts) -> list[str]:
     *numbers, engine_ms = counts
     return [*map(str, numbers), f"{engine_ms / 1000:.1f} s"]
-
-
-def _name(key_id: str | None) -> str:
-    record = KeyFile().records().get(key_id or "")
-    return record.name if record else ""

@@ -28,6 +28,12 @@ def host_problem(seen: Observation) -> str:
     )
 
 
+def keys_problem(seen: Observation) -> str:
+    """Return why this host does not have the keys of the others, as its gateway says."""
+    own = (beat.keys_problem for beat in seen.gateway_beats if beat.host == host_name())
+    return next(filter(None, own), "")
+
+
 def _status(beat: HostBeat, gateways: int) -> HostStatus:
     return HostStatus(
         name=beat.host,

@@ -26,7 +26,7 @@ from orchestrator.protocol.specs import GATEWAY, VALKEY, GatewaySpec, ReplicaSpe
 from orchestrator.supervisor.observation import Observation, Survey
 from orchestrator.supervisor.reporting.certificate_watch import CertificateWatch
 from orchestrator.supervisor.reporting.latency import FirstTokens
-from orchestrator.supervisor.reporting.other_hosts import host_problem, other_hosts
+from orchestrator.supervisor.reporting.other_hosts import host_problem, keys_problem, other_hosts
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity
 from orchestrator.system.redis_trouble import troubles
@@ -77,6 +77,7 @@ class Report:
             gpu_problem=memory.problem,
             host=host_name(),
             host_problem=host_problem(self.seen) if self.seen else "",
+            keys_problem=keys_problem(self.seen) if self.seen else "",
             others=other_hosts(self.seen) if self.seen else [],
             config=self.config,
         )

@@ -189,4 +189,5 @@ def test_other_hosts_are_a_table_of_their_own() -> None:
 
 
 def test_a_host_that_shares_its_name_says_so() -> None:
+    assert "name one of them" in text_of(status(keys_problem="name one of them on all hosts"))
     assert "calls itself `a`" in text_of(status(host_problem="another ew calls itself `a`, too"))

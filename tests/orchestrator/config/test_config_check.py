@@ -163,6 +163,16 @@ MISTAKES: dict[str, Mistake] = {
     "a Redis without a scheme": Mistake(
         {"redis": {"url": "localhost:6379"}}, "3: `redis.url` must begin with", "redis://"
     ),
+    "keys that are shared over no Redis": Mistake(
+        {"keys": {"source": "a", "secret_file": "s"}},
+        "3: `keys.source` is for hosts that share one Redis",
+        "`redis.url`",
+    ),
+    "keys that are shared without a secret": Mistake(
+        {"redis": {"url": "redis://127.0.0.1:6379"}, "keys": {"source": "a"}},
+        "`keys.source` needs `keys.secret_file`",
+        "openssl rand -hex 32",
+    ),
     "neither a server nor a command": Mistake(
         model({"engine": "openai", "model_path": "x"}),
         "4: `models.m.engine` `openai` needs `base_url`",

@@ -71,14 +71,14 @@ function columnsOf({ choose, revoke, onFailure }) {
     { title: "Made", of: (key) => date(key.created_unix_s) },
     { title: "Last used", of: (key) => (key.last_used_unix_s == null ? "–" : date(key.last_used_unix_s)) },
     { title: "Expires", of: (key) => date(key.expires_unix_s) },
-    { title: "Change", kind: "action", of: (key) => key.state === "live" && html`<button type="button" onClick=${() => choose(key.id)}>Change<span class="hidden"> ${key.name || key.id}</span></button>` },
-    { title: "Revoke", kind: "action", of: (key) => key.state === "live" && html`<${Revoke} of=${key} revoke=${revoke} onFailure=${onFailure} />` },
+    { title: "Change", kind: "action", of: (key) => isChanged(key) && html`<button type="button" onClick=${() => choose(key.id)}>Change<span class="hidden"> ${key.name || key.id}</span></button>` },
+    { title: "Revoke", kind: "action", of: (key) => isChanged(key) && html`<${Revoke} of=${key} revoke=${revoke} onFailure=${onFailure} />` },
   ];
 }
 
 function name(key) {
   return html`${key.name || html`<span class="faint">no name</span>`}${isOwn(key) && html` <span class="faint">(yours)</span>`}
-    ${key.owner && html`<div class="faint">of ${key.owner}</div>`} ${key.note && html`<div class="faint">${key.note}</div>`}`;
+    ${key.host && html`<div class="faint">kept on ${key.host}</div>`} ${key.owner && html`<div class="faint">of ${key.owner}</div>`} ${key.note && html`<div class="faint">${key.note}</div>`}`;
 }
 
 function rights(key) {
@@ -88,6 +88,11 @@ function rights(key) {
 function limits(key) {
   const own = Object.entries(key.limits).map(([name, value]) => html`<div key=${name}>${inWords(name)}: ${value === "none" ? value : count(value)}</div>`);
   return html`${own}${key.group && html`<div>group ${key.group}</div>`}`;
+}
+
+/** Whether it can be changed: keys of another host are changed there. */
+function isChanged(key) {
+  return key.state === "live" && !key.host;
 }
 
 function isOwn(key) {
