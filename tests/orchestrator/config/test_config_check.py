@@ -170,7 +170,7 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "keys that are shared without a secret": Mistake(
         {"redis": {"url": "redis://127.0.0.1:6379"}, "keys": {"source": "a"}},
-        "`keys.source` needs `keys.secret_file`",
+        "6: `keys.source` needs `keys.secret_file`",
         "openssl rand -hex 32",
     ),
     "neither a server nor a command": Mistake(
