@@ -1,5 +1,5 @@
 """The parts of a job beside its words: images, tools, a constraint, arguments of the chat template,
-vectors."""
+vectors, its trace."""
 
 from __future__ import annotations
 
@@ -114,3 +114,15 @@ class Pooling(msgspec.Struct, frozen=True, omit_defaults=True):
     keeps: Literal["first", "last"] | None = None
     #: Cohere's: what the text is for, in the model's own words.
     input_type: str = ""
+
+
+class TraceContext(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The span that a job belongs to, in the words of W3C Trace Context, for what works on it."""
+
+    traceparent: str
+    tracestate: str = ""
+
+    def headers(self) -> dict[str, str]:
+        """Return the HTTP header fields that continue the trace in another server."""
+        state = {"tracestate": self.tracestate} if self.tracestate else {}
+        return {"traceparent": self.traceparent, **state}

@@ -16,6 +16,7 @@ from contract.asked import (
     Template,
     ToolCall,
     Tools,
+    TraceContext,
     Turn,
 )
 
@@ -130,6 +131,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     counts_prompt: bool = False
     #: It goes on when its client leaves, or its gateway dies: the answer may be asked for again.
     resumable: bool = False
+    trace: TraceContext | None = None
     #: Token ids and transcript (`workers/transcript.py`) that earlier attempts have already sent.
     #: Set by the worker that takes a job over, never by a client.
     emitted: tuple[int, ...] = ()
@@ -146,7 +148,11 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 
 class Started(msgspec.Struct, frozen=True, array_like=True, tag="s"):
     """An attempt begins. In the reply stream it fences: what an earlier attempt publishes
-    after it does not count. It takes no sequence number; the one in its envelope says nothing."""
+    after it does not count. It takes no sequence number; the one in its envelope says nothing.
+    Of a job with a `trace`, it tells the worker, and how long ago that had claimed the job."""
+
+    worker: str = ""
+    claimed_us_ago: int = 0
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True, tag="w"):
@@ -214,6 +220,16 @@ class PromptDelta(Delta, frozen=True, array_like=True, tag="p"):
     count: int = 0
 
 
+class EngineTimes(msgspec.Struct, frozen=True, array_like=True):
+    """The engine's work in an attempt, in microseconds since its `Started` was pushed: the job was
+    submitted, its first piece came (None: none did), the engine's last word. Clocks of two hosts
+    are never compared."""
+
+    submitted_us: int
+    first_us: int | None
+    ended_us: int
+
+
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     """The answer is complete; `finish_reasons` has one item per choice."""
 
@@ -228,6 +244,8 @@ class Done(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     #: By choice, the stop string that ended it; empty for a choice that none did. There are none at
     #: all where the engine does not say.
     stop_strings: tuple[str, ...] = ()
+    #: Of a job with a `trace`.
+    times: EngineTimes | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="f"):
@@ -236,6 +254,8 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     code: ErrorCode
     message: str
     retryable: bool = False
+    #: Of a job with a `trace`.
+    times: EngineTimes | None = None
 
 
 _AnyDelta: TypeAlias = Delta | ReasoningDelta | ToolCallDelta | VectorDelta | PromptDelta

@@ -33,6 +33,7 @@ MOMENTS = {
     "orchestrator/cli/configure/key_table.py": "the states of keys",
     "gateway/api/admin/keys.py": "when a key was made, and when it expires",
     "gateway/server/access_log.py": "when an answer ended",
+    "gateway/tracing/span.py": "when a span began and ended",
     "gateway/server/metrics/vllm_names.py": "when a sample was taken, which is its value in vLLM",
     "orchestrator/config/certificate.py": "when a certificate expires",
     "orchestrator/supervisor/tasks/runner.py": "when a task began and ended",

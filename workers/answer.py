@@ -6,10 +6,11 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from contract.bus.claims import Attempt
-from contract.messages import Delta, Done, PromptDelta, TokenLogprob
+from contract.messages import Delta, Done, EngineTimes, PromptDelta, TokenLogprob
 from contract.usage import JobUse
 from workers.continuation import Published
 from workers.transcript import REASONING, Kind, ToolPiece, Transcript, delta_of
+from workers.usage.attempt_clock import AttemptClock
 from workers.usage.engine_time import EngineTime
 
 
@@ -30,6 +31,7 @@ class Answer:
         "_transcript",
         "attempt",
         "cached_tokens",
+        "clock",
         "has_spoken",
         "pieces",
         "prompt_counted",
@@ -39,8 +41,12 @@ class Answer:
         "tokens",
     )
 
-    def __init__(self, attempt: Attempt, engine_time: EngineTime) -> None:
+    def __init__(
+        self, attempt: Attempt, engine_time: EngineTime, clock: AttemptClock | None = None
+    ) -> None:
         self.attempt = attempt
+        #: Of a job with a trace.
+        self.clock = clock
         self._engine_time = engine_time
         self._begun = engine_time.begin()
         self.seq = 0
@@ -74,6 +80,10 @@ class Answer:
         tokens = max(self.tokens, len(self._published))
         counts = (self.prompt_tokens, self.cached_tokens, tokens, self.reasoning_tokens)
         return JobUse(*counts, engine_ms=round(engine_s * 1000))
+
+    def times(self) -> EngineTimes | None:
+        """Return the engine's times, as the answer ends now; None without a trace."""
+        return None if self.clock is None else self.clock.end()
 
     @property
     def owes_known_text(self) -> bool:

@@ -228,13 +228,14 @@ class JobConsumer:
         if not claims:
             return []
         self._beginning = {claim.job_id for claim in claims}
+        claimed_at = time.monotonic()
         try:
             begun = await self._queue.begin(self._worker, claims, alone=alone)
         finally:
             unwanted, self._unwanted, self._beginning = self._unwanted, set(), set()
         for each in begun:
             attempt = _attempt_of(each)
-            self._outbox.open(attempt)
+            self._outbox.open(attempt, claimed_at)
             if self._audience.is_gone(attempt):
                 unwanted.add(attempt.job.id)
         for job_id in unwanted:
@@ -258,7 +259,9 @@ class JobConsumer:
             return
         try:
             check_media(job, self.takes)
-            await self._engine.submit(await self._whole(job) if media_of(job) else job)
+            whole = await self._whole(job) if media_of(job) else job
+            self._outbox.submitting(job.id)
+            await self._engine.submit(whole)
         except JobRejected as error:
             self._outbox.failed(job.id, error.code, str(error))
         except MediaGone as error:

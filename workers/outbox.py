@@ -37,6 +37,7 @@ from workers.continuation import Published
 from workers.engine_state import EngineDied, EngineLoad
 from workers.frames import frames_of
 from workers.transcript import Kind, Transcript
+from workers.usage.attempt_clock import AttemptClock
 from workers.usage.engine_time import EngineTime
 
 log = logging.getLogger(__name__)
@@ -99,10 +100,18 @@ class Outbox:
         ended = {each.attempt.entry for each in (*self._ended, *self._completing)}
         return ended | {attempt.entry for attempt in self.attempts()}
 
-    def open(self, attempt: Attempt) -> None:
-        """Begin an answer and fence earlier attempts."""
-        answer = self._answers[attempt.job.id] = Answer(attempt, self._engine_time)
-        self._push(answer, 0, Started())
+    def open(self, attempt: Attempt, claimed_at: float = 0.0) -> None:
+        """Begin an answer and fence earlier attempts. `claimed_at` is of the monotonic clock."""
+        clock = AttemptClock() if attempt.job.trace is not None else None
+        answer = self._answers[attempt.job.id] = Answer(attempt, self._engine_time, clock)
+        traced = (self.worker, clock.us_since(claimed_at)) if clock is not None else ()
+        self._push(answer, 0, Started(*traced))
+
+    def submitting(self, job_id: str) -> None:
+        """The engine is given a job."""
+        answer = self._answers.get(job_id)
+        if answer is not None and answer.clock is not None:
+            answer.clock.submit()
 
     def is_open(self, attempt: Attempt) -> bool:
         """Whether this very attempt's answer is open."""
@@ -145,6 +154,8 @@ class Outbox:
             return
         self.generated_tokens_total += len(token_ids)
         if not answer.prompt_counted:
+            if answer.clock is not None:
+                answer.clock.speak()
             self._count_prompt(answer)
             self.say_first(job_id, answer.opening())
         seq = answer.seq
@@ -190,7 +201,8 @@ class Outbox:
             self.generated_tokens_total += max(0, completion_tokens - answer.pieces)
         reasoning = answer.reasoning_tokens if reasoning_tokens is None else reasoning_tokens
         ends = (pseudo_streamed, reasoning, stop_strings)
-        event = Done(finish_reasons, prompt_tokens, answer.tokens, cached_tokens, *ends)
+        counts = (prompt_tokens, answer.tokens, cached_tokens)
+        event = Done(finish_reasons, *counts, *ends, times=answer.times())
         answer.count(event)
         self._count_prompt(answer)
         for delta in answer.rest():
@@ -218,7 +230,7 @@ class Outbox:
         self.heard += 1
         answer = self._answers.get(job_id)
         if answer is not None:
-            self._end(answer, Failed(code, message, retryable))
+            self._end(answer, Failed(code, message, retryable, answer.times()))
 
     def give_up(
         self, job_id: str, code: ErrorCode, message: str, *, retryable: bool = False

@@ -6,7 +6,7 @@
 from contract.config.gateway import GatewayConfig, TlsConfig
 from contract.config.last_good import Loaded, load_and_keep, load_or_recall
 from contract.config.loading import ConfigError, load_config
-from contract.config.logs import LogsConfig
+from contract.config.logs import LogsConfig, TracingConfig
 from contract.config.model import ModelConfig, WatchdogConfig, is_repo_id
 from contract.config.names import (
     GATEWAY_FIELDS,
@@ -53,6 +53,7 @@ __all__ = [
     "ShadowConfig",
     "SplitConfig",
     "TlsConfig",
+    "TracingConfig",
     "UsageConfig",
     "WatchdogConfig",
     "WorkerSpec",

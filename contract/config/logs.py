@@ -1,4 +1,4 @@
-"""The section of logs."""
+"""The sections of logs and of traces."""
 
 from __future__ import annotations
 
@@ -25,4 +25,23 @@ class LogsConfig(Section):
     )
     journal: bool = Field(
         False, description="Send ew's own lines, and the access log, to systemd's journal as well."
+    )
+
+
+class TracingConfig(Section):
+    """Traces of requests, sent to an OpenTelemetry collector. OpenTelemetry's own variables
+    (`OTEL_*`) say the rest, and win."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^/]",
+        description="The collector, by OTLP over HTTP, such as `http://127.0.0.1:4318`. There are "
+        "no traces if it is unset, unless `OTEL_EXPORTER_OTLP_ENDPOINT` is set.",
+    )
+    sample_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="The share of traces that is kept, of requests whose `traceparent` does not "
+        "say.",
     )

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from contract.config.gateway import GatewayConfig
 from contract.config.key_limits import GroupName, KeyLimitsConfig
-from contract.config.logs import LogsConfig
+from contract.config.logs import LogsConfig, TracingConfig
 from contract.config.model import EngineName, ModelConfig
 from contract.config.names import Models
 from contract.config.records import DeadLettersConfig, UsageConfig
@@ -161,6 +161,7 @@ class Config(Section):
     usage: UsageConfig = UsageConfig()
     dead_letters: DeadLettersConfig = DeadLettersConfig()
     logs: LogsConfig = LogsConfig()
+    tracing: TracingConfig = TracingConfig()
 
 
 class WorkerSpec(Section):

@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from contract.config.gateway import GatewayConfig
-from contract.config.logs import LogsConfig
+from contract.config.logs import LogsConfig, TracingConfig
 from contract.config.model import ModelConfig
 from contract.config.records import DeadLettersConfig, UsageConfig
 from contract.config.schema import (
@@ -34,6 +34,7 @@ SECTIONS: Final[dict[str, type[BaseModel]]] = {
     "usage": UsageConfig,
     "dead_letters": DeadLettersConfig,
     "logs": LogsConfig,
+    "tracing": TracingConfig,
     "models": ModelConfig,
 }
 #: Variables that are no settings, and what each is for.
@@ -96,7 +97,7 @@ def unknown_variables() -> Iterator[str]:
 
 
 def _overrides() -> Iterator[str]:
-    for section in ("gateway", "redis", "limits", "hub", "jobs", "files", "logs"):
+    for section in ("gateway", "redis", "limits", "hub", "jobs", "files", "logs", "tracing"):
         for key in SECTIONS[section].model_fields:
             yield f"EW_{section.upper()}__{key.upper()}"
 

@@ -59,6 +59,9 @@ def checked(request: Request, asked: GenerationBody) -> tuple[list[Job], Resumpt
     resumption = _resumption(request, asked)
     if resumption is not None:
         jobs = resumption.named(jobs)
+    if context.trace is not None:
+        # A job that goes on without its request finds the way back.
+        jobs = [replace(job, trace=context.trace.context) for job in jobs]
     return jobs, resumption
 
 

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contract.keys import KeyRecord
 from contract.messages import Done
+from gateway.tracing.request_trace import RequestTrace
 
 Headers = Iterable[tuple[bytes, bytes]]
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
@@ -37,6 +38,7 @@ class RequestContext:
         "request_id",
         "route",
         "send",
+        "trace",
     )
 
     def __init__(self, send: Send, given_id: bytes | None = None) -> None:
@@ -61,6 +63,8 @@ class RequestContext:
         self.ignored: set[str] = set()
         #: The rest of the key's limits.
         self.quota_headers: list[tuple[bytes, bytes]] = []
+        #: Its span, where traces are on.
+        self.trace: RequestTrace | None = None
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """To be sent with the first byte of the answer, which is now."""
@@ -110,13 +114,17 @@ def header(headers: Headers, name: bytes) -> bytes | None:
 class RequestContextMiddleware:
     """Outermost: begins the context, answers HEAD as GET without a body, adds the context's
     headers to whatever answers, and reports the status to `finished` (0 if the client left
-    before there was one)."""
+    before there was one). `begun` is told of each request first, if given."""
 
     def __init__(
-        self, app: ASGIApp, finished: Callable[[Scope, RequestContext, int], None]
+        self,
+        app: ASGIApp,
+        finished: Callable[[Scope, RequestContext, int], None],
+        begun: Callable[[Scope, RequestContext], None] | None = None,
     ) -> None:
         self.app = app
         self.finished = finished
+        self.begun = begun
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -128,6 +136,8 @@ class RequestContextMiddleware:
         context = RequestContext(send, header(scope["headers"], b"x-request-id"))
         context.route = header(scope["headers"], b"x-ew-route")
         scope[_IN_SCOPE] = context
+        if self.begun is not None:
+            self.begun(scope, context)
         status = 0
 
         async def send_head(message: Message) -> None:

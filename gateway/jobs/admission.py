@@ -24,7 +24,7 @@ from gateway.jobs.patient_link import PATIENCE_S, RETRY_S, BackendDown, PatientL
 from gateway.jobs.queue_memory import QueueMemory
 from gateway.jobs.refusals import conflict
 from gateway.jobs.resumption import Resumption, tries_of
-from gateway.streams.answers import AnswerSink
+from gateway.streams.answers import AnswerSink, WholeAnswer
 from gateway.streams.cancelling import Canceller
 from gateway.streams.dispatcher import Dispatcher
 from gateway.streams.link import Link
@@ -32,6 +32,7 @@ from gateway.streams.metrics import Metrics
 from gateway.streams.replays import Replays
 from gateway.streams.reply import Reply
 from gateway.streams.sse import NOTHING
+from gateway.tracing.tracer import Tracer
 
 #: Fewer than the client has connections: the rest is for what the process itself has to say.
 _ASK_AT_ONCE: Final = 12
@@ -62,6 +63,8 @@ class Admission:
         self._replays = replays
         self._canceller = canceller
         self._metrics = metrics
+        #: Set by whoever opens it; None where traces are off.
+        self.tracer: Tracer | None = None
         self._redis = PatientLink(link, _ASK_AT_ONCE)
         small = PatientLink(link, _PUT_AT_ONCE)
         self._intake = Intake(db, small, self._redis, models, dispatcher, canceller, memory)
@@ -104,6 +107,9 @@ class Admission:
                 patience_s=patience_s,
             )
             reply.may_wait_s = each.turn.within_s
+            if self.tracer is not None:
+                is_stream = not isinstance(answer, WholeAnswer)
+                reply.trace = self.tracer.job(each, context.trace, reply.began, is_stream=is_stream)
             return reply
 
         replies = [reply_to(job, answer) for job, answer in zip(jobs, answers, strict=True)]

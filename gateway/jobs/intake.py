@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec.structs import replace
 from redis.exceptions import OutOfMemoryError
 
 from contract.bus.client import RedisClient
@@ -89,7 +90,8 @@ class Intake:
             raise not_served(job.model, self._models.status(job.model).state)
         limits, most = self._models.limits, most_tokens(self._models.limits, model)
         total_s = reply.patience_s or limits.total_timeout_s
-        whole = [with_defaults(each, model, limits.max_output_len) for each in jobs]
+        plain = [with_defaults(each, model, limits.max_output_len) for each in jobs]
+        whole = [_traced(*each) for each in zip(plain, replies, strict=True)]
         consumptions = [consumption_of(each, reply.key, limits, most) for each in whole]
         has_room = self._memory.take(sum(len(encode_job(each)) for each in jobs))
         try:
@@ -119,3 +121,8 @@ class Intake:
             raise ApiError("queue_full", f"{full} for `{job.model}` already") from None
         except NotServed:
             raise not_served(job.model, self._models.status(job.model).state) from None
+
+
+def _traced(job: Job, reply: Reply) -> Job:
+    """Return the job with the span that its worker's engine may continue."""
+    return job if reply.trace is None else replace(job, trace=reply.trace.context)

@@ -118,6 +118,8 @@ def _fields(scope: Scope, context: RequestContext, status: int) -> dict[str, Any
         "client": address_of(scope),
         "duration_ms": round((time.monotonic() - context.began) * 1000, 1),
     }
+    if context.trace is not None:
+        fields["trace_id"] = context.trace.trace_id
     if context.key is not None:
         fields["key_id"] = context.key.id
     if context.model:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from fastapi import Depends, FastAPI
@@ -45,6 +47,8 @@ from gateway.server import console, docs, health
 from gateway.server.access_log import AccessLog
 from gateway.server.direct_routes import DirectRoutes
 from gateway.server.http_guard import CONNECTIONS_STATE, DRAIN_STATE
+from gateway.tracing.request_trace import RequestEnd
+from gateway.tracing.tracer import Tracer, open_tracer
 
 log = logging.getLogger(__name__)
 _ROUTERS: Final = (
@@ -96,16 +100,21 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
     batches = BatchStore(settings.state_dir / "batches")
     runner = BatchRunner(process, files, batches, ENDPOINTS)
     access = AccessLog(log_path(ACCESS), settings.log_name, settings.config.logs)
+    tracer = process.admission.tracer = open_tracer(settings.config.tracing, process.name)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await process.start()
+        if tracer is not None:
+            tracer.start()
         running = asyncio.create_task(runner.run())
         most = settings.config.gateway.max_connections
         yield {DRAIN_STATE: process.drain, CONNECTIONS_STATE: most}
         await cancel_and_wait([running])
         await process.stop()
         access.close()
+        if tracer is not None:
+            await tracer.close()
 
     app = FastAPI(
         title="ew",
@@ -115,6 +124,8 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Its spans are not those of `gateway/tracing` (docs/traces.md).
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         dependencies=[Depends(process.authenticator.check)],
         exception_handlers={
             ApiError: _answer_api_error,
@@ -137,7 +148,11 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
     )
     if origins := settings.config.gateway.allowed_origins:
         served = CORSMiddleware(served, allow_origins=origins, **_CORS)
-    return RequestContextMiddleware(served, lambda *ended: _note(process, access, *ended))
+    return RequestContextMiddleware(
+        served,
+        lambda *ended: _note(process, access, *ended),
+        partial(_trace, tracer) if tracer is not None else None,
+    )
 
 
 def _document_once(app: FastAPI) -> dict[str, Any]:
@@ -200,6 +215,13 @@ def _note(
 ) -> None:
     """Take note of the end of a request."""
     access.note(scope, context, status)
-    route = getattr(scope.get("route"), "path", "other")
+    route = getattr(scope.get("route"), "path", "")
     key_id = context.key.id if context.key else ""
-    process.metrics.count_request(route, status, context.model, key_id)
+    process.metrics.count_request(route or "other", status, context.model, key_id)
+    if context.trace is not None:
+        ended = RequestEnd(route, status, context.error)
+        context.trace.end(ended, key_id, context.model, time.monotonic())
+
+
+def _trace(tracer: Tracer, scope: Scope, context: RequestContext) -> None:
+    context.trace = tracer.request(scope, context.request_id)

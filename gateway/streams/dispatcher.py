@@ -134,6 +134,9 @@ class Dispatcher:
         else:
             return
         reply.count_tokens()
+        if reply.trace is not None:
+            now = time.monotonic()
+            reply.trace.end(reply.end, reply.failed_with, reply.first_at, now)
         self.on_close(reply)
         self._metrics.of(reply.model).open -= 1
         if reply.failed_with:

@@ -17,6 +17,7 @@ from gateway.streams.dialects import Timings
 from gateway.streams.reply_phase import TIMEOUTS, ReplyPhase
 from gateway.streams.sse import HEARTBEAT_EVERY_S, NOTHING, EventId
 from gateway.streams.writer import SlowClient
+from gateway.tracing.job_trace import JobTrace
 
 #: A client that waits for a model to be loaded hears at least so often how long it may take.
 _STATUS_EVERY_S: Final = 5.0
@@ -78,6 +79,8 @@ class Reply:
         self.started_at = self.first_at = 0.0
         self._answer: AnswerSink | None = answer
         self.context = context
+        #: Its spans, where traces are on.
+        self.trace: JobTrace | None = None
         self._metrics = metrics
         self._told: Status | None = None
         self._told_at = 0.0
@@ -115,16 +118,14 @@ class Reply:
             else:
                 self._is_next(attempt, seq)
         elif isinstance(event, Started):
-            self._take_start(attempt, now)
+            self._take_start(attempt, event, now)
         elif isinstance(event, Done):
             if self._is_next(attempt, seq):
                 self._take_end(seq, event, now)
         elif isinstance(event, Failed):
-            self.fail(ApiError.of(event))
+            self._take_failure(event)
         else:
-            # It gave its place to another job, and waits for one as at first.
-            self.phase, self.since = ReplyPhase.QUEUE, now
-            self._take_status(event, now)
+            self._take_wait(event, now)
 
     def fail(self, error: ApiError) -> None:
         """End with an error."""
@@ -232,9 +233,11 @@ class Reply:
             self.context.first_ms = (now - self.began) * 1000
             self._metrics.first_token_s.observe(now - self.began)
 
-    def _take_start(self, attempt: int, now: float) -> None:
+    def _take_start(self, attempt: int, started: Started, now: float) -> None:
         if attempt == self.attempt:
             return
+        if self.trace is not None:
+            self.trace.start(started, now, min(self.since, now))
         if self.attempt == 0:
             self.context.queue_ms = (now - self.began) * 1000
             self._metrics.queue_s.observe(now - self.began)
@@ -262,6 +265,18 @@ class Reply:
         if self._answer is not None:
             waits = self.context.queue_ms, self.context.first_ms
             self._answer.done(seq, done, Timings(*waits, (now - self.began) * 1000))
+
+    def _take_failure(self, failed: Failed) -> None:
+        if self.trace is not None:
+            self.trace.engine = failed.times
+        self.fail(ApiError.of(failed))
+
+    def _take_wait(self, status: Status, now: float) -> None:
+        """It gave its place to another job, and waits for one as at first."""
+        self.phase, self.since = ReplyPhase.QUEUE, now
+        if self.trace is not None:
+            self.trace.wait(now)
+        self._take_status(status, now)
 
     def _take_status(self, status: Status, now: float) -> None:
         self.spoke_at = now

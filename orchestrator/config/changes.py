@@ -20,6 +20,7 @@ from contract.config import (
     LimitsConfig,
     LogsConfig,
     ModelConfig,
+    TracingConfig,
 )
 from contract.process.host_name import is_here
 from orchestrator.config.effects import Effect, effect_of
@@ -69,6 +70,8 @@ def changes(units: Iterable[UnitSpec], redis_url: str | None, config: Config) ->
         found += _of_section("files", FilesConfig(**before.get("files", {})), config.files)
         found += _of_section("hub", HubConfig(**before.get("hub", {})), config.hub)
         found += _of_section("logs", LogsConfig(**before.get("logs", {})), config.logs)
+        tracing = TracingConfig(**before.get("tracing", {}))
+        found += _of_section("tracing", tracing, config.tracing)
     return found
 
 

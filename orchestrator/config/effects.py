@@ -31,6 +31,7 @@ _SECTIONS: Final = {
     "jobs": Effect.RELOAD,
     "files": Effect.RELOAD,
     "logs": Effect.RELOAD,
+    "tracing": Effect.RELOAD,
     "hub": Effect.LOAD,
     "usage": Effect.LOAD,
     "dead_letters": Effect.LOAD,

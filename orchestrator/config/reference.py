@@ -92,6 +92,7 @@ _SECTIONS: Final = (
         see="See [jobs](jobs.md#requests-that-break-their-workers).",
     ),
     _Section("logs", "LogsConfig", see="See [logs](logs.md)."),
+    _Section("tracing", "TracingConfig", see="See [traces](traces.md)."),
     _Section("redis", "RedisConfig"),
     _Section("keys", "KeysConfig", see="See [keys](keys.md#keys-of-several-hosts)."),
     _Section("hub", "HubConfig", see="`./ew models pull` heeds a change at once."),

@@ -33,6 +33,8 @@ LIBRARIES: Final = (  # noqa: SIM905
     "HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy "
     "REQUESTS_CA_BUNDLE CURL_CA_BUNDLE"
 ).split()
+#: For the gateway: OpenTelemetry's own (docs/traces.md).
+TELEMETRY: Final = ("OTEL_*",)
 #: A Python sees its own environment, and not what its user has installed beside it: that goes
 #: before the packages of a conda environment.
 OWN_PACKAGES: Final = {"PYTHONNOUSERSITE": "1"}

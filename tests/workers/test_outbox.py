@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from contract.asked import PromptReport
+from contract.asked import PromptReport, TraceContext
 from contract.bus.claims import Attempt
 from contract.bus.client import connect
 from contract.bus.queue import JobQueue
@@ -577,3 +577,27 @@ def test_many_envelopes_are_several_frames() -> None:
     frames = list(frames_module.frames_of(envelopes))
     assert [envelope for frame in frames for envelope in decode_frame(frame)] == envelopes
     assert 3 <= len(frames) <= 4
+
+
+async def test_a_job_with_a_trace_tells_its_worker_and_the_engines_times(office: Office) -> None:
+    outbox = office.outbox
+    async with running(outbox):
+        for job_id, trace in (("traced", TraceContext("00-1-2-01")), ("plain", None)):
+            await office.begin(job_id, trace=trace)
+            outbox.submitting(job_id)
+            outbox.expect(job_id, 3)
+            say(outbox, job_id, 0, 2)
+            outbox.done(job_id, ("stop",), 3)
+        await outbox.flush()
+    envelopes = await office.envelopes()
+    said = {name: [e.event for e in envelopes if e.job_id == name] for name in ("traced", "plain")}
+    started, *_, ended = said["traced"]
+    assert isinstance(started, Started) and isinstance(ended, Done)
+    assert started.worker == "w"
+    assert started.claimed_us_ago > 0
+    times = ended.times
+    assert times is not None and times.first_us is not None
+    assert 0 <= times.submitted_us <= times.first_us <= times.ended_us
+    started, *_, ended = said["plain"]
+    assert isinstance(ended, Done)
+    assert (started, ended.times) == (Started(), None)

@@ -19,7 +19,7 @@ from contract.process.host_name import VARIABLE
 from orchestrator.gpu.allocator import Allocation
 from orchestrator.hub.access import hub_variables
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
-from orchestrator.system.child_environment import PYTHON, engine_variables, inherited
+from orchestrator.system.child_environment import PYTHON, TELEMETRY, engine_variables, inherited
 from orchestrator.system.process import Command
 from orchestrator.system.valkey import server_command
 
@@ -51,7 +51,7 @@ class Launcher:
                 return self._worker(spec, name, allocation)
 
     def _gateway(self, spec: GatewaySpec) -> Command:
-        environment = _python_environment() | {
+        environment = _python_environment(TELEMETRY) | {
             **self.variables,
             "EW_REDIS_URL": self.redis_url,
             "EW_GATEWAY__HOST": spec.host,

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from contract.asked import Pooling, PromptReport, Template, Tools
+from contract.asked import Pooling, PromptReport, Template, Tools, TraceContext
 from contract.bus.cancellations import Cancellations
 from contract.bus.client import connect, connect_reader
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
@@ -307,6 +307,7 @@ class Client:
         tools: Tools | None = None,
         template: Template | None = None,
         counts_prompt: bool = False,
+        trace: TraceContext | None = None,
         **how: Any,
     ) -> Answer:
         """Put a job: a question or `messages` for the chat template, or a `prompt` taken as it is.
@@ -327,6 +328,7 @@ class Client:
             tools=tools,
             adapter=adapter,
             counts_prompt=counts_prompt,
+            trace=trace,
         )
         return await self.put_job(job)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contract.asked import Guided, Media
+from contract.asked import Guided, Media, TraceContext
 from contract.messages import ChatMessage, Job, Sampling
 from tests.engines.openai.bench import Bench
 from workers.engine import JobRejected
@@ -31,6 +31,16 @@ async def test_a_chat_asks_for_what_the_job_asks_for_and_no_more(bench: Bench) -
         "stop": ["a", "b"],
         "seed": 4,
     }
+
+
+async def test_a_server_may_go_on_with_the_trace_of_a_job(bench: Bench) -> None:
+    await bench.ready()
+    trace = TraceContext("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "a=b")
+    await bench.ask("hi", trace=trace)
+    headers = bench.upstream.exchanges[-1].headers
+    assert (headers["traceparent"], headers["tracestate"]) == (trace.traceparent, "a=b")
+    await bench.ask("hi")
+    assert "traceparent" not in bench.upstream.exchanges[-1].headers
 
 
 def test_images_go_as_data_urls_at_their_places() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from typing import Any
 
 from contract.messages import FinishReason, Job
 from workers.engines.openai.errors import UpstreamFailed
@@ -30,6 +31,12 @@ class UpstreamStream:
         self.calls: defaultdict[int, UpstreamCalls] = defaultdict(UpstreamCalls)
         self.is_finished = False
         self.task: asyncio.Task[None] | None = None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Return the request as httpx takes it; the server may go on with the job's trace."""
+        trace = self.job.trace
+        return {"content": self.body, "headers": {} if trace is None else trace.headers()}
 
     @property
     def ended(self) -> bool:

@@ -161,7 +161,7 @@ class OpenAiEngine:
         path = request_path(stream.job, self._server)
         url = f"{self._upstream.root if path in BESIDE_API else self._upstream.url}{path}"
         try:
-            async with self._upstream.client.stream("POST", url, content=stream.body) as response:
+            async with self._upstream.client.stream("POST", url, **stream.asked) as response:
                 await self._relay(stream, response)
             return True
         except (httpx.ConnectError, httpx.ConnectTimeout):

@@ -41,6 +41,7 @@ from workers.engines.vllm.requests import (
     guided_settings,
     priority,
     sampling_params,
+    trace_arguments,
 )
 from workers.engines.vllm.shortcut import Shortcut, install, is_plain
 from workers.outbox import Outbox
@@ -188,6 +189,7 @@ class VllmEngine:
                 params,
                 lora_request=self._adapters.of(job),
                 priority=priority(job, self._spec.model),
+                **trace_arguments(job),
                 **arguments,
             )
         except EngineDeadError as error:

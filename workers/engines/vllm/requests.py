@@ -105,3 +105,8 @@ def tokens_prompt(token_ids: list[int], salt: str | None) -> Any:
         prompt = TokensPrompt(prompt_token_ids=token_ids)
         return prompt if salt is None else TokensPrompt(**prompt, cache_salt=salt)
     return tokens_input(token_ids, cache_salt=salt)
+
+
+def trace_arguments(job: Job) -> dict[str, Any]:
+    """Return what has vLLM's own spans (`otlp_traces_endpoint`) be of the job's trace."""
+    return {} if job.trace is None else {"trace_headers": job.trace.headers()}
