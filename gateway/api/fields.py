@@ -127,6 +127,10 @@ def _stops(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _or_nothing(value: Any) -> Any:
+    return "" if value is None else value
+
+
 def _nothing(value: Any) -> None:
     if value:
         raise PydanticCustomError("unsupported", "not supported")
@@ -194,7 +198,13 @@ Choices = Annotated[list[ChoiceText], Field(min_length=1, max_length=256, fail_f
 Turn = TypeVar("Turn", bound=BaseModel)
 Turns = Annotated[list[Turn], Field(min_length=1, max_length=_MOST_TURNS, fail_fast=True)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=96)]
-
+#: A lenient body may leave it out where its key may use one model.
+OnlyModel = Annotated[
+    str,
+    StringConstraints(max_length=96),
+    BeforeValidator(_or_nothing),
+    Field(description="May be left out if it is the only model that the key may use."),
+]
 MinTokens = Annotated[int, Field(ge=0, le=1_000_000)]
 
 

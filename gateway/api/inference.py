@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from contract.messages import Job
 from gateway.api.fields import GenerationBody, parse
 from gateway.http.body import read_body
-from gateway.http.errors import ApiError
+from gateway.http.errors import ApiError, invalid
 from gateway.http.headers import RequestContext, context_of, header
 from gateway.jobs.resumption import Resumption, resumption_of
 from gateway.lifecycle.process import GatewayProcess, process_of
@@ -41,10 +41,21 @@ async def read(request: Request, form: type[Form]) -> Form:
         raise ApiError("missing_api_key", "send an API key")
     await process.turnstile.through()
     body = await read_body(request, process.models.most_body_bytes(context.key))
-    asked = parse(form, body, context.ignored)
+    asked = _of_the_only_model(request, parse(form, body, context.ignored))
     if context.ignored:
         process.metrics.count_ignoring()
     return asked
+
+
+def _of_the_only_model(request: Request, asked: Form) -> Form:
+    """Return what is asked for, of the only model that the key may use if it names none. Raises
+    `ApiError` if there are several."""
+    if getattr(asked, "model", None) != "":
+        return asked
+    models = [*process_of(request).models.open_to(context_of(request.scope).key)]
+    if len(models) != 1:
+        raise invalid("model", f"required: this key may use {len(models)} models")
+    return asked.model_copy(update={"model": models[0]})
 
 
 def checked(request: Request, asked: GenerationBody) -> tuple[list[Job], Resumption | None]:

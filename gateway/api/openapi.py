@@ -28,8 +28,8 @@ from gateway.api.native.schemas import (
     StatusBody,
 )
 from gateway.api.openai.bodies import ChatCompletionChunk, OpenAIErrorBody
+from gateway.api.openai.chat_request import ChatCompletionRequest
 from gateway.api.openai.completion_request import CompletionRequest
-from gateway.api.openai.schemas import ChatCompletionRequest
 from gateway.api.pooling.classes import ClassifyRequest, PoolingRequest
 from gateway.api.pooling.cohere import CohereEmbedRequest
 from gateway.api.pooling.embeddings import EmbeddingRequest

@@ -25,13 +25,13 @@ from contract.process.tasks import cancel_and_wait
 from gateway.api import openapi
 from gateway.api.admin import routes as admin_routes
 from gateway.api.anthropic import routes as anthropic_routes
+from gateway.api.audio import routes as speech
 from gateway.api.batches import files as batch_files
 from gateway.api.batches import routes as batch_routes
 from gateway.api.batches.endpoints import ENDPOINTS
 from gateway.api.native import jobs, routes, usage
 from gateway.api.ollama import routes as ollama_routes
 from gateway.api.openai import routes as openai_routes
-from gateway.api.openai import speech
 from gateway.api.pooling import routes as pooling_routes
 from gateway.api.responses import routes as responses_routes
 from gateway.api.vllm import routes as vllm_routes

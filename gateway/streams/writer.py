@@ -80,6 +80,13 @@ class Writer:
         if self._rest is not None:
             self._buffered += len(part)
 
+    def take_back(self) -> bytes:
+        """Return the last part that was written, as if it had not been; empty if all were sent."""
+        part = self._parts.pop() if self._parts else b""
+        if self._rest is not None:
+            self._buffered -= len(part)
+        return part
+
     def close(self) -> None:
         """Nothing follows."""
         self._closed = True

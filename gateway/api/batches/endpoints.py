@@ -13,9 +13,9 @@ from contract.keys import KeyRecord
 from contract.messages import Job
 from gateway.api.fields import GenerationBody, parse
 from gateway.api.inference import AnswerMaker
+from gateway.api.openai.chat_request import ChatCompletionRequest
 from gateway.api.openai.completion_request import CompletionRequest
 from gateway.api.openai.routes import make_chat, make_text, make_vectors
-from gateway.api.openai.schemas import ChatCompletionRequest
 from gateway.api.pooling.classes import ClassifyRequest
 from gateway.api.pooling.embeddings import EmbeddingRequest
 from gateway.api.pooling.routes import make_classes, make_ranking, make_scores
@@ -55,6 +55,8 @@ class _ResponseLine(ResponsesRequest):
 def _endpoint(form: type[Asked], make: AnswerMaker[Asked]) -> Endpoint:
     def ask(body: bytes, job_id: str, key: KeyRecord) -> LineRequest:
         asked = parse(form, body, set())
+        if getattr(asked, "model", None) == "":
+            raise invalid("model", "required")
         if getattr(asked, "stream", None):
             raise invalid("stream", "the answers of a batch are not streamed")
 

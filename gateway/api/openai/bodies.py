@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, Field
 
 _OF_FUNCTIONS: Final = "In place of `tool_calls`, to a request with `functions`."
+_OF_STOP: Final = "vLLM's: the stop string that ended it, in a whole answer."
 OpenAIFinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 
@@ -82,11 +83,12 @@ class ChatChoice(BaseModel):
     message: ChatAnswerMessage
     logprobs: ChatLogprobs | None
     finish_reason: OpenAIFinishReason
+    stop_reason: str | None = Field(None, description=_OF_STOP)
     token_ids: list[int] | None = Field(None, description="If asked for.")
 
 
 class ChatCompletion(BaseModel):
-    """The fields after `usage` are there only if they were asked for."""
+    """The fields after `usage` are null unless they were asked for."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -152,12 +154,14 @@ class TextLogprobs(BaseModel):
 
 
 class TextChoice(BaseModel):
-    """The fields after `finish_reason` are there only if they were asked for."""
+    """The fields after `finish_reason` are null unless they were asked for, and may be missing in a
+    stream."""
 
     index: int
     text: str
     logprobs: TextLogprobs | None
     finish_reason: OpenAIFinishReason | None
+    stop_reason: str | None = Field(None, description=_OF_STOP)
     prompt_logprobs: PromptLogprobs | None = None
     prompt_token_ids: list[int] | None = None
     token_ids: list[int] | None = None

@@ -94,6 +94,18 @@ class ChatStream:
     def done(self, seq: int, done: Done, timings: Timings) -> bytes:
         reasons = map(self._form.finish_reason, done.finish_reasons)
         chunks = [self._choice(i, {}, reason) for i, reason in enumerate(reasons)]
+        return b"".join(chunks) + self._rest(seq, done)
+
+    def done_in(self, last: bytes, seq: int, done: Done) -> bytes:
+        before = self._befores[0].removesuffix(b'"content":')
+        if not last.startswith(before) or last.startswith(before + b'"role"'):
+            return b""
+        chunk = finished(last, self._form.finish_reason(done.finish_reasons[0]), self._end)
+        return chunk and chunk + self._rest(seq, done)
+
+    def _rest(self, seq: int, done: Done) -> bytes:
+        """Return all that follows the finish reasons."""
+        chunks: list[bytes] = []
         if self._include_usage:
             usage = usage_of(done).model_dump()
             chunks.append(sse.event(orjson.dumps({**self._chunk, "choices": [], "usage": usage})))
@@ -177,11 +189,26 @@ class ChatWhole:
                     "message": choice.message,
                     "logprobs": choice.logprobs,
                     "finish_reason": self._form.finish_reason(reason),
+                    "stop_reason": stop_string_of(done, index),
+                    "token_ids": None,
                 }
                 for index, (choice, reason) in enumerate(ends)
             ],
             "usage": usage_of(done).model_dump(),
+            "prompt_logprobs": None,
+            "prompt_token_ids": None,
         }
+
+
+def stop_string_of(done: Done, index: int) -> str | None:
+    """Return the stop string that ended a choice, if one did."""
+    return (done.stop_strings[index] or None) if done.stop_strings else None
+
+
+def finished(chunk: bytes, reason: str, end: bytes) -> bytes:
+    """Return a chunk with the reason why its choice ended; empty if it is none of a choice."""
+    text = chunk.removesuffix(b"null" + end)
+    return b'%b"%b"%b' % (text, reason.encode(), end) if len(text) < len(chunk) else b""
 
 
 def usage_of(done: Done) -> OpenAIUsage:

@@ -11,7 +11,7 @@ import orjson
 
 from contract.messages import Delta, Done, Job, Status, TokenLogprob
 from gateway.api.openai.bodies import TextCompletion
-from gateway.api.openai.chat import DONE, usage_of
+from gateway.api.openai.chat import DONE, finished, stop_string_of, usage_of
 from gateway.api.openai.chat_form import finish_reason_of
 from gateway.http.error_answers import OPENAI, openai_body
 from gateway.http.errors import ApiError
@@ -60,6 +60,17 @@ class TextStream:
     def done(self, seq: int, done: Done, timings: Timings) -> bytes:
         reasons = map(finish_reason_of, done.finish_reasons)
         chunks = [self._finish(i, reason) for i, reason in enumerate(reasons)]
+        return b"".join(chunks) + self._rest(seq, done)
+
+    def done_in(self, last: bytes, seq: int, done: Done) -> bytes:
+        if not last.startswith(self._befores[0]):
+            return b""
+        chunk = finished(last, finish_reason_of(done.finish_reasons[0]), self._end)
+        return chunk and chunk + self._rest(seq, done)
+
+    def _rest(self, seq: int, done: Done) -> bytes:
+        """Return all that follows the finish reasons."""
+        chunks: list[bytes] = []
         if self._include_usage:
             last = self._completion.model_copy(update={"usage": usage_of(done)})
             chunks.append(sse.event(last.model_dump_json().encode()))
@@ -124,6 +135,10 @@ class TextWhole:
                 "text": choice.text,
                 "logprobs": choice.logprobs,
                 "finish_reason": finish_reason_of(reason),
+                "stop_reason": stop_string_of(done, index),
+                "prompt_logprobs": None,
+                "prompt_token_ids": None,
+                "token_ids": None,
             }
             for index, (choice, reason) in enumerate(zip(choices, done.finish_reasons, strict=True))
         ]

@@ -98,9 +98,10 @@ class DetailedChatSoFar(ChatSoFar):
 class DetailedChatWhole(ChatWhole):
     """One JSON object, a `ChatCompletion`."""
 
-    def __init__(self, job: Job, detail: Detail, *, form: ChatForm) -> None:
+    def __init__(self, job: Job, detail: Detail, *, form: ChatForm, prompts: int = 1) -> None:
         super().__init__(job, form=form)
         self._detail = detail
+        self._prompts = prompts
 
     def new_choice(self) -> DetailedChatSoFar:
         return DetailedChatSoFar(self._with_others, self._form)
@@ -116,6 +117,6 @@ class DetailedChatWhole(ChatWhole):
                 message["content"] = detail.last_message + (message["content"] or "")
         if detail.prompt_logprobs:
             whole["prompt_logprobs"] = said[0].prompt.logprobs()
-        if detail.token_ids:
+        if detail.token_ids and self._prompts == 1:
             whole["prompt_token_ids"] = said[0].prompt.ids
         return whole

@@ -19,11 +19,13 @@ from gateway.api.openai.bodies import (
     TextCompletion,
 )
 from gateway.api.openai.chat import ChatStream, ChatWhole
+from gateway.api.openai.chat_request import BatchChatRequest, ChatCompletionRequest
 from gateway.api.openai.completion_request import CompletionRequest
 from gateway.api.openai.completions import TextStream, TextWhole
 from gateway.api.openai.detailed_chat import DetailedChatStream, DetailedChatWhole
 from gateway.api.openai.detailed_completions import DetailedTextStream, DetailedTextWhole
-from gateway.api.openai.schemas import ChatCompletionRequest
+from gateway.api.openai.ending_stream import EndingStream
+from gateway.api.openai.schemas import GenerationRequest
 from gateway.api.openapi import (
     OPENAI_ERRORS,
     OPENAI_GENERATION_ERRORS,
@@ -36,7 +38,7 @@ from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext, context_of
 from gateway.jobs.resumption import Resumption
 from gateway.lifecycle.process import GatewayProcess, process_of
-from gateway.streams.answers import AnswerSink, StreamAnswer, WholeAnswer
+from gateway.streams.answers import AnswerSink, WholeAnswer
 
 
 class ModelName(Convertor[str]):
@@ -61,7 +63,7 @@ _ENDING: Final = (
 )
 
 
-def _described(form: type[ChatCompletionRequest | CompletionRequest]) -> dict[str, Any]:
+def _described(form: type[GenerationRequest]) -> dict[str, Any]:
     return {**json_request(form), "parameters": RESUME_PARAMETERS}
 
 
@@ -77,6 +79,17 @@ def _described(form: type[ChatCompletionRequest | CompletionRequest]) -> dict[st
 )
 async def create_chat_completion(request: Request) -> Response:
     return await answer(request, ChatCompletionRequest, make_chat)
+
+
+@router.post(
+    "/chat/completions/batch",
+    summary="Several chat completions",
+    openapi_extra=json_request(BatchChatRequest),
+    responses={200: {"model": ChatCompletion}, **OPENAI_GENERATION_ERRORS},
+    response_class=Response,
+)
+async def create_chat_completions(request: Request) -> Response:
+    return await answer(request, BatchChatRequest, make_chats)
 
 
 @router.post(
@@ -152,11 +165,22 @@ def make_chat(
 ) -> AnswerSink:
     if asked.stream:
         after = resumption.after.seq if resumption else -1
-        return StreamAnswer(_chat_stream(asked, job, bool(resumption)), context.request_id, after)
+        return EndingStream(_chat_stream(asked, job, bool(resumption)), context.request_id, after)
     form, detail = asked.form, asked.detail
     whole = ChatWhole(job, form=form)
     if not detail.is_plain:
         whole = DetailedChatWhole(job, detail, form=form)
+    return WholeAnswer(whole, context.request_id, job.sampling.n)
+
+
+def make_chats(
+    asked: BatchChatRequest, job: Job, context: RequestContext, resumption: Resumption | None
+) -> AnswerSink:
+    """`job` has the choices of all conversations."""
+    form, detail = asked.form, asked.detail
+    whole = ChatWhole(job, form=form)
+    if not detail.is_plain:
+        whole = DetailedChatWhole(job, detail, form=form, prompts=len(asked.messages))
     return WholeAnswer(whole, context.request_id, job.sampling.n)
 
 
@@ -174,7 +198,7 @@ def make_text(
     if asked.stream:
         numbered = bool(resumption) and len(asked.prompt) == 1
         after = resumption.after.seq if resumption else -1
-        return StreamAnswer(_text_stream(asked, job, numbered), context.request_id, after)
+        return EndingStream(_text_stream(asked, job, numbered), context.request_id, after)
     whole = TextWhole(job)
     if not asked.is_plain:
         best, logprobs = asked.n or 1, asked.logprobs

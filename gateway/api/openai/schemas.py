@@ -1,5 +1,5 @@
-"""The bodies of OpenAI's API, with vLLM's extra fields, and as lenient as vLLM: an unknown field
-has no effect. A field that would change the answer and is not supported is refused."""
+"""The fields of bodies of OpenAI's API, with vLLM's extra ones, and as lenient as vLLM: an unknown
+field has no effect. A field that would change the answer and is not supported is refused."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from pydantic import Field, StringConstraints
 
 from contract import bounds
-from contract.asked import Template, Tools, Turn
+from contract.asked import Turn
 from contract.keys import KeyRecord
-from contract.messages import Job, Sampling
+from contract.messages import Sampling
 from gateway.api import fields
 from gateway.api.fields import (
     GenerationBody,
@@ -20,38 +20,24 @@ from gateway.api.fields import (
     OnlyFalse,
     Unsupported,
 )
-from gateway.api.openai.chat_form import ChatForm
-from gateway.api.openai.chat_messages import ChatMessageParam, turns_of
 from gateway.api.openai.constraints import GuidedFields, guided_of
 from gateway.api.openai.detail import Detail
-from gateway.api.openai.tools import (
-    Choice,
-    ChosenFunction,
-    Functions,
-    ToolDefinitions,
-    functions_of,
-    tools_of,
-)
 from gateway.api.openai.values import (
-    Documents,
     ExtensionArguments,
     LogitBias,
-    ReasoningEffort,
     StreamOptions,
-    TemplateArguments,
     TokenIds,
     Words,
 )
-from gateway.api.templates import template_of
 from gateway.http.errors import invalid
 
 
 class GenerationRequest(GuidedFields, GenerationBody):
-    """The fields of both endpoints."""
+    """The fields of chats and of text completions."""
 
     is_lenient = True
 
-    model: fields.ModelName
+    model: fields.OnlyModel = ""
     max_tokens: bounds.Tokens | None = None
     temperature: bounds.Temperature | None = None
     top_p: bounds.TopP | None = None
@@ -137,6 +123,8 @@ class GenerationRequest(GuidedFields, GenerationBody):
 
     def check_stream(self) -> None:
         """Raises `ApiError`, as vLLM does."""
+        if self.stream_options is not None and not self.stream:
+            raise invalid("stream_options", "needs `stream`")
         if self.stream and self.prompt_logprobs:
             raise invalid("prompt_logprobs", "not available with `stream`")
 
@@ -168,99 +156,3 @@ class GenerationRequest(GuidedFields, GenerationBody):
             vllm_xargs=self.vllm_xargs or None,
             names_tokens_by_id=bool(self.return_tokens_as_token_ids),
         )
-
-
-class ChatCompletionRequest(GenerationRequest):
-    messages: fields.Turns[ChatMessageParam]
-    max_completion_tokens: bounds.Tokens | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    modalities: Annotated[list[Literal["text"]], Field(max_length=8, fail_fast=True)] | None = None
-    parallel_tool_calls: bool | None = None
-    prediction: Ignored = None
-    tool_choice: Choice | None = None
-    tools: ToolDefinitions | None = None
-    function_call: Literal["none", "auto"] | ChosenFunction | None = Field(
-        None, description="OpenAI's first form of `tool_choice`, for `functions`."
-    )
-    functions: Functions | None = Field(None, description="OpenAI's first form of `tools`.")
-    audio: Unsupported = None
-    reasoning_effort: ReasoningEffort | None = Field(
-        None, description="For the chat template; not every model's takes note of it."
-    )
-    include_reasoning: bool | None = Field(None, description="vLLM's; false leaves it out.")
-    verbosity: Ignored = None
-    web_search_options: Unsupported = None
-    chat_template: Unsupported = None
-    chat_template_kwargs: TemplateArguments | None = None
-    documents: Documents | None = Field(None, description="vLLM's; for the chat template.")
-    mm_processor_kwargs: Unsupported = None
-    add_generation_prompt: bool | None = None
-    continue_final_message: bool | None = None
-    add_special_tokens: bool | None = None
-    echo: bool | None = Field(None, description="vLLM's: the last message before the answer.")
-
-    @property
-    def detail(self) -> Detail:
-        if not self.echo:
-            return super().detail
-        last = self.messages[-1]
-        goes_on = last.role == "assistant" or self.add_generation_prompt is False
-        said = last.content.text if last.content else ""
-        return super().detail._replace(last_message=said if goes_on else "")
-
-    @property
-    def form(self) -> ChatForm:
-        return ChatForm(self.include_reasoning is not False, bool(self.functions))
-
-    @property
-    def own_names(self) -> Mapping[str, str]:
-        names = dict(super().own_names)
-        if self.max_completion_tokens is not None:
-            names["max_tokens"] = "max_completion_tokens"
-        if self.top_logprobs is not None:
-            names["logprobs"] = "top_logprobs"
-        return names
-
-    def job(self, job_id: str, key_id: str) -> Job:
-        """The job asked for. Raises `ApiError`."""
-        self.check_stream()
-        if self.top_logprobs and not self.logprobs:
-            raise invalid("top_logprobs", "needs `logprobs`")
-        most = self.max_completion_tokens or self.max_tokens
-        logprobs = (self.top_logprobs or 0) if self.logprobs else None
-        messages = turns_of(self.messages)
-        sampling = self.sampling(most, logprobs)
-        tools = self._tools()
-        if sampling.guided and tools and tools.choice in ("required", "named"):
-            # The answer is the call, as in vLLM.
-            sampling = replace(sampling, guided=None)
-        return Job(
-            job_id,
-            self.model,
-            sampling,
-            messages=messages,
-            template=self._template(),
-            tools=tools,
-            add_special_tokens=self.add_special_tokens or None,
-            **self.of_the_job(key_id),
-        )
-
-    def _tools(self) -> Tools | None:
-        """Raises `ApiError`."""
-        if not self.functions:
-            return tools_of(self.tools, self.tool_choice, self.parallel_tool_calls)
-        if self.tools:
-            raise invalid("functions", "excludes `tools`")
-        return functions_of(self.functions, self.function_call)
-
-    def _template(self) -> Template | None:
-        """Return the use of the template; None if it is the usual one. Raises `ApiError`."""
-        continues = bool(self.continue_final_message)
-        opens = not continues if self.add_generation_prompt is None else self.add_generation_prompt
-        if continues and opens:
-            raise invalid("continue_final_message", "excludes `add_generation_prompt`")
-        given = dict(self.chat_template_kwargs or {})
-        if self.documents is not None:
-            given["documents"] = self.documents
-        return template_of(given, self.reasoning_effort, opens=opens, continues=continues)

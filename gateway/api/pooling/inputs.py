@@ -37,7 +37,7 @@ class PoolingBody(LenientBody, GenerationBody):
     """The fields that vLLM's API takes for every task."""
 
     is_lenient: ClassVar[bool] = True
-    model: fields.ModelName
+    model: fields.OnlyModel = ""
     user: Ignored = None
     truncate_prompt_tokens: Truncation = None
     truncation_side: TruncationSide = None

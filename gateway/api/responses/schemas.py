@@ -75,7 +75,7 @@ class TextOptions(LenientBody):
 class ResponsesRequest(LenientBody, GenerationBody):
     is_lenient = True
 
-    model: fields.ModelName
+    model: fields.OnlyModel = ""
     input: Items = Field(default_factory=list)
     instructions: str | None = None
     previous_response_id: ShortText | None = Field(

@@ -26,7 +26,7 @@ class _PromptBody(LenientBody, GenerationBody):
     """The job of both routes: nothing is generated."""
 
     is_lenient: ClassVar[bool] = True
-    model: fields.ModelName
+    model: fields.OnlyModel = ""
 
     @property
     def own_names(self) -> Mapping[str, str]:

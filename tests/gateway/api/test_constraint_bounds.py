@@ -17,7 +17,7 @@ from gateway.api.constraint_bounds import (
 )
 from gateway.api.fields import parse
 from gateway.api.native.schemas import InferenceRequest
-from gateway.api.openai.schemas import ChatCompletionRequest
+from gateway.api.openai.chat_request import ChatCompletionRequest
 from gateway.http.errors import ApiError
 
 

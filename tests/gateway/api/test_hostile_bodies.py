@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from gateway.api.fields import GenerationBody, parse
 from gateway.api.native.schemas import InferenceRequest
-from gateway.api.openai.schemas import ChatCompletionRequest
+from gateway.api.openai.chat_request import ChatCompletionRequest
 from gateway.http.errors import ApiError
 from tests.gateway.conftest import Gateway
 

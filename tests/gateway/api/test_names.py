@@ -169,3 +169,27 @@ async def test_a_default_stays_within_the_limits(
         asking = asyncio.create_task(client.post("/v1/chat/completions", json=body))
         assert (await worker.answer("yes")).job.sampling.max_tokens == 100
         assert (await asking).status_code == 200
+
+
+async def test_a_model_may_be_left_out_where_the_key_opens_one(
+    named: Gateway, redis_url: str
+) -> None:
+    one = make_key(models=(ID,))
+    named.write_keys(named.key, one)
+    named.wait_until(
+        lambda: httpx.get(f"{named.url}/v1/models", headers={"X-API-Key": one.text}).is_success, 5
+    )
+    headers = {"X-API-Key": one.text}
+    async with ScriptedWorker(redis_url, ID) as worker, client_of(named) as client:
+        bodies = {
+            "/v1/chat/completions": {"messages": ASKED},
+            "/v1/completions": {"prompt": "Who?", "model": None},
+            "/v1/responses": {"input": "Who?", "store": False},
+        }
+        for path, body in bodies.items():
+            job, response = await worker.job_of(client.post(path, json=body, headers=headers))
+            assert (job.model, response.status_code) == (ID, 200)
+            refused = await client.post(path, json=body)
+            assert refused.status_code == 400
+            assert refused.json()["error"]["param"] == "model"
+            assert "2 models" in refused.json()["error"]["message"]

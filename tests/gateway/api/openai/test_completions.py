@@ -235,17 +235,15 @@ async def test_token_ids_and_the_usage_so_far_in_each_chunk(
         ("/v1/completions", {"prompt": "Once"}),
         ("/v1/chat/completions", {"messages": MESSAGES}),
     ):
-        reading = asyncio.create_task(chunks_of(client, path, **prompt, **body))
-        attempt = await worker.start()
-        await worker.say(attempt, PLAIN_PROMPT, delta("a"), delta("b"))
-        await worker.done(attempt)
-        first, *middle, finish, _ = await reading
+        said = PLAIN_PROMPT, delta("a"), delta("b"), Done(("stop",), 2, 2)
+        reading = chunks_of(client, path, **prompt, **body)
+        first, *middle, _ = await worker.answered(reading, *said)
         prompted = first["choices"][0] if "prompt" in prompt else first
         assert prompted["prompt_token_ids"] == [5, 6]
         assert [each["choices"][0]["token_ids"] for each in middle] == [[7], [7]]
-        used = [each["usage"]["completion_tokens"] for each in (first, *middle, finish)]
-        assert used == [0, 1, 2, 2]
-        assert {each["usage"]["prompt_tokens"] for each in (first, *middle, finish)} == {2}
+        used = [each["usage"]["completion_tokens"] for each in (first, *middle)]
+        assert used == [0, 1, 2]
+        assert {each["usage"]["prompt_tokens"] for each in (first, *middle)} == {2}
 
 
 async def test_the_best_of_several_choices(

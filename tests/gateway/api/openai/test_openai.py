@@ -66,33 +66,33 @@ async def test_chat_completion_streamed(
         )
         return [chunk async for chunk in stream]
 
-    reading = asyncio.create_task(read())
-    await worker.answer("I am ", "ew.")
-    role, *texts, finish, usage = await reading
+    said = delta("I am "), delta("ew."), Done(("stop",), 5, 2)
+    role, *texts, usage = await worker.answered(read(), *said)
     assert role.choices[0].delta.role == "assistant"
     assert [chunk.choices[0].delta.content for chunk in texts] == ["I am ", "ew."]
-    assert all(chunk.usage is None for chunk in (role, *texts, finish))
-    assert (finish.choices[0].finish_reason, finish.choices[0].delta.content) == ("stop", None)
+    assert [chunk.choices[0].finish_reason for chunk in texts] == [None, "stop"]
+    assert all(chunk.usage is None for chunk in (role, *texts))
     assert usage.choices == []
     assert usage.usage.total_tokens == 7
-    assert len({chunk.id for chunk in (role, *texts, finish, usage)}) == 1
+    assert len({chunk.id for chunk in (role, *texts, usage)}) == 1
 
 
 async def test_a_stream_is_byte_for_byte_what_clients_expect(
     client: httpx.AsyncClient, worker: ScriptedWorker, model: str
 ) -> None:
     body = {"model": model, "messages": MESSAGES, "stream": True}
-    reading = asyncio.create_task(collect(client, "/v1/chat/completions", body))
-    await worker.answer("hi")
-    *chunks, last = await reading
+    reading = collect(client, "/v1/chat/completions", body)
+    *chunks, last = await worker.answered(reading, delta("hi"), Done(("stop",), 5, 1))
     assert last.data == "[DONE]"
     assert all(event.name == "" and event.id is None for event in chunks)
     for event in chunks:
         chunk = event.json
         assert list(chunk) == ["id", "object", "created", "model", "choices"]
         ChatCompletionChunk.model_validate(chunk)
+    assert len(chunks) == 2
+    # The text that leaves at once with the end has its reason.
     assert chunks[1].json["choices"] == [
-        {"index": 0, "delta": {"content": "hi"}, "logprobs": None, "finish_reason": None}
+        {"index": 0, "delta": {"content": "hi"}, "logprobs": None, "finish_reason": "stop"}
     ]
 
 
@@ -180,15 +180,13 @@ async def test_text_completion_streamed(
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    reading = asyncio.create_task(collect(client, "/v1/completions", body))
-    attempt = await worker.start()
-    await worker.say(attempt, delta(" upon"), delta("hé", logprobs=LOGPROBS))
-    await worker.done(attempt)
-    *chunks, usage, last = [event.data for event in await reading]
+    said = delta(" upon"), delta("hé", logprobs=LOGPROBS), Done(("stop",), 5, 2)
+    read = await worker.answered(collect(client, "/v1/completions", body), *said)
+    *chunks, usage, last = [event.data for event in read]
     assert last == "[DONE]"
     for chunk in (*chunks, usage):
         TextCompletion.model_validate_json(chunk)
-    assert [json.loads(chunk)["choices"][0]["text"] for chunk in chunks] == [" upon", "hé", ""]
+    assert [json.loads(chunk)["choices"][0]["text"] for chunk in chunks] == [" upon", "hé"]
     assert json.loads(chunks[-1])["choices"][0]["finish_reason"] == "stop"
     assert json.loads(usage)["usage"]["completion_tokens"] == 2
 
@@ -460,7 +458,7 @@ async def test_what_has_no_effect_is_accepted_named_and_counted(
         "skip_special_tokens": True,
         "continue_final_message": False,
         "stop_token_ids": [],
-        "stream_options": {"include_usage": False, "new": 1},
+        "response_format": {"type": "text", "new": 1},
     }
     async with httpx.AsyncClient(headers={"X-API-Key": gateway.key.text}) as client:
         asking = asyncio.create_task(client.post(f"{gateway.url}/v1/chat/completions", json=body))
@@ -468,7 +466,7 @@ async def test_what_has_no_effect_is_accepted_named_and_counted(
         response = await asking
         figures = (await client.get(f"{gateway.url}/metrics")).text
     assert response.status_code == 200
-    ignored = "messages[].parsed, messages[].x??, separate_reasoning, stream_options.new"
+    ignored = "messages[].parsed, messages[].x??, response_format.new, separate_reasoning"
     assert response.headers["x-ignored-fields"] == ignored
     assert (attempt.job.sampling.max_tokens, attempt.job.sampling.top_k) == (9, 3)
     assert 'ew_requests_ignoring_fields_total{process="0"}' in figures

@@ -9,8 +9,8 @@ import pytest
 
 from contract.messages import ChatMessage, Job
 from gateway.api.fields import GenerationBody, parse
+from gateway.api.openai.chat_request import ChatCompletionRequest
 from gateway.api.openai.completion_request import CompletionRequest
-from gateway.api.openai.schemas import ChatCompletionRequest
 from gateway.http.errors import ApiError
 from tests.gateway.api.vllm.vllm_bodies import (
     PATHS,
