@@ -39,6 +39,7 @@ MOMENTS = {
     "orchestrator/supervisor/tasks/runner.py": "when a task began and ended",
     "contract/supervision/history.py": "when a sample was taken",
     "gateway/api/native/usage.py": "which days are asked for",
+    "orchestrator/backup/archive.py": "when a backup was made",
     "orchestrator/client/records/usage.py": "which days are asked for",
     "orchestrator/client/own_key.py": "when a key expires",
     "orchestrator/client/gateway_access.py": "when a key expires",

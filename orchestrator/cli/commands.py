@@ -61,6 +61,8 @@ COMMANDS: Final = {
         "configure", "Show what models need of the GPUs, and where they would go."
     ),
     "env": CommandEntry("install", "List and remove engine environments."),
+    "backup": CommandEntry("operate", "Write what cannot be made again into one file."),
+    "restore": CommandEntry("operate", "Put what a backup has in its place."),
     "service": CommandEntry("operate", "Run everything as a systemd service."),
     "doctor": CommandEntry("install", "Look for what is wrong on this host."),
     "test": CommandEntry("install", "Run the test suite."),

@@ -32,6 +32,7 @@ from contract.supervision.status import (
 )
 from orchestrator.cli.status_screen.text import StatusText
 from orchestrator.cli.status_screen.watch import Layout, Window
+from orchestrator.system.version import version
 from tests.orchestrator.terminal import COMMAND, Terminal
 
 LONG = "organisation-with-a-long-name/Model-Name-That-Never-Ends-70B-Instruct-FP8"
@@ -112,7 +113,7 @@ def busy(models: int = 15, gpus: int = 8) -> RunStatus:
     states = list(State)
     return RunStatus(
         now,
-        supervisor=SupervisorStatus(me.pid, now - 90, ticks),
+        supervisor=SupervisorStatus(me.pid, now - 90, ticks, version=version()),
         gateway=GatewayStatus(
             State.READY,
             "http://a-host-with-a-rather-long-name.in-a-domain.of-somebody.example:65535",

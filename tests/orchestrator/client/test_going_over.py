@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from contract.paths import run_dir
+from orchestrator.cli.operate import going_over
 from orchestrator.cli.operate.going_over import go_over
 from orchestrator.client import connect
-from orchestrator.client.connect import connect_or_spawn
+from orchestrator.client.connect import connect_or_spawn, spawn_supervisor
 from orchestrator.errors import UserError
 from orchestrator.supervisor.reporting.run_file import read_run
 from orchestrator.system.process import Command
@@ -29,11 +33,16 @@ sys.exit(main())
 """
 
 
+def older_command(variables: dict[str, str]) -> Command:
+    command = connect.supervisor_command()
+    environment = command.environment | variables
+    return Command([sys.executable, "-c", _OLDER], environment, command.cwd)
+
+
 @pytest.fixture
 def older(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
     """A host whose supervisor says that it is of ew 0.0.9; those after it are of today."""
-    command = connect.supervisor_command()
-    former = Command([sys.executable, "-c", _OLDER], command.environment, command.cwd)
+    former = older_command({})
     with monkeypatch.context() as patch:
         patch.setattr(connect, "supervisor_command", lambda: former)
         connect_or_spawn().close()
@@ -107,3 +116,28 @@ def test_a_foreground_start_goes_on_with_the_next_supervisor(
     start.expect("valkey has stopped")
     assert start.wait() == 0
     assert host.processes() == []
+
+
+def test_a_service_manager_starts_the_next_supervisor(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"NOTIFY_SOCKET": str(host.directory / "not-there")}
+    command = older_command(told)
+    with monkeypatch.context() as patch:
+        patch.setattr(connect, "supervisor_command", lambda: command)
+        host.start(host.worker("demo"))
+    supervisor = os.pidfd_open(host.supervisor_pid())
+
+    def manage() -> None:
+        select.select([supervisor], [], [])
+        spawn_supervisor()
+
+    manager = threading.Thread(target=manage)
+    manager.start()
+    monkeypatch.setattr(going_over, "connect_or_spawn", lambda: pytest.fail("started by hand"))
+    assert go_over() == "ew 0.0.9"
+    manager.join()
+    os.close(supervisor)
+    run = read_run()
+    assert run is not None
+    assert run.version == version()

@@ -1,0 +1,1 @@
+"""Backups: one archive of what cannot be made again, and the way back from it."""
