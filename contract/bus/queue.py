@@ -301,7 +301,8 @@ class JobQueue:
         """Give back claims that were not begun: any worker may take them over."""
         pipe = self.db.pipeline(transaction=False)
         for claim in claims:
-            pipe.execute_command("XCLAIM", self.key, GROUP, RELEASED, 0, claim.entry, "JUSTID")
+            # Said as raw words, redis-py takes the ids of its answer for whole entries.
+            pipe.xclaim(self.key, GROUP, RELEASED, 0, [claim.entry], justid=True)
         await pipe.execute()
 
     async def current_attempts(self, job_ids: Sequence[str]) -> dict[str, int]:

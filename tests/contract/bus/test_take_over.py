@@ -39,6 +39,16 @@ async def test_nobody_takes_its_own_jobs_over(queue: JobQueue, db: Redis) -> Non
     assert await queue.take_over("w", 9) == []
 
 
+async def test_a_claim_that_is_handed_back_is_anybodys(queue: JobQueue, db: Redis) -> None:
+    await beat(db, queue.model, "w")
+    for each in ("a", "b"):
+        await put(queue, each)
+    kept, given = await claim(queue, db, "w")
+    await queue.hand_back([given])
+    assert await queue.held("w") == {kept.entry}
+    assert [each.job_id for each in await queue.take_over("heir", 9)] == [given.job_id]
+
+
 async def test_no_more_jobs_are_taken_than_asked_for(queue: JobQueue, db: Redis) -> None:
     for n in range(6):
         await put(queue, f"j{n}")
