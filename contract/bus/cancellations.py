@@ -33,7 +33,17 @@ class Cancellations:
         calls = [
             ([self.queue.job_key(job_id), *keys], [job_id, GROUP, KEEP_MS]) for job_id in job_ids
         ]
-        return [bool(answer) for answer in await _cancel.map(self.db, calls)]
+        answers = await _cancel.map(self.db, calls)
+        return [
+            await self._announce_to(answer.decode(), job_id)
+            if isinstance(answer, bytes)
+            else bool(answer)
+            for job_id, answer in zip(job_ids, answers, strict=True)
+        ]
+
+    async def _announce_to(self, model: str, job_id: str) -> bool:
+        """Cancel a job that has moved to another model."""
+        return await Cancellations(self.db, model).announce(job_id)
 
     async def listen(self, reader: RedisClient) -> AsyncIterator[str]:
         """Job ids cancelled since `open`, or since it was last called (none is left out by a

@@ -22,7 +22,7 @@ class KnownRequests:
     async def first_choice(self, name: str, model: str, keep_ms: int) -> str:
         """Return the model that a request went to when it was first made; this one, if that is
         now. Safe to repeat."""
-        first = await self._db.set(f"{_key(name)}:model", model, nx=True, get=True, px=keep_ms)
+        first = await self._db.set(choice_key(name), model, nx=True, get=True, px=keep_ms)
         return first.decode() if first is not None else model
 
     async def find(self, name: str, digest: str, queue: JobQueue, job_id: str) -> Ticket | None:
@@ -39,6 +39,11 @@ class KnownRequests:
         except WasCancelled:
             return None
         return None if ticket.may_retry else ticket
+
+
+def choice_key(name: str) -> str:
+    """Return the key of the model that a request went to."""
+    return f"{_key(name)}:model"
 
 
 def _key(name: str) -> str:

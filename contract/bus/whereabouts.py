@@ -9,19 +9,23 @@ from contract.bus.tickets import Ticket
 
 
 class Whereabouts(NamedTuple):
-    """A job's state, the number of its current attempt (0: none was begun), and where its answer
-    can be read."""
+    """A job's state, the number of its current attempt (0: none was begun), where its answer can be
+    read, and the model that does it."""
 
     state: str
     attempt: int
     ticket: Ticket
+    model: str
 
 
 async def whereabouts(queue: JobQueue, job_id: str) -> Whereabouts | None:
-    """Return the whereabouts of a job; None if it is not known. Raises `RedisError`."""
-    names = ("state", "attempt", "reply", "first")
-    state, attempt, reply, first = await queue.db.hmget(queue.job_key(job_id), names)
+    """Return the whereabouts of a job, also if it has moved to another model; None if it is not
+    known. Raises `RedisError`."""
+    names = ("state", "attempt", "reply", "first", "moved_to")
+    state, attempt, reply, first, to = await queue.db.hmget(queue.job_key(job_id), names)
     if state is None:
         return None
+    if to is not None:
+        return await whereabouts(JobQueue(queue.db, to.decode()), job_id)
     ticket = Ticket(reply.decode(), first.decode(), known=True)
-    return Whereabouts(state.decode(), int(attempt), ticket)
+    return Whereabouts(state.decode(), int(attempt), ticket, queue.model)

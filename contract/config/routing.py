@@ -26,6 +26,13 @@ class FallbackConfig(Section):
         description="Also while so many requests wait for the model, or for one of `to`; unset: "
         "however many wait.",
     )
+    after_wait_s: float | None = Field(
+        None,
+        gt=0,
+        le=86_400,
+        description="A request that has waited so long for the model moves to one of `to`; unset: "
+        "it waits on.",
+    )
 
 
 class SplitConfig(Section):

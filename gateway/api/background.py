@@ -85,7 +85,7 @@ async def follow(
         record = await own_job(request, record.id)
         if record.state is not JobState.OPEN:
             raise ApiError("job_waits", "the job has just ended; ask again")
-    model = context.model = _model_of(record)
+    model = context.model = found.model
     reply = Reply(
         record.queued_as,
         model,

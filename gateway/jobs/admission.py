@@ -24,6 +24,7 @@ from gateway.jobs.patient_link import PATIENCE_S, RETRY_S, BackendDown, PatientL
 from gateway.jobs.queue_memory import QueueMemory
 from gateway.jobs.refusals import conflict
 from gateway.jobs.resumption import Resumption, tries_of
+from gateway.jobs.routes.moving import Moving
 from gateway.streams.answers import AnswerSink, WholeAnswer
 from gateway.streams.cancelling import Canceller
 from gateway.streams.dispatcher import Dispatcher
@@ -54,6 +55,7 @@ class Admission:
         metrics: Metrics,
         memory: QueueMemory,
         media: MediaIntake,
+        moving: Moving,
     ) -> None:
         self._db = db
         self._media = media
@@ -65,6 +67,7 @@ class Admission:
         self._metrics = metrics
         #: Set by whoever opens it; None where traces are off.
         self.tracer: Tracer | None = None
+        self._moving = moving
         self._redis = PatientLink(link, _ASK_AT_ONCE)
         small = PatientLink(link, _PUT_AT_ONCE)
         self._intake = Intake(db, small, self._redis, models, dispatcher, canceller, memory)
@@ -134,6 +137,7 @@ class Admission:
             for reply in replies:
                 self._forget(reply)
             raise
+        self._moving.watch(jobs, replies)
         return replies
 
     async def _resume(
@@ -168,7 +172,9 @@ class Admission:
         except BaseException:
             self.leave(reply for reply in joined if reply is not None)
             raise
-        return [_present(reply) for reply in joined]
+        present = [_present(reply) for reply in joined]
+        self._moving.watch(jobs, present, resumption.name(jobs[0].key_id))
+        return present
 
     async def _retry(
         self, job: Job, reply_to: Callable[[Job], Reply], resumption: Resumption

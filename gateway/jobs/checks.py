@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Final
 
 from msgspec.structs import replace
 
+from contract.media import media_of
 from contract.messages import Job
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
@@ -13,8 +17,11 @@ from gateway.jobs.limits import bounded, check_limits, check_logprobs, check_pro
 from gateway.jobs.media import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.refusals import cannot_load
-from gateway.jobs.routing import Routing
+from gateway.jobs.routes.routing import Routing
 from gateway.streams.metrics import Metrics
+
+#: Names of fields for errors that nobody is told.
+_UNTOLD: Final[Mapping[str, str]] = defaultdict(str)
 
 
 class JobChecks:
@@ -64,6 +71,25 @@ class JobChecks:
         if status.registration is not None and status.registration.problem and not status.is_served:
             raise cannot_load(job.model, status.registration.problem)
         return replace(self._media.check(job, status.takes), model=model)
+
+    def others(self, job: Job) -> Iterator[Job]:
+        """Yield a job that waits for long as it is for each model that may do it instead, now."""
+        for route in self._routing.fallbacks(job.model, "wait"):
+            # The configuration may change between two of them.
+            if route.model not in self._models.configured:
+                continue
+            with suppress(ApiError):
+                other = self._refitted(job, route.model)
+                if self._routing.can_take(other):
+                    yield replace(other, moved_from=job.model)
+
+    def _refitted(self, job: Job, model: str) -> Job:
+        """The job for another model; its media were looked at before. Raises `ApiError`."""
+        check_limits(job, self._models.limits, self._models.configured[model], _UNTOLD)
+        takes = self._models.status(model).takes
+        if takes is not None and not takes.issuperset(each.kind for each in media_of(job)):
+            raise ApiError("invalid_request", f"model `{model}` does not take its media")
+        return replace(job, model=model)
 
     def check_whole(self, job: Job, parts: list[Job], names: Mapping[str, str]) -> None:
         """Whether an answer to `parts`, together `job`, may be kept whole. Raises `ApiError`."""

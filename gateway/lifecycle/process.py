@@ -34,7 +34,8 @@ from gateway.jobs.checks import JobChecks
 from gateway.jobs.media import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
-from gateway.jobs.shadows import Shadows
+from gateway.jobs.routes.moving import Moving
+from gateway.jobs.routes.shadows import Shadows
 from gateway.lifecycle.defects import leave_if_broken
 from gateway.lifecycle.heartbeat import GatewayHeartbeat
 from gateway.lifecycle.housekeeping import DeadlineMonitor, Housekeeping
@@ -82,6 +83,7 @@ class GatewayProcess:
         self._memory = QueueMemory(self.db)
         self._media = MediaIntake(self.config.gateway.media)
         self.checks = JobChecks(self.models, self._media, self.metrics)
+        self._moving = Moving(self.db, self.models, self.checks, self.dispatcher, self.metrics)
         self.admission = Admission(
             self.db,
             self.link,
@@ -92,18 +94,14 @@ class GatewayProcess:
             self.metrics,
             self._memory,
             self._media,
+            self._moving,
         )
         self.shadows = Shadows(self.models, self.checks, self.admission)
         self.unattended = Unattended(self.admission)
-        self.keeper = Keeper(
-            self.db,
-            self.name,
-            self.config.jobs,
-            self.unattended,
-            self.keys,
-            lambda: self.dispatcher.draining,
-        )
         jobs = self.config.jobs
+        self.keeper = Keeper(
+            self.db, self.name, jobs, self.unattended, self.keys, lambda: self.dispatcher.draining
+        )
         hosts = OutsideHosts("jobs.webhook_hosts", jobs.webhook_hosts, jobs.webhook_private_hosts)
         self.webhooks = Webhooks(self.keeper.records, hosts)
         self._deadline_monitor = DeadlineMonitor(self.dispatcher, self.models, self.link, self.keys)
@@ -134,6 +132,7 @@ class GatewayProcess:
                 self._deadline_monitor.run(),
                 self._housekeeping.run(),
                 self._memory.watch(),
+                self._moving.run(),
                 self.keeper.run(),
                 self.webhooks.run(),
                 self.journal.run(),

@@ -77,11 +77,12 @@ class Reply:
         self.is_current = False
         self.began = self.since = self.spoke_at = self.heard_at = now
         self.started_at = self.first_at = 0.0
-        self._answer: AnswerSink | None = answer
+        #: None once its client is gone.
+        self.answer: AnswerSink | None = answer
         self.context = context
         #: Its spans, where traces are on.
         self.trace: JobTrace | None = None
-        self._metrics = metrics
+        self.metrics = metrics
         self._told: Status | None = None
         self._told_at = 0.0
 
@@ -132,39 +133,39 @@ class Reply:
         if not self.ended:
             self.ended = True
             self.failed_with = self.context.error = error.code
-            if self._answer is not None:
-                self._answer.fail(error)
+            if self.answer is not None:
+                self.answer.fail(error)
 
     def flush(self) -> None:
         """Send what was taken. A client too slow for it is cut off, which ends the reply."""
-        if self._answer is None:
+        if self.answer is None:
             return
         try:
-            self._answer.writer.flush()
+            self.answer.writer.flush()
         except SlowClient:
             error = ApiError(ErrorCode.SLOW_CLIENT.value, "the answer was read too slowly")
             self.ended = True
             self.failed_with = self.context.error = error.code
-            self._answer.cut(error)
+            self.answer.cut(error)
 
     def abandon(self) -> None:
         """End after a defect, with the connection cut: what can be written is not known."""
         self.ended = True
         self.failed_with = self.context.error = "internal_error"
-        if self._answer is not None:
-            self._answer.writer.abort()
-            self._answer = None
+        if self.answer is not None:
+            self.answer.writer.abort()
+            self.answer = None
 
     def leave(self) -> None:
         """The client is gone."""
-        self._answer = None
+        self.answer = None
         self.left = True
 
     def heartbeat_if_silent(self, now: float) -> None:
         """Have something to send when nothing was for long."""
-        if self._answer is not None and now - self.spoke_at >= HEARTBEAT_EVERY_S:
+        if self.answer is not None and now - self.spoke_at >= HEARTBEAT_EVERY_S:
             self.spoke_at = now
-            self._answer.heartbeat()
+            self.answer.heartbeat()
 
     def speak_soon(self) -> None:
         """Have something to send at the next look, whenever the last was."""
@@ -198,7 +199,7 @@ class Reply:
 
     def count_tokens(self) -> None:
         """Bring the metrics up to date."""
-        self._metrics.tokens += self.tokens
+        self.metrics.tokens += self.tokens
         self.tokens_counted += self.tokens
         self.tokens = 0
 
@@ -223,15 +224,15 @@ class Reply:
         self.tokens += len(delta.tokens) // _TOKEN_BYTES
         if self.phase is not ReplyPhase.TOKENS:
             self._begin_tokens(now)
-        if self._answer is not None:
-            self._answer.delta(seq, delta)
+        if self.answer is not None:
+            self.answer.delta(seq, delta)
 
     def _begin_tokens(self, now: float) -> None:
         self.phase = ReplyPhase.TOKENS
         if not self.first_at:
             self.first_at = now
             self.context.first_ms = (now - self.began) * 1000
-            self._metrics.first_token_s.observe(now - self.began)
+            self.metrics.first_token_s.observe(now - self.began)
 
     def _take_start(self, attempt: int, started: Started, now: float) -> None:
         if attempt == self.attempt:
@@ -240,12 +241,12 @@ class Reply:
             self.trace.start(started, now, min(self.since, now))
         if self.attempt == 0:
             self.context.queue_ms = (now - self.began) * 1000
-            self._metrics.queue_s.observe(now - self.began)
+            self.metrics.queue_s.observe(now - self.began)
             self.first_attempt, self.started_at = attempt, now
         self.attempt = attempt
         self.attempts += 1
-        if self.resumable and self._answer is not None:
-            self._answer.begin(attempt)
+        if self.resumable and self.answer is not None:
+            self.answer.begin(attempt)
         self._is_fresh = True
         self.phase = ReplyPhase.FIRST_TOKEN
         self.since = now
@@ -261,10 +262,10 @@ class Reply:
         self.context.answers.append(done)
         if self.first_at and done.completion_tokens > 1:
             spread_s = (now - self.first_at) / (done.completion_tokens - 1)
-            self._metrics.token_s.observe(spread_s)
-        if self._answer is not None:
+            self.metrics.token_s.observe(spread_s)
+        if self.answer is not None:
             waits = self.context.queue_ms, self.context.first_ms
-            self._answer.done(seq, done, Timings(*waits, (now - self.began) * 1000))
+            self.answer.done(seq, done, Timings(*waits, (now - self.began) * 1000))
 
     def _take_failure(self, failed: Failed) -> None:
         if self.trace is not None:
@@ -280,5 +281,5 @@ class Reply:
 
     def _take_status(self, status: Status, now: float) -> None:
         self.spoke_at = now
-        if self._answer is not None:
-            self._answer.status(status)
+        if self.answer is not None:
+            self.answer.status(status)

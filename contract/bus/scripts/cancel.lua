@@ -1,8 +1,11 @@
 -- Cancel a job. While no worker runs it, it leaves the queue at once; workers that may run it are told.
 -- KEYS: job, cancellations, queue, leases
 -- ARGV: job id, group, keep ms
--- Answers 1 if the job was still open.
-local job = redis.call('HMGET', KEYS[1], 'state', 'worker', 'entry', 'begun')
+-- Answers 1 if the job was still open, 0 if not, or the name of the model that it has moved to.
+local job = redis.call('HMGET', KEYS[1], 'state', 'worker', 'entry', 'begun', 'moved_to')
+if job[1] == 'moved' then
+  return job[5]
+end
 if job[1] ~= 'queued' and job[1] ~= 'running' then
   return 0
 end

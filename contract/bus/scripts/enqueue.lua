@@ -91,9 +91,5 @@ for i, job in ipairs(new) do
   begins_to_wait = put(job) or begins_to_wait
   answers[job.number] = {'queued', waiting + i - 1, counts}
 end
-if begins_to_wait and redis.call('EXISTS', prefix .. 'crowded') == 1
-    and redis.call('SET', prefix .. 'told', 1, 'NX', 'PX', 20) then
-  redis.call('XADD', prefix .. 'cancel', 'MAXLEN', '~', 10000, '*', 'job', '')
-  redis.call('PEXPIRE', prefix .. 'cancel', ARGV[6])
-end
+tell_of_key(prefix, begins_to_wait, ARGV[6])
 return {'put', answers}

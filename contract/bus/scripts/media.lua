@@ -27,6 +27,19 @@ local function media_bytes(job_key)
   return tonumber(redis.call('HGET', media_index(job_key), 'total') or 0)
 end
 
+-- The media of a job go with it to another queue.
+local function move_media(from, to, size, kept_ms)
+  redis.call('RENAME', from .. ':media', to .. ':media')
+  redis.call('HDEL', media_index(from), job_of(from))
+  redis.call('HINCRBY', media_index(from), 'total', -size)
+  local index = media_index(to)
+  redis.call('HSET', index, job_of(to), size)
+  redis.call('HINCRBY', index, 'total', size)
+  if redis.call('PTTL', index) < kept_ms then
+    redis.call('PEXPIRE', index, kept_ms)
+  end
+end
+
 -- Count again without jobs that ended by their expiry alone, as after a failover. Answers how many bytes are left.
 local function recount_media(job_key)
   local index = media_index(job_key)

@@ -62,6 +62,15 @@ local function join(prefix, entry, text, deadline, now)
   return is_new
 end
 
+-- Tell workers that have no room of a key that begins to wait, if it does.
+local function tell_of_key(prefix, begins_to_wait, keep_ms)
+  if begins_to_wait and redis.call('EXISTS', prefix .. 'crowded') == 1
+      and redis.call('SET', prefix .. 'told', 1, 'NX', 'PX', 20) then
+    redis.call('XADD', prefix .. 'cancel', 'MAXLEN', '~', 10000, '*', 'job', '')
+    redis.call('PEXPIRE', prefix .. 'cancel', keep_ms)
+  end
+end
+
 -- Take a job out of the order, if it waits. Answers its place, and the start tag of its key.
 local function leave(prefix, entry)
   local text = redis.call('HGET', prefix .. 'places', entry)

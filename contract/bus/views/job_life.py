@@ -51,11 +51,25 @@ class JobLife(NamedTuple):
     is_cancelled: bool = False
     is_poison: bool = False
     use: JobUse | None = None
+    #: The models that it came from, and went to, while it waited; and its life in the former queue.
+    moved_from: str = ""
+    moved_to: str = ""
+    before: JobLife | None = None
 
 
 async def job_life(db: RedisClient, model: str, job_id: str) -> JobLife | None:
-    """Return the life of a job of this model; None if nothing is known of it (any more). Reads the
-    reply stream from the job's first event to its end. Raises `RedisError`."""
+    """Return the life of a job of this model, or of that to which it has moved; None if nothing is
+    known of it (any more). Reads the reply stream from the job's first event to its end. Raises
+    `RedisError`."""
+    life = await _life_in(db, model, job_id)
+    if life is not None and life.moved_to:
+        life = await _life_in(db, life.moved_to, job_id) or life
+    if life is None or not life.moved_from:
+        return life
+    return life._replace(before=await _life_in(db, life.moved_from, job_id))
+
+
+async def _life_in(db: RedisClient, model: str, job_id: str) -> JobLife | None:
     found = await db.hgetall(JobQueue(db, model).job_key(job_id))
     record = {name.decode(): value.decode(errors="replace") for name, value in found.items()}
     if "state" not in record:
@@ -73,6 +87,8 @@ async def job_life(db: RedisClient, model: str, job_id: str) -> JobLife | None:
         ended_ms=int(record["ended"]) if "ended" in record else None,
         is_cancelled=state == "cancelled",
         is_poison="poison" in record,
+        moved_from=record.get("moved_from", ""),
+        moved_to=record.get("moved_to", ""),
     )
 
 
@@ -103,6 +119,8 @@ def _read_life(model: str, entry: bytes, fields: Mapping[str, str]) -> JobLife:
         is_cancelled=state == "cancelled",
         is_poison=poison == "1",
         use=JobUse(*(int(float(each)) for each in fields["use"].split())),
+        moved_from=fields.get("from", ""),
+        moved_to=fields.get("to", ""),
     )
 
 

@@ -15,8 +15,9 @@ from gateway.http.errors import ApiError
 from gateway.jobs.models import ModelAvailability, Models
 
 #: `split`: a share of the requests. The others are why a fallback has it: its model is not served,
-#: or too many wait for it. `before`: the request came before, and went there.
-RouteReason = Literal["split", "unavailable", "queue", "before"]
+#: too many wait for it, or the request itself has waited too long. `before`: the request came
+#: before, and went there.
+RouteReason = Literal["split", "unavailable", "queue", "wait", "before"]
 #: The beginning of a conversation by which it is known.
 _BEGINNING: Final = 1_024
 _HASHES: Final = 2**64
@@ -49,7 +50,7 @@ class Routing:
                 checked = check(route.model)
             except ApiError:
                 continue
-            if all(map(self._can_take, checked)):
+            if all(map(self.can_take, checked)):
                 self._note(route.model)
                 return [replace(each, moved_from=asked) for each in checked], route.reason
         self._note(asked)
@@ -95,7 +96,7 @@ class Routing:
         status, sent = self._since_look(model)
         self._sent[model] = status, sent + 1
 
-    def _can_take(self, job: Job) -> bool:
+    def can_take(self, job: Job) -> bool:
         """Return whether the tools, and prompt and answer, are for this model, as far as is known
         here: the length of a prompt is estimated."""
         if job.tools is not None and self._models.configured[job.model].tool_parser == "none":

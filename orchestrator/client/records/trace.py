@@ -42,9 +42,9 @@ _decode_gateway = msgspec.msgpack.Decoder(GatewayBeat).decode
 
 
 class Moment(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that happened to a job: `accepted`, `queued`, `claimed`, `first_token`, `lost` (the
-    attempt ended without the job's end), `done`, `failed` or `cancelled`. `at_ms` is Unix time by
-    Redis' clock, null where it is not kept any more."""
+    """One thing that happened to a job: `accepted`, `queued`, `moved` (to another model's queue),
+    `claimed`, `first_token`, `lost` (the attempt ended without the job's end), `done`, `failed` or
+    `cancelled`. `at_ms` is Unix time by Redis' clock, null where it is not kept any more."""
 
     at_ms: int | None
     what: str
@@ -138,10 +138,15 @@ def _moments(
     ends: dict[str, WorkerEnd],
 ) -> Iterator[Moment]:
     # The clocks of two hosts differ.
-    accepted_ms = min(int(view.began_unix_s * 1000), life.queued_ms) if view else life.queued_ms
+    put = life.before or life
+    accepted_ms = min(int(view.began_unix_s * 1000), put.queued_ms) if view else put.queued_ms
     yield Moment(accepted_ms, "accepted", f"gateway process {life.gateway}", host=host)
     before = f"{view.position} jobs waited before it" if view and view.position else ""
-    yield Moment(life.queued_ms, "queued", before)
+    if life.before is not None:
+        yield Moment(put.queued_ms, "queued", f"for {put.model}")
+        yield Moment(life.queued_ms, "moved", f"to {life.model}, as it had waited too long")
+    else:
+        yield Moment(life.queued_ms, "queued", before)
     spoke_ms = accepted_ms + int(view.first_token_ms) if view and view.first_token_ms else None
     for attempt, after in zip_longest(life.attempts, life.attempts[1:]):
         on, engine = workers.get(attempt.worker, ("", ""))

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from contract.config import SplitConfig
 from contract.messages import Job, Sampling
 from contract.process.tasks import cancel_and_wait
-from gateway.jobs.routing import share_of
+from gateway.jobs.routes.routing import share_of
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, with_constants
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.waiting import until
@@ -32,6 +32,7 @@ MODELS: dict[str, Any] = {
     "moved": {**MOCK, "split": {"to": {"canary": 100.0}}, "fallback": {"to": ["small"]}},
     "watched": {**MOCK, "shadow": {"to": "copier", "max_open": 2}},
     "copier": MOCK,
+    "slow": {**MOCK, "fallback": {"to": ["short", "small"], "after_wait_s": 0.2}},
     "canary": MOCK,
     "small": {**MOCK, "served_model_name": "small-1"},
     "tiny": MOCK,
@@ -317,3 +318,122 @@ async def until_open(client: httpx.AsyncClient, model: str, count: int) -> None:
         return any(each.labels["model"] == model and each.value == count for each in samples)
 
     await until(are_open)
+
+
+@asynccontextmanager
+async def crowded(
+    gateway: Gateway, *others: str
+) -> AsyncIterator[tuple[httpx.AsyncClient, ScriptedWorker, ScriptedWorker]]:
+    """A client; a worker of `slow` that takes nothing, and one of the first of `others`, which are
+    there."""
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(client_of(gateway))
+        slow, *rest = [
+            await stack.enter_async_context(ScriptedWorker(gateway.redis_url, model))
+            for model in ("slow", *others)
+        ]
+        await slow.take_none()
+        await until_known(client, {"slow", *others})
+        yield client, slow, rest[0]
+
+
+async def test_a_request_that_has_waited_too_long_moves(gateway: Gateway) -> None:
+    async with crowded(gateway, "small") as (client, slow, small):
+        whole = asyncio.create_task(client.post(CHAT, json=chat("slow", max_tokens=9)))
+        insists = {"x-ew-route": "none"}
+        stays = asyncio.create_task(client.post(CHAT, json=chat("slow"), headers=insists))
+        several = {"model": "slow", "prompt": ["a", "b"]}
+        together = asyncio.create_task(client.post("/v1/completions", json=several))
+        moved = await small.answer("x")
+        assert (moved.job.model, moved.job.moved_from) == ("small", "slow")
+        assert moved.job.sampling.max_tokens == 9
+        answer = await whole
+        assert (answer.json()["model"], answer.headers["x-ew-model"]) == ("small-1", "small")
+        assert answer.headers["x-ew-moved-by"] == "wait"
+        counted = "model='slow' process='0' reason='wait' to='small' 1"
+        await until(partial(counts_move, client, counted))
+        # Those that insist on it, and several of one request, wait on: more than twice as long.
+        assert small.attempts.empty()
+        slow.takes = True
+        for _ in range(3):
+            await slow.answer("y")
+        assert (await stays).headers.get("x-ew-model") is None
+        assert len((await together).json()["choices"]) == 2
+
+
+async def test_a_request_that_nobody_can_take_waits_on_until_one_can(gateway: Gateway) -> None:
+    async with crowded(gateway, "short") as (client, slow, short):
+        # Its answer is too long for `short`, and `small` is not there.
+        asking = asyncio.create_task(client.post(CHAT, json=chat("slow", max_tokens=6)))
+        await slow.wait_for_waiting(1)
+        later = asyncio.create_task(client.post(CHAT, json=chat("slow", max_tokens=5)))
+        assert (await short.answer("x")).job.sampling.max_tokens == 5
+        await later
+        assert await slow.queue.waiting() == 1
+        async with ScriptedWorker(gateway.redis_url, "small") as small:
+            await small.answer("x")
+            assert (await asking).headers["x-ew-moved-by"] == "wait"
+
+
+async def test_a_request_that_was_begun_stays(gateway: Gateway) -> None:
+    async with crowded(gateway, "small") as (client, slow, small):
+        slow.takes = True
+        asking = asyncio.create_task(client.post(CHAT, json=chat("slow")))
+        attempt = await slow.start()
+        await slow.take_none()
+        later = asyncio.create_task(client.post(CHAT, json=chat("slow")))
+        assert (await small.answer("x")).job.id != attempt.job.id
+        await later
+        await slow.delta(attempt, "x")
+        await slow.done(attempt)
+        assert (await asking).json()["model"] == "slow"
+
+
+async def test_a_stream_that_moved_is_cancelled_where_it_went(gateway: Gateway) -> None:
+    async with crowded(gateway, "small") as (client, _, small):
+
+        async def begin() -> str:
+            attempt = await small.start()
+            await small.delta(attempt, "x")
+            return attempt.job.id
+
+        begun = asyncio.create_task(begin())
+        body = chat("slow", stream=True)
+        async with client.stream("POST", CHAT, json=body) as streamed:
+            assert '"model":"small-1"' in await anext(streamed.aiter_lines())
+            assert streamed.headers["x-ew-moved-by"] == "wait"
+        await small.wait_for_cancellation(await begun, 5)
+
+
+async def test_a_request_that_moved_comes_again_to_the_same_answer(gateway: Gateway) -> None:
+    async with crowded(gateway, "small") as (client, _, small):
+        headers = {"Idempotency-Key": "moved"}
+        asking = asyncio.create_task(client.post(CHAT, json=chat("slow"), headers=headers))
+        await small.answer("x")
+        first = await asking
+        again = await client.post(CHAT, json=chat("slow"), headers=headers)
+        assert (again.json()["id"], again.json()["model"]) == (first.json()["id"], "small-1")
+        assert again.headers["x-ew-moved-by"] == "before"
+        assert small.attempts.empty()
+
+
+async def test_a_background_job_moves_and_is_followed_and_cancelled_there(
+    gateway: Gateway,
+) -> None:
+    async with crowded(gateway, "small") as (client, _, small):
+        body = {"modelId": "slow", "prompt": "hello"}
+        put = [(await client.post("/api/v1/jobs", json=body)).json()["id"] for _ in range(2)]
+        attempts = [await small.start() for _ in put]
+        await small.delta(attempts[0], "x")
+        states = [(await client.get(f"/api/v1/jobs/{each}")).json()["state"] for each in put]
+        assert states == ["running"] * 2
+        assert (await client.delete(f"/api/v1/jobs/{put[1]}")).status_code == 200
+        await until(lambda: len(small.cancelled) == 1)
+        (cancelled,) = small.cancelled
+        (other,) = (each for each in attempts if each.job.id != cancelled)
+        await small.done(other)
+
+        async def is_done() -> bool:
+            return (await client.get(f"/api/v1/jobs/{put[0]}")).json()["state"] == "done"
+
+        await until(is_done)
