@@ -14,6 +14,7 @@ import msgspec
 from contract.messages import State
 from contract.paths import state_dir
 from contract.supervision.problem import Problem
+from contract.supervision.routes import ModelRoutes
 
 VERSION: Final = 1
 
@@ -159,6 +160,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     stage: str = ""
     first_token_p50_s: float | None = None
     first_token_p99_s: float | None = None
+    routes: ModelRoutes | None = None
 
 
 class ConfigStatus(msgspec.Struct, frozen=True):

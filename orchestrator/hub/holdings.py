@@ -23,6 +23,7 @@ from contract.model_files.hub_cache import (
 )
 from contract.paths import project_dir
 from contract.supervision.last_seen import is_supervised
+from contract.supervision.routes import ModelRoutes
 from orchestrator.errors import UserError
 from orchestrator.protocol.status import read_status
 from orchestrator.terminal.speech import mebibytes
@@ -42,6 +43,8 @@ class Holding(NamedTuple):
     models: list[str]
     #: By model, and by the repository itself: which of vLLM's parsers read what it writes.
     parsers: dict[str, ChosenParsers]
+    #: By model: where its requests go beside it.
+    routes: dict[str, ModelRoutes]
 
 
 def repository_of(name: str, config: Config) -> str:
@@ -91,6 +94,7 @@ def holding_of(repo: str, config: Config) -> Holding:
         models=list(models),
         parsers={name: parsers_of(model) for name, model in models.items()}
         or {repo: recipe_for(repo)},
+        routes={name: routes for name, each in models.items() if (routes := ModelRoutes.of(each))},
     )
 
 
@@ -108,6 +112,9 @@ def lines_of(found: Holding) -> Iterator[str]:
     yield f"  models    {', '.join(found.models) or 'none is configured'}"
     for name, chosen in found.parsers.items():
         yield f"  parsers   {_in_words(chosen)}{f' ({name})' if len(found.parsers) > 1 else ''}"
+    for name, routes in found.routes.items():
+        for words in routes.words():
+            yield f"  routes    {words}{f' ({name})' if len(found.models) > 1 else ''}"
     width = max(map(len, found.files), default=0)
     for path, size in found.files.items():
         yield f"  {path:{width}}  {_size(size):>9}"

@@ -7,6 +7,7 @@ import sys
 from typing import Annotated, NamedTuple
 
 import typer
+from msgspec import to_builtins
 
 from contract.config import Config, names_of
 from contract.model_files.hub_cache import MAIN
@@ -86,7 +87,8 @@ def show(
     found = holding_of(repository_of(model, config), config)
     if as_json:
         parsers = {name: chosen._asdict() for name, chosen in found.parsers.items()}
-        told = found._asdict() | {"parsers": parsers}
+        routes = to_builtins(found.routes)
+        told = found._asdict() | {"parsers": parsers, "routes": routes}
         sys.stdout.write(json.dumps(told, indent=2, default=str) + "\n")
     else:
         report(lines_of(found))

@@ -19,6 +19,7 @@ from contract.supervision.status import (
     SupervisorStatus,
     WorkerStatus,
 )
+from orchestrator.cli.status_screen.model_remarks import remarks_on
 from orchestrator.cli.status_screen.other_hosts import host_lines
 from orchestrator.system.disk import is_full
 from orchestrator.terminal.fitting import cells, clipped, joined, padded, shortened, wrapped
@@ -160,9 +161,8 @@ class StatusText:
         for model in models:
             for worker in model.workers:
                 yield from self._worker(model, worker, width, now)
-            if model.first_token_p50_s is not None and model.first_token_p99_s is not None:
-                half, most = _seconds(model.first_token_p50_s), _seconds(model.first_token_p99_s)
-                yield self._style("dim", f"  first token: half within {half}, 99% within {most}")
+            for remark in remarks_on(model):
+                yield from self._wrapped("dim", remark)
 
     def _worker(
         self, model: ModelStatus, worker: WorkerStatus, width: int, now: float
@@ -247,10 +247,6 @@ def _describe(process: ForeignProcess) -> str:
     size = "some" if process.used_mib is None else mebibytes(process.used_mib)
     who = printable(f"{process.command} ({process.user}, pid {process.pid})")
     return f"{size}, {who}" if process.command else f"{size}, pid {process.pid}"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _pid(pid: int | None) -> str:

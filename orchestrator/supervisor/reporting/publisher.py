@@ -72,6 +72,7 @@ class Publisher:
                     redis_url,
                     variables,
                 )
+                self.report.routes = self._file.routes
                 is_external = redis_url is not None
                 status = self.report.status(units, memory, external_redis=is_external)
                 # Once a second, on the loop that everything waits for: it is not worth the disk's

@@ -12,6 +12,7 @@ from contract.messages import State
 from contract.paths import of_project
 from contract.process.host_name import host_name
 from contract.process.process_table import Entry, tree
+from contract.supervision.routes import ModelRoutes
 from contract.supervision.status import (
     ConfigStatus,
     GatewayStatus,
@@ -50,6 +51,7 @@ class Report:
         self.seen: Observation | None = None
         self.survey: Survey | None = None
         self.config = ConfigStatus()
+        self.routes: Mapping[str, ModelRoutes] = {}
         self._first_tokens = FirstTokens()
         self._certificate = CertificateWatch()
         self._supervisor = SupervisorStatus(
@@ -174,6 +176,7 @@ class Report:
                 pinned=model in memory.pinned,
                 first_token_p50_s=_rounded(self._first_tokens.quantiles(model).p50_s),
                 first_token_p99_s=_rounded(self._first_tokens.quantiles(model).p99_s),
+                routes=self.routes.get(model),
             )
             for model, workers in by_model.items()
         ]

@@ -11,6 +11,7 @@ import pytest
 from contract.messages import State
 from contract.paths import ROOT
 from contract.supervision.problem import Problem
+from contract.supervision.routes import ModelRoutes
 from contract.supervision.status import (
     ConfigStatus,
     ForeignProcess,
@@ -37,6 +38,7 @@ DOCUMENTED = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "status.md").read_text(
         GatewayStatus,
         RedisStatus,
         ModelStatus,
+        ModelRoutes,
         WorkerStatus,
         GpuStatus,
         GpuWorker,

@@ -18,6 +18,8 @@ from tests.orchestrator.supervisor.test_restart import Clients
 from tests.orchestrator.terminal import Terminal
 from tests.waiting import eventually
 
+FALLBACK: dict[str, Any] = {"fallback": {"to": ["lazy"], "after_waiting": 9, "after_wait_s": 30.0}}
+
 
 @pytest.fixture
 def ready(host: Host, terminal: Terminal) -> Terminal:
@@ -43,6 +45,13 @@ def model(terminal: Terminal, name: str) -> dict[str, Any]:
     return found
 
 
+def routes_of(terminal: Terminal, name: str) -> list[str] | None:
+    """Return the models that fall in for one, as the status document has it."""
+    models = json.loads(terminal.run("status", "--json").out)["models"]
+    found: dict[str, Any] | None = next(each["routes"] for each in models if each["id"] == name)
+    return found and found["fallback"]
+
+
 def settings_of(slot: str) -> dict[str, Any]:
     run = read_run()
     assert run is not None
@@ -60,7 +69,7 @@ def test_each_change_counts_when_it_is_said_to_and_answers_go_on(
     change(
         ready,
         models={
-            "demo": {**model(ready, "demo"), "max_batch_size": 7, "aliases": ["d"]},
+            "demo": {**model(ready, "demo"), "max_batch_size": 7, "aliases": ["d"], **FALLBACK},
             "lazy": {**model(ready, "lazy"), "max_batch_size": 9},
         },
         gateway={"max_connections": 500, "admin_port": 1},
@@ -72,6 +81,7 @@ def test_each_change_counts_when_it_is_said_to_and_answers_go_on(
     lines = reloaded.out.splitlines()
     assert dict(zip(lines[::2], lines[1::2], strict=True)) == {
         'models.demo.aliases: [] -> ["d"]': "  applied at once",
+        f"models.demo.fallback: null -> {json.dumps(FALLBACK['fallback'])}": "  applied at once",
         "models.demo.max_batch_size: 64 -> 7": "  waits for: ./ew restart demo",
         "models.lazy.max_batch_size: 64 -> 9": "  at the next load, or now: ./ew restart lazy",
         "gateway.admin_port: null -> 1": "  waits for: ./ew stop, then ./ew start",
@@ -79,6 +89,7 @@ def test_each_change_counts_when_it_is_said_to_and_answers_go_on(
         "limits.max_waiting: 1024 -> 5": "  applied at once",
         "logs.max_bytes: 52428800 -> 2000000": "  applied now",
     }
+    assert eventually(lambda: routes_of(ready, "demo") == FALLBACK["fallback"]["to"])
     assert long.result(60).count("") == 100
     assert host.find_worker("demo-0").pid == worker
     # The model that is not loaded has its new description, the loaded one its old.
