@@ -103,18 +103,19 @@ class Moving:
         """Move a job to the first model that takes it. Return whether it is to be looked at no
         more. Raises `RedisError`."""
         for job in self._checks.others(movable.job):
-            outcome = await self._move_to(job, movable)
+            outcome = await self._move_to(job, reply, movable)
             if outcome.what == "moved":
                 self._moved(reply, movable.job, outcome)
             if outcome.what in ("moved", "stays"):
                 return True
         return False
 
-    async def _move_to(self, job: Job, movable: _Movable) -> MoveOutcome:
+    async def _move_to(self, job: Job, reply: Reply, movable: _Movable) -> MoveOutcome:
         limits, config = self._models.limits, self._models.configured[job.model]
+        whole = with_defaults(job, config, limits.max_output_len)
         return await move_job(
             self._db,
-            with_defaults(job, config, limits.max_output_len),
+            whole if reply.trace is None else replace(whole, trace=reply.trace.context),
             former=movable.job.model,
             max_waiting=limits.max_waiting,
             max_bytes=limits.max_waiting_bytes,
