@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import RedisError
 
 from contract.asked import MediaKind
@@ -106,9 +107,13 @@ class ScriptedWorker:
         await self.send(attempt, *envelopes, times=times)
 
     async def send(self, attempt: Attempt, *envelopes: Envelope, times: int = 1) -> None:
-        """Publish envelopes as they are."""
+        """Publish envelopes as they are, again if the connection is lost, as a worker does."""
+        frames = [(attempt.reply, encode_frame(list(envelopes)))]
         for _ in range(times):
-            await publish(self.db, [(attempt.reply, encode_frame(list(envelopes)))])
+            try:
+                await publish(self.db, frames)
+            except LostConnection:
+                await publish(self.db, frames)
 
     async def delta(self, attempt: Attempt, *texts: str) -> None:
         await self.say(attempt, *(delta(text) for text in texts))
