@@ -217,12 +217,21 @@ def _failure(spec: EnvironmentSpec, uv: Uv, error: InstallFailed) -> UserError:
         places = [str(spec.wheelhouse)] if spec.wheelhouse else uv.places
         return error.mismatch.error(name, places)
     causes = "".join(f"\n  | {line}" for line in error.causes)
-    return UserError(
-        f"`{spec.name}` could not be made:{causes}",
-        "without a network, set PIP_INDEX_URL to a mirror or give `--wheelhouse DIR`; where there "
-        f"is a network, `pip download --no-deps --require-hashes -r {name} -d DIR` fills it "
-        f"(all output: {spec.log})",
-    )
+    return UserError(f"`{spec.name}` could not be made:{causes}", _hint(spec, name))
+
+
+def _hint(spec: EnvironmentSpec, requirements: str) -> str:
+    """Say where packages can come from. Their files differ between Pythons, so it names one."""
+    python = next((spec.path / "bin").glob("python3.*"), python_of(spec)).name
+    fill = f"`{python} -m pip download --no-deps --require-hashes -r {requirements} -d"
+    if spec.wheelhouse:
+        way = f"{fill} {spec.wheelhouse}`, where there is a network, gets every file that it needs"
+    else:
+        way = (
+            "without a network, set PIP_INDEX_URL to a mirror or give `--wheelhouse DIR`; where "
+            f"there is a network, {fill} DIR` fills it"
+        )
+    return f"{way} (all output: {spec.log})"
 
 
 def _named(lock: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,14 @@ def test_a_folder_of_wheels_takes_the_place_of_a_network(ew: Installation) -> No
     ew.environment["PIP_INDEX_URL"] = "http://127.0.0.1:9/simple"
     ew.run("setup", "--engine", "tiny", "--wheelhouse", str(ew.wheels))
     assert version_in(ew.env("ew-tiny")) == "1.0"
+
+
+def test_a_folder_that_lacks_a_wheel_says_how_to_fill_it(ew: Installation, tmp_path: Path) -> None:
+    said = ew.fail("setup", "--engine", "tiny", "--wheelhouse", str(tmp_path))
+    assert "no version of tiny==1.0" in said or "tiny was not found" in said
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    download = f"{python} -m pip download --no-deps --require-hashes -r deploy/engines/tiny-1.0.lock"
+    assert f"{download} -d {tmp_path}`, where there is a network" in said
 
 
 def test_a_release_without_a_lock_is_resolved(ew: Installation) -> None:
