@@ -20,6 +20,7 @@ from orchestrator.terminal.sizes import GIB
 from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Terminal
 from tests.standins.hub import Hub, Repository, running_hub
+from tests.waiting import eventually
 from workers.fetching import Fetching
 
 REPO = "Team/Large"
@@ -48,12 +49,18 @@ def cache(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hf/hub/models--Team--Large"
 
 
+def _half_made(cache: Path) -> int:
+    """Return the bytes of files that are being downloaded."""
+    return sum(path.stat().st_size for path in cache.glob("blobs/*.incomplete"))
+
+
 @pytest.fixture
 def download(hub: Hub, cache: Path) -> Iterator[subprocess.Popen[bytes]]:
     """One that stands still with ten of 24 MiB."""
     hub.stops_after = 11 * MIB
     hub.flows.clear()
     running = subprocess.Popen([sys.executable, "-c", DOWNLOAD])
+    eventually(lambda: _half_made(cache) >= 10 * MIB, 30)
     yield running
     hub.flows.set()
     assert running.wait(30) == 0

@@ -163,7 +163,9 @@ def test_a_folder_that_lacks_a_wheel_says_how_to_fill_it(ew: Installation, tmp_p
     said = ew.fail("setup", "--engine", "tiny", "--wheelhouse", str(tmp_path))
     assert "no version of tiny==1.0" in said or "tiny was not found" in said
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    download = f"{python} -m pip download --no-deps --require-hashes -r deploy/engines/tiny-1.0.lock"
+    download = (
+        f"{python} -m pip download --no-deps --require-hashes -r deploy/engines/tiny-1.0.lock"
+    )
     assert f"{download} -d {tmp_path}`, where there is a network" in said
 
 

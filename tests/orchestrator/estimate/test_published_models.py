@@ -97,6 +97,8 @@ def test_ew_reads_what_vllm_reads(
             read_checkpoint(published / name)
         return
     own = read_checkpoint(published / name, answer.release)
+    if "Sapphire Rapids" in answer.error:
+        pytest.skip("this processor has no kernel for FP8")
     assert differences(own, answer) == []
     weights = own.weights.layers + own.weights.embedding + own.weights.head
     if not own.quantization:
