@@ -18,8 +18,12 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 #: A name made of digits and letters of which there are very many: ids of jobs, workers, processes.
 _ID: Final = re.compile(r"[0-9a-f]{6,}|(?<=[-:])\d+|\d{4}-\d\d(-\d\d)?")
-#: Of a run, before what grows counts.
+#: Of a run, before growth counts: a quarter, and what ew keeps of a request (20 minutes) has come
+#: to its level; at most the half.
 _WARM_UP: Final = 0.25
+_KEPT_S: Final = 1260.0
+#: The keys of what `ew trace` knows of jobs that have ended.
+_TRACES: Final = ":lives"
 #: Samples that a line is put through at least.
 _LEAST_SAMPLES: Final = 6
 
@@ -85,8 +89,11 @@ class Sampler:
         path = str(self._setting.killed.valkey_socket())
         with redis.Redis(unix_socket_path=path, socket_timeout=5) as client:
             info = client.info()
-            self.keys = Counter(_ID.sub("*", key.decode()) for key in client.scan_iter(count=1000))
-        self._add("Redis: data, MiB", info["used_memory_dataset"] / 2**20)
+            keys = [key.decode() for key in client.scan_iter(count=1000)]
+            traces = sum(client.memory_usage(key) or 0 for key in keys if key.endswith(_TRACES))
+        self.keys = Counter(_ID.sub("*", key) for key in keys)
+        self._add("Redis: data but traces, MiB", (info["used_memory_dataset"] - traces) / 2**20)
+        self._add("Redis: traces (kept for a week), MiB", traces / 2**20)
         self._add("Redis: keys", self.keys.total())
         self._add("Redis: clients", info["connected_clients"])
 
@@ -99,7 +106,8 @@ class Sampler:
         end = time.monotonic() - self._began
         found = {}
         for name, points in self.series.items():
-            warm = [point for point in points if point[0] >= _WARM_UP * end]
+            begins = max(_WARM_UP * end, min(_KEPT_S, end / 2))
+            warm = [point for point in points if point[0] >= begins]
             if len(warm) >= _LEAST_SAMPLES:
                 found[name] = _trend(warm)
         return found

@@ -57,6 +57,20 @@ async def test_no_more_jobs_are_taken_than_asked_for(queue: JobQueue, db: Redis)
     assert [len(claims) for claims in taken] == [4, 2, 0]
 
 
+async def test_claims_that_are_handed_back_go_to_the_next_worker_that_asks(
+    queue: JobQueue, db: Redis
+) -> None:
+    for job_id in ("a", "b"):
+        await put(queue, job_id)
+    await begin(queue, db, "gone")
+    await beat(db, queue.model, "busy")
+    taken = await queue.take_over("busy", 9)
+    assert await queue.take_over("idle", 9) == []
+    await queue.hand_back(taken)
+    assert [claim.job_id for claim in await queue.take_over("idle", 9)] == ["a", "b"]
+    await queue.hand_back([])
+
+
 async def test_workers_racing_for_lost_jobs_get_each_once(queue: JobQueue, db: Redis) -> None:
     for n in range(80):
         await put(queue, f"j{n}")
