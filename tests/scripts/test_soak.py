@@ -74,6 +74,7 @@ def test_no_token_is_lost_or_there_twice_whatever_is_killed_stopped_or_cut(tmp_p
     streams = found["streams"]
     assert (streams["lost"], streams["duplicated"], streams["wrong"]) == (0, 0, 0)
     assert streams["failed"] == {}
+    assert found["run"]["crashes"] == []
     assert streams["answered"] >= 32
     assert streams["accounted"] == streams["tokens"] > 32 * 10
     assert streams["resumed"] > 0

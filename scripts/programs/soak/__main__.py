@@ -7,8 +7,8 @@ every token looked at.
 Of the two hosts, one has the Valkey, and its processes are killed, one after the other. Those of
 the other are never killed: they are stopped, cut off and reset, and what they take is watched
 for growth. DIR/soak.json and DIR/soak.md say what was found, and are written anew every minute.
-It exits with 1 if a token was lost, came twice or was wrong, an answer failed, or a kind of fault
-never happened.
+It exits with 1 if a token was lost, came twice or was wrong, an answer failed, a process ended by
+itself, or a kind of fault never happened.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class Run:
     faults: Faults
     sampler: Sampler
     began: float
+    #: Ends of processes that no fault was.
+    crashes: list[str] = field(default_factory=list)
 
     def write(self) -> dict[str, Any]:
         run = {
@@ -57,6 +59,8 @@ class Run:
             "seed": self.args.seed,
             "fault_every_s": self.args.every,
         }
+        self.crashes = [*self.setting.killed.crashes(), *self.setting.kept.crashes()]
+        run["crashes"] = self.crashes
         found = facts(self.counts, self.faults.record, self.sampler, run)
         write(found, self.args.out)
         return found
@@ -88,6 +92,7 @@ class Run:
         record = self.faults.record
         never = [kind for kind in self.faults.kinds if not record.done[kind]]
         found = [] if self.counts.is_clean else ["not every answer is whole: see soak.md"]
+        found += [f"a process ended by itself: {line}" for line in self.crashes]
         return found + [f"this fault never happened: {kind}" for kind in never]
 
 
@@ -101,11 +106,11 @@ async def main(args: argparse.Namespace) -> int:
             await setting.start_kept(await proxy.start())
             run = _run(args, setting, proxy)
             await run.go()
+            run.write()
         finally:
             proxy.resume()
             await setting.stop()
             proxy.close()
-    run.write()
     print((args.out / "soak.md").read_text())
     for problem in (problems := run.problems()):
         print(problem, file=sys.stderr)

@@ -15,6 +15,8 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[3]
 #: Slow, so that many streams cost little.
 TOKENS_PER_S: Final = 4
+#: As supervisors say it of an end that no signal from outside was.
+_CRASHED: Final = "exited with code"
 _STOPS_WITHIN_S: Final = 60.0
 
 
@@ -70,6 +72,12 @@ class Host:
                 if each["state"] == "ready":
                     found[f"worker {each['slot']}"] = each["pid"]
         return {name: pid for name, pid in found.items() if pid and state_of(pid)}
+
+    def crashes(self) -> list[str]:
+        """Return what its supervisor has logged of processes that ended by themselves."""
+        log = self.state / "logs" / "supervisor.log"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return [f"{self.name}: {line}" for line in lines if _CRASHED in line]
 
     def valkey_socket(self) -> Path:
         return self.state / "run" / "valkey.sock"

@@ -71,6 +71,7 @@ def markdown(found: dict[str, Any]) -> str:
         f"last token of another. The longest pause in the middle of an answer: "
         f"{pauses['median']} s (median), {pauses['p99']} s (p99), {pauses['most']} s (most).",
         f"ew's own account (`ew usage`) has {streams['accounted']} tokens.",
+        f"{len(run['crashes'])} processes ended by themselves.",
         _failures(streams),
         _table(
             ("fault", "happened", "could not"),
