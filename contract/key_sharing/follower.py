@@ -31,7 +31,10 @@ class KeyFollower:
             return known
         shared = self._secret.open(sealed)
         if known is not None and shared.revision < known.revision:
-            raise BadSeal("the keys in Redis are older than those that were there before")
+            raise BadSeal(
+                "the keys in Redis are older than those that were there before; `./ew keys share` "
+                "on the source publishes its own again"
+            )
         if shared != known:
             self._write(shared)
         return shared

@@ -61,12 +61,18 @@ class SharedSecret:
     def open(self, sealed: SealedKeys) -> SharedKeys:
         """Raises `BadSeal`."""
         if not hmac.compare_digest(sealed.signature, self._signature(sealed.body)):
-            raise BadSeal("the keys in Redis are not signed with the secret of this host")
+            raise BadSeal(
+                "the keys in Redis are not signed with the secret of this host: it needs the "
+                "`keys.secret_file` of the source; if it has that, somebody else has written to "
+                "Redis, and `./ew keys share` on the source publishes them again"
+            )
         try:
             keys = msgspec.json.decode(sealed.body, type=SharedKeys)
             records = tuple(map(self._masked, keys.records))
         except UNREADABLE as error:
-            raise BadSeal(f"the keys in Redis are of another version of ew: {error}") from None
+            raise BadSeal(
+                f"the keys in Redis are of another version of ew ({error}): update this host"
+            ) from None
         return msgspec.structs.replace(keys, records=records)
 
     def _signature(self, body: bytes) -> bytes:

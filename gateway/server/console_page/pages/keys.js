@@ -11,6 +11,7 @@ const DAY_S = 24 * HOUR_S;
 const LIFETIMES = [["", "never"], [String(DAY_S), "in a day"], [String(30 * DAY_S), "in 30 days"], [String(365 * DAY_S), "in a year"]];
 const OVERLAPS = [["0", "at once"], [String(HOUR_S), "in an hour"], [String(DAY_S), "in a day"], [String(7 * DAY_S), "in a week"]];
 const LIMITS = ["requests_per_minute", "tokens_per_minute", "open_requests", "waiting_requests", "waiting_bytes", "tokens_per_day", "tokens_per_month"];
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 const inWords = (name) => name.replaceAll("_", " ");
 
 export default function Keys() {
@@ -47,7 +48,6 @@ export default function Keys() {
   return html`
     <h1>Keys</h1>
     ${(problem || failed) && html`<${Notice}>${problem || failed}<//>`}
-    <${Addition} add=${add} onFailure=${onFailure} />
     <div role="status">
       ${made &&
       html`<div class="notice good">
@@ -55,6 +55,7 @@ export default function Keys() {
         <${Copyable} text=${made.key} label="the new key" />
       </div>`}
     </div>
+    <${Addition} add=${add} onFailure=${onFailure} />
     ${key && html`<${Change} key=${key.id} of=${key} change=${change} rotate=${rotate} close=${() => choose("")} onFailure=${onFailure} />`}
     <${Table} label="Table of keys" columns=${columnsOf({ choose, revoke, onFailure })} rows=${keys} keyOf=${({ id }) => id} />
   `;
@@ -66,13 +67,11 @@ function columnsOf({ choose, revoke, onFailure }) {
     { title: "Id", of: (key) => html`<code>${key.id}</code>` },
     { title: "State", of: (key) => html`<span class="state ${key.state}">${key.state}</span>` },
     { title: "Opens", of: rights },
-    { title: "Class", of: (key) => html`${key.priority}${key.weight !== 1 && `, weight ${key.weight}`}` },
     { title: "Limits", of: limits },
-    { title: "Made", of: (key) => date(key.created_unix_s) },
+    { title: "Made", of: (key) => day.format(key.created_unix_s * 1000) },
     { title: "Last used", of: (key) => (key.last_used_unix_s == null ? "–" : date(key.last_used_unix_s)) },
     { title: "Expires", of: (key) => date(key.expires_unix_s) },
-    { title: "Change", kind: "action", of: (key) => isChanged(key) && html`<button type="button" onClick=${() => choose(key.id)}>Change<span class="hidden"> ${key.name || key.id}</span></button>` },
-    { title: "Revoke", kind: "action", of: (key) => isChanged(key) && html`<${Revoke} of=${key} revoke=${revoke} onFailure=${onFailure} />` },
+    { title: "Change or revoke", kind: "action", of: (key) => isChanged(key) && html`<${Actions} of=${key} choose=${choose} revoke=${revoke} onFailure=${onFailure} />` },
   ];
 }
 
@@ -82,7 +81,9 @@ function name(key) {
 }
 
 function rights(key) {
-  return [...key.models, key.admin && "administration", key.metrics && "metrics", key.anonymous && "requests without a key"].filter(Boolean).join(", ");
+  const share = [key.priority !== "normal" && `class ${key.priority}`, key.weight !== 1 && `weight ${key.weight}`].filter(Boolean).join(", ");
+  const opened = [...key.models, key.admin && "administration", key.metrics && "metrics", key.anonymous && "requests without a key"].filter(Boolean);
+  return html`${opened.join(", ")}${share && html`<div class="faint">${share}</div>`}`;
 }
 
 function limits(key) {
@@ -99,13 +100,14 @@ function isOwn(key) {
   return key.id === session.value.key_id;
 }
 
-function Revoke({ of: key, revoke, onFailure }) {
-  return html`<${Action}
-    label=${html`Revoke<span class="hidden"> ${key.name || key.id}</span>`}
-    run=${() => revoke(key.id)}
-    onFailure=${onFailure}
-    confirm=${isOwn(key) ? "This is the key that you are signed in with. Revoke it?" : `Revoke the key of ${key.name || key.id}? Its open answers end.`}
-  />`;
+function Actions({ of: key, choose, revoke, onFailure }) {
+  const whose = html`<span class="hidden"> ${key.name || key.id}</span>`;
+  return html`<button type="button" onClick=${() => choose(key.id)}>Change${whose}</button> <${Action}
+      label=${html`Revoke${whose}`}
+      run=${() => revoke(key.id)}
+      onFailure=${onFailure}
+      confirm=${isOwn(key) ? "This is the key that you are signed in with. Revoke it?" : `Revoke the key of ${key.name || key.id}? Its open answers end.`}
+    />`;
 }
 
 /** Runs what a form is for; its fields are empty again when that is done. */
@@ -173,7 +175,7 @@ function Change({ of: key, change, rotate, close, onFailure }) {
       <button type="button" onClick=${close}>Close</button>
     </form>
     <form class="card fields" onSubmit=${turn} aria-label=${`A new secret for ${title}`}>
-      <label>The key of now ends <select name="overlap">${choices(OVERLAPS)}</select></label>
+      <label>The present key ends <select name="overlap">${choices(OVERLAPS)}</select></label>
       <button type="submit">Rotate: make a new key with the same rights</button>
     </form>
   `;
