@@ -17,7 +17,18 @@ from orchestrator.client.gateway_client import read_events
 from tests.console.conftest import NARROW, SCRIPTED, ConsoleHost, show
 from tests.waiting import eventually
 
-PAGES = ("Now", "Requests", "Models", "Playground", "Batches", "Bench", "Usage", "Keys", "Logs")
+PAGES = (
+    "Now",
+    "Requests",
+    "Models",
+    "Playground",
+    "Batches",
+    "Bench",
+    "Usage",
+    "Keys",
+    "Audit",
+    "Logs",
+)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -141,6 +152,21 @@ def test_a_request_is_seen_and_cancelled(page: Page, console_host: ConsoleHost) 
     assert "cancelled" in ended[-1]
     last = page.get_by_role("region", name="Ended").get_by_role("row").nth(1)
     expect(last).to_contain_text("cancelled")
+    last.get_by_role("link", name="Trace of").click()
+    trace = page.get_by_role("region", name="Trace of")
+    moments = trace.get_by_role("group", name="Table of moments").get_by_role("row")
+    expect(moments).to_have_count(6)
+    expect(moments.nth(3)).to_contain_text("chat-0")
+    expect(moments.last).to_contain_text("cancelled")
+    change = trace.get_by_role("group", name="Table of changes").get_by_role("row").nth(1)
+    expect(change).to_contain_text("ops")
+    expect(change).to_contain_text("cancel job")
+    job = page.url.rpartition("=")[2]
+    page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+    found = Axe().run(page)
+    assert not found.violations_count, found.generate_report()
+    page.goto(f"{console_host.url}/console#/audit?text={job}")
+    expect(page.get_by_role("group", name="Table of changes").get_by_role("row")).to_have_count(2)
 
 
 def test_a_thousand_requests_are_listed_and_searched(page: Page) -> None:
@@ -313,6 +339,38 @@ def test_another_key_sees_the_playground_alone(browser: Browser, console_host: C
     page.goto(f"{console_host.url}/console#/keys")
     page.get_by_role("heading", name="Playground").wait_for()
     context.close()
+
+
+def test_what_is_wrong_is_an_alert_with_its_next_step(page: Page) -> None:
+    """Over a status that is made up: that the supervisor tells it is tested elsewhere."""
+    status = {
+        "supervisor": {"alive": True},
+        "gateway": {"problem": {"message": "its port is taken", "hint": "free it"}},
+        "redis": {"state": "ready", "append_only_file": False},
+        "models": [],
+        "gpus": [
+            {"index": 0, "problem": "it fell off the bus", "temperature_c": None},
+            {"index": 1, "problem": "", "temperature_c": 95},
+        ],
+        "gpu_problem": "",
+        "host_problem": "",
+        "config": {"waiting": ["models.chat.dtype"], "problem": ""},
+    }
+    script = "status => import('/console/alerts.js').then(({alertsOf}) => alertsOf(status))"
+    alerts = page.evaluate(script, status)
+    assert [(each["level"], each["text"]) for each in alerts] == [
+        ("bad", "The gateway: its port is taken"),
+        ("bad", "GPU 0 cannot be used: it fell off the bus"),
+        (
+            "warn",
+            "The queue's server keeps no append-only file: if it dies, jobs and answers are lost",
+        ),
+        ("warn", "GPU 1 has 95 °C"),
+        ("warn", "Changes of the configuration wait for a restart: models.chat.dtype"),
+    ]
+    assert all(each["next"] for each in alerts)
+    gpu = page.get_by_role("article", name="GPU 0")
+    expect(gpu.locator("figcaption")).to_contain_text("utilisation")
 
 
 def test_plots_are_drawn_anew_when_the_system_goes_dark(page: Page) -> None:

@@ -13,7 +13,7 @@ export function alertsOf(status) {
   return found.sort((one, other) => (one.level === "bad" ? 0 : 1) - (other.level === "bad" ? 0 : 1));
 }
 
-function ofHost({ supervisor, redis, gpus, gpu_problem: problem }) {
+function ofHost({ supervisor, gateway, redis, gpus, gpu_problem: problem, host_problem: unnamed }) {
   const found = [];
   if (!supervisor) {
     found.push(bad("Nothing is supervised on this host", "./ew start starts what is configured"));
@@ -23,6 +23,11 @@ function ofHost({ supervisor, redis, gpus, gpu_problem: problem }) {
   if (redis && redis.state !== "ready") {
     found.push(bad(`The queue's server is ${redis.state}${redis.stage ? `: ${redis.stage}` : ""}`, redis.problem?.hint || "see the log of valkey"));
   }
+  if (redis?.append_only_file === false) {
+    found.push(warn("The queue's server keeps no append-only file: if it dies, jobs and answers are lost", "set `appendonly yes` on that server (docs/configuration.md, redis.url)"));
+  }
+  if (gateway?.problem) found.push(bad(`The gateway: ${gateway.problem.message}`, gateway.problem.hint || "see the log of gateway"));
+  if (unnamed) found.push(warn(`This host cannot be told from others: ${unnamed}`, "EW_HOST_NAME gives it a name of its own"));
   // A host without GPUs lacks nothing: a model that needs one says so itself.
   if (problem && gpus.length) found.push(warn(`The GPUs' figures are not known: ${problem}`, "./ew doctor looks at the driver"));
   return found;
@@ -42,8 +47,7 @@ function ofModel(model) {
 
 function ofGpu({ index, problem, temperature_c: celsius }) {
   const found = [];
-  // A host without GPUs lacks nothing: a model that needs one says so itself.
-  if (problem && gpus.length) found.push(bad(`GPU ${index} cannot be used: ${problem}`, "./ew doctor says more"));
+  if (problem) found.push(bad(`GPU ${index} cannot be used: ${problem}`, "./ew doctor says more"));
   if (celsius >= HOT_C) found.push(warn(`GPU ${index} has ${celsius} °C`, "look at its cooling: it will slow down"));
   return found;
 }
@@ -51,7 +55,7 @@ function ofGpu({ index, problem, temperature_c: celsius }) {
 function ofConfiguration({ waiting, problem }) {
   if (problem) return [warn(`The configuration file cannot be used: ${problem}`, "./ew config check; until then the last good one holds")];
   if (!waiting.length) return [];
-  return [warn(`Changes of the configuration wait for a restart: ${waiting.join(", ")}`, "./ew config diff shows them, ./ew restart applies them")];
+  return [warn(`Changes of the configuration wait for a restart: ${waiting.join(", ")}`, "a model's Restart on the page Models applies those of its entry; ./ew config diff shows what applies each")];
 }
 
 const bad = (text, next) => ({ level: "bad", text, next });

@@ -14,6 +14,7 @@ const PAGES = [
   { name: "bench", title: "Bench", load: () => import("./pages/bench.js") },
   { name: "usage", title: "Usage", load: () => import("./pages/usage.js"), open: true },
   { name: "keys", title: "Keys", load: () => import("./pages/keys.js") },
+  { name: "audit", title: "Audit", load: () => import("./pages/audit.js") },
   { name: "logs", title: "Logs", load: () => import("./pages/logs.js") },
 ];
 

@@ -1,5 +1,6 @@
 /** Small plots of the last hour, by uPlot. */
 import { html, signal, useEffect, useRef } from "./html.js";
+import { Legend } from "./columns.js";
 import { clock } from "./format.js";
 
 const HEIGHT = 72;
@@ -37,7 +38,7 @@ export function Plot({ label, times, series, max }) {
   }, [names, max, isDark.value]);
   useEffect(() => plot.current?.setData(data), [times, ...data]);
   return html`<figure class="plot">
-    <figcaption>${label}</figcaption>
+    <figcaption>${label}${series.length > 1 && html`<${Legend} series=${series.map(({ label: name }, index) => ({ label: name, kind: `series-${index + 1}` }))} />`}</figcaption>
     <div ref=${place} role="img" aria-label=${summary(label, series)}></div>
   </figure>`;
 }

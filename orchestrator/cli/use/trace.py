@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from msgspec import to_builtins
 
+from contract.bus.views.trace import Moment
 from orchestrator.cli.use.shown import Json, date, print_fields, print_json
-from orchestrator.client.records.trace import Moment
 from orchestrator.client.records.trace import trace as trace_job
 from orchestrator.config.selection import read_config
 from orchestrator.terminal.speech import printable

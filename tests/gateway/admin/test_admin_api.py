@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ ROUTES = [
     ("GET", "/history"),
     ("GET", "/requests"),
     ("POST", "/requests/{job_id}/cancel"),
+    ("GET", "/requests/{job_id}/trace"),
+    ("GET", "/audit"),
     ("POST", "/models/{model}/start"),
     ("GET", "/config/schema"),
     ("GET", "/config/models"),
@@ -299,6 +302,16 @@ def test_an_open_request_is_listed_and_cancelled_for_its_client(
         "cancelled",
     )
     assert admin.post(f"{ADMIN}/requests/none/cancel").status_code == 404
+    life = admin.get(f"{ADMIN}/requests/{found['request_id']}/trace").json()
+    assert (life["job_id"], life["key_id"]) == (found["job_id"], found["key_id"])
+    whats = [each["what"] for each in life["moments"]]
+    assert whats == ["accepted", "queued", "claimed", "first_token", "cancelled"]
+    assert life["moments"][2]["worker"].startswith("always-0")
+    assert admin.get(f"{ADMIN}/requests/none/trace").status_code == 404
+    (noted,) = admin.get(f"{ADMIN}/audit", params={"text": found["job_id"]}).json()["entries"]
+    assert (noted["key_name"], noted["address"]) == ("ops", "127.0.0.1")
+    assert noted["change"].startswith(f"cancel job {found['job_id']} of key ")
+    assert datetime.fromisoformat(noted["time"]).tzinfo
 
 
 def test_the_batches_of_all_keys_are_listed_and_cancelled(

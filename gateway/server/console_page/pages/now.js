@@ -5,6 +5,7 @@ import { html } from "../html.js";
 import { gpus, history, models, status } from "../live.js";
 import { Bar, State } from "../parts.js";
 import { Plot } from "../plot.js";
+import { Table } from "../table.js";
 
 export default function Now() {
   return html`
@@ -23,8 +24,21 @@ export default function Now() {
       <h2 id="host-title">Host ${status.value.host}</h2>
       <${Host} />
     </section>
+    ${status.value.others?.length > 0 &&
+    html`<section aria-labelledby="others-title">
+      <h2 id="others-title">Other hosts</h2>
+      <${Table} label="Table of other hosts" columns=${OTHERS} rows=${status.value.others} keyOf=${({ name }) => name} />
+    </section>`}
   `;
 }
+
+const OTHERS = [
+  { title: "Host", of: ({ name }) => name },
+  { title: "Gateways", kind: "figure", of: ({ gateways }) => number(gateways) },
+  { title: "Models", kind: "words", of: (host) => Object.entries(host.models).map(([model, state]) => `${model} (${state})`).join(", ") },
+  { title: "GPUs", kind: "figure", of: ({ gpus: count }) => number(count) },
+  { title: "GPU memory", kind: "figure", of: (host) => `${gib(host.gpu_used_mib)} of ${gib(host.gpu_total_mib)}` },
+];
 
 function Alerts() {
   const alerts = alertsOf(status.value);

@@ -1,9 +1,11 @@
 /** Requests that are open, and those that ended last. */
+import { addressOf, parameter, setParameters } from "../address.js";
 import { ask } from "../api.js";
 import { clock, milliseconds, number } from "../format.js";
 import { html, useMemo, useState } from "../html.js";
 import { ADMIN, heard } from "../live.js";
 import { Action, Notice, useInterval } from "../parts.js";
+import { Trace } from "../trace.js";
 
 const EVERY_MS = 2000;
 const IN_WORDS = { waiting: "waits", starting: "with its worker", streaming: "streams" };
@@ -11,7 +13,8 @@ const IN_WORDS = { waiting: "waits", starting: "with its worker", streaming: "st
 export default function Requests() {
   const [found, setFound] = useState(null);
   const [problem, setProblem] = useState("");
-  const [wanted, setWanted] = useState("");
+  const wanted = parameter("text");
+  const job = parameter("job");
   const look = async () => {
     try {
       setFound(await ask("GET", `${ADMIN}/requests`));
@@ -32,8 +35,9 @@ export default function Requests() {
     <h1>Requests</h1>
     ${problem && html`<${Notice}>${problem}<//>`}
     <p class="controls">
-      <label>Show only those with <input type="search" value=${wanted} onInput=${(event) => setWanted(event.target.value)} placeholder="model, key, id or state" /></label>
+      <label>Show only those with <input type="search" value=${wanted} onInput=${(event) => setParameters({ text: event.target.value })} placeholder="model, key, id or state" /></label>
     </p>
+    ${job && html`<${Trace} key=${job} job=${job} />`}
     <section aria-labelledby="open-title">
       <h2 id="open-title">Open <span class="faint">${found ? open.length : ""}</span></h2>
       <${Open} requests=${open} cancel=${cancel} onFailure=${(failure) => setProblem(failure.message)} />
@@ -80,7 +84,7 @@ function Open({ requests, cancel, onFailure }) {
             <td>${each.worker}</td>
             <td class="figure">${number(each.tokens)}</td>
             <td class="figure">${milliseconds(each.total_ms)}</td>
-            <td><code>${each.request_id.slice(0, 12)}</code></td>
+            <td><${Traced} request=${each} /></td>
             <td>
               <${Action} label=${html`Cancel<span class="hidden"> ${each.request_id}</span>`} run=${() => cancel(each.job_id)} onFailure=${onFailure} />
             </td>
@@ -122,12 +126,17 @@ function Ended({ requests }) {
             <td class="figure">${milliseconds(each.total_ms)}</td>
             <td class="figure">${number(each.tokens)}</td>
             <td class="wide"><${Waterfall} request=${each} longest=${longest} /></td>
-            <td><code>${each.request_id.slice(0, 12)}</code></td>
+            <td><${Traced} request=${each} /></td>
           </tr>`,
         )}
       </tbody>
     </table>
   </div>`;
+}
+
+/** Leads to what became of it; the rest of the address stays. */
+function Traced({ request: { job_id: job, request_id: id } }) {
+  return html`<a href=${addressOf("requests", { text: parameter("text"), job })}><span class="hidden">Trace of </span><code>${id.slice(0, 12)}</code></a>`;
 }
 
 function Waterfall({ request, longest }) {
