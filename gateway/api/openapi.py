@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from contract.supervision.status import RunStatus
-from gateway.api.admin.config_bodies import ModelSettings
+from gateway.api.admin.configuration.bodies import ModelSettings
 from gateway.api.admin.key_bodies import KeyAddition, KeyChange, KeyRotation
 from gateway.api.admin.schemas import LogLineBody
 from gateway.api.admin.task_bodies import BenchRequest, ModelRequest

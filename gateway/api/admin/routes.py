@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends
 from gateway.api.admin import (
     audit,
     batches,
-    config,
     history,
     keys,
     logs,
@@ -16,10 +15,11 @@ from gateway.api.admin import (
     status,
     tasks,
 )
+from gateway.api.admin.configuration import entries
 from gateway.api.admin.guard import require_admin
 
 router = APIRouter(
     prefix="/api/v1/admin", tags=["administration"], dependencies=[Depends(require_admin)]
 )
-for part in (status, history, models, config, audit, requests, batches, keys, logs, tasks):
+for part in (status, history, models, entries, audit, requests, batches, keys, logs, tasks):
     router.include_router(part.router)

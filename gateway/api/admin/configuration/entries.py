@@ -14,7 +14,7 @@ from contract.config.wording import schema
 from contract.paths import COMMAND, config_path
 from contract.supervision.control import SetModel
 from gateway.admin.supervisor import set_model
-from gateway.api.admin.config_bodies import (
+from gateway.api.admin.configuration.bodies import (
     ConfigSchemaBody,
     EntriesBody,
     EntryBody,

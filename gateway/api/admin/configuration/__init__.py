@@ -1,0 +1,1 @@
+"""The configuration file, for operators: its schema, and the models' entries."""
