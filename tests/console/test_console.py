@@ -204,6 +204,34 @@ def test_a_key_is_made_shown_once_and_revoked(page: Page, console_host: ConsoleH
     assert text not in page.content()
 
 
+def test_a_key_is_limited_and_gets_a_new_secret(page: Page, console_host: ConsoleHost) -> None:
+    show(page, "Keys")
+    page.get_by_label("Whose it is").fill("lab")
+    page.get_by_role("button", name="Make a key").click()
+    new = page.get_by_label("the new key", exact=True)
+    text = new.inner_text()
+    page.get_by_role("button", name="Change lab").click()
+    form = page.get_by_role("form", name="Change the key of lab")
+    form.get_by_label("Owner").fill("Ada")
+    form.get_by_label("requests per minute").fill("60")
+    form.get_by_label("tokens per day").fill("none")
+    assert Axe().run(page).violations_count == 0
+    form.get_by_role("button", name="Save").click()
+    expect(form).to_have_count(0)
+    row = page.get_by_role("row", name="lab").first
+    for words in ("of Ada", "requests per minute: 60", "tokens per day: none"):
+        expect(row).to_contain_text(words)
+    page.get_by_role("button", name="Change lab").click()
+    page.get_by_label("The present key ends").select_option(label="in an hour")
+    page.get_by_role("button", name="Rotate").click()
+    expect(new).not_to_have_text(text)
+    for key in (text, new.inner_text()):
+        with console_host.client() as client:
+            client.headers["X-API-Key"] = key
+            assert client.get("/api/v1/models").status_code == 200
+    expect(page.get_by_role("row", name="lab").nth(1)).to_contain_text("ending")
+
+
 def test_a_batch_is_seen_and_cancelled(page: Page, console_host: ConsoleHost) -> None:
     body = {"model": "chat", "messages": [{"role": "user", "content": "x"}], "max_tokens": 20_000}
     line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
