@@ -35,7 +35,7 @@ MOMENTS = {
     "gateway/server/access_log.py": "when an answer ended",
     "gateway/tracing/span.py": "when a span began and ended",
     "gateway/server/metrics/vllm_names.py": "when a sample was taken, which is its value in vLLM",
-    "orchestrator/config/certificate.py": "when a certificate expires",
+    "orchestrator/config/gateway_files.py": "when a certificate expires",
     "orchestrator/supervisor/tasks/runner.py": "when a task began and ended",
     "contract/supervision/history.py": "when a sample was taken",
     "gateway/api/native/usage.py": "which days are asked for",

@@ -16,10 +16,11 @@ from contract.config import Config, GatewayConfig, ModelConfig, is_repo_id
 from contract.engines import declaration_of
 from contract.model_files.hub_cache import file_of, snapshot_of
 from contract.paths import project_dir
+from contract.process.host_name import is_here
 from contract.process.ports import is_loopback
 from contract.spelling import did_you_mean
-from orchestrator.config.certificate import look_at_certificate
 from orchestrator.config.findings import Finding, lines_of, refusal
+from orchestrator.config.gateway_files import look_at_certificate, look_at_secret
 from orchestrator.environments import find_environment
 from orchestrator.environments.engine_arguments import known_arguments
 from orchestrator.environments.engine_env import environment_of
@@ -44,6 +45,8 @@ def look(config: Config, model_ids: Collection[str], env: str | None = None) -> 
     yield from _listeners(config.gateway)
     if config.gateway.tls is not None:
         yield from look_at_certificate(config.gateway.tls)
+    if config.keys.source is not None and is_here(config.gateway.hosts):
+        yield from look_at_secret(config.keys)
     for model_id, model in models.items():
         for found in _of_model(model):
             keys = ["models", model_id, *found.keys]

@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from contract.config import GatewayConfig
-from orchestrator.config.certificate import look_at_certificate
+from orchestrator.config.gateway_files import look_at_certificate
 from orchestrator.protocol.specs import GatewaySpec
 
 _LOOK_EVERY_S: Final = 30.0

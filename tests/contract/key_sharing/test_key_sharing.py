@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from redis.asyncio import Redis
 
 from contract.bus.client import connect
 from contract.bus.records.key_board import KeyBoard
+from contract.config import Config, GatewayConfig, KeysConfig
 from contract.key_sharing import source as source_module
 from contract.key_sharing.copies import copied_keys
 from contract.key_sharing.follower import KeyFollower
@@ -26,8 +28,16 @@ from contract.key_sharing.shared_keys import (
     read_secret,
 )
 from contract.key_sharing.source import KeySource, OtherSource
-from contract.keys import KeyFileError, make_key, read_keys
+from contract.keys import (
+    REVOKED_ELSEWHERE_WITHIN_S,
+    REVOKED_WITHIN_S,
+    KeyFileError,
+    make_key,
+    read_keys,
+)
+from contract.paths import ROOT
 from contract.process.host_name import VARIABLE
+from orchestrator.config.host_checks import look
 from orchestrator.config.key_file import KeyFile
 from tests.conftest import ValkeyServer
 
@@ -275,3 +285,15 @@ def test_a_secret_that_cannot_be_used_is_told_with_its_mending(
         path.chmod(mode)
     with pytest.raises(KeyFileError, match=words):
         read_secret(path)
+    # `./ew start` and `config check` warn, where a gateway is to run.
+    keys = KeysConfig(source="front-1", secret_file=str(path))
+    found = list(look(Config(keys=keys), []))
+    assert [(each.keys, each.is_fatal) for each in found] == [(["keys", "secret_file"], False)]
+    assert re.search(words, found[0].message)
+    assert not list(look(Config(keys=keys, gateway=GatewayConfig(hosts=("none",))), []))
+
+
+def test_the_times_in_the_documentation_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "keys.md").read_text()
+    assert f"opens within {REVOKED_ELSEWHERE_WITHIN_S} s on the other hosts" in page
+    assert f"{REVOKED_WITHIN_S} s on the source and {REVOKED_ELSEWHERE_WITHIN_S} s" in page

@@ -1,4 +1,4 @@
-"""The gateway's certificate, looked at before a client does."""
+"""Files that only a gateway reads: its certificate, and the secret of keys that hosts share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from contract.config import KeysConfig
 from contract.config.gateway import TlsConfig
+from contract.key_sharing.shared_keys import read_secret
+from contract.keys import KeyFileError
+from contract.paths import of_project
 from contract.process.tls import CertificateExpiredError, TlsError, files_of, present
 from orchestrator.config.findings import Finding
 
@@ -32,6 +36,16 @@ def look_at_certificate(tls: TlsConfig) -> Iterator[Finding]:
     if files.key.stat().st_mode & stat.S_IROTH:
         message = f"{files.key} can be read by every user of this host"
         yield Finding([*_KEYS, "key_file"], message, f"`chmod o= {files.key}`", False)
+
+
+def look_at_secret(keys: KeysConfig) -> Iterator[Finding]:
+    """Yield what is wrong with the file. Without it the gateway serves with the keys that it
+    knows."""
+    try:
+        read_secret(of_project(keys.secret_file or ""))
+    except KeyFileError as error:
+        fix = "all hosts with gateways need the same one"
+        yield Finding(["keys", "secret_file"], str(error), fix, False)
 
 
 def ends_in(left_s: float) -> str:
