@@ -111,6 +111,9 @@ class _Link(asyncio.Protocol):
         self._transport = await self._connection.hand_over(self)
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
+        if self.is_lost:
+            # Between its opening and the turn of those that waited for it: nobody would answer.
+            raise LostConnection("the connection was lost as soon as it was there")
         batch = _Batch(len(commands), self._loop)
         self._waiting.append(batch)
         self._transport.write(b"".join([hiredis.pack_command(each) for each in commands]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -148,3 +149,36 @@ def test_a_server_that_is_killed_and_comes_back_is_used_again_by_uvloop(
         await db.aclose()
 
     uvloop.run(ask())
+
+
+class _LostAtOnce:
+    """A connection that the server closes before those that waited for it have their turn."""
+
+    def __init__(self) -> None:
+        self.is_dropped = False
+
+    async def hand_over(self, protocol: asyncio.Protocol) -> _Discarding:
+        asyncio.get_running_loop().call_soon(protocol.connection_lost, None)
+        return _Discarding()
+
+    def drop(self) -> None:
+        self.is_dropped = True
+
+
+class _Discarding:
+    def write(self, data: bytes) -> None:
+        """As a transport that is closed does."""
+
+
+async def test_a_connection_that_is_lost_before_its_first_command_answers_that_it_is() -> None:
+    made: list[_LostAtOnce] = []
+
+    def make() -> Any:
+        made.append(_LostAtOnce())
+        return made[-1]
+
+    direct = DirectConnection(make, timeout_s=0.05)
+    for number in (1, 2):
+        with pytest.raises(LostConnection):
+            await asyncio.wait_for(direct.ask("PING"), 5)
+        assert [each.is_dropped for each in made] == [True] * number
