@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from contract.bus.client import RedisClient
 from contract.bus.records.key_board import KeyBoard
 from contract.key_sharing.copies import read_copy
-from contract.key_sharing.shared_keys import BadSeal, SharedKeys, SharedSecret
+from contract.key_sharing.shared_keys import BadSeal, SealedKeys, SharedKeys, SharedSecret
 from contract.keys import KeyFileError
 from contract.process.private_files import replace_privately
 
@@ -26,6 +27,10 @@ class KeyFollower:
         """Bring the copy up to date, and return it; None if no keys were ever shared. Raises
         `BadSeal`, `KeyFileError`, `RedisError`: the copy stays as it was then."""
         sealed = await self._board.read()
+        # With thousands of keys, and a slow disk, it takes long.
+        return await asyncio.to_thread(self._take, sealed)
+
+    def _take(self, sealed: SealedKeys | None) -> SharedKeys | None:
         known = self._known()
         if sealed is None:
             return known

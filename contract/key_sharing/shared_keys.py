@@ -81,10 +81,12 @@ class SharedSecret:
     def _masked(self, record: KeyRecord) -> KeyRecord:
         """Return a record with its hash masked, or unmasked again. An id has one hash for ever, so
         each mask is used for one alone."""
-        digest = bytes.fromhex(record.sha256)
-        mask = hmac.new(self._masking, record.id.encode(), hashlib.sha256).digest()
-        masked = bytes(one ^ other for one, other in zip(digest, mask, strict=True))
-        return msgspec.structs.replace(record, sha256=masked.hex())
+        digest = int(record.sha256, 16)
+        if f"{digest:064x}" != record.sha256:
+            raise ValueError(f"the key {record.id} has no SHA-256")
+        mask = hmac.digest(self._masking, record.id.encode(), "sha256")
+        masked = digest ^ int.from_bytes(mask, "big")
+        return msgspec.structs.replace(record, sha256=f"{masked:064x}")
 
 
 def read_secret(path: Path) -> SharedSecret:

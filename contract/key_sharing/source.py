@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import secrets
 import time
@@ -11,8 +12,8 @@ import msgspec
 
 from contract.bus.client import RedisClient
 from contract.bus.records.key_board import KeyBoard
-from contract.key_sharing.shared_keys import BadSeal, SharedKeys, SharedSecret
-from contract.keys import KeyFileError, read_keys, read_private
+from contract.key_sharing.shared_keys import BadSeal, SealedKeys, SharedKeys, SharedSecret
+from contract.keys import KeyFileError, KeyRecord, read_keys, read_private
 from contract.logs.rotation import open_privately
 from contract.paths import published_keys_path
 from contract.process.host_name import host_name
@@ -56,37 +57,43 @@ class KeySource:
         """Have the file published, and return the signature of what is. Raises `OtherSource`,
         `BadSeal`, `KeyFileError`, `RedisError`."""
         # This before the files, so that an older file never replaces what a newer one said.
-        sealed = await self._board.read()
-        published = None if sealed is None else self._secret.open(sealed)
-        before = b"" if sealed is None else sealed.signature
-        own = self._publications()
-        if published is not None and not own.have(published):
-            raise OtherSource(published)
-        return await self._replace(before, published, own)
+        before = await self._board.read()
+        # With thousands of keys, and a slow disk, it takes long.
+        new = await asyncio.to_thread(self._succeeding, before)
+        signature = before.signature if before else b""
+        if new is None or not await self._board.replace(signature, new):
+            return signature
+        return new.signature
 
     async def take_over(self) -> SharedKeys | None:
         """Publish the file in place of whatever is shared; return that, if it can be read. Raises
-        as `publish` does, but for the first two."""
-        sealed = await self._board.read()
+        `KeyFileError`, `RedisError`."""
+        before = await self._board.read()
         try:
-            published = None if sealed is None else self._secret.open(sealed)
+            published = None if before is None else self._secret.open(before)
         except BadSeal:
             published = None
-        before = b"" if sealed is None else sealed.signature
-        await self._replace(before, published, self._publications())
+        signature = before.signature if before else b""
+        await self._board.replace(signature, self._sealed(published))
         return published
 
-    async def _replace(
-        self, before: bytes, published: SharedKeys | None, own: _Publications
-    ) -> bytes:
-        records = tuple(read_keys(self._key_file).values())
-        shared = published if published and own.have(published) else None
-        if shared and (shared.records, shared.host) == (records, host_name()):
-            return before
+    def _succeeding(self, before: SealedKeys | None) -> SealedKeys | None:
+        """Return the file as it is to be published; None if it is."""
+        if before is None:
+            return self._sealed(None)
+        published, own = self._secret.open(before), self._publications()
+        if not own.have(published):
+            raise OtherSource(published)
+        is_news = (published.records, published.host) != (self._records(), host_name())
+        return self._sealed(published) if is_news else None
+
+    def _sealed(self, published: SharedKeys | None) -> SealedKeys:
         own = self._begin_publication(published.revision if published else 0)
-        keys = SharedKeys(own.revision, host_name(), own.publisher, time.time(), records)
-        sealed = self._secret.seal(keys)
-        return sealed.signature if await self._board.replace(before, sealed) else before
+        records, now = self._records(), time.time()
+        return self._secret.seal(SharedKeys(own.revision, host_name(), own.publisher, now, records))
+
+    def _records(self) -> tuple[KeyRecord, ...]:
+        return tuple(read_keys(self._key_file).values())
 
     def _publications(self) -> _Publications:
         return read_private(self._publications_file, _Publications) or _Publications()

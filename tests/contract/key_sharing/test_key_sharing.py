@@ -242,6 +242,18 @@ async def test_an_older_file_never_replaces_what_a_newer_one_said(
     assert all(each.revoked_unix_s for each in copied_keys(b.copy).values())
 
 
+@pytest.mark.parametrize("sha256", ["", "no", "a" * 63, "A" * 64, "0x" + "a" * 62])
+async def test_a_key_without_a_hash_is_told_and_not_published_again_and_again(
+    hosts: tuple[SharingHost, SharingHost], db: Redis, sha256: str
+) -> None:
+    a, _ = hosts
+    a.keys.add("alice")
+    a.keys.change("alice", lambda record: msgspec.structs.replace(record, sha256=sha256))
+    with pytest.raises(KeyFileError, match="the key file is damaged"):
+        await a.source.publish()
+    assert await KeyBoard(db).signature() == b""
+
+
 async def test_processes_of_one_host_are_one_source(
     hosts: tuple[SharingHost, SharingHost], db: Redis
 ) -> None:
