@@ -382,12 +382,14 @@ def test_what_is_wrong_is_an_alert_with_its_next_step(page: Page) -> None:
         ],
         "gpu_problem": "",
         "host_problem": "",
+        "keys_problem": "`front-2` shared its own",
         "config": {"waiting": ["models.chat.dtype"], "problem": ""},
     }
     script = "status => import('/console/alerts.js').then(({alertsOf}) => alertsOf(status))"
     alerts = page.evaluate(script, status)
     assert [(each["level"], each["text"]) for each in alerts] == [
         ("bad", "The gateway: its port is taken"),
+        ("bad", "This host does not share API keys as it should: `front-2` shared its own"),
         ("bad", "GPU 0 cannot be used: it fell off the bus"),
         (
             "warn",

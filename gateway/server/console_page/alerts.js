@@ -13,7 +13,7 @@ export function alertsOf(status) {
   return found.sort((one, other) => (one.level === "bad" ? 0 : 1) - (other.level === "bad" ? 0 : 1));
 }
 
-function ofHost({ supervisor, gateway, redis, gpus, gpu_problem: problem, host_problem: unnamed }) {
+function ofHost({ supervisor, gateway, redis, gpus, gpu_problem: problem, host_problem: unnamed, keys_problem: keys }) {
   const found = [];
   if (!supervisor) {
     found.push(bad("Nothing is supervised on this host", "./ew start starts what is configured"));
@@ -28,6 +28,7 @@ function ofHost({ supervisor, gateway, redis, gpus, gpu_problem: problem, host_p
   }
   if (gateway?.problem) found.push(bad(`The gateway: ${gateway.problem.message}`, gateway.problem.hint || "see the log of gateway"));
   if (unnamed) found.push(warn(`This host cannot be told from others: ${unnamed}`, "EW_HOST_NAME gives it a name of its own"));
+  if (keys) found.push(bad(`This host does not share API keys as it should: ${keys}`, "see docs/keys.md, keys of several hosts"));
   // A host without GPUs lacks nothing: a model that needs one says so itself.
   if (problem && gpus.length) found.push(warn(`The GPUs' figures are not known: ${problem}`, "./ew doctor looks at the driver"));
   return found;
