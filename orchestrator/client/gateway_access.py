@@ -54,7 +54,7 @@ def owner_gateway() -> Iterator[Gateway]:
     if given is not None:
         with blaming_variable(given, _GIVE_ONE):
             yield reach_gateway(given)
-    elif find_anonymous(KeyFile().records(), time.time()) is not None:
+    elif find_anonymous(KeyFile().all(), time.time()) is not None:
         yield reach_gateway(None)
     else:
         raise UserError(f"no API key: {KEY_VARIABLE} is not set", _GIVE_ONE)

@@ -17,6 +17,7 @@ from contract.config import (
     GatewayConfig,
     HubConfig,
     JobsConfig,
+    KeysConfig,
     LimitsConfig,
     LogsConfig,
     ModelConfig,
@@ -35,6 +36,16 @@ _SECRET: Final = re.compile(r"(?i)(key|token|secret|password)$")
 _NAMES_A_VARIABLE: Final = re.compile(r"_(env|file)$")
 _HIDDEN: Final = "***"
 _MISSING: Final = "-"
+#: Beside its own section. In the order of the file.
+_TOLD_TO_THE_GATEWAY: Final[dict[str, type[BaseModel]]] = {
+    "keys": KeysConfig,
+    "limits": LimitsConfig,
+    "jobs": JobsConfig,
+    "files": FilesConfig,
+    "hub": HubConfig,
+    "logs": LogsConfig,
+    "tracing": TracingConfig,
+}
 
 
 class Change(NamedTuple):
@@ -65,13 +76,8 @@ def changes(units: Iterable[UnitSpec], redis_url: str | None, config: Config) ->
     found += _of_days(wanted, "letter_days", "dead_letters.keep_days", days)
     found += _of_days(wanted, "trace_days", "usage.trace_days", config.usage.trace_days)
     if gateway is not None:
-        found += _of_section("limits", LimitsConfig(**before.get("limits", {})), config.limits)
-        found += _of_section("jobs", JobsConfig(**before.get("jobs", {})), config.jobs)
-        found += _of_section("files", FilesConfig(**before.get("files", {})), config.files)
-        found += _of_section("hub", HubConfig(**before.get("hub", {})), config.hub)
-        found += _of_section("logs", LogsConfig(**before.get("logs", {})), config.logs)
-        tracing = TracingConfig(**before.get("tracing", {}))
-        found += _of_section("tracing", tracing, config.tracing)
+        for name, section in _TOLD_TO_THE_GATEWAY.items():
+            found += _of_section(name, section(**before.get(name, {})), getattr(config, name))
     return found
 
 

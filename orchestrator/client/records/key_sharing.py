@@ -14,7 +14,7 @@ from contract.key_sharing.shared_keys import (
 )
 from contract.key_sharing.source import KeySource, OtherSource
 from contract.keys import REVOKED_ELSEWHERE_WITHIN_S, KeyFileError
-from contract.paths import keys_path, of_project
+from contract.paths import keys_path, of_project, shared_keys_path
 from contract.process.host_name import host_name
 from orchestrator.client.records.redis_access import ask_redis
 from orchestrator.config.selection import read_config
@@ -49,9 +49,13 @@ def share_keys() -> SharedKeys | None:
             f"`keys.source` is not this host, `{host_name()}`", "name it in the configuration first"
         )
     try:
-        return ask_redis(config, lambda db: KeySource(db, _secret(config), keys_path()).take_over())
+        secret = _secret(config)
+        before = ask_redis(config, lambda db: KeySource(db, secret, keys_path()).take_over())
     except KeyFileError as error:
         raise UserError(str(error)) from None
+    # It may have followed until now.
+    shared_keys_path().unlink(missing_ok=True)
+    return before
 
 
 def names_of_shared_keys(config: Config) -> dict[str, str]:

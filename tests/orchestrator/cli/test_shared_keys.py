@@ -130,5 +130,6 @@ def test_only_the_source_that_is_named_replaces_the_keys_of_another(hosts: Shari
     hosts.settings["EW_KEYS__SOURCE"] = OTHER
     said = hosts.run(OTHER, "keys", "share").err
     assert "all hosts have the 1 keys of this one instead of the 1 of `front-1`" in said
+    assert set(hosts.keys(OTHER).all()) == set(hosts.keys(OTHER).records())
     hosts.settings["EW_KEYS__SOURCE"] = SOURCE
     assert "`front-2` shared its own at" in hosts.run(SOURCE, "keys", "add", "anna").err
