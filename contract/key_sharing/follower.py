@@ -16,12 +16,13 @@ from contract.process.private_files import replace_privately
 
 
 class KeyFollower:
-    """Keeps the copy of a host. Any process of it may: the file only ever gets newer."""
+    """Keeps the copy of `host`. Any process of it may: the file only ever gets newer."""
 
-    def __init__(self, db: RedisClient, secret: SharedSecret, path: Path) -> None:
+    def __init__(self, db: RedisClient, secret: SharedSecret, path: Path, host: str) -> None:
         self._board = KeyBoard(db)
         self._secret = secret
         self._path = path
+        self._host = host
 
     async def follow(self) -> SharedKeys | None:
         """Bring the copy up to date, and return it; None if no keys were ever shared. Raises
@@ -40,7 +41,10 @@ class KeyFollower:
                 "the keys in Redis are older than those that were there before; `./ew keys share` "
                 "on the source publishes its own again"
             )
-        if shared != known:
+        if shared.host == self._host:
+            # It is the source by now, and this process is yet to be replaced.
+            self._path.unlink(missing_ok=True)
+        elif shared != known:
             self._write(shared)
         return shared
 

@@ -35,7 +35,8 @@ class KeySharing:
         #: Why the keys of this host and those of others are not the same.
         self.problem = ""
         self.source = config.source or ""
-        self.follows = self.source not in ("", host_name())
+        self._host = host_name()
+        self.follows = self.source not in ("", self._host)
         self._copy = key_file.with_name(shared_keys_path().name)
         if not self.follows:
             self._copy.unlink(missing_ok=True)
@@ -69,7 +70,7 @@ class KeySharing:
             return ""
         secret = read_secret(self._secret_file)
         if self.follows:
-            shared = await KeyFollower(self._db, secret, self._copy).follow()
+            shared = await KeyFollower(self._db, secret, self._copy, self._host).follow()
             self._seen = signature
             self.store.read()
             self._is_due = False

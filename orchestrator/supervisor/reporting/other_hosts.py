@@ -30,8 +30,8 @@ def host_problem(seen: Observation) -> str:
 
 def keys_problem(seen: Observation) -> str:
     """Return why this host does not have the keys of the others, as its gateway says."""
-    own = (beat.keys_problem for beat in seen.gateway_beats if beat.host == host_name())
-    return next(filter(None, own), "")
+    own = (beat for beat in seen.gateway_beats if beat.host == host_name() and not beat.is_leaving)
+    return next((beat.keys_problem for beat in own if beat.keys_problem), "")
 
 
 def _status(beat: HostBeat, gateways: int) -> HostStatus:

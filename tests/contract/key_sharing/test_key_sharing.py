@@ -69,7 +69,7 @@ class SharingHost:
         self.keys = KeyFile(directory / "keys.json")
         self.source = KeySource(db, secret, directory / "keys.json")
         self.copy = directory / "shared_keys.json"
-        self.follower = KeyFollower(db, secret, self.copy)
+        self.follower = KeyFollower(db, secret, self.copy, directory.name)
 
     async def follow(self) -> set[str]:
         """Return the names of the keys that this host has then by its copy."""
@@ -121,7 +121,7 @@ async def test_who_reads_redis_learns_names_and_no_hash(
     assert names_of(sealed) == {new.record.id: "alice"}
     assert names_of(SealedKeys(b"{", b"")) == {}
     with pytest.raises(BadSeal, match="not signed with the secret"):
-        await KeyFollower(db, SharedSecret(b"t" * 32), b.copy).follow()
+        await KeyFollower(db, SharedSecret(b"t" * 32), b.copy, "b").follow()
 
 
 async def test_who_writes_redis_can_make_no_key_and_bring_none_back(
@@ -157,23 +157,29 @@ async def test_a_second_source_is_told_of_the_first_and_changes_nothing(
     hosts: tuple[SharingHost, SharingHost], db: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = hosts
-    monkeypatch.setenv(VARIABLE, "front-1")
+    monkeypatch.setenv(VARIABLE, "a")
     a.keys.add("alice")
     await a.source.publish()
     b.keys.add("bert")
-    with pytest.raises(OtherSource, match=r"`front-1` shared its own at .*`./ew keys share`"):
+    with pytest.raises(OtherSource, match=r"`a` shared its own at .*`./ew keys share`"):
         await b.source.publish()
+    monkeypatch.setenv(VARIABLE, "b")
     assert await b.follow() == {"alice"}
-    monkeypatch.setenv(VARIABLE, "front-2")
     replaced = await b.source.take_over()
     assert replaced is not None
-    assert replaced.host == "front-1"
+    assert replaced.host == "a"
+    # A process of the new source that has followed until now leaves no copy.
+    await b.follower.follow()
+    assert not b.copy.exists()
+    monkeypatch.setenv(VARIABLE, "a")
     assert await a.follow() == {"bert"}
     a.keys.add("anna")
-    with pytest.raises(OtherSource, match="`front-2`"):
+    with pytest.raises(OtherSource, match="`b`"):
         await a.source.publish()
     b.keys.add("boris")
+    monkeypatch.setenv(VARIABLE, "b")
     await b.source.publish()
+    monkeypatch.setenv(VARIABLE, "a")
     assert await a.follow() == {"bert", "boris"}
 
 

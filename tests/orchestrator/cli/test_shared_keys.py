@@ -56,7 +56,8 @@ class SharingHosts:
         async def look() -> None:
             db = connect(self.url)
             await KeySource(db, self.secret, self.state(SOURCE) / "keys.json").publish()
-            await KeyFollower(db, self.secret, self.state(OTHER) / "shared_keys.json").follow()
+            copy = self.state(OTHER) / "shared_keys.json"
+            await KeyFollower(db, self.secret, copy, OTHER).follow()
             await db.aclose()
 
         asyncio.run(look())
