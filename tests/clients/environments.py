@@ -18,7 +18,6 @@ from orchestrator.packages.installer import InstallFailed, Uv, find_uv
 HERE: Final = Path(__file__).parent
 _ENVIRONMENTS: Final = ROOT / ".ew" / "clients"
 _LOCK: Final = HERE / "python.lock"
-_PACKAGES: Final = HERE / "node" / "package-lock.json"
 #: Words of uv and npm where there is no network, or none is to be used.
 _OFFLINE: Final = ("dns error", "error sending request", "ENOTFOUND", "EAI_AGAIN", "ENOTCACHED")
 
@@ -45,15 +44,15 @@ def python(name: str = "python", lock: Path = _LOCK) -> Path:
     return environment / "bin" / "python"
 
 
-def node() -> Path:
-    """A folder with the clients for JavaScript, and the programs that use them. Raises as
-    `python`."""
-    environment = _ENVIRONMENTS / "node"
+def node(name: str = "node", source: Path = HERE / "node") -> Path:
+    """A folder with the clients for JavaScript, and the programs that use them; or with the files
+    of another source, and the packages of its lock. Raises as `python`."""
+    environment = _ENVIRONMENTS / name
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         raise CannotInstall("there is no node or no npm on the PATH")
-    with _one_at_a_time(), _unless_current(environment, _PACKAGES) as is_current:
-        shutil.copytree(HERE / "node", environment, dirs_exist_ok=True)
+    with _one_at_a_time(), _unless_current(environment, source / "package-lock.json") as is_current:
+        shutil.copytree(source, environment, dirs_exist_ok=True)
         if not is_current:
             command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
             done = subprocess.run(
