@@ -44,13 +44,18 @@ def test_a_killed_container_starts_again_and_a_stop_ends_all(
         with log.open("ab") as out:
             return subprocess.Popen(command, env=environment, stdout=out, stderr=out)
 
+    def passes(check: str) -> bool:
+        command = [sys.executable, FILES / check]
+        return subprocess.run(command, env=environment, capture_output=True).returncode == 0
+
     def is_live() -> bool:
-        check = [sys.executable, FILES / "is-live.py"]
-        return subprocess.run(check, env=environment, capture_output=True).returncode == 0
+        return passes("is-live.py")
 
     assert not is_live()
+    assert not passes("is-ready.py")
     container = run()
     eventually(is_live, 60)
+    eventually(lambda: passes("is-ready.py"), 60)
     assert (terminal.state / "envs").resolve() == engines
 
     # As a container ends: all at once, and the state stays as it was.
@@ -61,8 +66,11 @@ def test_a_killed_container_starts_again_and_a_stop_ends_all(
     container.wait()
     assert has_unfinished_run()
 
+    said = len(log.read_text())
     container = run()
-    eventually(is_live, 60)
+    # A stop in the middle of a start would be an interruption.
+    eventually(lambda: "Ctrl-C stops everything" in log.read_text()[said:], 60)
+    assert is_live()
     container.terminate()
     assert container.wait(40) == 0, log.read_text()
     assert host.processes() == []
