@@ -30,10 +30,11 @@ from scripts.targets import SDIST, Target, project_targets, targets_of
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
 PROJECT = {"ew": [], "dev": ["--group", "dev"]}
-#: Packages that tests use, each list in an environment of its own, and none in ew's.
+#: Packages that tests and scripts use, each list in an environment of its own, and none in ew's.
 BESIDE = {
     "clients": ROOT / "tests" / "clients" / "python.in",
     "tools": ROOT / "tests" / "deploy" / "tools.in",
+    "site": ROOT / "scripts" / "programs" / "site" / "site.in",
 }
 
 
@@ -227,7 +228,9 @@ def wanted_releases(wanted: list[str]) -> Iterator[tuple[str, Release]]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/lock")
     parser.add_argument(
-        "what", nargs="*", help="ew, dev, clients, tools, ENGINE or ENGINE@VERSION; all if none"
+        "what",
+        nargs="*",
+        help="ew, dev, clients, tools, site, ENGINE or ENGINE@VERSION; all if none",
     )
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that fit")
     parser.add_argument(

@@ -16,6 +16,7 @@ from contract.paths import config_path, log_path, state_dir
 #: downloaded models, logs and what only a running ew needs can be made again.
 IN_STATE: Final = (
     "keys.json",
+    "shared_keys.json",
     "quickstart.key",
     "service.env",
     "footprints.json",
