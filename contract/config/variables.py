@@ -51,6 +51,8 @@ OTHERS: Final = {
     "jobs` use, and commands with `--host`",
     "EW_API_KEY_FILE": "a file with the key for `--host`, instead",
     "EW_HOST": "the URL of another host's gateway, as `./ew --host` names it",
+    "EW_CA_FILE": "the authorities that the certificate of `--host` is checked by, instead of the "
+    "system's, as `./ew --ca` names them",
     "EW_CLIENT_CERTIFICATE": "a PEM file with the client certificate and its key that they show to "
     "a gateway with `gateway.tls.client_ca_file`",
 }

@@ -18,7 +18,7 @@ import typer
 from contract.paths import COMMAND, config_path, logs_dir, project_dir, state_dir
 from orchestrator.cli.commands import COMMANDS, load_command, plain_app
 from orchestrator.cli.parsing.grammar import Group
-from orchestrator.config.named_host import VARIABLE, named_host, require_possible
+from orchestrator.config.named_host import CA_VARIABLE, VARIABLE, named_host, require_possible
 from orchestrator.config.project import require_project
 from orchestrator.errors import UserError
 from orchestrator.system import os_errors
@@ -144,6 +144,11 @@ def _choose_host(ctx: typer.Context, url: str | None) -> None:
         os.environ[VARIABLE] = url
 
 
+def _choose_authorities(ctx: typer.Context, file: Path | None) -> None:
+    if file is not None and not ctx.resilient_parsing:
+        os.environ[CA_VARIABLE] = str(file.expanduser())
+
+
 def _ew(
     project: Annotated[
         Path | None,
@@ -161,8 +166,19 @@ def _ew(
             callback=_choose_host,
             is_eager=True,
             metavar="URL",
-            help="The gateway of another host, for `status`, `load`, `unload` and `pin`. EW_HOST "
-            "if not given; the key is that in EW_API_KEY, or in the file EW_API_KEY_FILE.",
+            help="The gateway of another host, for `status`, `models`, `logs`, `jobs`, `load`, "
+            "`unload` and `pin`. EW_HOST if not given; the key is that in EW_API_KEY, or in the "
+            "file EW_API_KEY_FILE.",
+        ),
+    ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            callback=_choose_authorities,
+            is_eager=True,
+            metavar="FILE",
+            help="The authorities, in PEM, that the certificate of `--host` is checked by. "
+            "EW_CA_FILE if not given, else the system's.",
         ),
     ] = None,
     version: Annotated[

@@ -14,6 +14,7 @@ from contract.supervision.last_seen import is_supervised
 from contract.supervision.status import GatewayStatus
 from orchestrator.client.gateway_client import Gateway, KeyRefused
 from orchestrator.config.key_file import KeyFile
+from orchestrator.config.named_host import named_host
 from orchestrator.errors import UserError
 from orchestrator.protocol.status import read_status
 from orchestrator.system.gateway_tls import tls_context
@@ -48,10 +49,16 @@ def owner_gateway() -> Iterator[Gateway]:
     """Yield the gateway, with the user's own key: jobs outlive a command and belong to a key, so
     the command cannot make one for itself. No key where none is needed.
 
-    Raises `UserError` if there is no gateway or no key, and `KeyRefused` with its cause.
+    With `--host` it is that of another host. Raises `UserError` if there is no gateway or no key,
+    and `KeyRefused` with its cause.
     """
     given = given_key()
-    if given is not None:
+    if url := named_host():
+        # A cycle: that asks by the same client.
+        from orchestrator.client.other_host import other_host
+
+        yield other_host(url).gateway
+    elif given is not None:
         with blaming_variable(given, _GIVE_ONE):
             yield reach_gateway(given)
     elif find_anonymous(KeyFile().all(), time.time()) is not None:

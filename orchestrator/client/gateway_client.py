@@ -54,6 +54,11 @@ class Gateway:
         with self._answer(method, path, **parts) as answer:
             return json.loads(answer.read())
 
+    def events(self, path: str, **parts: Any) -> Generator[ServerSentEvent, None, None]:
+        """Yield the events of a stream, until it ends. Raises as `ask` does."""
+        with self._answer("GET", path, **parts) as answer:
+            yield from read_events(answer.iter_lines())
+
     def pieces(self, path: str) -> Generator[bytes, None, None]:
         """Yield the bytes of a file, piece by piece. Raises as `ask` does."""
         with self._answer("GET", path) as answer:

@@ -8,8 +8,9 @@ from typing import Final
 from orchestrator.errors import UserError
 
 VARIABLE: Final = "EW_HOST"
+CA_VARIABLE: Final = "EW_CA_FILE"
 #: The commands that may be about another host.
-COMMANDS: Final = ("status", "load", "unload", "pin")
+COMMANDS: Final = ("status", "models", "logs", "jobs", "load", "unload", "pin")
 
 
 def named_host() -> str:
@@ -19,6 +20,12 @@ def named_host() -> str:
 
 def require_possible(command: str) -> None:
     """Raises `UserError` for a command that can only be about this host, if another is named."""
-    if named_host() and command not in COMMANDS:
+    if command not in COMMANDS:
+        require_this_host(command)
+
+
+def require_this_host(command: str) -> None:
+    """Raises `UserError` if another host is named."""
+    if named_host():
         message = f"`./ew {command}` is about this host, and not {named_host()}"
         raise UserError(message, f"`--host` and {VARIABLE} are for: {', '.join(COMMANDS)}")

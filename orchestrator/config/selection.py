@@ -34,6 +34,7 @@ _PRIVATE: Final = (
     "EW_API_KEY",
     "EW_API_KEY_FILE",
     "EW_HOST",
+    "EW_CA_FILE",
     "EW_WORKER",
     "EW_RUN_ID",
     "EW_RUN_ROOT",

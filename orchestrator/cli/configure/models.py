@@ -13,6 +13,7 @@ from contract.config import Config, names_of
 from contract.model_files.hub_cache import MAIN
 from contract.supervision.last_seen import is_supervised
 from orchestrator.cli.commands import plain_app
+from orchestrator.config.named_host import named_host, require_this_host
 from orchestrator.config.selection import read_config
 from orchestrator.environments import find_environment
 from orchestrator.environments.engine_env import OWN_ENVIRONMENT, environment_of
@@ -28,7 +29,7 @@ class _Model(NamedTuple):
     state: str
     engine: str
     env: str
-    is_set_up: bool
+    is_set_up: bool | None
     model_path: str
 
 
@@ -42,8 +43,9 @@ def models(
 ) -> None:
     """List models; pull, show and remove what is downloaded of them."""
     if context.invoked_subcommand is not None:
+        require_this_host(f"models {context.invoked_subcommand}")
         return
-    listed = _models(read_config())
+    listed = _models_of_other_host(url) if (url := named_host()) else _models(read_config())
     if as_json:
         sys.stdout.write(json.dumps([model._asdict() for model in listed], indent=2) + "\n")
     elif listed:
@@ -131,11 +133,37 @@ def _models(config: Config) -> list[_Model]:
     return found
 
 
+def _models_of_other_host(url: str) -> list[_Model]:
+    """Return those of its configuration; the environment is known where a worker has one."""
+    # Only this needs httpx.
+    from orchestrator.client.other_host import other_host
+
+    host = other_host(url)
+    running = {model.id: model for model in host.status().models}
+    found = []
+    for model_id, entry in host.entries().items():
+        model = running.get(model_id)
+        worker = next(iter(model.workers), None) if model else None
+        names = [*filter(None, [entry.get("served_model_name")]), *entry.get("aliases", [])]
+        found.append(
+            _Model(
+                model_id,
+                names,
+                model.state.value if model else "stopped",
+                worker.engine if worker else entry.get("engine", "vllm"),
+                worker.env if worker else "",
+                True if worker else None,
+                entry["model_path"],
+            )
+        )
+    return found
+
+
 def _table(listed: list[_Model]) -> list[str]:
     width = max(5, *(len(model.id) for model in listed))
     lines = [f"{'MODEL':{width}}  {'STATE':8}  {'ENGINE':9}  {'ENVIRONMENT':20}  PATH"]
     for model in listed:
-        env = model.env if model.is_set_up else f"{model.env} (missing)"
+        env = f"{model.env} (missing)" if model.is_set_up is False else model.env or "-"
         lines.append(
             f"{model.id:{width}}  {model.state:8}  {model.engine:9}  {env:20}  {model.model_path}"
         )

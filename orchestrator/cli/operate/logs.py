@@ -13,15 +13,18 @@ from typing import Annotated, Final
 import typer
 
 from contract.logs.file import LogFile, logs_of
-from contract.logs.line import LogLine, merged
+from contract.logs.line import LogLine, merged, unix_s
 from contract.paths import logs_dir, process_of_log
 from orchestrator.config.aliases import id_of
+from orchestrator.config.named_host import named_host
 from orchestrator.errors import UserError
 from orchestrator.terminal.durations import seconds_of
-from orchestrator.terminal.speech import printable
+from orchestrator.terminal.speech import printable, say
 
 _LOOK_EVERY_S: Final = 0.2
 _LINES: Final = 50
+#: As many as `GET /api/v1/admin/logs` tells.
+_MOST_OF_OTHERS: Final = 5000
 
 
 def logs(
@@ -48,6 +51,9 @@ def logs(
     names = name or []
     since_unix_s = None if since is None else _moment(since)
     count = _LINES if lines is None and since is None else lines
+    if url := named_host():
+        _of_other_host(url, names, count, since_unix_s, is_followed=follow, as_json=as_json)
+        return
     paths = _paths(names)
     if not paths:
         raise UserError("there are no logs yet", "`./ew start` starts what is configured")
@@ -59,6 +65,38 @@ def logs(
         time.sleep(_LOOK_EVERY_S)
         _add_new(log_files, names)
         write(merged([file.new_lines() for file in log_files]), len(log_files) > 1)
+
+
+def _of_other_host(
+    url: str,
+    names: list[str],
+    count: int | None,
+    since_unix_s: float | None,
+    *,
+    is_followed: bool,
+    as_json: bool,
+) -> None:
+    """Write what the gateway of another host tells; of long ago it tells the last lines alone."""
+    # Only this needs httpx.
+    from orchestrator.client.other_host import other_host
+
+    host = other_host(url)
+    units = host.log_units(names)
+    wanted = _MOST_OF_OTHERS if count is None else min(count, _MOST_OF_OTHERS)
+    write = _write_json if as_json else _write_text
+    pieces = host.follow_lines(units, wanted) if is_followed else [host.last_lines(units, wanted)]
+    for lines in pieces:
+        shown = [each for each in lines if since_unix_s is None or _is_since(each, since_unix_s)]
+        if since_unix_s is not None and len(shown) == _MOST_OF_OTHERS:
+            say(f"warning: only the last {_MOST_OF_OTHERS} lines are told by another host")
+        write(shown, len(units) != 1)
+    if is_followed:
+        raise UserError(f"{url} has ended the connection", "it may be restarting: ask again")
+
+
+def _is_since(line: LogLine, since_unix_s: float) -> bool:
+    at = unix_s(line)
+    return at is None or at >= since_unix_s
 
 
 def _paths(names: list[str]) -> list[Path]:
