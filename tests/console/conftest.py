@@ -17,6 +17,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from contract.messages import Delta, Job
 from orchestrator.system.marks import kill_orphans
 from orchestrator.system.valkey import embedded_url
 from tests.gateway.scripted_worker import ScriptedWorker
@@ -55,17 +56,24 @@ class ConsoleHost(GpuHost):
         return httpx.Client(base_url=self.url, headers={"X-API-Key": self.key}, timeout=60)
 
     @contextmanager
-    def answering(self, *texts: str) -> Iterator[None]:
-        """Have the scripted model say this to the next question."""
-        thread = threading.Thread(target=lambda: asyncio.run(_answer_once(texts)))
+    def answering(self, *answers: Delta) -> Iterator[list[Job]]:
+        """Have the scripted model say these to the next questions, one to each; yields the jobs,
+        as they come."""
+        jobs: list[Job] = []
+        thread = threading.Thread(target=lambda: asyncio.run(_answer_each(answers, jobs)))
         thread.start()
-        yield
+        yield jobs
         thread.join(20)
 
 
-async def _answer_once(texts: tuple[str, ...]) -> None:
+async def _answer_each(answers: tuple[Delta, ...], jobs: list[Job]) -> None:
     async with ScriptedWorker(embedded_url(), SCRIPTED) as worker:
-        await worker.answer(*texts)
+        worker.takes_media = ("image",)
+        for answer in answers:
+            attempt = await worker.start()
+            jobs.append(attempt.job)
+            await worker.say(attempt, answer)
+            await worker.done(attempt)
 
 
 @pytest.fixture(scope="module")

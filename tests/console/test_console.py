@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -13,10 +17,16 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from contract.messages import TokenLogprob, ToolCallDelta
 from orchestrator.client.gateway_client import read_events
 from tests.console.conftest import NARROW, SCRIPTED, ConsoleHost, show
+from tests.gateway.scripted_worker import delta
 from tests.waiting import eventually
 
+#: A PNG of one pixel.
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+)
 PAGES = (
     "Now",
     "Requests",
@@ -297,11 +307,11 @@ def test_what_a_model_says_stays_text(page: Page, console_host: ConsoleHost) -> 
     page.evaluate("window.broken = 0")
     page.get_by_role("combobox", name="Model", exact=True).select_option(SCRIPTED)
     evil = (
-        "**bold** <img src=x onerror='window.broken=1'>",
-        "<script>window.broken=1</script> [link](javascript:window.broken=1)",
-        " ![pic](http://127.0.0.1:1/x.png)",
+        "**bold** <img src=x onerror='window.broken=1'>"
+        "<script>window.broken=1</script> [link](javascript:window.broken=1)"
+        " ![pic](http://127.0.0.1:1/x.png)"
     )
-    with console_host.answering(*evil):
+    with console_host.answering(delta(evil)):
         page.get_by_label("Your question").fill("<i>x</i>")
         page.get_by_role("button", name="Send").click()
         answer = page.get_by_role("article", name=f"Answer of {SCRIPTED}")
@@ -314,6 +324,80 @@ def test_what_a_model_says_stays_text(page: Page, console_host: ConsoleHost) -> 
     answer.get_by_role("button", name="Markdown").click()
     expect(answer).to_contain_text("**bold**")
     assert page.evaluate("window.broken") == 0
+
+
+def test_a_model_is_shown_images_and_calls_tools_and_its_tokens_have_logprobs(
+    page: Page, console_host: ConsoleHost
+) -> None:
+    show(page, "Playground")
+    page.get_by_role("combobox", name="Model", exact=True).select_option(SCRIPTED)
+    page.get_by_label("Logprobs of tokens").check()
+    tools = page.get_by_role("textbox", name="Tools")
+    tools.fill("[")
+    question = page.get_by_label("Your question")
+    question.fill("what is this?")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("status").filter(has_text="Tools: this is no JSON")).to_be_visible()
+    tools.fill(json.dumps([{"type": "function", "function": {"name": "look", "parameters": {}}}]))
+    pixel = {"name": "pixel.png", "mimeType": "image/png", "buffer": base64.b64decode(PIXEL)}
+    page.get_by_label("Images").set_input_files([pixel])  # type: ignore[list-item]
+    page.get_by_role("button", name="pixel.png: take out").wait_for()
+    question.fill("what is this?")
+    called = ToolCallDelta("{}", b"", call=0, id="call_1", name="look")
+    sure = TokenLogprob("red", math.log(0.4), (("red", math.log(0.4)), ("blue", math.log(0.5))))
+    said = delta("red", logprobs=(sure,))
+    with console_host.answering(called, said) as jobs:
+        page.get_by_role("button", name="Send").click()
+        answer = page.get_by_role("article", name=f"Answer of {SCRIPTED}")
+        expect(answer.first).to_contain_text("calls look({})")
+        answer.first.get_by_label("It returned").fill("a red pixel")
+        answer.first.get_by_role("button", name="Send what it returned").click()
+        expect(answer.last).to_contain_text("red")
+    assert len(jobs[0].messages[0].media) == 1  # type: ignore[index]
+    assert [turn.role for turn in jobs[1].messages or ()] == ["user", "assistant", "tool"]
+    assert "a red pixel" in str(jobs[1].messages)
+    answer.last.get_by_role("button", name="Tokens").click()
+    token = answer.last.locator(".token")
+    expect(token).to_have_class("token unsure")
+    expect(token).to_have_attribute("title", '40.0 %; instead: "blue" 50.0 %')
+    answer.last.get_by_text("The 1 least likely").click()
+    expect(answer.last.get_by_role("row").last).to_contain_text('"blue" 50.0 %')
+    page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    found = Axe().run(page)
+    assert not found.violations_count, found.generate_report()
+
+
+@pytest.mark.parametrize("logprobs", [False, True], ids=["job", "chat"])
+def test_an_answer_is_taken_up_after_a_cut(page: Page, logprobs: bool) -> None:
+    """As a background job, and as a chat completion."""
+    show(page, "Playground")
+    page.get_by_label("Most tokens").fill("1500")
+    page.get_by_label("Logprobs of tokens").set_checked(logprobs)
+    page.get_by_label("Your question").fill("count")
+    page.get_by_role("button", name="Send").click()
+    answer = page.get_by_role("article", name="Answer of chat")
+    expect(answer).to_contain_text("0 1 2 3")
+    page.get_by_role("button", name="Cut the connection").click()
+    expect(answer).to_contain_text("1500 tokens", timeout=30_000)
+    expect(answer).to_contain_text("taken up again once")
+    assert " ".join(map(str, range(1500))) in answer.inner_text()
+
+
+def test_the_calls_that_are_shown_work(page: Page, console_host: ConsoleHost) -> None:
+    show(page, "Playground")
+    clients = page.get_by_role("group", name="Client").get_by_role("button")
+    expect(clients.last).to_be_visible()
+    texts = {}
+    for client in clients.all():
+        client.click()
+        texts[client.inner_text()] = page.locator("pre[aria-label]").inner_text()
+    assert all(console_host.url in text and "YOUR_KEY" in text for text in texts.values())
+    assert texts.keys() >= {"LangChain", "Claude Code", "Codex", "Open WebUI", "JavaScript"}
+    keyed = {name: text.replace("YOUR_KEY", console_host.api_key) for name, text in texts.items()}
+    for command in (["sh", "-c", keyed["curl"]], [sys.executable, "-c", keyed["Python"]]):
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (ran.returncode, "0 1 2" in ran.stdout) == (0, True), ran
 
 
 def test_logs_are_followed(page: Page, console_host: ConsoleHost) -> None:

@@ -23,12 +23,12 @@ export async function ask(method, path, body, { signal, headers } = {}) {
 
 /** Yield the events of a stream as `{ name, data, id }`, `data` being parsed JSON. It ends when the
  * gateway ends it. Throws `ApiFailure`, also when the connection breaks. */
-export async function* events(path, { signal, headers } = {}) {
+export async function* events(path, { method = "GET", body, signal, headers } = {}) {
   const cut = new AbortController();
   signal?.addEventListener("abort", () => cut.abort());
   let silence = setTimeout(() => cut.abort(), SILENCE_MS);
   try {
-    const answer = await request("GET", path, undefined, { signal: cut.signal, headers });
+    const answer = await request(method, path, body, { signal: cut.signal, headers });
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
@@ -68,7 +68,8 @@ async function request(method, path, body, { signal, headers = {} }) {
 async function failure(answer) {
   try {
     const body = await answer.json();
-    return new ApiFailure(answer.status, body.code, body.message, body.field ?? "");
+    const said = body.error ?? body;
+    return new ApiFailure(answer.status, said.code, said.message, said.field ?? "");
   } catch {
     return new ApiFailure(answer.status, "unknown", `the gateway answers ${answer.status}`);
   }
@@ -90,7 +91,7 @@ function parse(block) {
     const value = line.slice(colon + 2);
     if (field === "event") event.name = value;
     else if (field === "id") event.id = value;
-    else if (field === "data") event.data = JSON.parse(value);
+    else if (field === "data" && value !== "[DONE]") event.data = JSON.parse(value);
   }
   return event.data === null ? null : event;
 }

@@ -28,6 +28,9 @@ for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta?.
 model = ChatOpenAI(base_url="${base}/v1", api_key="${KEY}", model="${model}")
 print(model.invoke("${question}").content)`],
     ["Claude Code", `ANTHROPIC_BASE_URL=${base} ANTHROPIC_AUTH_TOKEN=${KEY} ANTHROPIC_MODEL=${model} claude`],
+    ["Codex", `codex -m ${model} -c model_provider=ew \\
+  -c 'model_providers.ew={name="ew", base_url="${base}/v1", wire_api="responses", env_key="EW_API_KEY"}'
+# with the key in the environment: export EW_API_KEY=${KEY}`],
     ["Open WebUI", `docker run --network host -e PORT=3000 \\
   -e OPENAI_API_BASE_URL=${base}/v1 -e OPENAI_API_KEY=${KEY} \\
   ghcr.io/open-webui/open-webui:main`],

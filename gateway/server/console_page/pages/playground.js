@@ -1,7 +1,8 @@
 /** A conversation with a model, or with two at once. */
 import { ask } from "../api.js";
+import { Answer } from "../answer.js";
+import { askedOf, contentOf, imageOf } from "../asking.js";
 import { answerOf } from "../conversation.js";
-import { milliseconds, number } from "../format.js";
 import { html, useEffect, useRef, useState } from "../html.js";
 import { heard } from "../live.js";
 import { Copyable, Notice } from "../parts.js";
@@ -10,10 +11,11 @@ import { snippetsFor } from "../snippets.js";
 export default function Playground() {
   const [models, setModels] = useState([]);
   const [chosen, setChosen] = useState(["", ""]);
-  const [options, setOptions] = useState({ system: "", temperature: "", maxTokens: "512" });
+  const [options, setOptions] = useState({ system: "", temperature: "", maxTokens: "512", tools: "", logprobs: false });
   const [turns, setTurns] = useState([]);
   const [problem, setProblem] = useState("");
   const running = useRef(null);
+  const cutter = useRef(new EventTarget());
   const [isBusy, setBusy] = useState(false);
   useEffect(() => {
     ask("GET", "/api/v1/models").then(
@@ -30,27 +32,43 @@ export default function Playground() {
   }, []);
   const names = chosen.filter(Boolean);
 
-  const send = async (question) => {
+  const send = (question, images) => {
+    const content = contentOf(question, images);
+    const shown = [question, ...images.map(({ name }) => `[image ${name}]`)].join("\n");
+    return say(shown, Object.fromEntries(names.map((name) => [name, [{ role: "user", content }]])));
+  };
+  const reply = (name) => (results) => say(`What ${results.length === 1 ? "it" : "they"} returned: ${results.map((each) => each.content).join("; ")}`, { [name]: results });
+
+  /** Say something to models; `said` has the messages for each. */
+  const say = async (question, said) => {
     setProblem("");
+    let asked;
+    try {
+      asked = Object.entries(said).map(([name, messages]) => [name, askedOf(name, options, turns, messages)]);
+    } catch (failure) {
+      setProblem(failure.message);
+      return false;
+    }
     setBusy(true);
     running.current = new AbortController();
     const { signal } = running.current;
-    const turn = { question, answers: Object.fromEntries(names.map((name) => [name, null])) };
+    const turn = { question, said, answers: Object.fromEntries(asked.map(([name]) => [name, null])) };
     const at = turns.length;
     setTurns([...turns, turn]);
     const tell = frames((name, answer) =>
       setTurns((known) => known.map((each, index) => (index === at ? { ...each, answers: { ...each.answers, [name]: answer } } : each))),
     );
     await Promise.all(
-      names.map((name) =>
-        answerOf(bodyOf(name, options, turns, question), (answer) => tell(name, { ...answer }), signal).catch((failure) => {
+      asked.map(([name, body]) =>
+        answerOf(body, (answer) => tell(name, { ...answer }), signal, cutter.current).catch((failure) => {
           heard(failure);
-          tell(name, { text: "", reasoning: "", stage: "", resumed: 0, end: { error: failure.message } });
+          tell(name, { text: "", reasoning: "", calls: [], tokens: [], stage: "", resumed: 0, end: { error: failure.message } });
         }),
       ),
     );
     running.current = null;
     setBusy(false);
+    return true;
   };
 
   return html`
@@ -62,12 +80,12 @@ export default function Playground() {
         (turn, index) => html`<section key=${index} aria-label=${`Question ${index + 1}`}>
           <p class="question">${turn.question}</p>
           <div class="answers">
-            ${Object.entries(turn.answers).map(([name, answer]) => html`<${Answer} key=${name} model=${name} answer=${answer} />`)}
+            ${Object.entries(turn.answers).map(([name, answer]) => html`<${Answer} key=${name} model=${name} answer=${answer} reply=${isBusy || index !== turns.length - 1 ? null : reply(name)} />`)}
           </div>
         </section>`,
       )}
     </div>
-    <${Question} send=${send} isBusy=${isBusy} stop=${() => running.current?.abort()} clear=${() => setTurns([])} canSend=${names.length > 0} canClear=${turns.length > 0 && !isBusy} />
+    <${Question} send=${send} isBusy=${isBusy} stop=${() => running.current?.abort()} cut=${() => cutter.current.dispatchEvent(new Event("cut"))} clear=${() => setTurns([])} canSend=${names.length > 0} canClear=${turns.length > 0 && !isBusy} />
     <${Calling} model=${names[0] ?? ""} />
   `;
 }
@@ -91,19 +109,7 @@ function frames(tell) {
   };
 }
 
-function bodyOf(model, { system, temperature, maxTokens }, turns, question) {
-  const said = turns
-    .filter(({ answers }) => answers[model]?.text && !answers[model].end?.error)
-    .flatMap((turn) => [
-      { role: "user", content: turn.question },
-      { role: "assistant", content: turn.answers[model].text },
-    ]);
-  const body = { modelId: model, messages: [...said, { role: "user", content: question }] };
-  if (system.trim()) body.messages.unshift({ role: "system", content: system });
-  if (temperature !== "") body.temperature = Number(temperature);
-  if (maxTokens !== "") body.maxTokens = Number(maxTokens);
-  return body;
-}
+const TOOLS = '[{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}]';
 
 function Controls({ models, chosen, setChosen, options, setOptions }) {
   const choose = (place) => (event) => setChosen(chosen.map((name, index) => (index === place ? event.target.value : name)));
@@ -114,57 +120,32 @@ function Controls({ models, chosen, setChosen, options, setOptions }) {
     <label>Beside it <select value=${chosen[1]} onChange=${choose(1)}><option value="">no other</option>${entries}</select></label>
     <label>Temperature <input type="number" min="0" max="2" step="0.1" placeholder="the model's" value=${options.temperature} onInput=${set("temperature")} /></label>
     <label>Most tokens <input type="number" min="1" step="1" placeholder="the model's" value=${options.maxTokens} onInput=${set("maxTokens")} /></label>
+    <label class="check"><input type="checkbox" checked=${options.logprobs} onChange=${(event) => setOptions({ ...options, logprobs: event.target.checked })} /> Logprobs of tokens</label>
+    <label class="whole">Tools <textarea rows="1" spellcheck="false" placeholder=${TOOLS} value=${options.tools} onInput=${set("tools")}></textarea></label>
     <label class="whole">System prompt <textarea rows="1" value=${options.system} onInput=${set("system")}></textarea></label>
   </div>`;
 }
 
-function Answer({ model, answer }) {
-  const [isMarkdown, setMarkdown] = useState(true);
-  if (!answer) return html`<article class="answer" aria-label=${`Answer of ${model}`}><h2>${model}</h2></article>`;
-  const { text, reasoning, stage, resumed, end } = answer;
-  return html`<article class="answer" aria-label=${`Answer of ${model}`} aria-busy=${!end}>
-    <h2>${model}</h2>
-    ${reasoning && html`<details><summary>Reasoning</summary><p class="text">${reasoning}</p></details>`}
-    ${end && isMarkdown && text ? html`<${Rendered} text=${text} />` : html`<p class="text">${text}</p>`}
-    <p class="faint foot">
-      ${stage && html`<span role="status">${stage}</span>`}
-      ${end?.error && html`<span class="bad" role="status">${end.error}</span>`}
-      ${end && !end.error && html`<span role="status">${summary(end)}</span>`}
-      ${resumed > 0 && html`<span>, taken up again ${resumed === 1 ? "once" : `${resumed} times`}</span>`}
-      ${end && text && html`<button type="button" class="plain" aria-pressed=${isMarkdown} onClick=${() => setMarkdown(!isMarkdown)}>Markdown</button>`}
-    </p>
-  </article>`;
-}
-
-function summary({ reason, usage, timings }) {
-  if (!usage) return reason;
-  const rate = usage.completionTokens / Math.max(0.001, (timings.totalMs - timings.firstTokenMs) / 1000);
-  return `${reason}: ${usage.completionTokens} tokens, first after ${milliseconds(timings.firstTokenMs)}, ${number(rate)} tokens/s`;
-}
-
-function Rendered({ text }) {
-  const [made, setMade] = useState(null);
-  useEffect(() => {
-    let isOver = false;
-    import("../markdown.js").then(({ markdown }) => {
-      if (!isOver) setMade({ __html: markdown(text) });
-    });
-    return () => {
-      isOver = true;
-    };
-  }, [text]);
-  // The text stands there until it is rendered.
-  if (!made) return html`<p class="text">${text}</p>`;
-  return html`<div class="rendered" dangerouslySetInnerHTML=${made}></div>`;
-}
-
-function Question({ send, isBusy, stop, clear, canSend, canClear }) {
+function Question({ send, isBusy, stop, cut, clear, canSend, canClear }) {
   const [text, setText] = useState("");
+  const [images, setImages] = useState([]);
+  const [problem, setProblem] = useState("");
   const submit = (event) => {
     event?.preventDefault();
     if (!text.trim() || isBusy || !canSend) return;
-    send(text);
+    send(text, images);
     setText("");
+    setImages([]);
+  };
+  const add = async (event) => {
+    setProblem("");
+    try {
+      const added = await Promise.all([...event.target.files].map(imageOf));
+      setImages([...images, ...added]);
+    } catch {
+      setProblem("this is no image that the browser can read");
+    }
+    event.target.value = "";
   };
   const onKeyDown = (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submit(event);
@@ -173,6 +154,12 @@ function Question({ send, isBusy, stop, clear, canSend, canClear }) {
     <label for="question">Your question <span class="faint">(Enter sends, Shift+Enter begins a line)</span></label>
     <textarea id="question" rows="3" value=${text} onInput=${(event) => setText(event.target.value)} onKeyDown=${onKeyDown}></textarea>
     <p class="controls">
+      <label>Images <input type="file" accept="image/*" multiple onChange=${add} /></label>
+      ${images.map(({ name }, index) => html`<button key=${index} type="button" class="plain" onClick=${() => setImages(images.filter((_, each) => each !== index))}>${name}: take out</button>`)}
+      ${problem && html`<span class="bad" role="status">${problem}</span>`}
+    </p>
+    <p class="controls">
+      ${isBusy && html`<button type="button" onClick=${cut} title="Breaks the connection to the gateway: the answer is taken up where it was.">Cut the connection</button>`}
       ${isBusy ? html`<button type="button" onClick=${stop}>Stop</button>` : html`<button type="submit" class="main" disabled=${!canSend}>Send</button>`}
       <button type="button" disabled=${!canClear} onClick=${clear}>Begin anew</button>
     </p>
