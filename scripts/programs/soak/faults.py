@@ -138,12 +138,14 @@ class Faults:
     async def _pause(self, least_s: float, most_s: float) -> str:
         seconds = self._random.uniform(least_s, most_s)
         self._proxy.pause()
-        await asyncio.sleep(seconds)
-        held = self._proxy.held
-        self._proxy.resume()
+        try:
+            await asyncio.sleep(seconds)
+            held = self._proxy.held
+        finally:
+            self._proxy.resume()
         if not held:
             raise NotDone("nothing was on its way")
-        return f"{held} pieces were held back for {seconds:.1f} s"
+        return f"{held} connections were held back for {seconds:.1f} s"
 
     async def _reset(self) -> str:
         if not (count := self._proxy.reset()):

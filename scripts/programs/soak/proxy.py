@@ -20,7 +20,8 @@ class Proxy:
         self._open = asyncio.Event()
         self._open.set()
         self._clients: set[asyncio.StreamWriter] = set()
-        #: Pieces that came while it held everything back.
+        self._pauses = 0
+        #: Connections, either way, of which something is held back now.
         self.held = 0
 
     async def start(self) -> str:
@@ -34,12 +35,15 @@ class Proxy:
         self.reset()
 
     def pause(self) -> None:
-        """Pass nothing on until `resume`; connections stay open, and new ones are taken."""
-        self.held = 0
+        """Pass nothing on until each pause has its `resume`; connections stay open, and new ones
+        are taken."""
+        self._pauses += 1
         self._open.clear()
 
     def resume(self) -> None:
-        self._open.set()
+        self._pauses = max(0, self._pauses - 1)
+        if not self._pauses:
+            self._open.set()
 
     def reset(self) -> int:
         """Reset all connections. Answers how many there were."""
@@ -54,7 +58,7 @@ class Proxy:
         self._clients.add(client)
         server: asyncio.StreamWriter | None = None
         try:
-            await self._open.wait()
+            await self._passes()
             upstream, server = await asyncio.open_unix_connection(self._upstream)
             await asyncio.gather(self._pump(reader, server), self._pump(upstream, client))
         except OSError:
@@ -65,12 +69,18 @@ class Proxy:
             if server is not None:
                 server.close()
 
+    async def _passes(self) -> None:
+        """Wait until what is here may go on."""
+        self.held += 1
+        try:
+            await self._open.wait()
+        finally:
+            self.held -= 1
+
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while part := await reader.read(65536):
-                if not self._open.is_set():
-                    self.held += 1
-                    await self._open.wait()
+                await self._passes()
                 writer.write(part)
                 await writer.drain()
         finally:
