@@ -10,6 +10,7 @@ from contract.paths import ROOT
 #: Where a moment is meant that is told to people, or is compared with one that a file gives.
 MOMENTS = {
     "contract/keys.py": "when a key was made",
+    "contract/key_sharing/copies.py": "whether a key has ended",
     "contract/key_sharing/source.py": "when keys were published",
     "gateway/http/key_store.py": "whether a key has expired",
     "gateway/http/sessions.py": "when a session ends",

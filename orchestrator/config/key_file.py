@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from contract.key_sharing.copies import read_copy
+from contract.key_sharing.copies import copied_keys, read_copy
 from contract.key_sharing.shared_keys import SharedKeys
 from contract.keys import KeyFileError, KeyRecord, NewKey, make_key, read_keys
 from contract.logs.rotation import open_privately
@@ -48,8 +48,10 @@ class KeyFile:
 
     def all(self) -> dict[str, KeyRecord]:
         """The keys of this host, and those of another that it follows: these go first."""
-        shared = self.shared()
-        return self.records() | {each.id: each for each in (shared.records if shared else ())}
+        try:
+            return self.records() | copied_keys(self._copy)
+        except KeyFileError as error:
+            raise UserError(str(error)) from None
 
     def require_source(self) -> None:
         """Keys that a person makes are for all hosts."""

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from redis.exceptions import RedisError
 
 from contract.bus.records.last_uses import read_last_uses
-from contract.key_sharing.copies import read_copy
+from contract.key_sharing.copies import copied_keys, read_copy
 from contract.keys import KeyFileError, KeyRecord, read_keys
 from contract.paths import keys_path, shared_keys_path
 from contract.supervision.control import AddKey, ChangeKey, KeyMade, RevokeKey, RotateKey
@@ -40,9 +40,10 @@ router = APIRouter(responses=ADMIN_CHANGE_ERRORS)
 @router.get("/keys", summary="All API keys, the newest first; their secrets are kept nowhere")
 async def list_keys(request: Request) -> KeysBody:
     own, shared = await _read(read_keys, keys_path()), await _read(read_copy, shared_keys_path())
-    hosts = {each.id: shared.host for each in shared.records} if shared else {}
-    records = {**own, **{each.id: each for each in (shared.records if shared else ())}}
-    newest_first = sorted(records.values(), key=lambda each: each.created_unix_s, reverse=True)
+    copies = await _read(copied_keys, shared_keys_path())
+    hosts = dict.fromkeys(copies, shared.host if shared else "")
+    everything = (own | copies).values()
+    newest_first = sorted(everything, key=lambda each: each.created_unix_s, reverse=True)
     uses, now = await _last_uses(request), time.time()
     keys = [key_body(each, now, uses.get(each.id), hosts.get(each.id, "")) for each in newest_first]
     return KeysBody(keys=keys)

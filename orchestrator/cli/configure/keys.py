@@ -150,7 +150,7 @@ def list_keys(
 
 @app.command()
 def revoke(key: Annotated[str, typer.Argument(help="Its id or its name.")]) -> None:
-    """End a key and its open answers, within a second everywhere."""
+    """End a key and its open answers: here within a second, on hosts that share keys within 3."""
     record = KeyFile().revoke(key)
     say(f"key {record.id} is revoked")
     _tell_other_hosts()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from redis.asyncio import Redis
 from contract.bus.client import connect
 from contract.bus.records.key_board import KeyBoard
 from contract.config import Config, GatewayConfig, KeysConfig
+from contract.key_sharing import copies
 from contract.key_sharing import source as source_module
 from contract.key_sharing.copies import copied_keys
 from contract.key_sharing.follower import KeyFollower
@@ -270,6 +272,25 @@ async def test_processes_of_one_host_are_one_source(
         await asyncio.gather(*(each.publish() for each in processes))
     await a.source.publish()
     assert await b.follow() == {f"k{number}" for number in range(5)}
+
+
+async def test_a_key_ends_on_a_host_whose_clock_is_behind(
+    hosts: tuple[SharingHost, SharingHost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = hosts
+    now = time.time()
+    revoked, expired = a.keys.add("alice"), a.keys.add("bert", ("*",), now - 1)
+    later, rotated = a.keys.add("carla", ("*",), now + 60), a.keys.add("dora")
+    a.keys.revoke("alice")
+    a.keys.rotate("dora", overlap_s=60)
+    await a.source.publish()
+    await b.follow()
+    monkeypatch.setattr(copies.time, "time", lambda: now - 1000)
+    found = copied_keys(b.copy)
+    live = {key for key, record in found.items() if record.is_live(now - 1000)}
+    assert live.isdisjoint({revoked.record.id, expired.record.id})
+    assert live >= {later.record.id, rotated.record.id}
+    assert found[later.record.id] == later.record
 
 
 async def test_a_copy_that_is_damaged_is_made_anew(
