@@ -14,6 +14,7 @@ GuidedKind = Literal["json", "json_object", "regex", "choice", "grammar", "struc
 MediaKind = Literal["image", "audio", "video"]
 #: Jobs of one class go before all of the next; `batch` makes room for the others.
 PriorityClass = Literal["interactive", "normal", "batch"]
+SpeechTask = Literal["transcribe", "translate"]
 #: The tasks of pooling models, in vLLM's words: `any` is what it was made for. A `score` says
 #: how relevant a text is to another.
 PoolingTask = Literal["any", "embed", "classify", "token_embed", "token_classify", "score"]
@@ -114,6 +115,18 @@ class Pooling(msgspec.Struct, frozen=True, omit_defaults=True):
     keeps: Literal["first", "last"] | None = None
     #: Cohere's: what the text is for, in the model's own words.
     input_type: str = ""
+
+
+class Speech(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The sound of the job's only turn is to be written down, or translated into English; the text
+    of the turn is what was said before it. It has at most `most_s` seconds. `language` is a code
+    of ISO 639-1; the model finds it out if empty. If `timed`, the text has Whisper's marks of when
+    each part was said, such as `<|2.40|>`."""
+
+    task: SpeechTask = "transcribe"
+    language: str = ""
+    timed: bool = False
+    most_s: float = 600
 
 
 class TraceContext(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -3,13 +3,16 @@ own, and are gone with it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
 from contract.asked import Media, MediaKind
-from contract.messages import ChatMessage, Job
+from contract.messages import ChatMessage, Delta, Job
+
+_HEAD: Final = "<|ew:"
 
 #: As in "takes no images".
 WORDS_OF_MEDIA: Final[dict[MediaKind, str]] = {
@@ -34,6 +37,20 @@ def parts_of(message: ChatMessage) -> Iterator[str | Media]:
         done = media.at
     if text := message.content[done:]:
         yield text
+
+
+def speech_head(**facts: float | str) -> str:
+    """Return the text of a delta without tokens that tells of the part of a speech that follows:
+    `seconds` of the whole and its `language` before the first, `from` where in it each begins."""
+    return f"{_HEAD}{json.dumps(facts)}|>"
+
+
+def facts_of(delta: Delta) -> dict[str, Any] | None:
+    """Return the facts of such a delta; None for any other."""
+    if delta.tokens or not delta.text.startswith(_HEAD):
+        return None
+    facts: dict[str, Any] = json.loads(delta.text.removeprefix(_HEAD).removesuffix("|>"))
+    return facts
 
 
 def media_words(job: Job) -> list[str | bytes]:

@@ -13,6 +13,7 @@ from contract.asked import (
     MediaKind,
     Pooling,
     PromptReport,
+    Speech,
     Template,
     ToolCall,
     Tools,
@@ -132,6 +133,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     #: It goes on when its client leaves, or its gateway dies: the answer may be asked for again.
     resumable: bool = False
     trace: TraceContext | None = None
+    speech: Speech | None = None
     #: Token ids and transcript (`workers/transcript.py`) that earlier attempts have already sent.
     #: Set by the worker that takes a job over, never by a client.
     emitted: tuple[int, ...] = ()

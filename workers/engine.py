@@ -43,6 +43,8 @@ class EngineReport(NamedTuple):
     remark: str = ""
     #: Media that a job may bring along.
     takes: tuple[MediaKind, ...] = ()
+    #: It writes down speech.
+    transcribes: bool = False
 
 
 class CannotServe(ValueError):
@@ -82,6 +84,16 @@ def check_media(job: Job, takes: Collection[MediaKind]) -> None:
         if each.kind not in takes:
             message = f"model `{job.model}` takes no {WORDS_OF_MEDIA[each.kind]}"
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+
+
+def check_speech(job: Job, *, transcribes: bool) -> None:
+    """Raises `JobRejected` for speech that a model cannot write down."""
+    if job.speech is not None and not transcribes:
+        message = (
+            f"model `{job.model}` writes down no speech; vLLM does, with models such as Whisper "
+            "(docs/engines.md)"
+        )
+        raise JobRejected(ErrorCode.INVALID_REQUEST, message)
 
 
 class Engine(Protocol):

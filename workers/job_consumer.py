@@ -26,7 +26,7 @@ from contract.messages import ErrorCode, Job
 from contract.process.tasks import cancel_and_wait, first_of
 from workers.audience import Audience
 from workers.continuation import Published, can_continue, can_hand_over, published_before
-from workers.engine import Engine, JobRejected, check_media
+from workers.engine import Engine, JobRejected, check_media, check_speech
 from workers.outbox import Outbox
 from workers.places import Places
 
@@ -67,6 +67,7 @@ class JobConsumer:
     ) -> None:
         self.slots = 0
         self.takes: tuple[MediaKind, ...] = ()
+        self.transcribes = False
         self.taken_over_total = 0
         self._queue = queue
         self._engine = engine
@@ -259,6 +260,7 @@ class JobConsumer:
             return
         try:
             check_media(job, self.takes)
+            check_speech(job, transcribes=self.transcribes)
             whole = await self._whole(job) if media_of(job) else job
             self._outbox.submitting(job.id)
             await self._engine.submit(whole)

@@ -134,6 +134,7 @@ class Worker:
         await self.cancellations.open()
         self.report = await self.engine.start(self.outbox)
         self.consumer.slots, self.consumer.takes = self.report.slots, self.report.takes
+        self.consumer.transcribes = self.report.transcribes
         if self.report.is_local:
             self.stage = _FIRST_ANSWER
             await self.watchdog.first_answer()

@@ -26,6 +26,11 @@ class MediaConfig(Section):
         "use takes any.",
     )
     max_pixels: int = Field(40_000_000, ge=1, description="Of one image: its width by its height.")
+    max_speech_s: float = Field(
+        600,
+        gt=0,
+        description="Of a speech to be written down, which needs no leave in `kinds`.",
+    )
     hosts: list[str] = Field(
         default_factory=list,
         description="Hosts that URLs in requests may name, such as `images.example.com`; "

@@ -41,13 +41,13 @@ async def read(request: Request, form: type[Form]) -> Form:
         raise ApiError("missing_api_key", "send an API key")
     await process.turnstile.through()
     body = await read_body(request, process.models.most_body_bytes(context.key))
-    asked = _of_the_only_model(request, parse(form, body, context.ignored))
+    asked = of_the_only_model(request, parse(form, body, context.ignored))
     if context.ignored:
         process.metrics.count_ignoring()
     return asked
 
 
-def _of_the_only_model(request: Request, asked: Form) -> Form:
+def of_the_only_model(request: Request, asked: Form) -> Form:
     """Return what is asked for, of the only model that the key may use if it names none. Raises
     `ApiError` if there are several."""
     if getattr(asked, "model", None) != "":

@@ -47,7 +47,8 @@ class MediaIntake:
         for each in media:
             if takes is not None and each.kind not in takes:
                 raise invalid(_FIELD, f"model `{job.model}` takes no {WORDS_OF_MEDIA[each.kind]}")
-            if each.kind not in self._config.kinds:
+            # A speech to be written down has its own bound, in seconds.
+            if each.kind not in self._config.kinds and job.speech is None:
                 words = WORDS_OF_MEDIA[each.kind]
                 raise invalid(_FIELD, f"this gateway takes no {words} (`gateway.media.kinds`)")
             if each.url:

@@ -4,7 +4,7 @@ happens to their job, and write it to their client."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Generic, Protocol
+from typing import Generic, Protocol
 
 from contract.messages import Delta, Done, Status
 from gateway.http.error_answers import ErrorDialect, answer_error
@@ -13,8 +13,6 @@ from gateway.http.headers import Headers
 from gateway.streams import sse
 from gateway.streams.dialects import ChoiceType, StreamDialect, Timings, WholeDialect
 from gateway.streams.writer import Writer
-
-_JSON_HEADER: Final = (b"content-type", b"application/json")
 
 
 class AnswerSink(Protocol):
@@ -139,6 +137,7 @@ class WholeAnswer(NamedAnswer, Generic[ChoiceType]):
         self.dialect = dialect
         self._request_id = request_id
         self._choices = [dialect.new_choice() for _ in range(choices)]
+        self.content_type = b"application/json"
 
     def begin(self, attempt: int) -> None:
         """A whole answer has no ids."""
@@ -160,7 +159,8 @@ class WholeAnswer(NamedAnswer, Generic[ChoiceType]):
 
     def done(self, seq: int, done: Done, timings: Timings) -> None:
         body = self.dialect.body(self._choices, done, timings)
-        self.writer.open(200, [_JSON_HEADER, (b"content-length", b"%d" % len(body))])
+        head = [(b"content-type", self.content_type), (b"content-length", b"%d" % len(body))]
+        self.writer.open(200, head)
         self.writer.write(body)
         self.writer.close()
 

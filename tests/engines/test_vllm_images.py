@@ -25,7 +25,7 @@ from contract.messages import ChatMessage, Job, Sampling
 from tests.engines.vision_model import main as write_model
 from workers.engine import JobRejected
 from workers.engines.prompts import Prompts
-from workers.engines.vllm.media import MediaChats
+from workers.engines.vllm.media.chats import MediaChats
 
 demo, out = json.load(sys.stdin)
 write_model(Path(demo), Path(out))

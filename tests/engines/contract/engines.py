@@ -52,6 +52,7 @@ ALL: Final = frozenset(
         "tools",  # can be made to call a tool
         "embeddings",
         "images",  # takes images, if its model does
+        "speech",  # writes down speech, if its model does
         "adapters",  # has the adapter `other`, which changes what the model says
         "script",  # takes the mock's directives in prompts
         "quick start",  # a worker more costs next to nothing
@@ -112,15 +113,18 @@ def _pooling_model(_: ExitStack, __: Path) -> dict[str, Any]:
 
 def _vision_model(_: ExitStack, directory: Path) -> dict[str, Any]:
     """A tiny one with random weights, as no published one is as small."""
+    return _written_model("vision_model.py", directory) | _limits()
+
+
+def _speech_model(_: ExitStack, directory: Path) -> dict[str, Any]:
+    return _written_model("speech_model.py", directory) | {"max_batch_size": SLOTS}
+
+
+def _written_model(script: str, directory: Path) -> dict[str, Any]:
     path = directory / "model"
-    script = ROOT / "tests" / "engines" / "vision_model.py"
-    subprocess.run([vllm_python(), script, MODEL_DIR, path], check=True, capture_output=True)
-    return {
-        "engine": "cpu-vllm",
-        "model_path": str(path),
-        "engine_args": VLLM_QUICK_START,
-        **_limits(),
-    }
+    program = ROOT / "tests" / "engines" / script
+    subprocess.run([vllm_python(), program, MODEL_DIR, path], check=True, capture_output=True)
+    return {"engine": "cpu-vllm", "model_path": str(path), "engine_args": VLLM_QUICK_START}
 
 
 def _openai_model(stack: ExitStack, directory: Path) -> dict[str, Any]:
@@ -214,7 +218,7 @@ ENGINES: Final = [
         environment=_VLLM_ENVIRONMENT,
         marks=(pytest.mark.vllm, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
-        lacks=frozenset({"embeddings", "images"}),
+        lacks=frozenset({"embeddings", "images", "speech"}),
     ),
     EngineUnderTest(
         "vllm-images",
@@ -225,6 +229,17 @@ ENGINES: Final = [
         marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
         only_for=frozenset({"images"}),
+    ),
+    EngineUnderTest(
+        "vllm-speech",
+        "cpu-vllm",
+        _speech_model,
+        python=vllm_python,
+        environment=_VLLM_ENVIRONMENT,
+        marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
+        start_timeout_s=_VLLM_START_S,
+        max_model_len=64,
+        only_for=frozenset({"speech"}),
     ),
     EngineUnderTest(
         "vllm-pooling",

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from contract.asked import Pooling, PromptReport, Template, Tools, TraceContext
+from contract.asked import Pooling, PromptReport, Speech, Template, Tools, TraceContext
 from contract.bus.cancellations import Cancellations
 from contract.bus.client import connect, connect_reader
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
@@ -308,6 +308,7 @@ class Client:
         template: Template | None = None,
         counts_prompt: bool = False,
         trace: TraceContext | None = None,
+        speech: Speech | None = None,
         **how: Any,
     ) -> Answer:
         """Put a job: a question or `messages` for the chat template, or a `prompt` taken as it is.
@@ -329,6 +330,7 @@ class Client:
             adapter=adapter,
             counts_prompt=counts_prompt,
             trace=trace,
+            speech=speech,
         )
         return await self.put_job(job)
 

@@ -13,7 +13,7 @@ from workers.outbox import Outbox
 log = logging.getLogger(__name__)
 
 #: `vllm.v1.engine.FINISH_REASON_STRINGS` (0.32). `repetition`: vLLM cuts off what only repeats.
-_FINISH: Final[dict[str, FinishReason]] = {
+FINISH: Final[dict[str, FinishReason]] = {
     "stop": "stop",
     "length": "length",
     "repetition": "length",
@@ -87,7 +87,7 @@ class VllmAnswer:
 
     def _end(self, choice: Any) -> bool:
         """Note why a choice has ended. False if that ends the job with an error."""
-        reason = _FINISH.get(choice.finish_reason)
+        reason = FINISH.get(choice.finish_reason)
         if reason == "stop" and self._called_freely(choice.index):
             reason = "tool_calls"
         if reason is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from workers.engines.prompts import ChatWriter, Turns
@@ -22,3 +23,9 @@ def chat_writer(renderer: Any) -> ChatWriter | None:
         return list(prompts[0]["prompt_token_ids"])
 
     return write
+
+
+async def tokenizer_of(engine: Any) -> Any:
+    """vLLM's own Hugging Face tokenizer; releases differ in whether it must be awaited."""
+    found: Any = engine.get_tokenizer()
+    return await found if asyncio.iscoroutine(found) else found

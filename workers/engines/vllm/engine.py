@@ -28,9 +28,10 @@ from workers.engines.shared.prompt_only import tell_prompt
 from workers.engines.vllm.adapters import Adapters
 from workers.engines.vllm.answer import VllmAnswer
 from workers.engines.vllm.arguments import engine_args, is_on_cpu, known_args, set_cpu_defaults
-from workers.engines.vllm.chats import chat_writer
+from workers.engines.vllm.chats import chat_writer, tokenizer_of
 from workers.engines.vllm.load import load_reporter
-from workers.engines.vllm.media import MediaChats, VllmPrompt
+from workers.engines.vllm.media.chats import MediaChats, VllmPrompt
+from workers.engines.vllm.media.speech import Transcriber, transcriber
 from workers.engines.vllm.parsed_choice import ParsedChoice
 from workers.engines.vllm.parsing import Parsers, Parsing
 from workers.engines.vllm.pooling import PoolingModel, VllmPooler, check_purpose
@@ -43,7 +44,7 @@ from workers.engines.vllm.requests import (
     sampling_params,
     trace_arguments,
 )
-from workers.engines.vllm.shortcut import Shortcut, install, is_plain
+from workers.engines.vllm.shortcut import Shortcut, install, is_plain, remark_on
 from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class VllmEngine:
         self._shortcut: Shortcut | None = None
         self._adapters = Adapters(spec.model)
         self._pooler: VllmPooler | None = None
+        self._transcriber: Transcriber | None = None
 
     async def start(self, outbox: Outbox) -> EngineReport:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -81,7 +83,7 @@ class VllmEngine:
         config = engine.vllm_config
         self._max_model_len: int = config.model_config.max_model_len
         self._defaults: dict[str, Any] = config.model_config.get_diff_sampling_param()
-        tokenizer = await _tokenizer(engine)
+        tokenizer = await tokenizer_of(engine)
         limit = self._spec.model.max_input_len or self._max_model_len
         renderer = getattr(engine, "renderer", None)
         write_suffix = getattr(renderer, "render_completion_suffix", None)
@@ -89,6 +91,8 @@ class VllmEngine:
             tokenizer, limit, self._max_model_len, chat_writer(renderer), write_suffix
         )
         self._media = MediaChats(renderer, self._prompts)
+        if "audio" in self._media.takes:
+            self._transcriber = transcriber(engine, outbox, self._defaults, self._broke)
         self._parsers = Parsers(self._spec.model, tokenizer, config.model_config)
         if config.model_config.runner_type == "pooling":
             supported = await engine.get_supported_tasks()
@@ -99,21 +103,20 @@ class VllmEngine:
             self._pooler = VllmPooler(outbox, model, inputs, self._add_input, self._broke)
         self._watching = asyncio.create_task(self._watch())
         slots = config.scheduler_config.max_num_seqs
-        remark = self._take_shortcut(engine)
-        limits = (slots, self._max_model_len)
-        return EngineReport(vllm.__version__, *limits, remark=remark, takes=self._media.takes)
-
-    def _take_shortcut(self, engine: AsyncLLM) -> str:
-        """Have plain answers take the short way. Returns why they cannot; empty if they do."""
+        # Plain answers take the short way, if they can.
         found = install(engine, self._outbox)
-        if isinstance(found, Shortcut):
-            self._shortcut = found
-            return ""
-        remark = f"tokens take vLLM's own way, which costs more: {found}"
-        log.warning("%s", remark)
-        return remark
+        self._shortcut = found if isinstance(found, Shortcut) else None
+        remark = remark_on(found)
+        limits = (slots, self._max_model_len)
+        takes, transcribes = self._media.takes, self._transcriber is not None
+        return EngineReport(
+            vllm.__version__, *limits, remark=remark, takes=takes, transcribes=transcribes
+        )
 
     async def submit(self, job: Job) -> None:
+        if self._transcriber is not None and self._transcriber.has_to_do(job):
+            await self._transcriber.submit(job)
+            return
         if job.report is not None and job.report.only:
             ids = (await self._prompt(job)).token_ids
             tell_prompt(job, job.report, ids, self._prompts, self._outbox)
@@ -222,6 +225,8 @@ class VllmEngine:
 
     async def cancel(self, job_id: str) -> None:
         self._leave_shortcut(job_id)
+        if self._transcriber is not None and self._transcriber.cancel(job_id):
+            return
         try:
             requests = self._pooler.requests_of(job_id) if self._pooler is not None else [job_id]
             await self._running().abort(requests)
@@ -293,9 +298,3 @@ class VllmEngine:
         room = self._max_model_len - prompt_tokens
         limit = min(room, self._spec.model.max_output_len or room)
         return min(limit, asked.max_tokens or self._defaults.get("max_tokens") or limit)
-
-
-async def _tokenizer(engine: AsyncLLM) -> Any:
-    """vLLM's own Hugging Face tokenizer; releases differ in whether it must be awaited."""
-    found: Any = engine.get_tokenizer()
-    return await found if asyncio.iscoroutine(found) else found

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 from contract.messages import Job
 from workers.outbox import Outbox
 
+log = logging.getLogger(__name__)
 #: By function, the digests of its text in the releases that it was read in.
 READ: Final[dict[str, dict[str, str]]] = {
     "OutputProcessor.process_outputs": {
@@ -102,6 +104,16 @@ def is_plain(job: Job, *, is_parsed: bool) -> bool:
     reports the chances of tokens."""
     asked = job.sampling
     return not (is_parsed or asked.n > 1 or asked.stop or asked.logprobs is not None)
+
+
+def remark_on(found: Shortcut | str) -> str:
+    """Return a remark for the operator on why answers cannot take the short way; empty if they
+    do."""
+    if isinstance(found, Shortcut):
+        return ""
+    remark = f"tokens take vLLM's own way, which costs more: {found}"
+    log.warning("%s", remark)
+    return remark
 
 
 def install(engine: Any, outbox: Outbox) -> Shortcut | str:
