@@ -84,12 +84,3 @@ capabilities: {drop: [ALL]}
   ports: [{port: 6379}]
 {{- end }}
 {{- end }}
-
-{{- /* Not `merge`: to it a 0 is a value that is missing. */ -}}
-{{- define "ew.withDefaults" -}}
-{{- $found := deepCopy .given -}}
-{{- range $key, $value := .usual -}}
-{{- if not (hasKey $found $key) }}{{ $_ := set $found $key $value }}{{ end -}}
-{{- end -}}
-{{ toYaml $found }}
-{{- end }}
