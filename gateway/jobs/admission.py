@@ -241,7 +241,7 @@ class Admission:
     def _forget(self, reply: Reply) -> None:
         """End a reply that was not put, unless its answer is read on without a client."""
         if not reply.left:
-            reply.ended = True
+            reply.ended, reply.trace = True, None
             self._dispatcher.close(reply)
 
     async def _last_of(self, tries: list[Job]) -> Job:

@@ -134,7 +134,7 @@ class Dispatcher:
         else:
             return
         reply.count_tokens()
-        if reply.trace is not None:
+        if reply.trace is not None and reply.ended:
             now = time.monotonic()
             reply.trace.end(reply.end, reply.failed_with, reply.first_at, now)
         self.on_close(reply)

@@ -30,9 +30,9 @@ _LAST_SPANS_S: Final = 2.0
 class SpanExporter:
     """Sends spans, from the event loop. Whoever ends a span never waits for it."""
 
-    def __init__(self, settings: TracingSettings, sender: SpanSource) -> None:
+    def __init__(self, settings: TracingSettings, source: SpanSource) -> None:
         self._settings = settings
-        self._sender = sender
+        self._source = source
         self._spans: deque[Span] = deque()
         self._many = asyncio.Event()
         self._dropped = 0
@@ -88,7 +88,7 @@ class SpanExporter:
 
     async def _send(self, batch: list[Span]) -> tuple[str, bool]:
         """Return the problem, empty if there was none; and whether sending again is of no use."""
-        body = self._sender.request(batch)
+        body = self._source.request(batch)
         headers = {"content-type": "application/x-protobuf", **self._settings.headers}
         if self._settings.compresses:
             body, headers["content-encoding"] = gzip.compress(body, 1), "gzip"

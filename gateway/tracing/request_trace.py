@@ -46,8 +46,8 @@ class RequestTrace:
             known["ew.key.id"] = key_id
         if model:
             known["gen_ai.request.model"] = model
-        if ended.error in NO_FAULTS:
-            known["ew.end"] = ended.error
+        if ended.error in NO_FAULTS or not (ended.status or ended.error):
+            known["ew.end"] = ended.error or "client_left"
         elif ended.status >= 500 or (ended.error and ended.status < 400):
             # An answer that fails after its head was sent keeps the head's status.
             span.fail(ended.error or str(ended.status))

@@ -115,5 +115,5 @@ def _tracer(settings: TracingSettings, process: str) -> Tracer:
         "service.instance.id": process,
         "host.name": host_name(),
     }
-    sender = SpanSource(release(), {**who, **settings.resource}, _SCHEMA)
-    return Tracer(settings, SpanExporter(settings, sender))
+    source = SpanSource(release(), {**who, **settings.resource}, _SCHEMA)
+    return Tracer(settings, SpanExporter(settings, source))

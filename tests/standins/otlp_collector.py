@@ -62,6 +62,8 @@ class Collector:
 
     def __init__(self) -> None:
         self.spans: dict[str, CollectedSpan] = {}
+        #: Spans that came more than once.
+        self.repeated: list[str] = []
         self.bodies: list[bytes] = []
         self.url = ""
         #: Answers to be given first, without taking anything.
@@ -75,6 +77,8 @@ class Collector:
                 for raw in scope.spans:
                     ids = (raw.trace_id.hex(), raw.span_id.hex(), raw.parent_span_id.hex())
                     span = CollectedSpan(raw.name, *ids, _read(raw.attributes), resource, raw)
+                    if span.span_id in self.spans:
+                        self.repeated.append(span.name)
                     self.spans[span.span_id] = span
 
     def tree(self, trace_id: str) -> list[CollectedSpan]:

@@ -19,6 +19,7 @@ from gateway.http.headers import RequestContextMiddleware
 from gateway.tracing import exporter as exporter_module
 from gateway.tracing import tracer as tracer_module
 from gateway.tracing.otlp import SpanSource
+from gateway.tracing.request_trace import RequestEnd, RequestTrace
 from gateway.tracing.settings import tracing_settings
 from gateway.tracing.span import Span, SpanContext, SpanMaker, context_in
 from gateway.tracing.tracer import Tracer, open_tracer
@@ -177,6 +178,16 @@ async def test_what_a_collector_refuses_for_good_is_not_sent_again(
         await tracer.close()
         assert "HTTP 400); 0 wait, 2 were dropped" in caplog.text
     assert collector.spans == {}
+
+
+def test_a_client_that_leaves_before_there_is_an_answer_is_no_error() -> None:
+    kept: list[Span] = []
+    spans = SpanMaker(kept.append, lambda trace_id: True)
+    RequestTrace(spans, spans.begin("POST", 1.0, None, {})).end(
+        RequestEnd("/a", 0, ""), "", "", 2.0
+    )
+    assert (kept[0].name, kept[0].error) == ("POST /a", False)
+    assert kept[0].attributes == {"http.route": "/a", "ew.end": "client_left"}
 
 
 def test_the_collector_reads_every_kind_of_value() -> None:

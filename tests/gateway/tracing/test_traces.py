@@ -26,7 +26,7 @@ from tests.waiting import until
 
 CHAT = "/v1/chat/completions"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-MODELS = ("traced", "killed")
+MODELS = ("traced", "killed", "absent")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,7 @@ def tracing_gateway(
         started.start()
     yield started
     assert started.stop() == 0, started.log.read_text()
+    assert collector.repeated == []
 
 
 @pytest.fixture
@@ -194,6 +195,35 @@ async def test_errors_are_those_of_the_server(
     assert [each.name for each in tried.children] == ["claim", "engine"]
     for span in (request, chat, tried):
         assert (span.attributes["error.type"], span.is_error) == ("engine_failed", True)
+
+
+async def test_a_job_that_was_never_put_has_no_span(
+    client: httpx.AsyncClient, collector: Collector
+) -> None:
+    trace_id = "9" * 32
+    answer = await client.post(CHAT, json=asked("absent"), headers=parent(trace_id))
+    assert answer.status_code == 503
+    request = await request_span(collector, trace_id)
+    assert (request.attributes["error.type"], request.is_error) == ("model_not_started", True)
+    assert request.children == []
+
+
+async def test_an_answer_that_is_asked_for_again_is_in_both_traces(
+    worker: ScriptedWorker, client: httpx.AsyncClient, collector: Collector
+) -> None:
+    traces = ("a" * 32, "b" * 32)
+    asking = [
+        client.post(CHAT, json=asked(), headers={**parent(each), "idempotency-key": "same"})
+        for each in traces
+    ]
+    job, first = await worker.job_of(asking[0])
+    again = await asking[1]
+    assert first.text == again.text
+    for trace_id in traces:
+        request = await request_span(collector, trace_id)
+        (chat,) = request.children
+        assert chat.attributes["ew.job.id"] == job.id
+        assert [each.name for each in chat.children] == ["queue", "attempt", "stream"]
 
 
 async def test_what_is_not_sampled_is_carried_all_the_same(
