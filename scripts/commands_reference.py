@@ -41,5 +41,6 @@ def _command(command: Any, path: str, depth: int) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    # As wide as any terminal is, whatever this one is.
     os.environ["COLUMNS"] = "80"
     sys.stdout.write(reference())

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from contract.paths import ROOT
-from orchestrator.cli.commands import COMMANDS, load_command
+from orchestrator import cli
+from orchestrator.cli.commands import COMMANDS, load_command, plain_app
 from orchestrator.errors import UserError
 from scripts import commands_reference, site
 
@@ -84,11 +86,20 @@ def loaded(name: str) -> Any:
     return load_command(name)
 
 
+@cache
+def before_commands() -> list[Any]:
+    """Return the options that stand before a command."""
+    app = plain_app(cls=cli.Commands)
+    app.callback()(cli._ew)
+    return list(typer.main.get_command(app).params)
+
+
 def parse(words: list[str]) -> None:
     """Parse a command as ew does, and do nothing. Raises `UserError` if it is none."""
-    while words and words[0] in ("--host", "--project"):
-        words = words[2:]
-    if not words or words[0] in ("--version", "-h", "--help", "--install-completion"):
+    takes_value = {each: not param.is_flag for param in before_commands() for each in param.opts}
+    while words and words[0] in takes_value:
+        words = words[1 + takes_value[words[0]] :]
+    if not words or words[0] in ("-h", "--help"):
         return
     if words[0] not in COMMANDS:
         raise UserError(f"there is no command {words[0]}")
