@@ -15,7 +15,7 @@ from contract.paths import ROOT
 from orchestrator.gpu.allocator import Allocation
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.supervisor.units.launch import Launcher
-from orchestrator.system.child_environment import COMMON, engine_variables, inherited
+from orchestrator.system.child_environment import COMMON, TELEMETRY, engine_variables, inherited
 from tests.orchestrator.conftest import Host
 from tests.waiting import eventually
 
@@ -75,6 +75,15 @@ def test_a_worker_has_what_its_engine_reads() -> None:
     assert found["PYTHONPATH"] == str(ROOT)
 
 
+def test_opentelemetrys_variables_are_for_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "OTEL_EXPORTER_OTLP_HEADERS"
+    monkeypatch.setenv(name, "authorization=secret")
+    assert environment(GATEWAY)[name] == "authorization=secret"
+    assert name not in environment(worker())
+    assert name not in environment(ValkeySpec())
+    assert name in environment(worker(pass_env=["OTEL_*"]))
+
+
 def test_a_worker_has_the_key_of_its_own_upstream_and_what_its_model_names() -> None:
     found = environment(worker(api_key_env="OPENAI_API_KEY", pass_env=["AWS_*"]))
     assert SECRETS.keys() & found.keys() == {"OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY"}
@@ -107,7 +116,9 @@ def test_a_running_worker_has_them(host: Host, model: str) -> None:
 
 def test_the_documentation_lists_them_all() -> None:
     text = "".join((ROOT / f"docs/{name}.md").read_text() for name in ("security", "engines"))
-    missing = [each for each in (*COMMON, *engine_variables()) if f"`{each}`" not in text]
+    missing = [
+        each for each in (*COMMON, *TELEMETRY, *engine_variables()) if f"`{each}`" not in text
+    ]
     assert not missing
 
 
