@@ -95,7 +95,7 @@ def console_host() -> Iterator[ConsoleHost]:
 def browser() -> Iterator[Browser]:
     """A browser for the tests of the console. It is gone before other tests begin: Playwright has
     an event loop run in this thread for as long as it is there, and no other can."""
-    path = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    path = browser_path()
     if path is None:
         pytest.skip("needs a Chromium (Debian: apt install chromium)")
     # Its sandbox needs what containers, and root, do not have.
@@ -106,10 +106,30 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def session(console_host: ConsoleHost) -> dict[str, str]:
+    """One for all tests."""
+    return session_of(console_host)
+
+
+def session_of(host: ConsoleHost) -> dict[str, str]:
+    """Return the operator's session, as the page gets it when its form is sent."""
+    address, headers = f"{host.url}/console/session", {"x-ew-console": "1"}
+    answer = httpx.post(address, json={"key": host.key}, headers=headers)
+    ((name, value),) = answer.cookies.items()
+    return {"name": name, "value": value, "url": host.url}
+
+
+def browser_path() -> str | None:
+    """Return where the browser is."""
+    return next(filter(None, map(shutil.which, _BROWSERS)), None)
+
+
 @pytest.fixture
-def page(browser: Browser, console_host: ConsoleHost) -> Iterator[Page]:
+def page(browser: Browser, console_host: ConsoleHost, session: dict[str, str]) -> Iterator[Page]:
     """A page that is signed in, on a wide screen. Nothing may be complained of in its console."""
     context = browser.new_context(viewport=WIDE)  # type: ignore[arg-type]
+    context.add_cookies([session])  # type: ignore[list-item]
     page = context.new_page()
     page.set_default_timeout(15_000)
     complaints: list[str] = []
@@ -117,8 +137,6 @@ def page(browser: Browser, console_host: ConsoleHost) -> Iterator[Page]:
     page.on("console", lambda said: complaints.append(said.text) if _is_bad(said.text) else None)
     page.on("dialog", lambda dialog: dialog.accept())
     page.goto(console_host.url)
-    page.get_by_label("API key").fill(console_host.key)
-    page.get_by_role("button", name="Sign in").click()
     page.get_by_role("heading", name="GPUs").wait_for()
     yield page
     context.close()

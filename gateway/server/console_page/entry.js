@@ -130,8 +130,13 @@ function Field({ field, text, onInput, isWrong }) {
           ? html`<textarea rows="2" placeholder='as in {"key": "value"}' spellcheck="false" ...${about}></textarea>`
           : html`<input type=${kind === "integer" || kind === "number" ? "number" : "text"} step=${kind === "integer" ? 1 : "any"} min=${node.minimum} max=${node.maximum} placeholder=${unset} autocomplete="off" spellcheck="false" ...${about} />`}
     </label>
-    <span class="faint help" id=${`help-${key}`}>${kind === "array" ? `${help} Several are parted by commas.` : help}</span>
+    <span class="faint help" id=${`help-${key}`}>${inWords(kind === "array" ? `${help} Several are parted by commas.` : help)}</span>
   </div>`;
+}
+
+/** Return a description with its names, which stand between backticks, as code. */
+function inWords(help) {
+  return help.split("`").map((part, index) => (index % 2 ? html`<code key=${index}>${part}</code>` : part));
 }
 
 /** Return the text that the form shows of a value; empty if it is not set. */
