@@ -90,6 +90,8 @@ def process_families(beats: Sequence[GatewayBeat]) -> Iterator[Metric]:
     started = GaugeMetricFamily(
         "ew_gateway_started_timestamp_seconds", "Start of the process.", labels=["process"]
     )
+    text = "0 if it has not the API keys that it should (`keys.source`, docs/keys.md), else 1."
+    keys = GaugeMetricFamily("ew_gateway_keys_ok", text, labels=["process"])
     labels = ["process", "route", "status", "model"]
     text = "HTTP requests answered. Status 0: the client left before there was one."
     requests = CounterMetricFamily("ew_requests", text, labels=labels)
@@ -107,6 +109,7 @@ def process_families(beats: Sequence[GatewayBeat]) -> Iterator[Metric]:
         process, figures = str(beat.index), beat.figures
         ignoring.add_metric([process], figures.ignoring)
         started.add_metric([process], figures.started_unix_s)
+        keys.add_metric([process], int(not beat.keys_problem))
         unreadable.add_metric([process], figures.unreadable_frames)
         for row in figures.requests:
             requests.add_metric([process, row.route, str(row.status), row.model], row.count)
@@ -114,7 +117,7 @@ def process_families(beats: Sequence[GatewayBeat]) -> Iterator[Metric]:
             failures.add_metric([process, failure.model, failure.code], failure.count)
         for move in figures.moves:
             moves.add_metric([process, move.model, move.to, move.reason], move.count)
-    yield from (started, requests, failures, moves, unreadable, ignoring)
+    yield from (started, keys, requests, failures, moves, unreadable, ignoring)
 
 
 def answer_families(

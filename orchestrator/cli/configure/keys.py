@@ -198,8 +198,10 @@ def anonymous(
 
 @app.command()
 def share() -> None:
-    """Make the keys of this host, which `keys.source` names, those of all hosts, in place of the
-    keys that another one has shared."""
+    """Make the keys of this host those of all hosts, whoever shared some before.
+
+    `keys.source` must name this host.
+    """
     # Slow to import, as below.
     from orchestrator.client.records.key_sharing import share_keys
 

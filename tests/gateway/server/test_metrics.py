@@ -158,6 +158,13 @@ async def test_hosts_tell_how_models_came_and_went(client: httpx.AsyncClient, db
     assert found["ew_unit_restarts_total", 'host="h",unit="m-0"}'] == 4
 
 
+def test_a_gateway_without_the_keys_of_all_hosts_shows_it() -> None:
+    beats = [GatewayBeat("a", "h", 1), GatewayBeat("b", "h", 2, index=1, keys_problem="none")]
+    text = exposition(MetricSources(beats, {}, (), True))
+    assert 'ew_gateway_keys_ok{process="0"} 1.0' in text
+    assert 'ew_gateway_keys_ok{process="1"} 0.0' in text
+
+
 def test_keys_beyond_the_bound_are_one() -> None:
     metrics = Metrics()
     for number in range(MOST_KEYS + 5):

@@ -66,6 +66,7 @@ def test_promtool_takes_the_rules() -> None:
 FIRING: dict[str, tuple[dict[str, str], str]] = {
     "EwGatewayDown": ({'up{job="ew"}': "0x20"}, "2m"),
     "EwRedisDown": ({"ew_redis_up": "0x20"}, "2m"),
+    "EwKeysNotShared": ({'ew_gateway_keys_ok{process="0"}': "0x20"}, "3m"),
     "EwModelNotReady": (
         {'ew_model_ready{model="m"}': "0x20", 'ew_num_requests_waiting{model="m"}': "1x20"},
         "6m",
