@@ -22,6 +22,7 @@ from redis.retry import Retry
 from xdist.scheduler import LoadScopeScheduling
 
 from contract.bus.client import connect
+from tests.failover import Failover
 from tests.running_ew import quickstarted as quickstarted
 from tests.waiting import eventually
 
@@ -68,14 +69,16 @@ def valkey_binary() -> str:
 class ValkeyServer:
     """A Valkey of the test's own, as ew runs it: a unix socket, and AOF."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, options: str = "") -> None:
         self.directory = directory
+        self.options = options
         self.socket = directory / "v.sock"
         self.url = f"unix://{self.socket}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        options = f"--port 0 --unixsocket {self.socket} --dir {self.directory} --appendonly yes"
+        options = f"--port 0 --unixsocket {self.socket} --dir {self.directory}"
+        options += f" --appendonly yes {self.options}"
         self.process = subprocess.Popen(
             [valkey_binary(), *options.split(), "--save", "", "--maxmemory-policy", "noeviction"],
             stdout=subprocess.DEVNULL,
@@ -120,6 +123,15 @@ def own_valkey() -> Iterator[ValkeyServer]:
         server.start()
         yield server
         server.kill()
+
+
+@pytest.fixture
+def failover() -> Iterator[Failover]:
+    """Servers and a Sentinel of the test's own."""
+    with tempfile.TemporaryDirectory(prefix="ew-") as directory:
+        servers = Failover(valkey_binary(), Path(directory))
+        yield servers
+        servers.end()
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from contract.bus.connection.direct import Command, DirectConnection
+from contract.bus.connection.following import FOLLOWING
 from contract.bus.connection.gathered_calls import GatheredCalls
 from contract.bus.connection.honest import HONEST
+from contract.bus.connection.url import sentinel_url
 
 #: The longest that a reader waits in one command; half-open connections show after it.
 BLOCK_MS: Final = 5_000
@@ -30,7 +32,6 @@ class BusClient(Redis):
     """A client, and beside it a connection for what happens once per flush or request."""
 
     def __init__(self, pool: ConnectionPool, *, single_connection: bool = False) -> None:
-        pool.connection_class = HONEST[pool.connection_class]
         super().__init__(connection_pool=pool, single_connection_client=single_connection)
         self.auto_close_connection_pool = True
         self.direct = DirectConnection(pool.make_connection, _SOCKET_TIMEOUT_S)
@@ -46,29 +47,31 @@ def connect(url: str, *, connections: int = 16) -> BusClient:
 
     Raises `redis.RedisError` (from its commands) when the server is away.
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=5,
-        protocol=2,
-        socket_timeout=_SOCKET_TIMEOUT_S,
-        socket_connect_timeout=2,
-        retry=Retry(NoBackoff(), 0),
-    )
+    pool = _pool(BlockingConnectionPool, url, max_connections=connections, timeout=5)
     return BusClient(pool)
 
 
 def connect_reader(url: str) -> BusClient:
     """Return a client for one blocking reader. Its commands must never be cancelled: what the
     server had already delivered would be lost."""
-    pool = ConnectionPool.from_url(
-        url,
+    return BusClient(_pool(ConnectionPool, url), single_connection=True)
+
+
+def _pool(kind: type[ConnectionPool], url: str, **options: Any) -> ConnectionPool:
+    """Connections to a server, or to the one that Sentinels name."""
+    asked = sentinel_url(url)
+    pool = kind.from_url(
+        asked.server if asked else url,
         protocol=2,
         socket_timeout=_SOCKET_TIMEOUT_S,
         socket_connect_timeout=2,
         retry=Retry(NoBackoff(), 0),
+        **options,
     )
-    return BusClient(pool, single_connection=True)
+    pool.connection_class = (FOLLOWING if asked else HONEST)[pool.connection_class]
+    if asked:
+        pool.connection_kwargs["sentinels"] = asked
+    return pool
 
 
 async def _run_directly(db: RedisClient, commands: Sequence[Command]) -> list[Any]:

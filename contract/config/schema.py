@@ -20,8 +20,8 @@ class RedisConfig(Section):
 
     url: str | None = Field(
         None,
-        description="An external Redis (>= 7) or Valkey, as redis://, rediss:// or unix://; "
-        "ew starts a Valkey of its own if unset.",
+        description="An external Redis (>= 7) or Valkey, as redis://, rediss:// or unix://, or "
+        "redis+sentinel://HOST:PORT,HOST:PORT/NAME/0; ew starts a Valkey of its own if unset.",
     )
     max_memory_bytes: int | None = Field(
         None,

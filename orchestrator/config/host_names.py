@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from contract.bus.connection.url import hosts_of
 from contract.config import Config, GatewayConfig
 from orchestrator.config.findings import Finding
 
@@ -60,8 +61,8 @@ def _not_ours(host: str) -> str:
 
 def _servers(config: Config) -> Iterator[_Named]:
     redis, hub = config.redis.url, config.hub.endpoint
-    if redis is not None and not redis.startswith("unix:"):
-        yield _Named(urlsplit(redis).hostname or "localhost", ["redis", "url"])
+    for host in hosts_of(redis) if redis is not None else ():
+        yield _Named(host, ["redis", "url"])
     if hub is not None and not _has_proxy(hub):
         yield _Named(urlsplit(hub).hostname or "", ["hub", "endpoint"], is_needed=False)
     for model_id, model in config.models.items():

@@ -150,6 +150,11 @@ async def _check(db: RedisClient) -> list[str]:
     version = str(info.get("valkey_version") or info["redis_version"])
     if "valkey_version" not in info and int(version.split(".")[0]) < _OLDEST_MAJOR:
         raise UserError(f"Redis {version} is too old", "ew needs Redis >= 7, or Valkey")
+    if info.get("cluster_enabled"):
+        raise UserError(
+            "Redis is a node of a cluster, which gives each node only some of the keys",
+            "give ew one server, or Sentinels with `redis+sentinel://` (docs/hosts.md)",
+        )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise UserError(

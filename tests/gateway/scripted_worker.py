@@ -35,6 +35,7 @@ from contract.messages import (
 )
 from contract.process.tasks import cancel_and_wait
 from contract.wire import encode_frame
+from tests.waiting import until
 
 Result = TypeVar("Result")
 
@@ -107,13 +108,17 @@ class ScriptedWorker:
         await self.send(attempt, *envelopes, times=times)
 
     async def send(self, attempt: Attempt, *envelopes: Envelope, times: int = 1) -> None:
-        """Publish envelopes as they are, again if the connection is lost, as a worker does."""
+        """Publish envelopes as they are; until Redis answers, as a worker does."""
         frames = [(attempt.reply, encode_frame(list(envelopes)))]
         for _ in range(times):
-            try:
-                await publish(self.db, frames)
-            except LostConnection:
-                await publish(self.db, frames)
+            await until(lambda: self._published(frames))
+
+    async def _published(self, frames: list[tuple[str, bytes]]) -> bool:
+        try:
+            await publish(self.db, frames)
+        except LostConnection:
+            return False
+        return True
 
     async def delta(self, attempt: Attempt, *texts: str) -> None:
         await self.say(attempt, *(delta(text) for text in texts))

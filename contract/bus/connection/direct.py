@@ -10,10 +10,10 @@ from typing import Any, Final, TypeAlias
 import hiredis
 from redis.asyncio.connection import DefaultParser
 from redis.exceptions import ConnectionError as LostConnection
-from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from contract.bus.connection.honest import HonestConnection
+from contract.bus.connection.honest import BECAME_REPLICA, HonestConnection
 
 Command: TypeAlias = tuple[Any, ...]
 
@@ -139,6 +139,8 @@ class _Link(asyncio.Protocol):
         try:
             reader.feed(data)
             while waiting and (answer := reader.gets()) is not False:
+                if answer.__class__ is ReadOnlyError:
+                    return self.fail(LostConnection(BECAME_REPLICA))
                 batch = waiting[0]
                 batch.answers.append(answer)
                 if len(batch.answers) == batch.count:

@@ -12,12 +12,16 @@ from redis.asyncio.connection import (
     UnixDomainSocketConnection,
 )
 from redis.exceptions import ConnectionError as LostConnection
+from redis.exceptions import ReadOnlyError
+
+BECAME_REPLICA: Final = "the server has become a replica"
 
 
 class HonestConnection(AbstractConnection):
     """A connection that fails by `RedisError` alone. redis-py passes a `RuntimeError` of the event
     loop on: uvloop raises one when a peer that had accepted has reset the connection meanwhile.
-    This is the one place that says which errors mean that the connection failed."""
+    And a server that has become a replica is one to leave: the next connection may lead to the
+    primary. This is the one place that says which errors mean that the connection failed."""
 
     async def connect(self) -> None:
         try:
@@ -36,6 +40,9 @@ class HonestConnection(AbstractConnection):
             return await super().read_response(*args, **kwargs)
         except RuntimeError as error:
             raise LostConnection(str(error)) from error
+        except ReadOnlyError:
+            await self.disconnect(nowait=True)
+            raise LostConnection(BECAME_REPLICA) from None
 
     async def can_read(self) -> bool:
         try:
@@ -58,11 +65,11 @@ class HonestConnection(AbstractConnection):
         self._close()  # type: ignore[no-untyped-call]
 
 
-class _Tcp(HonestConnection, Connection):
+class TcpConnection(HonestConnection, Connection):
     pass
 
 
-class _Tls(HonestConnection, SSLConnection):
+class TlsConnection(HonestConnection, SSLConnection):
     pass
 
 
@@ -70,8 +77,9 @@ class _Unix(HonestConnection, UnixDomainSocketConnection):
     pass
 
 
-HONEST: Final = {
-    Connection: _Tcp,
-    SSLConnection: _Tls,
+#: By the class that redis-py makes of the URL.
+HONEST: Final[dict[type[AbstractConnection], type[AbstractConnection]]] = {
+    Connection: TcpConnection,
+    SSLConnection: TlsConnection,
     UnixDomainSocketConnection: _Unix,
 }

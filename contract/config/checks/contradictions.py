@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from contract.bus.connection.url import complaint_about
 from contract.config.gateway import GatewayConfig
 from contract.config.model import ModelConfig
 from contract.config.names import ids_by_name, targets_of
@@ -15,7 +16,6 @@ from contract.config.wording import Mistake, shown
 from contract.engines import declaration_of, declared_engines, members_of
 
 _OF_SERVERS: Final = ("base_url", "api_key_env", "upstream_model", "command")
-_REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 
 
 def contradictions(config: Config) -> Iterator[Mistake]:
@@ -81,9 +81,8 @@ def _gateway(gateway: GatewayConfig) -> Iterator[Mistake]:
 
 
 def _redis(redis: RedisConfig) -> Iterator[Mistake]:
-    complaint = _bad_redis_url(redis.url) if redis.url is not None else ""
+    complaint = complaint_about(redis.url) if redis.url is not None else ""
     if complaint:
-        # The URL may hold a password: it is not shown.
         yield Mistake(["redis", "url"], f"`redis.url` {complaint}")
 
 
@@ -100,23 +99,6 @@ def _keys(config: Config) -> Iterator[Mistake]:
             "`keys.source` needs `keys.secret_file`, a file with a secret that all hosts with "
             "gateways have (`openssl rand -hex 32` makes one)",
         )
-
-
-def _bad_redis_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "has no usable host and port; write redis://HOST:PORT/0, port from 1 to 65535"
-    if parts.scheme not in _REDIS_SCHEMES or "://" not in url:
-        return "must begin with redis://, rediss:// or unix://, as in redis://127.0.0.1:6379/0"
-    if parts.scheme == "unix":
-        return "" if parts.path else "names no socket; write unix:///path/to/redis.sock"
-    if port == 0:
-        return "has the port 0; it must be from 1 to 65535"
-    if not re.fullmatch(r"/?\d*", parts.path):
-        return "ends in a database that is no number; write it as in redis://127.0.0.1:6379/0"
-    return ""
 
 
 def _model(model: ModelConfig) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,7 @@ from contract.messages import Envelope
 from contract.wire import encode_frame
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import leap, restore, snapshot
+from tests.failover import Failover
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, served, stays_open
 from tests.gateway.scripted_worker import ScriptedWorker, blocked_clients, delta, done
 from tests.gateway.sse_client import Event, collect, streaming
@@ -291,6 +292,23 @@ async def test_redis_may_be_killed_and_come_back_in_the_middle_of_a_stream(
         assert texts_of(events) == "".join(f"{number} " for number in range(20))
         assert [event.id for event in events] == [str(n) for n in range(21)], "no key: no attempt"
         assert events[-1].name == "done"
+
+
+async def test_an_answer_goes_on_at_the_replica_that_a_sentinel_promotes(
+    new_gateway: Callable[..., Gateway], failover: Failover
+) -> None:
+    gateway = new_gateway(failover.url)
+    async with served(gateway) as (worker, client):
+        reading = asyncio.create_task(collect(client, STREAM, ASK))
+        attempt = await worker.start()
+        await worker.delta(attempt, "a", "b")
+        await asyncio.to_thread(failover.kill_primary)
+        await worker.delta(attempt, "c")
+        await worker.done(attempt)
+        assert texts_of(await reading) == "abc"
+        asking = asyncio.create_task(client.post(INFER, json=ASK))
+        await worker.answer("d")
+        assert (await asking).json()["text"] == "d"
 
 
 async def test_a_request_waits_out_a_restart_of_redis_but_not_its_absence(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,17 @@ async def test_a_server_that_is_too_old_is_refused() -> None:
 
     with pytest.raises(UserError, match=r"Redis 6\.2\.14 is too old"):
         await valkey._check(Old())
+
+
+async def test_a_node_of_a_cluster_is_refused() -> None:
+    with tempfile.TemporaryDirectory(prefix="ew-") as directory:
+        server = ValkeyServer(Path(directory), "--cluster-enabled yes")
+        server.start()
+        try:
+            with pytest.raises(UserError, match="a node of a cluster"):
+                await check_external(server.url)
+        finally:
+            server.kill()
 
 
 async def test_a_server_that_is_not_there_is_an_error(tmp_path: Path) -> None:
