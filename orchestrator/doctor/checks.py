@@ -22,7 +22,7 @@ from contract.supervision.last_seen import is_supervised
 from orchestrator.config import host_checks as surroundings
 from orchestrator.config.key_file import KeyFile
 from orchestrator.config.selection import read_config
-from orchestrator.doctor import storage, upstreams
+from orchestrator.doctor import collector, storage, upstreams
 from orchestrator.environments import Environment, find_environment, list_environments
 from orchestrator.environments.declaration import find_engine, find_release
 from orchestrator.environments.engine_env import OWN_ENVIRONMENT, environment_of
@@ -55,6 +55,8 @@ def check_up() -> Iterator[tuple[str, list[Check]]]:
         yield "engines", list(_engines(config))
         yield "queue", list(_redis(config))
         yield "port", [_port(config)]
+        if config.tracing.endpoint is not None:
+            yield "traces", [collector.ask(config.tracing.endpoint)]
     yield "environments", list(_environments())
     yield "storage", [*storage.room(), *storage.privacy(), *_keys()]
     yield "processes", list(_processes())
