@@ -1,10 +1,14 @@
-"""A TCP proxy before a Valkey: it passes everything on, or accepts and resets."""
+"""A TCP proxy before a Valkey: it passes everything on, holds it back, or accepts and resets."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 from contract.process.tasks import cancel_and_wait
 
@@ -20,6 +24,8 @@ class RedisProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._clients: set[asyncio.StreamWriter] = set()
         self._resets = False
+        self._flows = asyncio.Event()
+        self._flows.set()
         #: How many connections were reset after they had been accepted.
         self.resets = 0
 
@@ -47,8 +53,13 @@ class RedisProxy:
         """Pass new connections on to another server, as after a failover."""
         self._path = path
 
+    def hold(self) -> None:
+        """Pass nothing on, and close nothing: as when a network loses every packet."""
+        self._flows.clear()
+
     def heal(self) -> None:
         self._resets = False
+        self._flows.set()
 
     def _accept(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, client))
@@ -62,7 +73,7 @@ class RedisProxy:
                 return
             self._clients.add(client)
             upstream, server = await asyncio.open_unix_connection(self._path)
-            await asyncio.gather(_pump(reader, server), _pump(upstream, client))
+            await asyncio.gather(self._pump(reader, server), self._pump(upstream, client))
         except OSError:
             return
         finally:
@@ -75,11 +86,36 @@ class RedisProxy:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
         client.transport.abort()
 
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while part := await reader.read(65536):
+                await self._flows.wait()
+                writer.write(part)
+                await writer.drain()
+        finally:
+            writer.close()
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+@contextlib.contextmanager
+def proxy_beside(path: str) -> Iterator[tuple[str, Callable[[bool], None]]]:
+    """Yield the URL of one that runs in a thread, and what holds it (True) and heals it (False)."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    proxy = RedisProxy(path)
+
+    def await_there(coroutine: Coroutine[Any, Any, Any]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, loop).result(10)
+
+    def hold(holds: bool) -> None:
+        loop.call_soon_threadsafe(proxy.hold if holds else proxy.heal)
+
+    await_there(proxy.__aenter__())
     try:
-        while part := await reader.read(65536):
-            writer.write(part)
-            await writer.drain()
+        yield proxy.url, hold
     finally:
-        writer.close()
+        hold(False)
+        await_there(proxy.__aexit__())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

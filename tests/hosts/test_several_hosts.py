@@ -106,6 +106,24 @@ def test_a_host_that_is_lost_takes_no_answer_along(hosts: Hosts) -> None:
     assert states(with_comes)["both-0"] == "ready"
 
 
+def test_a_host_that_is_cut_off_loses_its_answers_to_another_and_comes_back(hosts: Hosts) -> None:
+    with ThreadPoolExecutor(_ANSWERS) as pool:
+        answers = [pool.submit(texts, hosts, "both", _TOKENS) for _ in range(_ANSWERS)]
+        eventually(lambda: running(hosts.gpu_2) > 0 and running(hosts.gpu_1) > 0, 20)
+        hosts.cut_off(True)
+        assert not any(map(Future.done, answers)), "the fault came too late"
+        assert {"".join(each.result()) for each in answers} == {counted(_TOKENS)}
+    assert [each["name"] for each in status(hosts.front)["others"]] == ["gpu-1"]
+    assert "no answer" in hosts.gpu_2.run("status").stdout
+    hosts.cut_off(False)
+    eventually(lambda: len(status(hosts.front)["others"]) == 2, 20)
+    eventually(lambda: states(hosts.gpu_2)["both-0"] == "ready", 20)
+    # The one that was there all the time takes none of these: the other is as good as before.
+    assert hosts.gpu_1.run("stop", "both").returncode == 0
+    assert "".join(texts(hosts, "both", 5)) == counted(5)
+    assert hosts.gpu_1.run("start", "both").returncode == 0
+
+
 def running(ew: Ew) -> int:
     """Return how many jobs are in the engines of this host."""
     return sum(model["running"] for model in status(ew)["models"])
