@@ -17,7 +17,6 @@ from redis.exceptions import RedisError
 
 from contract.bus.claims import Attempt, Ended
 from contract.bus.queue import JobQueue
-from contract.bus.replies import publish
 from contract.bus.tickets import state_after
 from contract.messages import (
     Delta,
@@ -35,6 +34,7 @@ from contract.usage import NO_USE, JobUse
 from workers.answer import Answer, Diverged
 from workers.continuation import Published
 from workers.engine_state import EngineDied, EngineLoad
+from workers.frame_publisher import FramePublisher
 from workers.frames import frames_of
 from workers.transcript import Kind, Transcript
 from workers.usage.attempt_clock import AttemptClock
@@ -71,6 +71,7 @@ class Outbox:
         self._engine_time = EngineTime()
         self._ended: list[Ended] = []
         self._completing: list[Ended] = []
+        self._publisher = FramePublisher(db)
         self._some = asyncio.Event()
         self._flushes_begun = 0
         self._flushes_ended = 0
@@ -318,7 +319,7 @@ class Outbox:
             (reply, frame) for reply, batch in envelopes.items() for frame in frames_of(batch)
         ]
         if frames:
-            await _persist("publishing", lambda: publish(self.db, frames))
+            await _persist("publishing", lambda: self._publisher.append(frames))
 
     async def _complete(self, ended: list[Ended]) -> None:
         if ended:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from contract.asked import PromptReport, TraceContext
 from contract.bus.claims import Attempt
@@ -23,8 +24,8 @@ from contract.wire import decode_frame
 from tests.conftest import ValkeyServer
 from tests.waiting import until
 from tests.workers.read_answer import ReadAnswer
+from workers import frame_publisher
 from workers import frames as frames_module
-from workers import outbox as outbox_module
 from workers.continuation import Published
 from workers.engine_state import EngineDied
 from workers.outbox import Outbox
@@ -346,6 +347,34 @@ async def test_nothing_is_lost_or_doubled_while_the_server_is_away(
     assert await own_office.state_of("a") == "done"
 
 
+async def test_what_the_server_acknowledged_and_lost_is_published_again(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await office.begin("a")
+    failures = iter([RedisConnectionError("it was killed")])
+
+    async def killed_once(*arguments: Any) -> None:
+        for error in failures:
+            raise error
+        await publish(*arguments)
+
+    async with running(office.outbox):
+        for token in range(3):
+            say(office.outbox, "a", token, token + 1)
+            await office.outbox.flush()
+        key = office.streams["g"].key
+        newest = await office.db.xrevrange(key, count=2)
+        assert await office.db.xdel(key, *(entry for entry, _ in newest)) == 2
+        monkeypatch.setattr(frame_publisher, "publish", killed_once)
+        say(office.outbox, "a", 3, 5)
+        await office.outbox.flush()
+        once = len(await office.envelopes())
+        say(office.outbox, "a", 5, 6)
+        await office.outbox.flush()
+        assert len(await office.envelopes()) == once + 1, "they go out again only once"
+    assert list((await office.answer("a")).tokens) == list(range(6))
+
+
 async def test_frames_whose_reply_was_lost_are_repeated_and_read_once(office: Office) -> None:
     await office.begin("a")
     say(office.outbox, "a", 0, 3)
@@ -377,7 +406,7 @@ async def test_a_flush_returns_though_the_engine_never_pauses(
         await publish(db, frames)
         talk()
 
-    monkeypatch.setattr(outbox_module, "publish", publish_while_it_talks)
+    monkeypatch.setattr(frame_publisher, "publish", publish_while_it_talks)
     async with running(outbox):
         for _ in range(20):
             said = talk()

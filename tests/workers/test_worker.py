@@ -36,7 +36,7 @@ from tests.waiting import until
 from tests.workers.client import Client
 from tests.workers.read_answer import ReadAnswer, assert_counted, counted
 from tests.workers.worker_processes import a_spec
-from workers import continuation, outbox
+from workers import continuation, frame_publisher
 from workers import job_consumer as consumer
 from workers.continuation import Published, published_before
 from workers.engine import EngineReport, JobRejected
@@ -231,7 +231,7 @@ async def test_what_was_published_is_read_only_after_the_fence_is_up(
         await publish(db, frames)
 
     monkeypatch.setattr(continuation, "scan_frames", look)
-    monkeypatch.setattr(outbox, "publish", publish_late)
+    monkeypatch.setattr(frame_publisher, "publish", publish_late)
     ghost = Ghost(client)
     (attempt,) = await ghost.begin(client.job(9))
     await ghost.publish(attempt, *deltas(0, 4))
