@@ -28,7 +28,7 @@ from gateway.api.native.schemas import (
     StatusBody,
 )
 from gateway.api.openai.bodies import ChatCompletionChunk, OpenAIErrorBody
-from gateway.api.openai.chat_request import ChatCompletionRequest
+from gateway.api.openai.chat_request import BatchChatRequest, ChatCompletionRequest
 from gateway.api.openai.completion_request import CompletionRequest
 from gateway.api.pooling.classes import ClassifyRequest, PoolingRequest
 from gateway.api.pooling.cohere import CohereEmbedRequest
@@ -66,6 +66,7 @@ _READ_BY_HAND: Final[tuple[type[BaseModel], ...]] = (
     ModelSettings,
     InferenceRequest,
     ChatCompletionRequest,
+    BatchChatRequest,
     CompletionRequest,
     EmbeddingRequest,
     MessagesRequest,
