@@ -21,7 +21,7 @@ def read_status() -> RunStatus:
     except UNREADABLE as error:
         raise UserError(
             f"{status_path()} cannot be understood: {error}",
-            "was ew updated while it ran? `./ew restart` goes over to it, and loses nothing",
+            "was ew updated while it ran? `./ew restart`, else `./ew stop`, then `./ew start`",
         ) from None
 
 
