@@ -127,7 +127,7 @@ def read_private(path: Path, form: type[Form]) -> Form | None:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             text = file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None

@@ -83,7 +83,7 @@ async def used(db: Redis, queue: JobQueue) -> int:
     seconds, _ = await db.time()
     day = datetime.fromtimestamp(seconds, UTC).date()
     rows = await UsageAccounts(db).report(day, day, by=("model",), models=[queue.model])
-    return sum(row.counts.requests for row in rows)
+    return sum(row.counts.requests for row in rows if row.model == queue.model)
 
 
 async def test_a_job_leaves_one_queue_for_the_other_with_all_that_it_has(

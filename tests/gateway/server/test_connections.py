@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from gateway.server.http_guard import MAX_PIPELINED
@@ -241,12 +242,20 @@ def test_connections_are_bounded(new_gateway: Callable[..., Gateway], own_valkey
             connection.close()
 
 
+def _accepted(pid: int) -> set[int]:
+    """Return the ports of clients whose connections a process has taken."""
+    found = psutil.Process(pid).net_connections("tcp")
+    return {each.raddr.port for each in found if each.raddr}
+
+
 def test_who_has_just_connected_when_the_gateway_stops_is_answered(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url)
     with connect(gateway) as connection:
         assert gateway.process is not None
+        port = connection.getsockname()[1]
+        gateway.wait_until(lambda: port in _accepted(gateway.process.pid), 10)
         gateway.process.terminate()
         gateway.wait_until(lambda: not gateway.answers("/health/live"), 10)
         connection.sendall(request(gateway, "/health/live"))

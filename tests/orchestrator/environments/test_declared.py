@@ -50,9 +50,7 @@ def test_each_release_is_locked_or_says_why_not(
 def test_each_lock_is_complete_and_hashed(engine: EngineDeclaration, release: Release) -> None:
     entries = read_lock(release.lock_path).entries
     assert all("--hash=sha256:" in entry for entry in entries.values())
-    wanted = {
-        requirement.partition("==")[0].partition("[")[0] for requirement in release.requirements
-    }
+    wanted = {re.split(r"[\[<>=~!]", each)[0] for each in release.requirements}
     needed = re.findall(r"^[a-z][a-z0-9-]*", WORKER_REQUIREMENTS.read_text(), re.MULTILINE)
     assert {normalised(engine.distribution), *wanted, *needed} <= entries.keys()
     assert release.from_own_index <= entries.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -46,9 +47,12 @@ TIMED = (
 
 
 @pytest.fixture
-async def listener(worker: ScriptedWorker) -> ScriptedWorker:
+async def listener(redis_url: str, model: str) -> AsyncIterator[ScriptedWorker]:
+    """A worker that says from its first heartbeat on that it takes sound."""
+    worker = ScriptedWorker(redis_url, model)
     worker.takes_media = ("audio",)
-    return worker
+    async with worker:
+        yield worker
 
 
 async def test_the_form_is_a_job_with_its_sound(
