@@ -3,6 +3,7 @@ scripted GPUs, in a Chromium (Debian: `apt install chromium`).
 
     scripts/console-screenshots            # writes docs/images/console-*.png
     scripts/console-screenshots --out DIR  # elsewhere, to look at
+    scripts/console-screenshots --time     # none: says how long the first view takes, from cold
 
 Each has 256 colours and must have less than 150 KB. What is shown is the host of tests/console.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from PIL import Image
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from orchestrator.system.marks import kill_orphans
 from tests.console.conftest import ConsoleHost, browser_path, session_of
@@ -31,6 +33,9 @@ _MOST_BYTES: Final = 150_000
 _WIDTH: Final = 1200
 #: Of the host and its configuration, instead of those of the machine that makes the pictures.
 _HOST_NAME, _FILE = "gpu1", "deploy/config.json"
+_VIEWS_TIMED: Final = 9
+#: In a page, the last thing that stands there.
+_COMPLETE: Final = {"console": "article h3", "docs": ".opblock-summary"}
 #: One comes every 10 s.
 _SAMPLES: Final = 6
 _QUESTION: Final = "What runs here?"
@@ -40,13 +45,18 @@ def main() -> int:
     """Make all. Return the exit code: 1 if one is too large."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
-    out: Path = parser.parse_args().out
+    parser.add_argument("--time", action="store_true", help="time the first view instead")
+    args = parser.parse_args()
+    out: Path = args.out
     path = browser_path()
     if path is None:
         sys.exit("there is no Chromium (Debian: `apt install chromium`)")
     out.mkdir(parents=True, exist_ok=True)
     with _host() as host, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        if args.time:
+            _time_first_views(browser, host)
+            return 0
         context = browser.new_context()
         context.add_cookies([session_of(host)])  # type: ignore[list-item]
         page = context.new_page()
@@ -56,6 +66,25 @@ def main() -> int:
         sizes = [_take(page, name, show, out) for name, show in VIEWS.items()]
         browser.close()
     return 1 if max(sizes) >= _MOST_BYTES else 0
+
+
+def _time_first_views(browser: Browser, host: ConsoleHost) -> None:
+    """Say how long it takes, without a cache, until the models and GPUs stand there; and, to
+    compare, until the API's documents do."""
+    took: dict[str, list[float]] = {"console": [], "docs": []}
+    for _ in range(_VIEWS_TIMED):
+        for name, all_of in took.items():
+            context = browser.new_context(extra_http_headers={"X-API-Key": host.key})
+            context.add_cookies([session_of(host)])  # type: ignore[list-item]
+            page = context.new_page()
+            page.goto(f"{host.url}/{name}", wait_until="commit")
+            page.locator(_COMPLETE[name]).first.wait_for()
+            all_of.append(page.evaluate("performance.now()"))
+            context.close()
+    medians = {name: statistics.median(all_of) for name, all_of in took.items()}
+    load = os.getloadavg()[0]
+    print(f"first view: {medians['console']:.0f} ms; /docs: {medians['docs']:.0f} ms", end="")
+    print(f"; ratio {medians['console'] / medians['docs']:.2f}; load average {load:.1f}")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ FILE writes the record.
     scripts/bench wire --against main             ew alone, with the mock engine at 5 ms steps
     scripts/bench growth                          cost by streams, models and queued jobs; memory
     scripts/bench start                           ew's commands, and how long ew takes to start
+    scripts/bench console                         what an open page of the console costs
     scripts/bench batch                           a batch of 100 000 lines while ew is killed
     scripts/bench servers --url URL --against URL any two OpenAI-compatible servers
 
@@ -22,6 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import batch  # its folder has to be on the path first
+import console
 import growth
 import servers
 import start
@@ -35,7 +37,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="WHAT")
-    for module in (wire, growth, start, batch, servers):
+    for module in (wire, growth, start, console, batch, servers):
         about = (module.__doc__ or "").split("\n\n")[0]
         command = commands.add_parser(module.__name__, help=about, description=about)
         command.set_defaults(run=module.run)
