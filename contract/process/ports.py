@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import ipaddress
 import random
 import socket
@@ -15,16 +17,16 @@ EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that no process listens on. Raises `OSError` if the host is not one of ours."""
+    """Return a port that no process listens on, or is about to. Raises `OSError` if the host is not
+    one of ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for port in random.sample(_CANDIDATES, 100):
-        try:
-            socket.create_server((host, port), family=family).close()
-        except OSError:
-            continue
-        return port
-    with socket.create_server((host, 0), family=family) as server:
-        return int(server.getsockname()[1])
+    for port in (*random.sample(_CANDIDATES, 100), 0):
+        # Without SO_REUSEADDR, with which it would also get a port that another gateway has bound
+        # and does not listen on yet.
+        with socket.socket(family) as server, contextlib.suppress(OSError):
+            server.bind((host, port))
+            return int(server.getsockname()[1])
+    raise OSError(errno.EADDRNOTAVAIL, f"no port of {host} is free")
 
 
 def is_loopback(host: str) -> bool:

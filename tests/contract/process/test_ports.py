@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from contract.process.ports import free_port, is_loopback
+from gateway.__main__ import bound_socket
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
@@ -26,6 +27,16 @@ def test_one_that_is_taken_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> No
         assert free_port() == free
         ports.pop()
         assert free_port() not in (free, *ports)
+
+
+def test_one_that_a_gateway_is_about_to_listen_on_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    free = free_port()
+    with bound_socket("127.0.0.1", 0) as taken:
+        ports = [taken.getsockname()[1], free]
+        monkeypatch.setattr(random, "sample", lambda *_: ports)
+        assert free_port() == free
 
 
 def test_a_host_that_is_not_ours_is_an_error() -> None:

@@ -10,6 +10,7 @@ import httpx
 from redis.asyncio import Redis
 
 from contract.bus.client import connect
+from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.views.request_board import RequestBoard
 from contract.keys import make_key
 from tests.gateway.conftest import Gateway, client_of
@@ -24,6 +25,11 @@ async def _ask(client: httpx.AsyncClient) -> tuple[int, dict[str, Any]]:
     return answer.status_code, answer.json()
 
 
+async def _serve(db: Redis, processes: int) -> bool:
+    """Whether so many processes of gateways do."""
+    return len(await Heartbeats(db, GATEWAYS).alive()) == processes
+
+
 async def test_any_process_tells_and_cancels_the_requests_of_all(
     own_valkey: Any, new_gateway: Callable[..., Gateway]
 ) -> None:
@@ -32,6 +38,7 @@ async def test_any_process_tells_and_cancels_the_requests_of_all(
     db: Redis = connect(own_valkey.url)
     async with db, ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
         await until(lambda: gateway.answers_ready())
+        await until(lambda: _serve(db, 2))
         assert not await RequestBoard(db).is_watched()
         assert not await RequestBoard(db).read(), "written though nobody looks"
         await worker.take_none()
