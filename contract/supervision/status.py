@@ -145,7 +145,8 @@ class ModelStatus(msgspec.Struct, frozen=True):
     """A model and its workers. `state` is the best of theirs; `waiting` jobs are unclaimed.
 
     `load` is `always` or `on-demand`. The time to the first token is that of the last minutes,
-    as clients saw it: half of the answers were faster than `first_token_p50_s`.
+    as clients saw it: half of the answers were faster than `first_token_p50_s`. In the same time
+    `failed` answers ended with an error.
     """
 
     id: str
@@ -160,6 +161,7 @@ class ModelStatus(msgspec.Struct, frozen=True):
     stage: str = ""
     first_token_p50_s: float | None = None
     first_token_p99_s: float | None = None
+    failed: int = 0
     routes: ModelRoutes | None = None
 
 

@@ -26,7 +26,7 @@ from contract.supervision.status import (
 from orchestrator.protocol.specs import GATEWAY, VALKEY, GatewaySpec, ReplicaSpec
 from orchestrator.supervisor.observation import Observation, Survey
 from orchestrator.supervisor.reporting.certificate_watch import CertificateWatch
-from orchestrator.supervisor.reporting.latency import FirstTokens
+from orchestrator.supervisor.reporting.latency import RecentAnswers
 from orchestrator.supervisor.reporting.other_hosts import host_problem, keys_problem, other_hosts
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.process import Identity
@@ -52,7 +52,7 @@ class Report:
         self.survey: Survey | None = None
         self.config = ConfigStatus()
         self.routes: Mapping[str, ModelRoutes] = {}
-        self._first_tokens = FirstTokens()
+        self._recent = RecentAnswers()
         self._certificate = CertificateWatch()
         self._supervisor = SupervisorStatus(
             pid=supervisor.pid,
@@ -64,7 +64,7 @@ class Report:
     def saw(self, seen: Observation) -> None:
         self.seen = seen
         if seen.gateway_beats:
-            self._first_tokens.count(seen.taken_at, (beat.figures for beat in seen.gateway_beats))
+            self._recent.count(seen.taken_at, (beat.figures for beat in seen.gateway_beats))
 
     def status(
         self, units: Mapping[str, Unit], memory: Memory, *, external_redis: bool
@@ -174,8 +174,9 @@ class Report:
                 workers=workers,
                 load="on-demand" if model in on_demand else "always",
                 pinned=model in memory.pinned,
-                first_token_p50_s=_rounded(self._first_tokens.quantiles(model).p50_s),
-                first_token_p99_s=_rounded(self._first_tokens.quantiles(model).p99_s),
+                first_token_p50_s=_rounded(self._recent.quantiles(model).p50_s),
+                first_token_p99_s=_rounded(self._recent.quantiles(model).p99_s),
+                failed=self._recent.failed(model),
                 routes=self.routes.get(model),
             )
             for model, workers in by_model.items()

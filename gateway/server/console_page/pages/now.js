@@ -63,6 +63,7 @@ function Models() {
           <th scope="col" class="figure">Tokens/s</th>
           <th scope="col" class="figure">First token p50</th>
           <th scope="col" class="figure">p99</th>
+          <th scope="col" class="figure">Failed</th>
           <th scope="col" class="figure">Restarts</th>
           <th scope="col" class="wide">Tokens/s in the last hour</th>
         </tr>
@@ -77,6 +78,7 @@ function Models() {
             <td class="figure">${number(model.tokens_per_s)}</td>
             <td class="figure">${seconds(model.first_token_p50_s)}</td>
             <td class="figure">${seconds(model.first_token_p99_s)}</td>
+            <td class="figure">${number(model.failed)}</td>
             <td class="figure">${number(model.workers.reduce((sum, worker) => sum + worker.restarts, 0))}</td>
             <td class="wide"><${Spark} times=${times} values=${history.value.models[model.id]?.tokens_per_s ?? []} label=${model.id} /></td>
           </tr>`,
