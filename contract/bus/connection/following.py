@@ -49,11 +49,19 @@ class _Following(HonestConnection):
         async with sentinel:
             try:
                 host, port = await sentinel.discover_master(url.name)
-            except MasterNotFoundError:
-                asked = ", ".join(f"{name}:{number}" for name, number in url.sentinels)
-                problem = f"none of the Sentinels {asked} knows a primary `{url.name}` that is up"
-                raise LostConnection(problem) from None
+            except MasterNotFoundError as error:
+                raise LostConnection(_problem(url, str(error))) from None
         return str(host), int(port)
+
+
+def _problem(url: SentinelUrl, said: str) -> str:
+    """Return why no primary was found. redis-py's own words tell each Sentinel's client in full."""
+    asked = ", ".join(f"{name}:{number}" for name, number in url.sentinels)
+    if "AuthenticationError" in said:
+        return (
+            f"the Sentinels {asked} refuse the login: `sentinel_password` in `redis.url` is theirs"
+        )
+    return f"none of the Sentinels {asked} knows a primary `{url.name}` that is up"
 
 
 class _FollowingTcp(_Following, TcpConnection):

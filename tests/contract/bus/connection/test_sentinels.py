@@ -67,3 +67,16 @@ async def test_sentinels_that_know_no_primary_are_named(failover: Failover) -> N
                 await ask()
     finally:
         await db.aclose()
+
+
+async def test_sentinels_with_a_login_of_their_own_say_which_is_missing(failover: Failover) -> None:
+    login = ("reset", "on", ">theirs", "+@all", "allchannels", "~*")
+    failover.sentinel.client(None).execute_command("ACL", "SETUSER", "default", *login)
+    refused, let_in = connect(failover.url), connect(f"{failover.url}?sentinel_password=theirs")
+    try:
+        with pytest.raises(failover.Lost, match="refuse the login: `sentinel_password`"):
+            await refused.ping()
+        assert await let_in.ping()
+    finally:
+        await refused.aclose()
+        await let_in.aclose()
