@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import ipaddress
 import random
 import socket
@@ -20,13 +19,19 @@ def free_port(host: str = "127.0.0.1") -> int:
     """Return a port that no process listens on, or is about to. Raises `OSError` if the host is not
     one of ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for port in (*random.sample(_CANDIDATES, 100), 0):
+    for port in random.sample(_CANDIDATES, 100):
+        with contextlib.suppress(OSError):
+            return _bindable(family, host, port)
+    return _bindable(family, host, 0)
+
+
+def _bindable(family: socket.AddressFamily, host: str, port: int) -> int:
+    """Return a port, or for 0 one that the kernel chooses. Raises `OSError` if it is taken."""
+    with socket.socket(family) as server:
         # Without SO_REUSEADDR, with which it would also get a port that another gateway has bound
         # and does not listen on yet.
-        with socket.socket(family) as server, contextlib.suppress(OSError):
-            server.bind((host, port))
-            return int(server.getsockname()[1])
-    raise OSError(errno.EADDRNOTAVAIL, f"no port of {host} is free")
+        server.bind((host, port))
+        return int(server.getsockname()[1])
 
 
 def is_loopback(host: str) -> bool:
