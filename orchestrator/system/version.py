@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from functools import cache
+from typing import Final
 
 from contract.paths import ROOT
 from contract.release import release
+
+_CONFIGURATION: Final = "deploy/config.json"
 
 
 @cache
@@ -23,9 +26,15 @@ def _commit() -> str:
     # ROOT may lie inside another project's clone.
     if not (ROOT / ".git").exists():
         return ""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--dirty=, changed"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        commit = _git("rev-parse", "--short", "HEAD").stdout.strip()
+        # A configuration is no code of ew's.
+        changes = _git("diff", "--quiet", "HEAD", "--", ".", f":(exclude){_CONFIGURATION}")
     except OSError:
         return ""
-    return done.stdout.strip()
+    return f"{commit}, changed" if commit and changes.returncode == 1 else commit
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    command = ["git", "-C", str(ROOT), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
