@@ -22,7 +22,7 @@ from orchestrator.protocol.control import Follow, Renewal, Request, Restart, Sta
 from orchestrator.protocol.life import Phase
 from orchestrator.protocol.specs import GATEWAY, VALKEY, ReplicaSpec, UnitSpec
 from orchestrator.supervisor.control_server import Connection
-from orchestrator.supervisor.gateway_address import runs_already, where_it_is, with_port
+from orchestrator.supervisor.gateway_address import where_it_is, with_port
 from orchestrator.supervisor.listeners import (
     IsSettled,
     Listeners,
@@ -36,7 +36,7 @@ from orchestrator.supervisor.models.loader import Loader
 from orchestrator.supervisor.observer import Observer
 from orchestrator.supervisor.operator_requests import carry_out
 from orchestrator.supervisor.reloading import Reloader
-from orchestrator.supervisor.restarting import in_full, start_in_full
+from orchestrator.supervisor.restarting import in_full, runs_already, start_in_full
 from orchestrator.supervisor.tasks.runner import TaskRunner
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.unit import Unit

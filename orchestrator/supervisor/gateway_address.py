@@ -1,15 +1,12 @@
-"""Where a gateway listens, before and after it is replaced; and what runs already."""
+"""Where a gateway listens, before and after it is replaced."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import msgspec
 
 from contract.process.ports import free_port
 from orchestrator.errors import UserError
-from orchestrator.protocol.life import Phase
-from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec
+from orchestrator.protocol.specs import GatewaySpec, UnitSpec
 from orchestrator.supervisor.units.unit import Unit
 from orchestrator.system.ports import require_free
 
@@ -35,17 +32,6 @@ def where_it_is(gateway: GatewaySpec, unit: Unit) -> GatewaySpec:
     if not isinstance(unit.spec, GatewaySpec):
         return gateway
     return msgspec.structs.replace(gateway, host=unit.spec.host, port=unit.spec.port)
-
-
-def runs_already(spec: UnitSpec, units: Mapping[str, Unit]) -> str:
-    """Return why nothing has to be done to start it; empty if something has."""
-    unit = units.get(spec.slot)
-    if unit is None or unit.process is None or not unit.is_desired:
-        return ""
-    name = spec.model if isinstance(spec, ReplicaSpec) else spec.slot
-    if settings_of(unit.spec) != settings_of(spec):
-        return f"runs already, with its former settings (`./ew restart {name}` changes them)"
-    return "runs already" if unit.phase is Phase.READY else ""
 
 
 def settings_of(spec: UnitSpec) -> UnitSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import msgspec
 
@@ -13,8 +14,11 @@ from orchestrator.config.changes import Change, changes
 from orchestrator.config.selection import StartOptions, gateway_spec, read_config, start_request
 from orchestrator.errors import UserError
 from orchestrator.protocol.control import Restart, Start
-from orchestrator.protocol.specs import ReplicaSpec
+from orchestrator.protocol.life import Phase
+from orchestrator.protocol.specs import ReplicaSpec, UnitSpec
+from orchestrator.supervisor.gateway_address import settings_of
 from orchestrator.supervisor.reporting.run_file import Run, read_run
+from orchestrator.supervisor.units.unit import Unit
 from orchestrator.terminal.speech import say
 
 
@@ -65,6 +69,17 @@ def changes_by(config: Config) -> list[Change]:
 def _changes(run: Run, config: Config) -> list[Change]:
     wanted = [unit.replacement or unit.spec for unit in run.units if unit.is_desired]
     return changes(wanted, run.redis_url, config)
+
+
+def runs_already(spec: UnitSpec, units: Mapping[str, Unit]) -> str:
+    """Return why nothing has to be done to start it; empty if something has."""
+    unit = units.get(spec.slot)
+    if unit is None or unit.process is None or not unit.is_desired:
+        return ""
+    name = spec.model if isinstance(spec, ReplicaSpec) else spec.slot
+    if settings_of(unit.spec) != settings_of(spec):
+        return f"runs already, with its former settings (`./ew restart {name}` changes them)"
+    return "runs already" if unit.phase is Phase.READY else ""
 
 
 def start_in_full(asked: Start | StartModel, variables: dict[str, str]) -> Start:
