@@ -12,6 +12,7 @@ from msgspec.json import schema_components
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from contract.bus.views.trace import Trace
 from contract.supervision.status import RunStatus
 from gateway.api.admin.configuration.bodies import ModelSettings
 from gateway.api.admin.key_bodies import KeyAddition, KeyChange, KeyRotation
@@ -188,6 +189,10 @@ HOST_STATUS: Final[dict[str, Any]] = {
     "description": "The status document. Fields that are not known are null.",
     "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model="RunStatus")}}},
 }
+TRACE: Final[dict[str, Any]] = {
+    "description": "The job's life so far.",
+    "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model="Trace")}}},
+}
 HOST_STATUS_STREAM: Final[dict[str, Any]] = {
     "description": "`status` has the whole document. Each `change` has the fields at its top that "
     "are new since then. The stream has no end, but for that of its gateway process or key.",
@@ -207,8 +212,10 @@ def document(app: FastAPI) -> dict[str, Any]:
         [(model, "validation") for model in _READ_BY_HAND], ref_template=_REFERENCE
     )
     components = found.setdefault("components", {})
-    _, of_status = schema_components([RunStatus], ref_template=_REFERENCE.replace("model", "name"))
-    components["schemas"] = {**of_status, **by_hand["$defs"], **components.get("schemas", {})}
+    _, by_structs = schema_components(
+        [RunStatus, Trace], ref_template=_REFERENCE.replace("model", "name")
+    )
+    components["schemas"] = {**by_structs, **by_hand["$defs"], **components.get("schemas", {})}
     components["securitySchemes"] = {
         "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         "Bearer": {"type": "http", "scheme": "bearer"},

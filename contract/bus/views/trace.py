@@ -38,7 +38,7 @@ _decode_beat = msgspec.msgpack.Decoder(Heartbeat).decode
 _decode_gateway = msgspec.msgpack.Decoder(GatewayBeat).decode
 
 
-class Moment(msgspec.Struct, frozen=True, omit_defaults=True):
+class Moment(msgspec.Struct, frozen=True):
     """One thing that happened to a job: `accepted`, `queued`, `moved` (to another model's queue),
     `claimed`, `first_token`, `lost` (the attempt ended without the job's end), `done`, `failed` or
     `cancelled`. `at_ms` is Unix time by Redis' clock, null where it is not kept any more."""

@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from typing import Final
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.queue import JobQueue
 from contract.bus.views.request_board import RequestView
 from contract.bus.views.trace import find_trace, with_log
 from gateway.api.admin.guard import note_change
-from gateway.api.admin.schemas import CancelBody, RequestBody, RequestsBody, TraceBody
-from gateway.api.openapi import ADMIN_ERRORS
+from gateway.api.admin.schemas import CancelBody, RequestBody, RequestsBody
+from gateway.api.openapi import ADMIN_ERRORS, TRACE
 from gateway.background.patience import patiently
 from gateway.http.errors import ApiError
 from gateway.lifecycle.process import GatewayProcess, process_of
@@ -48,8 +48,13 @@ async def list_requests(request: Request) -> RequestsBody:
     )
 
 
-@router.get("/requests/{job_id}/trace", summary="A job's life in order, as `./ew trace` tells it")
-async def trace_request(request: Request, job_id: str) -> TraceBody:
+@router.get(
+    "/requests/{job_id}/trace",
+    summary="A job's life in order, as `./ew trace --json` prints it",
+    responses={200: TRACE, **ADMIN_ERRORS},
+    response_class=Response,
+)
+async def trace_request(request: Request, job_id: str) -> Response:
     process = process_of(request)
     config = process.config
     found = await patiently(lambda: find_trace(process.db, config, job_id))
@@ -57,7 +62,7 @@ async def trace_request(request: Request, job_id: str) -> TraceBody:
         days = f"of jobs that have ended, those of the last {config.usage.trace_days} days are"
         raise ApiError("job_not_found", f"no job `{job_id}` is known: {days}")
     whole = await asyncio.to_thread(with_log, found)
-    return TraceBody.model_validate(msgspec.to_builtins(whole))
+    return Response(msgspec.json.encode(whole), media_type="application/json")
 
 
 @router.post("/requests/{job_id}/cancel", summary="Cancel an open request, whosever it is")

@@ -65,33 +65,6 @@ class RequestsBody(BaseModel):
     ended: list[RequestBody]
 
 
-class MomentBody(BaseModel):
-    """One thing that happened to a job: `accepted`, `queued`, `moved` (to another model's queue),
-    `claimed`, `first_token`, `lost` (the attempt ended without the job's end), `done`, `failed` or
-    `cancelled`. `at_ms` is Unix time by Redis' clock, null where it is not kept any more."""
-
-    at_ms: int | None
-    what: str
-    text: str = ""
-    attempt: int = 0
-    worker: str = ""
-    host: str = ""
-    engine: str = ""
-
-
-class TraceBody(BaseModel):
-    """A job's life so far. `log` are the lines of the gateway's host that name it or a worker that
-    it lost."""
-
-    job_id: str
-    request_id: str
-    model: str
-    key_id: str
-    state: str
-    moments: list[MomentBody]
-    log: list[str]
-
-
 class CancelBody(BaseModel):
     cancelled: bool = Field(description="False: it had ended already.")
 
