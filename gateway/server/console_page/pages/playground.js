@@ -131,9 +131,11 @@ function Question({ send, isBusy, stop, cut, clear, canSend, canClear }) {
   const [images, setImages] = useState([]);
   const [problem, setProblem] = useState("");
   const submit = (event) => {
-    event?.preventDefault();
-    if (!text.trim() || isBusy || !canSend) return;
-    send(text, images);
+    event.preventDefault();
+    // The box itself: what came last may not be rendered yet.
+    const asked = event.currentTarget.closest("form").elements.question.value;
+    if (!asked.trim() || isBusy || !canSend) return;
+    send(asked, images);
     setText("");
     setImages([]);
   };
