@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from itertools import product
 from typing import Final, Literal, NamedTuple, get_args
@@ -12,7 +13,9 @@ from contract.usage import MODELS_KEY
 
 By = Literal["key", "model", "day"]
 BY: Final[tuple[By, ...]] = get_args(By)
-_READ_AT_ONCE: Final = 200
+#: Days that are read at once: of one key, and of all, who may be thousands.
+_COUNTS_AT_ONCE: Final = 200
+_KEYS_AT_ONCE: Final = 8
 
 
 class UsageCounts(NamedTuple):
@@ -33,9 +36,6 @@ class UsageCounts(NamedTuple):
         """Return what Redis keeps."""
         return cls(*map(int, text.split()))
 
-    def plus(self, other: UsageCounts) -> UsageCounts:
-        return UsageCounts(*map(sum, zip(self, other, strict=True)))
-
 
 class UsageRow(NamedTuple):
     """The usage of one key (its id), of one model, on one day of UTC (as in ISO 8601); None for a
@@ -47,7 +47,36 @@ class UsageRow(NamedTuple):
     counts: UsageCounts
 
 
-_NOTHING: Final = UsageCounts()
+class TooManyRows(Exception):
+    """A report would have more rows than its reader can take."""
+
+
+class UsageSums:
+    """Sums of rows over whatever is not in `by`; no more than `most` of them, if that is given."""
+
+    def __init__(self, by: Sequence[By], most: int | None = None) -> None:
+        self._by = by
+        self._most = most
+        self._sums: dict[tuple[str, ...], list[int]] = {}
+
+    def add(self, rows: Iterable[UsageRow]) -> None:
+        """Raises `TooManyRows`."""
+        for row in rows:
+            group = tuple(getattr(row, each) for each in self._by)
+            sums = self._sums.setdefault(group, [0] * len(row.counts))
+            for i, count in enumerate(row.counts):
+                sums[i] += count
+            if self._most is not None and len(self._sums) > self._most:
+                raise TooManyRows
+
+    def rows(self) -> list[UsageRow]:
+        """Return the sums, in the order of `by`."""
+        return [self._row(group) for group in sorted(self._sums)]
+
+    def _row(self, group: tuple[str, ...]) -> UsageRow:
+        named = dict(zip(self._by, group, strict=True))
+        key, model, day = (named.get(each) for each in BY)
+        return UsageRow(key, model, day, UsageCounts(*self._sums[group]))
 
 
 class UsageAccounts:
@@ -64,44 +93,50 @@ class UsageAccounts:
         by: Sequence[By] = BY,
         key: str | None = None,
         models: Iterable[str] = (),
+        most: int | None = None,
     ) -> list[UsageRow]:
         """Return what was used from one day of UTC to another, both included: of one key (its id)
         or of all, a row for each different combination of `by`, in their order. `models` are
-        looked at beside those that are known to have been used. Raises `RedisError`."""
+        looked at beside those that are known to have been used. A year of many keys takes seconds,
+        in which the event loop turns on. Raises `RedisError`, `TooManyRows` beyond `most`."""
         names = {name.decode() for name in await self._db.smembers(MODELS_KEY)} | {*models}
         days = [since + timedelta(n) for n in range((until - since).days + 1)]
         places = list(product(sorted(names), days))
-        rows: list[UsageRow] = []
-        for begin in range(0, len(places), _READ_AT_ONCE):
-            rows += await self._rows(places[begin : begin + _READ_AT_ONCE], key)
-        return summed(rows, by)
+        at_once = _KEYS_AT_ONCE if key is None else _COUNTS_AT_ONCE
+        sums = UsageSums(by, most)
+        for begin in range(0, len(places), at_once):
+            asked = places[begin : begin + at_once]
+            found = await self._read(asked, key)
+            await asyncio.to_thread(sums.add, _rows(asked, found))
+        return await asyncio.to_thread(sums.rows)
 
-    async def _rows(self, places: Sequence[tuple[str, date]], key: str | None) -> list[UsageRow]:
+    async def _read(
+        self, places: Sequence[tuple[str, date]], key: str | None
+    ) -> list[Mapping[bytes, bytes]]:
+        """Return the counts of each model and day, by key."""
         pipe = self._db.pipeline(transaction=False)
         for model, day in places:
             name = f"ew:{{{model}}}:usage:{day:%Y%m%d}"
             pipe.hgetall(name) if key is None else pipe.hget(name, key)
-        rows = []
-        for (model, day), found in zip(places, await pipe.execute(), strict=True):
-            counts: Mapping[bytes, bytes] = found if key is None else _alone(key, found)
-            rows += [
-                UsageRow(each.decode(), model, day.isoformat(), UsageCounts.read(text))
-                for each, text in counts.items()
-            ]
-        return rows
+        found = await pipe.execute()
+        return found if key is None else [_alone(key, each) for each in found]
+
+
+def _rows(
+    places: Sequence[tuple[str, date]], counts: Sequence[Mapping[bytes, bytes]]
+) -> Iterator[UsageRow]:
+    for (model, day), of_keys in zip(places, counts, strict=True):
+        of_day = day.isoformat()
+        for key, text in of_keys.items():
+            yield UsageRow(key.decode(), model, of_day, UsageCounts.read(text))
 
 
 def summed(rows: Iterable[UsageRow], by: Sequence[By]) -> list[UsageRow]:
     """Return the sums over whatever is not in `by`, in the order of `by`; one row if it is empty,
     and none if there are no rows."""
-    sums: dict[tuple[str, ...], UsageRow] = {}
-    for row in rows:
-        group = tuple(getattr(row, each) for each in by)
-        key, model, day = (getattr(row, each) if each in by else None for each in BY)
-        nothing = UsageRow(key, model, day, _NOTHING)
-        before = sums.get(group, nothing)
-        sums[group] = before._replace(counts=before.counts.plus(row.counts))
-    return [sums[group] for group in sorted(sums)]
+    sums = UsageSums(by)
+    sums.add(rows)
+    return sums.rows()
 
 
 def _alone(key: str, counts: bytes | None) -> dict[bytes, bytes]:

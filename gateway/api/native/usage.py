@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 from redis.exceptions import RedisError
 
-from contract.bus.records.usage_accounts import BY, By, UsageAccounts, UsageRow
+from contract.bus.records.usage_accounts import BY, By, TooManyRows, UsageAccounts, UsageRow
 from gateway.api.admin.guard import admin_key
 from gateway.api.native.answer_body import AnswerBody
 from gateway.api.openapi import ADMIN_ERRORS, NATIVE_ERRORS
@@ -23,6 +25,8 @@ _ERRORS: Final = {**NATIVE_ERRORS, 403: ADMIN_ERRORS[403]}
 _DAYS: Final = 30
 #: Each day and model is a look into Redis.
 _MOST_DAYS: Final = 366
+#: About 20 MB.
+_MOST_ROWS: Final = 100_000
 
 
 class UsageBody(AnswerBody):
@@ -58,14 +62,19 @@ OfAll = Annotated[
 Bys = Annotated[list[By] | None, Query(description="What each sum is for; may be given again.")]
 
 
-@router.get("/usage", summary="What this key, or all, have used", responses=_ERRORS)
+@router.get(
+    "/usage",
+    summary="What this key, or all, have used",
+    response_model=UsagesBody,
+    responses=_ERRORS,
+)
 async def read_usage(
     request: Request,
     by: Bys = None,
     since: Since = None,
     until: Until = None,
     of_all: OfAll = False,
-) -> UsagesBody:
+) -> Response:
     process, key = process_of(request), context_of(request.scope).key
     if of_all:
         admin_key(request)
@@ -81,11 +90,23 @@ async def read_usage(
     models = process.models.configured
     try:
         rows = await UsageAccounts(process.db).report(
-            first, last, by=wanted, key=key_id, models=models
+            first, last, by=wanted, key=key_id, models=models, most=_MOST_ROWS
         )
     except RedisError:
         raise ApiError("backend_down", "Redis cannot be reached at the moment") from None
-    return UsagesBody(since=first, until=last, usage=[_body(row) for row in rows])
+    except TooManyRows:
+        message = f"the answer has more than {_MOST_ROWS} rows; ask for fewer days, or less in `by`"
+        raise invalid("since", message) from None
+    # Many rows take a while, and meanwhile others are answered.
+    body = await asyncio.to_thread(_encoded, UsagesBody(since=first, until=last, usage=[]), rows)
+    return Response(body, media_type="application/json")
+
+
+def _encoded(body: UsagesBody, rows: Sequence[UsageRow]) -> str:
+    """Return a body that is empty so far, with its rows."""
+    empty = body.model_dump_json(by_alias=True)
+    told = ",".join(_body(row).model_dump_json(by_alias=True) for row in rows)
+    return f"{empty.removesuffix(']}')}{told}]}}"
 
 
 def _body(row: UsageRow) -> UsageBody:

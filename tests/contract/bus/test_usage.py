@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -12,7 +14,14 @@ from contract.bus.claims import Attempt, Ended
 from contract.bus.client import connect
 from contract.bus.queue import JobQueue
 from contract.bus.records.last_uses import read_last_uses
-from contract.bus.records.usage_accounts import UsageAccounts, UsageCounts, UsageRow, summed
+from contract.bus.records.usage_accounts import (
+    TooManyRows,
+    UsageAccounts,
+    UsageCounts,
+    UsageRow,
+    UsageSums,
+    summed,
+)
 from contract.bus.records.use_progress import UseProgress
 from contract.messages import Job, Sampling
 from contract.usage import JobUse
@@ -117,6 +126,35 @@ def test_rows_are_summed_over_what_is_not_asked_for(
     ]
     found = summed(rows, by)  # type: ignore[arg-type]
     assert [(*row[:3], row.counts.requests) for row in found] == wanted
+
+
+async def test_a_year_of_many_keys_does_not_hold_up_the_loop(
+    db: Redis, unique_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day, days = await today(db), 20
+    counts = dict.fromkeys((f"key{number}" for number in range(50)), "1 0 0 2 0 3 0 4")
+    for number in range(days):
+        name = f"ew:{{{unique_model}}}:usage:{day - timedelta(number):%Y%m%d}"
+        await db.hset(name, mapping=counts)
+        await db.expire(name, 60)
+    added: list[tuple[int, bool]] = []
+    add = UsageSums.add
+
+    def note(sums: UsageSums, rows: Iterable[UsageRow]) -> None:
+        given = [*rows]
+        added.append((len(given), threading.current_thread() is threading.main_thread()))
+        add(sums, given)
+
+    monkeypatch.setattr(UsageSums, "add", note)
+    since = day - timedelta(days - 1)
+    accounts, own = UsageAccounts(db), [unique_model]
+    rows = await accounts.report(since, day, by=("model",), models=own)
+    (row,) = [row for row in rows if row.model == unique_model]
+    assert row.counts == UsageCounts(1000, 0, 0, 2000, 0, 3000, 0, 4000)
+    assert not any(in_loop for _, in_loop in added)
+    assert max(size for size, _ in added) < 1000, "some days at a time"
+    with pytest.raises(TooManyRows):
+        await accounts.report(since, day, models=own, most=999)
 
 
 async def test_an_attempt_that_was_fenced_off_counts_nothing(queue: JobQueue, db: Redis) -> None:
