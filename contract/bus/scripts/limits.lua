@@ -42,6 +42,13 @@ local function counted(key, now_s)
     redis.call('DEL', key)
     return 0
   end
+  if from > now_s then
+    -- The clock was set back: all of it came just now.
+    redis.call('DEL', key)
+    redis.call('HSET', key, 'from', now_s, 'total', total, now_s, total)
+    redis.call('EXPIRE', key, 3 * SPAN)
+    return total
+  end
   local last = now_s - SPAN
   if from > last then
     return total
@@ -173,8 +180,8 @@ local function let_out(job_key, tokens, now)
   end
   redis.call('HDEL', job_key, 'subjects')
   local more = (tokens or tonumber(state[2])) - state[2]
-  local second, now_s = tonumber(state[3]), math.floor(now / 1000)
-  local days = math.floor(second / DAY)
+  local now_s = math.floor(now / 1000)
+  local days, second = math.floor(state[3] / DAY), math.min(state[3], now_s)
   for name in string.gmatch(state[1], '%S+') do
     redis.call('ZREM', limit_key(name, 'open'), job)
     wait_no_more(name, job)

@@ -101,6 +101,10 @@ local function first(prefix, now)
     return nil
   end
   if redis.call('ZCARD', prefix .. 'lanes') > 1 then
+    local latest = redis.call('ZRANGE', prefix .. 'ages', -1, -1, 'WITHSCORES')
+    if tonumber(latest[2]) > now + AGE_MS then -- The clock was set back.
+      redis.call('ZADD', prefix .. 'ages', now + AGE_MS, latest[1])
+    end
     local oldest = redis.call('ZRANGE', prefix .. 'ages', 0, 0, 'WITHSCORES')
     local since = tonumber(redis.call('GET', prefix .. 'since_aged') or 0)
     if oldest[1] ~= lane and tonumber(oldest[2]) <= now and since >= AGED_OF - 1 then

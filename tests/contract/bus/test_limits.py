@@ -104,6 +104,26 @@ async def test_what_took_more_than_reserved_counts_when_it_ends(
     assert (await refused(queue, key, 30, tokens_per_minute=100)).used == 80
 
 
+async def test_a_clock_that_is_set_back_an_hour_keeps_nobody_out_for_an_hour(
+    queue: JobQueue, db: Redis, key: str
+) -> None:
+    """By Redis' clock what was counted is of the future then, and still counts for a minute."""
+    limits = {"requests_per_minute": 2, "tokens_per_minute": 100}
+    await ask(queue, "a", key, 60, **limits)
+    attempt = await begin_one(queue, db, "w")
+    await let_time_pass(db, key, -3600)
+    await db.hincrby(queue.job_key("a"), "let_in", 3600)
+    reached = await refused(queue, key, 60, **limits)
+    assert (reached.name, reached.used, reached.wait_s) == ("tokens_per_minute", 60, 61)
+    # It is settled where it counts now, and goes with it: nothing is left that would give more.
+    await queue.complete("w", [Ended(attempt, "done", JobUse(20))])
+    await ask(queue, "b", key, 60, **limits)
+    assert (await refused(queue, key, 1, **limits)).name == "requests_per_minute"
+    await let_time_pass(db, key, 70)
+    await ask(queue, "c", key, 100, **limits)
+    assert (await refused(queue, key, 1, **limits)).used == 100
+
+
 async def test_a_request_that_alone_is_too_large_never_has_room(queue: JobQueue, key: str) -> None:
     reached = await refused(queue, key, 101, tokens_per_minute=100)
     assert reached.wait_s == -1

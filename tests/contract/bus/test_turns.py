@@ -154,6 +154,18 @@ async def test_a_lane_without_a_turn_for_long_gets_one_of_eight(queue: JobQueue,
     assert [each[0] for each in await order(queue, 10)] == ["n"] * 10
 
 
+async def test_a_clock_that_is_set_back_an_hour_lets_nothing_starve(
+    queue: JobQueue, db: Redis
+) -> None:
+    for number in range(30):
+        await ask(queue, f"n{number}")
+    await ask(queue, "b0", turn=Turn("batch"))
+    ages, (seconds, _) = queue.key.replace("queue", "ages"), await db.time()
+    await db.zincrby(ages, 3_600_000, "2:0")
+    await order(queue, AGED_OF)
+    assert await db.zscore(ages, "2:0") <= (seconds + 60) * 1000
+
+
 async def test_a_job_says_whether_its_turn_came_by_age(queue: JobQueue, db: Redis) -> None:
     for number in range(9):
         await ask(queue, f"n{number}")
