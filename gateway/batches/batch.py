@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
@@ -115,8 +116,12 @@ class BatchStore:
             self.remove(each.id)
         new = self.directory / f"{batch.id}.new"
         make_private(new)
-        (new / "batch.json").write_bytes(msgspec.json.encode(batch))
-        new.rename(self.path(batch.id))
+        try:
+            (new / "batch.json").write_bytes(msgspec.json.encode(batch))
+            new.rename(self.path(batch.id))
+        except OSError:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
 
     def find(self, batch_id: str) -> BatchRecord | None:
         if not _ID.fullmatch(batch_id):

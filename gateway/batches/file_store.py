@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -84,16 +87,29 @@ class FileStore:
         self.path(file_id).unlink(missing_ok=True)
 
     def take(self, path: Path, record: FileRecord) -> None:
-        """Take a complete file from elsewhere on the same disk. Safe to repeat after a crash.
+        """Take a complete file from elsewhere on this host. Safe to repeat after a crash.
 
         Raises `OSError`.
         """
         make_private(self._directory)
         if path.exists():
-            path.replace(self.path(record.id))
+            self._move(path, record)
         new = self._directory / f"{record.id}.new"
         new.write_bytes(msgspec.json.encode(record))
         new.replace(self._record(record.id))
+
+    def _move(self, path: Path, record: FileRecord) -> None:
+        try:
+            path.replace(self.path(record.id))
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # It is on another disk. Of a copy that breaks off, `tidy` removes what there is.
+            copy = self._directory / f"{record.id}~{record.key_id}{_PART}"
+            copy.touch(mode=0o600)
+            shutil.copyfile(path, copy)
+            copy.replace(self.path(record.id))
+            path.unlink()
 
     def tidy(self) -> None:
         """Remove what has expired, and what processes that died had begun."""
@@ -171,8 +187,9 @@ class Upload:
 
     def abandon(self) -> None:
         """Remove what was written."""
-        self._file.close()
         self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # It has no room for its last bytes, maybe.
+            self._file.close()
 
 
 def _stepped(size: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -128,12 +130,21 @@ class OutputFile:
     crash: a last one without its end is cut off when the file is opened again."""
 
     def __init__(self, path: Path, done: bytearray) -> None:
-        """Open it, and mark the lines that are there as done. Raises `OSError`."""
+        """Open it, and mark the lines that are there as done. Raises `OSError`, also if another
+        process has it open."""
         self.count = 0
+        self._path = path
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._file = os.fdopen(opened, "a+b", buffering=0)
-        self._size = self._mark(done)
-        self._file.truncate(self._size)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._size = self._mark(done)
+            self._file.truncate(self._size)
+        except OSError as error:
+            self._file.close()
+            if isinstance(error, BlockingIOError):
+                raise OSError(error.errno, "another process writes it", str(path)) from None
+            raise
 
     def append(self, line: bytes) -> None:
         """Raises `OSError`; the line is then not there."""
@@ -147,6 +158,11 @@ class OutputFile:
             raise
         self._size += len(data)
         self.count += 1
+
+    def check(self) -> None:
+        """Raises `OSError` if it was deleted, or another is in its place."""
+        if not is_file_at(self._file.fileno(), self._path):
+            raise OSError(errno.ESTALE, "it was deleted while the batch ran", str(self._path))
 
     def sync(self) -> None:
         """Have it on the disk, whatever happens to the power. Raises `OSError`."""
@@ -168,6 +184,14 @@ class OutputFile:
                 self.count += 1
                 size += len(line)
         return size
+
+
+def is_file_at(opened: int, path: Path) -> bool:
+    """Return whether an open file is still that at a path."""
+    try:
+        return os.path.samestat(os.fstat(opened), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def mark(done: bytearray, number: int) -> None:

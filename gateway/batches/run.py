@@ -14,12 +14,11 @@ from contract.process.tasks import cancel_and_wait
 from gateway.batches.answered import answers_of
 from gateway.batches.asker import LineAsker
 from gateway.batches.batch import BatchFault, BatchRecord, BatchStatus, BatchStore
+from gateway.batches.batch_output import BatchOutput
 from gateway.batches.file_store import FileRecord, FileStore
 from gateway.batches.lines import (
     InputLine,
-    OutputFile,
     Validation,
-    mark,
     output_line,
     read_lines,
     unanswered_line,
@@ -28,7 +27,8 @@ from gateway.batches.lines import (
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 0.5
 _SYNC_EVERY: Final = 10
-_DISK_RETRY_S: Final = 5.0
+#: So long, lines that are cancelled may take to end by themselves.
+_END_WITHIN_S: Final = 1.0
 _AT_ONCE: Final = 256
 _GONE: Final = BatchFault("file_not_found", "the input file was deleted, or has expired")
 _WHY_NOT: Final = {
@@ -54,8 +54,9 @@ class BatchRun:
         self._asker = asker
         self._longest = longest_line
         self._input = files.path(batch.input_file_id)
-        self._done = bytearray()
         self._asking: set[asyncio.Task[None]] = set()
+        #: Of those, the ones that have their answer, and write it.
+        self._answered: set[asyncio.Task[None] | None] = set()
         self._changed = asyncio.Event()
         #: The error that ended a line's task and that no line is to blame for.
         self._broken: BaseException | None = None
@@ -96,31 +97,28 @@ class BatchRun:
         self._write(status=BatchStatus.FAILED, faults=faults, ended_at=_now())
 
     async def _answer_lines(self) -> None:
-        directory = self._batches.path(self._batch.id)
-        self._output = OutputFile(directory / "output.jsonl", self._done)
-        self._errors = OutputFile(directory / "errors.jsonl", self._done)
+        self._output = BatchOutput(self._batches.path(self._batch.id))
         watching = asyncio.create_task(self._watch())
         try:
             await self._ask_lines()
-            await cancel_and_wait(self._asking)
+            await self._end_lines()
             if self._stop is not None:
                 await self._say_why_not(f"batch_{self._stop.value}", _WHY_NOT[self._stop])
             self._output.sync()
-            self._errors.sync()
+            self._output.check()
         finally:
             await cancel_and_wait([watching, *self._asking])
             self._output.close()
-            self._errors.close()
         self._write(
             status=BatchStatus.FINALIZING,
             next_status=self._stop or BatchStatus.COMPLETED,
             finalizing_at=_now(),
-            **self._counts(),
+            **self._output.counts(),
         )
 
     async def _ask_lines(self) -> None:
         """Return when each line is answered, or the batch is to end."""
-        for line in read_lines(self._input, self._longest, self._done):
+        for line in read_lines(self._input, self._longest, self._output.done):
             while len(self._asking) >= self._asker.most_at_once and self._stop is None:
                 await self._wait()
             if self._stop is not None:
@@ -131,8 +129,15 @@ class BatchRun:
             await asyncio.sleep(0)
         while self._asking and self._stop is None:
             await self._wait()
-        if self._stop is not None:
+
+    async def _end_lines(self) -> None:
+        """End those that are still asked; what was answered is written."""
+        if self._asking:
             self._asker.cancel()
+            await asyncio.wait(self._asking, timeout=_END_WITHIN_S)
+        await cancel_and_wait(self._asking - self._answered)
+        while self._asking:
+            await self._wait()
 
     async def _wait(self) -> None:
         """Wait for a line's end, or for the batch's. Raises what has broken a line's task."""
@@ -145,7 +150,7 @@ class BatchRun:
         answer = await self._asker.ask(line)
         if self._stop is not None and answer.status != 200:
             return
-        file = self._output if answer.status == 200 else self._errors
+        self._answered.add(asyncio.current_task())
         encoded = output_line(
             self._batch.id,
             line,
@@ -153,33 +158,22 @@ class BatchRun:
             request_id=answer.request_id,
             body=answer.body,
         )
-        await self._append(file, line, encoded)
+        await self._output.append(line, encoded, is_answer=answer.status == 200)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._asking.discard(task)
+        self._answered.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken = error
         self._changed.set()
 
     async def _say_why_not(self, code: str, message: str) -> None:
-        lines = read_lines(self._input, self._longest, self._done)
+        lines = read_lines(self._input, self._longest, self._output.done)
         for count, line in enumerate(lines):
             encoded = unanswered_line(self._batch.id, line, code, f"This request {message}")
-            await self._append(self._errors, line, encoded)
+            await self._output.append(line, encoded, is_answer=False)
             if count % _AT_ONCE == 0:
                 await asyncio.sleep(0)
-
-    async def _append(self, file: OutputFile, line: InputLine, encoded: bytes) -> None:
-        """A disk that is full is waited for: a line that was answered is not lost by it."""
-        while True:
-            try:
-                file.append(encoded)
-            except OSError as error:
-                log.error("%s waits for the disk: %s", self._batch.id, error)
-                await asyncio.sleep(_DISK_RETRY_S)
-            else:
-                mark(self._done, line.number)
-                return
 
     async def _watch(self) -> None:
         """Write how far it is, and see whether it is to end, until cancelled."""
@@ -195,17 +189,21 @@ class BatchRun:
             try:
                 if looks % _SYNC_EVERY == 0:
                     await asyncio.to_thread(self._output.sync)
-                    await asyncio.to_thread(self._errors.sync)
-                self._write(**self._counts())
+                self._write(**self._output.counts())
             except OSError as error:
                 log.error("the progress of %s is not written: %s", self._batch.id, error)
+            self._look_for_output()
+
+    def _look_for_output(self) -> None:
+        try:
+            self._output.check()
+        except OSError as error:
+            self._broken = error
+            self._changed.set()
 
     def _end_early(self, status: BatchStatus) -> None:
         self._stop = status
         self._changed.set()
-
-    def _counts(self) -> dict[str, int]:
-        return {"completed": self._output.count, "failed": self._errors.count}
 
     def _finalize(self) -> None:
         """Make files of what was written. Safe to repeat."""
@@ -238,8 +236,8 @@ class BatchRun:
     def _write(self, **changes: Any) -> None:
         changed = replace(self._batch, **changes)
         if changed != self._batch:
-            self._batch = changed
             self._batches.write(changed)
+            self._batch = changed
 
 
 def _file_id(batch_id: str, kind: str) -> str:

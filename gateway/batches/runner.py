@@ -20,11 +20,13 @@ from gateway.batches.asker import LineAsker
 from gateway.batches.batch import ENDS, BatchFault, BatchRecord, BatchStatus, BatchStore
 from gateway.batches.endpoint import Endpoints
 from gateway.batches.file_store import FileStore
+from gateway.batches.lines import is_file_at
 from gateway.batches.run import BatchRun
 from gateway.lifecycle.process import GatewayProcess
 
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 1.0
+_AGAIN_AFTER_S: Final = 5.0
 _TIDY_EVERY_S: Final = 600.0
 #: Of all keys; the others wait, the oldest first.
 _BATCHES_AT_ONCE: Final = 4
@@ -43,6 +45,9 @@ class BatchRunner:
         self._batches = batches
         self._endpoints = endpoints
         self._lock: int | None = None
+        self._lock_path = batches.directory / "lock"
+        #: When those that ended by an error are taken up again, by the monotonic clock.
+        self._again: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._tidied = 0.0
 
@@ -62,13 +67,18 @@ class BatchRunner:
         if self._process.dispatcher.draining:
             await self._leave()
             return
+        if self._lock is not None and not is_file_at(self._lock, self._lock_path):
+            log.warning(
+                "%s was deleted: the batches are left to who locks it next", self._lock_path
+            )
+            await self._leave()
         if not self._batches.directory.is_dir() or not self._leads():
             return
         waiting = [each for each in self._batches.all() if each.status not in ENDS]
         for batch in reversed(waiting):
             if len(self._running) >= _BATCHES_AT_ONCE:
                 break
-            if batch.id not in self._running:
+            if batch.id not in self._running and time.monotonic() >= self._again.get(batch.id, 0):
                 self._start(batch)
         if time.monotonic() - self._tidied > _TIDY_EVERY_S:
             self._tidied = time.monotonic()
@@ -77,8 +87,7 @@ class BatchRunner:
     def _leads(self) -> bool:
         if self._lock is None:
             make_private(self._batches.directory)
-            path = self._batches.directory / "lock"
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -106,11 +115,17 @@ class BatchRunner:
 
     def _ended(self, batch_id: str, task: asyncio.Task[None]) -> None:
         del self._running[batch_id]
-        if task.cancelled():
+        self._again.pop(batch_id, None)
+        error = None if task.cancelled() else task.exception()
+        if error is None or isinstance(error, Leaving):
             return
-        error = task.exception()
-        if error is not None and not isinstance(error, Leaving):
-            log.error("%s is taken up again soon", batch_id, exc_info=error)
+        self._again[batch_id] = time.monotonic() + _AGAIN_AFTER_S
+        # The system's own errors say what an operator can do something about.
+        is_systems = isinstance(error, OSError)
+        cause, trace = (f": {error}", None) if is_systems else ("", error)
+        log.error(
+            "%s is taken up again in %.0f s%s", batch_id, _AGAIN_AFTER_S, cause, exc_info=trace
+        )
 
     async def _leave(self) -> None:
         """Leave the batches to another process. Lines that are being asked go on meanwhile."""

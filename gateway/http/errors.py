@@ -59,6 +59,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "model_starting": Fault(503, True, 5),
     "model_cannot_load": Fault(503, True, 30),
     "queue_full": Fault(503, True, 2),
+    "disk_full": Fault(503, True, 30),
     "too_many_resumes": Fault(503, True, 2),
     "job_waits": Fault(503, True, 5),
     "too_many_connections": Fault(503, True, 5),

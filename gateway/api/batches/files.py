@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import FileResponse
 
 from gateway.api.batches.bodies import FileDeleted, FileList, FileObject
+from gateway.api.batches.disk_errors import told_of_disk
 from gateway.api.openapi import OPENAI_ERRORS, OPENAI_GENERATION_ERRORS
 from gateway.batches.file_store import FileRecord, FileStore
 from gateway.batches.upload_body import UploadBody
@@ -52,7 +53,12 @@ def files_of(request: Request) -> FileStore:
     responses=OPENAI_GENERATION_ERRORS,
 )
 async def create_file(request: Request) -> FileObject:
-    files = files_of(request)
+    with told_of_disk():
+        return FileObject.of(await _uploaded(request, files_of(request)))
+
+
+async def _uploaded(request: Request, files: FileStore) -> FileRecord:
+    """Raises `ApiError`, `StoreFull`, `OSError`."""
     upload = await asyncio.to_thread(files.begin, _key_id(request))
     try:
         body = UploadBody(upload)
@@ -60,13 +66,12 @@ async def create_file(request: Request) -> FileObject:
         if body.fields.get("purpose") not in _PURPOSES:
             raise invalid("purpose", "must be `batch`")
         keep_s = _keep_s(body.fields, files.config.keep_s)
-        record = await asyncio.to_thread(
+        return await asyncio.to_thread(
             upload.finish, body.filename or "upload", body.fields["purpose"], keep_s
         )
     except BaseException:
         upload.abandon()
         raise
-    return FileObject.of(record)
 
 
 @router.get("", summary="The files of this key", responses=OPENAI_ERRORS)

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from gateway.api.batches.bodies import BatchList, BatchObject, BatchRequest
+from gateway.api.batches.disk_errors import told_of_disk
 from gateway.api.batches.endpoints import ENDPOINTS
 from gateway.api.batches.files import files_of, own_file
 from gateway.api.inference import read
@@ -58,7 +59,8 @@ async def create_batch(request: Request) -> BatchObject:
         metadata=asked.metadata,
     )
     try:
-        await asyncio.to_thread(_batches_of(request).create, batch)
+        with told_of_disk():
+            await asyncio.to_thread(_batches_of(request).create, batch)
     except TooManyBatches as problem:
         raise ApiError("limit_reached", str(problem)) from None
     return BatchObject.of(batch)
@@ -86,7 +88,8 @@ async def cancel_batch(request: Request, batch_id: str) -> BatchObject:
     batch = await _own_batch(request, batch_id)
     if batch.status in ENDS:
         raise ApiError("batch_has_ended", f"the batch is {batch.status.value} already")
-    await asyncio.to_thread(_batches_of(request).cancel, batch_id)
+    with told_of_disk():
+        await asyncio.to_thread(_batches_of(request).cancel, batch_id)
     return BatchObject.of(await _own_batch(request, batch_id))
 
 

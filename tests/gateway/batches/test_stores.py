@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,13 @@ from contract.config import FilesConfig
 from gateway.batches import batch as batches_module
 from gateway.batches import file_store
 from gateway.batches.batch import BatchRecord, BatchStatus, BatchStore, TooManyBatches, new_batch_id
-from gateway.batches.file_store import FileStore, StoreFull, Upload
+from gateway.batches.file_store import (
+    FileRecord,
+    FileStore,
+    StoreFull,
+    Upload,
+    new_file_id,
+)
 
 MIB = 1 << 20
 
@@ -88,3 +96,51 @@ def test_a_key_may_have_so_many_batches(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(TooManyBatches):
         create("one", 12)
     create("two", 12)
+
+
+def test_a_file_is_taken_from_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_on_disk = Path.replace
+
+    def replace_path(path: Path, target: Path) -> Path:
+        if path.parent != target.parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return replace_on_disk(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_path)
+    store, made = FileStore(tmp_path / "files", FilesConfig()), tmp_path / "output.jsonl"
+    made.write_bytes(b"{}\n")
+    record = FileRecord(new_file_id(), "one", "a", "batch_output", 3, 1, 2**33)
+    for _ in range(2):
+        store.take(made, record)
+    assert store.path(record.id).read_bytes() == b"{}\n"
+    assert store.path(record.id).stat().st_mode & 0o777 == 0o600
+    assert store.of_key("one") == [record]
+    assert not made.exists()
+    assert len([*(tmp_path / "files").iterdir()]) == 2
+
+
+def test_an_upload_that_the_disk_has_no_room_for_leaves_nothing(tmp_path: Path) -> None:
+    store = FileStore(tmp_path, FilesConfig())
+    upload = store.begin("one")
+    upload.write(b"x")
+    # The bytes still in its buffer cannot be written any more.
+    descriptor = upload._file.fileno()
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, descriptor)
+    os.close(full)
+    upload.abandon()
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_batch_that_the_disk_has_no_room_for_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, data: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    new = BatchRecord(new_batch_id(), "one", "/v1/embeddings", "file-", "24h", 1, 1, 1)
+    with pytest.raises(OSError, match="No space"):
+        BatchStore(tmp_path).create(new)
+    assert [*tmp_path.iterdir()] == []

@@ -1,0 +1,208 @@
+"""One batch over what may happen to its files, with answers by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from contract.config import FilesConfig
+from gateway.batches import batch_output, run
+from gateway.batches.asker import LineAnswer
+from gateway.batches.batch import BatchRecord, BatchStatus, BatchStore, new_batch_id
+from gateway.batches.file_store import FileStore
+from gateway.batches.lines import InputLine, OutputFile
+from gateway.batches.run import BatchRun
+from gateway.batches.runner import BatchRunner
+from tests.waiting import until
+
+CHAT = "/v1/chat/completions"
+LINES = 6
+
+
+class Asker:
+    """Answers a line when it is let."""
+
+    most_at_once = LINES
+
+    def __init__(self) -> None:
+        self.may_answer = [asyncio.Event() for _ in range(LINES + 1)]
+        self.asked: list[int] = []
+        self._cancelled = asyncio.Event()
+
+    async def ask(self, line: InputLine) -> LineAnswer:
+        self.asked.append(line.number)
+        waits = [self.may_answer[line.number].wait(), self._cancelled.wait()]
+        tasks = [asyncio.ensure_future(each) for each in waits]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        is_answered = self.may_answer[line.number].is_set()
+        return LineAnswer(200 if is_answered else 503, f"r{line.number}", b"{}")
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def answer(self, *numbers: int) -> None:
+        for number in numbers:
+            self.may_answer[number].set()
+
+
+class Host:
+    """The files and batches of one host, with a batch in them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.files = FileStore(directory / "files", FilesConfig())
+        self.batches = BatchStore(directory / "batches")
+        upload = self.files.begin("k")
+        for number in range(1, LINES + 1):
+            line = {"custom_id": f"r{number}", "method": "POST", "url": CHAT, "body": {}}
+            upload.write(json.dumps(line).encode() + b"\n")
+        file = upload.finish("in.jsonl", "batch", 3600)
+        self.id = new_batch_id()
+        times = (1_000, 2**33, 3600)
+        self.batches.create(BatchRecord(self.id, "k", CHAT, file.id, "24h", *times))
+
+    @property
+    def output(self) -> Path:
+        return self.batches.path(self.id) / "output.jsonl"
+
+    def found(self) -> BatchRecord:
+        record = self.batches.find(self.id)
+        assert record is not None
+        return record
+
+    def begin(self, asker: Asker) -> asyncio.Task[None]:
+        given: Any = asker
+        batch = BatchRun(self.files, self.batches, self.found(), given, 10_000)
+        return asyncio.create_task(batch.run())
+
+    def lines(self, file_id: str | None) -> dict[str, Any]:
+        """Return what a file has, by its custom ids, each once."""
+        lines = self.files.path(file_id).read_text().splitlines() if file_id else []
+        told = [json.loads(line) for line in lines]
+        found = {each["custom_id"]: each for each in told}
+        assert len(found) == len(told)
+        return found
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(run, "_LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(batch_output, "_DISK_RETRY_S", 0.02)
+    return Host(tmp_path)
+
+
+async def test_an_output_that_is_deleted_is_made_again(host: Host) -> None:
+    first = Asker()
+    running = host.begin(first)
+    first.answer(1, 2)
+    await until(lambda: host.found().completed == 2)
+    host.output.unlink()
+    with pytest.raises(OSError, match=r"deleted while the batch ran: .*output\.jsonl"):
+        await asyncio.wait_for(running, 20)
+    second = Asker()
+    second.answer(*range(1, LINES + 1))
+    await asyncio.wait_for(host.begin(second), 20)
+    assert second.asked == [*range(1, LINES + 1)]
+    done = host.found()
+    assert (done.status, done.completed) == (BatchStatus.COMPLETED, LINES)
+    assert len(host.lines(done.output_file_id)) == LINES
+
+
+async def test_no_two_runs_write_one_output(host: Host) -> None:
+    first, second = Asker(), Asker()
+    running = host.begin(first)
+    await until(lambda: len(first.asked) == LINES)
+    with pytest.raises(OSError, match="another process writes it"):
+        await asyncio.wait_for(host.begin(second), 20)
+    assert second.asked == []
+    first.answer(*range(1, LINES + 1))
+    await asyncio.wait_for(running, 20)
+    assert host.found().completed == LINES
+
+
+async def test_what_was_answered_before_a_cancellation_is_written_when_the_disk_has_room(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_full, refused = True, 0
+    append = OutputFile.append
+
+    def append_if_room(file: OutputFile, line: bytes) -> None:
+        nonlocal refused
+        if is_full:
+            refused += 1
+            raise OSError(errno.ENOSPC, "no space left")
+        append(file, line)
+
+    monkeypatch.setattr(OutputFile, "append", append_if_room)
+    asker = Asker()
+    running = host.begin(asker)
+    asker.answer(1, 2, 3)
+    await until(lambda: refused > 2)
+    host.batches.cancel(host.id)
+    seen = refused
+    await until(lambda: refused > seen + 5)
+    assert not running.done()
+    is_full = False
+    await asyncio.wait_for(running, 20)
+    done = host.found()
+    assert (done.status, done.completed, done.failed) == (BatchStatus.CANCELLED, 3, LINES - 3)
+    assert {*host.lines(done.output_file_id)} == {"r1", "r2", "r3"}
+    codes = {each["error"]["code"] for each in host.lines(done.error_file_id).values()}
+    assert codes == {"batch_cancelled"}
+
+
+async def test_a_progress_that_could_not_be_written_is_written_later(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_full, refused = False, 0
+    write = BatchStore.write
+
+    def write_if_room(store: BatchStore, batch: BatchRecord) -> None:
+        nonlocal refused
+        if is_full:
+            refused += 1
+            raise OSError(errno.ENOSPC, "no space left")
+        write(store, batch)
+
+    monkeypatch.setattr(BatchStore, "write", write_if_room)
+    asker = Asker()
+    running = host.begin(asker)
+    await until(lambda: len(asker.asked) == LINES)
+    is_full = True
+    asker.answer(1)
+    await until(lambda: refused)
+    is_full = False
+    await until(lambda: host.found().completed == 1)
+    asker.answer(*range(2, LINES + 1))
+    await asyncio.wait_for(running, 20)
+
+
+async def test_a_lock_that_is_deleted_leaves_one_process_that_runs_batches(host: Host) -> None:
+    host.batches.write(msgspec.structs.replace(host.found(), status=BatchStatus.FAILED))
+    process: Any = SimpleNamespace(dispatcher=SimpleNamespace(draining=False))
+    first, second = (BatchRunner(process, host.files, host.batches, {}) for _ in range(2))
+    lock = host.batches.directory / "lock"
+
+    def locks() -> int:
+        """Return how many locks are held, also on a file that was deleted."""
+        opened = [each for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+        return sum(str(each.readlink()).removesuffix(" (deleted)") == str(lock) for each in opened)
+
+    await first._look()
+    await second._look()
+    assert locks() == 1
+    lock.unlink()
+    await second._look()
+    assert locks() == 2, "both have one, of two files"
+    await first._look()
+    assert locks() == 1
+    await second._leave()
+    assert locks() == 0
