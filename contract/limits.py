@@ -10,6 +10,10 @@ import msgspec
 
 #: Redis counts no further exactly; so much is no limit, where a default would set one.
 MOST: Final = 2**53
+#: Of what Redis may take (`maxmemory`), new jobs are let in up to here, and those of the class
+#: `batch` up to there; the rest is for the answers to what was let in.
+MEMORY_FOR_JOBS: Final = 0.75
+MEMORY_FOR_BATCH_JOBS: Final = 0.65
 Bound = Annotated[int, msgspec.Meta(ge=1, le=MOST)]
 
 

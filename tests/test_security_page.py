@@ -6,13 +6,14 @@ import pytest
 
 from contract.config import GatewayConfig, JobsConfig, LimitsConfig
 from contract.keys import REVOKED_WITHIN_S
+from contract.limits import MEMORY_FOR_BATCH_JOBS, MEMORY_FOR_JOBS
 from contract.logs.rotation import LARGEST_BYTES
 from contract.paths import ROOT
 from contract.process.flood import BURST, WINDOW_S
 from gateway.api import constraint_bounds, fields
 from gateway.api.openai import tools, values
 from gateway.http import auth
-from gateway.jobs import media_fetcher, queue_memory
+from gateway.jobs import media_fetcher
 from gateway.lifecycle import housekeeping
 from gateway.server.http_guard import BODY_DEADLINE_S, HEAD_DEADLINE_S, MAX_PIPELINED
 from gateway.server.http_rules import MAX_HEAD_BYTES, MAX_HEADERS
@@ -55,7 +56,9 @@ ROWS = {
     "resumed answers": [f"{MOST_REPLIES}, half"] * (MOST_REPLIES == 2 * MOST_REPLIES_OF_A_KEY),
     "wrong keys": [f"{auth._FAILURES_PER_MINUTE} in a minute"],
     "ew's own Valkey": [f"{valkey._LEAST_MEMORY // MIB} MiB", f"{valkey._MOST_MEMORY // GIB} GiB"],
-    "new jobs": [f"{queue_memory._FOR_JOBS:.0%}".replace("%", " %")],
+    "new jobs": [
+        f"{each:.0%}".replace("%", " %") for each in (MEMORY_FOR_JOBS, MEMORY_FOR_BATCH_JOBS)
+    ],
     "jobs in one": [f"({LIMITS.max_waiting})", f"({LIMITS.max_waiting_bytes // MIB} MiB)"],
     "background jobs": [f"({JobsConfig().max_bytes // MIB} MiB)"],
     "answers kept": [

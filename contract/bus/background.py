@@ -28,7 +28,7 @@ _FORGET_AT_ONCE: Final = 256
 _OWN_AT_ONCE: Final = 100
 
 _create = LuaScript("background_create")
-_end = LuaScript("background_end")
+_end = LuaScript("background_end", even_if_full=True)
 _forget = LuaScript("background_forget")
 _adopt = LuaScript("background_adopt")
 _due = LuaScript("webhooks_due")

@@ -97,11 +97,13 @@ def raised(answers: list[Any]) -> list[Any]:
 
 class LuaScript:
     """A Lua script by its digest, loaded again whenever the server has forgotten it. The
-    functions of `others`, which only define some, come before it."""
+    functions of `others`, which only define some, come before it. `even_if_full`: it runs though
+    the server's memory is full, as those do by which what was let in goes on and ends."""
 
-    def __init__(self, name: str, *others: str) -> None:
+    def __init__(self, name: str, *others: str, even_if_full: bool = False) -> None:
         files = [_SCRIPTS / f"{each}.lua" for each in (*others, name)]
-        self.source = "".join(file.read_text() for file in files)
+        head = "#!lua flags=allow-oom\n" if even_if_full else ""
+        self.source = head + "".join(file.read_text() for file in files)
         self.digest = ""
         self._gathering: WeakKeyDictionary[RedisClient, GatheredCalls] = WeakKeyDictionary()
 

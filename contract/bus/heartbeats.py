@@ -26,7 +26,7 @@ _ALL_BEAT_WITHIN_MS: Final = int(2 * BEAT_EVERY_S * 1000)
 GATEWAYS: Final = "_gateways"
 HOSTS: Final = "_hosts"
 
-_beat = LuaScript("beat")
+_beat = LuaScript("beat", even_if_full=True)
 _alive = LuaScript("alive", "living")
 
 

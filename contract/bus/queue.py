@@ -40,13 +40,17 @@ MAX_ATTEMPTS: Final = 3
 _ROOM_MADE_MS: Final = 1_000
 
 _enqueue = LuaScript("enqueue", "turns", "media", "limits")
-_claim = LuaScript("claim", "turns")
+_claim = LuaScript("claim", "turns", even_if_full=True)
 _peek = LuaScript("peek", "turns")
-_begin = LuaScript("begin", "turns", "media", "limits", "lives", "usage", "blame")
-_complete = LuaScript("complete", "turns", "media", "limits", "lives", "usage")
-_release = LuaScript("release", "turns", "media", "limits", "lives", "usage")
-_yield_place = LuaScript("yield_place", "turns", "media", "limits", "lives", "usage")
-_take_over = LuaScript("take_over")
+_begin = LuaScript(
+    "begin", "turns", "media", "limits", "lives", "usage", "blame", even_if_full=True
+)
+_complete = LuaScript("complete", "turns", "media", "limits", "lives", "usage", even_if_full=True)
+_release = LuaScript("release", "turns", "media", "limits", "lives", "usage", even_if_full=True)
+_yield_place = LuaScript(
+    "yield_place", "turns", "media", "limits", "lives", "usage", even_if_full=True
+)
+_take_over = LuaScript("take_over", even_if_full=True)
 
 
 class JobQueue:

@@ -6,7 +6,9 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Final
 
-from contract.bus.client import BLOCK_MS, RedisClient, last_id, mapping_of, raised
+from redis.exceptions import OutOfMemoryError
+
+from contract.bus.client import BLOCK_MS, LuaScript, RedisClient, last_id, mapping_of, raised
 from contract.bus.clock import LEAP_MS
 from contract.messages import UNREADABLE, Envelope
 from contract.wire import decode_frame, encode_frame
@@ -16,6 +18,7 @@ log = logging.getLogger(__name__)
 #: How long a dead gateway's replies can still be read.
 KEEP_MS: Final = 300_000
 _SCAN_AT_ONCE: Final = 256
+_publish_though_full = LuaScript("publish", even_if_full=True)
 
 
 def reply_key(gateway: str) -> str:
@@ -74,8 +77,12 @@ async def first_id(db: RedisClient, reply: str) -> str:
 async def publish(db: RedisClient, frames: Iterable[tuple[str, bytes]]) -> None:
     """Append each frame to its reply stream, in one round trip. Raises `RedisError`; it is
     safe to publish the same frames again, readers drop sequence numbers they have seen."""
-    commands = [("XADD", reply, "NOMKSTREAM", "*", "f", frame) for reply, frame in frames]
-    raised(await db.direct.run(commands))
+    given = list(frames)
+    commands = [("XADD", reply, "NOMKSTREAM", "*", "f", frame) for reply, frame in given]
+    answers = await db.direct.run(commands)
+    if any(isinstance(answer, OutOfMemoryError) for answer in answers):
+        answers = await _publish_though_full.map(db, [([reply], [each]) for reply, each in given])
+    raised(answers)
 
 
 async def read_frames(

@@ -22,7 +22,8 @@ from gateway.http.headers import RequestContext
 from gateway.lifecycle.process import GatewayProcess
 from gateway.streams.reply import Reply
 
-#: Lines that are asked at once: twice what the models' workers have places for, within this.
+#: Lines that are asked at once: twice what the models' workers have places for, within this, of
+#: all batches that run together.
 _FEWEST, _MOST = 8, 256
 _CHECK_AGAIN_S: Final = 1.0
 
@@ -37,12 +38,19 @@ class LineAnswer(NamedTuple):
 
 class LineAsker:
     """Asks for one batch. A line has the same job whichever process asks for it, so that its answer
-    is found again after a crash, and not made again."""
+    is found again after a crash, and not made again. `batches` counts those that run."""
 
-    def __init__(self, process: GatewayProcess, batch: BatchRecord, endpoint: Endpoint) -> None:
+    def __init__(
+        self,
+        process: GatewayProcess,
+        batch: BatchRecord,
+        endpoint: Endpoint,
+        batches: Callable[[], int],
+    ) -> None:
         self._process = process
         self._batch = batch
         self._endpoint = endpoint
+        self._batches = batches
         self._replies: dict[str, Reply] = {}
 
     @property
@@ -50,7 +58,8 @@ class LineAsker:
         """How many lines to ask at once, to keep the models' workers busy and no more."""
         models = {reply.model for reply in self._replies.values()}
         beats = (beat for each in models for beat in self._process.models.status(each).workers)
-        return max(_FEWEST, min(_MOST, 2 * sum(beat.slots for beat in beats)))
+        of_all = min(_MOST, 2 * sum(beat.slots for beat in beats))
+        return max(_FEWEST, of_all // max(1, self._batches()))
 
     async def ask(self, line: InputLine) -> LineAnswer:
         """Return a line's answer, which may be an error. Raises `Leaving`."""

@@ -103,6 +103,8 @@ class BatchStore:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        #: Those that have ended do not change any more.
+        self._ended: set[str] = set()
 
     def create(self, batch: BatchRecord) -> None:
         """Make a batch; of very many of its key that have ended, the oldest go. Raises
@@ -143,9 +145,16 @@ class BatchStore:
 
     def all(self) -> Iterator[BatchRecord]:
         """Return the batches, the newest first."""
-        names = [path.name for path in self.directory.glob("batch_*") if _ID.fullmatch(path.name)]
-        found = [each for each in map(self.find, names) if each is not None]
-        return iter(sorted(found, key=lambda each: (each.created_at, each.id), reverse=True))
+        found = [each for each in map(self.find, self._ids()) if each is not None]
+        return iter(sorted(found, key=_age_of, reverse=True))
+
+    def open(self) -> list[BatchRecord]:
+        """Return those that have not ended, the oldest first. The others are read once."""
+        ids = {*self._ids()}
+        self._ended &= ids
+        found = [each for each in map(self.find, ids - self._ended) if each is not None]
+        self._ended |= {each.id for each in found if each.status in ENDS}
+        return sorted((each for each in found if each.status not in ENDS), key=_age_of)
 
     def cancel(self, batch_id: str) -> None:
         """Ask for the end of a batch."""
@@ -158,11 +167,19 @@ class BatchStore:
         """Return a batch's directory."""
         return self.directory / batch_id
 
+    def _ids(self) -> Iterator[str]:
+        names = (path.name for path in self.directory.glob("batch_*"))
+        return (name for name in names if _ID.fullmatch(name))
+
     def remove(self, batch_id: str) -> None:
         """Remove a batch that has ended; what it made are files of their own."""
         for path in self.path(batch_id).iterdir():
             path.unlink(missing_ok=True)
         self.path(batch_id).rmdir()
+
+
+def _age_of(batch: BatchRecord) -> tuple[int, str]:
+    return batch.created_at, batch.id
 
 
 def new_batch_id() -> str:

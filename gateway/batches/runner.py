@@ -9,6 +9,8 @@ import fcntl
 import logging
 import os
 import time
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -17,7 +19,7 @@ from contract.paths import make_private
 from contract.process.tasks import cancel_and_wait
 from gateway.background.unattended import Leaving
 from gateway.batches.asker import LineAsker
-from gateway.batches.batch import ENDS, BatchFault, BatchRecord, BatchStatus, BatchStore
+from gateway.batches.batch import BatchFault, BatchRecord, BatchStatus, BatchStore
 from gateway.batches.endpoint import Endpoints
 from gateway.batches.file_store import FileStore
 from gateway.batches.lines import is_file_at
@@ -28,8 +30,9 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 1.0
 _AGAIN_AFTER_S: Final = 5.0
 _TIDY_EVERY_S: Final = 600.0
-#: Of all keys; the others wait, the oldest first.
-_BATCHES_AT_ONCE: Final = 4
+#: Of one key, and of all; the others wait.
+_OF_A_KEY: Final = 4
+_OF_ALL: Final = 32
 #: The fields of an input line beside its body.
 _ENVELOPE_BYTES: Final = 4096
 
@@ -74,12 +77,11 @@ class BatchRunner:
             await self._leave()
         if not self._batches.directory.is_dir() or not self._leads():
             return
-        waiting = [each for each in self._batches.all() if each.status not in ENDS]
-        for batch in reversed(waiting):
-            if len(self._running) >= _BATCHES_AT_ONCE:
-                break
-            if batch.id not in self._running and time.monotonic() >= self._again.get(batch.id, 0):
-                self._start(batch)
+        found = await asyncio.to_thread(self._batches.open)
+        now = time.monotonic()
+        ready = [each for each in found if now >= self._again.get(each.id, now)]
+        for batch in next_batches(ready, self._running):
+            self._start(batch)
         if time.monotonic() - self._tidied > _TIDY_EVERY_S:
             self._tidied = time.monotonic()
             await asyncio.to_thread(self._tidy)
@@ -107,7 +109,7 @@ class BatchRunner:
             self._files,
             self._batches,
             batch,
-            LineAsker(self._process, batch, endpoint),
+            LineAsker(self._process, batch, endpoint, lambda: len(self._running)),
             self._process.models.limits.max_body_bytes + _ENVELOPE_BYTES,
         )
         task = self._running[batch.id] = asyncio.create_task(run.run())
@@ -139,6 +141,22 @@ class BatchRunner:
         for batch in self._batches.all():
             if batch.ended_at and time.time() - batch.ended_at > self._files.config.keep_s:
                 self._batches.remove(batch.id)
+
+
+def next_batches(found: Sequence[BatchRecord], running: Collection[str]) -> list[BatchRecord]:
+    """Return which batches to begin of those that have not ended, the oldest first, beside the ones
+    that run (their ids): a key that has fewer goes first, so that none waits for another's."""
+    of_key = Counter(each.key_id for each in found if each.id in running)
+    waiting = [each for each in found if each.id not in running]
+    chosen: list[BatchRecord] = []
+    while waiting and len(running) + len(chosen) < _OF_ALL:
+        batch = min(waiting, key=lambda each: of_key[each.key_id])
+        if of_key[batch.key_id] >= _OF_A_KEY:
+            break
+        of_key[batch.key_id] += 1
+        waiting.remove(batch)
+        chosen.append(batch)
+    return chosen
 
 
 def _failed(batch: BatchRecord, fault: BatchFault) -> BatchRecord:

@@ -34,6 +34,8 @@ from gateway.streams.cancelling import Canceller
 from gateway.streams.dispatcher import Dispatcher
 from gateway.streams.reply import Reply
 
+#: So much of a queue may jobs of the class `batch` fill: people find room beside them.
+_BATCH: Final = 0.5
 _NEARLY_FULL: Final = "the queue's memory is nearly full"
 
 
@@ -93,15 +95,16 @@ class Intake:
         plain = [with_defaults(each, model, limits.max_output_len) for each in jobs]
         whole = [_traced(*each) for each in zip(plain, replies, strict=True)]
         consumptions = [consumption_of(each, reply.key, limits, most) for each in whole]
-        has_room = self._memory.take(sum(len(encode_job(each)) for each in jobs))
+        size, is_batch = sum(len(encode_job(each)) for each in jobs), job.turn.priority == "batch"
+        has_room, share = self._memory.take(size, is_batch=is_batch), _BATCH if is_batch else 1
         try:
             tickets = await JobQueue(self._db, job.model).put_all(
                 whole,
                 self._dispatcher.reply_key,
                 reply.first,
-                max_waiting=limits.max_waiting,
+                max_waiting=max(1, int(limits.max_waiting * share)),
                 # A job that is in the queue already is answered all the same.
-                max_bytes=limits.max_waiting_bytes if has_room else 1,
+                max_bytes=int(limits.max_waiting_bytes * share) if has_room else 1,
                 deadline_ms=int(min(total_s, job.turn.within_s or total_s) * 1000),
                 digest=digest,
                 consumptions=consumptions,

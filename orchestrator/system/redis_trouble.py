@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-_MEMORY: Final = (
-    "its memory is full: nothing is taken in until answers have ended; give it more "
+from contract.limits import MEMORY_FOR_JOBS
+
+_MORE: Final = (
+    "nothing is taken in until answers have ended; give it more "
     "(`redis.max_memory_bytes`, or `maxmemory` there)"
 )
+_MEMORY: Final = f"its memory is full: {_MORE}"
+_NEARLY: Final = f"its memory is nearly full: {_MORE}"
 _DISK: Final = "its disk is full: nothing is taken in; free some space where its data is (`df -h`)"
 _FILE: Final = "it cannot write its data: nothing is taken in; its log says why"
 #: By then it refuses what may need a little more.
@@ -37,5 +41,6 @@ def troubles(info: Mapping[str, Any]) -> Iterator[Trouble]:
     if info.get("aof_enabled") and info.get("aof_last_write_status", "ok") != "ok":
         yield Trouble("the last write of its file failed", f"{_DISK}, or see its log")
     most, used = info.get("maxmemory", 0), info.get("used_memory", 0)
-    if most and used >= _FULL * most:
-        yield Trouble(f"uses {used / 2**20:.0f} of {most / 2**20:.0f} MiB", _MEMORY)
+    if most and used >= MEMORY_FOR_JOBS * most:
+        fix = _MEMORY if used >= _FULL * most else _NEARLY
+        yield Trouble(f"uses {used / 2**20:.0f} of {most / 2**20:.0f} MiB", fix)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contract.bus.claims import Attempt, Claim, Record
 from contract.bus.client import LuaScript, RedisClient
 
-_record = LuaScript("record", "turns", "blame")
-_end_trial = LuaScript("end_trial")
+_record = LuaScript("record", "turns", "blame", even_if_full=True)
+_end_trial = LuaScript("end_trial", even_if_full=True)
 
 
 class Trials:

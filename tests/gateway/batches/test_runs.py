@@ -14,12 +14,12 @@ import pytest
 
 from contract.config import FilesConfig
 from gateway.batches import batch_output, run
-from gateway.batches.asker import LineAnswer
+from gateway.batches.asker import LineAnswer, LineAsker
 from gateway.batches.batch import BatchRecord, BatchStatus, BatchStore, new_batch_id
 from gateway.batches.file_store import FileStore
 from gateway.batches.lines import InputLine, OutputFile
 from gateway.batches.run import BatchRun
-from gateway.batches.runner import BatchRunner
+from gateway.batches.runner import BatchRunner, next_batches
 from tests.waiting import until
 
 CHAT = "/v1/chat/completions"
@@ -206,3 +206,40 @@ async def test_a_lock_that_is_deleted_leaves_one_process_that_runs_batches(host:
     assert locks() == 1
     await second._leave()
     assert locks() == 0
+
+
+def test_a_key_does_not_wait_for_the_batches_of_another() -> None:
+    def batch(number: int, key: str) -> BatchRecord:
+        return BatchRecord(f"batch_{number}", key, CHAT, "file-", "24h", number, 2**33, 1)
+
+    busy = [batch(number, "busy") for number in range(1, 10)]
+    assert [each.created_at for each in next_batches(busy, set())] == [1, 2, 3, 4]
+    running = {each.id for each in busy[:4]}
+    assert next_batches(busy, running) == []
+    others = [batch(20, "late"), batch(21, "late"), batch(22, "later")]
+    assert [each.created_at for each in next_batches([*busy, *others], running)] == [20, 22, 21]
+    many = [batch(number, f"k{number}") for number in range(100, 200)]
+    assert len(next_batches([*busy, *many], running)) == 28
+
+
+def test_lines_that_are_asked_at_once_are_shared_by_the_batches_that_run() -> None:
+    workers = [SimpleNamespace(slots=40), SimpleNamespace(slots=40)]
+    models = SimpleNamespace(status=lambda _: SimpleNamespace(workers=workers))
+    process: Any = SimpleNamespace(models=models)
+    record: Any = None
+    endpoint: Any = None
+    for running, wanted in ((0, 160), (1, 160), (4, 40), (32, 8)):
+        asker = LineAsker(process, record, endpoint, lambda count=running: count)
+        asker._replies["a"] = SimpleNamespace(model="m")  # type: ignore[assignment]
+        assert asker.most_at_once == wanted
+
+
+def test_batches_that_have_ended_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(tmp_path)
+    assert [each.id for each in host.batches.open()] == [host.id]
+    host.batches.write(msgspec.structs.replace(host.found(), status=BatchStatus.FAILED))
+    assert host.batches.open() == []
+    monkeypatch.setattr(BatchStore, "find", lambda *_: pytest.fail("it is read again"))
+    assert host.batches.open() == []

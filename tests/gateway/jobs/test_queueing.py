@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 
 from contract.messages import State
+from gateway.jobs.queue_memory import QueueMemory
 from tests.conftest import ValkeyServer
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, served, stays_open
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect, streaming
+from tests.waiting import until
 
 INFER = "/api/v1/inference"
 STREAM = "/api/v1/inference/stream"
@@ -66,7 +69,12 @@ async def test_a_full_queue_refuses_at_once(
     gateway = new_gateway(own_valkey.url, limits={"max_waiting": 3, "queue_timeout_s": 60})
     async with served(gateway) as (worker, client):
         await worker.take_none()
-        asking = [asyncio.create_task(client.post(INFER, json=ASK)) for _ in range(3)]
+        of_batch = {**ASK, "priorityClass": "batch"}
+        asking = [asyncio.create_task(client.post(INFER, json=of_batch))]
+        await worker.wait_for_waiting(1)
+        # Half of the queue is for others.
+        assert (await client.post(INFER, json=of_batch)).json()["code"] == "queue_full"
+        asking += [asyncio.create_task(client.post(INFER, json=ASK)) for _ in range(2)]
         await worker.wait_for_waiting(3)
         took_s = []
         for _ in range(5):
@@ -211,6 +219,23 @@ async def test_nothing_new_is_let_in_before_memory_is_short(
         await worker.done(running)
         assert [(await each).json()["text"] for each in (asking, again)] == ["a", "a"]
         await worker.db.config_set("maxmemory", 0)
+
+
+async def test_work_in_batches_leaves_memory_to_others() -> None:
+    class Server:
+        async def info(self, _: str) -> dict[str, int]:
+            return {"maxmemory": 1000, "used_memory": 600}
+
+    server: Any = Server()
+    memory = QueueMemory(server)
+    assert memory.take(10**9, is_batch=True), "nothing is known yet"
+    watching = asyncio.create_task(memory.watch())
+    await until(lambda: memory._left is not None)
+    assert memory.take(40, is_batch=True)
+    assert not memory.take(20, is_batch=True)
+    assert memory.take(80, is_batch=False)
+    assert not memory.take(20, is_batch=False)
+    watching.cancel()
 
 
 async def _first_refusal(client: httpx.AsyncClient) -> httpx.Response:

@@ -75,9 +75,10 @@ def test_a_full_memory_is_named(tmp_path: Path, servers: list[Server]) -> None:
     assert "command not allowed when used memory" in server.fill(), "its memory is not full"
     seen, found = server.observed()
     assert seen.redis_answers
-    assert seen.redis_error.startswith("its memory is full")
+    assert not seen.redis_error, "it beats all the same"
     assert len(found) == 1
     assert "of 8 MiB" in found[0].seen
+    assert found[0].fix.startswith("its memory is full")
 
 
 def test_a_full_disk_is_named(tmp_path: Path, small_disk: Path, servers: list[Server]) -> None:
@@ -91,6 +92,16 @@ def test_a_full_disk_is_named(tmp_path: Path, small_disk: Path, servers: list[Se
     assert seen.redis_error.startswith("its disk is full")
     assert "`df -h`" in seen.redis_error
     assert "df -h" in found[0].fix
+
+
+@pytest.mark.parametrize(
+    ("used", "words"),
+    [(74, None), (75, "its memory is nearly full: nothing"), (98, "full: nothing")],
+)
+def test_a_memory_is_told_of_when_nothing_new_is_let_in(used: int, words: str | None) -> None:
+    found = [each.fix for each in troubles({"maxmemory": 100, "used_memory": used})]
+    assert (words is None and not found) or words in found[0]
+    assert in_words("command not allowed when used memory > 'maxmemory'.").startswith("its memory")
 
 
 def test_other_words_stay_as_they_are() -> None:
