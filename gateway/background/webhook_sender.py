@@ -11,6 +11,7 @@ import orjson
 from standardwebhooks import Webhook
 
 from contract.bus.background_job import BackgroundJob
+from gateway.background.receiver import Told
 from gateway.http.outside_hosts import HostRefused, OutsideHosts
 
 _TIMEOUT_S: Final = 15.0
@@ -30,8 +31,8 @@ class WebhookSender:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def send(self, job: BackgroundJob, url: str, secret: str) -> tuple[int, str]:
-        """Answers the status, 0 if there is none, and in words what came of it."""
+    async def send(self, job: BackgroundJob, url: str, secret: str) -> Told:
+        """Ask once, for at most 15 s."""
         body = orjson.dumps(_message(job))
         now = datetime.now(timezone.utc)
         signature = Webhook(secret).sign(job.id, now, body.decode())
@@ -54,13 +55,15 @@ class WebhookSender:
                     headers=headers,
                     extensions={"sni_hostname": target.host},
                 ) as answer:
-                    return answer.status_code, f"answered with {answer.status_code}"
+                    return Told(answer.status_code, f"answered with {answer.status_code}")
         except HostRefused as error:
-            return 0, f"refused: {error}"
+            return Told(0, f"refused: {error}")
         except TimeoutError:
-            return 0, "no answer in time"
+            return Told(0, "no answer in time", is_late=True)
+        except httpx.TimeoutException:
+            return Told(0, "no answer in time", is_late=True)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return 0, f"not reached: {error or type(error).__name__}"
+            return Told(0, f"not reached: {error or type(error).__name__}")
 
 
 def _message(job: BackgroundJob) -> dict[str, Any]:

@@ -9,10 +9,15 @@ import fnmatch
 import ipaddress
 import socket
 from collections.abc import Iterable
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.http.errors import invalid
+
+#: A name server that does not answer takes none of the threads that others work in.
+_RESOLVERS: Final = ThreadPoolExecutor(16, "resolver")
 
 
 class HostRefused(Exception):
@@ -49,7 +54,8 @@ class OutsideHosts:
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme == "https" else 80)
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await loop.run_in_executor(_RESOLVERS, look_up)
         addresses = [str(entry[4][0]) for entry in found]
         if host not in self._private and not all(map(_is_public, addresses)):
             raise HostRefused(f"`{host}` is within this network")

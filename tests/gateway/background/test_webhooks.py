@@ -6,18 +6,25 @@ import asyncio
 import base64
 import ipaddress
 import socket
+import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
 
+from contract.bus.background_job import Webhook as HookRecord
+from gateway.background import webhooks as webhooks_module
+from gateway.background.receiver import Told
+from gateway.background.webhooks import Webhooks
 from gateway.http.errors import ApiError
 from gateway.http.outside_hosts import HostRefused, OutsideHosts, _is_public
 from tests.conftest import ValkeyServer
 from tests.gateway.background.test_jobs import JOBS, ended, post
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker
+from tests.waiting import until
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
@@ -93,6 +100,69 @@ async def test_an_end_is_told_signed_and_again_until_it_is_taken(
         assert (needs.status_code, needs.json()["field"]) == (422, "webhook")
 
 
+async def test_a_receiver_that_hangs_holds_up_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks_module, "_LOOK_EVERY_S", 0.01)
+    hanging, fast = "https://hangs.example/", "https://fast.example/"
+    due = [
+        SimpleNamespace(id=f"h{n}", webhook_tries=0, webhook=HookRecord(hanging, SECRET))
+        for n in range(500)
+    ]
+    due += [
+        SimpleNamespace(id=f"f{n}", webhook_tries=0, webhook=HookRecord(fast, SECRET))
+        for n in range(40)
+    ]
+    tried: list[tuple[str, str]] = []
+    are_late, may_answer, sent = asyncio.Event(), asyncio.Event(), 0
+
+    class Records:
+        async def webhooks_due(self, count: int, _: int) -> list[Any]:
+            taken, due[:] = due[:count], due[count:]
+            return taken
+
+        async def webhook_tried(self, job: Any, word: str, _: float | None) -> None:
+            tried.append((job.id, word))
+
+    class Sender:
+        async def send(self, job: Any, url: str, _: str) -> Told:
+            nonlocal sent
+            if url == fast:
+                return Told(204, "taken")
+            sent += 1
+            await (are_late if sent <= 4 else may_answer).wait()
+            return Told(0, "no answer in time", is_late=True)
+
+        async def close(self) -> None: ...
+
+    records: Any = Records()
+    sender: Any = Sender()
+    webhooks = Webhooks(records, OutsideHosts("x", [], []))
+    webhooks._sender = sender
+    running = asyncio.create_task(webhooks.run())
+    await until(lambda: sent == 4)
+    are_late.set()
+    await until(lambda: sum(word == "taken" for _, word in tried) == 40)
+    assert not due
+    # One is under way; those that were left to it were not tried.
+    await until(lambda: len(webhooks._telling) == 1)
+    assert (sent, len(tried)) == (5, 44)
+    may_answer.set()
+    await until(lambda: not webhooks._telling)
+    running.cancel()
+
+
+async def test_a_name_server_that_hangs_takes_no_thread_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_answer = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: may_answer.wait(20) and [])
+    hosts = OutsideHosts("x", ["*.example.com"], [])
+    asking = [asyncio.ensure_future(hosts.target(f"https://{n}.example.com/")) for n in range(100)]
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 10) == "free"
+    may_answer.set()
+    await asyncio.gather(*asking, return_exceptions=True)
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -122,10 +192,10 @@ async def test_an_allowed_name_does_not_lead_into_the_network(
     hosts = OutsideHosts("jobs.webhook_hosts", ["*"], ["inside"])
     given = ["93.184.216.34"]
 
-    async def resolve(*_: object, **__: object) -> list[Any]:
+    def resolve(*_: object, **__: object) -> list[Any]:
         return [(socket.AF_INET, 0, 0, "", (each, 443)) for each in given]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     target = await hosts.target("https://a.test/x#y")
     assert target == ("https://93.184.216.34:443/x", "a.test", "a.test")
     for inner in ("127.0.0.1", "10.1.2.3", "169.254.169.254", "::1"):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import socket
 import struct
 import zlib
 from collections.abc import AsyncIterator, Iterator
@@ -380,10 +381,7 @@ async def test_no_name_leads_into_the_network(monkeypatch: pytest.MonkeyPatch) -
     job = intake.check(Job("j", "m", Sampling(), messages=(turn,)), ("image",))
     found: Any = [(2, 1, 6, "", ("169.254.169.254", 443))]
 
-    async def resolve(*_: object, **__: object) -> Any:
-        return found
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     with pytest.raises(ApiError, match="within this network"):
         await intake.fetched(job)
     await intake.close()
