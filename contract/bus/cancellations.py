@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contract.bus.client import BLOCK_MS, LuaScript, RedisClient, entries_of, last_id
 from contract.bus.queue import GROUP, KEEP_MS, JobQueue
 
-_cancel = LuaScript("cancel", "turns", "media", "limits", "lives", "usage", even_if_full=True)
+_cancel = LuaScript(
+    "cancel", "jobs", "turns", "media", "limits", "lives", "usage", even_if_full=True
+)
 
 
 class Cancellations:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from contract.bus.client import RedisClient
 from contract.bus.turns import QueuePlace
@@ -55,6 +55,10 @@ class Ended(NamedTuple):
     attempt: Attempt
     state: str
     use: JobUse = NO_USE
+
+    def words(self) -> tuple[Any, ...]:
+        """Return it as `scripts/complete.lua` takes it."""
+        return (self.attempt.entry, self.attempt.number, self.state, self.use.words())
 
 
 class Record(NamedTuple):

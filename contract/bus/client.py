@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias
-from weakref import WeakKeyDictionary, proxy
+from typing import Any, Final, TypeAlias, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -16,7 +14,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from contract.bus.connection.direct import Command, DirectConnection
 from contract.bus.connection.following import FOLLOWING
-from contract.bus.connection.gathered_calls import GatheredCalls
+from contract.bus.connection.gathered_calls import MOST_AT_ONCE
 from contract.bus.connection.honest import HONEST
 from contract.bus.connection.url import sentinel_url
 
@@ -25,6 +23,7 @@ BLOCK_MS: Final = 5_000
 _SOCKET_TIMEOUT_S: Final = BLOCK_MS / 1000 + 2
 #: A `Redis`: its own types give every reply as the union of all protocols' shapes.
 RedisClient: TypeAlias = Any
+T = TypeVar("T")
 _SCRIPTS: Final = Path(__file__).parent / "scripts"
 
 
@@ -105,36 +104,28 @@ class LuaScript:
         head = "#!lua flags=allow-oom\n" if even_if_full else ""
         self.source = head + "".join(file.read_text() for file in files)
         self.digest = ""
-        self._gathering: WeakKeyDictionary[RedisClient, GatheredCalls] = WeakKeyDictionary()
 
     async def __call__(self, db: RedisClient, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return (await self.map(db, [(keys, args)]))[0]
 
     async def apart(self, db: RedisClient, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """The same, by a connection of its own: a call that is large holds up no others."""
-        return raised(await self._run_all(db, [(keys, args)], _run_apart))[0]
-
-    async def gathered(self, db: RedisClient, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """The same; what is asked for while a round trip is under way shares the next one. Raises
-        `TimeoutError`, too: as when the caller is cancelled, the script may have run or may yet."""
-        calls = self._gathering.get(db)
-        if calls is None:
-            calls = self._gathering[db] = GatheredCalls(partial(self._run_all, proxy(db)))
-        return await calls.ask((keys, args))
+        return raised(await self.outcomes(db, [(keys, args)], _run_apart))[0]
 
     async def map(
         self, db: RedisClient, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
     ) -> list[Any]:
         """Run the script once per (keys, args), in one round trip. Raises the first error."""
-        return raised(await self._run_all(db, calls))
+        return raised(await self.outcomes(db, calls))
 
-    async def _run_all(
+    async def outcomes(
         self,
         db: RedisClient,
         calls: Sequence[tuple[Sequence[str], Sequence[Any]]],
         run: Callable[[RedisClient, Sequence[Command]], Awaitable[list[Any]]] = _run_directly,
     ) -> list[Any]:
-        """Return the outcome of each call: an answer, or its error."""
+        """Run the script once per (keys, args), in one round trip. Return the outcome of each call:
+        an answer, or its error."""
         if not self.digest:
             self.digest = await db.script_load(self.source)
         commands = [("EVALSHA", self.digest, len(keys), *keys, *args) for keys, args in calls]
@@ -146,6 +137,11 @@ class LuaScript:
             for i, answer in zip(missed, again, strict=True):
                 answers[i] = answer
         return answers
+
+
+def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Return items in parts of which one call may take each: a script holds up all others."""
+    return (items[i : i + MOST_AT_ONCE] for i in range(0, len(items), MOST_AT_ONCE))
 
 
 async def wait_for_server(db: RedisClient, timeout_s: float) -> None:

@@ -16,8 +16,9 @@ from contract.bus.claims import (
     Waiting,
     read_job,
 )
-from contract.bus.client import LuaScript, RedisClient, entries_of, mapping_of
+from contract.bus.client import LuaScript, RedisClient, batches, entries_of, mapping_of
 from contract.bus.clock import LEAP_MS
+from contract.bus.connection.puts import Put, put_apart, put_gathered
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.records.dead_letters import DeadLetters
 from contract.bus.records.trials import Trials
@@ -39,17 +40,14 @@ MAX_ATTEMPTS: Final = 3
 #: For so long, no other worker makes room for the same job.
 _ROOM_MADE_MS: Final = 1_000
 
-_enqueue = LuaScript("enqueue", "turns", "media", "limits")
+#: The parts of every script that may end a job.
+_ENDING: Final = ("jobs", "turns", "media", "limits", "lives", "usage")
 _claim = LuaScript("claim", "turns", even_if_full=True)
 _peek = LuaScript("peek", "turns")
-_begin = LuaScript(
-    "begin", "turns", "media", "limits", "lives", "usage", "blame", even_if_full=True
-)
-_complete = LuaScript("complete", "turns", "media", "limits", "lives", "usage", even_if_full=True)
-_release = LuaScript("release", "turns", "media", "limits", "lives", "usage", even_if_full=True)
-_yield_place = LuaScript(
-    "yield_place", "turns", "media", "limits", "lives", "usage", even_if_full=True
-)
+_begin = LuaScript("begin", *_ENDING, "blame", even_if_full=True)
+_complete = LuaScript("complete", *_ENDING, even_if_full=True)
+_release = LuaScript("release", *_ENDING, even_if_full=True)
+_yield_place = LuaScript("yield_place", *_ENDING, even_if_full=True)
 _take_over = LuaScript("take_over", even_if_full=True)
 
 
@@ -72,8 +70,9 @@ class JobQueue:
         self.dead_letters = DeadLetters(db, model, letter_days)
         self.trials = Trials(db, self.key)
         self.job_wait = JobWait(db, model)
-        #: The keys of those that can do a job: workers now, hosts once they have loaded the model.
-        self._ready_keys = [Heartbeats(db, model).ready_key, registrations(db, model).ready_key]
+        #: With the keys of those that can do a job: workers now, hosts once they have loaded it.
+        ready_keys = (Heartbeats(db, model).ready_key, registrations(db, model).ready_key)
+        self._put_keys = (self.key, *ready_keys)
         self.leases_key = f"ew:{{{model}}}:leases"
 
     def job_key(self, job_id: str) -> str:
@@ -128,14 +127,14 @@ class JobQueue:
         """Put the jobs of one request, all or none; their consumptions have the same limits. Raises
         what `put` does but `Conflict` and `WasCancelled`, which are answers for a job."""
         bounds = [max_waiting, deadline_ms, KEEP_MS + LEAP_MS, int(must_be_served), max_bytes]
-        words = [GROUP, reply, first, *bounds, consumptions[0].limits_word()]
+        words = [len(jobs), reply, first, *bounds, consumptions[0].limits_word()]
         for job, consumption in zip(jobs, consumptions, strict=True):
             words += put_words(job, digest, consumption.tokens)
-        # A large call does not hold up those that share a round trip.
+        put = Put(self._put_keys, [self.job_key(job.id) for job in jobs], GROUP, words)
+        # A large one does not hold up those that share a round trip.
         is_small = len(jobs) == 1 and not media_of(jobs[0])
-        call = _enqueue.gathered if is_small else _enqueue.apart
-        keys = [self.key, *self._ready_keys, *(self.job_key(job.id) for job in jobs)]
-        return read_tickets(await call(self.db, keys, words), jobs, digest, reply, first)
+        answer = await (put_gathered if is_small else put_apart)(self.db, put)
+        return read_tickets(answer, jobs, digest, reply, first)
 
     async def unfinished(self) -> int:
         """Return how many jobs are not over: those that wait, and those that workers hold."""
@@ -233,17 +232,15 @@ class JobQueue:
         for claim in claims:
             if claim.job is None:
                 await self.dead_letters.move(self.key, GROUP, claim.entry, "unreadable")
-        bounds = self.dead_letters.bounds
-        answers = await _begin.map(
-            self.db,
-            [
-                (
-                    [self.key, self.job_key(claim.job_id), self.dead_letters.key],
-                    [GROUP, claim.entry, worker, max_attempts, KEEP_MS, int(alone), *bounds],
-                )
-                for claim in readable
-            ],
-        )
+        head = [GROUP, worker, max_attempts, KEEP_MS, int(alone), *self.dead_letters.bounds]
+        calls = [
+            (
+                [self.key, self.dead_letters.key, *(self.job_key(each.job_id) for each in some)],
+                [*head, *(each.entry for each in some)],
+            )
+            for some in batches(readable)
+        ]
+        answers = [each for some in await _begin.map(self.db, calls) for each in some]
         begun: list[Attempt | BeginRefused] = []
         for claim, answer in zip(readable, answers, strict=True):
             verdict = answer[0].decode()
@@ -266,20 +263,15 @@ class JobQueue:
     async def complete(self, worker: str, ended: Iterable[Ended]) -> int:
         """End attempts, if they still own their jobs. Returns how many were fenced off. Safe to
         repeat."""
-        answers = await _complete.map(
-            self.db,
-            [
-                (
-                    [self.key, self.job_key(attempt.job.id)],
-                    [
-                        *(GROUP, attempt.entry, worker, attempt.number),
-                        *(state, KEEP_MS, use.words(), *self._kept_days),
-                    ],
-                )
-                for attempt, state, use in ended
-            ],
-        )
-        return sum(answer == 0 for answer in answers)
+        head = [GROUP, worker, KEEP_MS, *self._kept_days]
+        calls = [
+            (
+                [self.key, *(self.job_key(attempt.job.id) for attempt, _, _ in some)],
+                [*head, *(word for each in some for word in each.words())],
+            )
+            for some in batches(list(ended))
+        ]
+        return sum(each == 0 for some in await _complete.map(self.db, calls) for each in some)
 
     async def release(
         self, worker: str, attempts: Iterable[Attempt], uses: Mapping[str, JobUse] | None = None

@@ -22,6 +22,7 @@ local function adopt()
         local key = string.gsub(tostring(job.key_id or ''), '%s', '')
         local deadline = tonumber(redis.call('HGET', prefix .. 'job:' .. id, 'deadline') or now)
         join(prefix, entry[1], '1:0 1 1000 ' .. id .. ' ' .. key, deadline, now)
+        wake(prefix, 1)
       end
     end
   end

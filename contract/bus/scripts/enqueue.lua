@@ -1,95 +1,134 @@
--- Put the jobs of one request on their model's queue, all or none, each once: asking again for the same job answers what
--- became of it, and it needs no room.
--- KEYS: queue, ready workers, hosts that would load the model, then the jobs
--- ARGV: group, reply stream, first reply id, max waiting, deadline ms, keep ms, must be served (1 or 0), max bytes of the
---   queue (0: any), limits (JSON; empty: none), then for each job: payload, digest, lane, weight, cost, job id, API key
---   id, wanted within ms (0: the deadline), tokens that it may take, how many media it has, a digest and the bytes of each
--- Answers {'put', an answer for each job}, which is {'queued', waiting, counts of each subject} or {'known', digest,
---   reply, first, state}; or for all {'limited', subject, limit's name, limit, used, s to wait}, {'full', waiting},
---   {'large', bytes} or {'unserved'}.
-local OF_JOB = 10
-local now = time_ms()
-local answers, new = {}, {}
-local tokens, size = 0, 0
+-- Put requests on their model's queue, one after the other. The jobs of a request are put all or none, each once: asking
+-- again for the same job answers what became of it, and it needs no room.
+-- KEYS: queue, ready workers, hosts that would load the model, then the jobs of all requests
+-- ARGV: group, then for each request: how many jobs it has, reply stream, first reply id, max waiting, deadline ms, keep ms,
+--   must be served (1 or 0), max bytes of the queue (0: any), limits (JSON; empty: none); then for each of its jobs: payload,
+--   digest, lane, weight, cost, job id, API key id, wanted within ms (0: the deadline), tokens that it may take, how many
+--   media it has, a digest and the bytes of each
+-- Answers for each request {'put', an answer for each job}, which is {'queued', waiting, counts of each subject} or {'known',
+--   digest, reply, first, state}; or for all of its jobs {'limited', subject, limit's name, limit, used, s to wait}, {'full',
+--   waiting}, {'large', bytes} or {'unserved'}.
+local OF_REQUEST, OF_JOB = 9, 10
+local now, prefix = time_ms(), prefix_of(KEYS[1])
+local at, number, put_jobs, begins_to_wait, longest_ms = 2, 4, 0, false, 0
 
--- Read the jobs; the payload of each is at `at`.
-local at = 10
-for number = 4, #KEYS do
-  local known = redis.call('HMGET', KEYS[number], 'digest', 'reply', 'first', 'state', 'cancelled')
-  local job = {number = number - 3, key = KEYS[number], at = at, bytes = #ARGV[at], of_media = 0}
-  job.first_medium, job.last_medium = at + OF_JOB, at + OF_JOB - 1 + 2 * ARGV[at + 9]
+-- The state of the queue, which is looked at once.
+local is_served = redis.call('ZCOUNT', KEYS[2], now, '+inf') > 0 or redis.call('ZCOUNT', KEYS[3], now, '+inf') > 0
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
+local has_group, waiting, size = not pending.err, nil, nil
+
+local function look()
+  if not has_group then
+    redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+    has_group, pending = true, {0}
+  end
+  waiting = waiting or redis.call('XLEN', KEYS[1]) - pending[1]
+end
+
+local function read_request()
+  local jobs, reply, first, max_waiting, deadline, keep, must_be_served, max_bytes, limits =
+    unpack(ARGV, at, at + OF_REQUEST - 1)
+  at = at + OF_REQUEST
+  return {
+    jobs = tonumber(jobs), reply = reply, first = first, max_waiting = tonumber(max_waiting), deadline_ms = tonumber(deadline),
+    kept_ms = deadline + keep, must_be_served = must_be_served == '1', max_bytes = tonumber(max_bytes),
+    limits = limits == '' and {} or cjson.decode(limits),
+  }
+end
+
+local function read_put()
+  local job = {key = KEYS[number], media = {}, of_media = 0}
+  local media
+  job.payload, job.digest, job.lane, job.weight, job.cost, job.id, job.key_id, job.within, job.tokens, media =
+    unpack(ARGV, at, at + OF_JOB - 1)
+  job.first_medium, job.last_medium = at + OF_JOB, at + OF_JOB - 1 + 2 * media
   for i = job.first_medium, job.last_medium, 2 do
     job.of_media = job.of_media + #ARGV[i + 1]
   end
-  at = job.last_medium + 1
-  if known[4] then
-    local state = known[5] and known[4] == 'running' and 'cancelled' or known[4]
-    answers[job.number] = {'known', known[1], known[2], known[3], state}
-  else
-    job.bytes = job.bytes + job.of_media
-    tokens, size = tokens + ARGV[job.at + 8], size + job.bytes
-    table.insert(new, job)
-  end
+  job.bytes = #job.payload + job.of_media
+  at, number = job.last_medium + 1, number + 1
+  return job
 end
-if #new == 0 then
+
+-- What became of a job that is there already.
+local function known(job)
+  local found = redis.call('HMGET', job.key, 'digest', 'reply', 'first', 'state', 'cancelled')
+  local state = found[5] and found[4] == 'running' and 'cancelled' or found[4]
+  return state and {'known', found[1], found[2], found[3], state}
+end
+
+-- Whether the queue has no room for so many bytes. Answers how many it has, if so.
+local function too_large(bytes, max_bytes, job_key)
+  if max_bytes == 0 then
+    return nil
+  end
+  -- Exact, and cheap: an entry that is large has a node of its own, whose size is known.
+  size = size or (redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', '0') or 0)
+  local media = media_bytes(job_key)
+  if media > 0 and size + media + bytes > max_bytes then
+    media = recount_media(job_key)
+  end
+  return size + media + bytes > max_bytes and size + media
+end
+
+local function put(job, request)
+  local entry = redis.call('XADD', KEYS[1], '*', 'job', job.payload)
+  local place = table.concat({job.lane, job.weight, job.cost, job.id, job.key_id}, ' ')
+  local wanted = now + (job.within == '0' and request.deadline_ms or job.within)
+  local limited = #request.limits > 0 and let_in(request.limits, job.id, tonumber(job.tokens), job.bytes, request.kept_ms, now)
+  redis.call('HSET', job.key, 'entry', entry, 'state', 'queued', 'attempt', 0, 'digest', job.digest, 'reply', request.reply,
+    'first', request.first, 'deadline', now + request.deadline_ms, 'place', place, 'wanted', wanted, unpack(limited or {}))
+  redis.call('PEXPIRE', job.key, request.kept_ms)
+  begins_to_wait = join(prefix, entry, place, wanted, now) or begins_to_wait
+  if job.of_media > 0 then
+    keep_media(job.key, ARGV, job.first_medium, job.last_medium, job.of_media, request.kept_ms)
+  end
+  put_jobs, longest_ms, size = put_jobs + 1, math.max(longest_ms, request.kept_ms), size and size + #job.payload
+end
+
+local function put_request()
+  local request, answers, new, tokens, bytes = read_request(), {}, {}, 0, 0
+  for i = 1, request.jobs do
+    local job = read_put()
+    answers[i] = known(job)
+    if not answers[i] then
+      job.number, tokens, bytes = i, tokens + job.tokens, bytes + job.bytes
+      table.insert(new, job)
+    end
+  end
+  if #new == 0 then
+    return {'put', answers}
+  end
+  if request.must_be_served and not is_served then
+    return {'unserved'}
+  end
+  local counts, refused = may_come(request.limits, #new, tokens, bytes, now)
+  if not counts then
+    return {'limited', unpack(refused)}
+  end
+  look()
+  if waiting + #new > request.max_waiting then
+    return {'full', waiting}
+  end
+  local had = too_large(bytes, request.max_bytes, new[1].key)
+  if had then
+    return {'large', had}
+  end
+  for _, job in ipairs(new) do
+    put(job, request)
+    answers[job.number] = {'queued', waiting, counts}
+    waiting = waiting + 1
+  end
   return {'put', answers}
 end
-if ARGV[7] == '1' and redis.call('ZCOUNT', KEYS[2], now, '+inf') == 0
-    and redis.call('ZCOUNT', KEYS[3], now, '+inf') == 0 then
-  return {'unserved'}
-end
-local limits, kept_ms = {}, ARGV[5] + ARGV[6]
-if ARGV[9] ~= '' then
-  limits = cjson.decode(ARGV[9])
-end
-local counts, refused = may_come(limits, #new, tokens, size, now)
-if not counts then
-  return {'limited', unpack(refused)}
-end
-local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
-if pending.err then
-  redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
-  pending = {0}
-end
-local waiting = redis.call('XLEN', KEYS[1]) - pending[1]
-if waiting + #new > tonumber(ARGV[4]) then
-  return {'full', waiting}
-end
-if tonumber(ARGV[8]) > 0 then
-  -- Exact, and cheap: an entry that is large has a node of its own, whose size is known.
-  local bytes = redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', '0') or 0
-  local media = media_bytes(new[1].key)
-  if media > 0 and bytes + media + size > tonumber(ARGV[8]) then
-    media = recount_media(new[1].key)
-  end
-  if bytes + media + size > tonumber(ARGV[8]) then
-    return {'large', bytes + media}
-  end
-end
 
-local prefix = prefix_of(KEYS[1])
-local function put(job)
-  local payload, digest, lane, weight, cost, id, key_id, within, takes = unpack(ARGV, job.at, job.at + OF_JOB - 2)
-  local entry = redis.call('XADD', KEYS[1], '*', 'job', payload)
-  local place = table.concat({lane, weight, cost, id, key_id}, ' ')
-  local wanted = now + tonumber(within == '0' and ARGV[5] or within)
-  redis.call('HSET', job.key, 'entry', entry, 'state', 'queued', 'attempt', 0, 'digest', digest, 'reply', ARGV[2],
-    'first', ARGV[3], 'deadline', now + tonumber(ARGV[5]), 'place', place, 'wanted', wanted)
-  local is_new = join(prefix, entry, place, wanted, now)
-  if #limits > 0 then
-    let_in(limits, job.key, id, tonumber(takes), job.bytes, kept_ms, now)
-  end
-  if job.of_media > 0 then
-    keep_media(job.key, ARGV, job.first_medium, job.last_medium, job.of_media, kept_ms)
-  end
-  redis.call('PEXPIRE', job.key, kept_ms)
-  return is_new
+local answers = {}
+while at <= #ARGV do
+  table.insert(answers, put_request())
 end
-
-local begins_to_wait = false
-for i, job in ipairs(new) do
-  begins_to_wait = put(job) or begins_to_wait
-  answers[job.number] = {'queued', waiting + i - 1, counts}
+write_accounts()
+if put_jobs > 0 then
+  wake(prefix, put_jobs)
+  tell_of_key(prefix, begins_to_wait, longest_ms)
 end
-tell_of_key(prefix, begins_to_wait, ARGV[6])
-return {'put', answers}
+return answers

@@ -1,6 +1,7 @@
 -- The limits of API keys, and of groups of them. Part of every script that lets a job in, or ends one. A subject is
 -- `key:ID` or `group:NAME`; a job counts for each that has limits. Tokens are reserved when a job is let in, and settled
--- when it ends; both once. The keys cross models, so all of Redis is one server (and its replicas).
+-- when it ends; both once. The keys cross models, so all of Redis is one server (and its replicas). What a script changes
+-- of a subject is gathered in an account, and written at the script's end (`write_accounts`), once for all of its jobs.
 --   ew:limit:SUBJECT:requests, :tokens   hash: second -> count; `from`: the first of them; `total`: all
 --   ew:limit:SUBJECT:open                sorted set: job -> when it has surely ended (ms)
 --   ew:limit:SUBJECT:waiting             hash: job -> bytes, of jobs that wait for a worker; `total`: all bytes
@@ -35,48 +36,65 @@ local function days_left_in_month(days)
 end
 
 -- The counts of the last minute; older ones are forgotten.
-local function counted(key, now_s)
+local function read_window(key, now_s)
   local state = redis.call('HMGET', key, 'from', 'total')
-  local from, total = tonumber(state[1]), tonumber(state[2] or 0)
-  if not from or now_s - from >= 3 * SPAN then
+  local window = {key = key, from = tonumber(state[1]), total = tonumber(state[2] or 0), added = {}}
+  if not window.from then
+    window.from = now_s
+  elseif now_s - window.from >= 3 * SPAN then
     redis.call('DEL', key)
-    return 0
-  end
-  if from > now_s then
+    window.from, window.total = now_s, 0
+  elseif window.from > now_s then
     -- The clock was set back: all of it came just now.
     redis.call('DEL', key)
-    redis.call('HSET', key, 'from', now_s, 'total', total, now_s, total)
-    redis.call('EXPIRE', key, 3 * SPAN)
-    return total
-  end
-  local last = now_s - SPAN
-  if from > last then
-    return total
-  end
-  for second = from, last do
-    local count = redis.call('HGET', key, second)
-    if count then
-      total = total - count
-      redis.call('HDEL', key, second)
+    window.from, window.added[now_s] = now_s, window.total
+  elseif window.from <= now_s - SPAN then
+    local seconds = {}
+    for second = window.from, now_s - SPAN do
+      table.insert(seconds, second)
     end
+    for _, count in ipairs(redis.call('HMGET', key, unpack(seconds))) do
+      window.total = window.total - (count or 0)
+    end
+    redis.call('HDEL', key, unpack(seconds))
+    window.from = now_s - SPAN + 1
+    redis.call('HSET', key, 'from', window.from, 'total', window.total)
   end
-  redis.call('HSET', key, 'from', last + 1, 'total', total)
-  return total
+  return window
 end
 
 -- Count so many more in a second, or fewer.
-local function count_in(key, second, amount)
-  redis.call('HSETNX', key, 'from', second)
-  redis.call('HINCRBY', key, second, amount)
-  redis.call('HINCRBY', key, 'total', amount)
-  redis.call('EXPIRE', key, 3 * SPAN)
+local function count_in(window, second, amount)
+  window.from, window.total = math.min(window.from, second), window.total + amount
+  window.added[second] = (window.added[second] or 0) + amount
+end
+
+local function write_window(window)
+  local seconds = {}
+  for second in pairs(window.added) do
+    table.insert(seconds, second)
+  end
+  if #seconds == 0 then
+    return
+  end
+  local before, is_new = redis.call('HMGET', window.key, unpack(seconds)), false
+  local fields = {'from', window.from, 'total', window.total}
+  for i, second in ipairs(seconds) do
+    table.insert(fields, second)
+    table.insert(fields, window.added[second] + (before[i] or 0))
+    is_new = is_new or not before[i]
+  end
+  redis.call('HSET', window.key, unpack(fields))
+  if is_new then
+    redis.call('EXPIRE', window.key, 3 * SPAN)
+  end
 end
 
 -- In how many seconds there is room for an amount, if nothing else comes.
-local function room_in(key, now_s, total, amount, limit)
-  local from = tonumber(redis.call('HGET', key, 'from') or now_s)
-  for second = from, now_s do
-    total = total - (redis.call('HGET', key, second) or 0)
+local function room_in(window, now_s, amount, limit)
+  local total = window.total
+  for second = window.from, now_s do
+    total = total - (redis.call('HGET', window.key, second) or 0) - (window.added[second] or 0)
     if total + amount <= limit then
       return second + SPAN - now_s
     end
@@ -84,11 +102,179 @@ local function room_in(key, now_s, total, amount, limit)
   return SPAN
 end
 
-local function wait_no_more(subject, job)
-  local key = limit_key(subject, 'waiting')
-  local bytes = redis.call('HGET', key, job)
-  if bytes then
-    redis.call('HDEL', key, job)
+-- What a script changes of each subject: windows by name, tokens by the field of `spent`, jobs with their bytes that it
+-- lets in, and jobs that begin, or end.
+local accounts = {}
+
+local function account_of(subject)
+  accounts[subject] = accounts[subject] or {windows = {}, spent = {}, let_in = {}, begun = {}, ended = {}}
+  return accounts[subject]
+end
+
+local function window_of(subject, what, now_s)
+  local windows = account_of(subject).windows
+  windows[what] = windows[what] or read_window(limit_key(subject, what), now_s)
+  return windows[what]
+end
+
+local function spend(subject, days, tokens)
+  local spent = account_of(subject).spent
+  for _, field in ipairs({'d' .. days, 'm' .. month_of(days)}) do
+    spent[field] = (spent[field] or 0) + tokens
+  end
+end
+
+-- What a subject has used, with what this script has let in.
+local function used_by(subject, now)
+  local account = account_of(subject)
+  if not account.used then
+    local days = math.floor(now / 1000 / DAY)
+    local spent = redis.call('HMGET', limit_key(subject, 'spent'), 'd' .. days, 'm' .. month_of(days))
+    redis.call('ZREMRANGEBYSCORE', limit_key(subject, 'open'), '-inf', now)
+    account.used = {
+      day = tonumber(spent[1] or 0),
+      month = tonumber(spent[2] or 0),
+      open = redis.call('ZCARD', limit_key(subject, 'open')),
+      waiting = math.max(0, redis.call('HLEN', limit_key(subject, 'waiting')) - 1),
+      bytes = tonumber(redis.call('HGET', limit_key(subject, 'waiting'), 'total') or 0),
+    }
+  end
+  return account.used
+end
+
+-- Whether so many jobs may come in together, for all subjects, that take `tokens` and `bytes` in all. Answers what it
+-- found of each subject, them included (requests, tokens, of the day, of the month), or nil and {subject, limit's name,
+-- limit, used, seconds until there is room; -1: never}. `limits` has for each subject: name, requests, tokens, open,
+-- waiting, bytes, of a day, of a month; 0 is none.
+local function may_come(limits, jobs, tokens, bytes, now)
+  local now_s = math.floor(now / 1000)
+  local found = {}
+  for _, of in ipairs(limits) do
+    local name = of[1]
+    local requests, window, used = window_of(name, 'requests', now_s), window_of(name, 'tokens', now_s), used_by(name, now)
+    local function reached(limit_name, limit, had, more, wait)
+      return nil, {name, limit_name, tonumber(limit), had, more > limit and -1 or wait()}
+    end
+    local function has_no_room(limit, had, more)
+      return limit > 0 and had + more > limit
+    end
+    local function in_a_second()
+      return 1
+    end
+    if has_no_room(of[2], requests.total, jobs) then
+      return reached('requests_per_minute', of[2], requests.total, jobs, function()
+        return room_in(requests, now_s, jobs, of[2])
+      end)
+    elseif has_no_room(of[3], window.total, tokens) then
+      return reached('tokens_per_minute', of[3], window.total, tokens, function()
+        return room_in(window, now_s, tokens, of[3])
+      end)
+    elseif has_no_room(of[4], used.open, jobs) then
+      return reached('open_requests', of[4], used.open, jobs, in_a_second)
+    elseif has_no_room(of[5], used.waiting, jobs) then
+      return reached('waiting_requests', of[5], used.waiting, jobs, in_a_second)
+    elseif has_no_room(of[6], used.bytes, bytes) then
+      return reached('waiting_bytes', of[6], used.bytes, bytes, in_a_second)
+    elseif has_no_room(of[7], used.day, tokens) then
+      return reached('tokens_per_day', of[7], used.day, tokens, function()
+        return DAY - now_s % DAY
+      end)
+    elseif has_no_room(of[8], used.month, tokens) then
+      return reached('tokens_per_month', of[8], used.month, tokens, function()
+        return days_left_in_month(math.floor(now_s / DAY)) * DAY - now_s % DAY
+      end)
+    end
+    table.insert(found, {requests.total + jobs, window.total + tokens, used.day + tokens, used.month + tokens})
+  end
+  return found
+end
+
+-- Let a job in that may come. Answers what is to be kept in its record.
+local function let_in(limits, job, tokens, bytes, kept_ms, now)
+  local now_s = math.floor(now / 1000)
+  local names = {}
+  for _, of in ipairs(limits) do
+    local name = of[1]
+    local account, used = account_of(name), used_by(name, now)
+    count_in(window_of(name, 'requests', now_s), now_s, 1)
+    count_in(window_of(name, 'tokens', now_s), now_s, tokens)
+    spend(name, math.floor(now_s / DAY), tokens)
+    table.insert(account.let_in, {job = job, bytes = bytes, until_ms = now + kept_ms})
+    account.kept_ms = math.max(account.kept_ms or 0, kept_ms)
+    used.open, used.waiting, used.bytes = used.open + 1, used.waiting + 1, used.bytes + bytes
+    used.day, used.month = used.day + tokens, used.month + tokens
+    table.insert(names, name)
+  end
+  return {'subjects', table.concat(names, ' '), 'reserved', tokens, 'let_in', now_s}
+end
+
+-- A worker has begun a job.
+local function waits_no_more(job)
+  for name in string.gmatch(job.subjects or '', '%S+') do
+    table.insert(account_of(name).begun, job.id)
+  end
+end
+
+-- A job has ended, after so many tokens (nil: it is not known, so as many as were reserved). Safe to repeat.
+local function let_out(job, tokens, now)
+  if not job.subjects then
+    return
+  end
+  redis.call('HDEL', job.key, 'subjects')
+  local more, now_s = (tokens or tonumber(job.reserved)) - job.reserved, math.floor(now / 1000)
+  local days, second = math.floor(job.let_in / DAY), math.min(job.let_in, now_s)
+  for name in string.gmatch(job.subjects, '%S+') do
+    local account = account_of(name)
+    table.insert(account.ended, job.id)
+    if not job.begun then
+      table.insert(account.begun, job.id)
+    end
+    if more ~= 0 then
+      local window = window_of(name, 'tokens', now_s)
+      if second > now_s - SPAN then
+        count_in(window, second, more)
+      elseif more > 0 then
+        count_in(window, now_s, more)
+      end
+      spend(name, days, more)
+    end
+  end
+end
+
+-- Keep a key at least for so long: a job that may stay for hours is not forgotten with one that may stay for minutes.
+local function keep_for(key, ms)
+  if redis.call('PTTL', key) < ms then
+    redis.call('PEXPIRE', key, ms + 1000 * SPAN)
+  end
+end
+
+local function write_let_in(subject, account)
+  if #account.let_in == 0 then
+    return
+  end
+  local open, waiting = {}, {'total', account.used.bytes}
+  for _, each in ipairs(account.let_in) do
+    table.insert(open, each.until_ms)
+    table.insert(open, each.job)
+    table.insert(waiting, each.job)
+    table.insert(waiting, each.bytes)
+  end
+  redis.call('ZADD', limit_key(subject, 'open'), unpack(open))
+  redis.call('HSET', limit_key(subject, 'waiting'), unpack(waiting))
+  keep_for(limit_key(subject, 'open'), account.kept_ms)
+  keep_for(limit_key(subject, 'waiting'), account.kept_ms)
+end
+
+local function write_begun(subject, jobs)
+  local key, found, bytes = limit_key(subject, 'waiting'), {}, 0
+  for i, of_job in ipairs(#jobs > 0 and redis.call('HMGET', key, unpack(jobs)) or {}) do
+    if of_job then
+      table.insert(found, jobs[i])
+      bytes = bytes + of_job
+    end
+  end
+  if #found > 0 then
+    redis.call('HDEL', key, unpack(found))
     redis.call('HINCRBY', key, 'total', -bytes)
     if redis.call('HLEN', key) == 1 then
       redis.call('DEL', key)
@@ -96,105 +282,21 @@ local function wait_no_more(subject, job)
   end
 end
 
--- Whether so many jobs may come in together, for all subjects, that take `tokens` and `bytes` in all. Answers what it
--- found of each subject, them included (requests, tokens, of the day, of the month), or nil and {subject, limit's name, limit, used, seconds until there is room; -1: never}.
--- `limits` has for each subject: name, requests, tokens, open, waiting, bytes, of a day, of a month; 0 is none.
-local function may_come(limits, jobs, tokens, bytes, now)
-  local now_s = math.floor(now / 1000)
-  local days = math.floor(now_s / DAY)
-  local found = {}
-  for _, of in ipairs(limits) do
-    local name = of[1]
-    local spent = redis.call('HMGET', limit_key(name, 'spent'), 'd' .. days, 'm' .. month_of(days))
-    local open_key, waiting_key = limit_key(name, 'open'), limit_key(name, 'waiting')
-    local requests_key, tokens_key = limit_key(name, 'requests'), limit_key(name, 'tokens')
-    local used = {counted(requests_key, now_s), counted(tokens_key, now_s), tonumber(spent[1] or 0), tonumber(spent[2] or 0)}
-    redis.call('ZREMRANGEBYSCORE', open_key, '-inf', now)
-    local wait = math.max(0, redis.call('HLEN', waiting_key) - 1)
-    local waiting = tonumber(redis.call('HGET', waiting_key, 'total') or 0)
-    local checks = {
-      {'requests_per_minute', of[2], used[1], jobs, function() return room_in(requests_key, now_s, used[1], jobs, of[2]) end},
-      {'tokens_per_minute', of[3], used[2], tokens, function() return room_in(tokens_key, now_s, used[2], tokens, of[3]) end},
-      {'open_requests', of[4], redis.call('ZCARD', open_key), jobs, function() return 1 end},
-      {'waiting_requests', of[5], wait, jobs, function() return 1 end},
-      {'waiting_bytes', of[6], waiting, bytes, function() return 1 end},
-      {'tokens_per_day', of[7], used[3], tokens, function() return DAY - now_s % DAY end},
-      {'tokens_per_month', of[8], used[4], tokens, function() return days_left_in_month(days) * DAY - now_s % DAY end},
-    }
-    for _, check in ipairs(checks) do
-      local limit, had, more = tonumber(check[2]), check[3], check[4]
-      if limit > 0 and had + more > limit then
-        return nil, {name, check[1], limit, had, more > limit and -1 or check[5]()}
+-- Write what this script has changed, at its end.
+local function write_accounts()
+  for subject, account in pairs(accounts) do
+    for _, window in pairs(account.windows) do
+      write_window(window)
+    end
+    for field, tokens in pairs(account.spent) do
+      if redis.call('HINCRBY', limit_key(subject, 'spent'), field, tokens) == tokens then
+        redis.call('EXPIRE', limit_key(subject, 'spent'), 63 * DAY)
       end
     end
-    table.insert(found, {used[1] + jobs, used[2] + tokens, used[3] + tokens, used[4] + tokens})
-  end
-  return found
-end
-
--- Keep a key at least for so long: a job that may stay for hours is not forgotten with one that may stay for minutes.
-local function keep_for(key, ms)
-  if redis.call('PTTL', key) < ms then
-    redis.call('PEXPIRE', key, ms)
-  end
-end
-
--- Let a job in that may come.
-local function let_in(limits, job_key, job, tokens, bytes, kept_ms, now)
-  local now_s = math.floor(now / 1000)
-  local days = math.floor(now_s / DAY)
-  local names = {}
-  for _, of in ipairs(limits) do
-    local name = of[1]
-    count_in(limit_key(name, 'requests'), now_s, 1)
-    count_in(limit_key(name, 'tokens'), now_s, tokens)
-    redis.call('ZADD', limit_key(name, 'open'), now + kept_ms, job)
-    keep_for(limit_key(name, 'open'), kept_ms)
-    redis.call('HSET', limit_key(name, 'waiting'), job, bytes)
-    redis.call('HINCRBY', limit_key(name, 'waiting'), 'total', bytes)
-    keep_for(limit_key(name, 'waiting'), kept_ms)
-    redis.call('HINCRBY', limit_key(name, 'spent'), 'd' .. days, tokens)
-    redis.call('HINCRBY', limit_key(name, 'spent'), 'm' .. month_of(days), tokens)
-    redis.call('EXPIRE', limit_key(name, 'spent'), 63 * DAY)
-    table.insert(names, name)
-  end
-  redis.call('HSET', job_key, 'subjects', table.concat(names, ' '), 'reserved', tokens, 'let_in', now_s)
-end
-
--- A worker has begun a job.
-local function waits_no_more(job_key)
-  local job = job_of(job_key)
-  for name in string.gmatch(redis.call('HGET', job_key, 'subjects') or '', '%S+') do
-    wait_no_more(name, job)
-  end
-end
-
--- A job has ended, after so many tokens (nil: it is not known, so as many as were reserved). Its media go with it. Safe
--- to repeat.
-local function let_out(job_key, tokens, now)
-  local job = job_of(job_key)
-  drop_media(job_key)
-  local state = redis.call('HMGET', job_key, 'subjects', 'reserved', 'let_in')
-  if not state[1] then
-    return
-  end
-  redis.call('HDEL', job_key, 'subjects')
-  local more = (tokens or tonumber(state[2])) - state[2]
-  local now_s = math.floor(now / 1000)
-  local days, second = math.floor(state[3] / DAY), math.min(state[3], now_s)
-  for name in string.gmatch(state[1], '%S+') do
-    redis.call('ZREM', limit_key(name, 'open'), job)
-    wait_no_more(name, job)
-    if more ~= 0 then
-      local key = limit_key(name, 'tokens')
-      counted(key, now_s)
-      if second > now_s - SPAN then
-        count_in(key, second, more)
-      elseif more > 0 then
-        count_in(key, now_s, more)
-      end
-      redis.call('HINCRBY', limit_key(name, 'spent'), 'd' .. days, more)
-      redis.call('HINCRBY', limit_key(name, 'spent'), 'm' .. month_of(days), more)
+    write_let_in(subject, account)
+    write_begun(subject, account.begun)
+    if #account.ended > 0 then
+      redis.call('ZREM', limit_key(subject, 'open'), unpack(account.ended))
     end
   end
 end

@@ -13,25 +13,25 @@ local function shortened(words)
   return string.match(string.sub(words, -MOST_OF_ATTEMPTS), ' (.*)$') or ''
 end
 
-local function keep_life(prefix, job_key, state, use)
-  local job = redis.call('HMGET', job_key, 'place', 'entry', 'reply', 'yielded', 'poison', 'began', 'workers',
-    'moved_from', 'moved_to')
-  local id, key = string.match(job_key, ':job:(.*)$'), string.match(job[1] or '', '(%S*)$')
-  local life = {id, state, key, job[2] or '', job[3] or '', job[4] or 0, job[5] or 0}
+local function keep_life(prefix, job, state, use)
+  local life = {job.id, state, key_of(job), job.entry or '', job.reply or '', job.yielded or 0, job.poison or 0}
   local moves = {}
-  for i, name in ipairs({'from', 'to'}) do
-    if job[7 + i] then
-      table.insert(moves, name)
-      table.insert(moves, job[7 + i])
-    end
+  if job.moved_from then
+    moves = {'from', job.moved_from}
+  end
+  if job.moved_to then
+    moves = {'to', job.moved_to, unpack(moves)}
   end
   redis.call('XADD', prefix .. 'lives', 'MAXLEN', '~', MOST_LIVES, '*', 'job', table.concat(life, ' '), 'use', use,
-    'began', shortened(job[6] or ''), 'workers', shortened(job[7] or ''), unpack(moves))
-  redis.call('PEXPIRE', prefix .. 'lives', LIVES_KEPT_MS, 'NX')
+    'began', shortened(job.began or ''), 'workers', shortened(job.workers or ''), unpack(moves))
 end
 
--- Forget lives that ended so long ago.
+-- Forget lives that ended so many days ago (nil: it is not known how many), and all, once none comes for so long.
 local function forget_lives(prefix, now_s, days)
-  redis.call('XTRIM', prefix .. 'lives', 'MINID', '~', string.format('%.0f', (now_s - days * 86400) * 1000))
-  redis.call('PEXPIRE', prefix .. 'lives', days * 86400000)
+  if days then
+    redis.call('XTRIM', prefix .. 'lives', 'MINID', '~', string.format('%.0f', (now_s - days * 86400) * 1000))
+    redis.call('PEXPIRE', prefix .. 'lives', days * 86400000)
+  else
+    redis.call('PEXPIRE', prefix .. 'lives', LIVES_KEPT_MS, 'NX')
+  end
 end

@@ -2,23 +2,26 @@
 -- ends one; comes before `limits`.
 --   job:ID:media   hash: digest -> bytes
 --   media          hash: job -> size of all of its media, of jobs that have some; `total`: of all jobs
-local function job_of(job_key)
-  return string.match(job_key, ':job:(.*)$')
-end
-
 local function media_index(job_key)
   return string.sub(job_key, 1, #job_key - #job_of(job_key) - 4) .. 'media'
 end
 
-local function drop_media(job_key)
-  if redis.call('DEL', job_key .. ':media') == 0 then
+-- Drop the media of jobs, of which most have none.
+local function drop_media(job_keys)
+  local keys = {}
+  for i, job_key in ipairs(job_keys) do
+    keys[i] = job_key .. ':media'
+  end
+  if #keys == 0 or redis.call('EXISTS', unpack(keys)) == 0 then
     return
   end
-  local index, job = media_index(job_key), job_of(job_key)
-  local size = redis.call('HGET', index, job)
-  if size then
-    redis.call('HDEL', index, job)
-    redis.call('HINCRBY', index, 'total', -size)
+  for i, job_key in ipairs(job_keys) do
+    local index, job = media_index(job_key), job_of(job_key)
+    local size = redis.call('DEL', keys[i]) == 1 and redis.call('HGET', index, job)
+    if size then
+      redis.call('HDEL', index, job)
+      redis.call('HINCRBY', index, 'total', -size)
+    end
   end
 end
 

@@ -7,13 +7,13 @@
 --   of the queue (0: any), keep ms, this model
 -- Answers {'moved', model, jobs before it there}; {'stays'}: a worker has it or had it, it was cancelled, or it is over;
 --   {'full'} or {'unserved'}: the other model does not take it now.
-local job = redis.call('HMGET', KEYS[2], 'state', 'entry', 'cancelled', 'begun', 'moved_to', 'wanted')
-if job[1] == 'moved' then
-  return {'moved', job[5], 0}
+local job = read_job(KEYS[2], 'wanted')
+if job.state == 'moved' then
+  return {'moved', job.moved_to, 0}
 end
 local from, to, now = prefix_of(KEYS[1]), prefix_of(KEYS[3]), time_ms()
-local entry = job[2]
-if job[1] ~= 'queued' or job[3] or job[4] or redis.call('HEXISTS', from .. 'places', entry) == 0
+local entry = job.entry
+if job.state ~= 'queued' or job.cancelled or job.begun or redis.call('HEXISTS', from .. 'places', entry) == 0
     or redis.call('EXISTS', KEYS[4]) == 1 then
   return {'stays'}
 end
@@ -52,10 +52,14 @@ redis.call('PEXPIRE', KEYS[4], kept_ms)
 if of_media > 0 and redis.call('EXISTS', KEYS[2] .. ':media') == 1 then
   move_media(KEYS[2], KEYS[4], of_media, kept_ms)
 end
-tell_of_key(to, join(to, new, place, tonumber(job[6]), now), ARGV[12])
+local begins_to_wait = join(to, new, place, tonumber(job.wanted), now)
+wake(to, 1)
+tell_of_key(to, begins_to_wait, ARGV[12])
 redis.call('HSET', KEYS[2], 'state', 'moved', 'moved_to', ARGV[2], 'ended', now)
 redis.call('HDEL', KEYS[2], 'subjects')
-keep_life(from, KEYS[2], 'moved', NO_USE)
+job.moved_to = ARGV[2]
+keep_life(from, job, 'moved', NO_USE)
+forget_lives(from, math.floor(now / 1000))
 if KEYS[7] then
   redis.call('SET', KEYS[7], ARGV[2], 'XX', 'KEEPTTL')
 end

@@ -38,6 +38,9 @@ local function virtual_time(tags)
   return tonumber(redis.call('ZSCORE', tags, VIRTUAL) or 0)
 end
 
+-- The keys that this script has let wait, by lane: of them all but their jobs is written already.
+local waits_now = {}
+
 -- Let a job wait for its turn. Answers whether it is the only one of its key in its lane.
 local function join(prefix, entry, text, deadline, now)
   local place = parse(text)
@@ -46,6 +49,11 @@ local function join(prefix, entry, text, deadline, now)
   -- Of the same deadline, the first that came.
   local order = math.min(tonumber(string.match(entry, '-(%d+)$') or 0), 999) / 1000
   redis.call('ZADD', prefix .. 'flow:' .. place.lane .. ':' .. place.key, exact(deadline + order), entry)
+  local name = place.lane .. ' ' .. place.key
+  if waits_now[name] then
+    return false
+  end
+  waits_now[name] = true
   local is_new = not redis.call('ZSCORE', turns, place.key)
   if is_new then
     local own = tonumber(redis.call('ZSCORE', tags, place.key) or 0)
@@ -56,10 +64,18 @@ local function join(prefix, entry, text, deadline, now)
   if redis.call('ZADD', prefix .. 'lanes', class * 1000000 + number, place.lane) == 1 then
     redis.call('ZADD', prefix .. 'ages', now + AGE_MS, place.lane)
   end
-  if redis.call('LLEN', prefix .. 'wake') < MOST_TOKENS then
-    redis.call('RPUSH', prefix .. 'wake', 1)
-  end
   return is_new
+end
+
+-- Have workers look for so many jobs that have joined.
+local function wake(prefix, jobs)
+  local tokens = {}
+  for i = 1, math.min(jobs, MOST_TOKENS - redis.call('LLEN', prefix .. 'wake')) do
+    tokens[i] = 1
+  end
+  if #tokens > 0 then
+    redis.call('RPUSH', prefix .. 'wake', unpack(tokens))
+  end
 end
 
 -- Tell workers that have no room of a key that begins to wait, if it does.
@@ -77,6 +93,7 @@ local function leave(prefix, entry)
   if not text then
     return nil
   end
+  waits_now = {}
   local place = parse(text)
   local turns, tags = prefix .. 'turns:' .. place.lane, prefix .. 'tags:' .. place.lane
   local flow = prefix .. 'flow:' .. place.lane .. ':' .. place.key
@@ -143,16 +160,25 @@ local function take(prefix, entry, aged, now)
   return place
 end
 
--- A job cost its key so many tokens more than it paid, or fewer. A refund takes it no further than to the
--- virtual time: credit from when it was alone would be paid by others.
-local function settle(prefix, text, tokens)
-  local place = parse(text)
-  local turns, tags = prefix .. 'turns:' .. place.lane, prefix .. 'tags:' .. place.lane
-  local virtual = virtual_time(tags)
-  local tag = tonumber(redis.call('ZSCORE', turns, place.key) or redis.call('ZSCORE', tags, place.key) or virtual)
-  local settled = tag + tokens / place.weight
-  if tokens < 0 then
-    settled = math.max(settled, math.min(tag, virtual))
+-- A job cost its key so many tokens more than it paid, or fewer: gather that for `settle`.
+local function add_cost(costs, place, tokens)
+  local name = place.lane .. ' ' .. place.key
+  costs[name] = costs[name] or {place = place}
+  table.insert(costs[name], tokens / place.weight)
+end
+
+-- Charge keys for what their jobs cost, one after the other. A refund takes a key no further than to the virtual time:
+-- credit from when it was alone would be paid by others.
+local function settle(prefix, costs)
+  for _, of_key in pairs(costs) do
+    local lane, key = of_key.place.lane, of_key.place.key
+    local turns, tags = prefix .. 'turns:' .. lane, prefix .. 'tags:' .. lane
+    local virtual, waits = virtual_time(tags), redis.call('ZSCORE', turns, key)
+    local tag = tonumber(waits or redis.call('ZSCORE', tags, key) or virtual)
+    for _, cost in ipairs(of_key) do
+      local settled = tag + cost
+      tag = cost < 0 and math.max(settled, math.min(tag, virtual)) or settled
+    end
+    redis.call('ZADD', waits and turns or tags, exact(tag), key)
   end
-  set_tag(turns, tags, place.key, settled)
 end

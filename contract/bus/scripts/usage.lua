@@ -27,7 +27,11 @@ end
 -- The use of a job whose last attempt used `last`. What its client was told is exact; else an earlier attempt may have
 -- come further.
 local function use_of(last, before, is_told)
-  local use, earlier = numbers_of(last), numbers_of(before or NO_USE)
+  local use = numbers_of(last)
+  if not before then
+    return use
+  end
+  local earlier = numbers_of(before)
   for i = 1, USES do
     if i == ENGINE_MS then
       use[i] = use[i] + earlier[i]
@@ -39,22 +43,28 @@ local function use_of(last, before, is_told)
 end
 
 -- Keep what a worker used for a job that it does not end: `last`, or nil for what it said in its progress.
-local function keep_use(prefix, job_key, worker, last)
-  local progress, job = prefix .. 'progress:' .. worker, string.match(job_key, ':job:(.*)$')
-  last = last or redis.call('HGET', progress, job)
+local function keep_use(prefix, job, worker, last)
+  local progress = prefix .. 'progress:' .. worker
+  last = last or redis.call('HGET', progress, job.id)
   if last then
-    redis.call('HDEL', progress, job)
-    redis.call('HSET', job_key, 'used', text_of(use_of(last, redis.call('HGET', job_key, 'used'), false)))
+    redis.call('HDEL', progress, job.id)
+    job.used = text_of(use_of(last, job.used, false))
+    redis.call('HSET', job.key, 'used', job.used)
   end
 end
 
+-- By key, the counts of today with the jobs that this script ends; they are written at its end.
+local counted, usage_key = {}, nil
+
 -- Count a job that ends in a state. Answers the tokens that it took.
-local function count_use(prefix, job_key, state, use, now_s, days)
-  keep_life(prefix, job_key, state, table.concat(use, ' '))
-  local key = string.match(redis.call('HGET', job_key, 'place') or '', '(%S*)$')
-  local month, day = month_of(math.floor(now_s / 86400))
-  local usage = string.format('%susage:%d%02d', prefix, month, day)
-  local counts = numbers_of(redis.call('HGET', usage, key) or ('0 0 0 ' .. NO_USE))
+local function count_use(prefix, job, state, use, now_s)
+  keep_life(prefix, job, state, table.concat(use, ' '))
+  local key = key_of(job)
+  if not usage_key then
+    usage_key = string.format('%susage:%d%02d', prefix, month_of(math.floor(now_s / 86400)))
+  end
+  counted[key] = counted[key] or numbers_of(redis.call('HGET', usage_key, key) or ('0 0 0 ' .. NO_USE))
+  local counts = counted[key]
   counts[1] = counts[1] + 1
   if state == 'cancelled' then
     counts[3] = counts[3] + 1
@@ -64,25 +74,34 @@ local function count_use(prefix, job_key, state, use, now_s, days)
   for i = 1, USES do
     counts[3 + i] = counts[3 + i] + use[i]
   end
-  redis.call('HSET', usage, key, text_of(counts))
-  local last = 'ew:usage:last:' .. month
-  if key ~= '' and redis.call('HSET', last, key, now_s) == 1 then
-    redis.call('EXPIRE', last, LAST_KEPT_S)
-  end
-  if days then
-    redis.call('EXPIRE', usage, days * 86400)
-  else
-    redis.call('EXPIRE', usage, KEPT_DAYS * 86400, 'NX')
-  end
   return use[1] + use[3]
 end
 
--- Count a job that was cancelled, and let it out. `worker` is the one that was lost with it, or had none.
-local function cancel_use(prefix, job_key, worker, begun, now_s)
-  if worker and worker ~= '' then
-    keep_use(prefix, job_key, worker)
+-- Write what this script has counted, at its end: usage is kept for some days, and lives for some (nil: not known).
+local function write_use(prefix, now_s, days, life_days)
+  local last = 'ew:usage:last:' .. month_of(math.floor(now_s / 86400))
+  for key, counts in pairs(counted) do
+    redis.call('HSET', usage_key, key, text_of(counts))
+    if key ~= '' and redis.call('HSET', last, key, now_s) == 1 then
+      redis.call('EXPIRE', last, LAST_KEPT_S)
+    end
   end
-  local use = use_of(NO_USE, redis.call('HGET', job_key, 'used'), false)
-  count_use(prefix, job_key, 'cancelled', use, now_s)
-  let_out(job_key, not begun and 0 or nil, now_s * 1000)
+  if not usage_key then
+    return
+  elseif days then
+    redis.call('EXPIRE', usage_key, days * 86400)
+  else
+    redis.call('EXPIRE', usage_key, KEPT_DAYS * 86400, 'NX')
+  end
+  forget_lives(prefix, now_s, life_days)
+end
+
+-- Count a job that was cancelled, and let it out. `worker` is the one that was lost with it, or had none.
+local function cancel_use(prefix, job, worker, now_s)
+  if worker and worker ~= '' then
+    keep_use(prefix, job, worker)
+  end
+  count_use(prefix, job, 'cancelled', use_of(NO_USE, job.used, false), now_s)
+  let_out(job, not job.begun and 0 or nil, now_s * 1000)
+  drop_media({job.key})
 end

@@ -3,11 +3,12 @@
 -- KEYS: queue, job
 -- ARGV: group, entry id, worker, attempt, what it used (`usage.lua`)
 -- Answers 1 if it waits again, 0 if another attempt owns it, or if it was cancelled: then it is to be released.
-local job = redis.call('HMGET', KEYS[2], 'worker', 'attempt', 'cancelled', 'state', 'place', 'wanted')
-if job[1] ~= ARGV[3] or job[2] ~= ARGV[4] or job[3] or job[4] ~= 'running' or not job[5] then
+local job, prefix = read_job(KEYS[2], 'wanted'), prefix_of(KEYS[1])
+local is_own = job.worker == ARGV[3] and job.attempt == ARGV[4]
+if not is_own or job.cancelled or job.state ~= 'running' or not job.place then
   return 0
 end
-keep_use(prefix_of(KEYS[1]), KEYS[2], ARGV[3], ARGV[5])
+keep_use(prefix, job, ARGV[3], ARGV[5])
 redis.call('HSET', KEYS[2], 'worker', '')
 redis.call('HINCRBY', KEYS[2], 'forgiven', 1)
 redis.call('HINCRBY', KEYS[2], 'yielded', 1)
@@ -15,5 +16,6 @@ redis.call('HDEL', KEYS[2], 'alone')
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 -- Its key pays for each turn, and is paid back when the job ends. If the turn to go on cost nothing, the key would stay at the
 -- virtual time however many places it holds, and level with every key that begins to wait.
-join(prefix_of(KEYS[1]), ARGV[2], job[5], tonumber(job[6]), time_ms())
+join(prefix, ARGV[2], job.place, tonumber(job.wanted), time_ms())
+wake(prefix, 1)
 return 1

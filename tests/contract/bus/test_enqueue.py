@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from redis.asyncio import Redis
@@ -11,8 +12,10 @@ from contract.bus.cancellations import Cancellations
 from contract.bus.claims import Ended
 from contract.bus.clock import LEAP_MS
 from contract.bus.queue import JobQueue
+from contract.bus.records.usage_accounts import UsageAccounts
 from contract.bus.tickets import Conflict, NotServed, QueueFull, QueueTooLarge, Ticket
 from contract.messages import Job, Sampling
+from contract.usage import JobUse
 from contract.wire import decode_job
 from tests.contract.queue_workers import (
     a_job,
@@ -163,3 +166,32 @@ async def test_the_bytes_of_a_queue_are_bounded(db: Redis, unique_model: str) ->
     assert (await put("3", 20_000)).known
     assert await Cancellations(db, unique_model).announce("0")
     await put("one more", 20_000)
+
+
+async def test_requests_that_share_a_call_are_let_in_one_by_one(queue: JobQueue, db: Redis) -> None:
+    """Of those that come at once, each takes the room that is left by those before it, and a queue
+    that refuses refuses nothing of another."""
+    other = JobQueue(db, f"{queue.model}-other")
+    asked = [put(queue, f"j{n}", max_waiting=3) for n in range(5)]
+    asked += [put(other, f"k{n}") for n in range(3)]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    places = [each.waiting for each in answers if isinstance(each, Ticket)]
+    assert sorted(places) == [0, 0, 1, 1, 2, 2]
+    assert [type(each) for each in answers[3:5]] == [QueueFull] * 2
+    assert (await queue.waiting(), await other.waiting()) == (3, 3)
+    assert {each.job_id for each in await claim(queue, db, "w")} == {"j0", "j1", "j2"}
+
+
+async def test_an_end_that_is_told_twice_in_one_call_counts_once(
+    queue: JobQueue, db: Redis
+) -> None:
+    await put(queue, "a")
+    await put(queue, "b")
+    a, b = attempts(await begin(queue, db, "w"))
+    fenced = b._replace(number=b.number - 1)
+    ends = [Ended(each, "done", JobUse(3)) for each in (a, fenced, a, b)]
+    assert await queue.complete("w", ends) == 1
+    today = datetime.now(UTC).date()
+    (row,) = await UsageAccounts(db).report(today, today, models=[queue.model], by=["model"])
+    assert row.counts[:4] == (2, 0, 0, 6)
+    assert await queue.unfinished() == 0
