@@ -80,6 +80,19 @@ async def test_a_json_schema_is_obeyed(client: Client) -> None:
     assert isinstance(data["good"], bool)
 
 
+@pytest.mark.needs("json", "compact json")
+async def test_properties_beside_branches_are_obeyed(client: Client) -> None:
+    """xgrammar reads the branches alone, if they are not folded."""
+    schema = {
+        "type": "object",
+        "properties": {"a": {"enum": [1]}, "b": {"enum": [2]}, "c": {"enum": [3]}},
+        "required": ["a"],
+        "anyOf": [{"required": ["b"]}, {"required": ["c"]}],
+    }
+    answer = await client.ask(HELLO, guided=Guided("json", json.dumps(schema)), max_tokens=200)
+    assert json.loads(answer.text) in ({"a": 1, "b": 2}, {"a": 1, "c": 3}, {"a": 1, "b": 2, "c": 3})
+
+
 @pytest.mark.needs("regex")
 async def test_a_regex_is_obeyed(client: Client) -> None:
     pattern = r"[0-9]{3}-[a-f]{2}"

@@ -9,6 +9,7 @@ from contract.asked import Guided
 from contract.messages import Sampling
 from workers.engines.prompts import choices_of
 from workers.engines.shared.regex import alternation
+from workers.engines.shared.schemas import folded
 
 _AS_IT_IS: Final = (
     "temperature",
@@ -50,7 +51,7 @@ def _constraint(guided: Guided) -> dict[str, str]:
         case "choice":
             return {"regex": alternation(choices_of(guided.value))}
         case "json":
-            return {"json_schema": guided.value}
+            return {"json_schema": json.dumps(folded(json.loads(guided.value)))}
         case "grammar":
             return {"ebnf": guided.value}
         case "structural_tag":

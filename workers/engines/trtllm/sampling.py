@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from contract.messages import ErrorCode, Sampling
 from workers.engine import JobRejected
 from workers.engines.prompts import choices_of
 from workers.engines.shared.regex import alternation
+from workers.engines.shared.schemas import folded
 from workers.engines.trtllm.model_files import ModelFiles
 
 _SEEDS: Final = 2**64
@@ -77,6 +79,8 @@ def _guided(guided: Guided) -> Any:
         return GuidedDecodingParams(json_object=True)
     if guided.kind == "choice":
         guided = Guided("regex", alternation(choices_of(guided.value)))
+    if guided.kind == "json":
+        guided = Guided("json", json.dumps(folded(json.loads(guided.value))))
     try:
         _read_constraint(guided)
     except (RuntimeError, ValueError, TypeError) as error:

@@ -17,8 +17,10 @@ from typing import Any, Final, NamedTuple
 from contract.config import ModelConfig
 from contract.config.recipes import ChosenParsers
 from contract.messages import ChatMessage, ErrorCode, Job
+from workers.continuation import forces_calls
 from workers.engine import CannotServe, JobRejected
 from workers.engines.prompts import template_arguments
+from workers.engines.shared.schemas import folded_tools
 from workers.engines.vllm.known_parsers import known_parsers
 from workers.engines.vllm.parsed_choice import ParsedChoice
 from workers.engines.vllm.requests import REFUSALS
@@ -216,9 +218,11 @@ def _request(job: Job, arguments: dict[str, Any], outputs: Any) -> Any:
         "structured_outputs": outputs,
     }
     if job.tools is not None:
+        # Parsers read the types of arguments from the form that the client gave.
+        tools = folded_tools if forces_calls(job) else json.loads
         named = {"type": "function", "function": {"name": job.tools.name}}
         body |= {
-            "tools": json.loads(job.tools.definitions),
+            "tools": tools(job.tools.definitions),
             "tool_choice": named if job.tools.choice == "named" else job.tools.choice,
             "parallel_tool_calls": job.tools.parallel,
         }

@@ -14,6 +14,7 @@ from contract.config import ModelConfig
 from contract.messages import ErrorCode, Job
 from workers.engine import JobRejected
 from workers.engines.prompts import choices_of
+from workers.engines.shared.schemas import folded
 
 try:
     from vllm import exceptions as vllm_exceptions
@@ -78,7 +79,7 @@ def guided_settings(guided: Guided | None) -> dict[str, Any]:
         case "choice":
             value = choices_of(guided.value)
         case "json":
-            value = json.loads(guided.value)
+            value = folded(json.loads(guided.value))
     try:
         from vllm.sampling_params import StructuredOutputsParams
     except ImportError:
