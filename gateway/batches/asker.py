@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 from starlette.types import Message
@@ -20,6 +20,7 @@ from gateway.http.error_answers import OPENAI, answer_error
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
 from gateway.lifecycle.process import GatewayProcess
+from gateway.streams.answers import WholeAnswer
 from gateway.streams.reply import Reply
 
 #: Lines that are asked at once: twice what the models' workers have places for, within this, of
@@ -88,7 +89,7 @@ class LineAsker:
         errand = Errand(job_id, job, key, job_id, self._left_s())
         try:
             ended = await self._process.unattended.ask(
-                errand, lambda: question.make(shown, context), self._note(job_id)
+                errand, lambda: _sink(question, shown, context), self._note(job_id)
             )
         finally:
             self._replies.pop(job_id, None)
@@ -120,6 +121,13 @@ class LineAsker:
 
     def _left_s(self) -> float:
         return max(0.0, self._batch.expires_at - time.time())
+
+
+def _sink(question: LineRequest, shown: Job, context: RequestContext) -> WholeAnswer[Any]:
+    """Return the answer to be, which carries another model's name if that does the job."""
+    made = question.make(shown, context)
+    made.renew = lambda name: question.make(replace(shown, model=name), context)
+    return made
 
 
 async def _send_nowhere(message: Message) -> None:

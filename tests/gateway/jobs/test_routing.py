@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -437,3 +438,19 @@ async def test_a_background_job_moves_and_is_followed_and_cancelled_there(
             return (await client.get(f"/api/v1/jobs/{put[0]}")).json()["state"] == "done"
 
         await until(is_done)
+
+
+async def test_the_line_of_a_batch_that_moved_says_who_answers(gateway: Gateway) -> None:
+    async with crowded(gateway, "small") as (client, _, small):
+        line = {"custom_id": "a", "method": "POST", "url": CHAT, "body": chat("slow")}
+        form: Any = {"files": {"file": json.dumps(line)}, "data": {"purpose": "batch"}}
+        given = {"endpoint": CHAT, "completion_window": "24h"}
+        given["input_file_id"] = (await client.post("/v1/files", **form)).json()["id"]
+        batch = (await client.post("/v1/batches", json=given)).json()
+        assert (await small.answer("x")).job.moved_from == "slow"
+
+        async def output() -> str | None:
+            found = (await client.get(f"/v1/batches/{batch['id']}")).json()
+            return found["output_file_id"] and found["model"]
+
+        assert await until(output) == "small-1"
