@@ -15,6 +15,7 @@ _MEMORY: Final = f"its memory is full: {_MORE}"
 _NEARLY: Final = f"its memory is nearly full: {_MORE}"
 _DISK: Final = "its disk is full: nothing is taken in; free some space where its data is (`df -h`)"
 _FILE: Final = "it cannot write its data: nothing is taken in; its log says why"
+KEEP_ALL: Final = "`CONFIG SET maxmemory-policy noeviction`, or a server of its own for ew"
 #: By then it refuses what may need a little more.
 _FULL: Final = 0.98
 
@@ -38,6 +39,10 @@ def in_words(error: str) -> str:
 
 def troubles(info: Mapping[str, Any]) -> Iterator[Trouble]:
     """Yield what is wrong with a server, by its INFO."""
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        fix = f"it drops keys when its memory is full: {KEEP_ALL}"
+        yield Trouble(f"maxmemory-policy {policy}", fix)
     if info.get("aof_enabled") and info.get("aof_last_write_status", "ok") != "ok":
         yield Trouble("the last write of its file failed", f"{_DISK}, or see its log")
     most, used = info.get("maxmemory", 0), info.get("used_memory", 0)

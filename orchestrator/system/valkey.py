@@ -19,6 +19,7 @@ from contract.bus.client import RedisClient, connect
 from contract.paths import make_private, run_dir, state_dir
 from orchestrator.errors import UserError
 from orchestrator.system.host_memory import host_memory
+from orchestrator.system.redis_trouble import KEEP_ALL
 
 _OLDEST_MAJOR: Final = 7
 _LEAST_MEMORY: Final = 256 * 1024**2
@@ -159,7 +160,7 @@ async def _check(db: RedisClient) -> list[str]:
     if policy != "noeviction":
         raise UserError(
             f"Redis drops keys when its memory is full (maxmemory-policy {policy})",
-            "`CONFIG SET maxmemory-policy noeviction`, or a server of its own for ew",
+            KEEP_ALL,
         )
     if not info.get("aof_enabled"):
         return ["Redis keeps no append-only file: waiting jobs are lost when it restarts"]

@@ -104,6 +104,14 @@ def test_a_memory_is_told_of_when_nothing_new_is_let_in(used: int, words: str | 
     assert in_words("command not allowed when used memory > 'maxmemory'.").startswith("its memory")
 
 
+def test_a_server_that_drops_keys_is_told_of_while_it_runs() -> None:
+    """It is refused at the start; but it may be set, or another one be promoted, later."""
+    (found,) = troubles({"maxmemory_policy": "allkeys-lru", "maxmemory": 10, "used_memory": 1})
+    assert "maxmemory-policy allkeys-lru" in found.seen
+    assert "CONFIG SET maxmemory-policy noeviction" in found.fix
+    assert not [*troubles({"maxmemory_policy": "noeviction", "maxmemory": 10, "used_memory": 1})]
+
+
 def test_other_words_stay_as_they_are() -> None:
     assert in_words("no answer") == "no answer"
     assert in_words("MISCONF Errors writing to the AOF file: I/O error").startswith(
