@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from contract.config import ModelConfig, names_of
-from contract.messages import Job
+from contract.messages import Job, State
 from contract.release import release
 from gateway.api.fields import parse
 from gateway.api.inference import answer
 from gateway.api.ollama.schemas import (
     OllamaChat,
     OllamaEmbed,
+    OllamaEmbedOne,
     OllamaGenerate,
     OllamaGeneration,
     OllamaShow,
 )
-from gateway.api.ollama.wire import LINES, OllamaEmbeddings, OllamaLines, OllamaWhole
+from gateway.api.ollama.wire import (
+    LINES,
+    OllamaEmbedding,
+    OllamaEmbeddings,
+    OllamaLines,
+    OllamaWhole,
+)
 from gateway.http.body import read_body
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext, context_of
@@ -28,6 +35,8 @@ from gateway.jobs.resumption import Resumption
 from gateway.lifecycle.process import GatewayProcess, process_of
 from gateway.streams.answers import AnswerSink, StreamAnswer, WholeAnswer
 
+#: As Ollama says it of a model that stays.
+_NEVER: Final = "2318-12-31T00:00:00Z"
 router = APIRouter(prefix="/api", include_in_schema=False)
 
 
@@ -44,6 +53,27 @@ async def generate(request: Request) -> Response:
 @router.post("/embed")
 async def embed(request: Request) -> Response:
     return await answer(request, OllamaEmbed, _vectors)
+
+
+@router.post("/embeddings")
+async def embed_one(request: Request) -> Response:
+    """The form that `/embed` has replaced."""
+    return await answer(request, OllamaEmbedOne, _vector)
+
+
+@router.get("/ps")
+async def loaded(request: Request) -> JSONResponse:
+    """Models that have a worker which is ready. None of them has a time at which it ends."""
+    process = process_of(request)
+    models = [
+        _listed(process, name, config)
+        | {"expires_at": _NEVER, "size_vram": 0}
+        | {"context_length": process.models.status(model).max_model_len or 0}
+        for model, config in process.models.open_to(context_of(request.scope).key).items()
+        if process.models.status(model).state is State.READY
+        for name in names_of(model, config)
+    ]
+    return JSONResponse({"models": models})
 
 
 @router.get("/tags")
@@ -127,3 +157,9 @@ def _vectors(
     asked: OllamaEmbed, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> AnswerSink:
     return WholeAnswer(OllamaEmbeddings(job), context.request_id)
+
+
+def _vector(
+    asked: OllamaEmbedOne, job: Job, context: RequestContext, resumption: Resumption | None
+) -> AnswerSink:
+    return WholeAnswer(OllamaEmbedding(job), context.request_id)

@@ -178,6 +178,20 @@ class OllamaEmbed(OllamaBody):
         )
 
 
+class OllamaEmbedOne(OllamaBody):
+    prompt: str
+
+    def job(self, job_id: str, key_id: str) -> Job:
+        return Job(
+            job_id,
+            self.name,
+            Sampling(),
+            pooling=Pooling((self.prompt,)),
+            truncate_prompt_tokens=-1,
+            key_id=key_id,
+        )
+
+
 class OllamaShow(LenientBody):
     model: fields.ModelName
 

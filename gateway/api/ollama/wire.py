@@ -128,6 +128,14 @@ class OllamaEmbeddings:
         return orjson.dumps(answer | counts(done, timings))
 
 
+class OllamaEmbedding(OllamaEmbeddings):
+    """The one vector alone."""
+
+    def body(self, choices: list[VectorsSoFar], done: Done, timings: Timings) -> bytes:
+        (vector,) = choices[0].inputs()
+        return orjson.dumps({"embedding": orjson.Fragment(vector.json)})
+
+
 def counts(done: Done, timings: Timings) -> dict[str, int]:
     """Return what every answer counts. The time in the queue is Ollama's time to load."""
     return {

@@ -89,7 +89,11 @@ class ChosenFunction(LenientBody):
 ToolDefinitions = Annotated[list[Tool], Field(max_length=MOST_TOOLS, fail_fast=True)]
 Functions = Annotated[list[FunctionDefinition], Field(max_length=MOST_TOOLS, fail_fast=True)]
 ToolCalls = Annotated[list[ToolCallParam], Field(max_length=_MOST_CALLS, fail_fast=True)]
-Choice = Literal["none", "auto", "required"] | NamedTool
+#: `any` is Mistral's word for `required`, which its clients send.
+Choice = Annotated[
+    Literal["none", "auto", "required"] | NamedTool,
+    BeforeValidator(lambda value: "required" if value == "any" else value),
+]
 
 
 def tools_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Literal
 
 import orjson
@@ -41,7 +42,9 @@ class EmbeddingBody(BaseModel):
 
 
 class Embeddings(BaseModel):
+    id: str
     object: Literal["list"] = "list"
+    created: int
     data: list[EmbeddingBody]
     model: str
     usage: PoolingUsage
@@ -53,6 +56,7 @@ class EmbeddingsWhole:
     errors = OPENAI
 
     def __init__(self, job: Job, *, as_base64: bool) -> None:
+        self._job_id = job.id
         self._model = job.model
         self._as_base64 = as_base64
 
@@ -65,4 +69,5 @@ class EmbeddingsWhole:
             for index, each in enumerate(choices[0].inputs())
         ]
         usage = usage_of(done.prompt_tokens)
-        return orjson.dumps({"object": "list", "data": data, "model": self._model, "usage": usage})
+        told = {"id": f"embd-{self._job_id}", "object": "list", "created": int(time.time())}
+        return orjson.dumps(told | {"data": data, "model": self._model, "usage": usage})

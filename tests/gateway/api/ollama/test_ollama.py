@@ -20,6 +20,7 @@ from contract.messages import (
 )
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker, delta
+from tests.waiting import until
 
 ASKED = [{"role": "user", "content": "Who?"}]
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
@@ -131,6 +132,31 @@ async def test_embeddings(ollama: httpx.AsyncClient, served: ScriptedWorker) -> 
     await served.say(attempt, *said, Done(("stop",), 2, 0))
     answer = (await asking).json()
     assert (answer["embeddings"], answer["prompt_eval_count"]) == ([[1.0], [2.0]], 2)
+
+
+async def test_the_former_embeddings_are_of_one_text(
+    ollama: httpx.AsyncClient, served: ScriptedWorker
+) -> None:
+    body = {"model": "short", "prompt": "a"}
+    asking = asyncio.create_task(ollama.post("/api/embeddings", json=body))
+    attempt = await served.start()
+    assert attempt.job.pooling is not None
+    assert attempt.job.pooling.inputs == ("a",)
+    vector = VectorDelta("", b"", 0, None, 0, b"\0\0\x80?\0\0\0@")
+    await served.say(attempt, vector, Done(("stop",), 1, 0))
+    assert (await asking).json() == {"embedding": [1.0, 2.0]}
+
+
+async def test_what_is_loaded_is_told(ollama: httpx.AsyncClient, redis_url: str) -> None:
+    async def loaded() -> list[str]:
+        return [each["name"] for each in (await ollama.get("/api/ps")).json()["models"]]
+
+    async def are(expected: list[str]) -> bool:
+        return await loaded() == expected
+
+    async with ScriptedWorker(redis_url, "org/m"):
+        await until(lambda: are(["org/m", "short"]))
+    await until(lambda: are([]))
 
 
 async def test_models_are_listed_and_shown(ollama: httpx.AsyncClient) -> None:

@@ -124,10 +124,11 @@ async def test_reasoning_is_left_out_where_the_request_says_so(
     assert "Two " not in response.text
 
 
+@pytest.mark.parametrize("choice", ["required", "any"])
 async def test_calls_alone_leave_the_content_null(
-    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str, choice: str
 ) -> None:
-    body = {"model": model, "messages": ASKED, "tools": TOOLS, "tool_choice": "required"}
+    body = {"model": model, "messages": ASKED, "tools": TOOLS, "tool_choice": choice}
     asking = asyncio.create_task(client.post("/v1/chat/completions", json=body))
     attempt = await worker.next()
     assert attempt.job.tools is not None
