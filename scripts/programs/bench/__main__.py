@@ -7,6 +7,7 @@ FILE writes the record.
     scripts/bench console                         what an open page of the console costs
     scripts/bench batch                           a batch of 100 000 lines while ew is killed
     scripts/bench servers --url URL --against URL any two OpenAI-compatible servers
+    scripts/bench routers                         ew beside nginx, vllm-router and sglang-router
 
 --against of the first three names another build of ew, a directory or a commit: both run at the
 same time, and are measured in turn, as only ratios of one run count on a machine that has other
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import batch  # its folder has to be on the path first
 import console
 import growth
+import routers
 import servers
 import start
 import wire
@@ -37,7 +39,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="WHAT")
-    for module in (wire, growth, start, console, batch, servers):
+    for module in (wire, growth, start, console, batch, servers, routers):
         about = (module.__doc__ or "").split("\n\n")[0]
         command = commands.add_parser(module.__name__, help=about, description=about)
         command.set_defaults(run=module.run)
@@ -45,7 +47,7 @@ def main() -> None:
         command.add_argument("--json", type=Path, metavar="FILE")
     for module in (wire, growth, start):
         commands.choices[module.__name__].add_argument("--against", metavar="BUILD")
-    for module in (wire, servers):
+    for module in (wire, servers, routers):
         command = commands.choices[module.__name__]
         command.add_argument("--streams", type=_numbers, default=[64, 256, 512])
         command.add_argument("--tokens", type=int, default=256)
