@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import hashlib
 import os
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -103,6 +105,13 @@ def read_lines(path: Path, longest: int, done: bytearray) -> Iterator[InputLine]
         if not is_marked(done, number):
             asked = orjson.loads(line)
             yield InputLine(number, asked["custom_id"], orjson.dumps(asked["body"]))
+
+
+async def lines_left(path: Path, longest: int, done: bytearray) -> Iterator[InputLine]:
+    """The same, past all those at the beginning that are done, which takes a while."""
+    lines = read_lines(path, longest, done)
+    first = await asyncio.to_thread(next, lines, None)
+    return chain((first,) if first else (), lines)
 
 
 def _numbered(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:

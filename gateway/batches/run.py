@@ -19,6 +19,7 @@ from gateway.batches.file_store import FileRecord, FileStore
 from gateway.batches.lines import (
     InputLine,
     Validation,
+    lines_left,
     output_line,
     read_lines,
     unanswered_line,
@@ -97,14 +98,15 @@ class BatchRun:
         self._write(status=BatchStatus.FAILED, faults=faults, ended_at=_now())
 
     async def _answer_lines(self) -> None:
-        self._output = BatchOutput(self._batches.path(self._batch.id))
+        # It reads what is there, of which there may be gigabytes.
+        self._output = await asyncio.to_thread(BatchOutput, self._batches.path(self._batch.id))
         watching = asyncio.create_task(self._watch())
         try:
             await self._ask_lines()
             await self._end_lines()
             if self._stop is not None:
                 await self._say_why_not(f"batch_{self._stop.value}", _WHY_NOT[self._stop])
-            self._output.sync()
+            await asyncio.to_thread(self._output.sync)
             self._output.check()
         finally:
             await cancel_and_wait([watching, *self._asking])
@@ -118,7 +120,7 @@ class BatchRun:
 
     async def _ask_lines(self) -> None:
         """Return when each line is answered, or the batch is to end."""
-        for line in read_lines(self._input, self._longest, self._output.done):
+        for line in await lines_left(self._input, self._longest, self._output.done):
             while len(self._asking) >= self._asker.most_at_once and self._stop is None:
                 await self._wait()
             if self._stop is not None:

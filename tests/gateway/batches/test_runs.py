@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,8 @@ import msgspec
 import pytest
 
 from contract.config import FilesConfig
-from gateway.batches import batch_output, run
+from contract.process.tasks import cancel_and_wait
+from gateway.batches import batch_output, lines, run
 from gateway.batches.asker import LineAnswer, LineAsker
 from gateway.batches.batch import BatchRecord, BatchStatus, BatchStore, new_batch_id
 from gateway.batches.file_store import FileStore
@@ -157,6 +160,40 @@ async def test_what_was_answered_before_a_cancellation_is_written_when_the_disk_
     assert {*host.lines(done.output_file_id)} == {"r1", "r2", "r3"}
     codes = {each["error"]["code"] for each in host.lines(done.error_file_id).values()}
     assert codes == {"batch_cancelled"}
+
+
+async def test_what_a_large_batch_needs_of_the_disk_does_not_hold_up_the_loop(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it is taken up again: its output is read, and the input up to where it was."""
+    first = Asker()
+    running = host.begin(first)
+    first.answer(1, 2, 3)
+    await until(lambda: host.found().completed == 3)
+    await cancel_and_wait([running])
+    of_loop = {"read": False, "passed over": False, "synced": False}
+
+    def note(what: str, do: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any) -> Any:
+            of_loop[what] |= threading.current_thread() is threading.main_thread()
+            return do(*args)
+
+        return noted
+
+    monkeypatch.setattr(OutputFile, "_mark", note("read", OutputFile._mark))
+    monkeypatch.setattr(OutputFile, "sync", note("synced", OutputFile.sync))
+    is_marked = lines.is_marked
+    passed = note("passed over", is_marked)
+
+    def look(done: bytearray, number: int) -> bool:
+        return bool((passed if number <= 4 else is_marked)(done, number))
+
+    monkeypatch.setattr(lines, "is_marked", look)
+    second = Asker()
+    second.answer(*range(1, LINES + 1))
+    await asyncio.wait_for(host.begin(second), 20)
+    assert second.asked == [4, 5, 6]
+    assert not any(of_loop.values()), of_loop
 
 
 async def test_a_progress_that_could_not_be_written_is_written_later(
