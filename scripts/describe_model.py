@@ -35,6 +35,11 @@ from unittest.mock import MagicMock, patch
 MEDIA = ("torchvision", "torchaudio")
 #: vLLM's mixtures of experts: of 0.26, of 0.32.
 EXPERTS = ("FusedMoE", "SharedFusedMoE", "MoERunner")
+#: Sparse attention of NVIDIA's GPUs, whose cache in eight bits is packed in its own way.
+PACKED = "fp8_ds_mla"
+SPARSE = "vllm.v1.attention.backends.mla.flashmla_sparse.FlashMLASparseBackend"
+#: The function that asks a kernel for linear layers whether it runs here.
+TAKES_LINEAR = "is_supported_and_can_implement_kernel"
 SETTINGS = {
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",
@@ -205,7 +210,7 @@ def build(config: Any) -> Any:
     with kernels that nothing calls."""
     try:
         return build_here(config)
-    except (NotImplementedError, AttributeError):
+    except Exception:
         with pretended_gpu():
             return build_here(config)
 
@@ -229,10 +234,12 @@ def pretended_gpu() -> Iterator[None]:
     """Kernels are there and take any model, since nothing calls them. Releases differ in what they
     ask: a class that is not there is left."""
     from torch._ops import _OpNamespace
+    from vllm.model_executor.kernels import linear
     from vllm.model_executor.layers.fused_moe import modular_kernel
     from vllm.platforms.cpu import CpuPlatform
+    from vllm.v1.worker import workspace
 
-    found = _OpNamespace.__getattr__
+    found, backend = _OpNamespace.__getattr__, CpuPlatform.get_attn_backend_cls
 
     def kernel(namespace: Any, name: str) -> Any:
         try:
@@ -242,13 +249,25 @@ def pretended_gpu() -> Iterator[None]:
                 raise
             return MagicMock()
 
+    def attention(_: Any, *args: Any, **named: Any) -> Any:
+        is_sparse = any(getattr(each, "use_sparse", False) for each in (*args, *named.values()))
+        return SPARSE if is_sparse else backend(*args, **named)
+
+    def take_all(*_: Any) -> tuple[bool, None]:
+        return True, None
+
     experts = getattr(modular_kernel, "FusedMoEExperts", None)
     with ExitStack() as pretences:
         pretences.enter_context(patch.object(_OpNamespace, "__getattr__", kernel))
         pretences.enter_context(patch.object(CpuPlatform, "is_cuda_alike", lambda self: True))
+        pretences.enter_context(patch.object(workspace, "_manager", MagicMock()))
+        chosen = classmethod(attention)
+        pretences.enter_context(patch.object(CpuPlatform, "get_attn_backend_cls", chosen))
         if hasattr(experts, "is_supported_config"):
-            take_all = staticmethod(lambda *_: (True, None))
-            pretences.enter_context(patch.object(experts, "is_supported_config", take_all))
+            taken = staticmethod(take_all)
+            pretences.enter_context(patch.object(experts, "is_supported_config", taken))
+        if hasattr(linear, TAKES_LINEAR):
+            pretences.enter_context(patch.object(linear, TAKES_LINEAR, take_all))
         yield
 
 
@@ -315,12 +334,18 @@ def facts_of(spec: Any, config: Any) -> dict[str, Any]:
     per_token = spec.page_size_bytes // spec.block_size
     window = getattr(spec, "attention_chunk_size", None) or getattr(spec, "sliding_window", None)
     is_full = type(spec).__name__.startswith(("Full", "MLA", "Sink"))
-    where = {"kind": "full"} if is_full or not window else {"kind": "window", "window": window}
+    where: dict[str, Any] = {"kind": "full"}
+    if window and not is_full:
+        where = {"kind": "window", "window": window}
     heads, head_size = getattr(spec, "num_kv_heads", 0), getattr(spec, "head_size", 0)
     is_shared = "MLA" in type(spec).__name__
     value_size = 0 if is_shared else getattr(spec, "head_size_v", None) or head_size
     elements = head_size + value_size
-    if heads * elements * spec.dtype.itemsize != per_token:
+    # An indexer's keys are bytes, whatever type the cache has.
+    is_index = is_shared and not spec.cache_dtype_str and spec.dtype.itemsize == 1
+    if is_shared and spec.cache_dtype_str == PACKED:
+        where["packed_bytes"] = per_token
+    elif is_index or heads * elements * spec.dtype.itemsize != per_token:
         return {**where, "is_shared": is_shared, "fixed_bytes": per_token}
     return {**where, "heads": heads, "elements": elements, "is_shared": is_shared}
 

@@ -171,5 +171,7 @@ def _blocks(tokens: int, block_tokens: int) -> int:
 def _token_bytes(each: CacheLayers, running: Running) -> float:
     if each.kind == "state":
         return 0
+    if each.packed_bytes and running.kv_element_bytes == 1:
+        return each.packed_bytes
     heads = each.heads if each.is_shared else math.ceil(each.heads / running.tensor_parallel)
     return heads * each.elements * running.kv_element_bytes + each.fixed_bytes

@@ -14,6 +14,7 @@ import msgspec
 from contract.model_files.plan_json import PlanJson, Positive, QuantizationJson, Whole, is_plan
 from orchestrator.errors import UserError
 from orchestrator.estimate.families import completed, from_params
+from orchestrator.estimate.layer_json import BlockJson, LayerJson, LinearAttentionJson
 from orchestrator.estimate.vision_json import PerLayer
 
 #: The file of Mistral's own format in place of config.json.
@@ -47,37 +48,6 @@ class RopeJson(msgspec.Struct, frozen=True):
     def each(self) -> list[RopeJson]:
         nested = [self.full_attention, self.sliding_attention]
         return [each for each in nested if each is not None] or [self]
-
-
-class AttentionJson(msgspec.Struct, frozen=True):
-    """Attention of one layer (Nemotron-NAS, DeciLM)."""
-
-    no_op: bool | None = None
-    replace_with_linear: bool | None = None
-    n_heads_in_group: Whole | None = None
-
-
-class BlockJson(msgspec.Struct, frozen=True):
-    """One layer, where each was pruned in its own way."""
-
-    attention: AttentionJson | None = None
-    block_type: str | None = None
-
-
-class LinearAttentionJson(msgspec.Struct, frozen=True):
-    """The recurrent layers of Kimi-Linear; layers are counted from 1."""
-
-    full_attn_layers: list[Whole] | None = None
-    num_heads: Whole | None = None
-    head_dim: Whole | None = None
-    short_conv_kernel_size: Whole | None = None
-
-
-class LayerJson(msgspec.Struct, frozen=True):
-    """The figures in which one layer differs (Gemma 4 as transformers 5.19 writes it)."""
-
-    head_dim: Whole | None = None
-    num_key_value_heads: Whole | None = None
 
 
 class ModelJson(msgspec.Struct, frozen=True):
@@ -165,6 +135,9 @@ class ModelJson(msgspec.Struct, frozen=True):
     qk_rope_head_dim: Whole | None = None
     qk_nope_head_dim: Whole | None = None
     index_head_dim: Whole | None = None
+    index_topk_freq: Positive | None = None
+    index_topk_pattern: str | None = None
+    index_skip_topk_offset: Whole | None = None
     mamba_num_heads: Whole | None = None
     mamba_n_heads: Whole | None = None
     n_mamba_heads: Whole | None = None

@@ -65,7 +65,10 @@ def with_guesses(shape: Shape, speculation: Speculation) -> Shape:
     if speculation.draft is not None:
         more = speculation.draft.shape.caches
     elif speculation.is_predicted:
-        own = [each for each in shape.caches if each.kind == "full" and each.elements][:1]
+        full = [each for each in shape.caches if each.kind == "full"]
+        # With an indexer's keys, where the model has them.
+        index = [each for each in full if each.fixed_bytes]
+        own = [each for each in full if each.elements][:1] + index
         layers = shape.predictors or 1
         more = tuple(msgspec.structs.replace(each, layers=layers) for each in own)
     else:

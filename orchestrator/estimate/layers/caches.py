@@ -9,13 +9,13 @@ from typing import Final, Literal
 import msgspec
 
 from orchestrator.errors import UserError
+from orchestrator.estimate.layer_json import BlockJson
 from orchestrator.estimate.layers.encoders import is_encoder
+from orchestrator.estimate.layers.indexers import index_bytes, index_layers, packed_bytes
 from orchestrator.estimate.layers.states import ONLY_STATES, state_bytes
-from orchestrator.estimate.model_json import BlockJson, ModelJson
+from orchestrator.estimate.model_json import ModelJson
 
 Kind = Literal["full", "window", "state"]
-#: Elements that one scale of an indexer's quantised keys is for, and its size in bytes.
-_INDEX_GROUP, _INDEX_SCALE_BYTES = 128, 4
 #: More layers than any model has.
 _MOST_LAYERS: Final = 100_000
 #: One layer may keep both (Falcon-H1, Zamba2).
@@ -23,6 +23,7 @@ _BOTH: Final[tuple[Kind, ...]] = ("full", "state")
 _NAMED: Final[dict[str, tuple[Kind, ...]]] = {
     "full_attention": ("full",),
     "attention": ("full",),
+    "indexed_attention": ("full",),
     "sliding_attention": ("window",),
     "chunked_attention": ("window",),
     "moe": (),
@@ -54,6 +55,8 @@ class CacheLayers(msgspec.Struct, frozen=True):
     state_bytes: int = 0
     #: Bytes per token, where they do not depend on the cache's type.
     fixed_bytes: int = 0
+    #: Bytes per token of a cache in eight bits, where it has scales and exact elements in it.
+    packed_bytes: int = 0
 
     def __str__(self) -> str:
         if self.kind == "state":
@@ -81,7 +84,7 @@ def cache_layers(config: ModelJson, layers: int, heads: int, hidden: int) -> lis
         if count:
             found.append(latent or _attention(config, kind, heads, hidden))
             found[-1] = msgspec.structs.replace(found[-1], kind=kind, layers=count)
-    found += _index(config, sum("full" in each for each in kept))
+    found += _index(config, ["full" in each for each in kept])
     states = sum("state" in each for each in kept)
     if states:
         found.append(CacheLayers("state", states, state_bytes=state_bytes(config, hidden)))
@@ -124,16 +127,15 @@ def _latent(config: ModelJson) -> CacheLayers | None:
     if not rank or config.first("model_type") in _NOT_LATENT:
         return None
     elements = rank + (config.figure("qk_rope_head_dim") or 0)
-    return CacheLayers("full", 0, 1, elements, is_shared=True)
+    packed = packed_bytes(config, rank)
+    return CacheLayers("full", 0, 1, elements, is_shared=True, packed_bytes=packed)
 
 
-def _index(config: ModelJson, layers: int) -> list[CacheLayers]:
-    """Return the keys by which sparse attention finds what to look at: 8 bits each, with scales."""
-    width = config.figure("index_head_dim")
-    if not width:
+def _index(config: ModelJson, attends: Sequence[bool]) -> list[CacheLayers]:
+    layers = index_layers(config, attends)
+    if not layers:
         return []
-    scales = width // _INDEX_GROUP * _INDEX_SCALE_BYTES
-    return [CacheLayers("full", layers, is_shared=True, fixed_bytes=width + scales)]
+    return [CacheLayers("full", layers, is_shared=True, fixed_bytes=index_bytes(config))]
 
 
 def kv_heads_of(config: ModelJson, heads: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from orchestrator.estimate.model_json import LinearAttentionJson, ModelJson
+from orchestrator.estimate.layer_json import LinearAttentionJson
+from orchestrator.estimate.model_json import ModelJson
 
 _MODEL_BYTES: Final = 2
 #: The type in which vLLM keeps matrices unless the checkpoint says otherwise.

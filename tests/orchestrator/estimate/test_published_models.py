@@ -36,6 +36,8 @@ ELEMENT: Final = {"BF16": 2, "F16": 2, "F32": 4, "I32": 4, "F8_E4M3": 1, "U8": 1
 CARD: Final = Card("NVIDIA H200", 141 * 2**30)
 #: Heads that guess for another model, and are none themselves.
 DRAFTS: Final = {"Qwen3-8B-eagle3"}
+#: A question beside those of the models.
+IN_EIGHT_BITS: Final = "GLM-5 with a cache in eight bits"
 #: Not read by ew, and why; vLLM cannot load them either.
 NOT_READ: Final = {
     "index-null-metadata": "it lacks model-00002-of-00002.safetensors",
@@ -77,12 +79,13 @@ def answers(
         patch.setenv("EW_STATE_DIR", str(tmp_path_factory.mktemp("state")))
         names = [name for name in (*PUBLISHED, *DEFAULTS) if name not in DRAFTS]
         questions = {name: question(published / name) for name in names}
+        questions[IN_EIGHT_BITS] = question(published / "GLM-5", kv_cache_dtype="fp8")
         assert ask([*questions.values()], python, within_s=280) == ""
         return {name: remembered(each) for name, each in questions.items()}
 
 
-def question(path: Path) -> Question:
-    model = ModelConfig(model_path=str(path))
+def question(path: Path, **engine_args: Any) -> Question:
+    model = ModelConfig(model_path=str(path), engine_args=engine_args)
     return Question.of(model, "cpu-vllm", "0.32.0", CARD)
 
 
@@ -97,8 +100,6 @@ def test_ew_reads_what_vllm_reads(
             read_checkpoint(published / name)
         return
     own = read_checkpoint(published / name, answer.release)
-    if "Sapphire Rapids" in answer.error:
-        pytest.skip("this processor has no kernel for FP8")
     assert differences(own, answer) == []
     weights = own.weights.layers + own.weights.embedding + own.weights.head
     if not own.quantization:
@@ -113,6 +114,15 @@ def test_ew_reads_what_a_family_leaves_out(
     assert answer is not None
     assert not answer.error
     assert differences(read_checkpoint(published / name, answer.release), answer) == []
+
+
+def test_a_cache_in_eight_bits_is_packed_with_an_indexer(
+    published: Path, answers: dict[str, Description | None]
+) -> None:
+    answer = answers[IN_EIGHT_BITS]
+    assert answer is not None
+    own = read_checkpoint(published / "GLM-5", answer.release).shape.caches
+    assert sorted(answer.caches, key=str) == sorted(own, key=str)
 
 
 def test_what_vllm_runs_at_once_depends_on_the_card(

@@ -1,0 +1,38 @@
+"""The JSON of single layers and their kinds in config.json, as frozen types."""
+
+from __future__ import annotations
+
+import msgspec
+
+from contract.model_files.plan_json import Whole
+
+
+class AttentionJson(msgspec.Struct, frozen=True):
+    """Attention of one layer (Nemotron-NAS, DeciLM)."""
+
+    no_op: bool | None = None
+    replace_with_linear: bool | None = None
+    n_heads_in_group: Whole | None = None
+
+
+class BlockJson(msgspec.Struct, frozen=True):
+    """One layer, where each was pruned in its own way."""
+
+    attention: AttentionJson | None = None
+    block_type: str | None = None
+
+
+class LinearAttentionJson(msgspec.Struct, frozen=True):
+    """The recurrent layers of Kimi-Linear; layers are counted from 1."""
+
+    full_attn_layers: list[Whole] | None = None
+    num_heads: Whole | None = None
+    head_dim: Whole | None = None
+    short_conv_kernel_size: Whole | None = None
+
+
+class LayerJson(msgspec.Struct, frozen=True):
+    """The figures in which one layer differs (Gemma 4 as transformers 5.19 writes it)."""
+
+    head_dim: Whole | None = None
+    num_key_value_heads: Whole | None = None
