@@ -193,10 +193,13 @@ class SpeechStream:
         used = {"type": "duration", "seconds": math.ceil(self._said.seconds)}
         reason = finish_reason_of(done.finish_reasons[0])
         choice = {"delta": {"content": ""}, "finish_reason": reason}
-        more: dict[str, Any] = {"text": self._said.text, "usage": used}
+        more = {"text": self._said.text, "usage": used}
+        last = self._event("transcript.text.done", more, [choice])
         if self._include_usage:
-            more["usage"] = usage_of(done).model_dump() | used
-        return self._event("transcript.text.done", more, [choice]) + DONE
+            # As vLLM tells it, if it is asked for in vLLM's words.
+            counted = {**self._chunk, "choices": [], "usage": usage_of(done).model_dump()}
+            last += sse.event(orjson.dumps(counted))
+        return last + DONE
 
     def error(self, error: ApiError) -> bytes:
         return sse.event(orjson.dumps(openai_body(error)))

@@ -1,14 +1,17 @@
 """Record the shapes of a real vLLM's answers to REQUESTS: `vllm_shapes.json`.
 
-    python -m tests.gateway.api.vllm.record_shapes URL
+    python -m tests.gateway.api.vllm.record_shapes URL SPEECH_URL
 
-The server is started as vllm_bodies.py says; what is there is of vLLM 0.32.0 on a CPU.
+The server is started as vllm_bodies.py says, the one for speech with the model that
+tests/engines/speech_model.py writes, as `speech`. What is there is of vLLM 0.32.0 on a CPU.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -116,6 +119,35 @@ REQUESTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "bad value": _chat(temperature=-1),
 }
 
+_WRITE_DOWN: Final = "/v1/audio/transcriptions"
+_TRANSLATE: Final = "/v1/audio/translations"
+_SPEECH_USAGE: Final = {"stream": "true", "stream_include_usage": "true"}
+#: By name: the path and the form, without its file, its model and how long the text may be.
+FORMS: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    "speech": (_WRITE_DOWN, {}),
+    "speech, segments": (_WRITE_DOWN, {"response_format": "verbose_json"}),
+    "speech stream": (_WRITE_DOWN, {"stream": "true"}),
+    "speech stream, usage": (_WRITE_DOWN, _SPEECH_USAGE),
+    "speech, unknown model": (_WRITE_DOWN, {"model": "nonesuch"}),
+    "translation": (_TRANSLATE, {}),
+    "translation, segments": (_TRANSLATE, {"response_format": "verbose_json"}),
+    "translation stream, usage": (_TRANSLATE, _SPEECH_USAGE),
+}
+
+
+def form_of(name: str, model: str) -> tuple[str, dict[str, str]]:
+    path, form = FORMS[name]
+    return path, {"model": model, "language": "en", "max_completion_tokens": "8", **form}
+
+
+def silence() -> bytes:
+    """Return a second of it, as a WAV file."""
+    written = io.BytesIO()
+    with wave.open(written, "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(2 * 16_000))
+    return written.getvalue()
+
 
 def body_of(name: str, model: str) -> tuple[str, dict[str, Any]]:
     path, body = REQUESTS[name]
@@ -123,20 +155,30 @@ def body_of(name: str, model: str) -> tuple[str, dict[str, Any]]:
     return path, {"model": model, **({} if counts else {"temperature": 0}), **body}
 
 
-def record(url: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Send all requests to a server. Yield the status and shape of each answer."""
-    with httpx.Client(base_url=url, timeout=120) as client:
+def record(url: str, speech_url: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Send all requests to two servers. Yield the status and shape of each answer."""
+    with httpx.Client(timeout=120) as client:
         for name in REQUESTS:
             path, body = body_of(name, MODEL)
-            answer = client.post(path, json=body)
-            shape = shape_of(answer.text, is_stream=bool(body.get("stream")))
-            fields = {
-                event: {field: "|".join(sorted(types)) for field, types in sorted(told.items())}
-                for event, told in shape.fields.items()
-            }
-            yield name, {"status": answer.status_code, **shape._asdict(), "fields": fields}
+            answer = client.post(f"{url}{path}", json=body)
+            yield name, _told(answer, is_stream=bool(body.get("stream")))
+        for name in FORMS:
+            path, form = form_of(name, "speech")
+            file = {"file": ("a.wav", silence())}
+            answer = client.post(f"{speech_url}{path}", data=form, files=file)
+            yield name, _told(answer, is_stream="stream" in form)
+
+
+def _told(answer: httpx.Response, *, is_stream: bool) -> dict[str, Any]:
+    shape = shape_of(answer.text, is_stream=is_stream)
+    fields = {
+        event: {field: "|".join(sorted(types)) for field, types in sorted(told.items())}
+        for event, told in shape.fields.items()
+    }
+    return {"status": answer.status_code, **shape._asdict(), "fields": fields}
 
 
 if __name__ == "__main__":
-    lines = [f"{json.dumps(name)}: {json.dumps(told)}" for name, told in record(sys.argv[1])]
+    recorded = record(*sys.argv[1:])
+    lines = [f"{json.dumps(name)}: {json.dumps(told)}" for name, told in recorded]
     SHAPES.write_text("{\n" + ",\n".join(lines) + "\n}\n")

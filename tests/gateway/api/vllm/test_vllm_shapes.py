@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import httpx
 import pytest
 
+from contract.media import speech_head
 from contract.messages import (
     Delta,
     Done,
@@ -24,7 +26,14 @@ from contract.messages import (
     ToolCallDelta,
 )
 from tests.gateway.api.agents import ONE
-from tests.gateway.api.vllm.record_shapes import REQUESTS, SHAPES, body_of
+from tests.gateway.api.vllm.record_shapes import (
+    FORMS,
+    REQUESTS,
+    SHAPES,
+    body_of,
+    form_of,
+    silence,
+)
 from tests.gateway.api.vllm.shapes import Fields, Shape, shape_of
 from tests.gateway.scripted_worker import ScriptedWorker
 
@@ -134,12 +143,42 @@ async def test_an_answer_has_the_shape_of_vllms(
         response = await worker.answered_each(asking, *[answer_to(name, body)] * jobs)
     else:
         response = await asking
+    is_stream = bool(body.get("stream"))
+    # vLLM tells what it needs for the echo, though the request does not ask for it.
+    check_shape(response, recorded, is_stream, beside="prompt_logprobs" if "echo" in body else "")
+
+
+def check_shape(
+    response: httpx.Response, recorded: dict[str, Any], is_stream: bool, beside: str = ""
+) -> None:
+    """Fail unless an answer has the recorded shape, but for the fields `beside` it."""
     assert response.status_code == recorded["status"]
-    shape = shape_here(response, is_stream=bool(body.get("stream")))
+    shape = shape_here(response, is_stream=is_stream)
     assert (shape.order, shape.told) == (recorded["order"], recorded["told"])
-    for event, fields in recorded["fields"].items():
-        if body.get("echo"):
-            # vLLM tells what it needs for the echo, though the request does not ask for it.
-            fields = {name: fields[name] for name in fields if "prompt_logprobs" not in name}
+    for event, told in recorded["fields"].items():
+        fields = {name: told[name] for name in told if not (beside and beside in name)}
         assert missing(fields, shape.fields[event]) == set(), event
         assert mistyped(fields, shape.fields[event]) == {}, event
+
+
+@pytest.fixture
+async def listener(redis_url: str, model: str) -> AsyncIterator[ScriptedWorker]:
+    worker = ScriptedWorker(redis_url, model)
+    worker.takes_media = ("audio",)
+    async with worker:
+        yield worker
+
+
+@pytest.mark.parametrize("name", FORMS)
+async def test_a_speech_has_the_shape_of_vllms(
+    client: httpx.AsyncClient, listener: ScriptedWorker, model: str, name: str
+) -> None:
+    path, form = form_of(name, model)
+    asking = client.post(path, data=form, files={"file": ("a.wav", silence())})
+    head = Delta(speech_head(**{"from": 0.0, "seconds": 1.0, "language": "en"}), b"")
+    if RECORDED[name]["status"] == 200:
+        said = (head, Delta("Hm.", ONE), Done(("length",), 16, 8))
+        response = await listener.answered(asking, *said)
+    else:
+        response = await asking
+    check_shape(response, RECORDED[name], is_stream="stream" in form)
