@@ -8,8 +8,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -98,20 +97,18 @@ class Validation:
         return None
 
 
-def read_lines(path: Path, longest: int, done: bytearray) -> Iterator[InputLine]:
+async def lines_left(path: Path, longest: int, done: bytearray) -> AsyncGenerator[InputLine]:
     """Yield the lines of an input that was validated, but for those that are `done` (one bit each,
-    by their number). Raises `OSError`."""
+    by their number). While it passes over very many, the loop turns. Raises `OSError`."""
+    passed = 0
     for number, line in _numbered(path, longest):
-        if not is_marked(done, number):
+        if is_marked(done, number):
+            passed += 1
+            if passed % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        else:
             asked = orjson.loads(line)
             yield InputLine(number, asked["custom_id"], orjson.dumps(asked["body"]))
-
-
-async def lines_left(path: Path, longest: int, done: bytearray) -> Iterator[InputLine]:
-    """The same, past all those at the beginning that are done, which takes a while."""
-    lines = read_lines(path, longest, done)
-    first = await asyncio.to_thread(next, lines, None)
-    return chain((first,) if first else (), lines)
 
 
 def _numbered(path: Path, longest: int) -> Iterator[tuple[int, bytes]]:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -21,7 +22,6 @@ from gateway.batches.lines import (
     Validation,
     lines_left,
     output_line,
-    read_lines,
     unanswered_line,
 )
 
@@ -79,10 +79,8 @@ class BatchRun:
         await asyncio.to_thread(self._finalize)
 
     async def _validate(self) -> bool:
-        config = self._files.config
-        checks = Validation(
-            self._input, self._batch.endpoint, config.max_batch_lines, self._longest
-        )
+        most = self._files.config.max_batch_lines
+        checks = Validation(self._input, self._batch.endpoint, most, self._longest)
         while await asyncio.to_thread(checks.step):
             if self._batches.is_cancelled(self._batch.id):
                 self._write(status=BatchStatus.CANCELLED, ended_at=_now())
@@ -120,7 +118,7 @@ class BatchRun:
 
     async def _ask_lines(self) -> None:
         """Return when each line is answered, or the batch is to end."""
-        for line in await lines_left(self._input, self._longest, self._output.done):
+        async for line in self._lines_left():
             while len(self._asking) >= self._asker.most_at_once and self._stop is None:
                 await self._wait()
             if self._stop is not None:
@@ -131,6 +129,9 @@ class BatchRun:
             await asyncio.sleep(0)
         while self._asking and self._stop is None:
             await self._wait()
+
+    def _lines_left(self) -> AsyncGenerator[InputLine]:
+        return lines_left(self._input, self._longest, self._output.done)
 
     async def _end_lines(self) -> None:
         """End those that are still asked; what was answered is written."""
@@ -170,11 +171,10 @@ class BatchRun:
         self._changed.set()
 
     async def _say_why_not(self, code: str, message: str) -> None:
-        lines = read_lines(self._input, self._longest, self._output.done)
-        for count, line in enumerate(lines):
+        async for line in self._lines_left():
             encoded = unanswered_line(self._batch.id, line, code, f"This request {message}")
             await self._output.append(line, encoded, is_answer=False)
-            if count % _AT_ONCE == 0:
+            if line.number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     async def _watch(self) -> None:

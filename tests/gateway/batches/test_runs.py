@@ -165,13 +165,13 @@ async def test_what_was_answered_before_a_cancellation_is_written_when_the_disk_
 async def test_what_a_large_batch_needs_of_the_disk_does_not_hold_up_the_loop(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When it is taken up again: its output is read, and the input up to where it was."""
+    """When it is taken up again: its output is read, and the input passed over up to there."""
     first = Asker()
     running = host.begin(first)
     first.answer(1, 2, 3)
     await until(lambda: host.found().completed == 3)
     await cancel_and_wait([running])
-    of_loop = {"read": False, "passed over": False, "synced": False}
+    of_loop = {"read": False, "synced": False}
 
     def note(what: str, do: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*args: Any) -> Any:
@@ -182,17 +182,20 @@ async def test_what_a_large_batch_needs_of_the_disk_does_not_hold_up_the_loop(
 
     monkeypatch.setattr(OutputFile, "_mark", note("read", OutputFile._mark))
     monkeypatch.setattr(OutputFile, "sync", note("synced", OutputFile.sync))
-    is_marked = lines.is_marked
-    passed = note("passed over", is_marked)
+    monkeypatch.setattr(lines, "_AT_ONCE", 1)
+    slept = asyncio.sleep
+    turns: list[int] = []
 
-    def look(done: bytearray, number: int) -> bool:
-        return bool((passed if number <= 4 else is_marked)(done, number))
+    async def sleep(seconds: float) -> None:
+        turns.extend([len(second.asked)] if seconds == 0 else [])
+        await slept(seconds)
 
-    monkeypatch.setattr(lines, "is_marked", look)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     second = Asker()
     second.answer(*range(1, LINES + 1))
     await asyncio.wait_for(host.begin(second), 20)
     assert second.asked == [4, 5, 6]
+    assert turns.count(0) >= 3, "the loop turned while three lines were passed over"
     assert not any(of_loop.values()), of_loop
 
 
