@@ -45,6 +45,7 @@ MOMENTS = {
     "orchestrator/client/records/usage.py": "which days are asked for",
     "orchestrator/client/own_key.py": "when a key expires",
     "orchestrator/client/gateway_access.py": "when a key expires",
+    "orchestrator/client/records/other_keys.py": "how long a key lives from now",
     "orchestrator/cli/configure/keys.py": "when a key was made, and when it expires",
     "orchestrator/cli/operate/logs.py": "what `--since` means",
     "orchestrator/cli/install/quickstart.py": "when a key expires",

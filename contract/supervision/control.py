@@ -61,6 +61,7 @@ class AddKey(msgspec.Struct, frozen=True, tag="add_key"):
     admin: bool = False
     weight: float = 1.0
     priority: PriorityClass = "normal"
+    lowest_priority: int = 0
     group: str = ""
     owner: str = ""
     note: str = ""

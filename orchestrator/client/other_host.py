@@ -40,7 +40,7 @@ class OtherHost:
 
     def status(self) -> RunStatus:
         """Return the status of that host. Raises `UserError`."""
-        return self._read(self._ask("GET", "status"), RunStatus)
+        return self.read(self.ask("GET", "status"), RunStatus)
 
     def change(self, request: Load | Unload | Pin) -> list[Outcome]:
         """Have a model changed, and return its outcomes when that is over, however long it takes.
@@ -54,18 +54,18 @@ class OtherHost:
                 act = "unload"
         path = f"models/{quote(request.model)}/{act}"
         # How long a model loads is not known here.
-        answer = self._ask("POST", path, params={"wait": True}, timeout=None)
-        return self._read(answer["outcomes"], list[Outcome])
+        answer = self.ask("POST", path, params={"wait": True}, timeout=None)
+        return self.read(answer["outcomes"], list[Outcome])
 
     def entries(self) -> dict[str, dict[str, Any]]:
         """Return the models' entries in its configuration file. Raises `UserError`."""
-        answer = self._ask("GET", "config/models")["models"]
+        answer = self.ask("GET", "config/models")["models"]
         return {model_id: entry["settings"] for model_id, entry in answer.items()}
 
     def log_units(self, names: list[str]) -> list[str]:
         """Return its logs with these names, or of models with them; all without a name. Raises
         `UserError` if there is none of a name."""
-        present: list[str] = self._ask("GET", "logs/units")["units"]
+        present: list[str] = self.ask("GET", "logs/units")["units"]
         found: list[str] = []
         for name in names:
             of_name = [each for each in present if re.fullmatch(rf"{re.escape(name)}(-\d+)?", each)]
@@ -77,7 +77,7 @@ class OtherHost:
 
     def last_lines(self, units: list[str], count: int) -> list[LogLine]:
         """Return the last lines of logs, of all without a unit. Raises `UserError`."""
-        answer = self._ask("GET", "logs", params={"unit": units, "lines": count})
+        answer = self.ask("GET", "logs", params={"unit": units, "lines": count})
         return [_log_line(each) for each in answer["lines"]]
 
     def follow_lines(self, units: list[str], count: int) -> Generator[list[LogLine], None, None]:
@@ -87,7 +87,8 @@ class OtherHost:
         for event in self.gateway.events(path, params={"unit": units, "lines": count}):
             yield [_log_line(each) for each in json.loads(event.data)["lines"]]
 
-    def _ask(self, method: str, path: str, **parts: Any) -> Any:
+    def ask(self, method: str, path: str, **parts: Any) -> Any:
+        """Return what the administration API answers. Raises `UserError`."""
         try:
             return self.gateway.ask(method, f"/api/v1/admin/{path}", **parts)
         except KeyRefused:
@@ -99,7 +100,8 @@ class OtherHost:
                 hint = f"`--ca FILE`, or {CA_VARIABLE}, names the authority that has issued it"
             raise Unavailable(error.message, hint) from None
 
-    def _read(self, answer: Any, form: type[_Form]) -> _Form:
+    def read(self, answer: Any, form: type[_Form]) -> _Form:
+        """Return an answer in its form. Raises `UserError`."""
         try:
             return msgspec.convert(answer, form)
         except msgspec.ValidationError as error:

@@ -158,7 +158,7 @@ class KeyFile:
 
     def _find(self, records: dict[str, KeyRecord], key: str) -> KeyRecord:
         try:
-            return _find(records, key)
+            return find_live(records, key)
         except UserError as error:
             shared = self.shared()
             if shared and any(key in (each.id, each.name) for each in shared.records):
@@ -200,8 +200,8 @@ def _require_line(what: str, text: str, longest: int = _LONGEST_NAME) -> None:
         raise UserError(f"{what} has {len(text)} characters", f"{longest} are the most")
 
 
-def _find(records: dict[str, KeyRecord], key: str) -> KeyRecord:
-    """The live key with this id, or the only one with this name."""
+def find_live(records: dict[str, KeyRecord], key: str) -> KeyRecord:
+    """Return the live key with this id, or the only one with this name. Raises `UserError`."""
     now = time.time()
     if key in records and records[key].is_live(now):
         return records[key]

@@ -10,7 +10,7 @@ from orchestrator.errors import UserError
 VARIABLE: Final = "EW_HOST"
 CA_VARIABLE: Final = "EW_CA_FILE"
 #: The commands that may be about another host.
-COMMANDS: Final = ("status", "models", "logs", "jobs", "load", "unload", "pin")
+COMMANDS: Final = ("status", "models", "logs", "jobs", "keys", "load", "unload", "pin")
 
 
 def named_host() -> str:

@@ -37,7 +37,11 @@ class KeyBody(BaseModel):
     admin: bool
     metrics: bool
     anonymous: bool
+    anonymous_from: Literal["", "local", "all"] = Field(
+        description="Whose requests without a key have it: of this host alone, or from anywhere."
+    )
     priority: PriorityClass
+    lowest_priority: int
     weight: float
     group: str
     host: str = Field(description="Another host whose key it is, and which alone changes it.")
@@ -58,6 +62,7 @@ class KeyAddition(StrictBody):
     metrics: bool = False
     weight: Annotated[float, Field(ge=0.01, le=100)] = 1.0
     priority: PriorityClass = "normal"
+    lowest_priority: Annotated[int, Field(ge=-100, le=0)] = 0
     group: KeyName = ""
     owner: KeyName = ""
     note: KeyNote = ""
@@ -129,7 +134,9 @@ def key_body(
         admin=record.admin,
         metrics=record.metrics,
         anonymous=bool(record.anonymous),
+        anonymous_from=record.anonymous,
         priority=record.priority,
+        lowest_priority=record.lowest_priority,
         weight=record.weight,
         group=record.group,
         host=host,

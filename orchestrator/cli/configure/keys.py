@@ -12,11 +12,12 @@ import typer
 
 from contract.bus.turns import CLASSES
 from contract.keys import KeyRecord, NewKey, find_anonymous
-from contract.paths import published_keys_path
 from orchestrator.cli.commands import plain_app
-from orchestrator.cli.configure.key_table import origin, public, table
+from orchestrator.cli.configure.key_table import public, table
+from orchestrator.cli.configure.keys_meant import keys_meant, listed_keys, tell_other_hosts
 from orchestrator.config.key_file import KeyFile
 from orchestrator.config.key_limits import limit_words, with_limits
+from orchestrator.config.named_host import require_this_host
 from orchestrator.errors import UserError
 from orchestrator.terminal.durations import seconds_of
 from orchestrator.terminal.speech import printable, say
@@ -80,9 +81,10 @@ def add(
     rights = {"weight": weight, "priority": priority, "lowest_priority": lowest_priority}
     scopes = {"metrics": metrics, "admin": admin}
     told = {"group": group, "owner": owner, "note": note}
-    KeyFile().require_source()
-    _print_new(KeyFile().add(name or called, models, ends, **rights, **scopes, **told))
-    _tell_other_hosts()
+    keys = keys_meant()
+    keys.require_source()
+    _print_new(keys.add(name or called, models, ends, **rights, **scopes, **told))
+    tell_other_hosts()
 
 
 @app.command()
@@ -102,13 +104,13 @@ def limit(
     ] = None,
 ) -> None:
     """Set what a key may ask for, or show it. Running gateways follow within a second."""
-    file = KeyFile()
+    keys = keys_meant()
     if not bounds and group is None:
-        sys.stdout.write(f"{_limits_of(file.find(key))}\n")
+        sys.stdout.write(f"{_limits_of(keys.find(key))}\n")
         return
-    changed = file.change(key, partial(with_limits, bounds=bounds or [], group=group))
+    changed = keys.change(key, partial(with_limits, bounds=bounds or [], group=group))
     say(f"key {changed.id}: {_limits_of(changed)}")
-    _tell_other_hosts()
+    tell_other_hosts()
 
 
 @app.command()
@@ -123,8 +125,8 @@ def describe(
     given = {field: words for field, words in told.items() if words is not None}
     if not given:
         raise UserError("nothing to change", "give --name, --owner or --note")
-    say(f"key {KeyFile().describe(key, **given).id}: {', '.join(sorted(given))} changed")
-    _tell_other_hosts()
+    say(f"key {keys_meant().describe(key, **given).id}: {', '.join(sorted(given))} changed")
+    tell_other_hosts()
 
 
 @app.command(name="list")
@@ -132,18 +134,15 @@ def list_keys(
     as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
 ) -> None:
     """List the keys; what is secret of them is kept nowhere."""
-    file = KeyFile()
-    shared = file.shared()
-    records = sorted(file.all().values(), key=lambda record: record.created_unix_s)
-    hosts = {each.id: shared.host for each in shared.records} if shared else {}
-    uses = _last_uses() if records else None
+    found, uses, hosts, remark = listed_keys()
+    records = sorted(found.values(), key=lambda record: record.created_unix_s)
     if as_json:
         keys = [public(record, uses, hosts.get(record.id)) for record in records]
         sys.stdout.write(json.dumps(keys, indent=2) + "\n")
     elif records:
         sys.stdout.write("\n".join(table(records, uses)) + "\n")
-        if shared:
-            say(origin(shared, here=len(records) - len(hosts)))
+        if remark:
+            say(remark)
     else:
         say("no keys; `./ew keys add` makes one")
 
@@ -151,9 +150,9 @@ def list_keys(
 @app.command()
 def revoke(key: Annotated[str, typer.Argument(help="Its id or its name.")]) -> None:
     """End a key and its open answers: here within a second, on hosts that share keys within 3."""
-    record = KeyFile().revoke(key)
+    record = keys_meant().revoke(key)
     say(f"key {record.id} is revoked")
-    _tell_other_hosts()
+    tell_other_hosts()
 
 
 @app.command()
@@ -164,9 +163,9 @@ def rotate(
     ] = "24h",
 ) -> None:
     """Make a new key with the same rights; the old one ends a little later."""
-    _print_new(KeyFile().rotate(key, seconds_of(overlap)))
+    _print_new(keys_meant().rotate(key, seconds_of(overlap)))
     say(f"the old key works for another {overlap}")
-    _tell_other_hosts()
+    tell_other_hosts()
 
 
 @app.command()
@@ -182,15 +181,16 @@ def anonymous(
     Only those from this host, unless it is forced. They reach the models of that key, within its
     limits. Without an argument, say which key it is.
     """
+    require_this_host("keys anonymous")
     keys = KeyFile()
     if off:
         is_news = keys.close_to_all()
         say("every request needs a key" + ("" if is_news else ", as before"))
-        _tell_other_hosts()
+        tell_other_hosts()
     elif key:
         record = keys.open_to_all(key, "all" if force else "local")
         say(_anonymous(record))
-        _tell_other_hosts()
+        tell_other_hosts()
     else:
         found = find_anonymous(keys.all(), time.time())
         say(_anonymous(found) if found else "every request needs a key")
@@ -202,20 +202,13 @@ def share() -> None:
 
     `keys.source` must name this host.
     """
+    require_this_host("keys share")
     # Slow to import, as below.
     from orchestrator.client.records.key_sharing import share_keys
 
-    before = share_keys()
+    before = sharekeys_meant()
     others = f" instead of the {len(before.records)} of `{before.host}`" if before else ""
     say(f"all hosts have the {len(KeyFile().records())} keys of this one{others}")
-
-
-def _tell_other_hosts() -> None:
-    if published_keys_path().exists():
-        # Slow to import: a client of Redis, and the configuration.
-        from orchestrator.client.records.key_sharing import publish_change
-
-        publish_change()
 
 
 def _anonymous(record: KeyRecord) -> str:
@@ -234,13 +227,6 @@ def _lifetime_s(expires: str) -> float:
 def _print_new(new: NewKey) -> None:
     say(f"key {new.record.id}, shown only now:")
     sys.stdout.write(f"{new.text}\n")
-
-
-def _last_uses() -> dict[str, float] | None:
-    # Slow to import: a client of Redis, and the configuration.
-    from orchestrator.client.records.last_uses import known_last_uses
-
-    return known_last_uses()
 
 
 def _limits_of(record: KeyRecord) -> str:

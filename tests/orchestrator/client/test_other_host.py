@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from orchestrator.system.marks import kill_orphans
 from tests.certificates import Authority
 from tests.gateway.admin.test_admin_api import AdminHost
 from tests.orchestrator.terminal import Result, Terminal
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -176,5 +178,49 @@ def test_each_refusal_names_the_thing_and_the_next_step(
     assert "is no URL of a gateway" in refused("--host", "gpu1:8080", "status", EW_API_KEY="x")
     said = refused("--host", host.url, "start", EW_API_KEY=host.key)
     assert "`ew start` is about this host" in said.replace("./ew", "ew")
-    assert "status, models, logs, jobs, load, unload, pin" in said
+    assert "status, models, logs, jobs, keys, load, unload, pin" in said
     assert "nothing" in refused("--host", host.url, "load", "nothing", EW_API_KEY=host.key)
+
+
+def test_keys_of_another_host(host: AdminHost, elsewhere: Terminal) -> None:
+    def run(*words: str) -> Result:
+        return elsewhere.run("--host", host.url, "keys", *words, EW_API_KEY=host.key)
+
+    def listed(name: str) -> list[dict[str, Any]]:
+        return [each for each in json.loads(run("list", "--json").out) if each["name"] == name]
+
+    def opens(text: str) -> int:
+        with host.client_of(text) as client:
+            return client.get("/api/v1/models").status_code
+
+    rights = ("--model", "al*", "--lowest-priority", "-5", "--priority", "batch", "--weight", "2")
+    made = run("add", "ada", "--expires", "1h", "--owner", "Ada", *rights)
+    assert (made.code, opens(made.out.strip())) == (0, 200), made
+    (key,) = listed("ada")
+    assert (key["models"], key["owner"], key["lowest_priority"]) == (["al*"], "Ada", -5)
+    assert 3500 < key["expires_unix_s"] - key["created_unix_s"] < 3700
+    assert "sha256" not in key
+    assert f"{key['id']}  ada " in run("list").out
+
+    changed = run("limit", "ada", "requests_per_minute=3", "tokens_per_day=none", "--group", "g")
+    words = "requests_per_minute=3, tokens_per_day=none, group g"
+    assert changed.err == f"key {key['id']}: {words}\n"
+    assert run("limit", key["id"]).out == f"{words}\n"
+    assert run("limit", "ada", "requests_per_minute=").err.endswith("none, group g\n")
+    assert run("describe", "ada", "--note", "the seminar").code == 0
+    assert listed("ada")[0]["note"] == "the seminar"
+
+    rotated = run("rotate", "ada", "--overlap", "0s")
+    eventually(lambda: opens(made.out.strip()) == 401)
+    assert (rotated.code, opens(rotated.out.strip())) == (0, 200)
+    assert run("revoke", "ada").code == 0
+    eventually(lambda: opens(rotated.out.strip()) == 401)
+
+    unknown = run("revoke", "ada")
+    assert (unknown.code, "no live key `ada`" in unknown.err) == (1, True), unknown
+    wrong = run("add", "x", "--group", "no group")
+    assert wrong.code == 1
+    assert "group" in wrong.err
+    local = run("anonymous", "ada")
+    assert (local.code, "keys anonymous` is about this host" in local.err) == (1, True), local
+    assert not elsewhere.state.exists(), "nothing is made here"
