@@ -104,6 +104,15 @@ class Moves(msgspec.Struct, array_like=True, frozen=True):
     count: int
 
 
+class SpanFigures(msgspec.Struct, array_like=True):
+    """What became of spans: a collector took them, or they were dropped, as too many waited for it
+    (`full`) or as it refused them. They only grow."""
+
+    sent: int = 0
+    full: int = 0
+    refused: int = 0
+
+
 class Figures(msgspec.Struct):
     """All that one process has counted."""
 
@@ -117,3 +126,5 @@ class Figures(msgspec.Struct):
     #: By the id of the API key.
     keys: dict[str, KeyFigures] = {}
     moves: list[Moves] = []
+    #: None if there are no traces.
+    spans: SpanFigures | None = None

@@ -106,6 +106,7 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await process.start()
         if tracer is not None:
+            process.metrics.spans = tracer.figures
             tracer.start()
         running = asyncio.create_task(runner.run())
         most = settings.config.gateway.max_connections

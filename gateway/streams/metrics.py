@@ -5,7 +5,15 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from contract.figures import Failures, Figures, KeyFigures, ModelFigures, Moves, Requests
+from contract.figures import (
+    Failures,
+    Figures,
+    KeyFigures,
+    ModelFigures,
+    Moves,
+    Requests,
+    SpanFigures,
+)
 from contract.messages import Done
 
 #: A label's values come from the configuration only, so that clients cannot make new series.
@@ -26,6 +34,8 @@ class Metrics:
         self._moves: dict[tuple[str, str, str], int] = {}
         self._unreadable_frames = 0
         self._ignoring = 0
+        #: Counted by what sends them; None if there are no traces.
+        self.spans: SpanFigures | None = None
 
     def of(self, model: str) -> ModelFigures:
         """Return the figures of a model that is in the configuration."""
@@ -88,4 +98,5 @@ class Metrics:
             self._ignoring,
             self._keys.copy(),
             [Moves(*key, count) for key, count in self._moves.copy().items()],
+            self.spans,
         )

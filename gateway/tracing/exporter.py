@@ -13,6 +13,7 @@ from typing import Final
 
 import httpx
 
+from contract.figures import SpanFigures
 from contract.process.tasks import cancel_and_wait
 from gateway.tracing.otlp import SpanSource
 from gateway.tracing.settings import TracingSettings
@@ -35,7 +36,9 @@ class SpanExporter:
         self._source = source
         self._spans: deque[Span] = deque()
         self._many = asyncio.Event()
-        self._dropped = 0
+        self.figures = SpanFigures()
+        #: Those of them that the log has told.
+        self._told = 0
         self._say_at = 0.0
         context = _trusting(settings.ca_file)
         self._client = httpx.AsyncClient(verify=context, timeout=settings.timeout_s)
@@ -44,7 +47,7 @@ class SpanExporter:
     def take(self, span: Span) -> None:
         """Take a span that has ended. Beyond a bound it is dropped."""
         if len(self._spans) >= self._settings.most_waiting:
-            self._dropped += 1
+            self.figures.full += 1
             return
         self._spans.append(span)
         if len(self._spans) == self._settings.at_once:
@@ -82,8 +85,10 @@ class SpanExporter:
         for _ in batch:
             self._spans.popleft()
         if problem:
-            self._dropped += len(batch)
+            self.figures.refused += len(batch)
             self._complain(problem)
+        else:
+            self.figures.sent += len(batch)
         return True
 
     async def _send(self, batch: list[Span]) -> tuple[str, bool]:
@@ -104,13 +109,14 @@ class SpanExporter:
         now = time.monotonic()
         if now >= self._say_at:
             self._say_at = now + _SAY_EVERY_S
-            waiting, dropped, self._dropped = len(self._spans), self._dropped, 0
+            dropped = self.figures.full + self.figures.refused
+            waiting, news, self._told = len(self._spans), dropped - self._told, dropped
             log.warning(
                 "the collector at %s does not take spans (%s); %d wait, %d were dropped",
                 self._settings.url,
                 problem,
                 waiting,
-                dropped,
+                news,
             )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.types import Scope
 
 from contract.config import TracingConfig
+from contract.figures import SpanFigures
 from contract.messages import Job
 from contract.process.host_name import host_name
 from contract.release import release
@@ -41,6 +42,11 @@ class Tracer:
     def __init__(self, settings: TracingSettings, exporter: SpanExporter) -> None:
         self._settings = settings
         self._exporter = exporter
+
+    @property
+    def figures(self) -> SpanFigures:
+        """What became of its spans so far."""
+        return self._exporter.figures
 
     def start(self) -> None:
         """Begin to send."""

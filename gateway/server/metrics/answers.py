@@ -103,6 +103,11 @@ def process_families(beats: Sequence[GatewayBeat]) -> Iterator[Metric]:
     moves = CounterMetricFamily("ew_requests_moved", text, labels=labels)
     text = "Frames of workers that could not be read."
     unreadable = CounterMetricFamily("ew_unreadable_frames", text, labels=["process"])
+    text = "Spans of traces that a collector took (docs/traces.md)."
+    sent = CounterMetricFamily("ew_spans_sent", text, labels=["process"])
+    labels = ["process", "reason"]
+    text = "Spans lost: too many waited for the collector (`full`), or it refused them (`refused`)."
+    dropped = CounterMetricFamily("ew_spans_dropped", text, labels=labels)
     text = "Requests with fields that had no effect."
     ignoring = CounterMetricFamily("ew_requests_ignoring_fields", text, labels=["process"])
     for beat in beats:
@@ -117,7 +122,11 @@ def process_families(beats: Sequence[GatewayBeat]) -> Iterator[Metric]:
             failures.add_metric([process, failure.model, failure.code], failure.count)
         for move in figures.moves:
             moves.add_metric([process, move.model, move.to, move.reason], move.count)
-    yield from (started, keys, requests, failures, moves, unreadable, ignoring)
+        if (spans := figures.spans) is not None:
+            sent.add_metric([process], spans.sent)
+            dropped.add_metric([process, "full"], spans.full)
+            dropped.add_metric([process, "refused"], spans.refused)
+    yield from (started, keys, requests, failures, moves, unreadable, ignoring, sent, dropped)
 
 
 def answer_families(

@@ -13,6 +13,7 @@ import pytest
 
 from contract.asked import TraceContext
 from contract.config import TracingConfig
+from contract.figures import SpanFigures
 from contract.messages import Job, Sampling
 from contract.process.ports import free_port
 from gateway.http.headers import RequestContextMiddleware
@@ -144,6 +145,7 @@ async def test_a_collector_that_is_away_holds_nothing_up_and_gets_what_fits_when
         await tracer.close()
     assert len(collector.spans) == 40
     assert "40 wait, 20 were dropped" in caplog.text
+    assert tracer.figures == SpanFigures(sent=40, full=20)
     assert caplog.text.count("does not take spans") == 1
 
 
@@ -177,6 +179,7 @@ async def test_what_a_collector_refuses_for_good_is_not_sent_again(
         end_some(tracer := opened(TracingConfig(endpoint=collector.url)), 1)
         await tracer.close()
         assert "HTTP 400); 0 wait, 2 were dropped" in caplog.text
+    assert tracer.figures == SpanFigures(refused=2)
     assert collector.spans == {}
 
 

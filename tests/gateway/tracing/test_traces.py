@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -158,6 +159,20 @@ async def test_one_trace_goes_from_the_client_through_queue_claim_engine_and_str
     sent = b"".join(collector.bodies)
     assert chat.span_id in collector.spans
     assert not any(word in sent for word in (b"secret", b"hidden", b"hello"))
+
+
+async def test_metrics_tell_what_became_of_spans(
+    client: httpx.AsyncClient, collector: Collector
+) -> None:
+    await client.post(CHAT, json={}, headers=parent("7" * 32))
+    await request_span(collector, "7" * 32)
+
+    async def are_counted() -> bool:
+        text = (await client.get("/metrics")).text
+        lost = 'ew_spans_dropped_total{process="0",reason="full"} 0.0'
+        return lost in text and re.search(r"^ew_spans_sent_total.* [1-9]", text, re.M) is not None
+
+    await until(are_counted)
 
 
 async def test_a_client_that_leaves_is_no_error(
