@@ -136,3 +136,9 @@ def test_systemd_finds_no_fault_in_the_unit(terminal: Terminal, tmp_path: Path) 
         ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+    # In tenths: docs/service.md says 4.3.
+    bound = ["--offline=yes", "--threshold=43", str(unit)]
+    rated = subprocess.run(
+        ["systemd-analyze", "security", *bound], capture_output=True, text=True, check=False
+    )
+    assert rated.returncode == 0, rated.stdout[-300:] + rated.stderr
