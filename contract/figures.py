@@ -105,7 +105,7 @@ class Moves(msgspec.Struct, array_like=True, frozen=True):
 
 
 class SpanFigures(msgspec.Struct, array_like=True):
-    """What became of spans: a collector took them, or they were dropped, as too many waited for it
+    """The fates of spans: a collector took them, or they were dropped, as too many waited for it
     (`full`) or as it refused them. They only grow."""
 
     sent: int = 0

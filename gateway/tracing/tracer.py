@@ -45,7 +45,7 @@ class Tracer:
 
     @property
     def figures(self) -> SpanFigures:
-        """What became of its spans so far."""
+        """The fates of its spans so far."""
         return self._exporter.figures
 
     def start(self) -> None:

@@ -167,8 +167,8 @@ def _ew(
             is_eager=True,
             metavar="URL",
             help="The gateway of another host, for `status`, `models`, `logs`, `jobs`, `keys`, "
-            "`load`, `unload` and `pin`. EW_HOST if not given; the key is that in EW_API_KEY, or in the "
-            "file EW_API_KEY_FILE.",
+            "`load`, `unload` and `pin`. EW_HOST if not given; the key is that in EW_API_KEY, or "
+            "in the file EW_API_KEY_FILE.",
         ),
     ] = None,
     ca: Annotated[

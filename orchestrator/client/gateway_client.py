@@ -49,8 +49,9 @@ class Gateway:
             yield from _texts(read_events(answer.iter_lines()))
 
     def ask(self, method: str, path: str, **parts: Any) -> Any:
-        """Return the JSON of an answer, None of one without a body. `parts` are what httpx calls them: a form with files in
-        it is read from them as it is sent. Raises `UserError`, `KeyRefused`, `Unavailable`."""
+        """Return the JSON of an answer, None of one without a body. `parts` are what httpx calls
+        them: a form with files in it is read from them as it is sent. Raises
+        `UserError`, `KeyRefused`, `Unavailable`."""
         with self._answer(method, path, **parts) as answer:
             body = answer.read()
             return json.loads(body) if body else None

@@ -203,10 +203,10 @@ def share() -> None:
     `keys.source` must name this host.
     """
     require_this_host("keys share")
-    # Slow to import, as below.
+    # Slow to import: a client of Redis, and the configuration.
     from orchestrator.client.records.key_sharing import share_keys
 
-    before = sharekeys_meant()
+    before = share_keys()
     others = f" instead of the {len(before.records)} of `{before.host}`" if before else ""
     say(f"all hosts have the {len(KeyFile().records())} keys of this one{others}")
 

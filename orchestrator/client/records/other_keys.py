@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-import msgspec
-
 from contract.keys import KeyRecord, NewKey
 from contract.limits import MOST
 from orchestrator.client.other_host import OtherHost
@@ -29,7 +27,7 @@ class ListedKeys(NamedTuple):
 
 
 class OtherKeys:
-    """What `KeyFile` is for this host. Their secrets, and their hashes, stay where they are."""
+    """The same as `KeyFile`, which is of this host. Their secrets, and their hashes, stay where they are."""
 
     def __init__(self, host: OtherHost) -> None:
         self._host = host
