@@ -27,7 +27,7 @@ class ListedKeys(NamedTuple):
 
 
 class OtherKeys:
-    """The same as `KeyFile`, which is of this host. Their secrets, and their hashes, stay where they are."""
+    """The same as `KeyFile`, for another host. Their secrets and hashes stay where they are."""
 
     def __init__(self, host: OtherHost) -> None:
         self._host = host
