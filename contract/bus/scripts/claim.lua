@@ -34,7 +34,7 @@ if waiting > redis.call('HLEN', prefix .. 'places') then
 end
 local claimed = {}
 while #claimed < tonumber(ARGV[3]) do
-  local entry, aged = first(prefix, now)
+  local entry, aged, several = first(prefix, now)
   if not entry then
     redis.call('DEL', prefix .. 'wake')
     break
@@ -43,11 +43,12 @@ while #claimed < tonumber(ARGV[3]) do
   if #redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) > 0 then
     leave(prefix, entry)
   else
-    take(prefix, entry, aged, now)
+    take(prefix, entry, aged, several, now)
     local taken = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, entry, 'FORCE')
     if taken[1] then
       table.insert(claimed, {entry, taken[1][2], aged and 1 or 0})
     end
   end
 end
+advance(prefix)
 return claimed

@@ -25,6 +25,13 @@ local function look()
   waiting = waiting or redis.call('XLEN', KEYS[1]) - pending[1]
 end
 
+local decoded = {[''] = {}}
+
+local function limits_of(text)
+  decoded[text] = decoded[text] or cjson.decode(text)
+  return decoded[text]
+end
+
 local function read_request()
   local jobs, reply, first, max_waiting, deadline, keep, must_be_served, max_bytes, limits =
     unpack(ARGV, at, at + OF_REQUEST - 1)
@@ -32,7 +39,7 @@ local function read_request()
   return {
     jobs = tonumber(jobs), reply = reply, first = first, max_waiting = tonumber(max_waiting), deadline_ms = tonumber(deadline),
     kept_ms = deadline + keep, must_be_served = must_be_served == '1', max_bytes = tonumber(max_bytes),
-    limits = limits == '' and {} or cjson.decode(limits),
+    limits = limits_of(limits),
   }
 end
 

@@ -8,6 +8,8 @@
 --   ew:limit:SUBJECT:spent               hash: dDAY and mMONTH -> tokens; days from 1970 on, months as YYYYMM, in UTC
 -- One second more than a minute, as the first of them is not over: so no 60 seconds have more.
 local SPAN, DAY = 61, 86400
+local LIMITS = {'requests_per_minute', 'tokens_per_minute', 'open_requests', 'waiting_requests', 'waiting_bytes',
+  'tokens_per_day', 'tokens_per_month'}
 
 local function limit_key(subject, what)
   return 'ew:limit:' .. subject .. ':' .. what
@@ -35,30 +37,23 @@ local function days_left_in_month(days)
   return left
 end
 
--- The counts of the last minute; older ones are forgotten.
+-- The counts of the last minute. Older ones are `old`: seconds, or all there is; they are forgotten when it is written.
 local function read_window(key, now_s)
   local state = redis.call('HMGET', key, 'from', 'total')
-  local window = {key = key, from = tonumber(state[1]), total = tonumber(state[2] or 0), added = {}}
-  if not window.from then
-    window.from = now_s
-  elseif now_s - window.from >= 3 * SPAN then
-    redis.call('DEL', key)
-    window.from, window.total = now_s, 0
+  local window = {key = key, from = tonumber(state[1] or now_s), total = tonumber(state[2] or 0), added = {}, old = {}}
+  if now_s - window.from >= 3 * SPAN then
+    window.old, window.from, window.total = 'all', now_s, 0
   elseif window.from > now_s then
     -- The clock was set back: all of it came just now.
-    redis.call('DEL', key)
-    window.from, window.added[now_s] = now_s, window.total
-  elseif window.from <= now_s - SPAN then
-    local seconds = {}
+    window.old, window.from, window.added[now_s] = 'all', now_s, window.total
+  else
     for second = window.from, now_s - SPAN do
-      table.insert(seconds, second)
+      table.insert(window.old, second)
     end
-    for _, count in ipairs(redis.call('HMGET', key, unpack(seconds))) do
+    for _, count in ipairs(window.old[1] and redis.call('HMGET', key, unpack(window.old)) or {}) do
       window.total = window.total - (count or 0)
     end
-    redis.call('HDEL', key, unpack(seconds))
-    window.from = now_s - SPAN + 1
-    redis.call('HSET', key, 'from', window.from, 'total', window.total)
+    window.from = math.max(window.from, now_s - SPAN + 1)
   end
   return window
 end
@@ -76,6 +71,10 @@ local function write_window(window)
   end
   if #seconds == 0 then
     return
+  elseif window.old == 'all' then
+    redis.call('DEL', window.key)
+  elseif window.old[1] then
+    redis.call('HDEL', window.key, unpack(window.old))
   end
   local before, is_new = redis.call('HMGET', window.key, unpack(seconds)), false
   local fields = {'from', window.from, 'total', window.total}
@@ -102,7 +101,7 @@ local function room_in(window, now_s, amount, limit)
   return SPAN
 end
 
--- What a script changes of each subject: windows by name, tokens by the field of `spent`, jobs with their bytes that it
+-- What a script changes of each subject: windows by name, tokens by day, jobs with their bytes that it
 -- lets in, and jobs that begin, or end.
 local accounts = {}
 
@@ -119,9 +118,7 @@ end
 
 local function spend(subject, days, tokens)
   local spent = account_of(subject).spent
-  for _, field in ipairs({'d' .. days, 'm' .. month_of(days)}) do
-    spent[field] = (spent[field] or 0) + tokens
-  end
+  spent[days] = (spent[days] or 0) + tokens
 end
 
 -- What a subject has used, with what this script has let in.
@@ -130,11 +127,10 @@ local function used_by(subject, now)
   if not account.used then
     local days = math.floor(now / 1000 / DAY)
     local spent = redis.call('HMGET', limit_key(subject, 'spent'), 'd' .. days, 'm' .. month_of(days))
-    redis.call('ZREMRANGEBYSCORE', limit_key(subject, 'open'), '-inf', now)
     account.used = {
       day = tonumber(spent[1] or 0),
       month = tonumber(spent[2] or 0),
-      open = redis.call('ZCARD', limit_key(subject, 'open')),
+      open = redis.call('ZCOUNT', limit_key(subject, 'open'), '(' .. now, '+inf'),
       waiting = math.max(0, redis.call('HLEN', limit_key(subject, 'waiting')) - 1),
       bytes = tonumber(redis.call('HGET', limit_key(subject, 'waiting'), 'total') or 0),
     }
@@ -142,49 +138,39 @@ local function used_by(subject, now)
   return account.used
 end
 
+-- In how many seconds a limit has room for so much more, if nothing else comes.
+local function wait_of(name, windows, more, limit, now_s)
+  local days = math.floor(now_s / DAY)
+  if windows[name] then
+    return room_in(windows[name], now_s, more, limit)
+  elseif name == 'tokens_per_day' then
+    return DAY - now_s % DAY
+  elseif name == 'tokens_per_month' then
+    return days_left_in_month(days) * DAY - now_s % DAY
+  end
+  return 1
+end
+
 -- Whether so many jobs may come in together, for all subjects, that take `tokens` and `bytes` in all. Answers what it
 -- found of each subject, them included (requests, tokens, of the day, of the month), or nil and {subject, limit's name,
--- limit, used, seconds until there is room; -1: never}. `limits` has for each subject: name, requests, tokens, open,
--- waiting, bytes, of a day, of a month; 0 is none.
+-- limit, used, seconds until there is room; -1: never}. `limits` has for each subject: name, and each of LIMITS; 0 is none.
 local function may_come(limits, jobs, tokens, bytes, now)
-  local now_s = math.floor(now / 1000)
-  local found = {}
+  local now_s, found = math.floor(now / 1000), {}
   for _, of in ipairs(limits) do
-    local name = of[1]
-    local requests, window, used = window_of(name, 'requests', now_s), window_of(name, 'tokens', now_s), used_by(name, now)
-    local function reached(limit_name, limit, had, more, wait)
-      return nil, {name, limit_name, tonumber(limit), had, more > limit and -1 or wait()}
+    local subject = of[1]
+    local requests, taken = window_of(subject, 'requests', now_s), window_of(subject, 'tokens', now_s)
+    local used = used_by(subject, now)
+    local had = {requests.total, taken.total, used.open, used.waiting, used.bytes, used.day, used.month}
+    local more = {jobs, tokens, jobs, jobs, bytes, tokens, tokens}
+    for i, name in ipairs(LIMITS) do
+      local limit = of[i + 1]
+      if limit > 0 and had[i] + more[i] > limit then
+        local windows = {requests_per_minute = requests, tokens_per_minute = taken}
+        local wait = more[i] > limit and -1 or wait_of(name, windows, more[i], limit, now_s)
+        return nil, {subject, name, limit, had[i], wait}
+      end
     end
-    local function has_no_room(limit, had, more)
-      return limit > 0 and had + more > limit
-    end
-    local function in_a_second()
-      return 1
-    end
-    if has_no_room(of[2], requests.total, jobs) then
-      return reached('requests_per_minute', of[2], requests.total, jobs, function()
-        return room_in(requests, now_s, jobs, of[2])
-      end)
-    elseif has_no_room(of[3], window.total, tokens) then
-      return reached('tokens_per_minute', of[3], window.total, tokens, function()
-        return room_in(window, now_s, tokens, of[3])
-      end)
-    elseif has_no_room(of[4], used.open, jobs) then
-      return reached('open_requests', of[4], used.open, jobs, in_a_second)
-    elseif has_no_room(of[5], used.waiting, jobs) then
-      return reached('waiting_requests', of[5], used.waiting, jobs, in_a_second)
-    elseif has_no_room(of[6], used.bytes, bytes) then
-      return reached('waiting_bytes', of[6], used.bytes, bytes, in_a_second)
-    elseif has_no_room(of[7], used.day, tokens) then
-      return reached('tokens_per_day', of[7], used.day, tokens, function()
-        return DAY - now_s % DAY
-      end)
-    elseif has_no_room(of[8], used.month, tokens) then
-      return reached('tokens_per_month', of[8], used.month, tokens, function()
-        return days_left_in_month(math.floor(now_s / DAY)) * DAY - now_s % DAY
-      end)
-    end
-    table.insert(found, {requests.total + jobs, window.total + tokens, used.day + tokens, used.month + tokens})
+    table.insert(found, {had[1] + jobs, had[2] + tokens, had[6] + tokens, had[7] + tokens})
   end
   return found
 end
@@ -200,7 +186,7 @@ local function let_in(limits, job, tokens, bytes, kept_ms, now)
     count_in(window_of(name, 'tokens', now_s), now_s, tokens)
     spend(name, math.floor(now_s / DAY), tokens)
     table.insert(account.let_in, {job = job, bytes = bytes, until_ms = now + kept_ms})
-    account.kept_ms = math.max(account.kept_ms or 0, kept_ms)
+    account.now, account.kept_ms = now, math.max(account.kept_ms or 0, kept_ms)
     used.open, used.waiting, used.bytes = used.open + 1, used.waiting + 1, used.bytes + bytes
     used.day, used.month = used.day + tokens, used.month + tokens
     table.insert(names, name)
@@ -260,6 +246,7 @@ local function write_let_in(subject, account)
     table.insert(waiting, each.bytes)
   end
   redis.call('ZADD', limit_key(subject, 'open'), unpack(open))
+  redis.call('ZREMRANGEBYSCORE', limit_key(subject, 'open'), '-inf', account.now)
   redis.call('HSET', limit_key(subject, 'waiting'), unpack(waiting))
   keep_for(limit_key(subject, 'open'), account.kept_ms)
   keep_for(limit_key(subject, 'waiting'), account.kept_ms)
@@ -288,8 +275,9 @@ local function write_accounts()
     for _, window in pairs(account.windows) do
       write_window(window)
     end
-    for field, tokens in pairs(account.spent) do
-      if redis.call('HINCRBY', limit_key(subject, 'spent'), field, tokens) == tokens then
+    for days, tokens in pairs(account.spent) do
+      redis.call('HINCRBY', limit_key(subject, 'spent'), 'm' .. month_of(days), tokens)
+      if redis.call('HINCRBY', limit_key(subject, 'spent'), 'd' .. days, tokens) == tokens then
         redis.call('EXPIRE', limit_key(subject, 'spent'), 63 * DAY)
       end
     end

@@ -87,7 +87,7 @@ local function tell_of_key(prefix, begins_to_wait, keep_ms)
   end
 end
 
--- Take a job out of the order, if it waits. Answers its place, and the start tag of its key.
+-- Take a job out of the order, if it waits. Answers its place, the start tag of its key, and whether that still waits.
 local function leave(prefix, entry)
   local text = redis.call('HGET', prefix .. 'places', entry)
   if not text then
@@ -100,7 +100,8 @@ local function leave(prefix, entry)
   local start = tonumber(redis.call('ZSCORE', turns, place.key) or 0)
   redis.call('HDEL', prefix .. 'places', entry)
   redis.call('ZREM', flow, entry)
-  if redis.call('EXISTS', flow) == 0 then
+  local still_waits = redis.call('EXISTS', flow) == 1
+  if not still_waits then
     redis.call('ZREM', turns, place.key)
     redis.call('ZADD', tags, exact(start), place.key)
     if redis.call('EXISTS', turns) == 0 then
@@ -108,16 +109,17 @@ local function leave(prefix, entry)
       redis.call('ZREM', prefix .. 'ages', place.lane)
     end
   end
-  return place, start
+  return place, start, still_waits
 end
 
--- The entry whose turn it is, and whether by its age alone; nil if none waits.
+-- The entry whose turn it is, whether by its age alone, and whether several lanes wait; nil if none waits.
 local function first(prefix, now)
-  local lane, aged = redis.call('ZRANGE', prefix .. 'lanes', 0, 0)[1], false
+  local lanes, aged = redis.call('ZRANGE', prefix .. 'lanes', 0, 1), false
+  local lane = lanes[1]
   if not lane then
     return nil
   end
-  if redis.call('ZCARD', prefix .. 'lanes') > 1 then
+  if lanes[2] then
     local latest = redis.call('ZRANGE', prefix .. 'ages', -1, -1, 'WITHSCORES')
     if tonumber(latest[2]) > now + AGE_MS then -- The clock was set back.
       redis.call('ZADD', prefix .. 'ages', now + AGE_MS, latest[1])
@@ -129,35 +131,35 @@ local function first(prefix, now)
     end
   end
   local key = redis.call('ZRANGE', prefix .. 'turns:' .. lane, 0, 0)[1]
-  return redis.call('ZRANGE', prefix .. 'flow:' .. lane .. ':' .. key, 0, 0)[1], aged
+  return redis.call('ZRANGE', prefix .. 'flow:' .. lane .. ':' .. key, 0, 0)[1], aged, lanes[2] ~= nil
 end
 
--- Set the tag of a key, which waits or does not.
-local function set_tag(turns, tags, key, tag)
-  if redis.call('ZSCORE', turns, key) then
-    redis.call('ZADD', turns, exact(tag), key)
-  else
-    redis.call('ZADD', tags, exact(tag), key)
-  end
-end
+-- The start tags that had their turn in this script, by lane: the largest.
+local turned = {}
 
 -- A job has its turn: it leaves the order, and its key pays for it.
-local function take(prefix, entry, aged, now)
-  local several = redis.call('ZCARD', prefix .. 'lanes') > 1
-  local place, start = leave(prefix, entry)
-  local turns, tags = prefix .. 'turns:' .. place.lane, prefix .. 'tags:' .. place.lane
-  set_tag(turns, tags, place.key, start + place.cost / place.weight)
-  local virtual = math.max(start, virtual_time(tags))
-  redis.call('ZADD', tags, exact(virtual), VIRTUAL)
-  redis.call('ZREMRANGEBYSCORE', tags, '-inf', '(' .. exact(virtual))
-  redis.call('PEXPIRE', tags, TAGS_KEPT_MS)
+local function take(prefix, entry, aged, several, now)
+  local place, start, still_waits = leave(prefix, entry)
+  local of_key = prefix .. (still_waits and 'turns:' or 'tags:') .. place.lane
+  redis.call('ZADD', of_key, exact(start + place.cost / place.weight), place.key)
+  turned[place.lane] = math.max(start, turned[place.lane] or 0)
   redis.call('ZADD', prefix .. 'ages', 'XX', now + AGE_MS, place.lane)
   if aged then
     redis.call('DEL', prefix .. 'since_aged')
   elseif several then
     redis.call('INCR', prefix .. 'since_aged')
   end
-  return place
+end
+
+-- Let the virtual time of lanes follow the jobs that this script has taken, and forget tags that it has passed.
+local function advance(prefix)
+  for lane, start in pairs(turned) do
+    local tags = prefix .. 'tags:' .. lane
+    local virtual = exact(math.max(start, virtual_time(tags)))
+    redis.call('ZADD', tags, virtual, VIRTUAL)
+    redis.call('ZREMRANGEBYSCORE', tags, '-inf', '(' .. virtual)
+    redis.call('PEXPIRE', tags, TAGS_KEPT_MS)
+  end
 end
 
 -- A job cost its key so many tokens more than it paid, or fewer: gather that for `settle`.
