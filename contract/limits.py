@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -56,9 +57,12 @@ class Consumption(NamedTuple):
 
     def limits_word(self) -> bytes:
         """Return the limits as `enqueue` takes them."""
-        if not self.limits:
-            return b""
-        return msgspec.json.encode([[subject, *each.words()] for subject, each in self.limits])
+        return _limits_word(self.limits) if self.limits else b""
+
+
+@lru_cache(maxsize=1024)
+def _limits_word(limits: tuple[tuple[str, KeyLimits], ...]) -> bytes:
+    return msgspec.json.encode([[subject, *each.words()] for subject, each in limits])
 
 
 NO_CONSUMPTION: Final = Consumption()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -45,7 +45,7 @@ class RequestContext:
         #: Straight to the server, past the wrappers that only care for the answer's head.
         self.send = send
         self.began = time.monotonic()
-        self.job_id = uuid.uuid4().hex
+        self.job_id = os.urandom(16).hex()
         good = given_id is not None and _REQUEST_ID.fullmatch(given_id)
         self.request_id = given_id.decode() if given_id and good else self.job_id
         self.key: KeyRecord | None = None

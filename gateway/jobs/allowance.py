@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from contract.bus.turns import prompt_tokens
@@ -36,13 +37,18 @@ class Quota(NamedTuple):
 
     def policy(self) -> str:
         """Return it as an item of `RateLimit-Policy`."""
-        window = "" if self.window_s is None else f";w={self.window_s}"
-        return f'"{self.name}";q={self.limit}{window}'
+        return _policy(self.name, self.limit, self.window_s)
 
     def state(self) -> str:
         """Return it as an item of `RateLimit`."""
         reset = "" if self.reset_s is None else f";t={self.reset_s}"
         return f'"{self.name}";r={max(0, self.left)}{reset}'
+
+
+@lru_cache(maxsize=1024)
+def _policy(name: str, limit: int, window_s: int | None) -> str:
+    window = "" if window_s is None else f";w={window_s}"
+    return f'"{name}";q={limit}{window}'
 
 
 def consumption_of(job: Job, key: KeyRecord | None, config: LimitsConfig, most: int) -> Consumption:
@@ -57,11 +63,18 @@ def consumption_of(job: Job, key: KeyRecord | None, config: LimitsConfig, most: 
 
 def limits_of(key: KeyRecord, config: LimitsConfig) -> tuple[tuple[str, KeyLimits], ...]:
     """Return the limits that a key counts for, by subject; those without a bound are left out."""
-    default = config.per_key.limits
-    own = key.limits.over(default) if key.limits else default
-    limits = [(f"key:{key.id}", own)]
-    if key.group and (shared := config.groups.get(key.group)):
-        limits.append((f"group:{key.group}", shared.limits))
+    shared = config.groups.get(key.group) if key.group else None
+    group = (key.group, shared.limits) if shared else None
+    return _bounds(key.id, key.limits, config.per_key.limits, group)
+
+
+@lru_cache(maxsize=1024)
+def _bounds(
+    key_id: str, own: KeyLimits, default: KeyLimits, group: tuple[str, KeyLimits] | None
+) -> tuple[tuple[str, KeyLimits], ...]:
+    limits = [(f"key:{key_id}", own.over(default) if own else default)]
+    if group is not None:
+        limits.append((f"group:{group[0]}", group[1]))
     return tuple(each for each in limits if each[1])
 
 
@@ -80,17 +93,25 @@ def quota_headers(found: list[Quota]) -> list[tuple[bytes, bytes]]:
     """Return `RateLimit-Policy` and `RateLimit` as draft-ietf-httpapi-ratelimit-headers-11 has them
     (structured fields, RFC 9651), and OpenAI's `x-ratelimit-*` of requests and tokens in a minute.
     A minute is a window that slides: `t`, and OpenAI's `reset`, say when all of it is free."""
-    headers = {}
-    if found:
-        headers["ratelimit-policy"] = ", ".join(each.policy() for each in found)
-        headers["ratelimit"] = ", ".join(each.state() for each in found)
+    if not found:
+        return []
+    headers = [
+        (b"ratelimit-policy", ", ".join([each.policy() for each in found]).encode()),
+        (b"ratelimit", ", ".join([each.state() for each in found]).encode()),
+    ]
     for each in found:
         if each.window_s == _MINUTE_S and each.reset_s is not None:
-            kind = each.name.partition("-")[0]
-            headers[f"x-ratelimit-limit-{kind}"] = str(each.limit)
-            headers[f"x-ratelimit-remaining-{kind}"] = str(max(0, each.left))
-            headers[f"x-ratelimit-reset-{kind}"] = f"{each.reset_s}s"
-    return [(name.encode(), value.encode()) for name, value in headers.items()]
+            values = (b"%d" % each.limit, b"%d" % max(0, each.left), b"%ds" % each.reset_s)
+            headers += zip(_openai_names(each.name), values, strict=True)
+    return headers
+
+
+@lru_cache(maxsize=16)
+def _openai_names(name: str) -> list[bytes]:
+    """Return the names of OpenAI's headers for a quota: its limit, what is left, and when it is
+    free."""
+    kind = name.partition("-")[0]
+    return [f"x-ratelimit-{each}-{kind}".encode() for each in ("limit", "remaining", "reset")]
 
 
 def reached_quota(reached: LimitReached) -> list[Quota]:
@@ -128,13 +149,21 @@ _WORDS: Final = {
 
 
 def _quotas_of(limits: KeyLimits, used: Counted) -> list[Quota]:
-    found = []
-    for (name, window_s), had in zip(_WINDOWS.items(), used, strict=True):
-        limit = getattr(limits, name)
-        if limit is not None:
-            reset_s = window_s if window_s == _MINUTE_S else None
-            found.append(Quota(_spelt(name), limit, window_s, limit - had, reset_s))
-    return found
+    return [
+        Quota(name, limit, window_s, limit - used[place], reset_s)
+        for place, name, limit, window_s, reset_s in _windows_of(limits)
+    ]
+
+
+@lru_cache(maxsize=1024)
+def _windows_of(limits: KeyLimits) -> list[tuple[int, str, int, int | None, int | None]]:
+    """Return the limits over a window of time: place in `Counted`, name, limit, seconds, and when
+    all of it is free again."""
+    return [
+        (place, _spelt(name), limit, window_s, window_s if window_s == _MINUTE_S else None)
+        for place, (name, window_s) in enumerate(_WINDOWS.items())
+        if (limit := getattr(limits, name)) is not None
+    ]
 
 
 def _spelt(name: str) -> str:

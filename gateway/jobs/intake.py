@@ -60,6 +60,7 @@ class Intake:
         self._dispatcher = dispatcher
         self._canceller = canceller
         self._memory = memory
+        self._queues: dict[str, JobQueue] = {}
 
     async def put(
         self, jobs: Sequence[Job], replies: Sequence[Reply], digest: str
@@ -82,6 +83,12 @@ class Intake:
         else:
             self._canceller.cancel_doubtful(job.model, job.id)
 
+    def _queue(self, model: str) -> JobQueue:
+        queue = self._queues.get(model)
+        if queue is None:
+            queue = self._queues[model] = JobQueue(self._db, model)
+        return queue
+
     async def _put_once(
         self, jobs: Sequence[Job], replies: Sequence[Reply], digest: str
     ) -> list[Ticket | Conflict | WasCancelled]:
@@ -98,7 +105,7 @@ class Intake:
         size, is_batch = sum(len(encode_job(each)) for each in jobs), job.turn.priority == "batch"
         has_room, share = self._memory.take(size, is_batch=is_batch), _BATCH if is_batch else 1
         try:
-            tickets = await JobQueue(self._db, job.model).put_all(
+            tickets = await self._queue(job.model).put_all(
                 whole,
                 self._dispatcher.reply_key,
                 reply.first,

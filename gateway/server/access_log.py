@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 #: Lines wait so long for others, which are written with them.
 _GATHER_S: Final = 0.2
 _LONGEST_PATH: Final = 512
+_DATE_AND_TIME: Final = len("2026-11-29T08:30:00")
 
 
 class AccessLog:
@@ -82,9 +84,8 @@ class AccessLog:
             self._journal.close()
 
     def _head(self, fields: dict[str, Any]) -> dict[str, str]:
-        now = datetime.fromtimestamp(time.time()).astimezone()
         return {
-            "time": now.isoformat(timespec="milliseconds"),
+            "time": _as_text(time.time()),
             "level": "INFO",
             "process": self._process,
             "logger": "access",
@@ -96,6 +97,19 @@ class AccessLog:
         rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _SAID)
         begin = f"{head['time']} {head['level']:7} {self._process} access: {head['message']}"
         return f"{begin} {rest}".encode()
+
+
+def _as_text(now: float) -> str:
+    """Return a Unix time as ISO 8601 has it, of this host's zone, in milliseconds."""
+    second, ms = divmod(int(now * 1000), 1000)
+    day, zone = _second_as_text(second)
+    return f"{day}.{ms:03}{zone}"
+
+
+@lru_cache(maxsize=4)
+def _second_as_text(second: int) -> tuple[str, str]:
+    text = datetime.fromtimestamp(second).astimezone().isoformat()
+    return text[:_DATE_AND_TIME], text[_DATE_AND_TIME:]
 
 
 #: The fields that a line's message has already.
