@@ -20,15 +20,17 @@ from workers.engines.vllm.requests import tokens_prompt
 from workers.engines.vllm.answer import VllmAnswer
 
 class Outbox:
-    def delta(self, *_): pass
+    untold = True
+    def delta(self, job_id, text, *_): self.untold = self.untold and not text
+    def is_untold(self, job_id): return self.untold
     def done(self, job_id, reasons, *_, stop_strings=()):
         self.said, self.stops = list(reasons), list(stop_strings)
     def give_up(self, job_id, code, message, *, retryable): self.said = [code.value, retryable]
 
-def end(reason, guided, stop_reason=None, tell="said"):
+def end(reason, guided, stop_reason=None, tell="said", text=""):
     outbox, job = Outbox(), Job("j", "m", Sampling(guided=guided), prompt="x")
     choice = types.SimpleNamespace(
-        text="", token_ids=[], index=0, logprobs=None, finish_reason=reason,
+        text=text, token_ids=[], index=0, logprobs=None, finish_reason=reason,
         stop_reason=stop_reason)
     VllmAnswer(outbox, job, 1).take(
         types.SimpleNamespace(outputs=[choice], finished=True, num_cached_tokens=0))
@@ -38,6 +40,8 @@ regex = Guided("regex", "a")
 print(json.dumps({
     "plain": {reason: end(reason, None) for reason in (*FINISH_REASON_STRINGS, "new")},
     "guided": end("error", regex),
+    "no json": [end("stop", Guided(kind), *said) for kind, *said in (
+        ("json",), ("json", 7), ("json_object", None, "said", "{}"), ("choice",))],
     "stops": [end("stop", None, said, "stops") for said in ("END", 7, None)],
     "salted": tokens_prompt([1], "salt").get("cache_salt"),
     "shared": tokens_prompt([1], None).get("cache_salt"),
@@ -59,6 +63,7 @@ def test_every_reason_of_this_vllm_has_one_meaning(vllm_process: VllmProcess) ->
             "new": ["engine_failed", True],
         },
         "guided": ["engine_failed", False],
+        "no json": [["engine_failed", False], ["stop"], ["stop"], ["stop"]],
         "stops": [["END"], [""], [""]],
         "salted": "salt",
         "shared": None,

@@ -22,6 +22,10 @@ FINISH: Final[dict[str, FinishReason]] = {
 #: a failure inside, or a request that vLLM gave up though ew did not ask it to.
 _UNCONSTRAINED: Final = "the engine could not finish this answer"
 _CONSTRAINED: Final = "the engine could not finish this answer; can its constraint be satisfied?"
+#: vLLM 0.32 ends with "stop" where llguidance cannot read what was checked for xgrammar.
+_NOT_BEGUN: Final = (
+    "the engine said nothing, which is no JSON; does its log say that it cannot read the schema?"
+)
 #: For minus infinity, which JSON has no word for; as vLLM's server writes it.
 IMPOSSIBLE: Final = -9_999.0
 _UNREADABLE: Final = "the model's answer could not be parsed; is its entry's parser the right one?"
@@ -90,6 +94,9 @@ class VllmAnswer:
         reason = FINISH.get(choice.finish_reason)
         if reason == "stop" and self._called_freely(choice.index):
             reason = "tool_calls"
+        if reason == "stop" and choice.stop_reason is None and self._is_no_json():
+            self._outbox.give_up(self._job.id, ErrorCode.ENGINE_FAILED, _NOT_BEGUN, retryable=False)
+            return False
         if reason is not None:
             self._reasons[choice.index] = reason
             # A number is the token that ended it.
@@ -104,6 +111,12 @@ class VllmAnswer:
             retryable=guided is None,
         )
         return False
+
+    def _is_no_json(self) -> bool:
+        """Whether there is no text at all where there has to be JSON."""
+        guided = self._job.sampling.guided
+        is_json = guided is not None and guided.kind in ("json", "json_object")
+        return is_json and self._outbox.is_untold(self._job.id)
 
     def _called_freely(self, index: int) -> bool:
         """As OpenAI has it: a call of the one tool that the request names ends as text does."""
