@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import orjson
 
 from gateway.batches.batch import BatchFault
+from gateway.streams.sse import one_line
 
 #: Of the faults of an input that are told.
 _MOST_FAULTS: Final = 50
@@ -154,7 +155,7 @@ class OutputFile:
 
     def append(self, line: bytes) -> None:
         """Raises `OSError`; the line is then not there."""
-        data = line + b"\n"
+        data = one_line(line) + b"\n"
         written = 0
         try:
             while written < len(data):

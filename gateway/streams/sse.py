@@ -27,9 +27,16 @@ _LINE_SEPARATORS: Final = (
 def json_text(text: str) -> bytes:
     """A JSON string without anything that a reader might take for the end of a line."""
     encoded = orjson.dumps(text)
-    if not text.isascii():
-        for character, escaped in _LINE_SEPARATORS:
-            encoded = encoded.replace(character, escaped)
+    return encoded if text.isascii() else one_line(encoded)
+
+
+def one_line(encoded: bytes) -> bytes:
+    """Return JSON of one line without what only Unicode takes for the end of one. Readers of lines
+    do so, too: httpx's `iter_lines`, and with it Ollama's client."""
+    if encoded.isascii():
+        return encoded
+    for character, escaped in _LINE_SEPARATORS:
+        encoded = encoded.replace(character, escaped)
     return encoded
 
 
@@ -81,6 +88,6 @@ def waiting(status: Status) -> bytes:
 
 
 def event(data: bytes, *, name: str = "") -> bytes:
-    """One event; `data` is a single line."""
+    """One event; `data` is JSON in a single line."""
     head = f"event: {name}\n" if name else ""
-    return b"%sdata: %s\n\n" % (head.encode(), data)
+    return b"%sdata: %s\n\n" % (head.encode(), one_line(data))

@@ -20,6 +20,7 @@ from contract.messages import (
 from gateway.api.pooling.vectors import VectorsSoFar
 from gateway.http.error_answers import OLLAMA
 from gateway.http.errors import ApiError
+from gateway.streams import sse
 from gateway.streams.dialects import AnswerChoice, CallSoFar, Timings
 
 LINES: Final = ((b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store"))
@@ -157,7 +158,7 @@ def _made(call: CallSoFar) -> dict[str, Any]:
 
 
 def _json_line(value: dict[str, Any]) -> bytes:
-    return orjson.dumps(value) + b"\n"
+    return sse.one_line(orjson.dumps(value)) + b"\n"
 
 
 def _ns(milliseconds: float) -> int:

@@ -283,3 +283,13 @@ def test_batches_that_have_ended_are_read_once(
     assert host.batches.open() == []
     monkeypatch.setattr(BatchStore, "find", lambda *_: pytest.fail("it is read again"))
     assert host.batches.open() == []
+
+
+def test_a_line_is_one_for_all_readers_of_lines(tmp_path: Path) -> None:
+    """Also for those that end lines wherever Unicode does."""
+    said = "a\u2028b\x85c"
+    output = OutputFile(tmp_path / "output.jsonl", bytearray())
+    output.append(json.dumps({"said": said}, ensure_ascii=False).encode())
+    output.close()
+    (line,) = (tmp_path / "output.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"said": said}

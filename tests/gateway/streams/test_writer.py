@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -166,3 +167,4 @@ def test_any_text_survives_an_event(text: str) -> None:
     assert json.loads(encoded) == text
     lines = event(encoded, name="x").decode().splitlines()
     assert lines == ["event: x", f"data: {encoded.decode()}", ""]
+    assert event(orjson.dumps(text), name="x").decode().splitlines() == lines

@@ -69,11 +69,11 @@ async def test_a_chat_is_streamed_in_lines(
     assert job.sampling.guided is not None
     assert job.template is not None
     assert json.loads(job.template.arguments) == {"enable_thinking": True}
-    await served.say(attempt, ReasoningDelta("hm", b""), delta("I am"), delta(" ew."))
+    await served.say(attempt, ReasoningDelta("hm", b""), delta("I am"), delta("\u2028ew.\x85"))
     await served.say(attempt, Done(("length",), 5, 3))
     *pieces, last = await reading
     assert [each["message"].get("thinking", "") for each in pieces] == ["hm", "", ""]
-    assert "".join(each["message"]["content"] for each in pieces) == "I am ew."
+    assert "".join(each["message"]["content"] for each in pieces) == "I am\u2028ew.\x85"
     assert not any(each["done"] for each in pieces)
     assert (last["done"], last["done_reason"]) == (True, "length")
     assert (last["prompt_eval_count"], last["eval_count"]) == (5, 3)
