@@ -44,7 +44,8 @@ class Media(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `digest` (SHA-256, in hex) names its `size` bytes of `data`, which are no part of the job's own
     message (`contract/media.py`); `type` is their media type, such as `image/png`. Only its `url`
-    is known of one that was not fetched yet."""
+    is known of one that was not fetched yet. All sounds of a job together have at most `most_s`
+    seconds, which each of them says."""
 
     kind: MediaKind
     at: int
@@ -53,6 +54,7 @@ class Media(msgspec.Struct, frozen=True, omit_defaults=True):
     size: int = 0
     data: bytes = b""
     url: str = ""
+    most_s: float = 600
 
 
 class Tools(msgspec.Struct, frozen=True, omit_defaults=True):

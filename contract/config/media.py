@@ -12,10 +12,10 @@ class MediaConfig(Section):
     """Images, sound and video in requests, for models that take them."""
 
     kinds: list[MediaKind] = Field(
-        ["image"],
+        ["image", "audio"],
         description="`image`, `audio`, `video`. The size of images is known before a worker sees "
-        "them; how much sound or video becomes once it is decoded is not, so allow those two "
-        "only where you trust your callers.",
+        "them, and sound is decoded within `max_speech_s`; how much video becomes once it is "
+        "decoded is not known, so allow it only where you trust your callers.",
     )
     max_items: int = Field(16, ge=1, le=1_024, description="Of one request.")
     max_bytes: int = Field(
@@ -29,7 +29,9 @@ class MediaConfig(Section):
     max_speech_s: float = Field(
         600,
         gt=0,
-        description="Of a speech to be written down, which needs no leave in `kinds`.",
+        description="Of a speech to be written down, which needs no leave in `kinds`, and of all "
+        "sounds of a chat together (each at most 600, vLLM's own bound), decoded by vLLM. Servers "
+        "behind `openai` models have bounds of their own.",
     )
     hosts: list[str] = Field(
         default_factory=list,

@@ -55,13 +55,15 @@ async def accept(
     return await own_job(request, job_id)
 
 
-async def own_job(request: Request, job_id: str) -> BackgroundJob:
-    """Return a job of the key that asks. Raises `ApiError`, the same for one of another key as for
-    one that is not there."""
+async def own_job(
+    request: Request, job_id: str, gone: str = "there is no such job, or it is no longer kept"
+) -> BackgroundJob:
+    """Return a job of the key that asks. Raises `ApiError`, which says `gone` of one of another key
+    as of one that is not there."""
     key = context_of(request.scope).key
     record = await process_of(request).keeper.find(job_id)
     if record is None or key is None or record.key_id != key.id:
-        raise ApiError("job_not_found", "there is no such job, or it is no longer kept")
+        raise ApiError("job_not_found", gone)
     return record
 
 

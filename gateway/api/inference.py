@@ -36,11 +36,21 @@ async def answer(request: Request, form: type[Asked], make: AnswerMaker[Asked]) 
 
 async def read(request: Request, form: type[Form]) -> Form:
     """Return what a request asks for. Raises `ApiError`."""
+    return understood(request, form, await body_of(request))
+
+
+async def body_of(request: Request) -> bytes:
+    """Return the body of a request that may be asked. Raises `ApiError`."""
     process, context = process_of(request), context_of(request.scope)
     if context.key is None:
         raise ApiError("missing_api_key", "send an API key")
     await process.turnstile.through()
-    body = await read_body(request, process.models.most_body_bytes(context.key))
+    return await read_body(request, process.models.most_body_bytes(context.key))
+
+
+def understood(request: Request, form: type[Form], body: bytes) -> Form:
+    """Return what a request asks for by its body. Raises `ApiError`."""
+    process, context = process_of(request), context_of(request.scope)
     asked = of_the_only_model(request, parse(form, body, context.ignored))
     if context.ignored:
         process.metrics.count_ignoring()

@@ -121,6 +121,7 @@ _AT_THE_ROOT: Final = (
     "/score",
     "/classify",
     "/pooling",
+    "/invocations",
     "/v2/",
 )
 _OF_OLLAMA: Final = (

@@ -18,6 +18,7 @@ from contract.messages import Job
 from gateway.http.errors import ApiError, invalid
 from gateway.http.outside_hosts import OutsideHosts
 from gateway.jobs.images import NoImage, image_header
+from gateway.jobs.sounds import sound_type
 
 if TYPE_CHECKING:
     from gateway.jobs.media_fetcher import MediaFetcher
@@ -54,7 +55,8 @@ class MediaIntake:
             if each.url:
                 self._hosts.check(each.url, _FIELD)
         self._check_size(media)
-        return with_each_medium(job, self._known)
+        # Speech to be written down may have any form that its model's library reads.
+        return with_each_medium(job, self._known) if job.speech is None else job
 
     async def fetched(self, job: Job) -> Job:
         """Return a checked job with the media that it names by URLs. Raises `ApiError`."""
@@ -92,8 +94,26 @@ class MediaIntake:
 
     def _known(self, media: Media) -> Media:
         """A medium with the type that it really has. Raises `ApiError`."""
-        if media.kind != "image" or media.url:
+        if media.url:
             return media
+        match media.kind:
+            case "image":
+                return self._known_image(media)
+            case "audio":
+                return self._known_sound(media)
+            case _:
+                return media
+
+    def _known_sound(self, media: Media) -> Media:
+        """Raises `ApiError`."""
+        type_ = sound_type(media.data)
+        if not type_:
+            forms = "WAV, MP3, FLAC, OGG, M4A, AAC or WebM"
+            raise invalid(_FIELD, f"a sound is not readable as {forms}")
+        return replace(media, type=type_, most_s=self._config.max_speech_s)
+
+    def _known_image(self, media: Media) -> Media:
+        """Raises `ApiError`."""
         try:
             header = image_header(media.data)
         except NoImage:

@@ -34,6 +34,7 @@ from gateway.api.ollama import routes as ollama_routes
 from gateway.api.openai import routes as openai_routes
 from gateway.api.pooling import routes as pooling_routes
 from gateway.api.responses import routes as responses_routes
+from gateway.api.vllm import invocations
 from gateway.api.vllm import routes as vllm_routes
 from gateway.batches.batch import BatchStore
 from gateway.batches.file_store import FileStore
@@ -63,6 +64,7 @@ _ROUTERS: Final = (
     responses_routes.router,
     openai_routes.unversioned,
     vllm_routes.router,
+    invocations.router,
     pooling_routes.router,
     speech.router,
     health.router,

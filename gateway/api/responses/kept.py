@@ -50,7 +50,7 @@ class KeptRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     def read(cls, record: BackgroundJob) -> KeptRequest:
         """Raises `ApiError` if a record is of no response."""
         if record.about.api != API:
-            raise ApiError("job_not_found", "there is no such response, or it is no longer kept")
+            raise ApiError("job_not_found", gone(record.id))
         return msgspec.msgpack.decode(record.about.asked, type=cls)
 
     def encoded(self) -> bytes:
@@ -74,6 +74,11 @@ class KeptRequest(msgspec.Struct, frozen=True, omit_defaults=True):
             ResponseItem.model_validate(item).listed(f"msg_{job_id}_in{number}")
             for number, item in enumerate(own)
         ]
+
+
+def gone(response_id: str) -> str:
+    """The words, vLLM's, for what is no response of the key, or not any more."""
+    return f"Response with id '{response_id}' not found."
 
 
 def shown(record: BackgroundJob, *, is_running: bool = False) -> dict[str, Any]:

@@ -136,7 +136,7 @@ async def delete_response(request: Request, response_id: str) -> DeletedResponse
 async def cancel_response(request: Request, response_id: str) -> Response:
     process, record = process_of(request), await _own(request, response_id)
     if not kept.KeptRequest.read(record).begun["background"]:
-        raise invalid("response_id", "only a response in the background can be cancelled")
+        raise invalid("response_id", "Cannot cancel a synchronous response.")
     if record.state is JobState.OPEN:
         await process.keeper.cancel(record)
         record = await _own(request, response_id)
@@ -176,7 +176,8 @@ async def _go_on_alone(request: Request, asked: ResponsesRequest, own: int) -> R
     )
     if asked.stream:
         return await _events(request, record)
-    return _json(await _shown(process, record))
+    # One that was just put is queued, though a worker may have it already.
+    return _json(await _shown(process, record) if resumption else kept.shown(record))
 
 
 async def _events(request: Request, record: BackgroundJob, after: int = -1) -> Response:
@@ -207,8 +208,7 @@ async def _with_history(request: Request, asked: Asked) -> Asked:
     except ApiError as error:
         if error.code != "job_not_found":
             raise
-        message = f"`{previous}` is no response of this key, or no longer kept"
-        raise invalid("previous_response_id", message) from None
+        raise invalid("previous_response_id", kept.gone(previous)) from None
     return asked.model_copy(update={"input": [*before, *asked.input]})
 
 
@@ -237,8 +237,8 @@ def _store(
 async def _own(request: Request, response_id: str) -> BackgroundJob:
     """A response of the key that asks. Raises `ApiError`."""
     if not response_id.startswith(ID_PREFIX):
-        raise ApiError("job_not_found", "there is no such response, or it is no longer kept")
-    return await own_job(request, response_id)
+        raise ApiError("job_not_found", kept.gone(response_id))
+    return await own_job(request, response_id, kept.gone(response_id))
 
 
 async def _shown(process: GatewayProcess, record: BackgroundJob) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class ResponsesRequest(LenientBody, GenerationBody):
     @model_validator(mode="after")
     def _is_kept_if_it_goes_on(self) -> Self:
         if self.background and not self.is_stored:
-            raise PydanticCustomError("stored", "`background` needs `store`")
+            raise PydanticCustomError("stored", "background can only be used when `store` is true")
         return self
 
     @property

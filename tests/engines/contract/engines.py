@@ -52,6 +52,7 @@ ALL: Final = frozenset(
         "tools",  # can be made to call a tool
         "embeddings",
         "images",  # takes images, if its model does
+        "sounds",  # takes sounds in chats, if its model does
         "speech",  # writes down speech, if its model does
         "adapters",  # has the adapter `other`, which changes what the model says
         "script",  # takes the mock's directives in prompts
@@ -114,6 +115,10 @@ def _pooling_model(_: ExitStack, __: Path) -> dict[str, Any]:
 def _vision_model(_: ExitStack, directory: Path) -> dict[str, Any]:
     """A tiny one with random weights, as no published one is as small."""
     return _written_model("vision_model.py", directory) | _limits()
+
+
+def _audio_model(_: ExitStack, directory: Path) -> dict[str, Any]:
+    return _written_model("audio_model.py", directory) | _limits()
 
 
 def _speech_model(_: ExitStack, directory: Path) -> dict[str, Any]:
@@ -218,7 +223,7 @@ ENGINES: Final = [
         environment=_VLLM_ENVIRONMENT,
         marks=(pytest.mark.vllm, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
-        lacks=frozenset({"embeddings", "images", "speech"}),
+        lacks=frozenset({"embeddings", "images", "sounds", "speech"}),
     ),
     EngineUnderTest(
         "vllm-images",
@@ -229,6 +234,16 @@ ENGINES: Final = [
         marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
         only_for=frozenset({"images"}),
+    ),
+    EngineUnderTest(
+        "vllm-sounds",
+        "cpu-vllm",
+        _audio_model,
+        python=vllm_python,
+        environment=_VLLM_ENVIRONMENT,
+        marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
+        start_timeout_s=_VLLM_START_S,
+        only_for=frozenset({"sounds"}),
     ),
     EngineUnderTest(
         "vllm-speech",

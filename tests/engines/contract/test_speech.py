@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
-import math
-import struct
-import wave
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,25 +15,10 @@ from contract.media import facts_of
 from contract.messages import ChatMessage, ErrorCode
 from tests.engines.contract.conftest import Served
 from tests.engines.contract.harness import Answer, Client
+from tests.engines.contract.sounds import COMPRESSED, sound_files, tone
 
 pytestmark = pytest.mark.needs("speech")
-RATE = 44_100
 ENGLISH = Speech(language="en")
-
-
-def tone(hertz: float, seconds: float) -> bytes:
-    """Return a WAV file with a tone that rises each second."""
-    written = io.BytesIO()
-    with wave.open(written, "wb") as file:
-        file.setparams((1, 2, RATE, 0, "NONE", ""))
-        steps = (i / RATE for i in range(int(RATE * seconds)))
-        file.writeframes(
-            b"".join(
-                struct.pack("<h", int(9000 * math.sin(at * math.tau * hertz * (1 + int(at)))))
-                for at in steps
-            )
-        )
-    return written.getvalue()
 
 
 def asked(sound: bytes, before: str = "", speech: Speech = ENGLISH) -> dict[str, Any]:
@@ -63,6 +45,17 @@ async def test_what_is_heard_and_said_before_decides(client: Client) -> None:
     assert len({tuple(each.token_ids) for each in said}) == 4
     assert heads(said[0]) == [{"from": 0.0, "seconds": 1.0, "language": "en"}]
     assert said[0].done.completion_tokens <= 12
+
+
+async def test_every_usual_form_is_heard(client: Client, tmp_path: Path) -> None:
+    forms = sound_files(tmp_path)
+    how = {"max_tokens": 12, "temperature": 0}
+    names = ("wav", *COMPRESSED)
+    said = await asyncio.gather(*(client.ask(**asked(forms[name]), **how) for name in names))
+    heard = {name: heads(each)[0]["seconds"] for name, each in zip(names, said, strict=True)}
+    assert heard == {name: pytest.approx(1.0, abs=0.03) for name in names}
+    # One form of the same samples loses nothing.
+    assert said[0].token_ids == said[names.index("flac")].token_ids
 
 
 async def test_a_long_speech_is_read_in_clips(client: Client) -> None:

@@ -118,3 +118,34 @@ async def test_a_whole_answer_has_null_where_nothing_was_asked_for(
     (choice,) = (await worker.answered(text, delta("ew"), ENDED)).json()["choices"]
     nulls = "prompt_logprobs", "prompt_token_ids", "token_ids", "stop_reason"
     assert [choice[name] for name in nulls] == [None] * 4
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_an_invocation_is_what_its_body_says(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str, path: str
+) -> None:
+    """SageMaker knows one path alone."""
+    body = {"model": model, **PATHS[path], "stream": False}
+    said = delta("I am "), delta("ew."), ENDED
+    asked = await worker.answered(client.post(path, json=body), *said)
+    invoked = await worker.answered(client.post("/invocations", json=body), *said)
+    assert invoked.status_code == 200
+    assert invoked.json().keys() == asked.json().keys()
+    assert invoked.json()["choices"] == asked.json()["choices"]
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"{}", "none of `messages`, `prompt`, `documents`, `input`"),
+        (b"[1]", "none of `messages`"),
+        (b"{", "no JSON"),
+        (b'{"input": 3.5}', "`input`"),
+    ],
+)
+async def test_an_invocation_that_is_none_is_refused(
+    client: httpx.AsyncClient, body: bytes, why: str
+) -> None:
+    refused = await client.post("/invocations", content=body)
+    assert refused.status_code == 400
+    assert why in refused.json()["error"]["message"]

@@ -4,6 +4,7 @@ sees in a thread."""
 
 from __future__ import annotations
 
+import asyncio
 from inspect import signature
 from typing import Any, Final, NamedTuple, get_args
 
@@ -11,6 +12,11 @@ from contract.asked import MediaKind
 from contract.messages import ErrorCode, Job
 from workers.engine import JobRejected
 from workers.engines.prompts import Prompts, Turns, chats_of, template_arguments
+from workers.engines.vllm.media.sounds import (
+    can_bound_sounds,
+    check_sounds,
+    resample_by_what_is_installed,
+)
 from workers.engines.vllm.requests import tokens_prompt
 
 _SKIP: Final = "skip_mm_cache"
@@ -42,13 +48,18 @@ class MediaChats:
         can = _can_send_whole(renderer)
         limits = renderer.mm_processor.info.allowed_mm_limits if can else {}
         self.takes: tuple[MediaKind, ...] = tuple(
-            kind for kind in get_args(MediaKind) if limits.get(kind, 0) > 0
+            kind
+            for kind in get_args(MediaKind)
+            if limits.get(kind, 0) > 0 and (kind != "audio" or can_bound_sounds())
         )
+        if "audio" in self.takes:
+            resample_by_what_is_installed(renderer.mm_processor.info)
 
     async def prompt(self, job: Job) -> VllmPrompt:
         """Return the prompt of a chat with media. Raises `JobRejected`."""
         turns, moved = chats_of(job)
         try:
+            await asyncio.to_thread(check_sounds, job)
             adds_special = bool(job.add_special_tokens)
             rendered = await self._rendered(turns, moved, template_arguments(job), adds_special)
         # Templates, decoders of images and models' processors raise what they like.

@@ -4,10 +4,9 @@ read one after the other, each in the model's own form of a prompt."""
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
@@ -17,21 +16,19 @@ from contract.media import media_of, speech_head
 from contract.messages import ErrorCode, Job
 from workers.engine import JobRejected
 from workers.engines.vllm.answer import FINISH
+from workers.engines.vllm.media.sounds import decoded
 from workers.engines.vllm.requests import REFUSALS, sampling_params, trace_arguments
 from workers.outbox import Outbox
 
 try:
     from vllm.config.speech_to_text import SpeechToTextParams
     from vllm.model_executor.model_loader import get_model_cls
-    from vllm.multimodal.audio import get_audio_duration, split_audio
-    from vllm.multimodal.media.audio import load_audio
+    from vllm.multimodal.audio import split_audio
     from vllm.renderers.inputs.preprocess import parse_enc_dec_prompt, parse_model_prompt
 except ImportError:  # Before 0.32.
     SpeechToTextParams = None
 
 log = logging.getLogger(__name__)
-#: Of one sound, decoded: 4 bytes a sample.
-_MOST_DECODED_BYTES: Final = 1 << 28
 
 
 class Clips(NamedTuple):
@@ -82,7 +79,8 @@ class Transcriber:
             clips = await asyncio.to_thread(_clips_of, media_of(job)[0].data, settings, asked)
         # Decoders raise what they like.
         except Exception as error:
-            raise JobRejected(ErrorCode.INVALID_REQUEST, _unread(error)) from error
+            message = f"the speech cannot be read: {error}"
+            raise JobRejected(ErrorCode.INVALID_REQUEST, message) from error
         writing = asyncio.create_task(self._write(job, asked, settings, clips, language))
         self._running[job.id] = writing
         writing.add_done_callback(lambda _: self._running.pop(job.id, None))
@@ -201,29 +199,15 @@ def transcriber(
     return Transcriber(engine, model, outbox, defaults, broke)
 
 
-def _unread(error: Exception) -> str:
-    """Return why a speech cannot be read, without vLLM's advice to its own operators."""
-    said, advice, _ = str(error).partition(" Set VLLM_MAX_AUDIO_")
-    bound = " (`gateway.media.max_speech_s` bounds it)" if advice else ""
-    return f"the speech cannot be read: {said}{bound}"
-
-
 def _clips_of(sound: bytes, settings: Any, asked: Speech) -> Clips:
     """Return a sound in clips. Raises what decoders raise."""
-    samples, rate = load_audio(
-        io.BytesIO(sound),
-        sr=settings.sample_rate,
-        mono=True,
-        max_duration_s=asked.most_s,
-        max_decode_bytes=_MOST_DECODED_BYTES,
-    )
-    seconds = float(get_audio_duration(y=samples, sr=rate))
+    samples, seconds = decoded(sound, settings.sample_rate, asked.most_s)
     longest = settings.max_audio_clip_s
     if not settings.allow_audio_chunking or longest is None or seconds <= longest:
         return Clips([samples], seconds)
     clips = split_audio(
         audio_data=samples,
-        sample_rate=int(rate),
+        sample_rate=int(settings.sample_rate),
         max_clip_duration_s=longest,
         overlap_duration_s=settings.overlap_chunk_second,
         min_energy_window_size=settings.min_energy_split_window_size,
