@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -89,15 +90,22 @@ def test_what_only_began_as_one_is_said_at_the_end() -> None:
     assert choice.reason == "length"
 
 
+def test_a_stop_string_of_the_last_token_is_no_end_by_length() -> None:
+    choice = SglangChoice(["END"], str)
+    said = choice.advance(output("so END", [1], {"type": "length", "length": 1}))
+    assert said[0] == "so "
+    assert (choice.reason, choice.stop_string) == ("stop", "END")
+
+
 def test_log_probabilities_are_of_the_new_tokens() -> None:
     choice = SglangChoice([], lambda ids: f"<{ids[0]}>")
     said = {
         "output_token_logprobs": [(-0.5, 7, None)],
-        "output_top_logprobs": [[(-0.5, 7, None), (-1.5, 8, None)]],
+        "output_top_logprobs": [[(-0.5, 7, None), (-1.5, 8, None), (-math.inf, 9, None)]],
     }
     (logprob,) = choice.advance(output("a", [7], **said))[2] or ()
     assert (logprob.token, logprob.logprob) == ("<7>", -0.5)
-    assert logprob.alternatives == (("<7>", -0.5), ("<8>", -1.5))
+    assert logprob.alternatives == (("<7>", -0.5), ("<8>", -1.5), ("<9>", -9_999.0))
 
 
 def test_an_abort_is_the_requests_fault_only_if_sglang_says_so() -> None:

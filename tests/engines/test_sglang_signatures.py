@@ -72,7 +72,9 @@ def test_the_adapter_gives_arguments_that_the_release_takes() -> None:
     assert named <= set(RECORDED["ServerArgs"])
 
 
-@pytest.mark.parametrize("kind", ["json", "json_object", "regex", "choice", "grammar"])
+@pytest.mark.parametrize(
+    "kind", ["json", "json_object", "regex", "choice", "grammar", "structural_tag"]
+)
 def test_the_adapter_samples_with_fields_that_the_release_has(kind: str) -> None:
     value = '["a", "b"]' if kind == "choice" else "{}"
     asked = Sampling(stop=("x",), top_k=0, guided=Guided(kind, value))  # type: ignore[arg-type]

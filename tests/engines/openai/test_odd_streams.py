@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from contract.messages import TokenLogprob
 from tests.engines.openai.bench import Bench
 from tests.engines.openai.scripted_upstream import Exchange
 from workers.engines.openai.errors import UpstreamFailed
@@ -441,6 +442,19 @@ def test_halves_in_log_probabilities_become_one_sign_each() -> None:
     found = choices[0].token_logprobs(alternatives=None)
     assert found is not None
     assert found[0].token == "\ufffd"
+
+
+@pytest.mark.parametrize("written", ["null", "-Infinity"])
+def test_what_a_constraint_rules_out_has_the_least_log_probability(written: str) -> None:
+    """SGLang's server writes null for minus infinity, and Python's json a word of its own."""
+    chat = '{"content":[{"token":"a","logprob":-0.5,"top_logprobs":[{"token":"b","logprob":X}]}]}'
+    text = '{"tokens":["a"],"token_logprobs":[-0.5],"top_logprobs":[{"b":X}]}'
+    for logprobs in (chat, text):
+        event = f'{{"choices":[{{"logprobs":{logprobs.replace("X", written)}}}]}}'
+        (choice,) = read_chunk(Event(event.encode())).choices or ()
+        assert choice.token_logprobs(alternatives=1) == (
+            TokenLogprob("a", -0.5, (("b", -9_999.0),)),
+        )
 
 
 def test_a_number_that_is_none_is_refused() -> None:

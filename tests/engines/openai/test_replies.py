@@ -23,7 +23,7 @@ async def test_the_answer_and_its_counts_are_passed_on(bench: Bench) -> None:
 
 
 async def test_the_stop_string_that_ended_an_answer_is_passed_on(bench: Bench) -> None:
-    """vLLM says which; other servers say nothing, and vLLM the number of a token that ended it."""
+    """vLLM and SGLang say which, or the number of a token that ended it; others say nothing."""
 
     def ends(**said: Any) -> Callable[[Exchange], Awaitable[None]]:
         async def answer(exchange: Exchange) -> None:
@@ -37,6 +37,8 @@ async def test_the_stop_string_that_ended_an_answer_is_passed_on(bench: Bench) -
     for said, told in (
         ({"stop_reason": "END"}, "END"),
         ({"stop_reason": 7}, ""),
+        ({"matched_stop": "END"}, "END"),
+        ({"matched_stop": 7}, ""),
         ({}, ""),
     ):
         bench.upstream.answer = ends(**said)

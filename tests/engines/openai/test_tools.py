@@ -90,6 +90,16 @@ async def test_calls_come_back_whatever_their_form(bench: Bench, form: str) -> N
     assert answer.text == ""
 
 
+@pytest.mark.parametrize(("choice", "reason"), [("auto", "tool_calls"), ("named", "stop")])
+async def test_a_call_is_the_reason_for_an_end_also_where_the_server_says_stop(
+    bench: Bench, choice: Any, reason: str
+) -> None:
+    await bench.ready()
+    bench.upstream.answer = answers(*FORMS["whole"], reason="stop")
+    answer = await bench.ask("hi", tools=Tools(json.dumps(DEFINITIONS), choice, "add"))
+    assert answer.done.finish_reasons == (reason,)
+
+
 THOUGHTS: list[dict[str, Any]] = [
     {"reasoning_content": "Hm"},
     {"reasoning": "Hm"},
@@ -98,17 +108,26 @@ THOUGHTS: list[dict[str, Any]] = [
 ]
 
 
+#: Where OpenAI has the number of its tokens, and where SGLang has it.
+COUNTS: list[dict[str, Any]] = [
+    {"completion_tokens_details": {"reasoning_tokens": 1}},
+    {"reasoning_tokens": 1},
+]
+
+
 @pytest.mark.parametrize("thought", THOUGHTS)
-async def test_reasoning_comes_back_as_what_it_is(bench: Bench, thought: dict[str, Any]) -> None:
+@pytest.mark.parametrize("counted", COUNTS)
+async def test_reasoning_comes_back_as_what_it_is(
+    bench: Bench, thought: dict[str, Any], counted: dict[str, Any]
+) -> None:
     await bench.ready()
-    details = {"reasoning_tokens": 1}
     bench.upstream.answer = answers(
         thought,
         {"content": "Yes."},
         reason="stop",
         prompt_tokens=3,
         completion_tokens=2,
-        completion_tokens_details=details,
+        **counted,
     )
     answer = await bench.ask("hi")
     assert (answer.text, answer.reasoning) == ("Yes.", "Hm")

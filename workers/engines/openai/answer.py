@@ -43,6 +43,20 @@ class UpstreamStream:
         """Every choice has said why it ended."""
         return len(self.reasons) >= self.job.sampling.n
 
+    def end(self, index: int, reason: FinishReason, stop_string: str) -> None:
+        """Note why a choice ended. The first reason counts: an end cannot be taken back."""
+        if index in self.reasons:
+            return
+        if reason == "stop" and index in self.calls and not self._names_its_tool:
+            # Some servers say so though a tool was called; agents go by the reason.
+            reason = "tool_calls"
+        self.reasons[index], self.stop_strings[index] = reason, stop_string
+
+    @property
+    def _names_its_tool(self) -> bool:
+        """As OpenAI has it: a call of the one tool that the request names ends as text does."""
+        return self.job.tools is not None and self.job.tools.choice == "named"
+
 
 def not_streamed(body: bytes) -> UpstreamFailed:
     """Return what it means that a server answers with one document, and calls that a success."""

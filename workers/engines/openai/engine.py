@@ -221,9 +221,7 @@ class OpenAiEngine:
         text = stream.halves.join(index, choice.new_text)
         logprobs = choice.token_logprobs(stream.job.sampling.logprobs)
         if reason is not None:
-            # The first one counts: an end cannot be taken back.
-            if index not in stream.reasons:
-                stream.reasons[index], stream.stop_strings[index] = reason, choice.stop_string
+            stream.end(index, reason, choice.stop_string)
             text += stream.halves.end(index)
         if text or logprobs:
             self._say(stream, index, text, None, logprobs)

@@ -6,24 +6,25 @@ import msgspec
 
 from contract.messages import TokenLogprob
 from workers.engines.openai.halves import whole_characters
+from workers.engines.shared.chances import finite
 
 
 class _Alternative(msgspec.Struct):
     token: str
-    logprob: float
+    logprob: float | None
 
 
 class _Token(msgspec.Struct):
     token: str
-    logprob: float
+    logprob: float | None
     top_logprobs: list[_Alternative] | None = None
 
     def read(self) -> TokenLogprob:
         others = self.top_logprobs or []
         return TokenLogprob(
             whole_characters(self.token),
-            self.logprob,
-            tuple((whole_characters(other.token), other.logprob) for other in others),
+            finite(self.logprob),
+            tuple((whole_characters(other.token), finite(other.logprob)) for other in others),
         )
 
 
@@ -33,7 +34,7 @@ class UpstreamLogprobs(msgspec.Struct):
     content: list[_Token] | None = None
     tokens: list[str] | None = None
     token_logprobs: list[float | None] | None = None
-    top_logprobs: list[dict[str, float] | None] | None = None
+    top_logprobs: list[dict[str, float | None] | None] | None = None
 
     def read(self) -> tuple[TokenLogprob, ...]:
         if self.content is not None:
@@ -41,9 +42,7 @@ class UpstreamLogprobs(msgspec.Struct):
         tokens = self.tokens or []
         others = self.top_logprobs or [None] * len(tokens)
         return tuple(
-            _Token(
-                token, logprob or 0.0, [_Alternative(*each) for each in (beside or {}).items()]
-            ).read()
+            _Token(token, logprob, [_Alternative(*each) for each in (beside or {}).items()]).read()
             for token, logprob, beside in zip(
                 tokens, self.token_logprobs or [], others, strict=False
             )

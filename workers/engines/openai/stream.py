@@ -51,6 +51,8 @@ class UpstreamChoice(msgspec.Struct):
     logprobs: UpstreamLogprobs | None = None
     finish_reason: str | None = None
     stop_reason: Any = None
+    #: SGLang's name for it.
+    matched_stop: Any = None
 
     def place(self, choices: int) -> int:
         """Return which of so many choices it is. Raises `UpstreamFailed`."""
@@ -71,8 +73,9 @@ class UpstreamChoice(msgspec.Struct):
 
     @property
     def stop_string(self) -> str:
-        """Return the stop string or token that ended the choice, as vLLM gives it; else nothing."""
-        return whole_characters(self.stop_reason) if isinstance(self.stop_reason, str) else ""
+        """Return the stop string that ended the choice, if the server says so; else nothing."""
+        said = self.matched_stop if self.stop_reason is None else self.stop_reason
+        return whole_characters(said) if isinstance(said, str) else ""
 
     @property
     def new_calls(self) -> list[UpstreamCall]:
@@ -145,11 +148,15 @@ class Chunk(msgspec.Struct):
         """None if it gives none. A count that is no number is one that is not given."""
         if not isinstance(self.usage, dict):
             return None
+        thought = self._detail("completion_tokens_details", "reasoning_tokens")
+        if thought is None:
+            # SGLang counts them beside the others.
+            thought = _count(self.usage.get("reasoning_tokens"))
         return UpstreamUsage(
             _count(self.usage.get("prompt_tokens")),
             _count(self.usage.get("completion_tokens")),
             self._detail("prompt_tokens_details", "cached_tokens"),
-            self._detail("completion_tokens_details", "reasoning_tokens"),
+            thought,
         )
 
     def _detail(self, group: str, name: str) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from contract.messages import FinishReason, TokenLogprob
+from workers.engines.shared.chances import finite
 from workers.engines.shared.endings import EndedBadly
 from workers.engines.shared.stop_strings import StopStrings
 from workers.outbox import Outbox
@@ -43,7 +44,8 @@ class SglangChoice:
         cut = self._stops.cut(self._text, self._sent)
         end = cut.length
         if finish is not None:
-            self.reason, self.stop_string = reason, cut.stopped
+            # At the last token that it may have, SGLang looks no more for a stop string.
+            self.reason, self.stop_string = "stop" if cut.stopped else reason, cut.stopped
             end = end if cut.stopped else len(self._text)
         start, self._sent = self._sent, max(self._sent, end)
         return self._text[start:end], output["output_ids"], self._logprobs(said)
@@ -54,12 +56,12 @@ class SglangChoice:
             return None
         others = said.get("output_top_logprobs") or [None] * len(chosen)
         return tuple(
-            TokenLogprob(self._decode([token]), chance, self._top(top))
+            TokenLogprob(self._decode([token]), finite(chance), self._top(top))
             for (chance, token, _), top in zip(chosen, others, strict=False)
         )
 
     def _top(self, top: Any) -> tuple[tuple[str, float], ...]:
-        return tuple((self._decode([token]), chance) for chance, token, _ in top or ())
+        return tuple((self._decode([token]), finite(chance)) for chance, token, _ in top or ())
 
 
 class SglangAnswer:

@@ -12,6 +12,8 @@ def require_plain(job: Job, engine: str) -> None:
         message = f"the engine {engine} makes no embeddings, classes or scores"
         raise JobRejected(ErrorCode.INVALID_REQUEST, message)
     if job.tools is not None and job.tools.choice != "none":
-        raise JobRejected(ErrorCode.INVALID_REQUEST, f"the engine {engine} cannot call tools")
+        raise JobRejected(
+            ErrorCode.INVALID_REQUEST, f"`tools`: the engine {engine} cannot call any"
+        )
     check_sampling(job.sampling, frozenset(), f"the engine {engine}")
     check_prompt(job, f"the engine {engine}")

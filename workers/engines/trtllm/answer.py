@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from contract.messages import FinishReason, TokenLogprob
+from workers.engines.shared.chances import finite
 from workers.engines.shared.endings import EndedBadly
 from workers.engines.shared.stop_strings import StopStrings
 from workers.outbox import Outbox
@@ -176,9 +177,9 @@ def _logprobs(output: Any, first: int, decode: Decode) -> tuple[TokenLogprob, ..
 def _logprob(token_id: int, chances: Any, decode: Decode) -> TokenLogprob:
     """Releases give a number, or the likeliest tokens and the chosen one by their ids."""
     if isinstance(chances, float):
-        return TokenLogprob(decode([token_id]), chances)
+        return TokenLogprob(decode([token_id]), finite(chances))
     return TokenLogprob(
         decode([token_id]),
-        chances[token_id].logprob,
-        tuple((decode([other]), chance.logprob) for other, chance in chances.items()),
+        finite(chances[token_id].logprob),
+        tuple((decode([other]), finite(chance.logprob)) for other, chance in chances.items()),
     )

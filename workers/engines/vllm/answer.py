@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from contract.messages import ErrorCode, FinishReason, Job, TokenLogprob
+from workers.engines.shared.chances import finite
 from workers.engines.vllm.parsed_choice import ParsedChoice, ParsedPiece
 from workers.outbox import Outbox
 
@@ -26,8 +27,6 @@ _CONSTRAINED: Final = "the engine could not finish this answer; can its constrai
 _NOT_BEGUN: Final = (
     "the engine said nothing, which is no JSON; does its log say that it cannot read the schema?"
 )
-#: For minus infinity, which JSON has no word for; as vLLM's server writes it.
-IMPOSSIBLE: Final = -9_999.0
 _UNREADABLE: Final = "the model's answer could not be parsed; is its entry's parser the right one?"
 
 
@@ -128,11 +127,8 @@ def _by_name(choice: Any) -> tuple[TokenLogprob, ...]:
     return tuple(
         TokenLogprob(
             chances[token_id].decoded_token or "",
-            max(chances[token_id].logprob, IMPOSSIBLE),
-            tuple(
-                (other.decoded_token or "", max(other.logprob, IMPOSSIBLE))
-                for other in chances.values()
-            ),
+            finite(chances[token_id].logprob),
+            tuple((other.decoded_token or "", finite(other.logprob)) for other in chances.values()),
         )
         for token_id, chances in zip(choice.token_ids, choice.logprobs, strict=True)
     )
@@ -143,10 +139,9 @@ def _by_id(choice: Any) -> tuple[TokenLogprob, ...]:
     return tuple(
         TokenLogprob(
             f"token_id:{token_id}",
-            max(chances[token_id].logprob, IMPOSSIBLE),
+            finite(chances[token_id].logprob),
             tuple(
-                (f"token_id:{other}", max(chance.logprob, IMPOSSIBLE))
-                for other, chance in chances.items()
+                (f"token_id:{other}", finite(chance.logprob)) for other, chance in chances.items()
             ),
         )
         for token_id, chances in zip(choice.token_ids, choice.logprobs, strict=True)

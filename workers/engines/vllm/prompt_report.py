@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from contract.messages import PromptToken
+from workers.engines.shared.chances import finite
 from workers.engines.shared.deltas import prompt_deltas
-from workers.engines.vllm.answer import IMPOSSIBLE
 from workers.outbox import Outbox
 
 
@@ -49,5 +49,5 @@ class PromptTeller:
 
     def _tokens(self, chances: Iterable[tuple[int, Any]]) -> Iterable[PromptToken]:
         for token_id, chance in chances:
-            logprob = max(chance.logprob, IMPOSSIBLE)
+            logprob = finite(chance.logprob)
             yield PromptToken(token_id, chance.decoded_token or "", logprob, chance.rank)
