@@ -94,12 +94,13 @@ class GuidedFields(LenientBody):
     guided_grammar: fields.Pattern | None = None
 
 
-def guided_of(asked: GuidedFields) -> Guided | None:
-    """The one constraint that a request gives, if it gives one. Raises `ApiError`."""
+def guided_of(asked: GuidedFields, format_field: str = "response_format") -> Guided | None:
+    """The one constraint that a request gives, if it gives one; `format_field` is what its API
+    calls the format. Raises `ApiError`."""
     outputs = asked.structured_outputs or StructuredOutputs()
     format_ = asked.response_format or ResponseFormat(type="text")
     guides: dict[str, Any] = {
-        "response_format": format_.guide(),
+        format_field: format_.guide(),
         "guided_json": ("json", asked.guided_json),
         "guided_regex": ("regex", asked.guided_regex),
         "guided_choice": ("choice", asked.guided_choice),

@@ -45,6 +45,8 @@ def _several(value: Any) -> Any:
     match value:
         case str() | [int(), *_]:
             return [value]
+        case None:
+            raise PydanticCustomError("no_prompt", "must be a text, token ids, or a list of these")
         case _:
             return value
 

@@ -198,7 +198,8 @@ class ResponsesRequest(LenientBody, GenerationBody):
                     json_schema=None if schema is None else JsonSchemaFormat(schema=schema),
                 ),
                 structured_outputs=self.structured_outputs,
-            )
+            ),
+            "text.format",
         )
         wants_logprobs = self.top_logprobs or _LOGPROBS in (self.include or ())
         return Sampling(

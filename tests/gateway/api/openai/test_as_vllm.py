@@ -149,3 +149,12 @@ async def test_an_invocation_that_is_none_is_refused(
     refused = await client.post("/invocations", content=body)
     assert refused.status_code == 400
     assert why in refused.json()["error"]["message"]
+
+
+async def test_a_prompt_of_null_is_told_what_a_prompt_is(
+    client: httpx.AsyncClient, model: str
+) -> None:
+    refused = await client.post("/v1/completions", json={"model": model, "prompt": None})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (400, "prompt")
+    assert "must be a text, token ids" in error["message"]

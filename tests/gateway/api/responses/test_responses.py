@@ -424,6 +424,13 @@ async def test_what_cannot_be_done_is_named(
     assert response.json()["error"]["param"] == field
 
 
+async def test_two_constraints_are_both_named(client: httpx.AsyncClient, model: str) -> None:
+    body = {"text": {"format": {"type": "json_object"}}, "structured_outputs": {"regex": "a"}}
+    refused = await client.post("/v1/responses", json={"model": model, "input": "hi", **body})
+    why = "`text.format` and `structured_outputs.regex` exclude each other"
+    assert (refused.status_code, refused.json()["error"]["message"]) == (400, why)
+
+
 async def test_a_failure_is_an_error_before_the_first_event_and_an_end_after(
     openai_client: openai.AsyncOpenAI, client: httpx.AsyncClient, worker: ScriptedWorker, model: str
 ) -> None:
