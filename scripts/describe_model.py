@@ -26,7 +26,7 @@ import json
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import MagicMock, patch
@@ -46,6 +46,9 @@ SETTINGS = {
     "TRANSFORMERS_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "CRITICAL",
+    # Kernels for several GPUs at once, whose library is only where there are some.
+    "VLLM_KIMI_K3_GEMM_AR": "0",
+    "VLLM_ENABLE_GEMM_RS": "0",
 }
 
 
@@ -229,17 +232,33 @@ def build_here(config: Any) -> Any:
         torch.set_default_dtype(former)
 
 
+def with_sparse(backend: Callable[..., Any]) -> Callable[..., Any]:
+    """Return how a platform chooses its kind of attention, with one for sparse attention."""
+
+    def chosen(_: Any, *args: Any, **named: Any) -> Any:
+        is_sparse = any(getattr(each, "use_sparse", False) for each in (*args, *named.values()))
+        return SPARSE if is_sparse else backend(*args, **named)
+
+    return chosen
+
+
+def take_all(*_: Any) -> tuple[bool, None]:
+    return True, None
+
+
 @contextmanager
 def pretended_gpu() -> Iterator[None]:
     """Kernels are there and take any model, since nothing calls them. Releases differ in what they
     ask: a class that is not there is left."""
+    import torch
     from torch._ops import _OpNamespace
     from vllm.model_executor.kernels import linear
     from vllm.model_executor.layers.fused_moe import modular_kernel
     from vllm.platforms.cpu import CpuPlatform
+    from vllm.triton_utils import triton
     from vllm.v1.worker import workspace
 
-    found, backend = _OpNamespace.__getattr__, CpuPlatform.get_attn_backend_cls
+    found = _OpNamespace.__getattr__
 
     def kernel(namespace: Any, name: str) -> Any:
         try:
@@ -249,25 +268,24 @@ def pretended_gpu() -> Iterator[None]:
                 raise
             return MagicMock()
 
-    def attention(_: Any, *args: Any, **named: Any) -> Any:
-        is_sparse = any(getattr(each, "use_sparse", False) for each in (*args, *named.values()))
-        return SPARSE if is_sparse else backend(*args, **named)
-
-    def take_all(*_: Any) -> tuple[bool, None]:
-        return True, None
-
+    # Where Triton is not installed, its stand-in lacks this.
+    vars(triton).setdefault("set_allocator", MagicMock())
+    chosen = with_sparse(CpuPlatform.get_attn_backend_cls)
     experts = getattr(modular_kernel, "FusedMoEExperts", None)
+    pretended = [
+        (_OpNamespace, "__getattr__", kernel),
+        (CpuPlatform, "is_cuda_alike", lambda self: True),
+        (CpuPlatform, "get_attn_backend_cls", classmethod(chosen)),
+        (workspace, "_manager", MagicMock()),
+        (torch.cuda, "Stream", MagicMock()),
+        (torch.cuda, "Event", MagicMock()),
+        (experts, "is_supported_config", staticmethod(take_all)),
+        (linear, TAKES_LINEAR, take_all),
+    ]
     with ExitStack() as pretences:
-        pretences.enter_context(patch.object(_OpNamespace, "__getattr__", kernel))
-        pretences.enter_context(patch.object(CpuPlatform, "is_cuda_alike", lambda self: True))
-        pretences.enter_context(patch.object(workspace, "_manager", MagicMock()))
-        chosen = classmethod(attention)
-        pretences.enter_context(patch.object(CpuPlatform, "get_attn_backend_cls", chosen))
-        if hasattr(experts, "is_supported_config"):
-            taken = staticmethod(take_all)
-            pretences.enter_context(patch.object(experts, "is_supported_config", taken))
-        if hasattr(linear, TAKES_LINEAR):
-            pretences.enter_context(patch.object(linear, TAKES_LINEAR, take_all))
+        for owner, name, value in pretended:
+            if hasattr(owner, name):
+                pretences.enter_context(patch.object(owner, name, value))
         yield
 
 
@@ -279,6 +297,7 @@ def stand_ins() -> Iterator[None]:
     from transformers import AutoModel
 
     found, number = AutoModel.from_config, torch.Tensor.item
+    listed, moved, carried = torch.Tensor.tolist, torch.Tensor.cpu, torch.nn.Module.to
 
     def tower(*args: Any, **named: Any) -> Any:
         try:
@@ -289,7 +308,25 @@ def stand_ins() -> Iterator[None]:
     def item(tensor: Any) -> Any:
         return 1.0 if tensor.is_meta else number(tensor)
 
-    with patch.object(AutoModel, "from_config", tower), patch.object(torch.Tensor, "item", item):
+    def items(tensor: Any) -> Any:
+        return torch.ones(tensor.shape, device="cpu").tolist() if tensor.is_meta else listed(tensor)
+
+    def here(tensor: Any, *args: Any, **named: Any) -> Any:
+        return tensor if tensor.is_meta else moved(tensor, *args, **named)
+
+    def carry(module: Any, *args: Any, **named: Any) -> Any:
+        try:
+            return carried(module, *args, **named)
+        except NotImplementedError:
+            return module
+
+    with (
+        patch.object(AutoModel, "from_config", tower),
+        patch.object(torch.Tensor, "item", item),
+        patch.object(torch.Tensor, "tolist", items),
+        patch.object(torch.Tensor, "cpu", here),
+        patch.object(torch.nn.Module, "to", carry),
+    ):
         yield
 
 
@@ -341,8 +378,8 @@ def facts_of(spec: Any, config: Any) -> dict[str, Any]:
     is_shared = "MLA" in type(spec).__name__
     value_size = 0 if is_shared else getattr(spec, "head_size_v", None) or head_size
     elements = head_size + value_size
-    # An indexer's keys are bytes, whatever type the cache has.
-    is_index = is_shared and not spec.cache_dtype_str and spec.dtype.itemsize == 1
+    # An indexer's keys have a type of their own, whatever that of the cache is.
+    is_index = is_shared and not spec.cache_dtype_str
     if is_shared and spec.cache_dtype_str == PACKED:
         where["packed_bytes"] = per_token
     elif is_index or heads * elements * spec.dtype.itemsize != per_token:

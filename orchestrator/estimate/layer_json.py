@@ -36,3 +36,10 @@ class LayerJson(msgspec.Struct, frozen=True):
 
     head_dim: Whole | None = None
     num_key_value_heads: Whole | None = None
+
+
+class SparseJson(msgspec.Struct, frozen=True):
+    """The indexers of MiniMax M3: 1 for a layer that has one."""
+
+    sparse_attention_freq: list[Whole] | None = None
+    sparse_index_dim: Whole | None = None

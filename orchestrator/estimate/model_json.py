@@ -14,7 +14,12 @@ import msgspec
 from contract.model_files.plan_json import PlanJson, Positive, QuantizationJson, Whole, is_plan
 from orchestrator.errors import UserError
 from orchestrator.estimate.families import completed, from_params
-from orchestrator.estimate.layer_json import BlockJson, LayerJson, LinearAttentionJson
+from orchestrator.estimate.layer_json import (
+    BlockJson,
+    LayerJson,
+    LinearAttentionJson,
+    SparseJson,
+)
 from orchestrator.estimate.vision_json import PerLayer
 
 #: The file of Mistral's own format in place of config.json.
@@ -138,6 +143,8 @@ class ModelJson(msgspec.Struct, frozen=True):
     index_topk_freq: Positive | None = None
     index_topk_pattern: str | None = None
     index_skip_topk_offset: Whole | None = None
+    indexer_types: list[str] | None = None
+    sparse_attention_config: SparseJson | None = None
     mamba_num_heads: Whole | None = None
     mamba_n_heads: Whole | None = None
     n_mamba_heads: Whole | None = None
@@ -174,10 +181,12 @@ class ModelJson(msgspec.Struct, frozen=True):
     mtp_num_hidden_layers: Whole | None = None
     num_experts_per_tok: PerLayer = None
     moe_topk: PerLayer = None
+    moe_k: PerLayer = None
     moe_intermediate_size: PerLayer = None
     n_routed_experts: PerLayer = None
     num_local_experts: PerLayer = None
     num_experts: PerLayer = None
+    moe_num_experts: PerLayer = None
     n_shared_experts: PerLayer = None
     first_k_dense_replace: Whole | None = None
     torch_dtype: str | None = None
@@ -186,11 +195,15 @@ class ModelJson(msgspec.Struct, frozen=True):
     quantization_config: QuantizationJson | None = None
     compression_config: QuantizationJson | None = None
 
+    @property
+    def inner(self) -> ModelJson | None:
+        """The section of the language model."""
+        return self.text_config or self.llm_config or self.language_config
+
     def first(self, *names: str) -> Any:
         """The first of these keys that is set, the language model's before the whole's."""
-        inner = self.text_config or self.llm_config or self.language_config
         for name in names:
-            for section in (inner, self):
+            for section in (self.inner, self):
                 value = getattr(section, name, None)
                 if value is not None:
                     return value

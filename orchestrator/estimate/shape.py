@@ -8,7 +8,7 @@ import msgspec
 
 from orchestrator.errors import UserError
 from orchestrator.estimate.context import context_len
-from orchestrator.estimate.layers.adapters import AdapterWidths, adapter_widths
+from orchestrator.estimate.layers.adapters import EXPERTS_OF_A_TOKEN, AdapterWidths, adapter_widths
 from orchestrator.estimate.layers.caches import (
     CacheLayers,
     Kind,
@@ -92,7 +92,7 @@ def read_shape(path: Path, config: ModelJson, release: str) -> Shape:
         context_len=context_len(config, release),
         caches=tuple(cache_layers(config, layers, heads, hidden)),
         expanded_dim=_expanded_dim(config),
-        experts_per_token=config.figure("num_experts_per_tok", "moe_topk") or 0,
+        experts_per_token=config.figure(*EXPERTS_OF_A_TOKEN) or 0,
         expert_size=config.figure("moe_intermediate_size", "intermediate_size") or 0,
         is_gated=is_gated(config),
         scan=scan_width(config, hidden),

@@ -10,10 +10,16 @@ experts has them for each of its experts.
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import msgspec
 
+from orchestrator.estimate.layers.in_flight import is_gated
 from orchestrator.estimate.model_json import ModelJson
+
+#: Names of the number of experts in a layer, and of those that a token passes through.
+EXPERTS: Final = ("n_routed_experts", "num_local_experts", "num_experts", "moe_num_experts")
+EXPERTS_OF_A_TOKEN: Final = ("num_experts_per_tok", "moe_topk", "moe_k")
 
 
 class AdapterWidths(msgspec.Struct, frozen=True):
@@ -42,12 +48,13 @@ def adapter_widths(
     some families have no adapters there."""
     # Queries, keys and values are divided where they come out, the attention's output goes in so.
     attention = AdapterWidths(4 * hidden, 2 * queries + 2 * keys)
-    experts = config.figure("n_routed_experts", "num_local_experts", "num_experts") or 0
-    dense = _mlp(hidden, inner)
+    experts = config.figure(*EXPERTS) or 0
+    dense = _mlp(hidden, inner, is_gated=is_gated(config))
     words = AdapterWidths(2 * ((config.figure("vocab_size", "padded_vocab_size") or 0) + hidden))
-    if not experts or not config.figure("num_experts_per_tok", "moe_topk"):
+    if not experts or not config.figure(*EXPERTS_OF_A_TOKEN):
         return (attention + dense).times(layers) + words
-    expert = _mlp(hidden, config.figure("moe_intermediate_size") or inner)
+    width = config.figure("moe_intermediate_size") or inner
+    expert = _mlp(hidden, width, is_gated=is_gated(config))
     shared = expert.times(config.figure("n_shared_experts") or 0)
     router = AdapterWidths(hidden + experts)
     first = min(layers, config.figure("first_k_dense_replace") or 0)
@@ -55,6 +62,6 @@ def adapter_widths(
     return attention.times(layers) + dense.times(first) + mixture.times(layers - first) + words
 
 
-def _mlp(hidden: int, inner: int) -> AdapterWidths:
-    """Gate, up and down."""
-    return AdapterWidths(3 * hidden, 3 * inner)
+def _mlp(hidden: int, inner: int, *, is_gated: bool) -> AdapterWidths:
+    """Gate, up and down; or up and down."""
+    return AdapterWidths((2 + is_gated) * hidden, (2 + is_gated) * inner)

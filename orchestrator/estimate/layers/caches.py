@@ -11,7 +11,12 @@ import msgspec
 from orchestrator.errors import UserError
 from orchestrator.estimate.layer_json import BlockJson
 from orchestrator.estimate.layers.encoders import is_encoder
-from orchestrator.estimate.layers.indexers import index_bytes, index_layers, packed_bytes
+from orchestrator.estimate.layers.indexers import (
+    SPARSE_TYPES,
+    index_bytes,
+    index_layers,
+    packed_bytes,
+)
 from orchestrator.estimate.layers.states import ONLY_STATES, state_bytes
 from orchestrator.estimate.model_json import ModelJson
 
@@ -23,12 +28,12 @@ _BOTH: Final[tuple[Kind, ...]] = ("full", "state")
 _NAMED: Final[dict[str, tuple[Kind, ...]]] = {
     "full_attention": ("full",),
     "attention": ("full",),
-    "indexed_attention": ("full",),
     "sliding_attention": ("window",),
     "chunked_attention": ("window",),
     "moe": (),
     "mlp": (),
     "hybrid": _BOTH,
+    **dict.fromkeys(SPARSE_TYPES, ("full",)),
 }
 #: Of Nemotron-H: attention, Mamba; all else keeps nothing.
 _LETTERS: Final[dict[str, tuple[Kind, ...]]] = {"*": ("full",), "M": ("state",)}

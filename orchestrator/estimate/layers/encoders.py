@@ -8,11 +8,11 @@ from typing import Final
 from orchestrator.estimate.model_json import ModelJson
 
 #: `model_type`s whose classes in vLLM (0.26 to 0.33: bert.py, bert_with_rope.py, roberta.py,
-#: modernbert.py) have no other attention.
+#: modernbert.py, openai_privacy_filter.py) have no other attention.
 _FAMILIES: Final = frozenset(
     {"bert", "camembert", "embedding_gemma2", "embedding_gemma2_text", "ernie", "gte"}
     | {"modernbert", "new", "nomic_bert", "roberta", "siglip", "siglip2", "xlm-roberta"}
-    | {"xlm-roberta-xl"}
+    | {"openai_privacy_filter", "xlm-roberta-xl"}
 )
 #: A key that others write, too, of parts that are read once (`Gemma3TextModelConfig`).
 _BY_DIRECTION: Final = ("gemma3_text",)

@@ -1,5 +1,5 @@
-"""Sparse attention: an indexer finds, by keys of its own, the tokens that latent attention looks at
-(DeepSeek V3.2, GLM 5)."""
+"""Sparse attention: an indexer finds, by keys of its own, the tokens that latent attention
+(DeepSeek V3.2, GLM 5, HY V4) or attention as usual (MiniMax M3) looks at."""
 
 from __future__ import annotations
 
@@ -14,24 +14,50 @@ _SCALE_BYTES: Final = 4
 _EXACT_BYTES: Final = 2
 #: The first layer that may look where another does (`DeepseekV2MLAAttention` in vLLM 0.32).
 _FIRST_SHARED: Final = 2
+#: Families that say of each layer whether it is sparse, and whether it has an indexer of its own.
+_BY_TYPE: Final = ("hy_v4",)
+#: Names of such layers in `layer_types`.
+SPARSE_TYPES: Final = (
+    "deepseek_sparse_attention",
+    "indexed_attention",
+    "sparse",
+    "sparse_attention",
+)
 
 
 def index_layers(config: ModelJson, attends: Sequence[bool]) -> int:
     """Return how many of the layers that attend have an indexer; the others look where one before
-    them does: `index_topk_freq`, or an `S` in `index_topk_pattern`."""
+    them does, or everywhere."""
+    sparse = config.first("sparse_attention_config")
+    if sparse is not None:
+        return sum(map(bool, sparse.sparse_attention_freq or ()))
     if not config.figure("index_head_dim"):
         return 0
-    pattern = config.first("index_topk_pattern")
-    if pattern:
-        shared = [pattern[number : number + 1] == "S" for number in range(len(attends))]
-    else:
-        period, offset = config.figure("index_topk_freq") or 1, _offset(config)
-        shared = [max(number - offset + 1, 0) % period > 0 for number in range(len(attends))]
+    types = config.first("layer_types") or ()
+    if config.model_type in _BY_TYPE:
+        attends = [kind in SPARSE_TYPES for kind in types]
+    shared = _shared(config, len(attends))
     return sum(own and not each for own, each in zip(attends, shared, strict=True))
 
 
+def _shared(config: ModelJson, layers: int) -> list[bool]:
+    """Return which layers look where another does: by name, by an `S` in `index_topk_pattern`, or
+    by `index_topk_freq`."""
+    pattern, kinds = config.first("index_topk_pattern"), config.first("indexer_types")
+    if kinds and config.model_type in _BY_TYPE:
+        return [kinds[number : number + 1] == ["shared"] for number in range(layers)]
+    if pattern:
+        return [pattern[number : number + 1] == "S" for number in range(layers)]
+    period, given = config.figure("index_topk_freq") or 1, config.figure("index_skip_topk_offset")
+    offset = _FIRST_SHARED if given is None else given
+    return [max(number - offset + 1, 0) % period > 0 for number in range(layers)]
+
+
 def index_bytes(config: ModelJson) -> int:
-    """Return the bytes of a token's key in an indexer: 8 bits each, with scales."""
+    """Return the bytes of a token's key in an indexer: 8 bits each with scales, or 16 bits."""
+    sparse = config.first("sparse_attention_config")
+    if sparse is not None:
+        return (sparse.sparse_index_dim or 0) * _EXACT_BYTES
     width = config.figure("index_head_dim") or 0
     return width + width // _GROUP * _SCALE_BYTES
 
@@ -43,8 +69,3 @@ def packed_bytes(config: ModelJson, rank: int) -> int:
         return 0
     rotary = (config.figure("qk_rope_head_dim") or 0) * _EXACT_BYTES
     return rank + rank // _GROUP * _SCALE_BYTES + rotary
-
-
-def _offset(config: ModelJson) -> int:
-    given = config.figure("index_skip_topk_offset")
-    return _FIRST_SHARED if given is None else given

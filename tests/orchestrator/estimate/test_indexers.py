@@ -62,6 +62,39 @@ def test_layers_with_an_indexer_keep_its_keys(
     assert index == CacheLayers("full", layers, is_shared=True, fixed_bytes=INDEX_BYTES)
 
 
+@pytest.mark.parametrize(
+    ("changes", "layers", "key"),
+    [
+        (
+            {
+                "model_type": "hy_v4",
+                "layer_types": ["full_attention"] + ["sparse_attention"] * 60,
+                "indexer_types": ["full", "full", "shared", "shared"] + ["full"] * 57,
+            },
+            58,
+            INDEX_BYTES,
+        ),
+        (
+            {
+                "kv_lora_rank": None,
+                "index_head_dim": None,
+                "sparse_attention_config": {
+                    "sparse_attention_freq": [0, 0, 0] + [1] * 58,
+                    "sparse_index_dim": 128,
+                },
+            },
+            58,
+            256,
+        ),
+    ],
+)
+def test_families_say_in_their_own_way_which_layers_have_one(
+    make_model: MakeModel, changes: dict[str, Any], layers: int, key: int
+) -> None:
+    _, index = read_checkpoint(written(make_model, changes)).shape.caches
+    assert (index.layers, index.fixed_bytes) == (layers, key)
+
+
 def test_a_cache_in_eight_bits_keeps_scales_and_positions_as_they_are(
     make_model: MakeModel,
 ) -> None:
