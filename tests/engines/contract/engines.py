@@ -64,7 +64,8 @@ ALL: Final = frozenset(
 @dataclass(frozen=True)
 class EngineUnderTest:
     """How to start a worker with an engine, for tests of what it can do; `only_for` those that
-    need these abilities, if it names some. `lacks` what another model of the engine's can do.
+    need these abilities, if it names some, beside those that it `also` has. `lacks` what another
+    model of the engine's can do.
 
     `model` answers the fields of `ModelConfig`; whatever it starts for them ends with the stack.
     """
@@ -78,11 +79,14 @@ class EngineUnderTest:
     start_timeout_s: float = 30.0
     max_model_len: int = CONTEXT
     only_for: frozenset[str] = frozenset()
+    also: frozenset[str] = frozenset()
     lacks: frozenset[str] = frozenset()
 
     @property
     def can(self) -> frozenset[str]:
-        return self.only_for or frozenset(declaration_of(self.engine).abilities) - self.lacks
+        if self.only_for:
+            return self.only_for | self.also
+        return frozenset(declaration_of(self.engine).abilities) - self.lacks
 
 
 def _mock_model(_: ExitStack, __: Path) -> dict[str, Any]:
@@ -134,7 +138,21 @@ def _written_model(script: str, directory: Path) -> dict[str, Any]:
 
 def _openai_model(stack: ExitStack, directory: Path) -> dict[str, Any]:
     adapter = write_adapter(directory / "adapter")
-    url = stack.enter_context(vllm_server(directory, adapter))
+    url = stack.enter_context(vllm_server(directory, _chat_options(adapter)))
+    return _upstream_at(url)
+
+
+def _upstream_images(stack: ExitStack, directory: Path) -> dict[str, Any]:
+    path = _written_model("vision_model.py", directory)["model_path"]
+    return _upstream_at(stack.enter_context(vllm_server(directory, {"model": path})))
+
+
+def _upstream_pooling(stack: ExitStack, directory: Path) -> dict[str, Any]:
+    options = {"runner": "pooling", "convert": "embed"}
+    return _upstream_at(stack.enter_context(vllm_server(directory, options)))
+
+
+def _upstream_at(url: str) -> dict[str, Any]:
     return {
         "engine": "openai",
         "model_path": "none",
@@ -234,6 +252,7 @@ ENGINES: Final = [
         marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
         only_for=frozenset({"images"}),
+        also=frozenset({"tokens", "tokenizer"}),
     ),
     EngineUnderTest(
         "vllm-sounds",
@@ -273,6 +292,20 @@ ENGINES: Final = [
         marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
     ),
     EngineUnderTest(
+        "openai-images",
+        "openai",
+        _upstream_images,
+        marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
+        only_for=frozenset({"images"}),
+    ),
+    EngineUnderTest(
+        "openai-pooling",
+        "openai",
+        _upstream_pooling,
+        marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
+        only_for=frozenset({"embeddings"}),
+    ),
+    EngineUnderTest(
         "llama-cpp",
         "llama-cpp",
         _llama_cpp_model,
@@ -296,11 +329,26 @@ def _limits() -> dict[str, Any]:
     return {"max_batch_size": SLOTS, "max_model_len": CONTEXT}
 
 
+def _chat_options(adapter: Path) -> dict[str, Any]:
+    """Return what lets a server call tools, constrain answers, and load an adapter."""
+    return {
+        "lora-modules": f"other={adapter}",
+        # On a CPU, vLLM 0.32 applies the last of its adapters also to the jobs without one,
+        # if they run beside jobs with one: the last must be an empty place.
+        "max-loras": 2,
+        "structured-outputs-config": json.dumps(COMPACT_JSON),
+        "tool-call-parser": "phi4_mini_json",
+        "enable-lora": None,
+        "enable-auto-tool-choice": None,
+    }
+
+
 @contextmanager
-def vllm_server(directory: Path, adapter: Path) -> Iterator[str]:
-    """A real `vllm serve` (by its module: the CPU's package has no working command)."""
+def vllm_server(directory: Path, more: Mapping[str, Any]) -> Iterator[str]:
+    """A real `vllm serve` (by its module: the CPU's package has no working command), with `more`
+    options; those without a value are None."""
     port = free_port()
-    options = {
+    options: dict[str, Any] = {
         "model": MODEL_DIR,
         "served-model-name": "upstream",
         "port": port,
@@ -308,21 +356,18 @@ def vllm_server(directory: Path, adapter: Path) -> Iterator[str]:
         "max-num-seqs": SLOTS,
         "max-model-len": CONTEXT,
         "distributed-executor-backend": "uni",
-        "lora-modules": f"other={adapter}",
-        # On a CPU, vLLM 0.32 applies the last of its adapters also to the jobs without one,
-        # if they run beside jobs with one: the last must be an empty place.
-        "max-loras": 2,
-        "structured-outputs-config": json.dumps(COMPACT_JSON),
-        "tool-call-parser": "phi4_mini_json",
+        "enforce-eager": None,
+        **more,
     }
-    arguments = [f"--{name}={value}" for name, value in options.items()]
+    arguments = [
+        f"--{name}" if value is None else f"--{name}={value}" for name, value in options.items()
+    ]
     log = directory / "vllm-serve.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
             [
                 *(vllm_python(), "-m", "vllm.entrypoints.openai.api_server"),
                 *arguments,
-                *("--enforce-eager", "--enable-lora", "--enable-auto-tool-choice"),
             ],
             env={**os.environ, **_VLLM_ENVIRONMENT},
             stdin=subprocess.DEVNULL,

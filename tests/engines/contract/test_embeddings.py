@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,11 @@ from tests.engines.contract.harness import Client
 pytestmark = pytest.mark.needs("embeddings")
 
 
-async def test_each_input_has_its_vector(client: Client) -> None:
-    asked = Pooling(("one", "two three", (5, 6, 7), "one"))
-    answer = await client.ask(pooling=asked)
+@pytest.mark.parametrize(
+    "inputs", [("one", "two three", "four", "one"), ((5, 6), (7,), (8,), (5, 6))]
+)
+async def test_each_input_has_its_vector(client: Client, inputs: tuple[Any, ...]) -> None:
+    answer = await client.ask(pooling=Pooling(inputs))
     vectors = {number: array("f", vector) for number, vector in answer.vectors.items()}
     assert sorted(vectors) == [0, 1, 2, 3]
     assert len({len(vector) for vector in vectors.values()}) == 1
