@@ -66,6 +66,18 @@ FOLDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         thing(A, additionalProperties=False, anyOf=[{"required": ["z"]}, {"required": ["a"]}]),
         thing(A, "a", additionalProperties=False),
     ),
+    "a format of pydantic's own": (
+        thing({"key": {"type": "string", "format": "password"}}),
+        thing({"key": {"type": "string"}}),
+    ),
+    "a format that is never empty": (
+        {"type": "string", "format": "uri", "minLength": 1},
+        {"type": "string", "format": "uri"},
+    ),
+    "a property of the name of a word": (
+        thing({"format": {"format": "path"}}),
+        thing({"format": {}}),
+    ),
     "required, without a schema": (thing(A, "z"), thing(A | {"z": {}}, "z")),
     "required, with a schema for others": (
         thing(A, "z", additionalProperties={"type": "null"}),
@@ -83,7 +95,13 @@ KEPT: dict[str, Any] = {
     "a reference out of it": {"$ref": "other.json", "minimum": 3},
     "no schema": {"anyOf": "x", "minimum": 1, "allOf": [3, 4]},
     "forbidden properties": thing(A, "z", additionalProperties=False),
+    "a format with a length": {"type": "string", "format": "uri", "minLength": 9},
+    "a format that may be empty": {"type": "string", "format": "json-pointer", "minLength": 1},
     "true": True,
+    "a format that is none": {"format": {"format": "path"}},
+    "required that is none": thing(A, allOf=[{"required": 3}, {"required": 4}]),
+    "a type that is none": {"type": {}, "anyOf": [{"type": "string"}]},
+    "properties that are none": {"properties": 3, "required": ["a"], "anyOf": [{"properties": A}]},
 }
 
 

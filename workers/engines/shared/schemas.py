@@ -24,6 +24,13 @@ _NOTES: Final = frozenset(
 _NAMED_SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 _SCHEMA: Final = frozenset({"items", "additionalProperties"})
 _SCHEMAS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+#: Those of JSON Schema that both xgrammar and llguidance know, or vLLM 0.32 takes for known.
+_NEVER_EMPTY: Final = frozenset(
+    {"date", "time", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
+)
+_FORMATS: Final = _NEVER_EMPTY | {
+    *("uri-reference", "uri-template", "json-pointer", "relative-json-pointer")
+}
 _MOST_ALTERNATIVES: Final = 64
 #: A schema that takes more is left as it is: a compilation costs more than a fold.
 _MOST_STEPS: Final = 4_000
@@ -40,6 +47,8 @@ def folded(schema: Any) -> Any:
         return _Fold(schema).fold(schema)
     except (_TooLarge, RecursionError):
         return schema
+    except (TypeError, AttributeError, ValueError):
+        return schema  # It is none: the engine says why.
 
 
 def folded_tools(definitions: str) -> list[dict[str, Any]]:
@@ -66,17 +75,17 @@ class _Fold:
         if not isinstance(schema, dict):
             return schema
         if not _is_mixed(schema):
-            return _with_required(self._below(schema))
+            return _finished(self._below(schema))
         used: list[str] = []
         try:
             alternatives = self._alternatives(schema, used)
             if not alternatives:
                 raise CannotFold
         except CannotFold:
-            return self._below(schema)
+            return _finished(self._below(schema))
         notes = self._below({key: schema[key] for key in schema if key in _NOTES})
         with self._writing(used):
-            written = [_with_required(self._below(each)) for each in alternatives]
+            written = [_finished(self._below(each)) for each in alternatives]
         return notes | (written[0] if len(written) == 1 else {"anyOf": written})
 
     def _below(self, schema: Schema) -> Schema:
@@ -163,6 +172,17 @@ def _is_mixed(schema: Schema) -> bool:
 def _list(schema: Schema, key: str) -> list[Any]:
     value = schema.get(key, [])
     return value if isinstance(value, list) else []
+
+
+def _finished(schema: Schema) -> Schema:
+    """Return a schema whose parts are folded, without what its compilers do not know and need not:
+    a `format` of one's own constrains nothing, as JSON Schema has it, and a URI is never empty."""
+    said = schema.get("format")
+    dropped = {"format"} if isinstance(said, str) and said not in _FORMATS else set()
+    if said in _NEVER_EMPTY and schema.get("minLength") in (0, 1):
+        dropped = {"minLength"}
+    schema = {key: value for key, value in schema.items() if key not in dropped}
+    return _with_required(schema)
 
 
 def _with_required(schema: Schema) -> Schema:
