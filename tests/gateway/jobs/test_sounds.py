@@ -13,6 +13,7 @@ from contract.media import media_of
 from contract.messages import ChatMessage, Job, Sampling
 from gateway.api.content import part_of
 from gateway.api.media import medium_of
+from gateway.api.responses.schemas import ResponsesRequest
 from gateway.http.errors import ApiError
 from gateway.jobs.media import MediaIntake
 
@@ -30,8 +31,12 @@ def coded(data: bytes) -> str:
         {"type": "audio_url", "audio_url": {"url": f"data:audio/wav;base64,{coded(WAV)}"}},
     ],
 )
-def test_both_parts_are_sounds(part: dict[str, Any]) -> None:
-    assert part_of(part) == medium_of("audio", coded(WAV), "audio/wav")
+def test_both_parts_are_sounds_in_chats_and_responses(part: dict[str, Any]) -> None:
+    sound = medium_of("audio", coded(WAV), "audio/wav")
+    assert part_of(part) == sound
+    turn = {"role": "user", "content": [part, {"type": "input_text", "text": "hi"}]}
+    (job,) = ResponsesRequest.model_validate({"model": "m", "input": [turn]}).jobs("j", "k")
+    assert media_of(job) == [sound]
 
 
 @pytest.mark.parametrize(
