@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.asyncio import Sentinel
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import MasterNotFoundError
 from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as LostConnection
 
 from contract.bus.connection.honest import HonestConnection, TcpConnection, TlsConnection
@@ -46,21 +48,38 @@ class _Following(HonestConnection):
         url = self._sentinels
         # A few commands in a failover, and none besides: nothing is kept open for them.
         sentinel = Sentinel(url.sentinels, sentinel_kwargs=self._sentinel_options)  # type: ignore[no-untyped-call]
+        problems: list[RedisError] = []
         async with sentinel:
-            try:
-                host, port = await sentinel.discover_master(url.name)
-            except MasterNotFoundError as error:
-                raise LostConnection(_problem(url, str(error))) from None
-        return str(host), int(port)
+            # Not `discover_master`, whose error has no more of the causes than their classes.
+            for each in sentinel.sentinels:
+                try:
+                    known: Any = await each.sentinel_masters()
+                except RedisError as error:
+                    problems.append(error)
+                    continue
+                state = known.get(url.name)
+                if state and sentinel.check_master_state(state, url.name):
+                    return str(state["ip"]), int(state["port"])
+        raise LostConnection(_problem(url, problems))
 
 
-def _problem(url: SentinelUrl, said: str) -> str:
-    """Return why no primary was found. redis-py's own words tell each Sentinel's client in full."""
+def _problem(url: SentinelUrl, found: Sequence[RedisError]) -> str:
+    """Return why no primary was found, by what came of those that could not be asked."""
     asked = ", ".join(f"{name}:{number}" for name, number in url.sentinels)
-    if "AuthenticationError" in said:
-        return (
-            f"the Sentinels {asked} refuse the login: `sentinel_password` in `redis.url` is theirs"
-        )
+    for error in found:
+        match error.__cause__ or error.__context__ or error:
+            case AuthenticationError():
+                about = "refuse the login: `sentinel_password` in `redis.url` is theirs"
+            case NoPermissionError() as cause:
+                about = f"do not let the user in that `redis.url` has for them: {cause}"
+            case ssl.SSLCertVerificationError() as cause:
+                about = (
+                    f"have a certificate that is refused ({cause.verify_message}): `ssl_ca_certs` "
+                    "in `redis.url` names an authority of your own"
+                )
+            case _:
+                continue
+        return f"the Sentinels {asked} {about}"
     return f"none of the Sentinels {asked} knows a primary `{url.name}` that is up"
 
 
