@@ -43,9 +43,11 @@ repl-diskless-sync-delay 0
 masteruser replica
 masterauth SECRET
 """
-_SENTINEL = """sentinel monitor prod 127.0.0.1 {first} 1
+_SENTINEL = """sentinel monitor prod 127.0.0.1 {first} 2
 sentinel auth-user prod sentinel
 sentinel auth-pass prod SECRET
+sentinel sentinel-user sentinel
+sentinel sentinel-pass SECRET
 sentinel down-after-milliseconds prod 500
 sentinel failover-timeout prod 5000
 """
@@ -120,8 +122,10 @@ def servers() -> Iterator[_Servers]:
             second = start("second", f"{_SERVER}{users}replicaof 127.0.0.1 {first.port}\n")
             eventually(lambda: second.says("master_link_status", "up"), 20)
             about = _SENTINEL.format(first=first.port) + _users("on the Sentinels")
+            # Neither promotes a server without the other's word.
             sentinel = start("sentinel", about, "--sentinel")
-            eventually(lambda: _knows_replica(sentinel), 30)
+            start("other", about, "--sentinel")
+            eventually(lambda: _knows_all(sentinel), 30)
             login = "sentinel_username=ew&sentinel_password=SECRET"
             where = f"ew:SECRET@localhost:{sentinel.port}/prod/0"
             url = f"rediss+sentinel://{where}?ssl_ca_certs={authority.file}&{login}"
@@ -131,9 +135,11 @@ def servers() -> Iterator[_Servers]:
                 each.kill()
 
 
-def _knows_replica(sentinel: _Server) -> bool:
+def _knows_all(sentinel: _Server) -> bool:
+    """Whether it knows the replica and the other Sentinel."""
     try:
-        return int(sentinel.client.sentinel_master("prod")["num-slaves"]) == 1
+        state = sentinel.client.sentinel_master("prod")
+        return int(state["num-slaves"]) == int(state["num-other-sentinels"]) == 1
     except redis.RedisError:
         return False
 
