@@ -18,6 +18,7 @@ from orchestrator import cli
 from orchestrator.cli.commands import COMMANDS, load_command, plain_app
 from orchestrator.errors import UserError
 from scripts import commands_reference, site
+from tests import documented
 
 _COMMAND = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\./)?ew( .*)?$")
 _BLOCK = re.compile(r"^```(?:console|sh|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -121,6 +122,19 @@ PAGES = [page for page in site.pages() if page.name not in ("commands.md", "CHAN
 def test_commands_are_those_that_ew_has(page: Path) -> None:
     for text in commands_of(page):
         parse(shlex.split(text))
+
+
+@pytest.mark.parametrize("page", documented.PAGES, ids=str)
+def test_a_mark_stands_above_the_block_that_is_not_run(page: Path) -> None:
+    assert documented.marks_in(page) == sum(
+        1 for each in documented.blocks_of(page) if each.why_not
+    )
+
+
+def test_most_commands_are_run() -> None:
+    blocks = [block for page in documented.PAGES for block in documented.blocks_of(page)]
+    run = [command for block in blocks if not block.why_not for command in block.commands]
+    assert len(run) > 30
 
 
 def test_a_command_that_ew_does_not_have_is_seen() -> None:
