@@ -109,7 +109,7 @@ class Reader:
         path.chmod(0o755)
 
 
-#: What stands on the pages, and what is run in its place.
+#: The texts of the pages, and those that are run in their place.
 _IN_PLACE: Final[dict[str, Callable[[Reader], str]]] = {
     "http://127.0.0.1:8080": lambda reader: reader.ew.url,
     "https://gpu1.example:8080": lambda reader: reader.ew.url,

@@ -135,7 +135,7 @@ def test_a_host_of_workers_that_is_cut_off_for_longer_than_its_lease(pair: Pair)
         pair.cables["back"].pull()
         eventually(lambda: not _others(pair.front), 40)
         assert "no answer" in pair.back.run("status").stdout
-        # What it had is with the other host now.
+        # The other host has its answers now.
         eventually(lambda: running(pair.front) == _ANSWERS, 40)
         pair.cables["back"].plug_in()
 
