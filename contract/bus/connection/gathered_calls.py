@@ -13,6 +13,10 @@ MOST_AT_ONCE: Final = 128
 GATHERED_WITHIN_S: Final = 2.0
 
 
+#: A round trip begins no sooner than this after the one before: each has a cost of its own.
+APART_S: Final = 0.002
+
+
 class GatheredCalls:
     """One round trip at a time, for all calls that have come until then. At rest a call goes out at
     once; under load round trips grow."""
@@ -22,6 +26,7 @@ class GatheredCalls:
         self._send = send
         self._waiting: deque[tuple[Any, asyncio.Future[Any]]] = deque()
         self._sending: asyncio.Task[None] | None = None
+        self._sent_at = -APART_S
 
     async def ask(self, call: Any) -> Any:
         """Return the answer to a call. Raises its error, that of its round trip, or `TimeoutError`.
@@ -33,8 +38,13 @@ class GatheredCalls:
         return await answer
 
     async def _send_all(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
+                early_s = self._sent_at + APART_S - loop.time()
+                if early_s > 0 and len(self._waiting) < MOST_AT_ONCE:
+                    await asyncio.sleep(early_s)
+                self._sent_at = loop.time()
                 count = min(len(self._waiting), MOST_AT_ONCE)
                 batch = [self._waiting.popleft() for _ in range(count)]
                 if batch := [each for each in batch if not each[1].done()]:

@@ -37,15 +37,17 @@ local function days_left_in_month(days)
   return left
 end
 
--- The counts of the last minute. Older ones are `old`: seconds, or all there is; they are forgotten when it is written.
+-- The counts of the last minute. Older ones are `old`: seconds, or all there is; they are forgotten when it is written. What
+-- a second had is `known`, if it was read.
 local function read_window(key, now_s)
-  local state = redis.call('HMGET', key, 'from', 'total')
-  local window = {key = key, from = tonumber(state[1] or now_s), total = tonumber(state[2] or 0), added = {}, old = {}}
+  local state = redis.call('HMGET', key, 'from', 'total', now_s)
+  local window = {key = key, from = tonumber(state[1] or now_s), total = tonumber(state[2] or 0), added = {}, old = {},
+    known = {[now_s] = state[3]}}
   if now_s - window.from >= 3 * SPAN then
-    window.old, window.from, window.total = 'all', now_s, 0
+    window.old, window.from, window.total, window.known = 'all', now_s, 0, {[now_s] = false}
   elseif window.from > now_s then
     -- The clock was set back: all of it came just now.
-    window.old, window.from, window.added[now_s] = 'all', now_s, window.total
+    window.old, window.from, window.added[now_s], window.known = 'all', now_s, window.total, {[now_s] = false}
   else
     for second = window.from, now_s - SPAN do
       table.insert(window.old, second)
@@ -65,23 +67,22 @@ local function count_in(window, second, amount)
 end
 
 local function write_window(window)
-  local seconds = {}
-  for second in pairs(window.added) do
-    table.insert(seconds, second)
-  end
-  if #seconds == 0 then
+  if next(window.added) == nil then
     return
   elseif window.old == 'all' then
     redis.call('DEL', window.key)
   elseif window.old[1] then
     redis.call('HDEL', window.key, unpack(window.old))
   end
-  local before, is_new = redis.call('HMGET', window.key, unpack(seconds)), false
-  local fields = {'from', window.from, 'total', window.total}
-  for i, second in ipairs(seconds) do
+  local fields, is_new = {'from', window.from, 'total', window.total}, false
+  for second, amount in pairs(window.added) do
+    local before = window.known[second]
+    if before == nil then
+      before = redis.call('HGET', window.key, second)
+    end
     table.insert(fields, second)
-    table.insert(fields, window.added[second] + (before[i] or 0))
-    is_new = is_new or not before[i]
+    table.insert(fields, amount + (before or 0))
+    is_new = is_new or not before
   end
   redis.call('HSET', window.key, unpack(fields))
   if is_new then

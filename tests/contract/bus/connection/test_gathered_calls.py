@@ -60,6 +60,22 @@ async def test_what_comes_while_one_is_under_way_shares_the_next_round_trip(
     assert isinstance(found[2], ValueError)
 
 
+async def test_under_load_round_trips_wait_for_more_calls_and_at_rest_none_does(
+    server: Server, gathered: GatheredCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gathered_calls, "APART_S", 0.5)
+    began = asyncio.get_running_loop().time()
+    (first,) = await asked(gathered, "a")
+    assert await first == "A"
+    assert asyncio.get_running_loop().time() - began < 0.5
+    second = await asked(gathered, "b")
+    third = await asked(gathered, "c")
+    assert server.round_trips == [["a"]]
+    await asyncio.gather(*second, *third)
+    assert server.round_trips == [["a"], ["b", "c"]]
+    assert asyncio.get_running_loop().time() - began >= 0.5
+
+
 async def test_round_trips_are_bounded_and_in_order(
     server: Server, gathered: GatheredCalls
 ) -> None:
