@@ -15,7 +15,7 @@ local at, number, put_jobs, begins_to_wait, longest_ms = 2, 4, 0, false, 0
 -- The state of the queue, which is looked at once.
 local is_served = redis.call('ZCOUNT', KEYS[2], now, '+inf') > 0 or redis.call('ZCOUNT', KEYS[3], now, '+inf') > 0
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
-local has_group, waiting, size = not pending.err, nil, nil
+local has_group, waiting, size, media = not pending.err, nil, nil, nil
 
 local function look()
   if not has_group then
@@ -44,11 +44,10 @@ local function read_request()
 end
 
 local function read_put()
-  local job = {key = KEYS[number], media = {}, of_media = 0}
-  local media
-  job.payload, job.digest, job.lane, job.weight, job.cost, job.id, job.key_id, job.within, job.tokens, media =
+  local job, count = {key = KEYS[number], of_media = 0}, nil
+  job.payload, job.digest, job.lane, job.weight, job.cost, job.id, job.key_id, job.within, job.tokens, count =
     unpack(ARGV, at, at + OF_JOB - 1)
-  job.first_medium, job.last_medium = at + OF_JOB, at + OF_JOB - 1 + 2 * media
+  job.first_medium, job.last_medium = at + OF_JOB, at + OF_JOB - 1 + 2 * count
   for i = job.first_medium, job.last_medium, 2 do
     job.of_media = job.of_media + #ARGV[i + 1]
   end
@@ -71,7 +70,7 @@ local function too_large(bytes, max_bytes, job_key)
   end
   -- Exact, and cheap: an entry that is large has a node of its own, whose size is known.
   size = size or (redis.call('MEMORY', 'USAGE', KEYS[1], 'SAMPLES', '0') or 0)
-  local media = media_bytes(job_key)
+  media = media or media_bytes(job_key)
   if media > 0 and size + media + bytes > max_bytes then
     media = recount_media(job_key)
   end
@@ -89,6 +88,7 @@ local function put(job, request)
   begins_to_wait = join(prefix, entry, place, wanted, now) or begins_to_wait
   if job.of_media > 0 then
     keep_media(job.key, ARGV, job.first_medium, job.last_medium, job.of_media, request.kept_ms)
+    media = nil
   end
   put_jobs, longest_ms, size = put_jobs + 1, math.max(longest_ms, request.kept_ms), size and size + #job.payload
 end
