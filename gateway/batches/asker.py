@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
@@ -24,8 +24,9 @@ from gateway.streams.answers import WholeAnswer
 from gateway.streams.reply import Reply
 
 #: Lines that are asked at once: twice what the models' workers have places for, within this, of
-#: all batches that run together.
+#: all batches for the same models.
 _FEWEST, _MOST = 8, 256
+_LOOK_EVERY_S: Final = 0.5
 _CHECK_AGAIN_S: Final = 1.0
 
 
@@ -39,28 +40,41 @@ class LineAnswer(NamedTuple):
 
 class LineAsker:
     """Asks for one batch. A line has the same job whichever process asks for it, so that its answer
-    is found again after a crash, and not made again. `batches` counts those that run."""
+    is found again after a crash, and not made again. `all_askers` has those of all batches that
+    run."""
 
     def __init__(
         self,
         process: GatewayProcess,
         batch: BatchRecord,
         endpoint: Endpoint,
-        batches: Callable[[], int],
+        all_askers: Callable[[], Iterable[LineAsker]],
     ) -> None:
         self._process = process
         self._batch = batch
         self._endpoint = endpoint
-        self._batches = batches
+        self._all_askers = all_askers
         self._replies: dict[str, Reply] = {}
+        #: The models that do its lines, as of a moment ago.
+        self.models: frozenset[str] = frozenset()
+        self._looked = 0.0
+        self._most = _FEWEST
 
     @property
     def most_at_once(self) -> int:
         """How many lines to ask at once, to keep the models' workers busy and no more."""
-        models = {reply.model for reply in self._replies.values()}
-        beats = (beat for each in models for beat in self._process.models.status(each).workers)
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_EVERY_S:
+            self._looked = now
+            self.models = frozenset(reply.model for reply in self._replies.values())
+            self._most = self._share()
+        return self._most
+
+    def _share(self) -> int:
+        beats = (beat for each in self.models for beat in self._process.models.status(each).workers)
         of_all = min(_MOST, 2 * sum(beat.slots for beat in beats))
-        return max(_FEWEST, of_all // max(1, self._batches()))
+        askers = sum(not self.models.isdisjoint(each.models) for each in self._all_askers())
+        return max(_FEWEST, of_all // max(1, askers))
 
     async def ask(self, line: InputLine) -> LineAnswer:
         """Return a line's answer, which may be an error. Raises `Leaving`."""

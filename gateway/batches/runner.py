@@ -52,6 +52,7 @@ class BatchRunner:
         #: When those that ended by an error are taken up again, by the monotonic clock.
         self._again: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._askers: dict[str, LineAsker] = {}
         self._tidied = 0.0
 
     async def run(self) -> None:
@@ -105,18 +106,20 @@ class BatchRunner:
             fault = BatchFault("invalid_endpoint", f"no batch can ask {batch.endpoint}")
             self._batches.write(_failed(batch, fault))
             return
+        asker = LineAsker(self._process, batch, endpoint, self._askers.values)
+        self._askers[batch.id] = asker
         run = BatchRun(
             self._files,
             self._batches,
             batch,
-            LineAsker(self._process, batch, endpoint, lambda: len(self._running)),
+            asker,
             self._process.models.limits.max_body_bytes + _ENVELOPE_BYTES,
         )
         task = self._running[batch.id] = asyncio.create_task(run.run())
         task.add_done_callback(lambda _: self._ended(batch.id, task))
 
     def _ended(self, batch_id: str, task: asyncio.Task[None]) -> None:
-        del self._running[batch_id]
+        del self._running[batch_id], self._askers[batch_id]
         self._again.pop(batch_id, None)
         error = None if task.cancelled() else task.exception()
         if error is None or isinstance(error, Leaving):

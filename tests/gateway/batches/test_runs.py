@@ -16,6 +16,7 @@ import pytest
 
 from contract.config import FilesConfig
 from contract.process.tasks import cancel_and_wait
+from gateway.batches import asker as asker_module
 from gateway.batches import batch_output, lines, run
 from gateway.batches.asker import LineAnswer, LineAsker
 from gateway.batches.batch import BatchRecord, BatchStatus, BatchStore, new_batch_id
@@ -262,16 +263,22 @@ def test_a_key_does_not_wait_for_the_batches_of_another() -> None:
     assert len(next_batches([*busy, *many], running)) == 28
 
 
-def test_lines_that_are_asked_at_once_are_shared_by_the_batches_that_run() -> None:
+def test_lines_that_are_asked_at_once_are_shared_by_the_batches_for_the_same_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asker_module, "_LOOK_EVERY_S", 0)
     workers = [SimpleNamespace(slots=40), SimpleNamespace(slots=40)]
     models = SimpleNamespace(status=lambda _: SimpleNamespace(workers=workers))
     process: Any = SimpleNamespace(models=models)
-    record: Any = None
-    endpoint: Any = None
-    for running, wanted in ((0, 160), (1, 160), (4, 40), (32, 8)):
-        asker = LineAsker(process, record, endpoint, lambda count=running: count)
-        asker._replies["a"] = SimpleNamespace(model="m")  # type: ignore[assignment]
-        assert asker.most_at_once == wanted
+    given: Any = None
+    askers: list[LineAsker] = []
+    for model in ("a", "b", "b", "b", "b"):
+        asker = LineAsker(process, given, given, lambda: askers)
+        assert asker.most_at_once == 8, "its model is not known yet"
+        asker._replies["x"] = SimpleNamespace(model=model)  # type: ignore[assignment]
+        askers.append(asker)
+    found = [asker.most_at_once for asker in [*askers, *askers]][-5:]
+    assert found == [160, 40, 40, 40, 40]
 
 
 def test_batches_that_have_ended_are_read_once(
