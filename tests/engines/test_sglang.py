@@ -9,7 +9,7 @@ import pytest
 
 from contract.asked import Guided
 from contract.config import ModelConfig
-from contract.messages import Sampling
+from contract.messages import Sampling, TokenLogprob
 from contract.paths import ROOT
 from tests.engines.test_sglang_signatures import a_spec
 from workers.engines.sglang.answer import SglangChoice
@@ -106,6 +106,14 @@ def test_log_probabilities_are_of_the_new_tokens() -> None:
     (logprob,) = choice.advance(output("a", [7], **said))[2] or ()
     assert (logprob.token, logprob.logprob) == ("<7>", -0.5)
     assert logprob.alternatives == (("<7>", -0.5), ("<8>", -1.5), ("<9>", -9_999.0))
+
+
+def test_without_alternatives_a_token_is_its_own() -> None:
+    choice = SglangChoice([], lambda ids: f"<{ids[0]}>")
+    said = {"output_token_logprobs": [(-0.5, 7, None)]}
+    assert choice.advance(output("a", [7], **said))[2] == (
+        TokenLogprob("<7>", -0.5, (("<7>", -0.5),)),
+    )
 
 
 def test_an_abort_is_the_requests_fault_only_if_sglang_says_so() -> None:

@@ -141,10 +141,10 @@ class ChatSoFar(AnswerChoice):
     @property
     def message(self) -> dict[str, Any]:
         """A `ChatAnswerMessage`."""
-        text = self.text
-        content = None if self.calls and not text else text
+        text, reasoning = self.text, self.reasoning
+        content = None if (self.calls or reasoning) and not text else text
         message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
-        if self._form.reasoning and (reasoning := self.reasoning):
+        if self._form.reasoning and reasoning:
             message |= {"reasoning": reasoning, "reasoning_content": reasoning}
         if self.calls and self._form.functions:
             message["function_call"] = function_of(self.calls[min(self.calls)])

@@ -57,6 +57,7 @@ async def test_log_probabilities_do_not_change_the_answer(client: Client) -> Non
     answer = await client.ask(HELLO, logprobs=0)
     assert answer.text == ANSWERS[HELLO]
     assert len(answer.logprobs) >= answer.done.completion_tokens - 1
+    assert all((each.token, each.logprob) in each.alternatives for each in answer.logprobs)
 
 
 @pytest.mark.needs("json")

@@ -16,6 +16,7 @@ from workers.engines.openai.logprobs import UpstreamLogprobs
 from workers.engines.openai.server_sent_events import Event
 from workers.engines.openai.text import UpstreamText
 from workers.engines.openai.tools import UpstreamCall
+from workers.engines.shared.chances import alone
 
 _MOST_TOKENS: Final = 2**40
 #: Every reason that servers of this API are known to give, and what it means. `length` stands for
@@ -82,10 +83,11 @@ class UpstreamChoice(msgspec.Struct):
         return (self.delta and self.delta.tool_calls) or []
 
     def token_logprobs(self, alternatives: int | None) -> tuple[TokenLogprob, ...] | None:
-        """One for each new token, with so many alternatives at least if the server gives any."""
+        """One for each new token, with so many alternatives at least if the server gives any. If
+        none are asked for, the token itself is the only one, as in vLLM."""
         read = self.logprobs.read() if self.logprobs else ()
         if not alternatives:
-            read = tuple(TokenLogprob(each.token, each.logprob) for each in read)
+            read = tuple(alone(each.token, each.logprob) for each in read)
         return read or None
 
     def reason(self) -> FinishReason | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from contract.messages import FinishReason, TokenLogprob
-from workers.engines.shared.chances import finite
+from workers.engines.shared.chances import alone, finite
 from workers.engines.shared.endings import EndedBadly
 from workers.engines.shared.stop_strings import StopStrings
 from workers.outbox import Outbox
@@ -56,12 +56,15 @@ class SglangChoice:
             return None
         others = said.get("output_top_logprobs") or [None] * len(chosen)
         return tuple(
-            TokenLogprob(self._decode([token]), finite(chance), self._top(top))
+            self._logprob(self._decode([token]), finite(chance), top)
             for (chance, token, _), top in zip(chosen, others, strict=False)
         )
 
-    def _top(self, top: Any) -> tuple[tuple[str, float], ...]:
-        return tuple((self._decode([token]), finite(chance)) for chance, token, _ in top or ())
+    def _logprob(self, token: str, chance: float, top: Any) -> TokenLogprob:
+        if not top:
+            return alone(token, chance)
+        others = ((self._decode([other]), finite(chance)) for chance, other, _ in top)
+        return TokenLogprob(token, chance, tuple(others))
 
 
 class SglangAnswer:

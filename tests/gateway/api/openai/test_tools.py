@@ -139,6 +139,17 @@ async def test_calls_alone_leave_the_content_null(
     assert "reasoning" not in message
 
 
+async def test_thoughts_alone_leave_the_content_null(
+    client: httpx.AsyncClient, worker: ScriptedWorker, model: str
+) -> None:
+    """As in vLLM, where an answer ends before the model has done with thinking."""
+    body = {"model": model, "messages": ASKED}
+    asking = client.post("/v1/chat/completions", json=body)
+    response = await worker.answered(asking, *ANSWER[:2], Done(("length",), 5, 2))
+    message = response.json()["choices"][0]["message"]
+    assert (message["content"], message["reasoning"]) == (None, "Two calls.")
+
+
 async def test_a_stream_with_calls_resumes_after_any_event(
     client: httpx.AsyncClient, worker: ScriptedWorker, model: str
 ) -> None:
