@@ -19,6 +19,7 @@ MOMENTS = {
     "gateway/api/openai/chat.py": "when an answer was made",
     "gateway/api/openai/completions.py": "when an answer was made",
     "gateway/api/pooling/classes.py": "when an answer was made",
+    "gateway/api/pooling/embeddings.py": "when an answer was made",
     "gateway/api/pooling/scoring.py": "when an answer was made",
     "gateway/api/responses/response.py": "when an answer was made",
     "gateway/api/responses/wire.py": "when an answer ended",
