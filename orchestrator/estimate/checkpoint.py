@@ -16,7 +16,7 @@ from orchestrator.errors import UserError
 from orchestrator.estimate.layers.caches import CacheLayers
 from orchestrator.estimate.model_json import PARAMS, ModelJson, read_config, read_exported
 from orchestrator.estimate.shape import Shape, read_shape
-from orchestrator.estimate.weights import Weights, has_weights, read_weights, size_of
+from orchestrator.estimate.weights import Weights, has_weights, is_gguf, read_weights, size_of
 from orchestrator.hub.outline import outline_dir
 
 _ELEMENT_BYTES: Final = {"float32": 4, "float": 4, "float8_e4m3fn": 1, "int8": 1, "fp8": 1}
@@ -134,20 +134,25 @@ def _read_checkpoint(path: Path, release: str, _: object) -> Checkpoint:
     shape = read_shape(path, config, release)
     dtype = (config.first("torch_dtype", "dtype") or "float16").removeprefix("torch.")
     is_tied = bool(config.first("tie_word_embeddings"))
+    quantization = _quantization(path, config)
+    size = None if quantization else element_bytes(dtype)
     return Checkpoint(
         path=path,
         shape=shape,
         dtype=dtype,
-        weights=read_weights(path, element_bytes(dtype), is_tied=is_tied, layers=shape.layers),
+        weights=read_weights(path, size, is_tied=is_tied, layers=shape.layers),
         is_tied=is_tied,
-        quantization=_quantization(config),
+        quantization=quantization,
         kv_quantization=_kv_quantization(path, config),
     )
 
 
-def _quantization(config: ModelJson) -> str:
+def _quantization(path: Path, config: ModelJson) -> str:
+    """Return the method by config.json, else that of NVIDIA's ModelOpt in its own file; GGUF is
+    one by itself."""
     section = config.first("quantization_config", "compression_config")
-    return (section.quant_method or section.quant_algo or "") if section else ""
+    inline = (section.quant_method or section.quant_algo) if section else None
+    return inline or read_exported(path).quant_algo or ("gguf" if is_gguf(path) else "")
 
 
 def _kv_quantization(path: Path, config: ModelJson) -> str:

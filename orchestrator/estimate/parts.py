@@ -31,8 +31,19 @@ _GRAPH_LAYER_BYTES: Final = MIB // 5
 _GRAPH_POOL_BYTES: Final = 80 * MIB
 #: Held free for it: an allocator does not take the same every time.
 SPARE_BYTES: Final = 256 * MIB
-#: Bytes per matrix element when the engine quantises while it loads.
-_LOADED_AS: Final = {"fp8": 1.0, "experts_int8": 1.0, "int8": 1.0, "bitsandbytes": 0.5625}
+#: Bytes per matrix element when the engine quantises while it loads; with their scales, of one byte
+#: for 32 elements in MXFP8 and MXFP4 (vLLM's `_ONLINE_SHORTHANDS`).
+_LOADED_AS: Final = {
+    **dict.fromkeys(("fp8", "fp8_per_tensor", "fp8_per_channel", "fp8_per_block", "int8"), 1.0),
+    "mxfp8": 1 + 1 / 32,
+    "mxfp4": 0.5 + 1 / 32,
+    "bitsandbytes": 0.5625,
+}
+#: Those that quantise experts alone, and leave a model without experts as it is.
+_EXPERTS_LOADED_AS: Final = {
+    **dict.fromkeys(("experts_int8", "int8_per_channel_weight_only"), 1.0),
+    "nvfp4_per_token": 0.5625,
+}
 #: Tokens of earlier context that latent attention expands at once while it reads a long prompt
 #: (`determine_chunked_prefill_workspace_size` in vLLM 0.26 to 0.32).
 _EXPANDED_TOKENS: Final = 65_536
@@ -75,7 +86,7 @@ def _weight_bytes(model: ModelConfig, checkpoint: Checkpoint, run: Running) -> i
     the embedding as well, the last one the output head (a tied head is the embedding again). A
     pooling model has no head: vLLM makes none (`as_embedding_model` and its kin)."""
     stored = checkpoint.weights
-    loaded_as = None if checkpoint.quantization else _LOADED_AS.get(model.quantization or "")
+    loaded_as = None if checkpoint.quantization else _loaded_as(model, checkpoint.shape)
     layers = stored.layers.size_bytes(run.element_bytes, loaded_as)
     embedding = stored.embedding.size_bytes(run.element_bytes)
     head = 0 if run.is_pooling else stored.head.size_bytes(run.element_bytes)
@@ -84,6 +95,14 @@ def _weight_bytes(model: ModelConfig, checkpoint: Checkpoint, run: Running) -> i
     share = math.ceil(checkpoint.shape.layers / run.pipeline_parallel) / checkpoint.shape.layers
     last = embedding if checkpoint.is_tied else head
     return math.ceil((layers * share + max(embedding, last)) / run.tensor_parallel)
+
+
+def _loaded_as(model: ModelConfig, shape: Shape) -> float | None:
+    """Return the bytes of a matrix element of a model that is quantised while it is loaded, as
+    `quantization` or the engine's argument of that name says; None if it stays as it is."""
+    method = str(model.engine_args.get("quantization") or model.quantization or "")
+    experts = _EXPERTS_LOADED_AS if shape.experts_per_token else {}
+    return _LOADED_AS.get(method) or experts.get(method)
 
 
 def _weights_source(checkpoint: Checkpoint, run: Running) -> str:

@@ -25,7 +25,8 @@ _PREDICTORS: Final = ("mtp.", "model.mtp.")
 _NUMBERED: Final = re.compile(r"(?:language_model\.)?model\.layers\.(\d+)\.")
 _INDEXES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _OWN_COPY: Final = "consolidated"
-_OTHER_FORMATS: Final = ("*.safetensors", "*.bin", "*.gguf", "*.pt", "*.pth")
+_GGUF: Final = "*.gguf"
+_OTHER_FORMATS: Final = ("*.safetensors", "*.bin", _GGUF, "*.pt", "*.pth")
 
 
 class Bulk(msgspec.Struct, frozen=True):
@@ -65,10 +66,12 @@ class Weights(msgspec.Struct, frozen=True):
     strays: tuple[str, ...] = ()
 
 
-def read_weights(path: Path, stored_element_bytes: int, *, is_tied: bool, layers: int) -> Weights:
+def read_weights(
+    path: Path, stored_element_bytes: int | None, *, is_tied: bool, layers: int
+) -> Weights:
     """The weights in a directory, of a model with so many layers. Files without a readable header,
     and a download that is not complete, are taken by size, their elements as large as config.json
-    says.
+    says; None for a quantised checkpoint, which stays as large as it is stored.
 
     Raises `UserError` if there are none, or if a file is damaged.
     """
@@ -89,14 +92,23 @@ def read_weights(path: Path, stored_element_bytes: int, *, is_tied: bool, layers
         raise UserError(
             f"{path} has no weights", "download the model completely, or correct `model_path`"
         )
-    elements = total_bytes // stored_element_bytes
     source = "the index's total size" if index.total_bytes else "file sizes"
+    if stored_element_bytes is None:
+        return Weights(source, layers=Bulk(fixed_bytes=total_bytes))
+    elements = total_bytes // stored_element_bytes
     return Weights(source, layers=Bulk(floating=elements, linear=elements))
 
 
 def has_weights(path: Path) -> bool:
     """Whether a directory has files of weights, or what says how large they will be."""
     return any(next(path.glob(pattern), None) for pattern in (*_INDEXES, *_OTHER_FORMATS))
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a directory has weights in GGUF and in no format that engines take before it."""
+    formats = _OTHER_FORMATS[: _OTHER_FORMATS.index(_GGUF)]
+    has_other = any(next(path.glob(each), None) for each in formats)
+    return not has_other and next(path.glob(_GGUF), None) is not None
 
 
 def size_of(file: Path) -> int:

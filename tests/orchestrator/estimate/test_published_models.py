@@ -32,7 +32,16 @@ DEFAULTS: Final[dict[str, Any]] = json.loads(
     Path(__file__).with_name("family_defaults.json").read_text()
 )
 NO_WEIGHTS: Final = {"model.safetensors": {"model.layers.0.w": ["BF16", [16, 16]]}}
-ELEMENT: Final = {"BF16": 2, "F16": 2, "F32": 4, "I32": 4, "F8_E4M3": 1, "U8": 1}
+ELEMENT: Final = {
+    "BF16": 2,
+    "F16": 2,
+    "F32": 4,
+    "I32": 4,
+    "F8_E4M3": 1,
+    "U8": 1,
+    "F8_E8M0": 1,
+    "F4": 0.5,
+}
 CARD: Final = Card("NVIDIA H200", 141 * 2**30)
 #: Heads that guess for another model, and are none themselves.
 DRAFTS: Final = {"Qwen3-8B-eagle3"}
@@ -52,7 +61,7 @@ def write(directory: Path, files: dict[str, Any], tensors: dict[str, Any]) -> No
     for name, header in tensors.items():
         offset, entries = 0, {}
         for tensor, (dtype, shape) in header.items():
-            end = offset + prod(shape) * ELEMENT[dtype]
+            end = offset + int(prod(shape) * ELEMENT[dtype])
             entries[tensor] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, end]}
             offset = end
         text = json.dumps(entries).encode()
