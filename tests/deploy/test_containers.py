@@ -30,6 +30,8 @@ def test_hadolint_knows_no_fault(name: str) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+# Two starts, a stop, and some twenty commands: on a busy machine more than a minute.
+@pytest.mark.timeout(300)
 def test_a_killed_container_starts_again_and_a_stop_ends_all(
     host: Host, terminal: Terminal, tmp_path: Path
 ) -> None:
