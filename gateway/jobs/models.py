@@ -163,9 +163,10 @@ class Models:
         """Return how large a request body of a key may be: larger if it may bring media along,
         which take four bytes for three in base64."""
         most = self.limits.max_body_bytes
-        if not any(self.status(model).may_take_media for model in self.open_to(key)):
-            return most
-        return most + 4 * (self._media_bytes // 3 + 1)
+        for model in self.configured:
+            if self.status(model).may_take_media and self._is_open(model, key):
+                return most + 4 * (self._media_bytes // 3 + 1)
+        return most
 
     def any_served(self) -> bool:
         return any(self.status(model).is_served for model in self.configured)
