@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -225,8 +226,12 @@ def parse(form: type[Body], body: bytes, ignored: set[str] | None = None) -> Bod
     raise _explained(problem)
 
 
+#: Where a field may have several forms, pydantic names the form, too: `literal['none','auto']`.
+_FORM: Final = re.compile(r"[a-z-]+\[.*\]$")
+
+
 def _explained(problem: ErrorDetails) -> ApiError:
-    place = [*problem["loc"]]
+    place = [part for part in problem["loc"] if not _FORM.match(str(part))]
     if problem["type"] == "unknown_key":
         place.append(problem["ctx"]["key"])
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(

@@ -214,6 +214,7 @@ NAMED = {"type": "function", "function": {"name": "none"}}
     [
         ({"tools": TOOLS, "tool_choice": NAMED}, "tool_choice.function.name"),
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": TOOLS, "tool_choice": "some"}, "tool_choice"),
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
         ({"tools": [{"type": "retrieval"}]}, "tools[0].type"),
         ({"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
