@@ -38,6 +38,14 @@ def blocks_of(page: Path) -> Iterator[Block]:
             yield Block(commands, found["why"] or "")
 
 
+def table_of(page: Path, title: str) -> list[str]:
+    """Return the commands in the tables below a title, in their order, each once."""
+    text = (ROOT / page).read_text()
+    section = text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    rows = "\n".join(line for line in section.splitlines() if line.startswith("|"))
+    return list(dict.fromkeys(re.findall(r"`((?:EW_\w+=\S+ )?\./ew [^`]+)`", rows)))
+
+
 def marks_in(page: Path) -> int:
     """Return how often a page says that something is not run."""
     return len(_MARK.findall((ROOT / page).read_text()))

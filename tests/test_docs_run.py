@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from contract.process.ports import free_port
-from tests.documented import PAGES, blocks_of
+from tests.documented import PAGES, blocks_of, table_of
 from tests.running_ew import ROOT, Ew
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -70,6 +70,7 @@ class Reader:
             env=self.ew.environment,
             capture_output=True,
             text=True,
+            input="What is ew?\n",
             timeout=120,
             check=False,
         )
@@ -92,8 +93,7 @@ class Reader:
 
     def other_project(self) -> str:
         """Return the variables by which a command is about a host where nothing was done yet."""
-        other = self.home / "other"
-        other.mkdir()
+        other = tempfile.mkdtemp(dir=self.home)
         return f"EW_STATE_DIR={other}/state EW_CONFIG={other}/config.json ./ew"
 
     def _meant(self, command: str) -> str:
@@ -123,6 +123,32 @@ _IN_PLACE: Final[dict[str, Callable[[Reader], str]]] = {
 }
 
 
+#: Of README's table, those that are not run, and why.
+_NOT_RUN: Final = {
+    "./ew stop": "the others need what it ends; the fixture's end does it",
+    "./ew start --engine cuda-trt": "needs a GPU",
+    "./ew convert-trt --model ... --output ...": "needs a GPU",
+    "./ew setup --engine cuda-vllm": "downloads some GiB",
+    "./ew models pull ORG/REPO": "downloads a model",
+    "./ew estimate ORG/REPO": "asks a hub",
+    "./ew estimate llama": "a scripted model has no files",
+    "./ew bench demo": "takes minutes; tests/orchestrator/benchmark has it",
+    "./ew compare demo other": "takes minutes; tests/orchestrator/benchmark has it",
+    "./ew dead show ID": "no request has broken a worker; tests/orchestrator has it",
+    "./ew service install --now": "needs a running systemd",
+    "./ew --install-completion": "changes the reader's shell",
+    "./ew doctor": "judges the machine, which may lack something",
+}
+#: In that table alone.
+_IN_TABLE: Final = {
+    "llama": "qwen",
+    " ID": " job_4f1c...",
+    "JOB": "job_4f1c...",
+    "FILE": "everything.tar.gz",
+    "gateway -f": "gateway -f & follower=$!; sleep 3; kill $follower",
+}
+
+
 @pytest.fixture(scope="module")
 def reader() -> Iterator[Reader]:
     with tempfile.TemporaryDirectory(prefix="ew-") as home:
@@ -134,6 +160,24 @@ def reader() -> Iterator[Reader]:
             reader.ew.run("stop", "--now")
             for process in reader.ew.processes():
                 process.kill()
+
+
+def test_the_commands_of_every_day(reader: Reader) -> None:
+    table = table_of(Path("README.md"), "Everyday use")
+    assert set(_NOT_RUN) <= set(table)
+    reader.type("export EW_API_KEY=...")
+    body = '{"modelId": "demo", "prompt": "x", "maxTokens": 4000}'
+    job = f"curl http://127.0.0.1:8080/api/v1/jobs -H X-API-Key:$KEY -d '{body}'"
+    for command in table:
+        if command not in _NOT_RUN:
+            for written, meant in _IN_TABLE.items():
+                command = command.replace(written, meant)
+            if command.startswith("./ew jobs cancel"):
+                reader.type(job)
+            reader.type(command)
+            if command == "./ew stop demo":
+                reader.type("./ew start demo")
+    reader.type("./ew keys anonymous --off")
 
 
 @pytest.mark.parametrize("page", _RUN, ids=str)
