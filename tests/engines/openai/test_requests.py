@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -197,3 +198,16 @@ async def test_what_only_some_servers_can_do_is_asked_of_those(bench: Bench) -> 
     job = Job("j", "m", Sampling(bad_words=("no",)), prompt="x")
     with pytest.raises(JobRejected, match="`bad_words`: the server behind this model cannot"):
         request_body(job, Server("", "", None), 5)
+
+
+@pytest.mark.parametrize(("kind", "folds"), [("vllm", True), ("sglang", True), ("llamacpp", False)])
+def test_what_xgrammar_would_forget_of_a_schema_is_folded(kind: str, folds: bool) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"enum": [1]}, "b": {"enum": [2]}},
+        "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
+    }
+    asked = _asked(Guided("json", json.dumps(schema)), Server(kind))
+    sent = asked["response_format"]["json_schema"]["schema"]
+    assert (sent != schema) is folds
+    assert all("properties" in each for each in sent["anyOf"]) is folds

@@ -14,6 +14,7 @@ from workers.engines.openai.pooling import pooling_asked, pooling_path
 from workers.engines.openai.tools import messages_asked, tools_asked
 from workers.engines.openai.upstream import Server
 from workers.engines.prompts import choices_of
+from workers.engines.shared.schemas import folded
 
 _SAMPLING: Final = (
     "temperature",
@@ -32,6 +33,8 @@ _OF_VLLM: Final = ("truncate_prompt_tokens", "add_special_tokens")
 _TAKES_VIDEO: Final = ("vllm", "sglang")
 _TAKES_TEMPLATE_ARGUMENTS: Final = ("vllm", "sglang", LLAMA_CPP)
 _TAKES_STRUCTURAL_TAGS: Final = ("vllm", "sglang", "tensorrt_llm")
+#: Which forgets a part of some schemas, if they are not folded.
+_COMPILES_WITH_XGRAMMAR: Final = ("vllm", "sglang", "tensorrt_llm")
 
 
 def media_taken(server: Server) -> tuple[MediaKind, ...]:
@@ -144,7 +147,10 @@ def _guided(guided: Guided, server: Server) -> dict[str, Any]:
         case "json_object":
             return {"response_format": {"type": "json_object"}}
         case "json":
-            return {"response_format": _schema_format(json.loads(guided.value), server)}
+            schema = json.loads(guided.value)
+            if server.kind in _COMPILES_WITH_XGRAMMAR:
+                schema = folded(schema)
+            return {"response_format": _schema_format(schema, server)}
         case "structural_tag" if server.kind in _TAKES_STRUCTURAL_TAGS:
             return {"response_format": json.loads(guided.value)}
         case _ if server.kind == "vllm":
