@@ -15,7 +15,7 @@ _BLOCK: Final = re.compile(
     r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n)?^```(?:console|sh|bash)\n(?P<lines>.*?)^```",
     re.MULTILINE | re.DOTALL,
 )
-_MARK: Final = re.compile(r"<!-- not run")
+_MARK: Final = re.compile(r"^<!-- not run", re.MULTILINE)
 #: Generated from `--help`, whose usage lines are no commands; and a list of what was.
 _OTHERS: Final = ("commands.md", "CHANGELOG.md")
 PAGES: Final = [page for page in site.pages() if page.name not in _OTHERS]
