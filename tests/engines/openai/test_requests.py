@@ -200,7 +200,7 @@ async def test_what_only_some_servers_can_do_is_asked_of_those(bench: Bench) -> 
         request_body(job, Server("", "", None), 5)
 
 
-@pytest.mark.parametrize(("kind", "folds"), [("vllm", True), ("sglang", True), ("llamacpp", False)])
+@pytest.mark.parametrize(("kind", "folds"), [("vllm", True), ("sglang", True), ("", False)])
 def test_what_xgrammar_would_forget_of_a_schema_is_folded(kind: str, folds: bool) -> None:
     schema = {
         "type": "object",
