@@ -161,9 +161,11 @@ RESUME_PARAMETERS: Final[list[dict[str, Any]]] = [
 ]
 
 
-def json_request(form: type[BaseModel]) -> dict[str, Any]:
-    """The description of a body that is read by hand."""
-    content = {"application/json": {"schema": _reference(form)}}
+def json_request(form: type[BaseModel], *others: type[BaseModel]) -> dict[str, Any]:
+    """The description of a body that is read by hand, in one of some forms."""
+    forms = [_reference(each) for each in (form, *others)]
+    schema = {"anyOf": forms} if others else forms[0]
+    content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": True, "content": content}}
 
 

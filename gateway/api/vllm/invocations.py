@@ -9,13 +9,14 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.api.fields import GenerationBody
 from gateway.api.inference import AnswerMaker, answer_to, body_of, understood
+from gateway.api.openai.bodies import ChatCompletion, ChatCompletionChunk, TextCompletion
 from gateway.api.openai.chat_request import ChatCompletionRequest
 from gateway.api.openai.completion_request import CompletionRequest
 from gateway.api.openai.routes import make_chat, make_text, make_vectors
-from gateway.api.openapi import OPENAI_GENERATION_ERRORS
-from gateway.api.pooling.embeddings import EmbeddingRequest
+from gateway.api.openapi import OPENAI_GENERATION_ERRORS, event_stream, json_request
+from gateway.api.pooling.embeddings import EmbeddingRequest, Embeddings
 from gateway.api.pooling.routes import make_ranking
-from gateway.api.pooling.scoring import RerankRequest
+from gateway.api.pooling.scoring import Reranked, RerankRequest
 from gateway.http.errors import ApiError
 
 router = APIRouter(tags=["vllm"])
@@ -31,7 +32,14 @@ _BY_FIELD: Final[dict[str, tuple[type[GenerationBody], AnswerMaker[Any]]]] = {
 @router.post(
     "/invocations",
     summary="A chat, a completion, a ranking or embeddings, as the body says (SageMaker)",
-    responses=OPENAI_GENERATION_ERRORS,
+    responses={
+        200: {
+            "model": ChatCompletion | TextCompletion | Reranked | Embeddings,
+            **event_stream("With `stream`: chunks.", ChatCompletionChunk, TextCompletion),
+        },
+        **OPENAI_GENERATION_ERRORS,
+    },
+    openapi_extra=json_request(*(form for form, _ in _BY_FIELD.values())),
     response_class=Response,
 )
 async def invoke(request: Request) -> Response:

@@ -87,6 +87,10 @@ FIRING: dict[str, tuple[dict[str, str], str]] = {
         },
         "20m",
     ),
+    "EwSpansDropped": (
+        {'ew_spans_dropped_total{instance="g:8080",process="0",reason="full"}': "0+10x30"},
+        "20m",
+    ),
     "EwUnitRestarts": ({'ew_unit_restarts_total{unit="m-0",host="h"}': "0+1x20"}, "10m"),
     "EwEngineHung": ({'ew_engine_hung_total{model="m",host="h"}': "0 1x20"}, "10m"),
     "EwKvCacheFull": ({'ew_worker_kv_cache_usage_ratio{worker="m-0"}': "0.97x20"}, "11m"),
