@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from contract.figures import Figures
+
+#: The `index` in the heartbeat of a process that has died, while another reads its stream.
+ADOPTED: Final = -1
 
 
 class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -25,3 +30,8 @@ class GatewayBeat(msgspec.Struct, frozen=True, omit_defaults=True):
     config_problem: str = ""
     #: Why the keys of this host and those of others are not the same, where they should be.
     keys_problem: str = ""
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether the process is dead: the one of `pid` reads its reply stream for late clients."""
+        return self.index == ADOPTED

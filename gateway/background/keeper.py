@@ -139,8 +139,7 @@ class Keeper:
 
     async def _adopt(self) -> None:
         alive = read_beats(await Heartbeats(self._db, GATEWAYS).alive(), _decode_beat)
-        # One whose index is negative is dead: its stream is read on by another process.
-        names = [beat.name for beat in alive if beat.index >= 0]
+        names = [beat.name for beat in alive if not beat.is_adopted]
         adopted = await self.records.adopt(self._name, names, _ADOPT_AT_ONCE)
         if adopted:
             log.info("%d background jobs are taken over", len(adopted))

@@ -116,7 +116,7 @@ class GatewayProcess:
 
     def owns(self, beat: GatewayBeat) -> bool:
         """Whether a heartbeat is of a process of this gateway."""
-        return beat.index >= 0 and beat.name.startswith(f"{self.instance}-")
+        return not beat.is_adopted and beat.name.startswith(f"{self.instance}-")
 
     async def start(self) -> None:
         """Begin to read and to look after things. Redis may be away."""

@@ -17,7 +17,7 @@ from contract.bus.client import RedisClient, connect_reader
 from contract.bus.heartbeats import BEAT_EVERY_S, GATEWAYS, Heartbeats
 from contract.bus.replies import ReplyStream, entry_order, read_frames, reply_key
 from contract.bus.tickets import Ticket
-from contract.gateway_beat import GatewayBeat
+from contract.gateway_beat import ADOPTED, GatewayBeat
 from contract.messages import ErrorCode
 from contract.process.host_name import host_name
 from contract.process.tasks import cancel_and_wait
@@ -239,6 +239,6 @@ class FollowedStream:
         if self._adopted or self._name not in await heartbeats.names():
             self._adopted = True
             await ReplyStream(self._db, self._name).open()
-            beat = GatewayBeat(self._name, host_name(), os.getpid(), index=-1)
+            beat = GatewayBeat(self._name, host_name(), os.getpid(), index=ADOPTED)
             await heartbeats.beat(self._name, beat, ready=False)
         return True

@@ -159,7 +159,7 @@ class Observer:
             beats=beats,
             waiting=waiting,
             unfinished=unfinished,
-            gateway_beats=gateways,
+            gateway_beats=[beat for beat in gateways if not beat.is_adopted],
             broken=broken,
         )
 
