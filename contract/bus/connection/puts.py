@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary, proxy
 
-from contract.bus.client import LuaScript, RedisClient
+from redis.asyncio.connection import DefaultParser
+
+from contract.bus.client import LuaScript, RedisClient, raised
 from contract.bus.connection.gathered_calls import GatheredCalls
 
 _enqueue: Final = LuaScript("enqueue", "jobs", "turns", "media", "limits")
+#: The class of an error by the first word of what the server says.
+_error_in: Final[Callable[[str], Exception]] = DefaultParser.parse_error
 _gathering: WeakKeyDictionary[RedisClient, GatheredCalls] = WeakKeyDictionary()
 
 
@@ -37,7 +41,7 @@ async def put_gathered(db: RedisClient, put: Put) -> Any:
 async def put_apart(db: RedisClient, put: Put) -> Any:
     """The same by a connection of its own, for one that is large: it holds up no others."""
     keys, args = _call([put])
-    return (await _enqueue.apart(db, keys, args))[0]
+    return raised([_outcome(each) for each in await _enqueue.apart(db, keys, args)])[0]
 
 
 async def _put_all(db: RedisClient, puts: Sequence[Put]) -> list[Any]:
@@ -50,8 +54,13 @@ async def _put_all(db: RedisClient, puts: Sequence[Put]) -> list[Any]:
     for numbers, answer in zip(by_queue.values(), await _enqueue.outcomes(db, calls), strict=True):
         failed = isinstance(answer, Exception)
         for place, number in enumerate(numbers):
-            found[number] = answer if failed else answer[place]
+            found[number] = answer if failed else _outcome(answer[place])
     return found
+
+
+def _outcome(answer: Any) -> Any:
+    """Return the answer to one request, or its error: those beside it have answers of their own."""
+    return _error_in(answer[1].decode()) if answer[0] == b"failed" else answer
 
 
 def _call(puts: Sequence[Put]) -> tuple[list[str], list[Any]]:

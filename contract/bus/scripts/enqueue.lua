@@ -7,7 +7,7 @@
 --   media it has, a digest and the bytes of each
 -- Answers for each request {'put', an answer for each job}, which is {'queued', waiting, counts of each subject} or {'known',
 --   digest, reply, first, state}; or for all of its jobs {'limited', subject, limit's name, limit, used, s to wait}, {'full',
---   waiting}, {'large', bytes} or {'unserved'}.
+--   waiting}, {'large', bytes}, {'unserved'} or {'failed', why}.
 local OF_REQUEST, OF_JOB = 9, 10
 local now, prefix = time_ms(), prefix_of(KEYS[1])
 local at, number, put_jobs, begins_to_wait, longest_ms = 2, 4, 0, false, 0
@@ -32,18 +32,7 @@ local function limits_of(text)
   return decoded[text]
 end
 
-local function read_request()
-  local jobs, reply, first, max_waiting, deadline, keep, must_be_served, max_bytes, limits =
-    unpack(ARGV, at, at + OF_REQUEST - 1)
-  at = at + OF_REQUEST
-  return {
-    jobs = tonumber(jobs), reply = reply, first = first, max_waiting = tonumber(max_waiting), deadline_ms = tonumber(deadline),
-    kept_ms = deadline + keep, must_be_served = must_be_served == '1', max_bytes = tonumber(max_bytes),
-    limits = limits_of(limits),
-  }
-end
-
-local function read_put()
+local function read_job_words()
   local job, count = {key = KEYS[number], of_media = 0}, nil
   job.payload, job.digest, job.lane, job.weight, job.cost, job.id, job.key_id, job.within, job.tokens, count =
     unpack(ARGV, at, at + OF_JOB - 1)
@@ -54,6 +43,20 @@ local function read_put()
   job.bytes = #job.payload + job.of_media
   at, number = job.last_medium + 1, number + 1
   return job
+end
+
+local function read_request()
+  local count, reply, first, max_waiting, deadline, keep, must_be_served, max_bytes, limits =
+    unpack(ARGV, at, at + OF_REQUEST - 1)
+  at = at + OF_REQUEST
+  local jobs = {}
+  for i = 1, count do
+    jobs[i] = read_job_words()
+  end
+  return {
+    jobs = jobs, reply = reply, first = first, max_waiting = tonumber(max_waiting), deadline_ms = tonumber(deadline),
+    kept_ms = deadline + keep, must_be_served = must_be_served == '1', max_bytes = tonumber(max_bytes), limits = limits,
+  }
 end
 
 -- What became of a job that is there already.
@@ -93,10 +96,10 @@ local function put(job, request)
   put_jobs, longest_ms, size = put_jobs + 1, math.max(longest_ms, request.kept_ms), size and size + #job.payload
 end
 
-local function put_request()
-  local request, answers, new, tokens, bytes = read_request(), {}, {}, 0, 0
-  for i = 1, request.jobs do
-    local job = read_put()
+local function put_request(request)
+  local answers, new, tokens, bytes = {}, {}, 0, 0
+  request.limits = limits_of(request.limits)
+  for i, job in ipairs(request.jobs) do
     answers[i] = known(job)
     if not answers[i] then
       job.number, tokens, bytes = i, tokens + job.tokens, bytes + job.bytes
@@ -131,7 +134,9 @@ end
 
 local answers = {}
 while at <= #ARGV do
-  table.insert(answers, put_request())
+  local request = read_request()
+  local is_done, answer = pcall(put_request, request)
+  table.insert(answers, is_done and answer or {'failed', type(answer) == 'table' and answer.err or tostring(answer)})
 end
 write_accounts()
 if put_jobs > 0 then

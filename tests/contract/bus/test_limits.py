@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from contract.bus.cancellations import Cancellations
 from contract.bus.claims import Ended
@@ -343,3 +344,22 @@ def test_own_limits_go_before_the_default() -> None:
     own = KeyLimits(requests_per_minute=9)
     assert own.over(default) == KeyLimits(requests_per_minute=9, tokens_per_day=7)
     assert not KeyLimits()
+
+
+async def test_counts_of_a_key_that_cannot_be_read_fail_no_other_request(
+    queue: JobQueue, db: Redis
+) -> None:
+    """Its requests share a call with those of others."""
+    broken, sound = f"key:{queue.model}-broken", f"key:{queue.model}-sound"
+    await db.set(f"ew:limit:{broken}:requests", "no hash")
+    asked = [
+        ask(queue, f"j{number}", broken if number == 2 else sound, requests_per_minute=10)
+        for number in range(5)
+    ]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(answers[2], ResponseError)
+    assert "WRONGTYPE" in str(answers[2])
+    others = [each for each in answers if isinstance(each, Ticket)]
+    assert [each.waiting for each in others] == [0, 1, 2, 3]
+    assert await db.hget(f"ew:limit:{sound}:requests", "total") == b"4"
+    assert len(await claim(queue, db, "w")) == 4
