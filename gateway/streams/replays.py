@@ -57,7 +57,10 @@ class Replays:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def follow(self, reply: Reply, ticket: Ticket) -> None:
-        """Answer from where the ticket points to. Raises `ApiError` if too many do."""
+        """Answer from where the ticket points to, unless all of the answer has come already. Raises
+        `ApiError` if too many do."""
+        if reply.ended:
+            return
         self._check_room(reply, ticket)
         self._dispatcher.follow(reply)
         self._replies[reply.key_id] += 1

@@ -75,3 +75,23 @@ async def test_a_reply_that_joins_while_a_reader_leaves_is_served_by_the_next(
     await publish_answer("b")
     await until(lambda: second.ended)
     await replays.close()
+
+
+async def test_a_reply_that_ended_while_its_job_was_put_is_not_followed(
+    db: Redis, redis_url: str, unique_model: str
+) -> None:
+    """Its end would count twice."""
+    unused: Any = None
+    metrics = Metrics()
+    dispatcher = Dispatcher(unused, unused, Link(), unused, metrics)
+    replays = Replays(db, redis_url, dispatcher)
+    reply = _reply_to("a", metrics)
+    dispatcher.open(reply)
+    dispatcher.hand_out(
+        [Envelope("a", 1, 0, Started()), Envelope("a", 1, 0, Done(("stop",), 1, 0))]
+    )
+    assert reply.ended
+    replays.follow(reply, Ticket(unique_model, "0"))
+    assert reply not in dispatcher
+    assert metrics.of("m").open == 0
+    await replays.close()
