@@ -110,13 +110,30 @@ def _answers_through(pair: Pair, fault: Callable[[], object]) -> None:
     with ThreadPoolExecutor(_ANSWERS, initializer=inside) as pool:
         # By their leases, not by what a host says that stood still a moment ago.
         eventually(lambda: pool.submit(_workers, pair).result() == 2, 90)
-        answers = [pool.submit(_text, pair) for _ in range(_ANSWERS)]
-        eventually(lambda: running(pair.back) > 1 and running(pair.front) > 1, 30)
+        answers = [
+            *_begun(pool, pair, pair.back, pair.front),
+            *_begun(pool, pair, pair.front, pair.back),
+        ]
         fault()
         assert not any(map(Future.done, answers)), "the fault came too late"
         assert {each.result() for each in answers} == {counted(_TOKENS)}
         eventually(lambda: pool.submit(_workers, pair).result() == 2, 90)
     eventually(lambda: len(_others(pair.front)) == len(_others(pair.back)) == 1, 30)
+
+
+def _begun(
+    pool: ThreadPoolExecutor, pair: Pair, takes: NetworkedEw, other: NetworkedEw
+) -> list[Future[str]]:
+    """Have one host begin half of the answers, while the worker of the other stands still: whoever
+    is first could take all."""
+    (worker,) = (each for each in other.processes() if "workers" in each.cmdline())
+    os.kill(worker.pid, signal.SIGSTOP)
+    try:
+        answers = [pool.submit(_text, pair) for _ in range(_ANSWERS // 2)]
+        eventually(lambda: running(takes) == _ANSWERS // 2, 8)
+    finally:
+        os.kill(worker.pid, signal.SIGCONT)
+    return answers
 
 
 def _workers(pair: Pair) -> int:
