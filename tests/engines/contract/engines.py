@@ -28,6 +28,10 @@ QUESTIONS: Final = ROOT / "deploy" / "demo-model" / "questions.jsonl"
 CONTEXT: Final = 1024
 SLOTS: Final = 64
 _SGLANG_STANDIN: Final = ROOT / "tests" / "standins" / "sglang"
+#: On a machine with a GPU, `cuda-vllm` with EW_TEST_VLLM_PYTHON of its environment.
+_VLLM: Final = os.environ.get("EW_TEST_VLLM_ENGINE") or "cpu-vllm"
+#: One that ends on a GPU may not be gone when the next begins.
+_ROOM: Final[dict[str, Any]] = {} if _VLLM == "cpu-vllm" else {"gpu_memory_utilization": 0.2}
 #: vLLM does everything but the model in Python, on cores that it shares.
 _VLLM_START_S: Final = 240.0
 
@@ -96,7 +100,7 @@ def _mock_model(_: ExitStack, __: Path) -> dict[str, Any]:
 
 def _vllm_model(_: ExitStack, directory: Path) -> dict[str, Any]:
     return {
-        "engine": "cpu-vllm",
+        "engine": _VLLM,
         "model_path": str(MODEL_DIR),
         "adapters": {"other": str(write_adapter(directory / "adapter"))},
         "engine_args": VLLM_QUICK_START | {"structured_outputs_config": COMPACT_JSON},
@@ -109,7 +113,7 @@ def _pooling_model(_: ExitStack, __: Path) -> dict[str, Any]:
     """The demo model's last hidden state, for want of a model that is trained for it."""
     how = VLLM_QUICK_START | {"runner": "pooling", "convert": "embed"}
     return {
-        "engine": "cpu-vllm",
+        "engine": _VLLM,
         "model_path": str(MODEL_DIR),
         "engine_args": how,
         **_limits(),
@@ -133,7 +137,7 @@ def _written_model(script: str, directory: Path) -> dict[str, Any]:
     path = directory / "model"
     program = ROOT / "tests" / "engines" / script
     subprocess.run([vllm_python(), program, MODEL_DIR, path], check=True, capture_output=True)
-    return {"engine": "cpu-vllm", "model_path": str(path), "engine_args": VLLM_QUICK_START}
+    return {"engine": _VLLM, "model_path": str(path), "engine_args": VLLM_QUICK_START}
 
 
 def _openai_model(stack: ExitStack, directory: Path) -> dict[str, Any]:
@@ -208,8 +212,8 @@ def _sglang_model(_: ExitStack, directory: Path) -> dict[str, Any]:
 
 
 def vllm_python() -> str:
-    """The python of the cpu-vllm environment; skips the test if there is none."""
-    return os.environ.get("EW_TEST_VLLM_PYTHON") or _python_of("cpu-vllm")
+    """The python of vLLM's environment; skips the test if there is none."""
+    return os.environ.get("EW_TEST_VLLM_PYTHON") or _python_of(_VLLM)
 
 
 def _python_of(engine: str) -> str:
@@ -222,7 +226,7 @@ def _python_of(engine: str) -> str:
 
 
 #: No compilation, and no third process: much less than a start costs otherwise.
-VLLM_QUICK_START: Final = {"enforce_eager": True, "distributed_executor_backend": "uni"}
+VLLM_QUICK_START: Final = {"enforce_eager": True, "distributed_executor_backend": "uni"} | _ROOM
 #: Left to itself, the demo model fills JSON with spaces until it may say no more.
 COMPACT_JSON: Final = {"backend": "xgrammar", "disable_any_whitespace": True}
 _VLLM_ENVIRONMENT: Final = {
@@ -235,7 +239,7 @@ ENGINES: Final = [
     EngineUnderTest("mock", "mock", _mock_model),
     EngineUnderTest(
         "vllm",
-        "cpu-vllm",
+        _VLLM,
         _vllm_model,
         python=vllm_python,
         environment=_VLLM_ENVIRONMENT,
@@ -245,7 +249,7 @@ ENGINES: Final = [
     ),
     EngineUnderTest(
         "vllm-images",
-        "cpu-vllm",
+        _VLLM,
         _vision_model,
         python=vllm_python,
         environment=_VLLM_ENVIRONMENT,
@@ -256,7 +260,7 @@ ENGINES: Final = [
     ),
     EngineUnderTest(
         "vllm-sounds",
-        "cpu-vllm",
+        _VLLM,
         _audio_model,
         python=vllm_python,
         environment=_VLLM_ENVIRONMENT,
@@ -266,7 +270,7 @@ ENGINES: Final = [
     ),
     EngineUnderTest(
         "vllm-speech",
-        "cpu-vllm",
+        _VLLM,
         _speech_model,
         python=vllm_python,
         environment=_VLLM_ENVIRONMENT,
@@ -277,7 +281,7 @@ ENGINES: Final = [
     ),
     EngineUnderTest(
         "vllm-pooling",
-        "cpu-vllm",
+        _VLLM,
         _pooling_model,
         python=vllm_python,
         environment=_VLLM_ENVIRONMENT,
@@ -357,6 +361,7 @@ def vllm_server(directory: Path, more: Mapping[str, Any]) -> Iterator[str]:
         "max-model-len": CONTEXT,
         "distributed-executor-backend": "uni",
         "enforce-eager": None,
+        **{name.replace("_", "-"): value for name, value in _ROOM.items()},
         **more,
     }
     arguments = [
