@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from workers.engines.shared.schemas import folded, folded_tools
+from workers.engines.shared.schemas import folded, folded_tag
 
 A = {"a": {"type": "integer"}}
 B = {"b": {"type": "string"}}
@@ -138,11 +138,26 @@ def test_a_schema_that_would_grow_too_much_stays() -> None:
     assert folded(schema) is schema
 
 
-def test_tools() -> None:
-    parameters, expected = FOLDS["branches beside properties"]
-    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
-    plain = [{"type": "function", "function": {"name": "g"}}]
-    assert folded_tools(json.dumps(tools + plain)) == [
-        {"type": "function", "function": {"name": "f", "parameters": expected}},
-        *plain,
-    ]
+SCHEMA, FOLDED = FOLDS["branches beside properties"]
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        {"type": "json_schema", "json_schema": SCHEMA},
+        {"type": "tag", "begin": "<a>", "content": {"json_schema": SCHEMA}, "end": "</a>"},
+        {"type": "or", "elements": [{"type": "any_text"}, {"json_schema": SCHEMA}]},
+        {"type": "dispatch", "rules": [["<a>", {"json_schema": SCHEMA}]]},
+        {"structures": [{"begin": "<a>", "schema": SCHEMA, "end": ""}], "triggers": ["<a>"]},
+    ],
+    ids=lambda tag: tag.get("type", "older"),
+)
+def test_schemas_in_a_structural_tag_are_folded_wherever_they_stand(tag: dict[str, Any]) -> None:
+    written = json.dumps(tag)
+    assert folded_tag(tag) == json.loads(written.replace(json.dumps(SCHEMA), json.dumps(FOLDED)))
+    assert json.dumps(tag) == written, "the caller's own is left as it was"
+
+
+def test_properties_of_a_tagged_schema_are_no_schemas_of_the_tag() -> None:
+    kept = {"json_schema": thing({"schema": {"enum": [SCHEMA]}})}
+    assert folded_tag(kept) == kept

@@ -36,6 +36,15 @@ def parsing_of(tools, outputs=None, **parsers):
     job = Job("j", "m", Sampling(), messages=(ChatMessage("user", "hi"),), tools=tools)
     return made.of(job, [1, 2, 3], outputs)
 
+def constraint(choice, **parsers):
+    # The constraint of a tool whose parameters xgrammar would forget a part of.
+    parameters = {"type": "object", "properties": {"a": {"type": "integer"}},
+        "anyOf": [{"required": ["a"]}]}
+    tool = {"name": "add", "strict": True, "parameters": parameters}
+    tools = Tools(json.dumps([{"type": "function", "function": tool}]), choice, "add")
+    outputs = parsing_of(tools, **parsers).sampling()["structured_outputs"]
+    return json.dumps(outputs.json) if outputs.json else outputs.structural_tag
+
 def said(parsed, decode, transcript, ids):
     pieces = [parsed.feed(decode(token), [token], finished=False) for token in ids]
     return "".join(transcript.piece(*piece) for each in pieces for piece in each)
@@ -108,6 +117,10 @@ print(json.dumps({
         lambda: refused(lambda: parsing_of(Tools(ADD, "required")))),
     "earlier, parser": with_earlier_parsers(
         lambda: refused(lambda: parsing_of(None, tool_parser="hermes"))),
+    "constraints": {
+        "named": constraint("named"), "required": constraint("required"),
+        "tag": constraint("auto", tool_parser="hermes"),
+    },
     "no parser": refused(lambda: parsing_of(Tools(ADD))),
     "odd tag": refused(lambda: parsing_of(None, StructuredOutputsParams(structural_tag=
         '{"type": "structural_tag", "format": {"type": "odd"}}'), reasoning_parser="deepseek_r1")),
@@ -138,6 +151,14 @@ def test_vllms_parsers_tell_calls_and_reasoning_from_text_wherever_an_answer_is_
     assert said["reasoning"] == {"said": thought, "schema": False}
     assert said["silent"] == [first, "Just text."]
     assert said["plain"] == [None, None, None]
+
+
+@pytest.mark.vllm
+def test_what_xgrammar_would_forget_of_a_tools_parameters_is_folded(said: dict[str, Any]) -> None:
+    folded = '{"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}'
+    assert said["constraints"]["named"] == folded
+    for kind in ("required", "tag"):
+        assert folded in said["constraints"][kind]
 
 
 @pytest.mark.vllm

@@ -81,17 +81,20 @@ async def test_a_json_schema_is_obeyed(client: Client) -> None:
     assert isinstance(data["good"], bool)
 
 
+MIXED = {
+    "type": "object",
+    "properties": {"a": {"enum": [1]}, "b": {"enum": [2]}, "c": {"enum": [3]}},
+    "required": ["a"],
+    "anyOf": [{"required": ["b"]}, {"required": ["c"]}],
+}
+MIXED_ANSWERS = ({"a": 1, "b": 2}, {"a": 1, "c": 3}, {"a": 1, "b": 2, "c": 3})
+
+
 @pytest.mark.needs("json", "compact json")
 async def test_properties_beside_branches_are_obeyed(client: Client) -> None:
     """xgrammar reads the branches alone, if they are not folded."""
-    schema = {
-        "type": "object",
-        "properties": {"a": {"enum": [1]}, "b": {"enum": [2]}, "c": {"enum": [3]}},
-        "required": ["a"],
-        "anyOf": [{"required": ["b"]}, {"required": ["c"]}],
-    }
-    answer = await client.ask(HELLO, guided=Guided("json", json.dumps(schema)), max_tokens=200)
-    assert json.loads(answer.text) in ({"a": 1, "b": 2}, {"a": 1, "c": 3}, {"a": 1, "b": 2, "c": 3})
+    answer = await client.ask(HELLO, guided=Guided("json", json.dumps(MIXED)), max_tokens=200)
+    assert json.loads(answer.text) in MIXED_ANSWERS
 
 
 @pytest.mark.needs("regex")
@@ -123,6 +126,15 @@ async def test_a_structural_tag_is_obeyed(client: Client) -> None:
     guided = Guided("structural_tag", json.dumps({"type": "structural_tag", "format": tag}))
     answer = await client.ask(HELLO, guided=guided, max_tokens=40)
     assert re.fullmatch("<n>[0-9]{2}</n>", answer.text)
+
+
+@pytest.mark.needs("structural tags")
+async def test_properties_beside_branches_are_obeyed_in_a_structural_tag(client: Client) -> None:
+    content = {"type": "json_schema", "json_schema": MIXED, "max_whitespace_cnt": 0}
+    tag = {"type": "tag", "begin": "<n>", "content": content, "end": "</n>"}
+    guided = Guided("structural_tag", json.dumps({"type": "structural_tag", "format": tag}))
+    answer = await client.ask(HELLO, guided=guided, max_tokens=200)
+    assert json.loads(answer.text.removeprefix("<n>").removesuffix("</n>")) in MIXED_ANSWERS
 
 
 @pytest.mark.needs("structural tags")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -200,14 +200,24 @@ async def test_what_only_some_servers_can_do_is_asked_of_those(bench: Bench) -> 
         request_body(job, Server("", "", None), 5)
 
 
+#: Of it xgrammar reads the branches alone, if they are not folded.
+MIXED: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"a": {"enum": [1]}, "b": {"enum": [2]}},
+    "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
+}
+
+
 @pytest.mark.parametrize(("kind", "folds"), [("vllm", True), ("sglang", True), ("", False)])
 def test_what_xgrammar_would_forget_of_a_schema_is_folded(kind: str, folds: bool) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"a": {"enum": [1]}, "b": {"enum": [2]}},
-        "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
-    }
-    asked = _asked(Guided("json", json.dumps(schema)), Server(kind))
+    asked = _asked(Guided("json", json.dumps(MIXED)), Server(kind))
     sent = asked["response_format"]["json_schema"]["schema"]
-    assert (sent != schema) is folds
+    assert (sent != MIXED) is folds
     assert all("properties" in each for each in sent["anyOf"]) is folds
+
+
+def test_what_it_would_forget_in_a_structural_tag_is_folded() -> None:
+    tag = {"type": "structural_tag", "format": {"type": "json_schema", "json_schema": MIXED}}
+    asked = _asked(Guided("structural_tag", json.dumps(tag)), Server("sglang"))
+    sent = asked["response_format"]["format"]["json_schema"]
+    assert all("properties" in each for each in sent["anyOf"])

@@ -14,7 +14,7 @@ from workers.engines.openai.pooling import pooling_asked, pooling_path
 from workers.engines.openai.tools import messages_asked, tools_asked
 from workers.engines.openai.upstream import Server
 from workers.engines.prompts import choices_of
-from workers.engines.shared.schemas import folded
+from workers.engines.shared.schemas import folded, folded_tag
 
 _SAMPLING: Final = (
     "temperature",
@@ -152,7 +152,7 @@ def _guided(guided: Guided, server: Server) -> dict[str, Any]:
                 schema = folded(schema)
             return {"response_format": _schema_format(schema, server)}
         case "structural_tag" if server.kind in _TAKES_STRUCTURAL_TAGS:
-            return {"response_format": json.loads(guided.value)}
+            return {"response_format": folded_tag(json.loads(guided.value))}
         case _ if server.kind == "vllm":
             return _vllm_guided(guided, server)
         case "choice":

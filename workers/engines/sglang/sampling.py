@@ -9,7 +9,7 @@ from contract.asked import Guided
 from contract.messages import Sampling
 from workers.engines.prompts import choices_of
 from workers.engines.shared.regex import alternation
-from workers.engines.shared.schemas import folded
+from workers.engines.shared.schemas import folded, folded_tag
 
 _AS_IT_IS: Final = (
     "temperature",
@@ -55,5 +55,5 @@ def _constraint(guided: Guided) -> dict[str, str]:
         case "grammar":
             return {"ebnf": guided.value}
         case "structural_tag":
-            return {"structural_tag": guided.value}
+            return {"structural_tag": json.dumps(folded_tag(json.loads(guided.value)))}
     return {"regex": guided.value}

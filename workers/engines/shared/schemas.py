@@ -8,7 +8,6 @@ answer breaks the schema. A folded schema says the same with nothing beside one 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -24,6 +23,8 @@ _NOTES: Final = frozenset(
 _NAMED_SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 _SCHEMA: Final = frozenset({"items", "additionalProperties"})
 _SCHEMAS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+#: A structural tag has schemas in these: of its newer form the one, of its older the other.
+_SCHEMA_OF_TAG: Final = frozenset({"json_schema", "schema"})
 #: Those of JSON Schema that both xgrammar and llguidance know, or vLLM 0.32 takes for known.
 _NEVER_EMPTY: Final = frozenset(
     {"date", "time", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
@@ -51,16 +52,16 @@ def folded(schema: Any) -> Any:
         return schema  # It is none: the engine says why.
 
 
-def folded_tools(definitions: str) -> list[dict[str, Any]]:
-    """Return the tools that a JSON array has, with parameters in that form."""
-    return [_folded_tool(tool) for tool in json.loads(definitions)]
-
-
-def _folded_tool(tool: dict[str, Any]) -> dict[str, Any]:
-    function: dict[str, Any] = tool["function"]
-    if "parameters" not in function:
-        return tool
-    return tool | {"function": function | {"parameters": folded(function["parameters"])}}
+def folded_tag(tag: Any) -> Any:
+    """Return a structural tag of xgrammar's, in either of its forms, with the schemas in it so."""
+    if isinstance(tag, list):
+        return [folded_tag(each) for each in tag]
+    if not isinstance(tag, dict):
+        return tag
+    return {
+        key: folded(value) if key in _SCHEMA_OF_TAG else folded_tag(value)
+        for key, value in tag.items()
+    }
 
 
 class _Fold:

@@ -11,7 +11,7 @@ from contract.messages import ErrorCode, Sampling
 from workers.engine import JobRejected
 from workers.engines.prompts import choices_of
 from workers.engines.shared.regex import alternation
-from workers.engines.shared.schemas import folded
+from workers.engines.shared.schemas import folded, folded_tag
 from workers.engines.trtllm.model_files import ModelFiles
 
 _SEEDS: Final = 2**64
@@ -81,6 +81,8 @@ def _guided(guided: Guided) -> Any:
         guided = Guided("regex", alternation(choices_of(guided.value)))
     if guided.kind == "json":
         guided = Guided("json", json.dumps(folded(json.loads(guided.value))))
+    if guided.kind == "structural_tag":
+        guided = Guided("structural_tag", json.dumps(folded_tag(json.loads(guided.value))))
     try:
         _read_constraint(guided)
     except (RuntimeError, ValueError, TypeError) as error:

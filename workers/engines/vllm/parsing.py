@@ -17,13 +17,11 @@ from typing import Any, Final, NamedTuple
 from contract.config import ModelConfig
 from contract.config.recipes import ChosenParsers
 from contract.messages import ChatMessage, ErrorCode, Job
-from workers.continuation import forces_calls
 from workers.engine import CannotServe, JobRejected
 from workers.engines.prompts import template_arguments
-from workers.engines.shared.schemas import folded_tools
 from workers.engines.vllm.known_parsers import known_parsers
 from workers.engines.vllm.parsed_choice import ParsedChoice
-from workers.engines.vllm.requests import REFUSALS
+from workers.engines.vllm.requests import REFUSALS, folded_outputs
 from workers.transcript import Transcript
 
 _HALF_A_CHARACTER: Final = "\ufffd"
@@ -78,7 +76,9 @@ class Parsing:
         """The arguments of `SamplingParams` that the parser needs."""
         settings: dict[str, Any] = {"skip_special_tokens": self.request.skip_special_tokens}
         outputs = self.request.extract_structured_outputs()
-        return settings if outputs is None else settings | {"structured_outputs": outputs}
+        if outputs is None:
+            return settings
+        return settings | {"structured_outputs": folded_outputs(outputs)}
 
     @property
     def is_constrained(self) -> bool:
@@ -218,11 +218,9 @@ def _request(job: Job, arguments: dict[str, Any], outputs: Any) -> Any:
         "structured_outputs": outputs,
     }
     if job.tools is not None:
-        # Parsers read the types of arguments from the form that the client gave.
-        tools = folded_tools if forces_calls(job) else json.loads
         named = {"type": "function", "function": {"name": job.tools.name}}
         body |= {
-            "tools": tools(job.tools.definitions),
+            "tools": json.loads(job.tools.definitions),
             "tool_choice": named if job.tools.choice == "named" else job.tools.choice,
             "parallel_tool_calls": job.tools.parallel,
         }
