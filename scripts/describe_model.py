@@ -23,6 +23,7 @@ import dataclasses
 import importlib.abc
 import importlib.machinery
 import json
+import math
 import os
 import sys
 import types
@@ -38,6 +39,8 @@ EXPERTS = ("FusedMoE", "SharedFusedMoE", "MoERunner")
 #: Sparse attention of NVIDIA's GPUs, whose cache in eight bits is packed in its own way.
 PACKED = "fp8_ds_mla"
 SPARSE = "vllm.v1.attention.backends.mla.flashmla_sparse.FlashMLASparseBackend"
+#: Tokens in a block of GPUs' kernels for layers that compress (DeepSeek V4); a CPU's may differ.
+COMPRESSED_BLOCK = 256
 #: The function that asks a kernel for linear layers whether it runs here.
 TAKES_LINEAR = "is_supported_and_can_implement_kernel"
 SETTINGS = {
@@ -98,7 +101,9 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
 
     known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
     wanted = {name: value for name, value in request["arguments"].items() if name in known}
-    args = AsyncEngineArgs(**wanted | {"load_format": "dummy"})
+    # On a CPU latent attention goes without cached prefixes, which a hybrid notices too late.
+    fixed = {"load_format": "dummy", "enable_prefix_caching": False}
+    args = AsyncEngineArgs(**wanted | fixed)
     config = args.create_engine_config(UsageContext.OPENAI_API_SERVER)
     model = config.model_config
     answer = {
@@ -143,6 +148,8 @@ def said(error: Exception) -> str:
 
 def layers_of(config: Any) -> dict[str, Any]:
     """Return the bytes of the weights, and what the layers keep."""
+    if hasattr(config.model_config.hf_config, "compress_ratios"):
+        config.cache_config.block_size = COMPRESSED_BLOCK
     built = build(config)
     context = config.compilation_config.static_forward_context
     specs = [spec for layer in context.values() if (spec := spec_of(layer, config)) is not None]
@@ -242,6 +249,12 @@ def with_sparse(backend: Callable[..., Any]) -> Callable[..., Any]:
     return chosen
 
 
+def hopper(*_: Any, **__: Any) -> Any:
+    from vllm.platforms.interface import DeviceCapability
+
+    return DeviceCapability(9, 0)
+
+
 def take_all(*_: Any) -> tuple[bool, None]:
     return True, None
 
@@ -276,6 +289,7 @@ def pretended_gpu() -> Iterator[None]:
         (_OpNamespace, "__getattr__", kernel),
         (CpuPlatform, "is_cuda_alike", lambda self: True),
         (CpuPlatform, "get_attn_backend_cls", classmethod(chosen)),
+        (CpuPlatform, "get_device_capability", classmethod(hopper)),
         (workspace, "_manager", MagicMock()),
         (torch.cuda, "Stream", MagicMock()),
         (torch.cuda, "Event", MagicMock()),
@@ -368,21 +382,33 @@ def facts_of(spec: Any, config: Any) -> dict[str, Any]:
     if hasattr(spec, "shapes"):
         unpadded = dataclasses.replace(spec, page_size_padded=None)
         return {"kind": "state", "state_bytes": unpadded.page_size_bytes}
-    per_token = spec.page_size_bytes // spec.block_size
+    if type(spec).__name__ == "CircularBufferSpec":
+        return {"kind": "state", "state_bytes": spec.page_size_bytes}
+    # Tokens that share an entry; Whisper's causal kin has several entries for one.
+    every = getattr(spec, "tokens_per_state", 1)
+    per_token = math.ceil(spec.page_size_bytes * every / spec.block_size)
     window = getattr(spec, "attention_chunk_size", None) or getattr(spec, "sliding_window", None)
     is_full = type(spec).__name__.startswith(("Full", "MLA", "Sink"))
     where: dict[str, Any] = {"kind": "full"}
-    if window and not is_full:
+    if type(spec).__name__.startswith("Cross"):
+        positions = getattr(config.model_config.hf_config, "max_source_positions", 0)
+        where = {"kind": "cross", "window": positions}
+    elif window and not is_full:
         where = {"kind": "window", "window": window}
+    if every > 1:
+        where["every"] = every
     heads, head_size = getattr(spec, "num_kv_heads", 0), getattr(spec, "head_size", 0)
     is_shared = "MLA" in type(spec).__name__
     value_size = 0 if is_shared else getattr(spec, "head_size_v", None) or head_size
     elements = head_size + value_size
     # An indexer's keys have a type of their own, whatever that of the cache is.
     is_index = is_shared and not spec.cache_dtype_str
-    if is_shared and spec.cache_dtype_str == PACKED:
+    is_packed = is_shared and spec.cache_dtype_str == PACKED
+    # DeepSeek V4 has no other form.
+    is_fixed = is_index or getattr(spec, "model_version", None) is not None
+    if is_packed and not is_fixed:
         where["packed_bytes"] = per_token
-    elif is_index or heads * elements * spec.dtype.itemsize != per_token:
+    elif is_fixed or heads * elements * spec.dtype.itemsize != per_token:
         return {**where, "is_shared": is_shared, "fixed_bytes": per_token}
     return {**where, "heads": heads, "elements": elements, "is_shared": is_shared}
 

@@ -13,7 +13,8 @@ from contract.model_files.hub_cache import MAIN, snapshot_of
 from contract.model_files.plan_json import PlanJson, PlanLimits, PlanModelJson, limits_of
 from contract.paths import project_dir
 from orchestrator.errors import UserError
-from orchestrator.estimate.layers.caches import CacheLayers
+from orchestrator.estimate.composed import composed, composed_weights
+from orchestrator.estimate.layers.kept import CacheLayers
 from orchestrator.estimate.model_json import PARAMS, ModelJson, read_config, read_exported
 from orchestrator.estimate.shape import Shape, read_shape
 from orchestrator.estimate.weights import Weights, has_weights, is_gguf, read_weights, size_of
@@ -131,16 +132,19 @@ def _read_checkpoint(path: Path, release: str, _: object) -> Checkpoint:
     config = read_config(path)
     if isinstance(config, PlanJson):
         return _read_plan(path, config)
+    config = composed(config, locate, read_config)
     shape = read_shape(path, config, release)
     dtype = (config.first("torch_dtype", "dtype") or "float16").removeprefix("torch.")
     is_tied = bool(config.first("tie_word_embeddings"))
     quantization = _quantization(path, config)
     size = None if quantization else element_bytes(dtype)
+    own = read_weights(path, size, is_tied=is_tied, layers=shape.layers)
+    text = config.text_model_id and read_checkpoint(locate(config.text_model_id), release).weights
     return Checkpoint(
         path=path,
         shape=shape,
         dtype=dtype,
-        weights=read_weights(path, size, is_tied=is_tied, layers=shape.layers),
+        weights=composed_weights(own, config, locate, text or None),
         is_tied=is_tied,
         quantization=quantization,
         kv_quantization=_kv_quantization(path, config),

@@ -21,7 +21,7 @@ from contract.messages import UNREADABLE
 from contract.paths import ROOT, state_dir
 from orchestrator.estimate.checkpoint import Checkpoint, locate_model, stamp
 from orchestrator.estimate.layers.adapters import AdapterWidths
-from orchestrator.estimate.layers.caches import CacheLayers
+from orchestrator.estimate.layers.kept import CacheLayers
 from orchestrator.estimate.running import Card
 from orchestrator.system.child_environment import PYTHON, engine_variables, inherited
 from orchestrator.system.files import write_atomically

@@ -29,7 +29,7 @@ from orchestrator.estimate.parts import (
     encoder_cache,
     expanded_context,
     graph_bytes,
-    vision_tower,
+    towers_at_work,
     weights,
 )
 from orchestrator.estimate.running import Card, Running, running
@@ -137,7 +137,7 @@ def estimate(
         weights(model, checkpoint, run, is_predicted=speculation.is_predicted),
         draft_model(model, speculation.draft, run),
         step,
-        vision_tower(shape, run, step),
+        towers_at_work(shape, run, step),
         encoder_cache(shape, run),
         expanded_context(shape, run),
         Part("CUDA graphs", graph_bytes(shape, run), f"{len(run.graph_sizes)} batch sizes"),

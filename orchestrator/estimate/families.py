@@ -61,6 +61,15 @@ _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "qwen3_5_text": {"full_attention_interval": 4},
     "qwen3_5_moe_text": {"full_attention_interval": 4},
     "cohere2": {"sliding_window_pattern": 4},
+    "kimi_linear": {**_LLAMA, "max_position_embeddings": 4096, "vocab_size": 163_840},
+    "modernbert": {
+        "hidden_size": 768,
+        "intermediate_size": 1152,
+        "num_hidden_layers": 22,
+        "num_attention_heads": 12,
+        "max_position_embeddings": 8192,
+        "vocab_size": 50_368,
+    },
     "llama4_text": {"attention_chunk_size": 8192},
 }
 _SECTIONS: Final = ("text_config", "llm_config", "language_config")
@@ -74,6 +83,9 @@ def completed(data: dict[str, Any]) -> dict[str, Any]:
         # Qwen-Omni: the part that answers in words, beside the one that speaks.
         whole = {key: value for key, value in data.items() if key != "thinker_config"}
         return completed({**whole, **thinker})
+    decoder = _decoder_of(data)
+    if decoder:
+        return {**data, **decoder}
     for name in _SECTIONS:
         section = data.get(name)
         if isinstance(section, dict):
@@ -84,6 +96,39 @@ def completed(data: dict[str, Any]) -> dict[str, Any]:
 def _filled(section: dict[str, Any]) -> dict[str, Any]:
     family = section.get("model_type")
     return {**_DEFAULTS.get(family, {}), **section} if isinstance(family, str) else section
+
+
+#: Keys of a decoder that an encoder stands beside, and what they are called elsewhere.
+_DECODER: Final = {
+    "d_model": "hidden_size",
+    "decoder_layers": "num_hidden_layers",
+    "decoder_attention_heads": "num_attention_heads",
+    "decoder_ffn_dim": "intermediate_size",
+    "max_target_positions": "max_position_embeddings",
+}
+
+
+_ENCODER: Final = (
+    "model_type",
+    "d_model",
+    "encoder_ffn_dim",
+    "max_source_positions",
+    "num_mel_bins",
+)
+
+
+def _decoder_of(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of the decoder of a model that hears with an encoder (Whisper), under the
+    names of a decoder alone: some files have these names for the encoder. Else nothing."""
+    if "decoder_layers" not in data or "max_source_positions" not in data:
+        return {}
+    found = {name: data.get(key) for key, name in _DECODER.items()}
+    heads = data.get("decoder_attention_heads")
+    return found | {
+        "num_key_value_heads": heads,
+        "encoded_positions": data["max_source_positions"],
+        "audio_config": {key: value for key, value in data.items() if key in _ENCODER},
+    }
 
 
 #: Keys of Mistral's own format, and what they are called elsewhere.

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from contract.config import ModelConfig
-from orchestrator.estimate.layers.caches import CacheLayers
+from orchestrator.estimate.layers.kept import CacheLayers
 from orchestrator.estimate.running import Running, figures_of, whole
 from orchestrator.estimate.shape import Shape
 
@@ -31,7 +31,8 @@ class KvCache(msgspec.Struct, frozen=True):
     sequences: int
     least_bytes: int
     wanted_bytes: int
-    #: Of it, the states of recurrent layers for each sequence.
+    #: Of it, what each sequence has however long it is: states of recurrent layers, and what
+    #: cross-attention keeps.
     state_bytes: int = 0
     #: The least that one more sequence takes: it bounds how many a cache allows at once.
     bytes_to_begin: int = 0
@@ -89,6 +90,7 @@ def bytes_per_token(shape: Shape, running: Running) -> int:
         sum(
             math.ceil(each.layers / running.pipeline_parallel) * _token_bytes(each, running)
             for each in shape.caches
+            if each.kind != "cross"
         )
     )
 
@@ -113,16 +115,19 @@ def bytes_to_begin(shape: Shape, running: Running) -> int:
     bytes of cache allow one more sequence at once."""
     layout = _layout(shape, running)
     return math.ceil(
-        sum(count * _block_bytes(each, layout, running) for each, count in layout.groups)
+        sum(count * _least_bytes(each, layout, running) for each, count in layout.groups)
     )
 
 
 def state_bytes(shape: Shape, running: Running) -> int:
-    """Return the bytes of one sequence's states on each GPU; 0 without such layers."""
+    """Return the bytes that one sequence has on each GPU, however long it is: its states, and
+    what cross-attention keeps; 0 without such layers."""
     layout = _layout(shape, running)
     return math.ceil(
         sum(
-            count * layout.state_page_bytes for each, count in layout.groups if each.kind == "state"
+            count * _least_bytes(each, layout, running)
+            for each, count in layout.groups
+            if each.kind in ("state", "cross")
         )
     )
 
@@ -149,6 +154,12 @@ def _layer_bytes(each: CacheLayers, sequences: int, layout: _Layout, running: Ru
     block = _block_bytes(each, layout, running)
     if each.kind == "state":
         return block * (sequences + 1)
+    if each.kind == "cross":
+        # The engine starts only if a step full of an encoder's tokens has room
+        # (`CrossAttentionSpec.max_memory_usage_bytes`).
+        most = max(each.window, running.batched_tokens)
+        kept = _blocks(each.window, layout.block_tokens) * (sequences - 1)
+        return block * (kept + _blocks(most, layout.block_tokens) + 1)
     size, context = layout.block_tokens, running.context_len
     if each.kind == "full" or not running.keeps_windows_only:
         return block * (_blocks(context, size) * sequences + 1)
@@ -156,6 +167,12 @@ def _layer_bytes(each: CacheLayers, sequences: int, layout: _Layout, running: Ru
     kept = min(context, each.window + size)
     reading = min(context, each.window + size + in_flight)
     return block * (_blocks(kept, size) * (sequences - 1) + _blocks(reading, size) + 1)
+
+
+def _least_bytes(each: CacheLayers, layout: _Layout, running: Running) -> float:
+    """Of a sequence of one token."""
+    blocks = _blocks(each.window, layout.block_tokens) if each.kind == "cross" else 1
+    return blocks * _block_bytes(each, layout, running)
 
 
 def _block_bytes(each: CacheLayers, layout: _Layout, running: Running) -> float:
@@ -174,4 +191,4 @@ def _token_bytes(each: CacheLayers, running: Running) -> float:
     if each.packed_bytes and running.kv_element_bytes == 1:
         return each.packed_bytes
     heads = each.heads if each.is_shared else math.ceil(each.heads / running.tensor_parallel)
-    return heads * each.elements * running.kv_element_bytes + each.fixed_bytes
+    return heads * each.elements * running.kv_element_bytes + each.fixed_bytes / each.every

@@ -64,7 +64,10 @@ class ModelJson(msgspec.Struct, frozen=True):
     language_config: ModelJson | None = None
     vision_config: Any = None
     audio_config: Any = None
+    text_model_id: str | None = None
+    audio_model_id: str | None = None
     spatial_merge_size: Positive | None = None
+    stack_factor: Positive | None = None
     mm_tokens_per_image: Whole | None = None
     image_seq_length: Whole | None = None
     downsample_ratio: float | None = None
@@ -136,6 +139,9 @@ class ModelJson(msgspec.Struct, frozen=True):
     max_window_layers: Whole | None = None
     attention_chunk_size: Whole | None = None
     no_rope_layers: list[Whole] | None = None
+    compress_ratios: list[Whole] | None = None
+    kv_source_layer_ids: list[Whole] | None = None
+    encoded_positions: Whole | None = None
     kv_lora_rank: Whole | None = None
     qk_rope_head_dim: Whole | None = None
     qk_nope_head_dim: Whole | None = None
@@ -263,8 +269,8 @@ def read_config(path: Path) -> ModelJson | PlanJson:
     file = path / "config.json"
     if not file.exists() and (path / PARAMS).is_file():
         file = path / PARAMS
-        return _checked(file, from_params(_load(file)), ModelJson)
-    data = _load(file)
+        return _checked(file, from_params(read_json(file)), ModelJson)
+    data = read_json(file)
     if is_plan(data):
         return _checked(file, data, PlanJson)
     return _checked(file, completed(data), ModelJson)
@@ -274,12 +280,14 @@ def read_exported(path: Path) -> QuantizationJson:
     """Return what hf_quant_config.json says, which NVIDIA's ModelOpt writes beside config.json; all
     empty without such a file. Raises `UserError`."""
     file = path / "hf_quant_config.json"
-    return _checked(file, _load(file), ExportJson).quantization if file.exists() else _NOT_EXPORTED
+    if not file.exists():
+        return _NOT_EXPORTED
+    return _checked(file, read_json(file), ExportJson).quantization
 
 
 def read_index(file: Path) -> IndexJson:
     """Raises `UserError`."""
-    return _checked(file, _load(file), IndexJson)
+    return _checked(file, read_json(file), IndexJson)
 
 
 def read_tensors(file: Path) -> dict[str, TensorJson]:
@@ -305,7 +313,7 @@ def _tensor(name: str, raw: msgspec.Raw) -> TensorJson:
         raise ValueError(f"`{name}`: {error}") from None
 
 
-def _load(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     """A JSON object, as Python reads it: models' files have its `NaN` and `Infinity` in them.
     Raises `UserError`."""
     try:

@@ -10,6 +10,7 @@ import msgspec
 from contract.config import ModelConfig
 from contract.engines import declaration_of
 from orchestrator.estimate.checkpoint import Checkpoint
+from orchestrator.estimate.layers.towers import Tower
 from orchestrator.estimate.running import Running
 from orchestrator.estimate.shape import Shape
 from orchestrator.terminal.sizes import MIB
@@ -124,29 +125,38 @@ def activations(shape: Shape, run: Running, guessed: int = 0) -> Part:
 
 
 def encoder_cache(shape: Shape, run: Running) -> Part:
-    """The tokens that a tower made of images, kept until the language model has read them: as many
-    as fit into a step, or those of the largest image (`compute_mm_encoder_budget`)."""
-    tower = shape.tower
-    if tower is None or not run.sees_images:
+    """The tokens that towers made of images and sounds, kept until the language model has read
+    them: as many as fit into a step, or those of the largest (`compute_mm_encoder_budget`)."""
+    towers = _used(shape, run)
+    if not towers:
         return Part("encoder cache", 0, "")
-    tokens = max(run.batched_tokens, tower.tokens)
+    tokens = max(run.batched_tokens, *(each.tokens for each in towers))
     size = tokens * shape.hidden_size * run.element_bytes
-    return Part("encoder cache", size, f"{tokens} tokens of images")
+    media = " and ".join("sounds" if each.hears else "images" for each in towers)
+    return Part("encoder cache", size, f"{tokens} tokens of {media}")
 
 
-def vision_tower(shape: Shape, run: Running, activations: Part) -> Part:
-    """The activations of a tower that works on as many images at once as it may, as far as they
-    are more than the language model's, which come after them in the same memory."""
-    tower = shape.tower
-    if tower is None or not run.sees_images:
-        return Part("vision tower", 0, "")
+def towers_at_work(shape: Shape, run: Running, activations: Part) -> Part:
+    """The activations of the tower that takes most, as far as they are more than the language
+    model's, which come after them in the same memory."""
+    parts = [_tower_at_work(each, run, activations) for each in _used(shape, run)]
+    return max(parts, key=lambda part: part.size_bytes, default=Part("vision tower", 0, ""))
+
+
+def _used(shape: Shape, run: Running) -> list[Tower]:
+    return [each for each in shape.towers if (run.hears if each.hears else run.sees)]
+
+
+def _tower_at_work(tower: Tower, run: Running, activations: Part) -> Part:
+    """Of one that works on as many images or sounds at once as it may."""
     budget = max(run.batched_tokens, tower.tokens)
     a_prompt = max(1, run.context_len // tower.tokens)
-    images = max(1, min(budget // tower.tokens, run.max_sequences * a_prompt))
-    patches = images * tower.patches
+    items = max(1, min(budget // tower.tokens, run.max_sequences * a_prompt))
+    patches = items * tower.patches
     size = patches * tower.patch_bytes(run.tensor_parallel, run.element_bytes)
-    how = f"{patches} patches at once, beyond the activations"
-    return Part("vision tower", max(0, size - activations.size_bytes), how)
+    what, name = ("places", "audio tower") if tower.hears else ("patches", "vision tower")
+    how = f"{patches} {what} at once, beyond the activations"
+    return Part(name, max(0, size - activations.size_bytes), how)
 
 
 def expanded_context(shape: Shape, run: Running) -> Part:

@@ -50,8 +50,9 @@ class Running(msgspec.Struct, frozen=True):
     lora_rank: int
     #: Layers with a sliding window keep that window only.
     keeps_windows_only: bool
-    #: Its requests may have images in them.
-    sees_images: bool = True
+    #: Its requests may have images (or videos), and sounds in them.
+    sees: bool = True
+    hears: bool = True
     #: It says something of its prompts, and generates nothing.
     is_pooling: bool = False
 
@@ -91,7 +92,8 @@ def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card)
         lora_slots=(whole(args, figures.adapters) or len(adapters)) if adapters else 0,
         lora_rank=whole(args, figures.adapter_rank) or place_rank(adapters),
         keeps_windows_only=memory is not None and memory.keeps_windows_only,
-        sees_images=_sees_images(args),
+        sees=_takes(args, "image", "video"),
+        hears=_takes(args, "audio"),
         is_pooling=_is_pooling(args),
     )
 
@@ -101,12 +103,12 @@ def _is_pooling(args: dict[str, Any]) -> bool:
     return args.get("runner") == "pooling" or args.get("convert") in ("embed", "classify")
 
 
-def _sees_images(args: dict[str, Any]) -> bool:
-    """vLLM makes no use of a tower without images and videos (`limit_mm_per_prompt`)."""
+def _takes(args: dict[str, Any], *kinds: str) -> bool:
+    """vLLM makes no use of a tower whose media it is not to take (`limit_mm_per_prompt`)."""
     limits = args.get("limit_mm_per_prompt")
     if args.get("language_model_only"):
         return False
-    return not isinstance(limits, dict) or any(limits.get(kind, 1) for kind in ("image", "video"))
+    return not isinstance(limits, dict) or any(limits.get(kind, 1) for kind in kinds)
 
 
 def figures_of(engine: str) -> MemoryArguments:

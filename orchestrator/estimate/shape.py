@@ -9,16 +9,11 @@ import msgspec
 from orchestrator.errors import UserError
 from orchestrator.estimate.context import context_len
 from orchestrator.estimate.layers.adapters import EXPERTS_OF_A_TOKEN, AdapterWidths, adapter_widths
-from orchestrator.estimate.layers.caches import (
-    CacheLayers,
-    Kind,
-    cache_layers,
-    head_dim_of,
-    kv_heads_of,
-)
+from orchestrator.estimate.layers.caches import cache_layers, head_dim_of, kv_heads_of
 from orchestrator.estimate.layers.in_flight import ScanWidth, is_gated, scan_width
+from orchestrator.estimate.layers.kept import CacheLayers, Kind
 from orchestrator.estimate.layers.states import ONLY_STATES
-from orchestrator.estimate.layers.towers import Tower, tower_of
+from orchestrator.estimate.layers.towers import Tower, towers_of
 from orchestrator.estimate.model_json import ModelJson
 from orchestrator.estimate.vision_json import read_processor
 
@@ -49,8 +44,8 @@ class Shape(msgspec.Struct, frozen=True):
     scan: ScanWidth = ScanWidth()
     #: Elements of one LoRA adapter for each unit of its rank.
     adapters: AdapterWidths = AdapterWidths()
-    #: The part that sees, of a multimodal model.
-    tower: Tower | None = None
+    #: The parts that see or hear, of a multimodal model.
+    towers: tuple[Tower, ...] = ()
     #: A part that sees or hears whose activations cannot be worked out.
     has_unread_part: bool = False
     #: Layers beyond these that predict further tokens, for speculative decoding; 0 if config.json
@@ -78,7 +73,8 @@ def read_shape(path: Path, config: ModelJson, release: str) -> Shape:
             "set `gpu_memory_utilization` (a part of the GPU) or `gpu_memory_gib` of the model: "
             "then exactly that much is reserved",
         )
-    tower = tower_of(config, read_processor(path)) if config.vision_config else None
+    towers = towers_of(config, read_processor(path))
+    media = bool(config.vision_config) + bool(config.audio_config)
     kv_heads, head_dim = kv_heads_of(config, heads), head_dim_of(config, heads, hidden)
     inner = _given(config.figure("intermediate_size", "ffn_hidden_size", "n_inner"), 4 * hidden)
     return Shape(
@@ -104,8 +100,8 @@ def read_shape(path: Path, config: ModelJson, release: str) -> Shape:
             keys=kv_heads * head_dim,
             inner=inner,
         ),
-        tower=tower,
-        has_unread_part=bool(config.audio_config or (config.vision_config and not tower)),
+        towers=towers,
+        has_unread_part=len(towers) < media,
         predictors=config.figure("num_nextn_predict_layers", "mtp_num_hidden_layers") or 0,
     )
 

@@ -10,7 +10,7 @@ from contract.config import ModelConfig
 from contract.model_files.hub_cache import MAIN
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import Checkpoint, locate, read_checkpoint
-from orchestrator.estimate.layers.caches import CacheLayers
+from orchestrator.estimate.layers.kept import CacheLayers
 from orchestrator.estimate.shape import Shape
 
 #: The argument of vLLM (0.26 to 0.33) that turns it on.

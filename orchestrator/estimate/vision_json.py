@@ -1,5 +1,5 @@
-"""The JSON of the part of a model that sees, and of its images, as frozen types. Families write
-them in many ways, and no model is refused for them: one that is not like these says nothing."""
+"""The JSON of the parts of a model that see and hear, and of its images, as frozen types. Families
+write them in many ways, and no model is refused for them: what is not like these says nothing."""
 
 from __future__ import annotations
 
@@ -31,6 +31,18 @@ class VisionJson(msgspec.Struct, frozen=True):
     hidden_act: str | None = None
 
 
+class HearingJson(msgspec.Struct, frozen=True):
+    """The part that hears, in the manner of Whisper's encoder."""
+
+    model_type: str | None = None
+    d_model: Whole | None = None
+    hidden_size: Whole | None = None
+    encoder_ffn_dim: Whole | None = None
+    intermediate_size: Whole | None = None
+    max_source_positions: Whole | None = None
+    num_mel_bins: Whole | None = None
+
+
 class ImageSizeJson(msgspec.Struct, frozen=True):
     """An edge in pixels in some families, the pixels of an image in others."""
 
@@ -54,6 +66,11 @@ class ProcessorJson(msgspec.Struct, frozen=True):
 def read_vision(section: Any) -> VisionJson:
     """Return `vision_config` of a model."""
     return _as_far_as_understood(section, VisionJson)
+
+
+def read_hearing(section: Any) -> HearingJson:
+    """Return `audio_config` of a model."""
+    return _as_far_as_understood(section, HearingJson)
 
 
 def read_processor(path: Path) -> ProcessorJson:

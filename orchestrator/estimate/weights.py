@@ -155,7 +155,7 @@ def _from_headers(files: list[Path], *, is_tied: bool, own_layers: int) -> Weigh
     layers = embedding = head = predictors = Bulk()
     for file in files:
         for name, tensor in read_tensors(file).items():
-            bulk = _bulk(tensor)
+            bulk = bulk_of(tensor)
             if _predicts(name, own_layers):
                 predictors += bulk
             elif _EMBEDDING.search(name):
@@ -177,7 +177,7 @@ def _predicts(name: str, own_layers: int) -> bool:
     return numbered is not None and int(numbered[1]) >= own_layers
 
 
-def _bulk(tensor: TensorJson) -> Bulk:
+def bulk_of(tensor: TensorJson) -> Bulk:
     start, end = tensor.data_offsets
     if tensor.dtype not in FLOATING_BYTES:
         return Bulk(fixed_bytes=end - start)

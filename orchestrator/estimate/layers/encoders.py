@@ -12,13 +12,14 @@ from orchestrator.estimate.model_json import ModelJson
 _FAMILIES: Final = frozenset(
     {"bert", "camembert", "embedding_gemma2", "embedding_gemma2_text", "ernie", "gte"}
     | {"modernbert", "new", "nomic_bert", "roberta", "siglip", "siglip2", "xlm-roberta"}
-    | {"openai_privacy_filter", "xlm-roberta-xl"}
+    | {"colmodernvbert", "modernvbert", "openai_privacy_filter", "xlm-roberta-xl"}
 )
 #: A key that others write, too, of parts that are read once (`Gemma3TextModelConfig`).
 _BY_DIRECTION: Final = ("gemma3_text",)
 #: Of decoders whose attention was opened (`LlamaBidirectionalModel`,
-#: `VoyageQwen3BidirectionalEmbedModel`).
+#: `VoyageQwen3BidirectionalEmbedModel`), but for one that vLLM runs as any decoder.
 _OPENED: Final = "Bidirectional"
+_NOT_OPENED: Final = "DeepseekV3BidirectionalModel"
 
 
 def is_encoder(config: ModelJson) -> bool:
@@ -27,5 +28,6 @@ def is_encoder(config: ModelJson) -> bool:
         return True
     if config.model_type in _BY_DIRECTION and config.use_bidirectional_attention is True:
         return True
-    named = any(_OPENED in name for name in config.architectures or ())
+    names = config.architectures or ()
+    named = any(_OPENED in name and name != _NOT_OPENED for name in names)
     return named or config.model_type in _FAMILIES

@@ -58,6 +58,11 @@ def index_bytes(config: ModelJson) -> int:
     sparse = config.first("sparse_attention_config")
     if sparse is not None:
         return (sparse.sparse_index_dim or 0) * _EXACT_BYTES
+    return index_key_bytes(config)
+
+
+def index_key_bytes(config: ModelJson) -> int:
+    """Return the bytes of a key of 8 bits an element, with its scales."""
     width = config.figure("index_head_dim") or 0
     return width + width // _GROUP * _SCALE_BYTES
 

@@ -1,4 +1,5 @@
-"""The part of a multimodal model that sees: its width, and what it makes of an image."""
+"""The parts of a multimodal model that see and hear: how wide they are, and the tokens that they
+make of an image or a sound."""
 
 from __future__ import annotations
 
@@ -8,7 +9,13 @@ from typing import Final
 import msgspec
 
 from orchestrator.estimate.model_json import ModelJson
-from orchestrator.estimate.vision_json import PerLayer, ProcessorJson, VisionJson, read_vision
+from orchestrator.estimate.vision_json import (
+    PerLayer,
+    ProcessorJson,
+    VisionJson,
+    read_hearing,
+    read_vision,
+)
 
 #: Tokens of the largest image where the processor does not say (Qwen2VLImageProcessor).
 _USUAL_TOKENS: Final = 1280
@@ -18,9 +25,14 @@ _LARGEST_EDGE: Final = 16_384
 _GATED: Final = ("silu", "swiglu")
 
 
+#: Places of an encoder like Whisper's that become one token of the language model, by the encoder.
+_POOLED: Final = {"qwen2_audio_encoder": 2, "audioflamingo3_encoder": 2, "voxtral_encoder": 4}
+
+
 class Tower(msgspec.Struct, frozen=True):
-    """A vision transformer. `patches` and `tokens` are those of the largest image: the tower works
-    on patches, the language model reads tokens."""
+    """A transformer that sees or hears. `patches` and `tokens` are those of the largest image, or
+    of the longest sound that it takes at once: the tower works on patches, the language model reads
+    tokens."""
 
     hidden_size: int
     intermediate_size: int
@@ -29,6 +41,7 @@ class Tower(msgspec.Struct, frozen=True):
     #: Values of one patch, as the processor hands them over.
     pixels: int = 0
     is_gated: bool = False
+    hears: bool = False
 
     def patch_bytes(self, tensor_parallel: int, element_bytes: int) -> int:
         """The most that one patch has in flight within a layer: the residual, its normalised copy
@@ -39,8 +52,15 @@ class Tower(msgspec.Struct, frozen=True):
         return math.ceil((3 * self.hidden_size + widest + self.pixels) * element_bytes)
 
 
-def tower_of(config: ModelJson, processor: ProcessorJson) -> Tower | None:
-    """Return the tower that a model's files describe; None if it has none, or none of patches."""
+def towers_of(config: ModelJson, processor: ProcessorJson) -> tuple[Tower, ...]:
+    """Return the towers that a model's files describe, as far as they are known."""
+    sees = _seeing(config, processor) if config.vision_config else None
+    hears = _hearing(config) if config.audio_config else None
+    return tuple(each for each in (sees, hears) if each)
+
+
+def _seeing(config: ModelJson, processor: ProcessorJson) -> Tower | None:
+    """Return a tower of patches; None if it has other parts."""
     vision = read_vision(config.vision_config)
     patch, width = _largest(vision.patch_size), _width(vision)
     if not patch or not width:
@@ -57,6 +77,24 @@ def tower_of(config: ModelJson, processor: ProcessorJson) -> Tower | None:
         tokens=tokens,
         pixels=3 * patch**2 * (vision.temporal_patch_size or 1),
         is_gated=(vision.hidden_act or "") in _GATED,
+    )
+
+
+def _hearing(config: ModelJson) -> Tower | None:
+    """Return an encoder like Whisper's: half as many places as it has pieces of the sound."""
+    hearing = read_hearing(config.audio_config)
+    width, places = hearing.d_model or hearing.hidden_size, hearing.max_source_positions
+    known = hearing.model_type in ("whisper", *_POOLED) or config.stack_factor
+    if not width or not places or not (known or config.encoded_positions):
+        return None
+    pooled = config.stack_factor or _POOLED.get(hearing.model_type or "", 1)
+    return Tower(
+        hidden_size=width,
+        intermediate_size=hearing.encoder_ffn_dim or hearing.intermediate_size or 4 * width,
+        patches=places,
+        tokens=math.ceil(places / pooled),
+        pixels=2 * (hearing.num_mel_bins or 0),
+        hears=True,
     )
 
 

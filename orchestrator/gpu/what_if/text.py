@@ -53,7 +53,7 @@ def _cache(cache: KvCache) -> Iterator[str]:
     yield _row("KV cache", show(cache.least_bytes), f"at least: one sequence, {each}")
     yield _row("", show(cache.wanted_bytes), f"wanted: {cache.sequences} such sequences")
     if cache.state_bytes:
-        yield _row("states", show(cache.state_bytes), "of it, for each sequence: recurrent layers")
+        yield _row("states", show(cache.state_bytes), "of it, for each sequence, however long")
 
 
 def _on_how_many(need: Need) -> str:

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.estimate import checkpoint as checkpoint_module
 from orchestrator.estimate.checkpoint import Checkpoint, ModelNotHere, locate, read_checkpoint
-from orchestrator.estimate.layers.caches import CacheLayers
+from orchestrator.estimate.layers.kept import CacheLayers
 from tests.orchestrator.models_on_disk import (
     QWEN2_7B,
     QWEN2_HALF_B,

@@ -15,7 +15,7 @@ from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import Checkpoint, read_checkpoint
 from orchestrator.estimate.estimate import Estimate, describe, estimate, estimate_model
 from orchestrator.estimate.kv_cache import bytes_for
-from orchestrator.estimate.layers.caches import CacheLayers
+from orchestrator.estimate.layers.kept import CacheLayers
 from orchestrator.estimate.running import Card, running
 from orchestrator.estimate.shape import Shape
 from orchestrator.estimate.weights import Bulk, Weights

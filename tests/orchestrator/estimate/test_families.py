@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.estimate.layers.caches import CacheLayers
+from orchestrator.estimate.layers.kept import CacheLayers
 from orchestrator.estimate.model_json import ModelJson, read_config
 from orchestrator.estimate.shape import Shape, read_shape
 from tests.orchestrator.estimate.test_published_models import DEFAULTS

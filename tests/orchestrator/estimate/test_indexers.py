@@ -11,7 +11,7 @@ import pytest
 from contract.config import ModelConfig
 from orchestrator.estimate.checkpoint import read_checkpoint
 from orchestrator.estimate.estimate import estimate
-from orchestrator.estimate.layers.caches import CacheLayers
+from orchestrator.estimate.layers.kept import CacheLayers
 from orchestrator.estimate.running import Card
 from orchestrator.estimate.speculation import Speculation
 from tests.orchestrator.models_on_disk import QWEN2_HALF_B, MakeModel

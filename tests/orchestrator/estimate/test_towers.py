@@ -74,8 +74,7 @@ def test_the_largest_image_is_read(
     patches: int,
     tokens: int,
 ) -> None:
-    tower = read_checkpoint(seeing(make_model, vision, processor, **more)).shape.tower
-    assert tower is not None
+    (tower,) = read_checkpoint(seeing(make_model, vision, processor, **more)).shape.towers
     assert (tower.hidden_size, tower.patches, tower.tokens) == (width, patches, tokens)
 
 
