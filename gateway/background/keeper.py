@@ -30,7 +30,6 @@ from gateway.background.kept_job import KeptJob
 from gateway.background.patience import patiently
 from gateway.background.unattended import Unattended
 from gateway.http.errors import ApiError
-from gateway.http.key_store import KeyStore
 from gateway.jobs.refusals import conflict
 from gateway.streams.cancelling import cancel_for_all
 
@@ -49,7 +48,6 @@ class Keeper:
         name: str,
         config: JobsConfig,
         unattended: Unattended,
-        keys: KeyStore,
         is_leaving: Callable[[], bool],
     ) -> None:
         self.records = BackgroundJobs(db, config.max_bytes)
@@ -57,7 +55,6 @@ class Keeper:
         self._name = name
         self._config = config
         self._unattended = unattended
-        self._keys = keys
         self._is_leaving = is_leaving
         self._tasks: dict[str, asyncio.Task[None]] = {}
         #: Jobs that a defect, or a fault of this process, kept from being asked for.
@@ -160,7 +157,7 @@ class Keeper:
         if record.id in self._tasks:
             return
         kept = KeptJob(record, self.records, self._name, self._config.keep_s)
-        task = asyncio.create_task(kept.run(self._unattended, self._keys.by_id, is_put))
+        task = asyncio.create_task(kept.run(self._unattended, is_put))
         self._tasks[record.id] = task
         task.add_done_callback(lambda _: self._forget(record.id, task))
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from contract.bus.background import BackgroundJobs
 from contract.bus.background_job import BackgroundJob, JobError, JobOutcome, JobState
-from contract.keys import KeyRecord
 from contract.messages import ErrorCode
 from gateway.background.events import GatheredEvents
 from gateway.background.patience import persistently
@@ -32,26 +30,21 @@ class KeptJob:
         self._queued_as = record.queued_as
         self._is_put: asyncio.Future[None] | None = None
 
-    async def run(
-        self,
-        unattended: Unattended,
-        find_key: Callable[[str], KeyRecord | None],
-        is_put: asyncio.Future[None] | None = None,
-    ) -> None:
+    async def run(self, unattended: Unattended, is_put: asyncio.Future[None] | None = None) -> None:
         """Ask for the job and store its end. With `is_put` the caller waits until it is in its
         queue: if it is refused, its record is forgotten, and the future has the `ApiError`."""
         self._is_put = is_put
         try:
-            await self._run(unattended, find_key(self._record.key_id))
+            await self._run(unattended)
         except Leaving:
             self._refuse(ApiError(ErrorCode.DRAINING.value, "this gateway is stopping"))
         finally:
             if is_put is not None and not is_put.done():
                 is_put.cancel()
 
-    async def _run(self, unattended: Unattended, key: KeyRecord | None) -> None:
+    async def _run(self, unattended: Unattended) -> None:
         record = self._record
-        if key is None or record.job is None:
+        if record.job is None:
             error = ApiError("key_ended", "the API key was revoked, or has expired")
             await self._store(JobState.FAILED, JobOutcome(error=_told(error)))
             return
@@ -60,7 +53,7 @@ class KeptJob:
         errand = Errand(
             record.id,
             record.job,
-            key,
+            record.key_id,
             record.about.request_id,
             max(0.0, left_s),
             may_repeat=False,

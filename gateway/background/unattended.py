@@ -32,6 +32,7 @@ _MOST_FAILURES: Final = 3
 _WAITS_FOR: Final = frozenset(
     {
         "backend_down",
+        "keys_unreadable",
         "queue_full",
         "limit_reached",
         "model_not_started",
@@ -54,13 +55,14 @@ class ErrandEnd(NamedTuple, Generic[SinkType]):
 
 
 class Errand(NamedTuple):
-    """A job to be put, whose `id` stays the same over the processes that ask for it, for a key; it
+    """A job to be put, whose `id` stays the same over the processes that ask for it, for a key (its
+    id): what it may do counts as it is whenever the job is put. It
     has `timeout_s` from now. `may_repeat`: it may be put again though a part of its answer came.
     Unless it `may_wait`, it ends if it is refused at first."""
 
     id: str
     job: Job
-    key: KeyRecord
+    key_id: str
     request_id: str
     timeout_s: float
     may_repeat: bool = True
@@ -74,8 +76,16 @@ class Leaving(Exception):
 class Unattended:
     """Asks for jobs without a connection."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, find_key: Callable[[str], KeyRecord | None]) -> None:
         self._admission = admission
+        self._find_key = find_key
+
+    def key(self, key_id: str) -> KeyRecord:
+        """Return a key as it is now. Raises `ApiError`: it has ended, or cannot be looked up."""
+        key = self._find_key(key_id)
+        if key is None:
+            raise ApiError("key_ended", "the API key was revoked, or has expired")
+        return key
 
     async def ask(
         self,
@@ -111,9 +121,10 @@ class Unattended:
     ) -> ErrandEnd[SinkType]:
         answer = _Awaited(sink)
         context = RequestContext(_send_nowhere, errand.request_id.encode())
-        context.key, context.model = errand.key, errand.job.model
+        context.model = errand.job.model
         once = Resumption(errand.id.encode(), digest=errand.id, patience_s=max(1.0, left_s))
         try:
+            context.key = self.key(errand.key_id)
             reply = await self._admission.admit(errand.job, answer, context, once)
         except ApiError as error:
             return ErrandEnd(sink, None, error)

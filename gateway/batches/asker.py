@@ -92,15 +92,10 @@ class LineAsker:
             self._process.dispatcher.fail(reply, error)
 
     async def _answer(self, line: InputLine, job_id: str) -> bytes:
-        key = self._process.keys.by_id(self._batch.key_id)
-        if key is None:
-            raise ApiError("key_ended", "the API key was revoked, or has expired")
         context = RequestContext(_send_nowhere, job_id.encode())
-        context.key = key
-        question = self._endpoint(line.body, job_id, key)
-        job = await self._checked(question, context)
+        question, job = await self._checked(line, job_id, context)
         shown = replace(job, model=self._process.models.served_name(job))
-        errand = Errand(job_id, job, key, job_id, self._left_s())
+        errand = Errand(job_id, job, self._batch.key_id, job_id, self._left_s())
         try:
             ended = await self._process.unattended.ask(
                 errand, lambda: _sink(question, shown, context), self._note(job_id)
@@ -111,11 +106,16 @@ class LineAsker:
             raise ended.error
         return ended.sink.writer.gathered
 
-    async def _checked(self, question: LineRequest, context: RequestContext) -> Job:
-        """The job, once its model can take it. Raises `ApiError`."""
+    async def _checked(
+        self, line: InputLine, job_id: str, context: RequestContext
+    ) -> tuple[LineRequest, Job]:
+        """The line's request and job, once its key can be looked up and its model can take it.
+        Raises `ApiError`."""
         checks = self._process.checks
         while True:
             try:
+                context.key = key = self._process.unattended.key(self._batch.key_id)
+                question = self._endpoint(line.body, job_id, key)
                 (job,) = checks.check(
                     [question.job], context, question.names, lenient=question.is_lenient
                 )
@@ -125,7 +125,7 @@ class LineAsker:
                     raise
                 await asyncio.sleep(_CHECK_AGAIN_S)
             else:
-                return replace(job, resumable=True)
+                return question, replace(job, resumable=True)
 
     def _note(self, job_id: str) -> Callable[[Reply], Awaitable[None]]:
         async def note(reply: Reply) -> None:

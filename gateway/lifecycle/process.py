@@ -97,10 +97,10 @@ class GatewayProcess:
             self._moving,
         )
         self.shadows = Shadows(self.models, self.checks, self.admission)
-        self.unattended = Unattended(self.admission)
+        self.unattended = Unattended(self.admission, self.keys.by_id)
         jobs = self.config.jobs
         self.keeper = Keeper(
-            self.db, self.name, jobs, self.unattended, self.keys, lambda: self.dispatcher.draining
+            self.db, self.name, jobs, self.unattended, lambda: self.dispatcher.draining
         )
         hosts = OutsideHosts("jobs.webhook_hosts", jobs.webhook_hosts, jobs.webhook_private_hosts)
         self.webhooks = Webhooks(self.keeper.records, hosts)

@@ -68,8 +68,9 @@ def warn(message: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `3m 5s`, `2h 10m`, `4d 2h`."""
-    whole = int(seconds)
+    """`45s`, `3m 5s`, `2h 10m`, `4d 2h`."""
+    # Below 0 if the clock was set back since.
+    whole = max(0, int(seconds))
     if whole < 60:
         return f"{whole}s"
     if whole < 3600:

@@ -127,6 +127,11 @@ def test_old_figures_are_called_old() -> None:
     assert "has not written for 30s: is it stuck?" in text_of(silent)
 
 
+def test_what_began_later_than_now_has_lasted_for_no_time() -> None:
+    supervisor = SupervisorStatus(pid=4, since_unix_s=NOW + 3600, start_ticks=1)
+    assert "up 0s" in text_of(RunStatus(NOW, supervisor=supervisor))
+
+
 @pytest.mark.parametrize(
     ("blocks", "files"), [(3, 100), (10_000, 0)], ids=["no room", "no more files"]
 )
