@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from contract.config import ModelConfig
+from contract.engines import declaration_of
 from contract.messages import UNREADABLE
 from contract.paths import ROOT, state_dir
 from orchestrator.estimate.checkpoint import Checkpoint, locate_model, stamp
@@ -88,8 +89,14 @@ def ask(questions: Sequence[Question], python: Path, within_s: float = _WITHIN_S
     """Ask the engine in this Python's environment, all at once, and remember what it answers.
     Blocks for some 10 s, and never longer than `within_s`. Returns what went wrong."""
     new = [each for each in questions if remembered(each) is None]
-    if not new:
-        return ""
+    problem = _ask(new, python, within_s) if new else ""
+    for each in new:
+        if problem and remembered(each) is None:
+            _write(_file(each).with_suffix(".problem"), problem.encode())
+    return problem
+
+
+def _ask(new: Sequence[Question], python: Path, within_s: float) -> str:
     lines = b"\n".join(map(msgspec.json.encode, new)) + b"\n"
     try:
         done = subprocess.run(
@@ -100,17 +107,32 @@ def ask(questions: Sequence[Question], python: Path, within_s: float = _WITHIN_S
             timeout=within_s,
             check=False,
         )
-        answers = [msgspec.json.decode(line, type=Description) for line in done.stdout.splitlines()]
-    except subprocess.TimeoutExpired:
+        _remember(new, done.stdout)
+    except subprocess.TimeoutExpired as late:
+        _remember(new, late.stdout or b"")
         return f"the engine did not say within {within_s:.0f} s what it makes of the model"
     except (OSError, *UNREADABLE) as error:
         return f"the engine cannot be asked what it makes of the model: {error}"
-    for question, answer in zip(new, answers, strict=False):
-        _remember(question, answer)
-    if len(answers) < len(new):
+    if any(remembered(each) is None for each in new):
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         return f"the engine cannot be asked what it makes of the model: {' '.join(last)}"
     return ""
+
+
+def own_reading(
+    engine: str, release: str, question: Question, description: Description | None
+) -> str:
+    """Return why ew's own reading of the files counts, all of it or that of the layers, and what
+    would let the engine say it; empty where the engine has."""
+    if not declaration_of(engine).describes_models:
+        return f"{engine} cannot be asked; what it takes is measured at its first start"
+    if description is not None:
+        what = "what its layers keep" if description.release else "what it makes of the model"
+        return f"vLLM does not say {what}: {description.error}" if description.error else ""
+    if not release:
+        return f"it has no environment here; `./ew setup --engine {engine}` makes one to ask"
+    failed = _problem_of(question) or "the engine was not asked"
+    return f"{failed}; `./ew estimate` asks it again"
 
 
 def as_described(checkpoint: Checkpoint, description: Description) -> Checkpoint:
@@ -129,17 +151,13 @@ def as_described(checkpoint: Checkpoint, description: Description) -> Checkpoint
 def differences(checkpoint: Checkpoint, description: Description) -> list[str]:
     """Return the figures in which ew's own reading of the files differs."""
     own, engine = checkpoint.shape, f"vLLM {description.release}"
-    if not description.release:
-        return [f"the engine makes nothing of it: {description.error}"]
     found = []
     if description.context_len != own.context_len:
         found.append(
             f"{engine} takes {description.context_len} tokens of context; "
             f"ew reads {own.context_len}"
         )
-    if description.error:
-        found.append(f"{engine} does not say what its layers keep: {description.error}")
-    elif _facts(description.caches) != _facts(own.caches):
+    if not description.error and _facts(description.caches) != _facts(own.caches):
         found.append(f"{engine} has {_named(description.caches)}; ew reads {_named(own.caches)}")
     return found
 
@@ -157,7 +175,22 @@ def _file(question: Question) -> Path:
     return state_dir() / "descriptions" / f"{question.key}.json"
 
 
-def _remember(question: Question, answer: Description) -> None:
-    file = _file(question)
+def _problem_of(question: Question) -> str:
+    """Return why it had no answer when it was last asked."""
+    try:
+        return _file(question).with_suffix(".problem").read_text()
+    except (FileNotFoundError, *UNREADABLE):
+        return ""
+
+
+def _remember(questions: Sequence[Question], output: bytes) -> None:
+    """Remember the answers, each a whole line. Raises what `UNREADABLE` has."""
+    for question, line in zip(questions, output.splitlines(keepends=True), strict=False):
+        if line.endswith(b"\n"):
+            answer = msgspec.json.decode(line, type=Description)
+            _write(_file(question), msgspec.json.encode(answer))
+
+
+def _write(file: Path, content: bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, msgspec.json.encode(answer))
+    write_atomically(file, content)

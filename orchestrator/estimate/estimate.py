@@ -16,7 +16,13 @@ from orchestrator.estimate.checkpoint import (
     locate_model,
     read_checkpoint,
 )
-from orchestrator.estimate.description import Question, as_described, differences, remembered
+from orchestrator.estimate.description import (
+    Question,
+    as_described,
+    differences,
+    own_reading,
+    remembered,
+)
 from orchestrator.estimate.kv_cache import KvCache, planned_cache
 from orchestrator.estimate.parts import (
     CONTEXT_BYTES,
@@ -34,7 +40,7 @@ from orchestrator.estimate.parts import (
 )
 from orchestrator.estimate.running import Card, Running, running
 from orchestrator.estimate.speculation import Speculation, speculation_of, with_guesses
-from orchestrator.terminal.sizes import GIB, MIB, show
+from orchestrator.terminal.sizes import MIB
 
 #: Activations of a TensorRT plan per token and hidden element (engines.md A6).
 _PLAN_ACTIVATION_FACTOR: Final = 16
@@ -54,6 +60,8 @@ class Estimate(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
     #: Whose reading of the model's files it is.
     source: str = "ew"
+    #: Why it is ew's own, all of it or that of the layers, and what would let the engine say it.
+    own_reading: str = ""
     #: Whether the configuration says how much it is (`gpu_memory_gib`).
     is_given: bool = False
 
@@ -99,13 +107,20 @@ def estimate_model(
     if memory.pretended:
         return _pretended(model, memory.pretended)
     checkpoint = read_checkpoint(locate_model(model), release)
-    described = remembered(Question.of(model, engine, release, card))
-    if described is None or checkpoint.plan is not None:
-        return estimate(model, engine, checkpoint, card, speculation_of(model, release))
+    speculation = speculation_of(model, release)
+    if checkpoint.plan is not None:
+        return estimate(model, engine, checkpoint, card, speculation)
+    question = Question.of(model, engine, release, card)
+    described = remembered(question)
+    why = own_reading(engine, release, question, described)
+    if described is None or not described.release:
+        found = estimate(model, engine, checkpoint, card, speculation)
+        return msgspec.structs.replace(found, own_reading=why)
     said = as_described(checkpoint, described)
-    found = estimate(model, engine, said, card, speculation_of(model, release))
+    found = estimate(model, engine, said, card, speculation)
     notes = (*found.notes, *differences(checkpoint, described))
-    return msgspec.structs.replace(found, notes=notes, source=f"vLLM {described.release}")
+    source = f"vLLM {described.release}"
+    return msgspec.structs.replace(found, notes=notes, source=source, own_reading=why)
 
 
 def blind_estimate(model: ModelConfig, fraction: float, note: str) -> Estimate:
@@ -226,13 +241,3 @@ def _of_plan(
     )
     cache = planned_cache(model, engine, shape, fixed)
     return Estimate(fixed.gpus, parts, cache, fraction_of(model))
-
-
-def describe(estimate: Estimate) -> str:
-    """One line: what is needed at least, and the largest reasons."""
-    kv = estimate.kv_cache
-    largest = sorted(estimate.parts, key=lambda part: -part.size_bytes)[:3]
-    reasons = [f"{part.name} {show(part.size_bytes)}" for part in largest]
-    if kv.least_bytes >= GIB // 4:
-        reasons.append(f"KV cache {show(kv.least_bytes)} for {kv.context_len} tokens")
-    return f"{show(estimate.least_bytes)} ({', '.join(reasons)})"

@@ -30,6 +30,7 @@ export function Estimate({ found }) {
       <ul class="plain">
         ${model.parts.map(({ name, size_bytes: bytes, how }) => html`<li key=${name}>${name}: ${size(bytes)} <span class="faint">${how}</span></li>`)}
         ${model.measured && html`<li>measured at its last start: ${size(model.measured.ready_bytes)}</li>`}
+        ${reading(model) && html`<li class="faint">${reading(model)}</li>`}
         ${model.notes.map((note) => html`<li key=${note} class="faint">${note}</li>`)}
       </ul>
     </details>
@@ -40,6 +41,13 @@ function need({ least_bytes: least, wanted_bytes: wanted, gpus_per_worker: gpus,
   const where = gpus === 1 ? "on one GPU" : `on each of ${gpus} GPUs`;
   const each = workers === 1 ? "" : `, ${workers} times`;
   return least === wanted ? `Needs ${size(wanted)} ${where}${each}.` : `Needs ${size(least)} ${where}${each}, and would use ${size(wanted)}.`;
+}
+
+/** Whose reading of the model's files it is, and of ew's own why. */
+function reading({ source, own_reading: why }) {
+  const said = source === "ew" ? "" : `as ${source} has`;
+  if (!why) return said && `context and layers ${said} them`;
+  return `${said ? `context ${said} it, layers` : "context and layers"} as ew reads the files: ${why}`;
 }
 
 function Place({ place, model, gpus, isThere }) {

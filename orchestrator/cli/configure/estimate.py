@@ -50,8 +50,8 @@ def estimate(
         _fetch_description(config.models[model_id], config.hub, is_needed=model_id == model)
     where = imagined(on) if on else this_host(read_status())
     subjects = filter(None, (_subject_of(config.models[model_id]) for model_id in chosen))
-    for problem in ask_engines(subjects, where.card):
-        say(problem)
+    # The estimate says of each model that was not answered why.
+    list(ask_engines(subjects, where.card))
     found = what_if(config.models, chosen, where, _engine_of, _release_of)
     if as_json:
         content = msgspec.json.encode({"gpus": where.devices, "models": [*map(_figures, found)]})
@@ -126,6 +126,7 @@ def _figures(one: WhatIf) -> dict[str, object]:
             "fraction": need.estimate.fraction,
             "notes": need.estimate.notes,
             "source": need.estimate.source,
+            "own_reading": need.estimate.own_reading,
             "measured": need.footprint,
         }
     return figures | {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import Final
 
+from orchestrator.estimate.estimate import Estimate
 from orchestrator.estimate.kv_cache import KvCache
 from orchestrator.gpu.demand import Need
 from orchestrator.gpu.reservation import Reservation
@@ -13,6 +15,9 @@ from orchestrator.gpu.what_if.what_if import WhatIf
 from orchestrator.terminal.sizes import show
 
 _WIDTH: Final = 80
+#: A command is not broken, so that it can be copied.
+_CODE: Final = re.compile(r"`\./ew [^`]{,60}`")
+_KEPT: Final = "\x00"
 
 
 def lines_of(one: WhatIf) -> Iterator[str]:
@@ -42,10 +47,19 @@ def _need(need: Need) -> Iterator[str]:
     if need.footprint is not None:
         took = f"beside its KV cache when it ran; it was ready in {need.footprint.load_s:.0f} s"
         yield _row("measured", show(need.footprint.fixed_bytes), took)
-    if need.estimate.source != "ew":
-        yield f"  context and layers as {need.estimate.source} has them"
+    yield from _reading(need.estimate)
     for note in need.estimate.notes:
         yield from _wrapped(f"note: {note}")
+
+
+def _reading(estimate: Estimate) -> Iterator[str]:
+    """Yield whose reading of the model's files it is, and of ew's own why."""
+    said = "" if estimate.source == "ew" else f"as {estimate.source} has"
+    if said and not estimate.own_reading:
+        yield f"  context and layers {said} them"
+    elif estimate.own_reading:
+        what = f"context {said} it, layers" if said else "context and layers"
+        yield from _wrapped(f"{what} as ew reads the files: {estimate.own_reading}")
 
 
 def _cache(cache: KvCache) -> Iterator[str]:
@@ -89,11 +103,12 @@ def _row(name: str, size: str, how: str) -> str:
 
 def _wrapped(text: str, indent: int = 2) -> list[str]:
     margin = " " * indent
-    return textwrap.wrap(
-        text,
+    lines = textwrap.wrap(
+        _CODE.sub(lambda code: code[0].replace(" ", _KEPT), text),
         _WIDTH,
         initial_indent=margin,
         subsequent_indent=f"{margin}  ",
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [line.replace(_KEPT, " ") for line in lines]

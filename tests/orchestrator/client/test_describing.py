@@ -92,6 +92,19 @@ def test_an_engine_that_does_not_answer_is_left_alone_in_time(
     assert "did not say within" in problem
 
 
+def test_answers_that_came_in_time_are_remembered(engine: Engine, make_model: MakeModel) -> None:
+    answer = json.dumps({"release": "0.26.0", "context_len": 4711})
+    engine.python.write_text(f"#!/bin/sh\necho '{answer}'\nprintf '{{'\nexec sleep 60\n")
+    engine.python.chmod(0o755)
+    subjects = [installed(engine, make_model(QWEN2_HALF_B, name)) for name in ("a", "b")]
+    (problem,) = ask_engines(subjects, CARD, within_s=0.5)
+    assert "did not say within" in problem
+    asked = [Question.of(each.model, each.engine, each.release, CARD) for each in subjects]
+    first, second = map(remembered, asked)
+    assert first is not None
+    assert (first.context_len, second) == (4711, None)
+
+
 @pytest.mark.parametrize("name", ["cuda-trt", "llama-cpp", "mock"])
 def test_engines_that_cannot_say_are_not_asked(
     engine: Engine, make_model: MakeModel, name: str

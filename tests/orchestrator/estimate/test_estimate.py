@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from contract.config import ModelConfig
 from orchestrator.errors import UserError
 from orchestrator.estimate.checkpoint import Checkpoint, read_checkpoint
-from orchestrator.estimate.estimate import Estimate, describe, estimate, estimate_model
+from orchestrator.estimate.estimate import Estimate, estimate, estimate_model
 from orchestrator.estimate.kv_cache import bytes_for
 from orchestrator.estimate.layers.kept import CacheLayers
 from orchestrator.estimate.running import Card, running
@@ -216,12 +216,6 @@ def test_the_mock_engine_needs_what_it_is_told_to_pretend() -> None:
     found = estimate_model(model, "mock", H200)
     assert found is not None
     assert found.least_bytes == found.wanted_bytes == 300 * MIB
-
-
-def test_one_line_says_what_is_needed_and_why(make_model: MakeModel) -> None:
-    line = describe(estimate_of(make_model(QWEN2_7B), max_model_len=8192))
-    assert "weights 14.2 GiB" in line
-    assert "KV cache 449 MiB for 8192 tokens" in line
 
 
 def make_plan(path: Path, ranks: int = 1, **build: Any) -> Path:

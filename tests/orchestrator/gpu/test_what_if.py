@@ -11,7 +11,9 @@ from typer.testing import CliRunner, Result
 
 from contract.paths import ROOT
 from orchestrator.cli import plain_app
+from orchestrator.cli.configure import estimate as command
 from orchestrator.cli.configure.estimate import estimate
+from orchestrator.environments import Environment
 from orchestrator.errors import UserError
 from orchestrator.gpu.what_if.what_if import imagined
 from orchestrator.terminal.sizes import GIB
@@ -137,3 +139,97 @@ def test_memory_that_strangers_have_is_named(configure: Any, scene: Scene) -> No
     assert shown.exit_code == 1
     assert "pid 4000000" in shown.stdout
     assert "79.0 GiB" in shown.stdout
+
+
+def environment(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let there be an environment of vLLM whose Python is this shell script."""
+    python = directory / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    there = Environment("e", "cuda-vllm", "0.26.0", "uv", {}, "cpu", "", 0.0, directory)
+    monkeypatch.setattr(command, "find_environment", lambda _: there)
+
+
+def reading(model: str) -> tuple[str, str]:
+    """Return whose reading counted, and why ew's own did: as programs read it."""
+    found = figures(model, "--on", "1x80")[model]
+    return found["source"], found["own_reading"]
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_it_says_that_there_is_no_environment_to_ask(configure: Any, scene: Scene) -> None:
+    configure(qwen={"model_path": "0.5b"})
+    whose, why = reading("qwen")
+    assert whose == "ew"
+    assert why == "it has no environment here; `./ew setup --engine cuda-vllm` makes one to ask"
+    shown = ew_estimate("qwen", "--on", "1x80").stdout
+    assert f"context and layers as ew reads the files: {why}" in words(shown)
+    # As one that can be copied.
+    assert "`./ew setup --engine cuda-vllm`" in shown
+
+
+def test_it_says_why_the_engine_did_not_answer(
+    configure: Any, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment(tmp_path, monkeypatch, "echo no libcuda >&2; exit 1")
+    configure(qwen={"model_path": "0.5b"})
+    whose, why = reading("qwen")
+    assert whose == "ew"
+    assert "cannot be asked what it makes of the model: no libcuda" in why
+    assert "`./ew estimate` asks it again" in why
+    assert why in words(ew_estimate("qwen", "--on", "1x80").stdout)
+
+
+@pytest.mark.parametrize(
+    ("answer", "source", "why", "shown"),
+    [
+        (
+            {"error": "no such architecture"},
+            "ew",
+            "vLLM does not say what it makes of the model: no such architecture",
+            "context and layers as ew reads the files: vLLM does not say what it makes",
+        ),
+        (
+            {"release": "0.26.0", "context_len": 32768, "error": "a kernel is missing"},
+            "vLLM 0.26.0",
+            "vLLM does not say what its layers keep: a kernel is missing",
+            "context as vLLM 0.26.0 has it, layers as ew reads the files: vLLM does not say",
+        ),
+        (
+            {"release": "0.26.0", "context_len": 32768, "caches": []},
+            "vLLM 0.26.0",
+            "",
+            "context and layers as vLLM 0.26.0 has them",
+        ),
+    ],
+)
+def test_it_says_whose_reading_it_is(
+    configure: Any,
+    scene: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: dict[str, Any],
+    source: str,
+    why: str,
+    shown: str,
+) -> None:
+    environment(tmp_path, monkeypatch, f"echo '{json.dumps(answer)}'")
+    configure(qwen={"model_path": "0.5b"})
+    assert reading("qwen") == (source, why)
+    assert shown in words(ew_estimate("qwen", "--on", "1x80").stdout)
+
+
+def test_engines_that_cannot_be_asked_are_named(configure: Any, scene: Scene) -> None:
+    configure(qwen={"model_path": "0.5b", "engine": "cuda-sglang"})
+    whose, why = reading("qwen")
+    assert whose == "ew"
+    assert why == "cuda-sglang cannot be asked; what it takes is measured at its first start"
+
+
+def test_what_is_given_is_read_from_no_files(configure: Any, scene: Scene) -> None:
+    configure(qwen={"model_path": "0.5b", "gpu_memory_gib": 20})
+    assert reading("qwen") == ("ew", "")
