@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from contract.bus.turns import prompt_tokens
 from contract.config import LimitsConfig
@@ -26,29 +27,28 @@ _WINDOWS: Final[dict[str, int | None]] = {
 
 
 class Quota(NamedTuple):
-    """A limit over a window of time, and what is left of it."""
+    """A limit over a window of time."""
 
     name: str
     limit: int
     window_s: int | None
-    left: int
     #: When all of it is free again, or enough for a request that had no room.
     reset_s: int | None = None
 
     def policy(self) -> str:
         """Return it as an item of `RateLimit-Policy`."""
-        return _policy(self.name, self.limit, self.window_s)
+        window = "" if self.window_s is None else f";w={self.window_s}"
+        return f'"{self.name}";q={self.limit}{window}'
 
-    def state(self) -> str:
-        """Return it as an item of `RateLimit`."""
+    def state_form(self) -> str:
+        """Return the form of an item of `RateLimit`, to be filled in with what is left."""
         reset = "" if self.reset_s is None else f";t={self.reset_s}"
-        return f'"{self.name}";r={max(0, self.left)}{reset}'
+        return f'"{self.name}";r=%d{reset}'
 
 
-@lru_cache(maxsize=1024)
-def _policy(name: str, limit: int, window_s: int | None) -> str:
-    window = "" if window_s is None else f";w={window_s}"
-    return f'"{name}";q={limit}{window}'
+#: How much is left of each quota.
+Left: TypeAlias = Mapping[Quota, int]
+Header: TypeAlias = tuple[bytes, bytes]
 
 
 def consumption_of(job: Job, key: KeyRecord | None, config: LimitsConfig, most: int) -> Consumption:
@@ -78,49 +78,59 @@ def _bounds(
     return tuple(each for each in limits if each[1])
 
 
-def quotas(consumption: Consumption, counted: tuple[Counted, ...]) -> list[Quota]:
-    """Return the quotas that a request was counted for, if it was; of several of a name, the one
-    with the least left."""
-    found: dict[str, Quota] = {}
+def quotas(consumption: Consumption, counted: tuple[Counted, ...]) -> Left:
+    """Return what is left of the quotas that a request was counted for, if it was; of several of a
+    name, the one with the least left."""
+    found: dict[str, tuple[Quota, int]] = {}
     for (_, limits), used in zip(consumption.limits, counted, strict=False):
-        for each in _quotas_of(limits, used):
-            if each.name not in found or each.left < found[each.name].left:
-                found[each.name] = each
-    return list(found.values())
+        for place, quota in _quotas_of(limits):
+            left = quota.limit - used[place]
+            if quota.name not in found or left < found[quota.name][1]:
+                found[quota.name] = (quota, left)
+    return dict(found.values())
 
 
-def quota_headers(found: list[Quota]) -> list[tuple[bytes, bytes]]:
+def quota_headers(found: Left) -> list[Header]:
     """Return `RateLimit-Policy` and `RateLimit` as draft-ietf-httpapi-ratelimit-headers-11 has them
     (structured fields, RFC 9651), and OpenAI's `x-ratelimit-*` of requests and tokens in a minute.
     A minute is a window that slides: `t`, and OpenAI's `reset`, say when all of it is free."""
     if not found:
         return []
-    headers = [
-        (b"ratelimit-policy", ", ".join([each.policy() for each in found]).encode()),
-        (b"ratelimit", ", ".join([each.state() for each in found]).encode()),
-    ]
-    for each in found:
+    left = tuple([max(0, each) for each in found.values()])
+    form = _form_of(tuple(found))
+    remaining = [(name, b"%d" % left[place]) for place, name in form.remaining]
+    return [*form.fixed, (b"ratelimit", form.state % left), *remaining]
+
+
+class _Form(NamedTuple):
+    """The headers of some quotas: those that are `fixed`, `RateLimit` to be filled in with what is
+    left of all, and by its place the name of the header for what is left of one."""
+
+    fixed: list[Header]
+    state: bytes
+    remaining: list[tuple[int, bytes]]
+
+
+@lru_cache(maxsize=1024)
+def _form_of(of: tuple[Quota, ...]) -> _Form:
+    fixed = [(b"ratelimit-policy", ", ".join(each.policy() for each in of).encode())]
+    remaining = []
+    for place, each in enumerate(of):
         if each.window_s == _MINUTE_S and each.reset_s is not None:
-            values = (b"%d" % each.limit, b"%d" % max(0, each.left), b"%ds" % each.reset_s)
-            headers += zip(_openai_names(each.name), values, strict=True)
-    return headers
+            kind = each.name.partition("-")[0].encode()
+            fixed.append((b"x-ratelimit-limit-%b" % kind, b"%d" % each.limit))
+            fixed.append((b"x-ratelimit-reset-%b" % kind, b"%ds" % each.reset_s))
+            remaining.append((place, b"x-ratelimit-remaining-%b" % kind))
+    return _Form(fixed, ", ".join(each.state_form() for each in of).encode(), remaining)
 
 
-@lru_cache(maxsize=16)
-def _openai_names(name: str) -> list[bytes]:
-    """Return the names of OpenAI's headers for a quota: its limit, what is left, and when it is
-    free."""
-    kind = name.partition("-")[0]
-    return [f"x-ratelimit-{each}-{kind}".encode() for each in ("limit", "remaining", "reset")]
-
-
-def reached_quota(reached: LimitReached) -> list[Quota]:
-    """Return the quota that has no room, if it is one of a window of time."""
+def reached_quota(reached: LimitReached) -> Left:
+    """Return what is left of the quota that has no room, if it is one of a window of time."""
     if reached.name not in _WINDOWS:
-        return []
-    left = reached.limit - reached.used
+        return {}
     reset_s = reached.wait_s if reached.wait_s >= 0 else None
-    return [Quota(_spelt(reached.name), reached.limit, _WINDOWS[reached.name], left, reset_s)]
+    quota = Quota(_spelt(reached.name), reached.limit, _WINDOWS[reached.name], reset_s)
+    return {quota: reached.limit - reached.used}
 
 
 def limit_error(reached: LimitReached, prompts: int = 1) -> ApiError:
@@ -148,19 +158,11 @@ _WORDS: Final = {
 }
 
 
-def _quotas_of(limits: KeyLimits, used: Counted) -> list[Quota]:
-    return [
-        Quota(name, limit, window_s, limit - used[place], reset_s)
-        for place, name, limit, window_s, reset_s in _windows_of(limits)
-    ]
-
-
 @lru_cache(maxsize=1024)
-def _windows_of(limits: KeyLimits) -> list[tuple[int, str, int, int | None, int | None]]:
-    """Return the limits over a window of time: place in `Counted`, name, limit, seconds, and when
-    all of it is free again."""
+def _quotas_of(limits: KeyLimits) -> list[tuple[int, Quota]]:
+    """Return the limits over a window of time, each with its place in `Counted`."""
     return [
-        (place, _spelt(name), limit, window_s, window_s if window_s == _MINUTE_S else None)
+        (place, Quota(_spelt(name), limit, window_s, window_s if window_s == _MINUTE_S else None))
         for place, (name, window_s) in enumerate(_WINDOWS.items())
         if (limit := getattr(limits, name)) is not None
     ]

@@ -35,13 +35,21 @@ class CompletionRequest(GenerationRequest):
     add_special_tokens: bool | None = None
 
     @property
+    def told_of_prompt(self) -> int | None:
+        """Of an echoed prompt, as many as of the answer."""
+        asked = super().told_of_prompt
+        return self.logprobs if asked is None and self.echo else asked
+
+    @property
     def choices(self) -> int:
         """How many there are of each prompt before the best are taken."""
         return self.best_of or self.n or 1
 
     @property
     def detail(self) -> Detail:
-        return super().detail._replace(echo=bool(self.echo), generated=self.max_tokens != 0)
+        if not self.echo:
+            return super().detail
+        return super().detail._replace(echo=True, generated=self.max_tokens != 0)
 
     @property
     def is_plain(self) -> bool:
@@ -98,10 +106,3 @@ class CompletionRequest(GenerationRequest):
             raise invalid("suffix", "excludes `truncate_prompt_tokens`")
         if not all(isinstance(each, str) for each in self.prompt):
             raise invalid("suffix", "needs a `prompt` of text")
-
-    def of_the_job(self, key_id: str) -> dict[str, Any]:
-        """With the log probabilities of an echoed prompt, where the answer has them."""
-        asked = self.prompt_logprobs
-        if asked is None and self.echo:
-            asked = self.logprobs
-        return {**super().of_the_job(key_id), "report": self.detail.report(asked)}

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import orjson
 
 from contract.messages import Delta, Done, Job, Status, TokenLogprob
-from gateway.api.openai.bodies import TextCompletion
 from gateway.api.openai.chat import DONE, finished, stop_string_of, usage_of
 from gateway.api.openai.chat_form import finish_reason_of
 from gateway.http.error_answers import OPENAI, openai_body
@@ -28,10 +27,8 @@ class TextStream:
         self._include_usage = include_usage
         self.numbered = numbered
         self.mark = b""
-        self._completion = TextCompletion(
-            id=f"cmpl-{job.id}", created=int(time.time()), model=job.model, choices=[]
-        )
-        before = orjson.dumps(self._completion.model_dump(exclude={"choices", "usage"}))[:-1]
+        self._chunk = _head_of(job.id, job.model)
+        before = orjson.dumps(self._chunk)[:-1]
         self._befores = [
             b'data: %b,"choices":[{"index":%d,"text":' % (before, index)
             for index in range(job.sampling.n)
@@ -72,8 +69,8 @@ class TextStream:
         """Return all that follows the finish reasons."""
         chunks: list[bytes] = []
         if self._include_usage:
-            last = self._completion.model_copy(update={"usage": usage_of(done)})
-            chunks.append(sse.event(last.model_dump_json().encode()))
+            usage = usage_of(done).model_dump()
+            chunks.append(sse.event(orjson.dumps({**self._chunk, "choices": [], "usage": usage})))
         end = sse.with_id(seq, self.mark, DONE) if self.numbered else DONE
         return b"".join([*chunks, end])
 
@@ -118,10 +115,7 @@ class TextWhole:
 
     def body(self, choices: list[TextSoFar], done: Done, timings: Timings) -> bytes:
         completion = {
-            "id": f"cmpl-{self._job_id}",
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": self._model,
+            **_head_of(self._job_id, self._model),
             "choices": self.choices(choices, done),
             "usage": usage_of(done).model_dump(),
         }
@@ -142,6 +136,16 @@ class TextWhole:
             }
             for index, (choice, reason) in enumerate(zip(choices, done.finish_reasons, strict=True))
         ]
+
+
+def _head_of(job_id: str, model: str) -> dict[str, Any]:
+    """Return the fields of a `TextCompletion` that are known before its text."""
+    return {
+        "id": f"cmpl-{job_id}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": model,
+    }
 
 
 class Columns(NamedTuple):

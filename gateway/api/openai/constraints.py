@@ -82,6 +82,17 @@ class StructuredOutputs(LenientBody):
     grammar: fields.Pattern | None = None
     structural_tag: StructuralTag | None = None
 
+    def guides(self) -> dict[str, tuple[GuidedKind, Any]]:
+        """Return the kind and the value of each, by its name in a body; None stands for none."""
+        return {
+            "structured_outputs.json": ("json", self.json_),
+            "structured_outputs.json_object": ("json_object", "" if self.json_object else None),
+            "structured_outputs.regex": ("regex", self.regex),
+            "structured_outputs.choice": ("choice", self.choice),
+            "structured_outputs.grammar": ("grammar", self.grammar),
+            "structured_outputs.structural_tag": ("structural_tag", self.structural_tag),
+        }
+
 
 class GuidedFields(LenientBody):
     """The fields of a request that constrain its answer."""
@@ -97,19 +108,13 @@ class GuidedFields(LenientBody):
 def guided_of(asked: GuidedFields, format_field: str = "response_format") -> Guided | None:
     """The one constraint that a request gives, if it gives one; `format_field` is what its API
     calls the format. Raises `ApiError`."""
-    outputs = asked.structured_outputs or StructuredOutputs()
-    format_ = asked.response_format or ResponseFormat(type="text")
-    guides: dict[str, Any] = {
-        format_field: format_.guide(),
-        "guided_json": ("json", asked.guided_json),
-        "guided_regex": ("regex", asked.guided_regex),
-        "guided_choice": ("choice", asked.guided_choice),
-        "guided_grammar": ("grammar", asked.guided_grammar),
-        "structured_outputs.json": ("json", outputs.json_),
-        "structured_outputs.json_object": ("json_object", "" if outputs.json_object else None),
-        "structured_outputs.regex": ("regex", outputs.regex),
-        "structured_outputs.choice": ("choice", outputs.choice),
-        "structured_outputs.grammar": ("grammar", outputs.grammar),
-        "structured_outputs.structural_tag": ("structural_tag", outputs.structural_tag),
-    }
+    guides: dict[str, tuple[GuidedKind, Any]] = {}
+    if asked.response_format is not None:
+        guides[format_field] = asked.response_format.guide()
+    guides["guided_json"] = ("json", asked.guided_json)
+    guides["guided_regex"] = ("regex", asked.guided_regex)
+    guides["guided_choice"] = ("choice", asked.guided_choice)
+    guides["guided_grammar"] = ("grammar", asked.guided_grammar)
+    if asked.structured_outputs is not None:
+        guides |= asked.structured_outputs.guides()
     return guided_by(**guides)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from contract.asked import PromptReport
 from contract.messages import Delta, PromptDelta, PromptToken
@@ -31,13 +31,16 @@ class Detail(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether an answer's text, and its log probabilities, are all that is told."""
-        return self._replace(by_id=False) == Detail()
+        return self in _PLAIN
 
     def report(self, logprobs: int | None) -> PromptReport | None:
         """Return the report on the prompt that the worker must give, with so many `logprobs` of
         each token if not None."""
         needed = self.echo or self.prompt_logprobs or self.token_ids or self.usage
         return PromptReport(logprobs) if needed else None
+
+
+_PLAIN: Final = (Detail(), Detail(by_id=True))
 
 
 class PromptSoFar:

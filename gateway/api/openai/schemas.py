@@ -111,6 +111,11 @@ class GenerationRequest(GuidedFields, GenerationBody):
             by_id=bool(self.return_tokens_as_token_ids),
         )
 
+    @property
+    def told_of_prompt(self) -> int | None:
+        """How many log probabilities of each token of the prompt are told; None: of none."""
+        return self.prompt_logprobs
+
     def of_the_job(self, key_id: str) -> dict[str, Any]:
         """Return the fields of a job, beside its prompt and sampling, that both endpoints give."""
         return {
@@ -118,7 +123,7 @@ class GenerationRequest(GuidedFields, GenerationBody):
             "keeps_beginning": self.truncation_side == "right",
             "cache_salt": self.cache_salt or "",
             "key_id": key_id,
-            "report": self.detail.report(self.prompt_logprobs),
+            "report": self.detail.report(self.told_of_prompt),
         }
 
     def check_stream(self) -> None:

@@ -193,11 +193,11 @@ async def test_the_configuration_limits_keys_and_groups_over_several_gateways(
 
 
 def test_headers_are_structured_fields() -> None:
-    found = [Quota("tokens-per-month", 7, None, -2), Quota("requests-per-minute", 5, 60, 4, 60)]
+    found = {Quota("tokens-per-month", 7, None): -2, Quota("requests-per-minute", 5, 60, 60): 4}
     headers = dict(quota_headers(found))
     assert headers[b"ratelimit-policy"] == b'"tokens-per-month";q=7, "requests-per-minute";q=5;w=60'
     assert headers[b"ratelimit"] == b'"tokens-per-month";r=0, "requests-per-minute";r=4;t=60'
-    assert quota_headers([]) == []
+    assert quota_headers({}) == []
 
 
 async def test_prompts_of_one_request_are_let_in_together_or_not_at_all(limited: Limited) -> None:
