@@ -178,14 +178,27 @@ class TextCompletion(BaseModel):
     usage: OpenAIUsage | None = None
 
 
+class ModelCapabilities(BaseModel):
+    """Mistral's clients read these. Chats and tools are said of every model, as the gateway does
+    not know which it was made for; pictures and sounds of those whose workers take them."""
+
+    completion_chat: bool = True
+    function_calling: bool = True
+    vision: bool
+    audio: bool
+
+
 class OpenAIModel(BaseModel):
     id: str
     object: Literal["model"] = "model"
+    type: Literal["base"] = Field("base", description="Mistral's clients cannot do without.")
     created: int
     owned_by: str
     root: str = Field(description="The model's id, where `id` is another name of it.")
     parent: str | None = Field(description="The model that it is an adapter of.")
     max_model_len: int | None
+    max_context_length: int | None = Field(description="The same, by Mistral's name.")
+    capabilities: ModelCapabilities
     state: str
 
 

@@ -14,6 +14,7 @@ from gateway.api.inference import answer
 from gateway.api.openai.bodies import (
     ChatCompletion,
     ChatCompletionChunk,
+    ModelCapabilities,
     OpenAIModel,
     OpenAIModels,
     TextCompletion,
@@ -143,6 +144,7 @@ async def retrieve_openai_model(request: Request, model: str) -> OpenAIModel:
 
 def _model(process: GatewayProcess, name: str, named: Named) -> OpenAIModel:
     status = process.models.status(named.model)
+    takes = status.takes or ()
     return OpenAIModel(
         id=name,
         root=named.adapter or named.model,
@@ -150,6 +152,8 @@ def _model(process: GatewayProcess, name: str, named: Named) -> OpenAIModel:
         created=process.started_unix_s,
         owned_by="ew",
         max_model_len=status.max_model_len,
+        max_context_length=status.max_model_len,
+        capabilities=ModelCapabilities(vision="image" in takes, audio="audio" in takes),
         state=status.state.value,
     )
 

@@ -14,6 +14,7 @@ from contract.messages import Sampling
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import collect
+from tests.waiting import until
 
 ID = "Qwen/Qwen2.5-7B-Instruct"
 NAMES = [ID, "qwen", "gpt-4o", "team/best"]
@@ -89,6 +90,26 @@ async def test_models_are_listed_and_found_by_every_name(named: Gateway) -> None
             assert (found.status_code, found.json()["root"]) == (200, ID)
         assert (await client.get("/v1/models/Qwen/other")).status_code == 404
         assert (await client.get("/v1/models/Qwen/")).status_code == 404
+
+
+async def test_models_have_what_mistrals_clients_cannot_do_without(
+    named: Gateway, redis_url: str
+) -> None:
+    worker = ScriptedWorker(redis_url, ID)
+    worker.takes_media = ("image",)
+    async with worker, client_of(named) as client:
+
+        async def seeing() -> Any:
+            shown = (await client.get(f"/v1/models/{ID}")).json()
+            return shown["capabilities"]["vision"] and shown
+
+        shown = await until(seeing)
+        other = (await client.get("/v1/models/other")).json()
+    assert (shown["type"], other["type"]) == ("base", "base")
+    assert shown["max_context_length"] == shown["max_model_len"] > 0
+    said = {"completion_chat": True, "function_calling": True, "audio": False}
+    assert shown["capabilities"] == said | {"vision": True}
+    assert other["capabilities"] == said | {"vision": False}
 
 
 @pytest.mark.parametrize("scope", ["Qwen/*", "gpt-*", "team/best", "qwen", "*"])
