@@ -19,10 +19,19 @@ Whole = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
 
 
+class SchemeJson(msgspec.Struct, frozen=True):
+    """How something is quantised, in the form of compressed-tensors."""
+
+    num_bits: Whole | None = None
+
+
 class QuantizationJson(msgspec.Struct, frozen=True):
+    """`kv_cache_scheme` is the newer form of `kv_cache_quant_algo`."""
+
     quant_method: str | None = None
     quant_algo: str | None = None
     kv_cache_quant_algo: str | None = None
+    kv_cache_scheme: SchemeJson | None = None
 
 
 class MappingJson(msgspec.Struct, frozen=True):

@@ -10,10 +10,17 @@ import msgspec
 
 from contract.config import ModelConfig, is_repo_id
 from contract.model_files.hub_cache import MAIN, snapshot_of
-from contract.model_files.plan_json import PlanJson, PlanLimits, PlanModelJson, limits_of
+from contract.model_files.plan_json import (
+    PlanJson,
+    PlanLimits,
+    PlanModelJson,
+    QuantizationJson,
+    limits_of,
+)
 from contract.paths import project_dir
 from orchestrator.errors import UserError
 from orchestrator.estimate.composed import composed, composed_weights
+from orchestrator.estimate.layers.cache_types import CacheType, cache_type
 from orchestrator.estimate.layers.kept import CacheLayers
 from orchestrator.estimate.model_json import PARAMS, ModelJson, read_config, read_exported
 from orchestrator.estimate.shape import Shape, read_shape
@@ -21,8 +28,8 @@ from orchestrator.estimate.weights import Weights, has_weights, is_gguf, read_we
 from orchestrator.hub.outline import outline_dir
 
 _ELEMENT_BYTES: Final = {"float32": 4, "float": 4, "float8_e4m3fn": 1, "int8": 1, "fp8": 1}
-#: Four bits, and a scale of one byte for every 16 numbers.
-_FP4_BYTES: Final = 0.5625
+#: The type that engines take for a `kv_cache_scheme` of so many bits.
+_KV_SCHEMES: Final = {8: "fp8", 4: "nvfp4"}
 
 
 class ModelNotHere(UserError):
@@ -34,7 +41,7 @@ class PlanMemory(msgspec.Struct, frozen=True):
 
     rank_bytes: tuple[int, ...]
     limits: PlanLimits
-    kv_element_bytes: float
+    kv_type: CacheType
     pipeline_parallel_size: int
 
 
@@ -55,15 +62,6 @@ class Checkpoint(msgspec.Struct, frozen=True):
 def element_bytes(dtype: str) -> int:
     """The size of one number of a type, as configurations name it."""
     return _ELEMENT_BYTES.get(dtype, 2)
-
-
-def kv_element_bytes(dtype: str, otherwise: float) -> float:
-    """Return the size of one number in a KV cache of a type; `otherwise` for one that is as wide
-    as the engine's."""
-    name = dtype.lower()
-    if name.startswith(("fp8", "int8")):
-        return 1
-    return _FP4_BYTES if "fp4" in name else otherwise
 
 
 def locate_model(model: ModelConfig) -> Path:
@@ -160,11 +158,16 @@ def _quantization(path: Path, config: ModelJson) -> str:
 
 
 def _kv_quantization(path: Path, config: ModelJson) -> str:
-    """Return the settings that NVIDIA's ModelOpt wrote, into either file: engines heed it where
-    their own setting is `auto` (`get_kv_cache_quant_algo_string` in vLLM 0.32)."""
-    section = config.first("quantization_config")
-    inline = section.kv_cache_quant_algo if section else None
-    return inline or read_exported(path).kv_cache_quant_algo or ""
+    """Return the type that llm-compressor (compressed-tensors) or NVIDIA's ModelOpt wrote, the
+    latter into either file: vLLM and SGLang heed it where their own setting is `auto` (in vLLM 0.33
+    `get_kv_cache_quant_algo_string`, `Attention`; in SGLang 0.5.23 `configure_kv_cache_dtype`)."""
+    section = config.first("quantization_config", "compression_config")
+    return (section and _kv_type(section)) or _kv_type(read_exported(path))
+
+
+def _kv_type(said: QuantizationJson) -> str:
+    scheme = said.kv_cache_scheme
+    return _KV_SCHEMES.get(scheme.num_bits or 0, "") if scheme else said.kv_cache_quant_algo or ""
 
 
 def _read_plan(path: Path, config: PlanJson) -> Checkpoint:
@@ -181,7 +184,7 @@ def _read_plan(path: Path, config: PlanJson) -> Checkpoint:
     memory = PlanMemory(
         rank_bytes=tuple(_rank_bytes(rank) for rank in ranks),
         limits=limits,
-        kv_element_bytes=kv_element_bytes(kv_dtype, element_bytes(dtype)),
+        kv_type=cache_type(kv_dtype, element_bytes(dtype)),
         pipeline_parallel_size=(model.mapping and model.mapping.pp_size) or 1,
     )
     return Checkpoint(

@@ -225,7 +225,7 @@ def _of_plan(
         run,
         tensor_parallel=max(1, len(plan.rank_bytes) // plan.pipeline_parallel_size),
         pipeline_parallel=plan.pipeline_parallel_size,
-        kv_element_bytes=plan.kv_element_bytes,
+        kv_type=plan.kv_type,
         wanted_sequences=min(run.wanted_sequences, plan.limits.max_batch_size),
         batched_tokens=plan.limits.max_num_tokens,
     )

@@ -90,7 +90,17 @@ def completed(data: dict[str, Any]) -> dict[str, Any]:
         section = data.get(name)
         if isinstance(section, dict):
             return {**data, name: _filled(section)}
-    return _filled(data)
+    return _filled(_with_sublayers(data))
+
+
+def _with_sublayers(data: dict[str, Any]) -> dict[str, Any]:
+    """LongCat-Flash counts blocks of two layers that attend; only transformers before 5 wrote down
+    how many layers that makes. Its publishers name no `model_type`."""
+    blocks = data.get("num_layers")
+    is_longcat = str(data.get("architectures")).startswith("['LongcatFlash")
+    if not is_longcat or not isinstance(blocks, int):
+        return data
+    return {"num_hidden_layers": 2 * blocks, **data}
 
 
 def _filled(section: dict[str, Any]) -> dict[str, Any]:

@@ -82,7 +82,8 @@ def planned_cache(model: ModelConfig, engine: str, shape: Shape, run: Running) -
 def bytes_per_token(shape: Shape, running: Running) -> int:
     """Return the bytes that one more token takes on each GPU while every layer keeps it.
 
-    Keys and values: layers x ceil(KV heads / tp) x (width of a key and of a value) x element.
+    Keys and values: layers x ceil(KV heads / tp) x ((width of a key and of a value) x element +
+    scales), by the cache's type.
     Multi-head latent attention: layers x (kv_lora_rank + qk_rope_head_dim) x element, the whole
     of it on every GPU (engines.md A6, B7).
     """
@@ -188,7 +189,8 @@ def _blocks(tokens: int, block_tokens: int) -> int:
 def _token_bytes(each: CacheLayers, running: Running) -> float:
     if each.kind == "state":
         return 0
-    if each.packed_bytes and running.kv_element_bytes == 1:
+    kept = running.kv_type
+    if each.packed_bytes and kept.element_bytes == 1:
         return each.packed_bytes
     heads = each.heads if each.is_shared else math.ceil(each.heads / running.tensor_parallel)
-    return heads * each.elements * running.kv_element_bytes + each.fixed_bytes / each.every
+    return kept.token_bytes(heads, each.elements, each.layers) + each.fixed_bytes / each.every

@@ -11,7 +11,8 @@ from contract.config import ModelConfig
 from contract.engines import Batch, MemoryArguments, declaration_of
 from contract.model_files.adapter_json import place_rank
 from orchestrator.errors import UserError
-from orchestrator.estimate.checkpoint import Checkpoint, element_bytes, kv_element_bytes
+from orchestrator.estimate.checkpoint import Checkpoint, element_bytes
+from orchestrator.estimate.layers.cache_types import CacheType, cache_type
 from orchestrator.terminal.sizes import GIB
 
 #: Full-length sequences that the KV cache is planned for when the configuration names no batch
@@ -36,7 +37,7 @@ class Running(msgspec.Struct, frozen=True):
     tensor_parallel: int
     pipeline_parallel: int
     element_bytes: int
-    kv_element_bytes: float
+    kv_type: CacheType
     #: Prompt and answer together, in tokens.
     context_len: int
     #: Sequences that the engine may run at once, and full-length ones to have a cache for.
@@ -80,9 +81,7 @@ def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card)
         pipeline_parallel=whole(args, argument_for("pipeline_parallel_size"))
         or model.pipeline_parallel_size,
         element_bytes=size,
-        kv_element_bytes=_kv_element_bytes(
-            str(args.get(figures.kv_cache_dtype, "auto")), checkpoint, size
-        ),
+        kv_type=_kv_type(str(args.get(figures.kv_cache_dtype, "auto")), checkpoint, size),
         context_len=context_len,
         max_sequences=sequences,
         wanted_sequences=given_sequences or USUAL_SEQUENCES,
@@ -138,9 +137,10 @@ def _weight_element_bytes(asked: str, stored: str) -> int:
     return 2 if stored in ("float32", "float") else max(2, element_bytes(stored))
 
 
-def _kv_element_bytes(asked: str, checkpoint: Checkpoint, weight_element_bytes: int) -> float:
+def _kv_type(asked: str, checkpoint: Checkpoint, weight_element_bytes: int) -> CacheType:
     dtype = checkpoint.kv_quantization if asked == "auto" else asked
-    return kv_element_bytes(dtype, weight_element_bytes)
+    is_hybrid = checkpoint.shape.count("state") > 0
+    return cache_type(dtype, weight_element_bytes, is_hybrid=is_hybrid)
 
 
 def _graph_sizes(args: dict[str, Any], figures: MemoryArguments, sequences: int) -> tuple[int, ...]:

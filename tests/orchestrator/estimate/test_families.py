@@ -62,3 +62,13 @@ def test_which_layers_attend_or_have_a_window_may_be_numbered(tmp_path: Path) ->
     assert (lfm.count("full"), lfm.count("state")) == (6, 10)
     mimo = shape_of(tmp_path, "MiMo-V2-Flash")
     assert (mimo.count("full"), mimo.count("window")) == (9, 39)
+
+
+def test_a_block_of_longcat_attends_twice(tmp_path: Path) -> None:
+    config = {"architectures": ["LongcatFlashForCausalLM"], "num_layers": 28, "hidden_size": 6144}
+    config |= {"num_attention_heads": 64, "kv_lora_rank": 512, "qk_rope_head_dim": 64}
+    for said in ({}, {"num_hidden_layers": 56}):
+        (tmp_path / "config.json").write_text(json.dumps(config | said))
+        read = read_config(tmp_path)
+        assert isinstance(read, ModelJson)
+        assert read_shape(tmp_path, read, "0.32.0").count("full") == 56
