@@ -28,6 +28,8 @@ from gateway.streams.reply import Reply
 _FEWEST, _MOST = 8, 256
 _LOOK_EVERY_S: Final = 0.5
 _CHECK_AGAIN_S: Final = 1.0
+#: A batch that is asked for waits if for so long no line has ended, and none is answered.
+_WAITS_AFTER_S: Final = 5.0
 
 
 class LineAnswer(NamedTuple):
@@ -55,10 +57,20 @@ class LineAsker:
         self._endpoint = endpoint
         self._all_askers = all_askers
         self._replies: dict[str, Reply] = {}
+        self._open = 0
+        #: When a line was asked that is the only one, or one ended, by the monotonic clock.
+        self._moved = 0.0
         #: The models that do its lines, as of a moment ago.
         self.models: frozenset[str] = frozenset()
         self._looked = 0.0
         self._most = _FEWEST
+
+    @property
+    def waits(self) -> bool:
+        """Whether the lines wait for what others have, or have taken away: for their model, for
+        room in its queue, or in the limits of their key."""
+        is_long = self._open > 0 and time.monotonic() - self._moved >= _WAITS_AFTER_S
+        return is_long and not any(each.first_attempt for each in self._replies.values())
 
     @property
     def most_at_once(self) -> int:
@@ -79,11 +91,17 @@ class LineAsker:
     async def ask(self, line: InputLine) -> LineAnswer:
         """Return a line's answer, which may be an error. Raises `Leaving`."""
         job_id = hashlib.sha256(f"{self._batch.id} {line.number}".encode()).hexdigest()[:32]
+        if not self._open:
+            self._moved = time.monotonic()
+        self._open += 1
         try:
             return LineAnswer(200, job_id, await self._answer(line, job_id))
         except ApiError as error:
             told = answer_error(error, job_id, OPENAI)
             return LineAnswer(told.status, job_id, told.body)
+        finally:
+            self._open -= 1
+            self._moved = time.monotonic()
 
     def cancel(self) -> None:
         """End all that are being asked, in their queues and workers, too."""
@@ -111,11 +129,13 @@ class LineAsker:
     ) -> tuple[LineRequest, Job]:
         """The line's request and job, once its key can be looked up and its model can take it.
         Raises `ApiError`."""
-        checks = self._process.checks
+        checks, find_key = self._process.checks, self._process.unattended.key
+        question: LineRequest | None = None
         while True:
             try:
-                context.key = key = self._process.unattended.key(self._batch.key_id)
-                question = self._endpoint(line.body, job_id, key)
+                key = find_key(self._batch.key_id)
+                if question is None or key is not context.key:
+                    context.key, question = key, self._endpoint(line.body, job_id, key)
                 (job,) = checks.check(
                     [question.job], context, question.names, lenient=question.is_lenient
                 )

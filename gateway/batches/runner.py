@@ -30,9 +30,12 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 1.0
 _AGAIN_AFTER_S: Final = 5.0
 _TIDY_EVERY_S: Final = 600.0
-#: Of one key, and of all; the others wait.
+#: Of one key, and of all; the others wait. Those that wait themselves do not count, up to so many
+#: of a key that run; a key of which none runs may have one.
 _OF_A_KEY: Final = 4
 _OF_ALL: Final = 32
+_MOST_OF_A_KEY: Final = 16
+_MOST_OF_ALL: Final = 256
 #: The fields of an input line beside its body.
 _ENVELOPE_BYTES: Final = 4096
 
@@ -81,7 +84,8 @@ class BatchRunner:
         found = await asyncio.to_thread(self._batches.open)
         now = time.monotonic()
         ready = [each for each in found if now >= self._again.get(each.id, now)]
-        for batch in next_batches(ready, self._running):
+        moving = {each for each, asker in self._askers.items() if not asker.waits}
+        for batch in next_batches(ready, self._running, moving):
             self._start(batch)
         if time.monotonic() - self._tidied > _TIDY_EVERY_S:
             self._tidied = time.monotonic()
@@ -146,17 +150,30 @@ class BatchRunner:
                 self._batches.remove(batch.id)
 
 
-def next_batches(found: Sequence[BatchRecord], running: Collection[str]) -> list[BatchRecord]:
+def next_batches(
+    found: Sequence[BatchRecord], running: Collection[str], moving: Collection[str]
+) -> list[BatchRecord]:
     """Return which batches to begin of those that have not ended, the oldest first, beside the ones
-    that run (their ids): a key that has fewer goes first, so that none waits for another's."""
+    that run (their ids), some of which get on (`moving`): a key that has fewer goes first, so that
+    none waits for another's."""
     of_key = Counter(each.key_id for each in found if each.id in running)
+    moving_of_key = Counter(each.key_id for each in found if each.id in moving)
     waiting = [each for each in found if each.id not in running]
     chosen: list[BatchRecord] = []
-    while waiting and len(running) + len(chosen) < _OF_ALL:
-        batch = min(waiting, key=lambda each: of_key[each.key_id])
-        if of_key[batch.key_id] >= _OF_A_KEY:
+
+    def has_place(batch: BatchRecord) -> bool:
+        own = of_key[batch.key_id]
+        if moving_of_key[batch.key_id] >= _OF_A_KEY or own >= _MOST_OF_A_KEY:
+            return False
+        return not own or len(running) + len(chosen) < _MOST_OF_ALL
+
+    while len(moving) + len(chosen) < _OF_ALL:
+        fitting = (each for each in waiting if has_place(each))
+        batch = min(fitting, key=lambda each: of_key[each.key_id], default=None)
+        if batch is None:
             break
         of_key[batch.key_id] += 1
+        moving_of_key[batch.key_id] += 1
         waiting.remove(batch)
         chosen.append(batch)
     return chosen

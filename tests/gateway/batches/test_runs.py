@@ -249,18 +249,60 @@ async def test_a_lock_that_is_deleted_leaves_one_process_that_runs_batches(host:
     assert locks() == 0
 
 
-def test_a_key_does_not_wait_for_the_batches_of_another() -> None:
-    def batch(number: int, key: str) -> BatchRecord:
-        return BatchRecord(f"batch_{number}", key, CHAT, "file-", "24h", number, 2**33, 1)
+def batch(number: int, key: str) -> BatchRecord:
+    return BatchRecord(f"batch_{number}", key, CHAT, "file-", "24h", number, 2**33, 1)
 
+
+def test_a_key_does_not_wait_for_the_batches_of_another() -> None:
     busy = [batch(number, "busy") for number in range(1, 10)]
-    assert [each.created_at for each in next_batches(busy, set())] == [1, 2, 3, 4]
+    assert [each.created_at for each in next_batches(busy, set(), set())] == [1, 2, 3, 4]
     running = {each.id for each in busy[:4]}
-    assert next_batches(busy, running) == []
+    assert next_batches(busy, running, running) == []
     others = [batch(20, "late"), batch(21, "late"), batch(22, "later")]
-    assert [each.created_at for each in next_batches([*busy, *others], running)] == [20, 22, 21]
+    assert [each.created_at for each in next_batches([*busy, *others], running, running)] == [
+        20,
+        22,
+        21,
+    ]
     many = [batch(number, f"k{number}") for number in range(100, 200)]
-    assert len(next_batches([*busy, *many], running)) == 28
+    assert len(next_batches([*busy, *many], running, running)) == 28
+
+
+def test_no_batch_waits_for_those_that_wait_themselves() -> None:
+    stuck = [batch(number, f"k{number % 40}") for number in range(100)]
+    late, again = batch(1_000, "late"), batch(1_001, "k3")
+    running = {each.id for each in stuck}
+    assert next_batches([*stuck, late], running, running) == []
+    assert next_batches([*stuck, late, again], running, set()) == [late, again]
+    for most, keys in ((16, 1), (256, 20)):
+        many = [batch(number, f"k{number % keys}") for number in range(most + 40)]
+        running = {each.id for each in many[:most]}
+        assert next_batches(many, running, set()) == []
+        assert next_batches([*many, late], running, set()) == [late], "its key has none"
+
+
+async def test_a_batch_waits_while_none_of_its_lines_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asker_module, "_WAITS_AFTER_S", 0.02)
+    given: Any = SimpleNamespace(id="batch_1")
+    asker, held = LineAsker(given, given, given, list), asyncio.Event()
+
+    async def answer(line: InputLine, job_id: str) -> bytes:
+        await held.wait()
+        return b""
+
+    monkeypatch.setattr(asker, "_answer", answer)
+    assert not asker.waits, "nothing is asked: its input is checked, or its answers are written"
+    asked = asyncio.create_task(asker.ask(InputLine(1, "r1", b"{}")))
+    await until(lambda: asker.waits)
+    reply: Any = SimpleNamespace(first_attempt=7)
+    asker._replies["j"] = reply
+    assert not asker.waits, "a worker has begun one"
+    del asker._replies["j"]
+    held.set()
+    await asked
+    assert not asker.waits
 
 
 def test_lines_that_are_asked_at_once_are_shared_by_the_batches_for_the_same_model(
