@@ -209,10 +209,10 @@ class Dispatcher:
             self._kept.popleft()
         # One that may wait for hours needs nothing until it has begun: the stream must not grow
         # all the while.
-        firsts = [
+        firsts = {
             reply.first for reply in self._replies.values() if reply.attempt or not reply.patience_s
-        ]
-        firsts += [first for _, first in self._kept]
+        }
+        firsts.update(first for _, first in self._kept)
         return min(firsts, key=entry_order, default=self.last)
 
     def stop(self) -> None:

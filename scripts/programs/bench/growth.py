@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import time
@@ -24,10 +25,9 @@ _MANY_MODELS = 50
 _IDLE_STREAMS = 1000
 _QUEUED = 10_000
 _SLOTS = 64
-#: No gateway puts fewer on two cores, even busy ones.
-_QUEUES_PER_S = 200
-#: So long it may take until a gateway's streams are in the status.
-_HEARD_WITHIN_S = 8
+#: More tokens than any stream has come to when its part ends.
+_ENDLESS = 30_000
+_WATCHED_S = 5.0
 
 
 def run(args: argparse.Namespace) -> None:
@@ -101,27 +101,26 @@ def _idle_stream_kib(stand: Stand, generator: LoadGenerator) -> float:
 @contextmanager
 def _streams(
     stand: Stand, generator: LoadGenerator, streams: int, prompt: str, beside: int = 0
-) -> Iterator[None]:
-    """So many open streams more than there are."""
-    if not streams:
-        yield
-        return
-    body = completion("mock", 30_000, prompt)
+) -> Iterator[subprocess.Popen[str]]:
+    """So many open streams `beside` those that there are, by one process. They have no end."""
+    _wait_for(stand, beside)
+    body = completion("mock", _ENDLESS, prompt)
     command = generator.command(stand.port, "/v1/completions", body, streams, stand.key)
-    load = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    load = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        _wait_for(stand, streams + beside)
-        yield
+        _wait_for(stand, beside + streams)
+        yield load
     finally:
         load.kill()
         load.wait()
 
 
 def _wait_for(stand: Stand, streams: int) -> None:
+    """Until so many are open, as the status says, which is some seconds old."""
     deadline = time.monotonic() + 120
-    while stand.status()["gateway"]["open_streams"] < streams:
+    while (found := stand.status()["gateway"]["open_streams"]) != streams:
         if time.monotonic() > deadline:
-            raise SystemExit(f"{streams} streams were not open in time")
+            raise SystemExit(f"{found} streams were open, not {streams}")
         time.sleep(0.2)
 
 
@@ -157,10 +156,14 @@ def _idle_percent(stand: Stand) -> float:
 
 
 def _by_queue(stand: Stand, generator: LoadGenerator) -> dict[str, float]:
-    """Running answers beside a long queue: they have their places when it comes."""
-    (gap, cost), (crowded_gap, crowded_cost) = (
-        _beside(stand, generator, waiting) for waiting in (0, _QUEUED)
-    )
+    """Running answers, first alone and then beside a long queue."""
+    with _streams(stand, generator, _SLOTS, "run") as running:
+        gap, cost = _watch(stand, running)
+    with (
+        _streams(stand, generator, _SLOTS, "run") as running,
+        _streams(stand, generator, _QUEUED, "wait", beside=_SLOTS),
+    ):
+        crowded_gap, crowded_cost = _watch(stand, running)
     return {
         "gap p99 ms, no queue": gap,
         f"gap p99 ms, {_QUEUED} queued": crowded_gap,
@@ -169,20 +172,12 @@ def _by_queue(stand: Stand, generator: LoadGenerator) -> dict[str, float]:
     }
 
 
-def _beside(stand: Stand, generator: LoadGenerator, waiting: int) -> tuple[float, float]:
-    """The gaps between tokens, in ms, and the CPU, of answers that all begin some time after they
-    have their places; by then, so many other jobs wait."""
-    delay_s = _HEARD_WITHIN_S + waiting / _QUEUES_PER_S
-    began = time.monotonic()
-    body = completion("mock", _TOKENS, f"[[first_token_delay_s={delay_s:g}]]")
-    command = generator.command(stand.port, "/v1/completions", body, _SLOTS, stand.key)
-    load = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    _wait_for(stand, _SLOTS)
-    with _streams(stand, generator, waiting, "wait", beside=_SLOTS):
-        time.sleep(max(0.0, began + delay_s + 0.5 - time.monotonic()))
-        before, since = stand.cpu(), time.monotonic()
-        time.sleep(_TOKENS / _STEPS_PER_S - 1.5)
-        tokens = _SLOTS * _STEPS_PER_S * (time.monotonic() - since)
-        used = sum(stand.cpu().since(before))
-        told, _ = load.communicate()
-    return json.loads(told)["gap_p99_ms"], used / tokens * 1e6
+def _watch(stand: Stand, running: subprocess.Popen[str]) -> tuple[float, float]:
+    """The gaps between tokens from now on, in ms, and the CPU. It ends what runs."""
+    before = stand.cpu()
+    running.send_signal(signal.SIGUSR1)
+    time.sleep(_WATCHED_S)
+    running.terminate()
+    told = json.loads(running.communicate()[0])
+    used = sum(stand.cpu().since(before))
+    return told["gap_p99_ms"], used / told["events"] * 1e6

@@ -40,10 +40,13 @@ class LoadGenerator:
         self, port: int, path: str, body: dict[str, Any], streams: int, key: str
     ) -> list[str]:
         """The command line that sends `body` on so many connections at once."""
-        file = Path(self._directory.name, "body.json")
-        file.write_text(json.dumps(body))
+        # Each has a file of its own: another may still have to read the last.
+        with tempfile.NamedTemporaryFile(
+            "w", suffix=".json", dir=self._directory.name, delete=False
+        ) as file:
+            json.dump(body, file)
         header = [f"Authorization: Bearer {key}"] if key else []
-        return [str(self._program), str(port), path, str(file), str(streams), *header]
+        return [str(self._program), str(port), path, file.name, str(streams), *header]
 
     def run(self, port: int, path: str, body: dict[str, Any], streams: int, key: str) -> Load:
         """Open all streams at once and wait for the last to end."""

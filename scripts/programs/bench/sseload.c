@@ -5,7 +5,8 @@
  * Each stream is one POST on a connection of its own, to 127.0.0.1. Bytes are searched for events
  * ("data: {") and for the end ("[DONE]", or the end of the connection), and not parsed further, so
  * that the load takes a small part of what it measures. Prints one line of JSON: times in ms, CPU
- * in s. Events that one read brings count as one arrival between tokens.
+ * in s. Events that one read brings count as one arrival between tokens. At SIGUSR1 it forgets the
+ * events and the gaps between them so far; at SIGTERM it ends, and tells of the streams as they are.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -13,6 +14,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +37,12 @@ typedef struct {
 static double *gaps;
 static size_t gap_count;
 static long events;
+static volatile sig_atomic_t is_to_forget, is_to_end;
+
+static void on_signal(int number) {
+    if (number == SIGUSR1) is_to_forget = 1;
+    else is_to_end = 1;
+}
 
 static double now(void) {
     struct timespec time;
@@ -126,6 +134,8 @@ int main(int argc, char **argv) {
     setrlimit(RLIMIT_NOFILE, &files);
     gaps = malloc(GAPS * sizeof *gaps);
     Stream *streams = calloc(count, sizeof *streams);
+    signal(SIGUSR1, on_signal);
+    signal(SIGTERM, on_signal);
     int poll = epoll_create1(0), open = count;
     double began = now();
     for (int i = 0; i < count; i++) {
@@ -133,7 +143,8 @@ int main(int argc, char **argv) {
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = &streams[i]};
         epoll_ctl(poll, EPOLL_CTL_ADD, streams[i].fd, &event);
     }
-    while (open > 0 && now() - began < LONGEST_S) {
+    while (open > 0 && !is_to_end && now() - began < LONGEST_S) {
+        if (is_to_forget) is_to_forget = gap_count = events = 0;
         struct epoll_event ready[AT_ONCE];
         int found = epoll_wait(poll, ready, AT_ONCE, 1000);
         for (int i = 0; i < found; i++) {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 from unittest.mock import ANY
 
 import msgspec
@@ -11,6 +13,8 @@ from redis.asyncio import Redis
 
 from contract.bus.claims import BeginRefused, Claim, Ended, Record
 from contract.bus.client import connect
+from contract.bus.connection.direct import Command
+from contract.bus.connection.gathered_calls import MOST_AT_ONCE
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
 from contract.bus.records.worker_ends import WorkerEnds
 from contract.endings import EndedBy
@@ -393,3 +397,23 @@ async def test_workers_that_claim_at_once_never_get_the_same_job(
     rounds = await asyncio.gather(*(begin(queue, db, f"w{n}") for n in range(8)))
     ids = [attempt.job.id for begun in rounds for attempt in attempts(begun)]
     assert sorted(ids) == sorted(f"j{n}" for n in range(60))
+
+
+async def test_many_jobs_are_looked_up_in_parts_so_that_others_have_their_turn(
+    queue: JobQueue, db: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(queue, "runs")
+    attempt = await begin_one(queue, db, "w0")
+    await put(queue, "waits")
+    asked, run = [], queue.db.direct.run
+
+    async def counting(commands: Sequence[Command]) -> list[Any]:
+        asked.append(len(commands))
+        return await run(commands)
+
+    monkeypatch.setattr(queue.db.direct, "run", counting)
+    unknown = [f"unknown-{number}" for number in range(1000)]
+    found = await queue.current_attempts(["runs", *unknown, "waits"])
+    assert found == {"runs": attempt.number, "waits": 0}
+    assert sum(asked) == 1002
+    assert max(asked) <= MOST_AT_ONCE
