@@ -16,21 +16,22 @@ from tests.engines.vllm_process import VllmProcess
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
 SCRIPT = """
-import json, sys
+import json, os, sys
 from contract.config import WorkerSpec
 from workers.engines.vllm.arguments import engine_args
-specs = [WorkerSpec.model_validate(each) for each in json.load(sys.stdin)]
+asked = json.load(sys.stdin)
+os.environ |= asked["environment"]
+os.sched_getaffinity = lambda _: set(range(asked["cores"]))
+specs = [WorkerSpec.model_validate(each) for each in asked["specs"]]
 print(json.dumps([engine_args(each, False).get("distributed_executor_backend") for each in specs]))
 """
 
+ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
-def spec_of(engine: str, **settings: Any) -> WorkerSpec:
-    model = ModelConfig(
-        engine=engine,
-        model_path="-",
-        engine_args={"distributed_executor_backend": "uni"},
-        **settings,
-    )
+
+def spec_of(engine: str, executor: str | None = "uni", **settings: Any) -> WorkerSpec:
+    args = {} if executor is None else {"distributed_executor_backend": executor}
+    model = ModelConfig(engine=engine, model_path="-", engine_args=args, **settings)
     return WorkerSpec(name="w", model_id="m", model=model, engine=engine, env="-", redis_url="-")
 
 
@@ -43,10 +44,28 @@ def test_only_a_whole_model_on_the_cpu_gets_the_executor_of_one_process(
         spec_of("cpu-vllm", pipeline_parallel_size=2),
         spec_of("cuda-vllm"),
     ]
-    given = [spec.model_dump(mode="json") for spec in specs]
-    first, *others = json.loads(vllm_process.run(SCRIPT, given))
-    assert first.endswith(".UniProcExecutor")
+    first, *others = executors(vllm_process, specs, cores=8)
+    assert first == ONE_PROCESS
     assert others == ["uni"] * 3
+
+
+def test_where_cores_are_few_one_process_computes_unless_something_else_is_asked_for(
+    vllm_process: VllmProcess,
+) -> None:
+    silent, parts = spec_of("cpu-vllm", None), spec_of("cpu-vllm", None, tensor_parallel_size=2)
+    specs = [silent, spec_of("cpu-vllm", "mp"), parts, spec_of("cuda-vllm", None)]
+    assert executors(vllm_process, specs, cores=4) == [ONE_PROCESS, "mp", None, None]
+    assert executors(vllm_process, [silent], cores=5) == [None]
+    assert executors(vllm_process, [silent], cores=4, VLLM_CPU_OMP_THREADS_BIND="0-1") == [None]
+
+
+def executors(
+    vllm_process: VllmProcess, specs: list[WorkerSpec], cores: int, **environment: str
+) -> list[str | None]:
+    given = [spec.model_dump(mode="json") for spec in specs]
+    asked = {"environment": environment, "cores": cores, "specs": given}
+    found: list[str | None] = json.loads(vllm_process.run(SCRIPT, asked))
+    return found
 
 
 ADAPTERS = """

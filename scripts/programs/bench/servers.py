@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import time
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from load import Load, LoadGenerator, completion
 from report import table, write
-from stand import settle, tree_cpu_s
+from stand import tree_cpu_s
+
+#: vLLM's processes look for each other's word without a pause for a second after the last one, and
+#: would take the cores from the server that is asked next.
+_SPIN_S = 1.2
 
 
 class Server(NamedTuple):
@@ -80,7 +85,7 @@ def compare(
 
 
 def _load(generator: LoadGenerator, server: Server, streams: int, tokens: int) -> Load:
-    settle()
+    time.sleep(_SPIN_S)
     where = urlsplit(server.url)
     if where.hostname not in ("127.0.0.1", "localhost") or where.port is None:
         raise SystemExit(f"{server.url}: name a port of 127.0.0.1")

@@ -16,8 +16,13 @@ from workers.engines.vllm.known_parsers import known_parsers
 
 _CPU_KV_CACHE_GIB: Final = "2"
 #: On the CPU, vLLM 0.32 takes the name `uni` for `mp`, which costs a process, its start, and the
-#: waiting for it at each step. The class it takes as it is.
+#: waiting for it at each step: both processes look for each other's word without a pause, and so
+#: does each for a second after the last one. The class it takes as it is.
 _IN_ONE_PROCESS: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+#: So few are taken by those two, and by the threads that compute, and none is left for the rest.
+#: On more, `mp` binds threads to cores, which is worth more.
+_FEW_CORES: Final = 4
+_BINDS_THREADS: Final = "VLLM_CPU_OMP_THREADS_BIND"
 _CPU_PROCESS: Final = "workers.engines.vllm.cpu_process.CpuProcess"
 
 
@@ -47,15 +52,20 @@ def engine_args(spec: WorkerSpec, with_adapters: bool) -> dict[str, Any]:
     }
     args = {name: value for name, value in args.items() if value is not None} | model.engine_args
     is_whole = model.tensor_parallel_size == model.pipeline_parallel_size == 1
-    wants_one = args.get("distributed_executor_backend") == "uni"
     # A model in parts would wait for ever for the processes that compute its other parts.
-    if is_on_cpu(spec) and is_whole and wants_one:
-        args["distributed_executor_backend"] = _IN_ONE_PROCESS
+    if is_on_cpu(spec) and is_whole:
+        default = "uni" if _has_few_cores() and _BINDS_THREADS not in os.environ else "mp"
+        if args.get("distributed_executor_backend", default) == "uni":
+            args["distributed_executor_backend"] = _IN_ONE_PROCESS
     return args
 
 
 def is_on_cpu(spec: WorkerSpec) -> bool:
     return declaration_of(spec.engine).device == "cpu"
+
+
+def _has_few_cores() -> bool:
+    return len(os.sched_getaffinity(0)) <= _FEW_CORES
 
 
 def set_cpu_defaults(args: dict[str, Any]) -> None:
