@@ -187,12 +187,11 @@ class Reply:
         """The timeout that has passed, if one has."""
         if now - self.began > limits.total_timeout_s + self.patience_s:
             return ApiError(ErrorCode.TOTAL_TIMEOUT.value, "the answer took too long")
+        allowed_s = limits.token_gap_timeout_s
         if self.phase is ReplyPhase.QUEUE:
             allowed_s = self.may_wait_s or max(limits.queue_timeout_s, self.patience_s)
         elif self.phase is ReplyPhase.FIRST_TOKEN:
             allowed_s = limits.first_token_timeout_s
-        else:
-            allowed_s = limits.token_gap_timeout_s
         if now - self.since <= allowed_s:
             return None
         code, message = TIMEOUTS[self.phase]
