@@ -159,7 +159,8 @@ def layers_of(config: Any) -> dict[str, Any]:
         counted.setdefault(json.dumps(facts), facts | {"layers": 0})["layers"] += 1
     weights = sum(each.numel() * each.element_size() for each in built.parameters())
     answer = {"weight_bytes": weights, "caches": list(counted.values())}
-    return answer | {"adapters": adapter_widths(built)}
+    has_places = getattr(built, "supports_lora", False)
+    return answer | ({"adapters": adapter_widths(built)} if has_places else {})
 
 
 def adapter_widths(built: Any) -> dict[str, int]:

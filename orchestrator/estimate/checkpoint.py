@@ -20,6 +20,7 @@ from contract.model_files.plan_json import (
 from contract.paths import project_dir
 from orchestrator.errors import UserError
 from orchestrator.estimate.composed import composed, composed_weights
+from orchestrator.estimate.layers.adapters import word_widths
 from orchestrator.estimate.layers.cache_types import CacheType, cache_type
 from orchestrator.estimate.layers.kept import CacheLayers
 from orchestrator.estimate.model_json import PARAMS, ModelJson, read_config, read_exported
@@ -136,13 +137,18 @@ def _read_checkpoint(path: Path, release: str, _: object) -> Checkpoint:
     is_tied = bool(config.first("tie_word_embeddings"))
     quantization = _quantization(path, config)
     size = None if quantization else element_bytes(dtype)
-    own = read_weights(path, size, is_tied=is_tied, layers=shape.layers)
+    sizes = {"layers": shape.layers, "hidden": shape.hidden_size}
+    own = read_weights(path, size, is_tied=is_tied, **sizes)
     text = config.text_model_id and read_checkpoint(locate(config.text_model_id), release).weights
+    weights = composed_weights(own, config, locate, text or None)
+    if weights.adapters.whole:
+        words = word_widths(config, shape.hidden_size)
+        shape = msgspec.structs.replace(shape, adapters=weights.adapters + words)
     return Checkpoint(
         path=path,
         shape=shape,
         dtype=dtype,
-        weights=composed_weights(own, config, locate, text or None),
+        weights=weights,
         is_tied=is_tied,
         quantization=quantization,
         kv_quantization=_kv_quantization(path, config),

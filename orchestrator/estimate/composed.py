@@ -48,6 +48,7 @@ def composed_weights(
             layers=own.layers + own.embedding + own.head + text.layers,
             embedding=text.embedding,
             head=text.head,
+            adapters=text.adapters,
         )
     if config.audio_model_id:
         encoder = _encoder(locate(config.audio_model_id))

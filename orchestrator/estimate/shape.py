@@ -8,7 +8,12 @@ import msgspec
 
 from orchestrator.errors import UserError
 from orchestrator.estimate.context import context_len
-from orchestrator.estimate.layers.adapters import EXPERTS_OF_A_TOKEN, AdapterWidths, adapter_widths
+from orchestrator.estimate.layers.adapters import (
+    EXPERTS_OF_A_TOKEN,
+    AdapterWidths,
+    adapter_widths,
+    word_widths,
+)
 from orchestrator.estimate.layers.caches import cache_layers, head_dim_of, kv_heads_of
 from orchestrator.estimate.layers.in_flight import ScanWidth, is_gated, scan_width
 from orchestrator.estimate.layers.kept import CacheLayers, Kind
@@ -99,7 +104,8 @@ def read_shape(path: Path, config: ModelJson, release: str) -> Shape:
             queries=heads * head_dim,
             keys=kv_heads * head_dim,
             inner=inner,
-        ),
+        )
+        + word_widths(config, hidden),
         towers=towers,
         has_unread_part=len(towers) < media,
         predictors=config.figure("num_nextn_predict_layers", "mtp_num_hidden_layers") or 0,

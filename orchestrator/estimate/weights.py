@@ -11,6 +11,8 @@ from typing import Final
 import msgspec
 
 from orchestrator.errors import UserError
+from orchestrator.estimate.layers.adapters import AdapterWidths
+from orchestrator.estimate.layers.projections import projection_widths
 from orchestrator.estimate.model_json import (
     FLOATING_BYTES,
     IndexJson,
@@ -62,16 +64,18 @@ class Weights(msgspec.Struct, frozen=True):
     #: Layers beyond the model's own, that predict further tokens. The engine loads them only
     #: where it is told to guess with them.
     predictors: Bulk = Bulk()
+    #: Of the projections in the layers; 0 where the headers do not say.
+    adapters: AdapterWidths = AdapterWidths()
     #: Files of weights that the engine leaves alone.
     strays: tuple[str, ...] = ()
 
 
 def read_weights(
-    path: Path, stored_element_bytes: int | None, *, is_tied: bool, layers: int
+    path: Path, stored_element_bytes: int | None, *, is_tied: bool, layers: int, hidden: int
 ) -> Weights:
-    """The weights in a directory, of a model with so many layers. Files without a readable header,
-    and a download that is not complete, are taken by size, their elements as large as config.json
-    says; None for a quantised checkpoint, which stays as large as it is stored.
+    """The weights in a directory, of a model with so many layers, so wide. Files without a readable
+    header, and a download that is not complete, are taken by size, their elements as large as
+    config.json says; None for a quantised checkpoint, which stays as large as it is stored.
 
     Raises `UserError` if there are none, or if a file is damaged.
     """
@@ -81,7 +85,7 @@ def read_weights(
     missing = _missing(index, path)
     if files and not missing:
         strays = tuple(file.name for file in there if file not in files)
-        found = _from_headers(files, is_tied=is_tied, own_layers=layers)
+        found = _from_headers(files, is_tied=is_tied, own_layers=layers, hidden=hidden)
         return msgspec.structs.replace(found, strays=strays)
     if missing and not index.total_bytes:
         raise UserError(
@@ -151,21 +155,25 @@ def _file_bytes(path: Path) -> int:
     return 0
 
 
-def _from_headers(files: list[Path], *, is_tied: bool, own_layers: int) -> Weights:
+def _from_headers(files: list[Path], *, is_tied: bool, own_layers: int, hidden: int) -> Weights:
     layers = embedding = head = predictors = Bulk()
-    for file in files:
-        for name, tensor in read_tensors(file).items():
-            bulk = bulk_of(tensor)
-            if _predicts(name, own_layers):
-                predictors += bulk
-            elif _EMBEDDING.search(name):
-                embedding += bulk
-            elif not _HEAD.search(name):
-                layers += bulk
-            elif not is_tied:
-                # Some exports store a tied head a second time; engines skip it.
-                head += bulk
-    return Weights("safetensors headers", layers, embedding, head, predictors)
+    tensors = [each for file in files for each in read_tensors(file).items()]
+    own = []
+    for name, tensor in tensors:
+        bulk = bulk_of(tensor)
+        if _predicts(name, own_layers):
+            predictors += bulk
+            continue
+        own.append((name, tensor))
+        if _EMBEDDING.search(name):
+            embedding += bulk
+        elif not _HEAD.search(name):
+            layers += bulk
+        elif not is_tied:
+            # Some exports store a tied head a second time; engines skip it.
+            head += bulk
+    adapters = projection_widths(own, own_layers, hidden)
+    return Weights("safetensors headers", layers, embedding, head, predictors, adapters=adapters)
 
 
 def _predicts(name: str, own_layers: int) -> bool:
