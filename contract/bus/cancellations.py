@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 
 from contract.bus.client import BLOCK_MS, LuaScript, RedisClient, entries_of, last_id
 from contract.bus.queue import GROUP, KEEP_MS, JobQueue
 
+log = logging.getLogger(__name__)
 _cancel = LuaScript(
-    "cancel", "jobs", "turns", "media", "limits", "lives", "usage", even_if_full=True
+    "cancel", "apart", "jobs", "turns", "media", "limits", "lives", "usage", even_if_full=True
 )
 
 
@@ -30,22 +32,23 @@ class Cancellations:
         return (await self.announce_all([job_id]))[0]
 
     async def announce_all(self, job_ids: Sequence[str]) -> list[bool]:
-        """The same for several, in one round trip. Safe to repeat."""
+        """The same for several, in one round trip. Safe to repeat. A job whose record cannot be
+        read counts as ended."""
         keys = [self.key, self.queue.key, self.queue.leases_key]
         calls = [
             ([self.queue.job_key(job_id), *keys], [job_id, GROUP, KEEP_MS]) for job_id in job_ids
         ]
         answers = await _cancel.map(self.db, calls)
-        return [
-            await self._announce_to(answer.decode(), job_id)
-            if isinstance(answer, bytes)
-            else bool(answer)
-            for job_id, answer in zip(job_ids, answers, strict=True)
-        ]
+        return [await self._was_open(*each) for each in zip(job_ids, answers, strict=True)]
 
-    async def _announce_to(self, model: str, job_id: str) -> bool:
-        """Cancel a job that has moved to another model."""
-        return await Cancellations(self.db, model).announce(job_id)
+    async def _was_open(self, job_id: str, answer: int | bytes | list[bytes]) -> bool:
+        if isinstance(answer, bytes):
+            # It has moved to another model.
+            return await Cancellations(self.db, answer.decode()).announce(job_id)
+        if isinstance(answer, list):
+            log.error("job %s cannot be cancelled: %s", job_id, answer[1].decode())
+            return False
+        return bool(answer)
 
     async def listen(self, reader: RedisClient) -> AsyncIterator[str]:
         """Job ids cancelled since `open`, or since it was last called (none is left out by a

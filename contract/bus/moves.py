@@ -14,7 +14,7 @@ from contract.media import without_contents
 from contract.messages import Job
 from contract.wire import encode_job
 
-_move: Final = LuaScript("move", "jobs", "turns", "media", "limits", "lives", "usage")
+_move: Final = LuaScript("move", "apart", "jobs", "turns", "media", "limits", "lives", "usage")
 
 
 class MoveOutcome(NamedTuple):

@@ -41,9 +41,9 @@ MAX_ATTEMPTS: Final = 3
 _ROOM_MADE_MS: Final = 1_000
 
 #: The parts of every script that may end a job.
-_ENDING: Final = ("jobs", "turns", "media", "limits", "lives", "usage")
-_claim = LuaScript("claim", "turns", even_if_full=True)
-_peek = LuaScript("peek", "turns")
+_ENDING: Final = ("apart", "jobs", "turns", "media", "limits", "lives", "usage")
+_claim = LuaScript("claim", "apart", "turns", even_if_full=True)
+_peek = LuaScript("peek", "apart", "turns")
 _begin = LuaScript("begin", *_ENDING, "blame", even_if_full=True)
 _complete = LuaScript("complete", *_ENDING, even_if_full=True)
 _release = LuaScript("release", *_ENDING, even_if_full=True)
@@ -231,7 +231,7 @@ class JobQueue:
         readable = [claim for claim in claims if claim.job is not None]
         for claim in claims:
             if claim.job is None:
-                await self.dead_letters.move(self.key, GROUP, claim.entry, "unreadable")
+                await self.dead_letters.take(self.key, GROUP, claim, "its entry cannot be read")
         head = [GROUP, worker, max_attempts, KEEP_MS, int(alone), *self.dead_letters.bounds]
         calls = [
             (
@@ -244,7 +244,9 @@ class JobQueue:
         begun: list[Attempt | BeginRefused] = []
         for claim, answer in zip(readable, answers, strict=True):
             verdict = answer[0].decode()
-            if verdict == "drop" or claim.job is None:
+            if verdict == "failed":
+                await self.dead_letters.take(self.key, GROUP, claim, answer[1].decode())
+            if verdict in ("drop", "failed") or claim.job is None:
                 continue
             number, ordinal, reply, first, left_ms = answer[1:]
             where = (reply.decode(), first.decode())
@@ -262,7 +264,8 @@ class JobQueue:
 
     async def complete(self, worker: str, ended: Iterable[Ended]) -> int:
         """End attempts, if they still own their jobs. Returns how many were fenced off. Safe to
-        repeat."""
+        repeat. One whose record cannot be read stays with the worker, which begins it again and
+        so gives it up."""
         head = [GROUP, worker, KEEP_MS, *self._kept_days]
         calls = [
             (
@@ -302,13 +305,17 @@ class JobQueue:
         await pipe.execute()
 
     async def current_attempts(self, job_ids: Sequence[str]) -> dict[str, int]:
-        """By job that is not over, the number of the attempt that runs; 0 while it waits."""
+        """By job that is not over, the number of the attempt that runs; 0 while it waits. A job
+        whose record cannot be read is over: no worker will begin it."""
         found: dict[str, int] = {}
         # Of ten thousand, the parts let what runs beside them have its turn.
         for some in batches(job_ids):
             commands = [("HMGET", self.job_key(job_id), "state", "attempt") for job_id in some]
-            answers = raised(await self.db.direct.run(commands))
-            for job_id, (state, attempt) in zip(some, answers, strict=True):
+            answers = await self.db.direct.run(commands)
+            for job_id, answer in zip(some, answers, strict=True):
+                if isinstance(answer, ResponseError) and "WRONGTYPE" in str(answer):
+                    continue
+                ((state, attempt),) = raised([answer])
                 if state in (b"queued", b"running"):
                     found[job_id] = int(attempt or 0) if state == b"running" else 0
         return found

@@ -11,7 +11,7 @@ from redis.asyncio.connection import DefaultParser
 from contract.bus.client import LuaScript, RedisClient, raised
 from contract.bus.connection.gathered_calls import GatheredCalls
 
-_enqueue: Final = LuaScript("enqueue", "jobs", "turns", "media", "limits")
+_enqueue: Final = LuaScript("enqueue", "apart", "jobs", "turns", "media", "limits")
 #: The class of an error by the first word of what the server says.
 _error_in: Final[Callable[[str], Exception]] = DefaultParser.parse_error
 _gathering: WeakKeyDictionary[RedisClient, GatheredCalls] = WeakKeyDictionary()

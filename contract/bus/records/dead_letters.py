@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from contract.bus.claims import read_job
+from contract.bus.claims import Claim, read_job
 from contract.bus.client import RedisClient
 from contract.endings import LETTER_DAYS
 from contract.messages import Job
 
+log = logging.getLogger(__name__)
 #: How many of a model are kept: each has its whole job.
 _MOST_LETTERS: Final = 100
 
 
 class DeadLetter(NamedTuple):
     """One job that was given up: for the `reason` `poison` (`workers` are those that it broke) or
-    `unreadable` (there is no `job`). `entry` is its id in the stream."""
+    `unreadable`: its record cannot be read, or its entry, and then there is no `job`. `entry` is
+    its id in the stream."""
 
     model: str
     entry: str
@@ -49,13 +52,17 @@ class DeadLetters:
         self.bounds = (_MOST_LETTERS, keep_days * 86_400_000)
         self.key = f"ew:{{{model}}}:dead"
 
-    async def move(self, queue_key: str, group: str, entry: str, reason: str) -> None:
-        """Move an entry here from a queue. Raises `RedisError`."""
+    async def take(self, queue_key: str, group: str, claim: Claim, why: str) -> None:
+        """Take a job that cannot be read, as `why` says, out of its queue. Raises `RedisError`."""
+        entry = claim.entry
+        log.error("job %s (entry %s) is a dead letter: %s", claim.job_id or "?", entry, why)
         most, keep_ms = self.bounds
         entries = await self._db.xrange(queue_key, entry, entry)
         pipe = self._db.pipeline(transaction=True)
         for _, fields in entries:
-            pipe.xadd(self.key, {b"reason": reason, **fields}, maxlen=most, approximate=False)
+            pipe.xadd(
+                self.key, {b"reason": b"unreadable", **fields}, maxlen=most, approximate=False
+            )
         pipe.pexpire(self.key, keep_ms)
         pipe.xack(queue_key, group, entry)
         pipe.xdel(queue_key, entry)

@@ -5,7 +5,7 @@
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function forget(id)
-  local record = redis.call('HMGET', ARGV[1] .. id, 'size', 'key')
+  local record = redis.pcall('HMGET', ARGV[1] .. id, 'size', 'key')
   redis.call('DEL', ARGV[1] .. id)
   redis.call('ZREM', KEYS[1], id)
   redis.call('ZREM', KEYS[3], id)

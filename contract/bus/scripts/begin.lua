@@ -4,7 +4,8 @@
 -- KEYS: queue, dead letters, then the jobs
 -- ARGV: group, worker, max attempts, keep ms, alone (1 or 0), most dead letters, keep those ms, then the entry id of each job
 -- Answers for each job {'run'|'expired'|'poison', number, attempts so far, reply, first, deadline left ms}: run it, or tell
---   the client why not; either way complete it. Or {'drop'}: it is another's, or no client waits for it.
+--   the client why not; either way complete it. Or {'drop'}: it is another's, or no client waits for it. Or {'failed', why}:
+--   its record cannot be read, and says that it has failed, if it can say anything.
 local clock, prefix = redis.call('TIME'), prefix_of(KEYS[1])
 
 local function drop(entry)
@@ -69,7 +70,12 @@ end
 
 local answers = {}
 for i = 3, #KEYS do
-  answers[i - 2] = begin(ARGV[i + 5], KEYS[i])
+  local answer = apart(begin, ARGV[i + 5], KEYS[i])
+  if answer[1] == 'failed' then
+    redis.pcall('HSET', KEYS[i], 'state', 'failed')
+    redis.pcall('PEXPIRE', KEYS[i], ARGV[4])
+  end
+  answers[i - 2] = answer
 end
 write_accounts()
 write_use(prefix, clock[1])

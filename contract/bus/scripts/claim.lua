@@ -32,23 +32,37 @@ local waiting = redis.call('XLEN', KEYS[1]) - redis.call('XPENDING', KEYS[1], AR
 if waiting > redis.call('HLEN', prefix .. 'places') then
   adopt()
 end
-local claimed = {}
+
+-- The job whose turn it is leaves the order. Answers whether it is to be claimed: a worker of an earlier ew may have claimed
+-- it past this order.
+local function have_turn(entry, aged, several)
+  if #redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) > 0 then
+    return assert(leave(prefix, entry), 'it has no place') and false
+  end
+  take(prefix, entry, aged, several, now)
+  return true
+end
+
+local claimed, is_lost = {}, false
 while #claimed < tonumber(ARGV[3]) do
-  local entry, aged, several = first(prefix, now)
+  local entry, aged, several, lane, key = first(prefix, now)
   if not entry then
     redis.call('DEL', prefix .. 'wake')
     break
   end
-  -- A worker of an earlier ew may have claimed it past this order.
-  if #redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) > 0 then
-    leave(prefix, entry)
-  else
-    take(prefix, entry, aged, several, now)
-    local taken = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, entry, 'FORCE')
-    if taken[1] then
-      table.insert(claimed, {entry, taken[1][2], aged and 1 or 0})
-    end
+  local turn = apart(have_turn, entry, aged, several)
+  local taken = turn == true and redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, entry, 'FORCE') or {}
+  if taken[1] then
+    table.insert(claimed, {entry, taken[1][2], aged and 1 or 0})
+  elseif type(turn) == 'table' then
+    -- Its place cannot be read. It gets another, as the last of all (`adopt`).
+    redis.log(redis.LOG_WARNING, 'ew: the place of ' .. entry .. ' in ' .. KEYS[1] .. ': ' .. turn[2])
+    leave_lane(prefix, entry, lane, key)
+    is_lost = true
   end
 end
 advance(prefix)
+if is_lost then
+  wake(prefix, 1)
+end
 return claimed

@@ -135,8 +135,7 @@ end
 local answers = {}
 while at <= #ARGV do
   local request = read_request()
-  local is_done, answer = pcall(put_request, request)
-  table.insert(answers, is_done and answer or {'failed', type(answer) == 'table' and answer.err or tostring(answer)})
+  table.insert(answers, apart(put_request, request))
 end
 write_accounts()
 if put_jobs > 0 then

@@ -270,22 +270,26 @@ local function write_begun(subject, jobs)
   end
 end
 
+local function write_account(subject, account)
+  if #account.ended > 0 then
+    redis.call('ZREM', limit_key(subject, 'open'), unpack(account.ended))
+  end
+  write_begun(subject, account.begun)
+  for _, window in pairs(account.windows) do
+    write_window(window)
+  end
+  for days, tokens in pairs(account.spent) do
+    redis.call('HINCRBY', limit_key(subject, 'spent'), 'm' .. month_of(days), tokens)
+    if redis.call('HINCRBY', limit_key(subject, 'spent'), 'd' .. days, tokens) == tokens then
+      redis.call('EXPIRE', limit_key(subject, 'spent'), 63 * DAY)
+    end
+  end
+  write_let_in(subject, account)
+end
+
 -- Write what this script has changed, at its end.
 local function write_accounts()
   for subject, account in pairs(accounts) do
-    for _, window in pairs(account.windows) do
-      write_window(window)
-    end
-    for days, tokens in pairs(account.spent) do
-      redis.call('HINCRBY', limit_key(subject, 'spent'), 'm' .. month_of(days), tokens)
-      if redis.call('HINCRBY', limit_key(subject, 'spent'), 'd' .. days, tokens) == tokens then
-        redis.call('EXPIRE', limit_key(subject, 'spent'), 63 * DAY)
-      end
-    end
-    write_let_in(subject, account)
-    write_begun(subject, account.begun)
-    if #account.ended > 0 then
-      redis.call('ZREM', limit_key(subject, 'open'), unpack(account.ended))
-    end
+    apart_and_logged('limits of ' .. subject, write_account, subject, account)
   end
 end

@@ -87,32 +87,37 @@ local function tell_of_key(prefix, begins_to_wait, keep_ms)
   end
 end
 
+-- Take a job of a key out of the order of a lane. Answers the start tag of the key, and whether that still waits.
+local function leave_lane(prefix, entry, lane, key)
+  waits_now = {}
+  local turns, tags = prefix .. 'turns:' .. lane, prefix .. 'tags:' .. lane
+  local flow = prefix .. 'flow:' .. lane .. ':' .. key
+  local start = tonumber(redis.call('ZSCORE', turns, key) or 0)
+  redis.call('HDEL', prefix .. 'places', entry)
+  redis.call('ZREM', flow, entry)
+  local still_waits = redis.call('EXISTS', flow) == 1
+  if not still_waits then
+    redis.call('ZREM', turns, key)
+    redis.call('ZADD', tags, exact(start), key)
+    if redis.call('EXISTS', turns) == 0 then
+      redis.call('ZREM', prefix .. 'lanes', lane)
+      redis.call('ZREM', prefix .. 'ages', lane)
+    end
+  end
+  return start, still_waits
+end
+
 -- Take a job out of the order, if it waits. Answers its place, the start tag of its key, and whether that still waits.
 local function leave(prefix, entry)
   local text = redis.call('HGET', prefix .. 'places', entry)
   if not text then
     return nil
   end
-  waits_now = {}
   local place = parse(text)
-  local turns, tags = prefix .. 'turns:' .. place.lane, prefix .. 'tags:' .. place.lane
-  local flow = prefix .. 'flow:' .. place.lane .. ':' .. place.key
-  local start = tonumber(redis.call('ZSCORE', turns, place.key) or 0)
-  redis.call('HDEL', prefix .. 'places', entry)
-  redis.call('ZREM', flow, entry)
-  local still_waits = redis.call('EXISTS', flow) == 1
-  if not still_waits then
-    redis.call('ZREM', turns, place.key)
-    redis.call('ZADD', tags, exact(start), place.key)
-    if redis.call('EXISTS', turns) == 0 then
-      redis.call('ZREM', prefix .. 'lanes', place.lane)
-      redis.call('ZREM', prefix .. 'ages', place.lane)
-    end
-  end
-  return place, start, still_waits
+  return place, leave_lane(prefix, entry, place.lane, place.key)
 end
 
--- The entry whose turn it is, whether by its age alone, and whether several lanes wait; nil if none waits.
+-- The entry whose turn it is, whether by its age alone, whether several lanes wait, and its lane and key; nil if none waits.
 local function first(prefix, now)
   local lanes, aged = redis.call('ZRANGE', prefix .. 'lanes', 0, 1), false
   local lane = lanes[1]
@@ -131,7 +136,7 @@ local function first(prefix, now)
     end
   end
   local key = redis.call('ZRANGE', prefix .. 'turns:' .. lane, 0, 0)[1]
-  return redis.call('ZRANGE', prefix .. 'flow:' .. lane .. ':' .. key, 0, 0)[1], aged, lanes[2] ~= nil
+  return redis.call('ZRANGE', prefix .. 'flow:' .. lane .. ':' .. key, 0, 0)[1], aged, lanes[2] ~= nil, lane, key
 end
 
 -- The start tags that had their turn in this script, by lane: the largest.
@@ -169,18 +174,21 @@ local function add_cost(costs, place, tokens)
   table.insert(costs[name], tokens / place.weight)
 end
 
--- Charge keys for what their jobs cost, one after the other. A refund takes a key no further than to the virtual time:
--- credit from when it was alone would be paid by others.
+-- Charge a key for what its jobs cost, one after the other. A refund takes it no further than to the virtual time: credit
+-- from when it was alone would be paid by others.
+local function charge(prefix, lane, key, costs)
+  local turns, tags = prefix .. 'turns:' .. lane, prefix .. 'tags:' .. lane
+  local virtual, waits = virtual_time(tags), redis.call('ZSCORE', turns, key)
+  local tag = tonumber(waits or redis.call('ZSCORE', tags, key) or virtual)
+  for _, cost in ipairs(costs) do
+    local settled = tag + cost
+    tag = cost < 0 and math.max(settled, math.min(tag, virtual)) or settled
+  end
+  redis.call('ZADD', waits and turns or tags, exact(tag), key)
+end
+
 local function settle(prefix, costs)
-  for _, of_key in pairs(costs) do
-    local lane, key = of_key.place.lane, of_key.place.key
-    local turns, tags = prefix .. 'turns:' .. lane, prefix .. 'tags:' .. lane
-    local virtual, waits = virtual_time(tags), redis.call('ZSCORE', turns, key)
-    local tag = tonumber(waits or redis.call('ZSCORE', tags, key) or virtual)
-    for _, cost in ipairs(of_key) do
-      local settled = tag + cost
-      tag = cost < 0 and math.max(settled, math.min(tag, virtual)) or settled
-    end
-    redis.call('ZADD', waits and turns or tags, exact(tag), key)
+  for name, of_key in pairs(costs) do
+    apart_and_logged('turns of ' .. name, charge, prefix, of_key.place.lane, of_key.place.key, of_key)
   end
 end

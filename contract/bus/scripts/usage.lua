@@ -53,10 +53,14 @@ local function keep_use(prefix, job, worker, last)
   end
 end
 
+local function tokens_of(use)
+  return use[1] + use[3]
+end
+
 -- By key, the counts of today with the jobs that this script ends; they are written at its end.
 local counted, usage_key = {}, nil
 
--- Count a job that ends in a state. Answers the tokens that it took.
+-- Count a job that ends in a state.
 local function count_use(prefix, job, state, use, now_s)
   keep_life(prefix, job, state, table.concat(use, ' '))
   local key = key_of(job)
@@ -74,17 +78,20 @@ local function count_use(prefix, job, state, use, now_s)
   for i = 1, USES do
     counts[3 + i] = counts[3 + i] + use[i]
   end
-  return use[1] + use[3]
+end
+
+local function write_counts(key, counts, last, now_s)
+  redis.call('HSET', usage_key, key, text_of(counts))
+  if key ~= '' and redis.call('HSET', last, key, now_s) == 1 then
+    redis.call('EXPIRE', last, LAST_KEPT_S)
+  end
 end
 
 -- Write what this script has counted, at its end: usage is kept for some days, and lives for some (nil: not known).
 local function write_use(prefix, now_s, days, life_days)
   local last = 'ew:usage:last:' .. month_of(math.floor(now_s / 86400))
   for key, counts in pairs(counted) do
-    redis.call('HSET', usage_key, key, text_of(counts))
-    if key ~= '' and redis.call('HSET', last, key, now_s) == 1 then
-      redis.call('EXPIRE', last, LAST_KEPT_S)
-    end
+    apart_and_logged('use of key ' .. key, write_counts, key, counts, last, now_s)
   end
   if not usage_key then
     return
@@ -93,7 +100,7 @@ local function write_use(prefix, now_s, days, life_days)
   else
     redis.call('EXPIRE', usage_key, KEPT_DAYS * 86400, 'NX')
   end
-  forget_lives(prefix, now_s, life_days)
+  apart_and_logged('lives of ' .. prefix, forget_lives, prefix, now_s, life_days)
 end
 
 -- Count a job that was cancelled, and let it out. `worker` is the one that was lost with it, or had none.

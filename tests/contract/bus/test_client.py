@@ -31,7 +31,7 @@ async def test_scripts_are_loaded_again_when_the_server_forgot_them(
 
 
 async def test_a_script_answers_each_call_of_a_batch_in_order(db: Redis, unique_model: str) -> None:
-    cancel = LuaScript("cancel", "jobs", "turns")
+    cancel = LuaScript("cancel", "apart", "jobs", "turns")
     keys = [f"{unique_model}:{n}" for n in range(4)]
     for key in keys[::2]:
         await db.hset(key, "state", "queued")
@@ -43,9 +43,9 @@ async def test_a_script_answers_each_call_of_a_batch_in_order(db: Redis, unique_
 
 
 async def test_an_error_in_a_script_is_raised(db: Redis, unique_model: str) -> None:
-    await db.set(unique_model, "not a hash")
+    await db.set(unique_model, "not a stream")
     with pytest.raises(ResponseError, match="WRONGTYPE"):
-        await LuaScript("cancel", "jobs", "turns")(db, [unique_model, "x"], ["a"])
+        await LuaScript("publish")(db, [unique_model], ["a"])
 
 
 async def test_the_bus_survives_that_everything_was_flushed(own_valkey: ValkeyServer) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import httpx
 
 from contract.bus.background import BackgroundJobs
+from contract.bus.background_job import AboutJob, JobOutcome, JobState
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.bus.replies import reply_key
 from contract.keys import make_key
+from contract.messages import Job, Sampling
 from tests.conftest import ValkeyServer
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker
@@ -261,9 +263,6 @@ async def test_a_job_outlives_its_gateway_and_a_restart_of_redis(
 
 
 async def test_the_oldest_answers_go_when_all_take_too_much(redis_url: str) -> None:
-    from contract.bus.background_job import AboutJob, JobOutcome, JobState
-    from contract.messages import Job, Sampling
-
     db = connect(redis_url)
     taken = int(await db.get("ew:{_jobs}:bytes") or 0)
     records = BackgroundJobs(db, taken + 20_000)
@@ -280,4 +279,23 @@ async def test_the_oldest_answers_go_when_all_take_too_much(redis_url: str) -> N
     for job_id in kept:
         assert await records.forget(job_id)
     assert int(await db.get("ew:{_jobs}:bytes") or 0) <= taken
+    await db.aclose()
+
+
+async def test_a_damaged_record_holds_up_no_other_job(own_valkey: ValkeyServer) -> None:
+    """Neither where the jobs of a lost keeper are taken over, nor where answers are forgotten."""
+    db = connect(own_valkey.url)
+    records, about = BackgroundJobs(db, 100_000), AboutJob("m", "r", 60.0)
+    for name in ("a", "b", "c"):
+        job = Job(name, "m", Sampling(), prompt="x", key_id="k")
+        await records.create(job, about, job_id=name, keeper="lost", digest="")
+    await db.delete("ew:{_jobs}:job:b")
+    await db.set("ew:{_jobs}:job:b", "damaged")
+    assert sorted(await records.adopt("heir", [], 10)) == ["a", "c"]
+    for name in ("a", "c"):
+        await records.end(name, JobState.DONE, JobOutcome(), keep_s=60, answer=b"x", keeper="heir")
+    await db.delete("ew:{_jobs}:job:a")
+    await db.set("ew:{_jobs}:job:a", "damaged")
+    assert [await records.forget(name) for name in ("a", "c")] == [True, True]
+    assert not await db.exists("ew:{_jobs}:job:a", "ew:{_jobs}:job:c")
     await db.aclose()
