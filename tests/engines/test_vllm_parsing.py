@@ -31,8 +31,8 @@ model.hf_text_config = model.hf_config
 ADD = json.dumps([{"type": "function", "function": {
     "name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}])
 
-def parsing_of(tools, outputs=None, **parsers):
-    made = Parsers(ModelConfig(model_path="x", **parsers), tokenizer, model)
+def parsing_of(tools, outputs=None, library="xgrammar", **parsers):
+    made = Parsers(ModelConfig(model_path="x", **parsers), tokenizer, model, library)
     job = Job("j", "m", Sampling(), messages=(ChatMessage("user", "hi"),), tools=tools)
     return made.of(job, [1, 2, 3], outputs)
 
@@ -120,7 +120,11 @@ print(json.dumps({
     "constraints": {
         "named": constraint("named"), "required": constraint("required"),
         "tag": constraint("auto", tool_parser="hermes"),
+        "tag named": constraint("named", tool_parser="hermes"),
+        "guidance": constraint("named", tool_parser="hermes", library="guidance"),
     },
+    "by guidance": read_at_once('{"a": 3}', Tools(ADD, "named", "add"), library="guidance",
+        tool_parser="hermes"),
     "no parser": refused(lambda: parsing_of(Tools(ADD))),
     "odd tag": refused(lambda: parsing_of(None, StructuredOutputsParams(structural_tag=
         '{"type": "structural_tag", "format": {"type": "odd"}}'), reasoning_parser="deepseek_r1")),
@@ -159,6 +163,14 @@ def test_what_xgrammar_would_forget_of_a_tools_parameters_is_folded(said: dict[s
     assert said["constraints"]["named"] == folded
     for kind in ("required", "tag"):
         assert folded in said["constraints"][kind]
+
+
+@pytest.mark.vllm
+def test_calls_are_forced_as_json_where_the_library_reads_no_tags(said: dict[str, Any]) -> None:
+    constraints = said["constraints"]
+    assert '"begin": "<tool_call>' in constraints["tag named"]
+    assert constraints["guidance"] == constraints["named"]
+    assert said["by guidance"] == '\x000 add\x00{"a": 3}'
 
 
 @pytest.mark.vllm

@@ -94,8 +94,26 @@ Texts = Annotated[
     BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
 ]
 Words = Annotated[list[fields.ChoiceText], Field(max_length=128, fail_fast=True)]
+_NAMED_AT_ONCE: Final = 8
+
+
+def _by_token(value: Any) -> Any:
+    """Refuse keys that are no token ids, all of them together, as vLLM does."""
+    if not isinstance(value, dict):
+        return value
+    wrong = [str(key)[:64] for key in value if not str(key).isdecimal()]
+    if wrong:
+        names = ", ".join(f"`{each}`" for each in wrong[:_NAMED_AT_ONCE])
+        more = ", ..." if len(wrong) > _NAMED_AT_ONCE else ""
+        message = "keys are token ids, and these are none: {names}"
+        raise PydanticCustomError("no_token_ids", message, {"names": names + more})
+    return value
+
+
 LogitBias = Annotated[
-    dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=_MOST_TOKEN_IDS)
+    dict[TokenId, Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=_MOST_TOKEN_IDS),
+    BeforeValidator(_by_token),
 ]
 
 

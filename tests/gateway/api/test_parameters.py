@@ -78,6 +78,15 @@ async def test_a_prompt_may_be_token_ids(
     assert (job.prompt, job.prompt_ids, job.messages) == (None, (1, 2, 3), None)
 
 
+async def test_all_keys_of_a_bias_that_are_no_tokens_are_named_together(
+    client: httpx.AsyncClient, model: str
+) -> None:
+    biased = {"model": model, "messages": MESSAGES, "logit_bias": {"bad": 1, "5": 1, "-5": 1}}
+    told = (await client.post("/v1/chat/completions", json=biased)).json()["error"]
+    message = "`logit_bias`: keys are token ids, and these are none: `bad`, `-5`"
+    assert (told["param"], told["message"]) == ("logit_bias", message)
+
+
 async def test_log_probabilities_alone_have_no_others_beside_them(
     client: httpx.AsyncClient, worker: ScriptedWorker, model: str
 ) -> None:

@@ -29,6 +29,7 @@ from workers.engines.vllm.adapters import Adapters
 from workers.engines.vllm.answer import VllmAnswer
 from workers.engines.vllm.arguments import engine_args, is_on_cpu, known_args, set_cpu_defaults
 from workers.engines.vllm.chats import chat_writer, tokenizer_of
+from workers.engines.vllm.constraints import check_tag, choose_library, guided_settings, refusal
 from workers.engines.vllm.load import load_reporter
 from workers.engines.vllm.media.chats import MediaChats, VllmPrompt
 from workers.engines.vllm.media.speech import Transcriber, transcriber
@@ -37,13 +38,7 @@ from workers.engines.vllm.parsing import Parsers, Parsing
 from workers.engines.vllm.pooling import PoolingModel, VllmPooler, check_purpose
 from workers.engines.vllm.pooling_prompts import PoolingPrompts, score_template
 from workers.engines.vllm.prompt_report import PromptTeller
-from workers.engines.vllm.requests import (
-    REFUSALS,
-    guided_settings,
-    priority,
-    sampling_params,
-    trace_arguments,
-)
+from workers.engines.vllm.requests import REFUSALS, priority, sampling_params, trace_arguments
 from workers.engines.vllm.shortcut import Shortcut, install, is_plain, remark_on
 from workers.outbox import Outbox
 
@@ -93,7 +88,9 @@ class VllmEngine:
         self._media = MediaChats(renderer, self._prompts)
         if "audio" in self._media.takes:
             self._transcriber = transcriber(engine, outbox, self._defaults, self._broke)
-        self._parsers = Parsers(self._spec.model, tokenizer, config.model_config)
+        entry, model_config = self._spec.model, config.model_config
+        self._library = choose_library(entry, config, tokenizer)
+        self._parsers = Parsers(entry, tokenizer, model_config, self._library)
         if config.model_config.runner_type == "pooling":
             supported = await engine.get_supported_tasks()
             model = PoolingModel(config.model_config, supported)
@@ -145,6 +142,7 @@ class VllmEngine:
         self._outbox.expect(job.id, len(prompt_ids))
         if parsing is not None:
             settings |= parsing.sampling()
+        check_tag(settings.get("structured_outputs"), self._library)
         params = sampling_params(job, self._defaults, max_tokens, len(emitted), settings)
         arguments = parsing.engine_arguments if parsing is not None else {}
         put = self._sink(job, prompt_ids, parsed)
@@ -199,7 +197,7 @@ class VllmEngine:
             self._outbox.engine_died(error)
             return
         except REFUSALS as error:
-            raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
+            raise refusal(error, params, self._library) from error
         early = collector.get_nowait()
         collector.put = put
         if early is not None:

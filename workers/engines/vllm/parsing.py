@@ -19,9 +19,10 @@ from contract.config.recipes import ChosenParsers
 from contract.messages import ChatMessage, ErrorCode, Job
 from workers.engine import CannotServe, JobRejected
 from workers.engines.prompts import template_arguments
+from workers.engines.vllm.constraints import GUIDANCE, folded_outputs
 from workers.engines.vllm.known_parsers import known_parsers
 from workers.engines.vllm.parsed_choice import ParsedChoice
-from workers.engines.vllm.requests import REFUSALS, folded_outputs
+from workers.engines.vllm.requests import REFUSALS
 from workers.transcript import Transcript
 
 _HALF_A_CHARACTER: Final = "\ufffd"
@@ -115,7 +116,7 @@ class Parsers:
     """The parsers that a model's entry or its checkpoint asks for. Raises `CannotServe` if vLLM has
     none of the entry's name."""
 
-    def __init__(self, model: ModelConfig, tokenizer: Any, model_config: Any) -> None:
+    def __init__(self, model: ModelConfig, tokenizer: Any, model_config: Any, library: str) -> None:
         self.tokenizer = tokenizer
         self.model_config = model_config
         chosen = known_parsers(model)
@@ -126,7 +127,9 @@ class Parsers:
         self._always_reads = chosen.reasoning is not None or is_harmony
         try:
             self._usual = _composed(model, chosen, tokenizer, is_harmony)
-            self._forced = self._usual if self._reads_calls else _forced(chosen)
+            needs_tags = library == GUIDANCE and not is_harmony and _forces_by_tags(self._usual)
+            is_usual = self._reads_calls and not needs_tags
+            self._forced = self._usual if is_usual else _forced(chosen)
         except ImportError as error:
             if self._is_needed:
                 message = "this vLLM has no parsers that ew knows how to use; 0.32 has"
@@ -157,7 +160,7 @@ class Parsers:
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
         if self._forced is None:
             raise JobRejected(ErrorCode.INVALID_REQUEST, "this engine's release takes no tools")
-        return self._forced
+        return self._usual if job.tools.choice == "auto" else self._forced
 
     def detokenizer(self, prompt_ids: list[int], skips_special: bool) -> Any:
         """vLLM's own, which makes text of one token after the other."""
@@ -194,6 +197,12 @@ def _composed(model: ModelConfig, chosen: ChosenParsers, tokenizer: Any, is_harm
         is_harmony=is_harmony,
         tokenizer=tokenizer,
     )
+
+
+def _forces_by_tags(parser: Any) -> bool:
+    """Whether a parser has calls that are forced be in the model's markup, by a structural tag."""
+    kind = getattr(parser, "tool_parser_cls", None)
+    return getattr(kind, "structural_tag_model", None) is not None
 
 
 def _forced(chosen: ChosenParsers) -> Any:

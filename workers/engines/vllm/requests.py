@@ -1,21 +1,16 @@
-"""Requests in vLLM's words: prompts, sampling, constraints."""
+"""Requests in vLLM's words: prompts and sampling."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from typing import Any, Final
 
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
-from contract.asked import Guided
 from contract.bus.turns import CLASSES
 from contract.config import ModelConfig
 from contract.messages import ErrorCode, Job
 from workers.engine import JobRejected
-from workers.engines.prompts import choices_of
-from workers.engines.shared.schemas import folded, folded_tag
 
 try:
     from vllm import exceptions as vllm_exceptions
@@ -67,41 +62,6 @@ def sampling_params(
         return SamplingParams(**settings | more)
     except REFUSALS as error:
         raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
-
-
-def guided_settings(guided: Guided | None) -> dict[str, Any]:
-    """The argument of `SamplingParams` that constrains the output, as this release names it."""
-    if guided is None:
-        return {}
-    value: Any = _folded(guided.kind, guided.value)
-    match guided.kind:
-        case "json_object":
-            value = True
-        case "choice":
-            value = choices_of(guided.value)
-    try:
-        from vllm.sampling_params import StructuredOutputsParams
-    except ImportError:
-        from vllm.sampling_params import GuidedDecodingParams
-
-        return {"guided_decoding": GuidedDecodingParams(**{guided.kind: value})}
-    return {"structured_outputs": StructuredOutputsParams(**{guided.kind: value})}
-
-
-def folded_outputs(outputs: Any) -> Any:
-    """Return what a parser of vLLM's constrains an answer to, with the schemas of tools folded."""
-    given = {kind: getattr(outputs, kind) for kind in ("json", "structural_tag")}
-    return replace(
-        outputs, **{kind: _folded(kind, value) for kind, value in given.items() if value}
-    )
-
-
-def _folded(kind: str, value: Any) -> Any:
-    if kind == "json":
-        return folded(json.loads(value) if isinstance(value, str) else value)
-    if kind == "structural_tag":
-        return json.dumps(folded_tag(json.loads(value)))
-    return value
 
 
 def priority(job: Job, model: ModelConfig) -> int:
