@@ -24,6 +24,7 @@ from orchestrator.estimate.description import (
     remembered,
 )
 from orchestrator.estimate.kv_cache import KvCache, planned_cache
+from orchestrator.estimate.layers.workspaces import sparse_workspace
 from orchestrator.estimate.parts import (
     CONTEXT_BYTES,
     SPARE,
@@ -155,6 +156,7 @@ def estimate(
         towers_at_work(shape, run, step),
         encoder_cache(shape, run),
         expanded_context(shape, run),
+        sparse_workspace(shape, run),
         Part("CUDA graphs", graph_bytes(shape, run), f"{len(run.graph_sizes)} batch sizes"),
         adapters(shape, run),
         context(engine, run),

@@ -146,6 +146,7 @@ class ModelJson(msgspec.Struct, frozen=True):
     qk_rope_head_dim: Whole | None = None
     qk_nope_head_dim: Whole | None = None
     index_head_dim: Whole | None = None
+    index_topk: Whole | None = None
     index_topk_freq: Positive | None = None
     index_topk_pattern: str | None = None
     index_skip_topk_offset: Whole | None = None

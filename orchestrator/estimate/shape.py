@@ -16,6 +16,7 @@ from orchestrator.estimate.layers.adapters import (
 )
 from orchestrator.estimate.layers.caches import cache_layers, head_dim_of, kv_heads_of
 from orchestrator.estimate.layers.in_flight import ScanWidth, is_gated, scan_width
+from orchestrator.estimate.layers.indexers import Indexer, indexer_of
 from orchestrator.estimate.layers.kept import CacheLayers, Kind
 from orchestrator.estimate.layers.states import ONLY_STATES
 from orchestrator.estimate.layers.towers import Tower, towers_of
@@ -53,6 +54,8 @@ class Shape(msgspec.Struct, frozen=True):
     towers: tuple[Tower, ...] = ()
     #: A part that sees or hears whose activations cannot be worked out.
     has_unread_part: bool = False
+    #: Sparse attention whose keys an indexer finds.
+    indexer: Indexer | None = None
     #: Layers beyond these that predict further tokens, for speculative decoding; 0 if config.json
     #: does not say.
     predictors: int = 0
@@ -108,6 +111,7 @@ def read_shape(path: Path, config: ModelJson, release: str) -> Shape:
         + word_widths(config, hidden),
         towers=towers,
         has_unread_part=len(towers) < media,
+        indexer=indexer_of(config),
         predictors=config.figure("num_nextn_predict_layers", "mtp_num_hidden_layers") or 0,
     )
 

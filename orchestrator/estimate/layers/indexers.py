@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from orchestrator.estimate.model_json import ModelJson
 
 #: Elements that one scale is for, and its size in bytes.
@@ -23,6 +25,32 @@ SPARSE_TYPES: Final = (
     "sparse",
     "sparse_attention",
 )
+
+
+class Indexer(msgspec.Struct, frozen=True):
+    """An indexer of latent attention (of `rank` elements, and `rotary` ones with positions), or of
+    layers that compress. Each token looks at so many `chosen` entries, of `every` tokens each."""
+
+    chosen: int
+    key_bytes: int
+    rank: int
+    rotary: int
+    every: int = 1
+
+
+def indexer_of(config: ModelJson) -> Indexer | None:
+    """Return what decides the memory that it works in; None without one of these kinds."""
+    chosen = config.figure("index_topk")
+    if not chosen or not config.figure("index_head_dim") or config.first("sparse_attention_config"):
+        return None
+    ratios = [each for each in config.first("compress_ratios") or () if each > 0]
+    return Indexer(
+        chosen=chosen,
+        key_bytes=index_key_bytes(config),
+        rank=config.figure("kv_lora_rank") or 0,
+        rotary=config.figure("qk_rope_head_dim") or 0,
+        every=min(ratios, default=1),
+    )
 
 
 def index_layers(config: ModelJson, attends: Sequence[bool]) -> int:

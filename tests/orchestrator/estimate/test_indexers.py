@@ -14,7 +14,8 @@ from orchestrator.estimate.estimate import estimate
 from orchestrator.estimate.layers.kept import CacheLayers
 from orchestrator.estimate.running import Card
 from orchestrator.estimate.speculation import Speculation
-from tests.orchestrator.models_on_disk import QWEN2_HALF_B, MakeModel
+from tests.orchestrator.estimate.test_published_models import DEFAULTS
+from tests.orchestrator.models_on_disk import QWEN2_HALF_B, MakeModel, write_safetensors
 
 #: The config.json of DeepSeek V3.2 and of GLM 5, as far as it decides a cache.
 SPARSE: Final = QWEN2_HALF_B | {
@@ -107,3 +108,56 @@ def test_a_layer_that_predicts_has_an_indexer_too(make_model: MakeModel) -> None
     path = written(make_model, {})
     guesses = Speculation(1, is_predicted=True)
     assert per_token(path, guesses) == 62 * (LATENT_BYTES + INDEX_BYTES)
+
+
+#: DeepSeek V3.2 as a whole model: `FlashMLASparseImpl` and `get_max_prefill_buffer_size` of vLLM
+#: 0.32 say in comments what their workspaces take with its context.
+V_3_2: Final = {"index_topk": 2048, "max_position_embeddings": 163_840, "num_attention_heads": 128}
+GATHERED_KEYS: Final = 865_075_200
+GATHERED_LATENTS: Final = 5 * 163_840 * 576 * 2
+STEP: Final = 8192
+
+
+def workspace(path: Path, **args: Any) -> int:
+    engine_args = {"max_num_batched_tokens": STEP, **args}
+    model = ModelConfig(model_path=str(path), engine_args=engine_args)
+    found = estimate(model, "cuda-vllm", read_checkpoint(path), Card())
+    return found.part_bytes("sparse attention")
+
+
+def test_an_indexer_gathers_keys_of_five_contexts(make_model: MakeModel) -> None:
+    path = written(make_model, V_3_2)
+    # Or the queries of a step, which are more here: 128 heads.
+    queries = STEP * 128 * 576 * 2
+    assert workspace(path) == max(GATHERED_KEYS + 2**20, queries) + STEP * 2048 * 4
+    assert workspace(path, tensor_parallel_size=8) == GATHERED_KEYS + 2**20 + STEP * 2048 * 4
+
+
+def test_beside_a_packed_cache_its_entries_are_unpacked(make_model: MakeModel) -> None:
+    path = written(make_model, V_3_2)
+    # 16 heads on each GPU, of which the kernel makes 64.
+    a_token = 16 * 576 + 64 * 576 + 64 * 512 + 16 * 512
+    expected = GATHERED_LATENTS + STEP * a_token * 2 + STEP * 2048 * 4
+    assert workspace(path, tensor_parallel_size=8, kv_cache_dtype="fp8") == expected
+
+
+def test_of_longer_contexts_two_are_gathered(make_model: MakeModel) -> None:
+    path = written(make_model, V_3_2 | {"max_position_embeddings": 2**20})
+    keys = 2 * 2**20 * 8 * 132 + 2**20
+    assert workspace(path, tensor_parallel_size=8) == keys + STEP * 2048 * 4
+
+
+def test_compressed_entries_of_four_prompts_are_gathered(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(DEFAULTS["DeepSeek-V4"]))
+    write_safetensors(tmp_path / "model.safetensors", {"w": [16, 16]}, "BF16")
+    entries = 4 * (2**20 // 4 + 128 + STEP) * 512 * 2
+    # 512 of them and the window of 128 for each token, and how many these are.
+    chosen = STEP * (640 + 1) * 4
+    assert workspace(tmp_path) == entries + chosen + STEP * 512 * 4
+
+
+@pytest.mark.parametrize("changes", [{}, V_3_2 | {"index_head_dim": None}])
+def test_without_an_indexer_nothing_is_gathered(
+    make_model: MakeModel, changes: dict[str, Any]
+) -> None:
+    assert workspace(written(make_model, changes)) == 0
