@@ -158,13 +158,14 @@ class ModelConfig(Section):
     )
     tool_parser: str | None = Field(
         None,
-        description="vLLM: reads the model's tool calls, by the name that vLLM has for it, such as "
-        "`hermes`; without one, only calls that a request demands can be made. Unset: as vLLM's "
-        "documentation says for the checkpoint, if it does; `none`: no parser.",
+        description="vLLM, SGLang, TensorRT-LLM: reads the model's tool calls, by the name that "
+        "the library has for it, such as `hermes` in vLLM; without one, only calls that a request "
+        "demands can be made. Unset: what the library has for the checkpoint, if it is one that it "
+        "names; `none`: no parser.",
     )
     reasoning_parser: str | None = Field(
         None,
-        description="vLLM: tells what the model thinks from what it answers, such as `qwen3`; "
+        description="The same: tells what the model thinks from its answer, such as `qwen3`; "
         "without one, all is answer. Unset and `none` are as for `tool_parser`.",
     )
     score_template: str | None = Field(

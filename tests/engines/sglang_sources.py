@@ -35,9 +35,27 @@ _CALLS: Final = {
         "ModelConfig",
         "get_default_sampling_params",
     ),
+    **{
+        f"FunctionCallParser.{name}": (
+            "srt/function_call/function_call_parser.py",
+            "FunctionCallParser",
+            name,
+        )
+        for name in (
+            "__init__",
+            "parse_stream_chunk",
+            "parse_stream_end",
+            "get_structure_constraint",
+        )
+    },
+    **{
+        f"ReasoningParser.{name}": ("srt/parser/reasoning_parser.py", "ReasoningParser", name)
+        for name in ("__init__", "parse_stream_chunk", "parse_stream_end")
+    },
 }
 _FIELDS: Final = {
     "SamplingParams": ("srt/sampling/sampling_params.py", "SamplingParams"),
+    "Function": ("srt/entrypoints/openai/protocol.py", "Function"),
     "ReleaseMemoryOccupationReqInput": (
         "srt/managers/io_struct.py",
         "ReleaseMemoryOccupationReqInput",
@@ -46,6 +64,11 @@ _FIELDS: Final = {
         "srt/managers/io_struct.py",
         "ResumeMemoryOccupationReqInput",
     ),
+}
+#: Files that have nothing but a list of names.
+_NAMES: Final = {
+    "TOOL_CALL_PARSER_NAMES": "srt/function_call/parser_names.py",
+    "REASONING_PARSER_NAMES": "srt/parser/reasoning_parser_names.py",
 }
 
 
@@ -56,7 +79,14 @@ def signatures(site: Path) -> dict[str, list[str]]:
     found |= {name: sorted(_fields(_class(root, *place))) for name, place in _FIELDS.items()}
     groups = sorted((root / "srt/arg_groups/fields").glob("*.py"))
     kinds = [kind for file in groups for kind in _classes(file)]
+    found |= {name: sorted(_strings(root / file)) for name, file in _NAMES.items()}
     return found | {"ServerArgs": sorted(name for kind in kinds for name in _fields(kind))}
+
+
+def _strings(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.List):
+            yield from (each.value for each in node.elts if isinstance(each, ast.Constant))
 
 
 def _classes(file: Path) -> Iterator[ast.ClassDef]:

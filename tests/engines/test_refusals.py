@@ -13,7 +13,6 @@ from workers.engines.shared.refusals import require_plain
 
 CHAT = (ChatMessage("user", "hi"),)
 REFUSED: dict[str, dict[str, Any]] = {
-    "`tools`": {"messages": CHAT, "tools": Tools("[]", "required")},
     "embeddings": {"pooling": Pooling(("a",))},
     "`suffix`": {"prompt": "a", "suffix": "b"},
     "`prompt_logprobs`": {"prompt": "a", "report": PromptReport(logprobs=1)},

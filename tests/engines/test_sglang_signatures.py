@@ -12,6 +12,7 @@ import pytest
 
 from contract.asked import Guided
 from contract.config import ModelConfig, WorkerSpec
+from contract.config.recipes import RECIPES
 from contract.engines import declaration_of
 from contract.messages import Sampling
 from contract.paths import ROOT
@@ -99,6 +100,33 @@ def test_calls_give_parameters_that_the_release_takes(file: Path) -> None:
         break
     else:
         pytest.fail("nothing calls `async_generate`")
+
+
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        ("FunctionCallParser", "function_call/function_call_parser.py"),
+        ("ReasoningParser", "parser/reasoning_parser.py"),
+    ],
+)
+def test_the_stand_ins_parsers_are_asked_as_the_releases_are(kind: str, file: str) -> None:
+    source = ast.parse((STANDIN / "sglang" / "srt" / file).read_text())
+    (found,) = (
+        node for node in source.body if isinstance(node, ast.ClassDef) and node.name == kind
+    )
+    methods = [node for node in found.body if isinstance(node, ast.FunctionDef)]
+    asked = {f"{kind}.{method.name}": method for method in methods if method.name[:2] != "_c"}
+    recorded = {name for name in RECORDED if name.startswith(f"{kind}.")}
+    assert asked.keys() == recorded
+    for name, method in asked.items():
+        assert [each.arg for each in method.args.args[1:]] == RECORDED[name]
+
+
+def test_the_parsers_that_checkpoints_ask_for_are_there() -> None:
+    rows = RECIPES["sglang"]
+    assert {tool for _, tool, _ in rows if tool} <= set(RECORDED["TOOL_CALL_PARSER_NAMES"])
+    reasoning = {reasoning for _, _, reasoning in rows if reasoning}
+    assert reasoning <= set(RECORDED["REASONING_PARSER_NAMES"])
 
 
 def a_spec(model: ModelConfig) -> WorkerSpec:

@@ -28,6 +28,7 @@ print(json.dumps({
 
 def test_every_parser_that_a_checkpoint_asks_for_is_there(vllm_process: VllmProcess) -> None:
     found = json.loads(vllm_process.run(_SCRIPT))
-    assert {tool for _, tool, _ in RECIPES if tool} <= set(found["tools"])
-    assert {reasoning for _, _, reasoning in RECIPES if reasoning} <= set(found["reasoning"])
+    assert {tool for _, tool, _ in RECIPES["vllm"] if tool} <= set(found["tools"])
+    reasoning = {reasoning for _, _, reasoning in RECIPES["vllm"] if reasoning}
+    assert reasoning <= set(found["reasoning"])
     assert found["of an older release"] == [[None, "qwen3"], ["hermes", "qwen3"]]

@@ -78,6 +78,11 @@ class Prompts:
         """The text of one token, also of a special one."""
         return self.decode([token_id], skip_special_tokens=False)
 
+    def is_special(self, mark: str) -> bool:
+        """Whether a text is left out where special tokens are."""
+        ids = self._tokenizer.encode(mark, add_special_tokens=False)
+        return mark not in self.decode(ids)
+
     def names_of(self, token_ids: list[int]) -> list[str]:
         """Return the names of tokens in the vocabulary."""
         names: list[str] = self._tokenizer.convert_ids_to_tokens(token_ids)

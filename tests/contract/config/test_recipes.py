@@ -30,6 +30,27 @@ def test_what_is_known_of_a_checkpoint(
     assert recipe_for(model_path) == ChosenParsers(tool, reasoning)
 
 
+@pytest.mark.parametrize(
+    ("engine", "model_path", "tool", "reasoning"),
+    [
+        ("cuda-sglang", "Qwen/Qwen3-8B", "qwen", "qwen3"),
+        ("cuda-sglang", "meta-llama/Llama-3.1-8B-Instruct", "llama3", None),
+        ("cuda-sglang", "openai/gpt-oss-20b", "gpt-oss", "gpt-oss"),
+        ("cuda-sglang", "Qwen/Qwen3-Embedding-0.6B", None, None),
+        ("cuda-trt", "Qwen/Qwen3-8B", "qwen3", "qwen3"),
+        ("cuda-trt", "Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3", None),
+        ("cuda-trt", "deepseek-ai/DeepSeek-R1", "deepseek_v3", "deepseek-r1"),
+        ("cuda-trt", "meta-llama/Llama-3.1-8B-Instruct", None, None),
+        ("mock", "Qwen/Qwen3-8B", None, None),
+    ],
+)
+def test_each_library_has_its_own_names(
+    engine: str, model_path: str, tool: str | None, reasoning: str | None
+) -> None:
+    chosen = parsers_of(ModelConfig(engine=engine, model_path=model_path))
+    assert chosen == ChosenParsers(tool, reasoning)
+
+
 def test_the_entry_of_a_model_wins() -> None:
     def parsers(**entry: str) -> ChosenParsers:
         return parsers_of(ModelConfig(engine="vllm", model_path="Qwen/Qwen3-8B", **entry))

@@ -27,6 +27,8 @@ QUESTIONS: Final = ROOT / "deploy" / "demo-model" / "questions.jsonl"
 #: Long enough for an answer that a worker is in the middle of; small enough to fill in a test.
 CONTEXT: Final = 1024
 SLOTS: Final = 64
+#: Releases of TensorRT-LLM.
+_WITHOUT_TOOL_PARSERS: Final = ("0.21.0", "1.0.0", "1.1.0")
 _SGLANG_STANDIN: Final = ROOT / "tests" / "standins" / "sglang"
 #: On a machine with a GPU, `cuda-vllm` with EW_TEST_VLLM_PYTHON of its environment.
 _VLLM: Final = os.environ.get("EW_TEST_VLLM_ENGINE") or "cpu-vllm"
@@ -54,6 +56,7 @@ ALL: Final = frozenset(
         "prompts",  # tells how it read a prompt, and how probable that was
         "tokenizer",  # tells the tokens of a prompt, and the text of tokens
         "tools",  # can be made to call a tool
+        "parsers",  # its library reads calls of the model's choice, and what it thinks
         "embeddings",
         "images",  # takes images, if its model does
         "sounds",  # takes sounds in chats, if its model does
@@ -184,6 +187,8 @@ def _trt_model(release: str) -> Callable[[ExitStack, Path], dict[str, Any]]:
             max_input_len=CONTEXT // 2,
             max_output_len=CONTEXT // 2,
             engine_args={"gather_generation_logits": True} if plan else {},
+            reasoning_parser="qwen3",
+            tool_parser="none" if release in _WITHOUT_TOOL_PARSERS else "qwen3",
         )
 
     return model
@@ -199,6 +204,7 @@ def _trt(release: str) -> EngineUnderTest:
         environment=trtllm.environment(release),
         marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
+        lacks=frozenset({"parsers"} if release in _WITHOUT_TOOL_PARSERS else ()),
     )
 
 
@@ -245,7 +251,8 @@ ENGINES: Final = [
         environment=_VLLM_ENVIRONMENT,
         marks=(pytest.mark.vllm, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
-        lacks=frozenset({"embeddings", "images", "sounds", "speech"}),
+        # Its parser is one that says nothing until an answer is complete.
+        lacks=frozenset({"parsers", "embeddings", "images", "sounds", "speech"}),
     ),
     EngineUnderTest(
         "vllm-images",

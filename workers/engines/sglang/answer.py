@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from contract.messages import FinishReason, TokenLogprob
+from contract.messages import FinishReason, Job, TokenLogprob
 from workers.engines.shared.chances import alone, finite
 from workers.engines.shared.endings import EndedBadly
+from workers.engines.shared.parsing.pieces import NewText, reasons_with_calls, say
+from workers.engines.shared.parsing.text import ParsedText
 from workers.engines.shared.stop_strings import StopStrings
 from workers.outbox import Outbox
 
@@ -68,15 +70,22 @@ class SglangChoice:
 
 
 class SglangAnswer:
-    """The answer to one job."""
+    """The answer to one job. `parsed` tells what the text of each choice means, if it is not all
+    answer."""
 
     def __init__(
-        self, outbox: Outbox, job_id: str, prompt_tokens: int, choices: list[SglangChoice]
+        self,
+        outbox: Outbox,
+        job: Job,
+        prompt_tokens: int,
+        choices: list[SglangChoice],
+        parsed: Sequence[ParsedText] = (),
     ) -> None:
         self._outbox = outbox
-        self._job_id = job_id
+        self._job = job
         self._prompt_tokens = prompt_tokens
         self._choices = choices
+        self._parsed = parsed
 
     @property
     def is_complete(self) -> bool:
@@ -84,15 +93,21 @@ class SglangAnswer:
 
     def take(self, index: int, output: dict[str, Any]) -> None:
         """Send what is new in an output of one choice."""
-        text, token_ids, logprobs = self._choices[index].advance(output)
-        if text or token_ids:
-            self._outbox.delta(self._job_id, text, token_ids, index, logprobs)
+        choice = self._choices[index]
+        text, token_ids, logprobs = choice.advance(output)
+        new = NewText(text, token_ids, logprobs, choice.reason is not None)
+        if not say(self._outbox, self._job.id, index, self._parsed, new):
+            return
         if self.is_complete:
             reasons = tuple(each.reason for each in self._choices if each.reason is not None)
             cached = max(choice.cached_tokens for choice in self._choices)
             stops = tuple(choice.stop_string for choice in self._choices)
             self._outbox.done(
-                self._job_id, reasons, self._prompt_tokens, cached, stop_strings=stops
+                self._job.id,
+                reasons_with_calls(self._job, reasons, self._parsed),
+                self._prompt_tokens,
+                cached,
+                stop_strings=stops,
             )
 
 

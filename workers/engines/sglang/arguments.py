@@ -20,7 +20,9 @@ _LARGEST_STATIC: Final = 0.97
 _STATIC_OF_PART: Final = 0.9
 
 
-def server_arguments(spec: WorkerSpec, adapters: dict[str, str]) -> dict[str, Any]:
+def server_arguments(
+    spec: WorkerSpec, adapters: dict[str, str], reasoning_parser: str | None = None
+) -> dict[str, Any]:
     """Return the fields of `ServerArgs`. Raises `CannotServe` if there is no such checkpoint,
     and `ValueError` if the planned memory is too little."""
     model = spec.model
@@ -34,6 +36,8 @@ def server_arguments(spec: WorkerSpec, adapters: dict[str, str]) -> dict[str, An
         "pp_size": model.pipeline_parallel_size,
         "quantization": model.quantization,
         "trust_remote_code": model.trust_remote_code,
+        # It tells the scheduler where a thought ends, after which a constraint begins.
+        "reasoning_parser": reasoning_parser,
         "log_level": "info",
         # Each output is what is new.
         "incremental_streaming_output": True,

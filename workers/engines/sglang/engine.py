@@ -20,10 +20,12 @@ from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
 from workers.engines.sglang.answer import SglangAnswer, SglangChoice
 from workers.engines.sglang.arguments import CONTEXT_MARGIN, server_arguments
+from workers.engines.sglang.parsing import SglangParsers, known_parsers
 from workers.engines.sglang.sampling import sampling_settings
-from workers.engines.shared.beginning import begin
+from workers.engines.shared.beginning import Beginning, begin
 from workers.engines.shared.draining import Drains
 from workers.engines.shared.endings import EndedBadly
+from workers.engines.shared.parsing.parsers import TextParsers
 from workers.engines.shared.refusals import require_plain
 from workers.outbox import Outbox
 
@@ -48,7 +50,8 @@ class SglangEngine:
 
     async def start(self, outbox: Outbox) -> EngineReport:
         self._outbox = outbox
-        arguments = server_arguments(self._spec, self._adapters)
+        chosen = known_parsers(self._spec.model)
+        arguments = server_arguments(self._spec, self._adapters, chosen.reasoning)
         log.info("SGLang %s: Engine(%s)", sglang.__version__, arguments)
         self._engine = sglang.Engine(**arguments, custom_sigquit_handler=_child_failed)
         # It has put its own in place of all handlers of logs.
@@ -61,26 +64,26 @@ class SglangEngine:
         room = int(self._manager.context_len) - CONTEXT_MARGIN
         self._max_model_len = min(self._spec.model.context_len or room, room)
         limit = self._spec.model.max_input_len or self._max_model_len
-        self._prompts = Prompts(self._manager.tokenizer, limit, self._max_model_len)
+        tokenizer = self._manager.tokenizer
+        self._prompts = Prompts(tokenizer, limit, self._max_model_len)
+        library = SglangParsers(chosen, tokenizer)
+        self._parsers = TextParsers(chosen, library, self._prompts, end_ids_of(self._manager))
         self._watching = asyncio.create_task(self._watch(multiprocessing.active_children()))
         slots = int(arguments["max_running_requests"])
         return EngineReport(sglang.__version__, slots, self._max_model_len)
 
     async def submit(self, job: Job) -> None:
         require_plain(job, self._spec.engine)
-        begun = await begin(job, self._prompts, self._outbox, self._answer_limit)
+        begun = await begin(job, self._prompts, self._outbox, self._answer_limit, self._parsers)
         if begun is None:
             return
-        settings = [
-            self._settings(job.sampling, begun.max_tokens, begun.emitted, choice)
-            for choice in range(job.sampling.n)
-        ]
+        settings = [self._settings(job, begun, choice) for choice in range(job.sampling.n)]
         adapter = self._adapter(job)
         choices = [SglangChoice(job.sampling.stop, self._prompts.decode) for _ in settings]
-        answer = SglangAnswer(self._outbox, job.id, begun.prompt_tokens, choices)
+        answer = SglangAnswer(self._outbox, job, begun.prompt_tokens, choices, begun.parsed)
         self._answers[job.id] = answer
         for index, each in enumerate(settings):
-            request = await self._generate(job, begun.inputs, each, adapter)
+            request = await self._generate(job, begun, each, adapter)
             self._drains.start(job.id, request, partial(answer.take, index))
 
     async def cancel(self, job_id: str) -> None:
@@ -106,10 +109,13 @@ class SglangEngine:
             self._engine.shutdown()
             self._engine = None
 
-    def _settings(
-        self, asked: Sampling, max_tokens: int, emitted: int, choice: int
-    ) -> dict[str, Any]:
-        settings = sampling_settings(asked, self._defaults, max_tokens, emitted)
+    def _settings(self, job: Job, begun: Beginning, choice: int) -> dict[str, Any]:
+        parsing, asked = begun.parsing, job.sampling
+        if parsing is not None:
+            asked = parsing.sampling(asked)
+        settings = sampling_settings(asked, self._defaults, begun.max_tokens, begun.emitted)
+        if parsing is not None and not parsing.skips_special:
+            settings["skip_special_tokens"] = False
         if self._is_seeded:
             # Those without a seed would all get the same one.
             seed = uuid4().int if asked.seed is None else asked.seed + choice
@@ -117,17 +123,18 @@ class SglangEngine:
         return settings
 
     async def _generate(
-        self, job: Job, inputs: list[int], settings: dict[str, Any], adapter: str | None
+        self, job: Job, begun: Beginning, settings: dict[str, Any], adapter: str | None
     ) -> Any:
         """Return the iterator of one choice's outputs. SGLang aborts all requests whose id
         begins with the one that is given, so that all ids have one length."""
         logprobs = job.sampling.logprobs
         return await self._engine.async_generate(
-            input_ids=inputs,
+            input_ids=begun.inputs,
             sampling_params=settings,
             return_logprob=logprobs is not None,
             top_logprobs_num=logprobs or 0,
             lora_path=adapter,
+            require_reasoning=begun.parsing is not None and begun.parsing.thinks_first,
             stream=True,
             rid=uuid4().hex,
             cache_salt=cache_salt(job, self._spec.model),
@@ -167,6 +174,13 @@ class SglangEngine:
         while all(process.is_alive() for process in processes):  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_FOR_DEATH_EVERY_S)
         self._outbox.engine_died(RuntimeError("a process of SGLang has ended"))
+
+
+def end_ids_of(manager: Any) -> set[int]:
+    """Return the tokens that end answers, as SGLang finds them."""
+    ids = set(manager.model_config.hf_eos_token_id or ())
+    own = manager.tokenizer.eos_token_id
+    return ids if own is None else ids | {own}
 
 
 def sampling_defaults(model_config: Any) -> dict[str, Any]:

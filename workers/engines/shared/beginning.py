@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from contract.messages import Job, Sampling
-from workers.continuation import resume_point
 from workers.engines.prompts import Prompts
+from workers.engines.shared.parsing.parsers import TextParsers, TextParsing
+from workers.engines.shared.parsing.replay import resume
+from workers.engines.shared.parsing.text import ParsedText
 from workers.engines.shared.prompt_only import tell_prompt
 from workers.outbox import Outbox
 
 
 class Beginning(NamedTuple):
     """The input of an engine: the prompt's tokens with those `emitted` before after them, and the
-    most tokens that it may add."""
+    most tokens that it may add. `parsing` says how the answer is read, and `parsed` has a reader
+    for each choice; None and none: it is text as it is."""
 
     inputs: list[int]
     prompt_tokens: int
     emitted: int
     max_tokens: int
+    parsing: TextParsing | None = None
+    parsed: Sequence[ParsedText] = ()
 
 
 async def begin(
-    job: Job, prompts: Prompts, outbox: Outbox, answer_limit: Callable[[Sampling, int], int]
+    job: Job,
+    prompts: Prompts,
+    outbox: Outbox,
+    answer_limit: Callable[[Sampling, int], int],
+    parsers: TextParsers,
 ) -> Beginning | None:
     """Read the prompt, and tell the outbox what the engine will say again. `answer_limit` gives the
     most tokens of an answer after a prompt of so many. None: there is no room for more, or
@@ -32,14 +41,12 @@ async def begin(
         tell_prompt(job, job.report, await prompts.token_ids(job), prompts, outbox)
         return None
     prompt_ids = await prompts.token_ids(job)
-    emitted = list(job.emitted)
-    if job.sent or emitted:
-        keep, again = resume_point(prompts.decode, emitted, job.sent)
-        outbox.suppress(job.id, again, keep)
-        emitted = emitted[:keep]
+    parsing = parsers.of(job, prompt_ids)
+    parsed, emitted = resume(job, outbox, parsing, prompts.decode)
     max_tokens = answer_limit(job.sampling, len(prompt_ids)) - len(emitted)
     if max_tokens <= 0:
         outbox.done(job.id, ("length",), len(prompt_ids))
         return None
     outbox.expect(job.id, len(prompt_ids))
-    return Beginning(prompt_ids + emitted, len(prompt_ids), len(emitted), max_tokens)
+    inputs = prompt_ids + emitted
+    return Beginning(inputs, len(prompt_ids), len(emitted), max_tokens, parsing, parsed)

@@ -7,13 +7,9 @@ from workers.engine import JobRejected, check_prompt, check_sampling
 
 
 def require_plain(job: Job, engine: str) -> None:
-    """Raises `JobRejected` for pooling, tools, and sampling that not every engine can do."""
+    """Raises `JobRejected` for pooling, and sampling that not every engine can do."""
     if job.pooling is not None:
         message = f"the engine {engine} makes no embeddings, classes or scores"
         raise JobRejected(ErrorCode.INVALID_REQUEST, message)
-    if job.tools is not None and job.tools.choice != "none":
-        raise JobRejected(
-            ErrorCode.INVALID_REQUEST, f"`tools`: the engine {engine} cannot call any"
-        )
     check_sampling(job.sampling, frozenset(), f"the engine {engine}")
     check_prompt(job, f"the engine {engine}")

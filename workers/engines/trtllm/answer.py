@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from contract.messages import FinishReason, TokenLogprob
+from contract.messages import FinishReason, Job, TokenLogprob
 from workers.engines.shared.chances import finite
 from workers.engines.shared.endings import EndedBadly
+from workers.engines.shared.parsing.pieces import NewText, reasons_with_calls, say
+from workers.engines.shared.parsing.text import ParsedText
 from workers.engines.shared.stop_strings import StopStrings
 from workers.outbox import Outbox
 
@@ -21,14 +23,6 @@ _FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
 #: How many tokens at a junction decide how it is decoded.
 _JUNCTION_TOKENS: Final = 8
 _PIECE_TOKENS: Final = 8
-
-
-class Piece(NamedTuple):
-    """New text and tokens of a choice."""
-
-    text: str
-    token_ids: Sequence[int]
-    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 class TrtllmChoice:
@@ -45,7 +39,7 @@ class TrtllmChoice:
         self._sent_chars = 0
         self._sent_tokens = 0
 
-    def advance(self, output: Any) -> Piece:
+    def advance(self, output: Any) -> NewText:
         """Return what is new in an output, and may be sent. Raises `EndedBadly`."""
         text = self._text(output)
         cut = self._stops.cut(text, self._sent_chars)
@@ -60,9 +54,9 @@ class TrtllmChoice:
             end = len(text)
         start, self._sent_chars = self._sent_chars, max(self._sent_chars, end)
         first, self._sent_tokens = self._sent_tokens, max(self._sent_tokens, len(output.token_ids))
-        return Piece(
-            text[start:end], output.token_ids[first:], _logprobs(output, first, self._decode)
-        )
+        logprobs = _logprobs(output, first, self._decode)
+        is_last = self.reason is not None
+        return NewText(text[start:end], output.token_ids[first:], logprobs, is_last)
 
     def _text(self, output: Any) -> str:
         text: str = output.text
@@ -77,14 +71,21 @@ class TrtllmChoice:
 
 
 class TrtllmAnswer:
-    """The answer to one job: a request to TensorRT-LLM for each choice, or one for all."""
+    """The answer to one job: a request to TensorRT-LLM for each choice, or one for all. `parsed`
+    tells what the text of each choice means, if it is not all answer."""
 
     def __init__(
-        self, outbox: Outbox, job_id: str, prompt_tokens: int, choices: list[TrtllmChoice]
+        self,
+        outbox: Outbox,
+        job: Job,
+        prompt_tokens: int,
+        choices: list[TrtllmChoice],
+        parsed: Sequence[ParsedText] = (),
     ) -> None:
         self.requests: list[Any] = []
         self._outbox = outbox
-        self._job_id = job_id
+        self._job = job
+        self._parsed = parsed
         self._prompt_tokens = prompt_tokens
         self._choices = choices
         self._cached_tokens = 0
@@ -104,13 +105,16 @@ class TrtllmAnswer:
         if choice.reason is not None:
             return
         self._cached_tokens = getattr(request, "cached_tokens", 0) or 0
-        self.send((index, choice.advance(request.outputs[0])))
+        if not self._say(index, choice.advance(request.outputs[0])):
+            return
         if choice.reason is not None and not request.finished:
             request.abort()
         if self.is_complete:
             self._done(pseudo_streamed=False)
 
-    async def in_pieces(self, request: Any, first_choice: int) -> AsyncIterator[tuple[int, Piece]]:
+    async def in_pieces(
+        self, request: Any, first_choice: int
+    ) -> AsyncIterator[tuple[int, NewText]]:
         """Wait for all of a request; then its choices, for `send`, piece by piece."""
         await request
         self._cached_tokens = getattr(request, "cached_tokens", 0) or 0
@@ -121,17 +125,18 @@ class TrtllmAnswer:
         if self.is_complete:
             self._done(pseudo_streamed=True)
 
-    def send(self, part: tuple[int, Piece]) -> None:
+    def send(self, part: tuple[int, NewText]) -> None:
         """Send a piece of a choice."""
-        index, piece = part
-        if piece.text or piece.token_ids:
-            self._outbox.delta(self._job_id, piece.text, piece.token_ids, index, piece.logprobs)
+        self._say(*part)
+
+    def _say(self, index: int, new: NewText) -> bool:
+        return say(self._outbox, self._job.id, index, self._parsed, new)
 
     def _done(self, *, pseudo_streamed: bool) -> None:
         reasons = tuple(choice.reason for choice in self._choices if choice.reason is not None)
         self._outbox.done(
-            self._job_id,
-            reasons,
+            self._job.id,
+            reasons_with_calls(self._job, reasons, self._parsed),
             self._prompt_tokens,
             self._cached_tokens,
             pseudo_streamed=pseudo_streamed,
@@ -146,7 +151,7 @@ def _reason(said: str) -> FinishReason:
     return reason
 
 
-def _split(whole: Piece) -> Iterator[Piece]:
+def _split(whole: NewText) -> Iterator[NewText]:
     """Yield a finished choice in pieces of a few tokens, each with its share of the text."""
     tokens, text = len(whole.token_ids), whole.text
     begin = 0
@@ -154,7 +159,7 @@ def _split(whole: Piece) -> Iterator[Piece]:
         last = min(first + _PIECE_TOKENS, tokens)
         end = len(text) * last // tokens
         logprobs = whole.logprobs[first:last] if whole.logprobs else None
-        yield Piece(text[begin:end], whole.token_ids[first:last], logprobs)
+        yield NewText(text[begin:end], whole.token_ids[first:last], logprobs, last == tokens)
         begin = end
 
 

@@ -18,12 +18,14 @@ from workers.engines.shared.beginning import Beginning, begin
 from workers.engines.shared.checkpoints import local_directory
 from workers.engines.shared.draining import Drains
 from workers.engines.shared.endings import EndedBadly
+from workers.engines.shared.parsing.parsers import TextParsers
 from workers.engines.shared.refusals import require_plain
 from workers.engines.shared.stop_strings import StopStrings
 from workers.engines.trtllm.answer import TrtllmAnswer, TrtllmChoice
 from workers.engines.trtllm.engine_load import report_load
 from workers.engines.trtllm.library import is_dead, load_engine
 from workers.engines.trtllm.model_files import ModelFiles
+from workers.engines.trtllm.parsing import TrtllmParsers, known_parsers
 from workers.engines.trtllm.sampling import beam_settings, sampling_settings
 from workers.outbox import Outbox
 
@@ -58,6 +60,9 @@ class TrtllmEngine:
         self._prompts = Prompts(
             _hugging_face(llm.tokenizer), model.max_input_len or longest_prompt, self._max_model_len
         )
+        chosen = known_parsers(model)
+        library = TrtllmParsers(chosen, self._prompts.is_special)
+        self._parsers = TextParsers(chosen, library, self._prompts, files.end_ids)
         self._takes = frozenset(inspect.signature(llm.generate_async).parameters)
         self._watching = [
             asyncio.create_task(self._watch()),
@@ -70,15 +75,14 @@ class TrtllmEngine:
 
     async def submit(self, job: Job) -> None:
         require_plain(job, self._spec.engine)
-        begun = await begin(job, self._prompts, self._outbox, self._answer_limit)
+        begun = await begin(job, self._prompts, self._outbox, self._answer_limit, self._parsers)
         if begun is None:
             return
         stops = StopStrings(job.sampling.stop)
-        choices = [
-            TrtllmChoice(begun.inputs, stops, self._prompts.decode) for _ in range(job.sampling.n)
-        ]
+        decode = begun.parsing.decode if begun.parsing is not None else self._prompts.decode
+        choices = [TrtllmChoice(begun.inputs, stops, decode) for _ in range(job.sampling.n)]
         answer = self._answers[job.id] = TrtllmAnswer(
-            self._outbox, job.id, begun.prompt_tokens, choices
+            self._outbox, job, begun.prompt_tokens, choices, begun.parsed
         )
         try:
             self._request(job, answer, begun)
@@ -107,22 +111,28 @@ class TrtllmEngine:
         """Ask TensorRT-LLM for every choice, and drain what comes. Raises `JobRejected`."""
         sampling = job.sampling
         if self._beam_width > 1:
-            settings = sampling_settings(sampling, self._files, begun.max_tokens, begun.emitted, 0)
-            settings = beam_settings(settings, self._beam_width, sampling.n)
+            settings = beam_settings(self._settings(job, begun, 0), self._beam_width, sampling.n)
             request = self._generate(job, begun.inputs, settings)
             answer.requests.append(request)
             self._drains.start(job.id, answer.in_pieces(request, 0), answer.send)
             return
         for index in range(sampling.n):
-            settings = sampling_settings(
-                sampling, self._files, begun.max_tokens, begun.emitted, index
-            )
-            request = self._generate(job, begun.inputs, settings)
+            request = self._generate(job, begun.inputs, self._settings(job, begun, index))
             answer.requests.append(request)
             if self._streams:
                 self._drains.start(job.id, request, partial(answer.take, index))
             else:
                 self._drains.start(job.id, answer.in_pieces(request, index), answer.send)
+
+    def _settings(self, job: Job, begun: Beginning, choice: int) -> dict[str, Any]:
+        """Raises `JobRejected`."""
+        parsing, asked = begun.parsing, job.sampling
+        if parsing is not None:
+            asked = parsing.sampling(asked)
+        found = sampling_settings(asked, self._files, begun.max_tokens, begun.emitted, choice)
+        if parsing is not None and not parsing.skips_special:
+            found["skip_special_tokens"] = False
+        return found
 
     def _generate(self, job: Job, inputs: list[int], settings: dict[str, Any]) -> Any:
         from tensorrt_llm import SamplingParams

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Final
 
 from contract.messages import ErrorCode, FinishReason, Job, TokenLogprob
 from workers.engines.shared.chances import finite
-from workers.engines.vllm.parsed_choice import ParsedChoice, ParsedPiece
+from workers.engines.shared.parsing.pieces import NewText, say_parsed
+from workers.engines.vllm.parsed_choice import ParsedChoice
 from workers.outbox import Outbox
-
-log = logging.getLogger(__name__)
 
 #: `vllm.v1.engine.FINISH_REASON_STRINGS` (0.32). `repetition`: vLLM cuts off what only repeats.
 FINISH: Final[dict[str, FinishReason]] = {
@@ -27,7 +25,6 @@ _CONSTRAINED: Final = "the engine could not finish this answer; can its constrai
 _NOT_BEGUN: Final = (
     "the engine said nothing, which is no JSON; does its log say that it cannot read the schema?"
 )
-_UNREADABLE: Final = "the model's answer could not be parsed; is its entry's parser the right one?"
 
 
 class VllmAnswer:
@@ -72,21 +69,9 @@ class VllmAnswer:
 
     def _say_parsed(self, choice: Any, logprobs: tuple[TokenLogprob, ...] | None) -> bool:
         """Send what new text means. False if that ends the job with an error."""
-        is_last = choice.finish_reason is not None
-        try:
-            pieces = self._parsed[choice.index].feed(
-                choice.text, choice.token_ids, finished=is_last
-            )
-        # Parsers are as many as there are models, and raise what they like.
-        except Exception:
-            log.exception("job %s: its answer could not be parsed", self._job.id)
-            self._outbox.give_up(self._job.id, ErrorCode.ENGINE_FAILED, _UNREADABLE)
-            return False
-        tokens = choice.token_ids
-        for kind, text in pieces or [ParsedPiece(None, "")]:
-            self._outbox.delta(self._job.id, text, tokens, choice.index, logprobs, kind)
-            tokens, logprobs = (), None
-        return True
+        new = NewText(choice.text, choice.token_ids, logprobs, choice.finish_reason is not None)
+        parsed = self._parsed[choice.index]
+        return say_parsed(self._outbox, self._job.id, choice.index, parsed, new)
 
     def _end(self, choice: Any) -> bool:
         """Note why a choice has ended. False if that ends the job with an error."""

@@ -20,10 +20,10 @@ from contract.asked import Pooling
 from contract.config import WorkerSpec
 from contract.media import media_of
 from contract.messages import ErrorCode, Job, Sampling
-from workers.continuation import resume_point
 from workers.engine import EngineReport, JobRejected
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
+from workers.engines.shared.parsing.replay import resume
 from workers.engines.shared.prompt_only import tell_prompt
 from workers.engines.vllm.adapters import Adapters
 from workers.engines.vllm.answer import VllmAnswer
@@ -34,7 +34,7 @@ from workers.engines.vllm.load import load_reporter
 from workers.engines.vllm.media.chats import MediaChats, VllmPrompt
 from workers.engines.vllm.media.speech import Transcriber, transcriber
 from workers.engines.vllm.parsed_choice import ParsedChoice
-from workers.engines.vllm.parsing import Parsers, Parsing
+from workers.engines.vllm.parsing import Parsers
 from workers.engines.vllm.pooling import PoolingModel, VllmPooler, check_purpose
 from workers.engines.vllm.pooling_prompts import PoolingPrompts, score_template
 from workers.engines.vllm.prompt_report import PromptTeller
@@ -134,7 +134,9 @@ class VllmEngine:
         prompt_ids = prompt.token_ids
         settings = guided_settings(job.sampling.guided)
         parsing = self._parsers.of(job, prompt_ids, settings.get("structured_outputs"))
-        parsed, emitted = self._resume(job, parsing)
+        skips = job.sampling.skip_special_tokens
+        decode = partial(self._prompts.decode, skip_special_tokens=skips)
+        parsed, emitted = resume(job, self._outbox, parsing, decode)
         max_tokens = self._answer_limit(job.sampling, len(prompt_ids)) - len(emitted)
         if max_tokens <= 0:
             self._outbox.done(job.id, ("length",), len(prompt_ids))
@@ -202,24 +204,6 @@ class VllmEngine:
         collector.put = put
         if early is not None:
             put(early)
-
-    def _resume(self, job: Job, parsing: Parsing | None) -> tuple[list[ParsedChoice], list[int]]:
-        """Return the reader of the answer, and its tokens before those to come."""
-        fresh = [parsing.new_choice() for _ in range(job.sampling.n)] if parsing else []
-        if not (job.sent or job.emitted):
-            return fresh, []
-        if parsing is None:
-            skips = job.sampling.skip_special_tokens
-            decode = partial(self._prompts.decode, skip_special_tokens=skips)
-            keep, again = resume_point(decode, job.emitted, job.sent)
-            self._outbox.suppress(job.id, again, keep)
-            return fresh, list(job.emitted[:keep])
-        if parsing.is_constrained:
-            self._outbox.suppress(job.id, job.sent)
-            return fresh, []
-        replay = parsing.replay(job.emitted, job.sent)
-        self._outbox.suppress(job.id, replay.again, replay.keep, replay.after)
-        return [replay.parsed], list(job.emitted[: replay.keep])
 
     async def cancel(self, job_id: str) -> None:
         self._leave_shortcut(job_id)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from functools import lru_cache
 
 from contract.config import ModelConfig
 from contract.config.recipes import ChosenParsers, parsers_of
-
-log = logging.getLogger(__name__)
+from workers.engines.shared.parsing.known import among
 
 
 def known_parsers(model: ModelConfig) -> ChosenParsers:
     """Those that the entry names, and of those that the checkpoint asks for what there is: a
     release may have no parser of that name yet, or none that ew can use."""
-    chosen = parsers_of(model)
-    tools, reasoners = _names()
-    if chosen.tool is not None and not chosen.tool_of_entry and chosen.tool not in tools:
-        log.warning("this vLLM has no tool parser `%s`; calls are not read", chosen.tool)
-        chosen = chosen._replace(tool=None)
-    is_unknown = chosen.reasoning is not None and chosen.reasoning not in reasoners
-    if is_unknown and not chosen.reasoning_of_entry:
-        log.warning("this vLLM has no reasoning parser `%s`; all is answer", chosen.reasoning)
-        chosen = chosen._replace(reasoning=None)
-    return chosen
+    return among(parsers_of(model), *_names(), "vLLM")
 
 
 @lru_cache

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from workers.transcript import REASONING, Kind, ToolPiece
-
-
-class ParsedPiece(NamedTuple):
-    kind: Kind
-    text: str
+from workers.engines.shared.parsing.pieces import ParsedPiece, new_call_id
+from workers.transcript import REASONING, ToolPiece
 
 
 class ParsedChoice:
@@ -66,7 +61,7 @@ class ParsedChoice:
         pieces = self._pieces(reasoning, content)
         for number, call in enumerate(calls[:1] if calls and self._only_one else calls or ()):
             self.calls = True
-            piece = ToolPiece(number, call.id or _new_id(), call.name)
+            piece = ToolPiece(number, call.id or new_call_id(), call.name)
             pieces.append(ParsedPiece(piece, call.arguments))
         return pieces
 
@@ -80,9 +75,5 @@ class ParsedChoice:
     def _call(self, call: Any) -> ParsedPiece:
         self.calls = True
         name = call.function.name or ""
-        call_id = (call.id or _new_id()) if name else ""
+        call_id = (call.id or new_call_id()) if name else ""
         return ParsedPiece(ToolPiece(call.index, call_id, name), call.function.arguments or "")
-
-
-def _new_id() -> str:
-    return f"call_{uuid.uuid4().hex[:24]}"

@@ -1,9 +1,7 @@
 """vLLM's own parsers: they tell what a model thinks, and the tools that it calls, from its text.
 
 They run here, in the worker, because each model family has its own markup and vLLM's environment
-has the code for all of them. Tokens stay the truth of an answer: a worker that takes one over
-feeds the published tokens to a fresh parser, and goes on where that has said no more than the
-client was sent. The parser's reading of the lost rest is not known.
+has the code for all of them.
 """
 
 from __future__ import annotations
@@ -12,32 +10,18 @@ import json
 from collections.abc import Sequence
 from inspect import signature
 from types import SimpleNamespace
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 from contract.config import ModelConfig
 from contract.config.recipes import ChosenParsers
 from contract.messages import ChatMessage, ErrorCode, Job
 from workers.engine import CannotServe, JobRejected
 from workers.engines.prompts import template_arguments
+from workers.engines.shared.parsing.replay import Reading, Replay
 from workers.engines.vllm.constraints import GUIDANCE, folded_outputs
 from workers.engines.vllm.known_parsers import known_parsers
 from workers.engines.vllm.parsed_choice import ParsedChoice
 from workers.engines.vllm.requests import REFUSALS
-from workers.transcript import Transcript
-
-_HALF_A_CHARACTER: Final = "\ufffd"
-#: A character has at most four bytes, each of which may be a token.
-_LONGEST_CHARACTER: Final = 4
-
-
-class Replay(NamedTuple):
-    """A parser that has read the first `keep` tokens of an answer. Of what the client was sent it
-    has not said `again` yet, which goes on `after` what it has."""
-
-    parsed: ParsedChoice
-    keep: int
-    again: str
-    after: Transcript
 
 
 class Parsing:
@@ -86,30 +70,15 @@ class Parsing:
         """Whether a grammar rules the answer, so that it cannot go on from its middle."""
         return self.request.extract_structured_outputs() is not None
 
-    def replay(self, emitted: Sequence[int], sent: str) -> Replay:
-        """Go on with an answer of which a client has these tokens and this transcript: read the
-        most tokens of which the parser says nothing that the client does not have."""
-        keep = self._read(emitted, sent)[1]
-        while keep and self._ends_within_character(emitted[:keep]):
-            keep -= 1
-        parsed, _, said, after = self._read(emitted[:keep], sent)
-        return Replay(parsed, keep, sent[len(said) :], after)
-
-    def _read(self, tokens: Sequence[int], sent: str) -> tuple[ParsedChoice, int, str, Transcript]:
-        parsed, after, said, keep = self.new_choice(), Transcript(), "", 0
+    def replay(self, emitted: Sequence[int], sent: str) -> Replay[ParsedChoice]:
+        """Go on with an answer of which a client has these tokens and this transcript."""
         skips = self.request.skip_special_tokens
-        decode = self._parsers.detokenizer(self.prompt_ids, skips)
-        for number, token in enumerate(tokens, start=1):
-            pieces = parsed.feed(decode(token), [token], finished=False)
-            said += "".join(after.piece(*piece) for piece in pieces)
-            if not sent.startswith(said):
-                break
-            keep = number
-        return parsed, keep, said, after
-
-    def _ends_within_character(self, tokens: Sequence[int]) -> bool:
-        last = list(tokens[-_LONGEST_CHARACTER:])
-        return bool(self._parsers.tokenizer.decode(last).endswith(_HALF_A_CHARACTER))
+        reading = Reading(
+            self.new_choice,
+            lambda: self._parsers.detokenizer(self.prompt_ids, skips),
+            lambda ids: str(self._parsers.tokenizer.decode(list(ids))),
+        )
+        return reading.replay(emitted, sent)
 
 
 class Parsers:

@@ -28,9 +28,11 @@ _DEFAULTS: dict[str, Any] = {
     "enable_weights_cpu_backup": False,
     "enable_deterministic_inference": False,
     "incremental_streaming_output": False,
+    "reasoning_parser": None,
     "custom_sigquit_handler": None,
     "log_level": "error",
 }
+_CONSTRAINTS = {"json_schema", "regex", "ebnf", "structural_tag"}
 
 
 class Engine:
@@ -54,12 +56,15 @@ class Engine:
         logprob_start_len: int | None = None,
         top_logprobs_num: int | None = None,
         lora_path: str | None = None,
+        require_reasoning: bool = False,
         stream: bool = False,
         rid: str | None = None,
         priority: int | None = None,
         *,
         cache_salt: str | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
+        # The end of a thought before a constraint is not played.
+        assert not require_reasoning or not _CONSTRAINTS & (sampling_params or {}).keys()
         assert stream and prompt is None and input_ids is not None and rid is not None
         known = set(_SIGNATURES["SamplingParams"])
         asked = sampling_params or {}

@@ -21,8 +21,10 @@ _ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
 class ModelConfig:
-    def __init__(self, defaults: dict[str, Any]) -> None:
+    def __init__(self, defaults: dict[str, Any], hf_config: Any) -> None:
         self._defaults = defaults
+        ends = hf_config.eos_token_id
+        self.hf_eos_token_id = {ends} if isinstance(ends, int) else set(ends or ())
 
     def get_default_sampling_params(self) -> dict[str, Any]:
         return dict(self._defaults)
@@ -56,7 +58,7 @@ class TokenizerManager:
         )
         config = self._llm.vllm_config.model_config
         self.context_len: int = config.max_model_len
-        self.model_config = ModelConfig(config.get_diff_sampling_param())
+        self.model_config = ModelConfig(config.get_diff_sampling_param(), config.hf_config)
         self.tokenizer = AutoTokenizer.from_pretrained(args.model_path)
         self._running: dict[str, asyncio.Event] = {}
         self._has_memory = True
@@ -116,7 +118,9 @@ class TokenizerManager:
             answers = self._llm.generate(
                 {"prompt_token_ids": obj.input_ids}, params, obj.rid, lora_request=adapter
             )
-            async for output in _outputs(answers, obj, self._running[obj.rid]):
+            keeps_special = not asked.get("skip_special_tokens", True)
+            name_of = self.tokenizer.decode if keeps_special else None
+            async for output in _outputs(answers, obj, self._running[obj.rid], name_of):
                 yield output
         except Refused as error:
             yield _aborted(str(error), obj)
@@ -130,7 +134,7 @@ class TokenizerManager:
 
 
 async def _outputs(
-    answers: AsyncIterator[Any], obj: Any, aborted: asyncio.Event
+    answers: AsyncIterator[Any], obj: Any, aborted: asyncio.Event, name_of: Any
 ) -> AsyncIterator[dict[str, Any]]:
     stops = obj.sampling_params.get("stop") or []
     said, tokens = "", 0
@@ -139,6 +143,9 @@ async def _outputs(
             choice = answer.outputs[0]
             tokens += len(choice.token_ids)
             text, finish = choice.text, _finish(choice, tokens)
+            if choice.finish_reason == "stop" and name_of is not None:
+                # The token that ends an answer stays where no stop is trimmed.
+                text += name_of([choice.token_ids[-1]])
             found = _first_stop(said + text, stops)
             if found is not None:
                 end = (said + text).find(found) + len(found)

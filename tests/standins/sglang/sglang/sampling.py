@@ -51,6 +51,7 @@ def sampling_params(asked: dict[str, Any], obj: Any, *, seeds: bool) -> Sampling
         max_tokens=max(1, asked["max_new_tokens"]),
         min_tokens=asked.get("min_new_tokens", 0),
         ignore_eos=asked.get("ignore_eos", False),
+        skip_special_tokens=asked.get("skip_special_tokens", True),
         structured_outputs=_constraint(asked),
         output_kind=RequestOutputKind.DELTA,
     )

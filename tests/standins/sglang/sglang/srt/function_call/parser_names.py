@@ -1,0 +1,1 @@
+TOOL_CALL_PARSER_NAMES = ["qwen", "qwen25"]

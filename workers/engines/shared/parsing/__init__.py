@@ -1,0 +1,1 @@
+"""The meaning of an answer's text: thoughts, calls of tools, or words."""

@@ -1,0 +1,151 @@
+"""TensorRT-LLM's own parsers: they tell what a model thinks, and the tools that it calls, from its
+text, as its server has them do. Releases before 1.2 have none for calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from inspect import signature
+from typing import Any
+
+from contract.asked import Guided
+from contract.config import ModelConfig
+from contract.config.recipes import ChosenParsers, parsers_of
+from workers.engine import CannotServe
+from workers.engines.shared.parsing.known import among
+from workers.engines.shared.parsing.text import ReadCall, SaidCalls, SaidThoughts
+
+
+class TrtllmParsers:
+    """The parsers of these names; `is_special` says whether a text is left out of answers as a
+    special token. Raises `CannotServe` if TensorRT-LLM has none of a name."""
+
+    thinks_before_constraint = False
+
+    def __init__(self, chosen: ChosenParsers, is_special: Callable[[str], bool]) -> None:
+        self._chosen = chosen
+        self.thought_marks = ("", "")
+        self.keeps_special_for_calls = False
+        try:
+            if self._chosen.reasoning is not None:
+                parser = self._thought_parser({})
+                self.thought_marks = _marks(parser)
+            if self._chosen.tool is not None:
+                calls = self._call_parser()
+                marks = filter(None, (calls.bot_token.strip(), calls.eot_token.strip()))
+                is_said = getattr(calls, "needs_raw_special_tokens", False)
+                self.keeps_special_for_calls = is_said or any(map(is_special, marks))
+        except ValueError as error:
+            raise CannotServe(f"`tool_parser`, `reasoning_parser`: {error}") from error
+
+    def thoughts(self, arguments: dict[str, Any], *, begun: bool | None) -> _Thoughts:
+        parser = self._thought_parser(arguments)
+        begin, end = self.thought_marks
+        # The template has written the mark, which the parser looks for in the answer.
+        if begun is True:
+            parser.parse_delta(begin)
+        elif begun is False and getattr(parser, "in_reasoning", False):
+            parser.parse_delta(end)
+        return _Thoughts(parser)
+
+    def calls(self, definitions: str) -> _Calls:
+        from tensorrt_llm.serve.openai_protocol import ChatCompletionToolsParam
+
+        tools = [ChatCompletionToolsParam.model_validate(tool) for tool in json.loads(definitions)]
+        return _Calls(self._call_parser(), tools)
+
+    def strict(self, definitions: str, *, parallel: bool) -> Guided | None:
+        """None: ew leaves calls of the model's choice as they come."""
+
+    def _thought_parser(self, arguments: dict[str, Any]) -> Any:
+        from tensorrt_llm.llmapi.reasoning_parser import ReasoningParserFactory
+
+        create = ReasoningParserFactory.create_reasoning_parser
+        # Since 1.3 some look whether the template was told to think.
+        takes = "chat_template_kwargs" in signature(create).parameters
+        return create(self._chosen.reasoning, *((arguments,) if takes else ()))
+
+    def _call_parser(self) -> Any:
+        try:
+            from tensorrt_llm.serve.tool_parser.tool_parser_factory import ToolParserFactory
+        except ImportError as error:
+            raise ValueError("this release has no parsers of tool calls; 1.2 has") from error
+        return ToolParserFactory.create_tool_parser(self._chosen.tool)
+
+
+def known_parsers(model: ModelConfig) -> ChosenParsers:
+    """Those that the entry names, and of those that the checkpoint asks for what there is."""
+    chosen = parsers_of(model)
+    if chosen.tool is None and chosen.reasoning is None:
+        return chosen
+    return among(chosen, _tool_parsers(), _reasoning_parsers(), "TensorRT-LLM")
+
+
+def _tool_parsers() -> Collection[str]:
+    try:
+        from tensorrt_llm.serve.tool_parser.tool_parser_factory import ToolParserFactory
+    except ImportError:
+        return ()
+    return list(ToolParserFactory.parsers)
+
+
+def _reasoning_parsers() -> Collection[str]:
+    try:
+        from tensorrt_llm.llmapi.reasoning_parser import ReasoningParserFactory
+    except ImportError:
+        return ()
+    # A method since 1.3.
+    keys = getattr(ReasoningParserFactory, "keys", None)
+    return list(keys() if keys is not None else ReasoningParserFactory.parsers)
+
+
+def _marks(parser: Any) -> tuple[str, str]:
+    begin = getattr(parser, "reasoning_start", "")
+    end = getattr(parser, "reasoning_end", "")
+    return (begin, end) if begin and end else ("", "")
+
+
+class _Thoughts:
+    def __init__(self, parser: Any) -> None:
+        self._parser = parser
+
+    def read(self, text: str) -> SaidThoughts:
+        return self._said(self._parser.parse_delta(text)) if text else SaidThoughts()
+
+    def end(self) -> SaidThoughts:
+        finish = getattr(self._parser, "finish", None)
+        if finish is not None:
+            return self._said(finish())
+        # Before 1.3 what they hold back, as a mark may begin there, would be lost.
+        rest: str = getattr(self._parser, "_buffer", "")
+        if rest in self.marks:
+            return SaidThoughts()
+        is_thought = getattr(self._parser, "in_reasoning", False)
+        return SaidThoughts(rest, "") if is_thought else SaidThoughts("", rest)
+
+    @property
+    def marks(self) -> tuple[str, str]:
+        return _marks(self._parser)
+
+    def _said(self, result: Any) -> SaidThoughts:
+        return SaidThoughts(result.reasoning_content or "", result.content or "")
+
+
+class _Calls:
+    def __init__(self, parser: Any, tools: list[Any]) -> None:
+        self._parser = parser
+        self._tools = tools
+
+    def read(self, text: str) -> SaidCalls:
+        return _calls(self._parser.parse_streaming_increment(text, self._tools))
+
+    def end(self) -> SaidCalls:
+        finish = getattr(self._parser, "finish", None)
+        return SaidCalls() if finish is None else _calls(finish(self._tools))
+
+
+def _calls(result: Any) -> SaidCalls:
+    pieces = [
+        ReadCall(call.tool_index, call.name or "", call.parameters or "") for call in result.calls
+    ]
+    return SaidCalls(result.normal_text or "", pieces)
