@@ -6,10 +6,10 @@ of an engine's environment, on Python >= 3.10, and imports nothing of ew:
 Each line of its input is a JSON object: `arguments` of vLLM's engine (`model` among them), and the
 card that the model is for, `card_name` and `card_bytes`. Each gets a line in its output: `release`,
 `context_len`, `sequences` and `batched_tokens` (those of this release for a server on that card),
-`dtype`, `quantization`, `weight_bytes`, and two structures of orchestrator/estimate/layers:
-`caches`, the fields of `CacheLayers` in caches.py, and `adapters`, those of `AdapterWidths` in
-adapters.py. Parts that are not understood are in `error`; where only the layers are not, the rest
-is there, too.
+`dtype`, `quantization`, `weight_bytes`, `media` (the most tokens of an image, a video and a sound),
+and two structures of orchestrator/estimate/layers: `caches`, the fields of `CacheLayers` in
+kept.py, and `adapters`, those of `AdapterWidths` in adapters.py. Parts that are not understood are
+in `error`; where only the layers are not, the rest is there, too.
 
 How it is done: the model's own class is built on PyTorch's meta device, where tensors have a shape
 and no memory, and its layers are asked for their KV cache specs, as a worker of vLLM asks them.
@@ -113,6 +113,7 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
         "quantization": model.quantization or "",
     }
     answer |= batch_defaults(request)
+    answer["media"] = media_tokens(model)
     try:
         return answer | layers_of(config)
     except Exception as error:
@@ -140,6 +141,28 @@ def batch_defaults(request: dict[str, Any]) -> dict[str, int]:
         return {}
     finally:
         arg_utils.current_platform = former
+
+
+def media_tokens(model: Any) -> dict[str, int]:
+    """Return the most tokens that an image, a video and a sound are for the language model, as its
+    processor counts them; nothing without its files and those of the tokenizer."""
+    if not model.is_multimodal_model:
+        return {}
+    skipped, model.skip_tokenizer_init = model.skip_tokenizer_init, False
+    try:
+        from vllm.multimodal import MULTIMODAL_REGISTRY
+        from vllm.multimodal.encoder_budget import get_mm_max_toks_per_item
+
+        processor = MULTIMODAL_REGISTRY.create_processor(model)
+        allowed = processor.info.allowed_mm_limits
+        one = {kind: 1 for kind in processor.info.supported_mm_limits if allowed.get(kind, 0)}
+        return {
+            kind: int(most) for kind, most in get_mm_max_toks_per_item(processor, one, None).items()
+        }
+    except Exception:
+        return {}
+    finally:
+        model.skip_tokenizer_init = skipped
 
 
 def said(error: Exception) -> str:

@@ -8,6 +8,7 @@ at what is remembered. Without an answer, ew's own reading of config.json stands
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import subprocess
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from contract.paths import ROOT, state_dir
 from orchestrator.estimate.checkpoint import Checkpoint, locate_model, stamp
 from orchestrator.estimate.layers.adapters import AdapterWidths
 from orchestrator.estimate.layers.kept import CacheLayers
+from orchestrator.estimate.layers.towers import Tower
 from orchestrator.estimate.running import Card
 from orchestrator.system.child_environment import PYTHON, engine_variables, inherited
 from orchestrator.system.files import write_atomically
@@ -50,6 +52,8 @@ class Description(msgspec.Struct, frozen=True):
     weight_bytes: int = 0
     caches: tuple[CacheLayers, ...] = ()
     adapters: AdapterWidths | None = None
+    #: The most tokens of an image, a video and an audio, as far as they are known.
+    media: dict[str, int] = {}
     error: str = ""
 
 
@@ -143,9 +147,21 @@ def as_described(checkpoint: Checkpoint, description: Description) -> Checkpoint
         context_len=description.context_len or shape.context_len,
         caches=shape.caches if description.error else description.caches,
         adapters=description.adapters or shape.adapters,
+        towers=tuple(_counted(each, description.media) for each in shape.towers),
+        media=description.media,
     )
     quantization = checkpoint.quantization or description.quantization
     return msgspec.structs.replace(checkpoint, shape=shape, quantization=quantization)
+
+
+def _counted(tower: Tower, media: dict[str, int]) -> Tower:
+    """Return a tower with as many tokens as the engine makes of what it sees or hears, and as many
+    more patches."""
+    said = max((media.get(kind, 0) for kind in tower.kinds), default=0)
+    if not said:
+        return tower
+    patches = math.ceil(tower.patches * said / tower.tokens)
+    return msgspec.structs.replace(tower, tokens=said, patches=patches)
 
 
 def differences(checkpoint: Checkpoint, description: Description) -> list[str]:
@@ -159,6 +175,11 @@ def differences(checkpoint: Checkpoint, description: Description) -> list[str]:
         )
     if not description.error and _facts(description.caches) != _facts(own.caches):
         found.append(f"{engine} has {_named(description.caches)}; ew reads {_named(own.caches)}")
+    for tower in own.towers:
+        said = _counted(tower, description.media).tokens
+        if said != tower.tokens:
+            what = " or ".join(tower.kinds)
+            found.append(f"{engine} makes {said} tokens of an {what}; ew reads {tower.tokens}")
     return found
 
 

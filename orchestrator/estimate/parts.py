@@ -127,12 +127,14 @@ def activations(shape: Shape, run: Running, guessed: int = 0) -> Part:
 def encoder_cache(shape: Shape, run: Running) -> Part:
     """The tokens that towers made of images and sounds, kept until the language model has read
     them: as many as fit into a step, or those of the largest (`compute_mm_encoder_budget`)."""
-    towers = _used(shape, run)
-    if not towers:
+    known = {kind: each.tokens for each in shape.towers for kind in each.kinds} | shape.media
+    most = {kind: tokens for kind, tokens in known.items() if _takes(run, kind)}
+    if not most:
         return Part("encoder cache", 0, "")
-    tokens = max(run.batched_tokens, *(each.tokens for each in towers))
+    tokens = max(run.batched_tokens, *most.values())
     size = tokens * shape.hidden_size * run.element_bytes
-    media = " and ".join("sounds" if each.hears else "images" for each in towers)
+    kinds = {"images": {"image", "video"}, "sounds": {"audio"}}
+    media = " and ".join(name for name, each in kinds.items() if each & {*most})
     return Part("encoder cache", size, f"{tokens} tokens of {media}")
 
 
@@ -144,7 +146,11 @@ def towers_at_work(shape: Shape, run: Running, activations: Part) -> Part:
 
 
 def _used(shape: Shape, run: Running) -> list[Tower]:
-    return [each for each in shape.towers if (run.hears if each.hears else run.sees)]
+    return [each for each in shape.towers if any(_takes(run, kind) for kind in each.kinds)]
+
+
+def _takes(run: Running, kind: str) -> bool:
+    return run.hears if kind == "audio" else run.sees
 
 
 def _tower_at_work(tower: Tower, run: Running, activations: Part) -> Part:

@@ -52,6 +52,8 @@ class Shape(msgspec.Struct, frozen=True):
     adapters: AdapterWidths = AdapterWidths()
     #: The parts that see or hear, of a multimodal model.
     towers: tuple[Tower, ...] = ()
+    #: The most tokens of each kind of media, where the engine has said it.
+    media: dict[str, int] = {}
     #: A part that sees or hears whose activations cannot be worked out.
     has_unread_part: bool = False
     #: Sparse attention whose keys an indexer finds.

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from contract.paths import ROOT
+from orchestrator.estimate.checkpoint import read_checkpoint
+from orchestrator.estimate.description import Description, differences
 from tests.engines.contract.engines import MODEL_DIR
 from tests.engines.vllm_process import VllmProcess
 
@@ -26,6 +29,25 @@ caches = [script.describe(request)["caches"] for _ in range(2)]
 print("\\n" + json.dumps([caches, os.listdir(temporary)]))
 """
 
+#: Writes tiny models that see and hear, and prints what vLLM says of each.
+DESCRIBE_MEDIA = f"""
+import json, sys
+from pathlib import Path
+sys.path.insert(0, {str(ROOT / "scripts")!r})
+import describe_model as script
+from tests.engines import audio_model, speech_model, vision_model
+demo, home = map(Path, json.load(sys.stdin))
+script.prepare()
+said = {{}}
+for kind in (audio_model, speech_model, vision_model):
+    name = kind.__name__.rpartition(".")[2]
+    kind.main(demo, home / name)
+    arguments = {{"model": str(home / name), "skip_tokenizer_init": True}}
+    request = {{"arguments": arguments, "card_name": "NVIDIA H200", "card_bytes": 2**37}}
+    said[name] = script.describe(request)
+print("\\n" + json.dumps(said))
+"""
+
 
 def test_it_writes_nothing_into_the_temporary_folder(
     vllm_process: VllmProcess, tmp_path: Path
@@ -35,3 +57,17 @@ def test_it_writes_nothing_into_the_temporary_folder(
     assert first == second
     assert [each["kind"] for each in first] == ["full"]
     assert left == []
+
+
+def test_media_are_counted_by_its_own_processors(vllm_process: VllmProcess, tmp_path: Path) -> None:
+    said = vllm_process.run(DESCRIBE_MEDIA, [str(MODEL_DIR), str(tmp_path)])
+    answers = msgspec.json.decode(said.splitlines()[-1], type=dict[str, Description])
+    assert {name: each.media for name, each in answers.items()} == {
+        # Two places of its encoder are a token; two seconds of speech; an image of 28 x 28 pixels.
+        "audio_model": {"audio": 750},
+        "speech_model": {"audio": 100},
+        "vision_model": {"image": 4},
+    }
+    for name, answer in answers.items():
+        assert not answer.error
+        assert differences(read_checkpoint(tmp_path / name, answer.release), answer) == []

@@ -43,6 +43,11 @@ class Tower(msgspec.Struct, frozen=True):
     is_gated: bool = False
     hears: bool = False
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The media that it takes, as vLLM calls them."""
+        return ("audio",) if self.hears else ("image", "video")
+
     def patch_bytes(self, tensor_parallel: int, element_bytes: int) -> int:
         """The most that one patch has in flight within a layer: the residual, its normalised copy
         and the attention's output, with queries, keys and values, or with the MLP; and its

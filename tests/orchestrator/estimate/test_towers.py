@@ -10,6 +10,7 @@ import pytest
 
 from contract.config import ModelConfig
 from orchestrator.estimate.checkpoint import read_checkpoint
+from orchestrator.estimate.description import Description, as_described, differences
 from orchestrator.estimate.estimate import Estimate, estimate
 from orchestrator.estimate.running import Card
 from orchestrator.terminal.sizes import GIB
@@ -76,6 +77,40 @@ def test_the_largest_image_is_read(
 ) -> None:
     (tower,) = read_checkpoint(seeing(make_model, vision, processor, **more)).shape.towers
     assert (tower.hidden_size, tower.patches, tower.tokens) == (width, patches, tokens)
+
+
+def test_the_engines_own_count_of_tokens_wins(make_model: MakeModel) -> None:
+    own = read_checkpoint(seeing(make_model, SIGLIP, mm_tokens_per_image=256))
+    said = Description(release="0.32.0", media={"image": 128, "video": 512})
+    (tower,) = as_described(own, said).shape.towers
+    assert (tower.tokens, tower.patches) == (512, 2 * 4096)
+    assert "vLLM 0.32.0 makes 512 tokens of an image or video; ew reads 256" in differences(
+        own, said
+    )
+
+
+@pytest.mark.parametrize(
+    ("media", "limits", "tokens"),
+    [
+        ({"audio": 20_000}, {}, 20_000),
+        ({"audio": 750}, {}, 8192),
+        ({"audio": 20_000}, {"audio": 0}, 0),
+        ({"audio": 20_000, "video": 30_000}, {"audio": 0}, 30_000),
+    ],
+)
+def test_tokens_of_a_part_that_is_not_read_are_kept_if_the_engine_counts_them(
+    make_model: MakeModel, media: dict[str, int], limits: dict[str, int], tokens: int
+) -> None:
+    own = read_checkpoint(make_model(QWEN2_7B | {"audio_config": {"odd": 1}}))
+    said = as_described(own, Description(release="0.32.0", media=media))
+    model = ModelConfig(
+        model_path=str(own.path),
+        max_model_len=8192,
+        max_batch_size=16,
+        engine_args={"limit_mm_per_prompt": limits},
+    )
+    found = estimate(model, "cuda-vllm", said, Card("H100", 80 * GIB))
+    assert found.part_bytes("encoder cache") == tokens * 3584 * 2
 
 
 def test_the_encoder_cache_holds_a_step_or_the_largest_image(make_model: MakeModel) -> None:
