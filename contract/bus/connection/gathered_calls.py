@@ -14,7 +14,7 @@ GATHERED_WITHIN_S: Final = 2.0
 
 
 #: A round trip begins no sooner than this after the one before: each has a cost of its own.
-APART_S: Final = 0.002
+APART_S: Final = 0.004
 
 
 class GatheredCalls:

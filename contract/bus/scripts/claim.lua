@@ -29,14 +29,15 @@ local function adopt()
 end
 
 local waiting = redis.call('XLEN', KEYS[1]) - redis.call('XPENDING', KEYS[1], ARGV[1])[1]
-if waiting > redis.call('HLEN', prefix .. 'places') then
+local places = redis.call('HLEN', prefix .. 'places')
+if waiting > places then
   adopt()
 end
 
 -- The job whose turn it is leaves the order. Answers whether it is to be claimed: a worker of an earlier ew may have claimed
--- it past this order.
+-- it past this order, and then more have places than wait.
 local function have_turn(entry, aged, several)
-  if #redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) > 0 then
+  if waiting < places and #redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) > 0 then
     return assert(leave(prefix, entry), 'it has no place') and false
   end
   take(prefix, entry, aged, several, now)
