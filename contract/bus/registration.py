@@ -17,14 +17,15 @@ log = logging.getLogger(__name__)
 
 
 class Registration(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A model that is loaded at a request for it. `stage` says what is being done for requests
-    that wait, `eta_s` how long that may take, `problem` why the model cannot be loaded. It
-    `is_elsewhere` if another host loads it."""
+    """A model that is loaded at a request for it. `stage` says what is done for requests that wait,
+    `eta_s` how long that may take, `problem` why the model cannot be loaded. It `is_elsewhere` if
+    another host loads it; `is_returning` if it is always there, but for a restart."""
 
     stage: str = ""
     eta_s: float | None = None
     problem: str = ""
     is_elsewhere: bool = False
+    is_returning: bool = False
 
 
 _decode = msgspec.msgpack.Decoder(Registration).decode

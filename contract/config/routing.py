@@ -8,7 +8,7 @@ from pydantic import Field
 
 from contract.config.section import ModelId, Section
 
-Percent = Annotated[float, Field(gt=0, le=100)]
+Percent = Annotated[float, Field(ge=0, le=100)]
 #: The requests that stay together: of a conversation, of a key, or none.
 StickyBy = Literal["conversation", "key", "request"]
 
@@ -41,7 +41,8 @@ class SplitConfig(Section):
     to: dict[ModelId, Percent] = Field(
         min_length=1,
         max_length=16,
-        description="Percent of the requests by model; the rest stays with the model itself.",
+        description="Percent of the requests by model, 0 for none; the rest stays with the model "
+        "itself.",
     )
     by: StickyBy = Field(
         "conversation",
@@ -55,7 +56,7 @@ class ShadowConfig(Section):
     `batch`, and counts neither for the limits of a key nor as its usage."""
 
     to: ModelId = Field(description="The model that is asked the same.")
-    percent: Percent = Field(100, description="Of the requests, so many are copied.")
+    percent: Percent = Field(100, description="Of the requests, so many are copied; 0 for none.")
     max_open: int = Field(
         8,
         ge=1,

@@ -28,6 +28,7 @@ from gateway.streams.reply import Reply
 _FEWEST, _MOST = 8, 256
 _LOOK_EVERY_S: Final = 0.5
 _CHECK_AGAIN_S: Final = 1.0
+_CHECK_SLOWEST_S: Final = 5.0
 #: A batch that is asked for waits if for so long no line has ended, and none is answered.
 _WAITS_AFTER_S: Final = 5.0
 
@@ -131,6 +132,7 @@ class LineAsker:
         Raises `ApiError`."""
         checks, find_key = self._process.checks, self._process.unattended.key
         question: LineRequest | None = None
+        wait_s = _CHECK_AGAIN_S
         while True:
             try:
                 key = find_key(self._batch.key_id)
@@ -143,7 +145,8 @@ class LineAsker:
             except ApiError as error:
                 if not error.retryable or self._left_s() <= 0:
                     raise
-                await asyncio.sleep(_CHECK_AGAIN_S)
+                await asyncio.sleep(wait_s)
+                wait_s = min(_CHECK_SLOWEST_S, 2 * wait_s)
             else:
                 return question, replace(job, resumable=True)
 

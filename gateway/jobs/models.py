@@ -56,6 +56,12 @@ class ModelAvailability(NamedTuple):
         )
 
     @property
+    def is_available(self) -> bool:
+        """The same, but for a model that is restarted: it may take long, and others may fall in."""
+        is_returning = self.registration is not None and self.registration.is_returning
+        return self.is_served and (self.state is State.READY or not is_returning)
+
+    @property
     def takes(self) -> frozenset[MediaKind] | None:
         """The media that it takes; None while it has no worker that would know."""
         if not self.workers:

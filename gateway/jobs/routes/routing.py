@@ -65,7 +65,7 @@ class Routing:
 
     def is_available(self, model: str) -> bool:
         """Return whether a model does jobs, or will as soon as it has been loaded."""
-        return self._models.status(model).is_served and not self._models.ended(model)
+        return self._models.status(model).is_available and not self._models.ended(model)
 
     def _routes(self, job: Job, asked: str) -> Iterator[Route]:
         config = self._models.configured[asked]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
+from msgspec.structs import replace
+
 from contract.bus.registration import Registration
 from contract.config import ModelConfig
 from orchestrator.errors import UserError
@@ -77,7 +79,7 @@ class ModelRegistry:
         """Return what gateways shall know of the models that are loaded on demand, or leave to
         come back."""
         return {
-            model.id: registration_of(model)
+            model.id: replace(registration_of(model), is_returning=not model.is_on_demand)
             for model in self
             if model.is_desired and (model.is_on_demand or model.is_returning)
         }

@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,12 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from contract.bus.client import connect
+from contract.bus.heartbeats import HOSTS, Heartbeats
+from contract.bus.registration import Registration, end_registration, renew_registrations
 from contract.config import SplitConfig
-from contract.messages import Job, Sampling
+from contract.host_beat import Condition, HostBeat
+from contract.messages import Job, Sampling, State
 from contract.process.tasks import cancel_and_wait
 from gateway.jobs.routes.routing import share_of
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, with_constants
@@ -126,6 +130,26 @@ async def test_a_model_that_is_not_there_is_replaced_and_the_answer_says_by_whom
         assert [job.moved_from for job in done["big"]] == [""]
 
 
+async def test_a_model_that_is_restarted_is_replaced_meanwhile(gateway: Gateway) -> None:
+    db = connect(gateway.redis_url)
+    async with aclosing(db), client_of(gateway) as client, answering(gateway, "small") as done:
+        await renew_registrations(db, "here", {"big": Registration("loading", is_returning=True)})
+        # A gateway that has seen this has seen the registration, too.
+        told = HostBeat("here", models={"big": Condition(State.STARTING, "loading")})
+        await Heartbeats(db, HOSTS).beat("here", told, ready=True)
+
+        async def is_known() -> bool:
+            listed = (await client.get("/api/v1/models")).json()["models"]
+            return any((each["id"], each["stage"]) == ("big", "loading") for each in listed)
+
+        await until(is_known)
+        answer = await client.post(CHAT, json=chat("big"))
+        assert answer.headers["x-ew-moved-by"] == "unavailable"
+        assert [job.moved_from for job in done["small"]] == ["big"]
+        await end_registration(db, "big", "here")
+        await Heartbeats(db, HOSTS).leave("here")
+
+
 async def test_without_anyone_who_falls_in_the_error_is_that_of_the_model(gateway: Gateway) -> None:
     async with client_of(gateway) as client, answering(gateway):
         answer = await client.post(CHAT, json=chat("big"))
@@ -214,6 +238,8 @@ async def counts_move(client: httpx.AsyncClient, counted: str) -> bool:
 def test_shares_are_near_their_percentage_and_keep_what_they_had_as_they_grow() -> None:
     jobs = [Job(f"{number}", "m", Sampling(), prompt=f"{number}") for number in range(20_000)]
     small = SplitConfig(to={"a": 5.0, "b": 20.0}, by="request")
+    paused = SplitConfig(to={"a": 0, "b": 25.0}, by="request")
+    assert {share_of(job, paused) for job in jobs} == {"b", None}
     large = SplitConfig(to={"a": 10.0, "b": 20.0}, by="request")
     had = {job.id: share_of(job, small) for job in jobs}
     parts = Counter(had.values())

@@ -853,11 +853,26 @@ def test_a_start_while_a_worker_is_replaced_keeps_it_at_work(here: SimulatedHost
     here.fleet.replace(here.unit("m-0"), new, here.now)
     here.turns(3)
     assert former.told == ["retire"]
+    assert not here.registration("m").is_returning, "requests for it wait in any case"
     here.start("m", 1000)
     former.busy = here.unfinished["m"] = 0
     here.turns()
     assert here.state("m-0") is State.READY
     assert here.worker("m-0") is not former
+
+
+def test_a_model_that_is_restarted_is_registered_as_one_that_returns(here: SimulatedHost) -> None:
+    here.start("m", 1000, load="always")
+    here.turns()
+    assert here.loader.models.registrations() == {}
+    here.worker("m-0").busy = here.unfinished["m"] = 1
+    new = msgspec.structs.replace(here.unit("m-0").spec, version="2")
+    here.fleet.replace(here.unit("m-0"), new, here.now)
+    here.turns(3)
+    assert here.registration("m").is_returning
+    here.processes[0].busy = here.unfinished["m"] = 0
+    here.turns()
+    assert here.loader.models.registrations() == {}
 
 
 def test_a_sleeper_that_is_to_be_always_loaded_takes_no_memory_of_others(
