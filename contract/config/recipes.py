@@ -126,6 +126,12 @@ def recipe_for(model_path: str, library: str = "vllm") -> ChosenParsers:
     return ChosenParsers()
 
 
+def recipes_for(model_path: str) -> dict[str, ChosenParsers]:
+    """The same by library, for those that have any."""
+    found = {library: recipe_for(model_path, library) for library in RECIPES}
+    return {library: chosen for library, chosen in found.items() if any(chosen)}
+
+
 def parsers_of(model: ModelConfig) -> ChosenParsers:
     """Return the settings of its entry, or of the checkpoint's recipe where it gives none."""
     recipe = recipe_for(model.model_path, declaration_of(model.engine).library)

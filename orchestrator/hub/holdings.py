@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from contract.config import Config, ids_by_name, is_repo_id
-from contract.config.recipes import ChosenParsers, parsers_of, recipe_for
+from contract.config.recipes import ChosenParsers, parsers_of, recipes_for
 from contract.messages import State
 from contract.model_files.hub_cache import (
     PARTIAL,
@@ -41,7 +41,7 @@ class Holding(NamedTuple):
     revisions: dict[str, str]
     files: dict[str, int]
     models: list[str]
-    #: By model, and by the repository itself: which of vLLM's parsers read what it writes.
+    #: By model, or by library where none is configured: the parsers that read what it writes.
     parsers: dict[str, ChosenParsers]
     #: By model: where its requests go beside it.
     routes: dict[str, ModelRoutes]
@@ -93,7 +93,8 @@ def holding_of(repo: str, config: Config) -> Holding:
         files=dict(files_of(snapshot)) if snapshot else {},
         models=list(models),
         parsers={name: parsers_of(model) for name, model in models.items()}
-        or {repo: recipe_for(repo)},
+        or recipes_for(repo)
+        or {repo: ChosenParsers()},
         routes={name: routes for name, each in models.items() if (routes := ModelRoutes.of(each))},
     )
 

@@ -207,8 +207,7 @@ def test_parsers_tell_calls_and_thoughts_from_text_wherever_an_answer_is_cut(
 @pytest.mark.timeout(600)
 def test_sglangs_own_parsers_do_the_same(tmp_path: Path, vllm_process: VllmProcess) -> None:
     own = {"EW_TEST_SGLANG_PARSERS": str(install_parsers(tmp_path))}
-    paths = [*SGLANG["paths"], str(tmp_path)]
-    printed = vllm_process.run(SCRIPT, SGLANG | {"paths": paths, "variables": own})
+    printed = vllm_process.run(SCRIPT, SGLANG | {"variables": own})
     said = json.loads(printed.splitlines()[-1])
     assert all(home.startswith(str(tmp_path)) for home in said["homes"])
     check(said, "cuda-sglang")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from contract.config import ModelConfig
-from contract.config.recipes import ChosenParsers, parsers_of, recipe_for
+from contract.config.recipes import ChosenParsers, parsers_of, recipe_for, recipes_for
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,16 @@ def test_each_library_has_its_own_names(
 ) -> None:
     chosen = parsers_of(ModelConfig(engine=engine, model_path=model_path))
     assert chosen == ChosenParsers(tool, reasoning)
+
+
+def test_a_checkpoint_that_no_model_names_has_the_parsers_of_each_library() -> None:
+    assert recipes_for("Qwen/Qwen3-8B") == {
+        "vllm": ChosenParsers("hermes", "qwen3"),
+        "sglang": ChosenParsers("qwen", "qwen3"),
+        "tensorrt_llm": ChosenParsers("qwen3", "qwen3"),
+    }
+    assert list(recipes_for("meta-llama/Llama-3.1-8B-Instruct")) == ["vllm", "sglang"]
+    assert recipes_for("some/thing") == {}
 
 
 def test_the_entry_of_a_model_wins() -> None:

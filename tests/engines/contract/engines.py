@@ -217,6 +217,16 @@ def _sglang_model(_: ExitStack, directory: Path) -> dict[str, Any]:
     }
 
 
+def _sglang_parsing_model(stack: ExitStack, directory: Path) -> dict[str, Any]:
+    """The same, with SGLang's own parsers."""
+    from tests.engines.sglang_parsers import install_parsers
+
+    variables = stack.enter_context(pytest.MonkeyPatch.context())
+    home = install_parsers(directory / "parsers")
+    variables.setenv("EW_TEST_SGLANG_PARSERS", str(home))
+    return _sglang_model(stack, directory)
+
+
 def vllm_python() -> str:
     """The python of vLLM's environment; skips the test if there is none."""
     return os.environ.get("EW_TEST_VLLM_PYTHON") or _python_of(_VLLM)
@@ -331,6 +341,17 @@ ENGINES: Final = [
         environment=_VLLM_ENVIRONMENT | {"PYTHONPATH": str(_SGLANG_STANDIN)},
         marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
+    ),
+    EngineUnderTest(
+        "sglang-parsers",
+        "cuda-sglang",
+        _sglang_parsing_model,
+        python=vllm_python,
+        environment=_VLLM_ENVIRONMENT | {"PYTHONPATH": str(_SGLANG_STANDIN)},
+        marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
+        start_timeout_s=_VLLM_START_S,
+        only_for=frozenset({"parsers"}),
+        also=frozenset({"model"}),
     ),
     *(_trt(release) for release in trtllm.TRTLLM_RELEASES),
 ]

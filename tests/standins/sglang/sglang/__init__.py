@@ -11,12 +11,14 @@ as the sources of 0.5.23 do where ew's adapter meets them, their oddities includ
 """
 
 import os
+import sys
 from pathlib import Path
 
 from .engine import Engine
 
 if os.environ.get("EW_TEST_SGLANG_PARSERS"):
     # For the imports of SGLang's own parsers (`sglang.srt` says more).
+    sys.path.append(os.environ["EW_TEST_SGLANG_PARSERS"])
     __path__.append(str(Path(os.environ["EW_TEST_SGLANG_PARSERS"]) / "sglang"))
 
 __version__ = "0.5.23"
