@@ -35,15 +35,17 @@ ADD = [{"type": "function", "function": {
     "name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}]
 STRICT = [{"type": "function", "function": ADD[0]["function"] | {"strict": True}}]
 
-def parsers_of(**entry):
+def parsers_of(takes_tags=True, **entry):
     model = ModelConfig(engine=engine, model_path="x", **entry)
     if engine == "cuda-sglang":
         from workers.engines.sglang.parsing import SglangParsers as Library, known_parsers
-        chosen, context = known_parsers(model), tokenizer
+        chosen, context, more = known_parsers(model), tokenizer, {}
     else:
         from workers.engines.trtllm.parsing import TrtllmParsers as Library, known_parsers
         chosen, context = known_parsers(model), prompts.is_special
-    return TextParsers(chosen, Library(chosen, context), prompts, {tokenizer.eos_token_id})
+        more = {"takes_tags": takes_tags}
+    library = Library(chosen, context, **more)
+    return TextParsers(chosen, library, prompts, {tokenizer.eos_token_id})
 
 BOTH = dict(given["parsers"])
 CALLS = {"tool_parser": BOTH["tool_parser"]}
@@ -136,6 +138,8 @@ result = {
     "guided": [parsing.is_constrained for parsing in [
         parsing_of(tools, **CALLS), parsing_of(required), parsing_of(strict, **CALLS),
         parsing_of(None, guided=Guided("json", "{}"), **THOUGHTS)]],
+    "plan": parsing_of(strict, takes_tags=False, **CALLS).is_constrained,
+    "tag": json.loads(parsing_of(strict, **CALLS).guided.value),
     "json": read('{"a": 1}', guided=Guided("json", "{}"), **THOUGHTS),
     "thinks first": [parsing_of(required, prompt=prompt, **BOTH).thinks_first
         for prompt in ("hi", "hi<think>")],
@@ -225,7 +229,9 @@ def check(said: dict[str, Any], engine: str) -> None:
     assert said["other tool"].startswith("So: ")
     assert said["forced"]["minItems"] == 1
     assert said["forced, named"]["properties"] == {"a": {"type": "integer"}}
-    assert said["guided"] == [False, True, engine == "cuda-sglang", True]
+    assert said["guided"] == [False, True, True, True]
+    assert said["plan"] == (engine == "cuda-sglang")
+    assert '{"a": {"type": "integer"}}' in json.dumps(said["tag"])
     assert said["thinks first"] == [False, engine == "cuda-sglang"]
     assert said["plain"] == [True, True, True]
     assert "its entry names no `tool_parser`" in said["no parser"]

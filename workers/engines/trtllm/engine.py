@@ -61,7 +61,8 @@ class TrtllmEngine:
             _hugging_face(llm.tokenizer), model.max_input_len or longest_prompt, self._max_model_len
         )
         chosen = known_parsers(model)
-        library = TrtllmParsers(chosen, self._prompts.is_special)
+        special = self._prompts.is_special
+        library = TrtllmParsers(chosen, special, takes_tags=files.plan is None)
         self._parsers = TextParsers(chosen, library, self._prompts, files.end_ids)
         self._takes = frozenset(inspect.signature(llm.generate_async).parameters)
         self._watching = [

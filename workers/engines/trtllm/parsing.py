@@ -4,6 +4,7 @@ text, as its server has them do. Releases before 1.2 have none for calls."""
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Collection
 from inspect import signature
 from typing import Any
@@ -15,15 +16,21 @@ from workers.engine import CannotServe
 from workers.engines.shared.parsing.known import among
 from workers.engines.shared.parsing.text import ReadCall, SaidCalls, SaidThoughts
 
+log = logging.getLogger(__name__)
+
 
 class TrtllmParsers:
     """The parsers of these names; `is_special` says whether a text is left out of answers as a
-    special token. Raises `CannotServe` if TensorRT-LLM has none of a name."""
+    special token, `takes_tags` whether the engine takes structural tags. Raises `CannotServe` if
+    TensorRT-LLM has none of a name."""
 
     thinks_before_constraint = False
 
-    def __init__(self, chosen: ChosenParsers, is_special: Callable[[str], bool]) -> None:
+    def __init__(
+        self, chosen: ChosenParsers, is_special: Callable[[str], bool], *, takes_tags: bool
+    ) -> None:
         self._chosen = chosen
+        self._takes_tags = takes_tags
         self.thought_marks = ("", "")
         self.keeps_special_for_calls = False
         try:
@@ -49,13 +56,19 @@ class TrtllmParsers:
         return _Thoughts(parser)
 
     def calls(self, definitions: str) -> _Calls:
-        from tensorrt_llm.serve.openai_protocol import ChatCompletionToolsParam
-
-        tools = [ChatCompletionToolsParam.model_validate(tool) for tool in json.loads(definitions)]
-        return _Calls(self._call_parser(), tools)
+        return _Calls(self._call_parser(), _tools(definitions))
 
     def strict(self, definitions: str, *, parallel: bool) -> Guided | None:
-        """None: ew leaves calls of the model's choice as they come."""
+        """As its server does it since 1.3. None, too, if this release's xgrammar reads no such
+        tags: a call is then as the model makes it."""
+        functions = [tool.function for tool in _tools(definitions)]
+        parser = self._call_parser()
+        if not (self._takes_tags and any(each.strict for each in functions)):
+            return None
+        if not parser.supports_structural_tag():
+            return None
+        tag = json.dumps({"type": "structural_tag", "format": _tags(parser, functions, parallel)})
+        return Guided("structural_tag", tag) if _is_readable(tag) else None
 
     def _thought_parser(self, arguments: dict[str, Any]) -> Any:
         from tensorrt_llm.llmapi.reasoning_parser import ReasoningParserFactory
@@ -71,6 +84,47 @@ class TrtllmParsers:
         except ImportError as error:
             raise ValueError("this release has no parsers of tool calls; 1.2 has") from error
         return ToolParserFactory.create_tool_parser(self._chosen.tool)
+
+
+def _tools(definitions: str) -> list[Any]:
+    from tensorrt_llm.serve.openai_protocol import ChatCompletionToolsParam
+
+    return [ChatCompletionToolsParam.model_validate(tool) for tool in json.loads(definitions)]
+
+
+def _tags(parser: Any, functions: list[Any], parallel: bool) -> dict[str, Any]:
+    """Return the form of an answer whose calls, wherever they are, have arguments of their
+    schemas."""
+    tell = parser.structure_info()
+    infos = [(tell(function.name), function) for function in functions]
+    tags = [
+        {"type": "tag", "begin": info.begin, "content": _content(function), "end": info.end}
+        for info, function in infos
+    ]
+    triggers = sorted({info.trigger for info, _ in infos})
+    return {
+        "type": "triggered_tags",
+        "triggers": triggers,
+        "tags": tags,
+        "stop_after_first": not parallel,
+    }
+
+
+def _content(function: Any) -> dict[str, Any]:
+    if not function.strict or not function.parameters:
+        return {"type": "any_text"}
+    return {"type": "json_schema", "json_schema": function.parameters}
+
+
+def _is_readable(tag: str) -> bool:
+    from xgrammar import Grammar
+
+    try:
+        Grammar.from_structural_tag(tag)
+    except (RuntimeError, ValueError, TypeError) as error:
+        log.warning("`strict` tools are not held to their schemas: %s", str(error).splitlines()[0])
+        return False
+    return True
 
 
 def known_parsers(model: ModelConfig) -> ChosenParsers:

@@ -16,6 +16,13 @@ _NAME = re.compile(r'<tool_call>\n\{"name": *"([^"]*)", *"arguments": *')
 
 
 @dataclass
+class StructureInfo:
+    begin: str
+    end: str
+    trigger: str
+
+
+@dataclass
 class ToolCallItem:
     tool_index: int
     name: str | None = None
@@ -45,6 +52,13 @@ class Qwen3ToolParser:
             return StreamingParseResult(text)
         text, self._buffer = self._buffer[:start], self._buffer[start:]
         return StreamingParseResult(text, self._calls())
+
+    def supports_structural_tag(self) -> bool:
+        return True
+
+    def structure_info(self) -> Any:
+        begin = '<tool_call>\n{{"name": "{}", "arguments": '
+        return lambda name: StructureInfo(begin.format(name), f"}}{_END}", "<tool_call>")
 
     def _calls(self) -> list[ToolCallItem]:
         head = _NAME.match(self._buffer)
