@@ -86,6 +86,7 @@ def completed(data: dict[str, Any]) -> dict[str, Any]:
     decoder = _decoder_of(data)
     if decoder:
         return {**data, **decoder}
+    data = _flattened(data)
     for name in _SECTIONS:
         section = data.get(name)
         if isinstance(section, dict):
@@ -101,6 +102,27 @@ def _with_sublayers(data: dict[str, Any]) -> dict[str, Any]:
     if not is_longcat or not isinstance(blocks, int):
         return data
     return {"num_hidden_layers": 2 * blocks, **data}
+
+
+#: Sections for parts of a layer (DBRX), and what their keys are called elsewhere.
+_PARTS: Final = {
+    "attn_config": {"kv_n_heads": "num_key_value_heads"},
+    "ffn_config": {
+        "ffn_hidden_size": "intermediate_size",
+        "moe_num_experts": "moe_num_experts",
+        "moe_top_k": "moe_top_k",
+    },
+}
+
+
+def _flattened(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the figures of such sections beside its own."""
+    found = dict(data)
+    for section, names in _PARTS.items():
+        part = data.get(section)
+        given = part if isinstance(part, dict) else {}
+        found |= {name: given[key] for key, name in names.items() if given.get(key) is not None}
+    return found
 
 
 def _filled(section: dict[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,10 @@ def _attends(config: ModelJson, layers: int) -> set[int] | None:
     if period := config.first("attn_layer_period"):
         offset = config.first("attn_layer_offset") or 0
         return {number for number in numbers if number % period == offset}
+    if (group := config.figure("layer_group_size") or 0) > 1:
+        # Bailing: the last of each group, and with short convolutions those of no whole group.
+        rest = layers // group * group if config.figure("short_conv_kernel_size") else layers
+        return {number for number in numbers if (number + 1) % group == 0 or number >= rest}
     if (indices := config.first("attn_layer_indices", "full_attn_idxs")) is not None:
         return set(indices)
     if types := config.first("attn_type_list"):

@@ -27,10 +27,19 @@ def state_bytes(config: ModelJson, hidden: int) -> int:
     if config.figure("conv_L_cache"):
         kept = (config.figure("conv_L_cache") or 1) - 1
         return kept * (config.figure("conv_dim") or hidden) * _MODEL_BYTES
-    if config.first("attn_type_list"):
-        heads, width = config.figure("num_attention_heads") or 0, config.figure("head_dim") or 0
-        return heads * width * width * _matrix_bytes(config)
+    if kernel := config.figure("short_conv_kernel_size"):
+        own = LinearAttentionJson(None, _heads(config), config.figure("head_dim"), kernel)
+        return _kimi_delta(own)
+    if config.first("attn_type_list") or config.figure("layer_group_size"):
+        heads, width = _heads(config), config.figure("head_dim") or 0
+        # Bailing keeps it in the model's own type.
+        is_exact = not config.first("attn_type_list")
+        return heads * width * width * (_MODEL_BYTES if is_exact else _matrix_bytes(config))
     return _mamba(config, hidden)
+
+
+def _heads(config: ModelJson) -> int:
+    return config.figure("num_attention_heads") or 0
 
 
 def _matrix_bytes(config: ModelJson) -> int:

@@ -72,3 +72,30 @@ def test_a_block_of_longcat_attends_twice(tmp_path: Path) -> None:
         read = read_config(tmp_path)
         assert isinstance(read, ModelJson)
         assert read_shape(tmp_path, read, "0.32.0").count("full") == 56
+
+
+def test_figures_may_lie_in_sections_for_parts_of_a_layer(tmp_path: Path) -> None:
+    found = shape_of(tmp_path, "DBRX")
+    assert found.caches == (CacheLayers("full", 40, 8, 256),)
+    assert (found.experts_per_token, found.expert_size) == (4, 10752)
+
+
+def test_recurrent_layers_may_have_the_heads_of_the_others(tmp_path: Path) -> None:
+    latent, states = shape_of(tmp_path, "Bailing-V3-VL").caches
+    assert (latent.layers, latent.elements) == (4, 576)
+    # The inputs of three short convolutions, and a matrix for each of 16 heads in float32.
+    assert (states.layers, states.state_bytes) == (16, 3 * 3 * 2048 * 2 + 16 * 128 * 128 * 4)
+
+
+@pytest.mark.parametrize(("layers", "kernel", "full"), [(10, 4, 4), (10, None, 2), (8, 4, 2)])
+def test_the_last_layer_of_a_group_attends(
+    tmp_path: Path, layers: int, kernel: int | None, full: int
+) -> None:
+    """With short convolutions those of no whole group, too (Bailing V3; not V2.5)."""
+    config = {"model_type": "bailing_hybrid", "hidden_size": 64, "num_attention_heads": 4}
+    config |= {"num_hidden_layers": layers, "layer_group_size": 4, "head_dim": 16}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"short_conv_kernel_size": kernel}))
+    read = read_config(tmp_path)
+    assert isinstance(read, ModelJson)
+    shape = read_shape(tmp_path, read, "0.32.0")
+    assert (shape.count("full"), shape.count("state")) == (full, layers - full)
