@@ -88,3 +88,46 @@ def test_vllm_makes_what_is_counted(vllm_process: VllmProcess, tmp_path: Path) -
         assert made == counted["whole"] + counted["divided"]
         own = read_checkpoint(path).shape.adapters
         assert (own.whole, own.divided) == (counted["whole"], counted["divided"])
+
+
+#: Prints the remark on the adapters of a model, or why it cannot be served, where the engine
+#: cannot load the second.
+LOAD = """
+import asyncio, json, sys
+from contract.config import ModelConfig
+from workers.engine import CannotServe
+from workers.engines.vllm.adapters import Adapters
+
+class Engine:
+    asked = []
+    async def add_lora(self, request):
+        self.asked.append(request.lora_name)
+        if len(self.asked) == 2:
+            raise Exception(
+                "Call to add_lora method failed: Worker failed with error 'it has no DoRA', please "
+                "check the stack trace above for the root cause"
+            )
+        return True
+
+given = json.load(sys.stdin)
+adapters = Adapters(ModelConfig(model_path="none", engine="cuda-vllm", **given))
+try:
+    print(asyncio.run(adapters.load(Engine())), Engine.asked)
+except CannotServe as error:
+    print(error)
+"""
+
+
+def test_adapters_are_loaded_before_the_first_request_and_refusals_told(
+    vllm_process: VllmProcess,
+) -> None:
+    named = {"adapters": {"a": "/a", "b": "/b", "c": "/c"}}
+    said = vllm_process.run(LOAD, named)
+    assert said.strip() == "adapters: `b` cannot be loaded: it has no DoRA ['a', 'b', 'c']"
+
+
+def test_a_model_whose_own_adapter_cannot_be_loaded_does_not_start(
+    vllm_process: VllmProcess,
+) -> None:
+    said = vllm_process.run(LOAD.replace("== 2", "== 1"), {"adapter_path": "/a"})
+    assert said.strip() == "`adapter_path`: vLLM cannot load this adapter: it has no DoRA"

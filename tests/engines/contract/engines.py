@@ -62,6 +62,7 @@ ALL: Final = frozenset(
         "sounds",  # takes sounds in chats, if its model does
         "speech",  # writes down speech, if its model does
         "adapters",  # has the adapter `other`, which changes what the model says
+        "refused adapters",  # has the adapter `refused`, which its library cannot load
         "script",  # takes the mock's directives in prompts
         "quick start",  # a worker more costs next to nothing
     }
@@ -93,7 +94,7 @@ class EngineUnderTest:
     def can(self) -> frozenset[str]:
         if self.only_for:
             return self.only_for | self.also
-        return frozenset(declaration_of(self.engine).abilities) - self.lacks
+        return (frozenset(declaration_of(self.engine).abilities) - self.lacks) | self.also
 
 
 def _mock_model(_: ExitStack, __: Path) -> dict[str, Any]:
@@ -102,10 +103,11 @@ def _mock_model(_: ExitStack, __: Path) -> dict[str, Any]:
 
 
 def _vllm_model(_: ExitStack, directory: Path) -> dict[str, Any]:
+    refused = write_adapter(directory / "refused", use_dora=True)
     return {
         "engine": _VLLM,
         "model_path": str(MODEL_DIR),
-        "adapters": {"other": str(write_adapter(directory / "adapter"))},
+        "adapters": {"other": str(write_adapter(directory / "adapter")), "refused": str(refused)},
         "engine_args": VLLM_QUICK_START | {"structured_outputs_config": COMPACT_JSON},
         "tool_parser": "phi4_mini_json",
         **_limits(),
@@ -261,6 +263,7 @@ ENGINES: Final = [
         environment=_VLLM_ENVIRONMENT,
         marks=(pytest.mark.vllm, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
+        also=frozenset({"refused adapters"}),
         # Its parser is one that says nothing until an answer is complete.
         lacks=frozenset({"parsers", "embeddings", "images", "sounds", "speech"}),
     ),
@@ -429,7 +432,7 @@ def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
             time.sleep(0.25)
 
 
-def write_adapter(directory: Path) -> Path:
+def write_adapter(directory: Path, **settings: Any) -> Path:
     """A LoRA adapter for the demo model that turns its answers upside down: large numbers in
     the first layer's value projection. Written by hand, for want of torch here."""
     config = json.loads((MODEL_DIR / "config.json").read_text())
@@ -447,6 +450,7 @@ def write_adapter(directory: Path) -> Path:
                 "base_model_name_or_path": str(MODEL_DIR),
                 "bias": "none",
                 "task_type": "CAUSAL_LM",
+                **settings,
             }
         )
     )

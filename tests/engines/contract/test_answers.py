@@ -105,6 +105,18 @@ async def test_an_unknown_adapter_is_an_invalid_request(client: Client) -> None:
     assert "nobody" in answer.failed.message
 
 
+@pytest.mark.needs("refused adapters")
+async def test_an_adapter_that_cannot_be_loaded_ends_nothing_but_its_own_requests(
+    client: Client,
+) -> None:
+    other = await client.put(COUNT, max_tokens=40)
+    refused = await client.ask(HELLO, adapter="refused")
+    assert refused.failed.code == "engine_failed"
+    assert "`refused` cannot be loaded" in refused.failed.message
+    await other.ended()
+    assert ANSWERS[COUNT].startswith(other.text)
+
+
 @pytest.mark.needs("tokens")
 async def test_the_length_of_the_prompt_is_told_before_the_answer_if_it_is_asked_for(
     client: Client,

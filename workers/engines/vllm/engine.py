@@ -103,11 +103,15 @@ class VllmEngine:
         # Plain answers take the short way, if they can.
         found = install(engine, self._outbox)
         self._shortcut = found if isinstance(found, Shortcut) else None
-        remark = remark_on(found)
+        remarks = (remark_on(found), await self._adapters.load(engine))
         limits = (slots, self._max_model_len)
         takes, transcribes = self._media.takes, self._transcriber is not None
         return EngineReport(
-            vllm.__version__, *limits, remark=remark, takes=takes, transcribes=transcribes
+            vllm.__version__,
+            *limits,
+            remark="; ".join(filter(None, remarks)),
+            takes=takes,
+            transcribes=transcribes,
         )
 
     async def submit(self, job: Job) -> None:
