@@ -121,12 +121,15 @@ class JobQueue:
         deadline_ms: int,
         consumptions: Sequence[Consumption],
         must_be_served: bool = True,
+        was_served: bool = False,
         max_bytes: int = 0,
         digest: str = "",
     ) -> list[Ticket | Conflict | WasCancelled]:
-        """Put the jobs of one request, all or none; their consumptions have the same limits. Raises
-        what `put` does but `Conflict` and `WasCancelled`, which are answers for a job."""
-        bounds = [max_waiting, deadline_ms, KEEP_MS + LEAP_MS, int(must_be_served), max_bytes]
+        """Put the jobs of one request, all or none; their consumptions have the same limits. If the
+        model `was_served` just now, lapsed leases count, as the clock may have leapt. Raises what
+        `put` does but `Conflict` and `WasCancelled`, which are answers for a job."""
+        served = int(must_be_served) * (2 if was_served else 1)
+        bounds = [max_waiting, deadline_ms, KEEP_MS + LEAP_MS, served, max_bytes]
         words = [len(jobs), reply, first, *bounds, consumptions[0].limits_word()]
         for job, consumption in zip(jobs, consumptions, strict=True):
             words += put_words(job, digest, consumption.tokens)
@@ -341,8 +344,7 @@ class JobQueue:
         return [self._claim(entry, read_job(fields)) for entry, fields in entries]
 
     def _claim(self, entry: str, job: Job | None, aged: bool = False) -> Claim:
-        """A job of another model counts as unreadable: its client reads no answer of this model's
-        workers."""
+        """A job of another model is unreadable: its client reads no answer of these workers."""
         if job is None or job.model != self.model:
             return Claim(entry, None, "")
         return Claim(entry, job, job.id, aged)

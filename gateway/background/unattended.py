@@ -26,7 +26,9 @@ from gateway.streams.writer import Client, Writer
 log = logging.getLogger(__name__)
 _FIRST_RETRY_S: Final = 0.25
 _SLOWEST_RETRY_S: Final = 5.0
-#: A job is put so often when the fault may be its own.
+#: A job is put so often when the fault may be its own. `lost` is among those faults: Redis may have
+#: lost its data, but a part of the answer may also be such that it can never be read, and each try
+#: costs a whole answer of the engine. Who lost all data three times asks again for what failed.
 _MOST_FAILURES: Final = 3
 #: Errors that have nothing to do with the job: it is put again for as long as it may wait.
 _WAITS_FOR: Final = frozenset(

@@ -115,6 +115,7 @@ class Intake:
                 deadline_ms=int(min(total_s, job.turn.within_s or total_s) * 1000),
                 digest=digest,
                 consumptions=consumptions,
+                was_served=self._models.was_served(job.model),
             )
             counted = next((each.counted for each in tickets if isinstance(each, Ticket)), ())
             reply.context.quota_headers = quota_headers(quotas(consumptions[0], counted))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -13,7 +15,7 @@ from redis.exceptions import RedisError
 
 from contract.asked import MediaKind
 from contract.bus.client import RedisClient
-from contract.bus.heartbeats import HOSTS, Heartbeats, read_beats
+from contract.bus.heartbeats import BEAT_EVERY_S, HOSTS, Heartbeats, read_beats
 from contract.bus.registration import Registration, first_registration
 from contract.bus.views.model_look import look_at_models
 from contract.condition import Condition, best
@@ -35,6 +37,7 @@ from gateway.streams.link import Link
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 1.0
 _LOOK_TIMEOUT_S: Final = 1.0
+_ALL_BEAT_WITHIN_S: Final = 2 * BEAT_EVERY_S
 _decode_beat = msgspec.msgpack.Decoder(Heartbeat).decode
 _decode_host = msgspec.msgpack.Decoder(HostBeat).decode
 
@@ -99,12 +102,19 @@ class Models:
         self._file = WatchedFile(config_path)
         self._link = link
         self._statuses: dict[str, ModelAvailability] = {}
+        #: When each was seen to be served last, by the clock of this host.
+        self._served_at: dict[str, float] = {}
         #: The supervisors, with the accounts of their GPUs.
         self.hosts: tuple[HostBeat, ...] = ()
 
     def status(self, model: str) -> ModelAvailability:
         """As last seen."""
         return self._statuses.get(model, _STOPPED)
+
+    def was_served(self, model: str) -> bool:
+        """Return whether somebody was seen to do its jobs a moment ago: all that live have beaten
+        since."""
+        return time.monotonic() - self._served_at.get(model, -math.inf) < _ALL_BEAT_WITHIN_S
 
     def id_of(self, name: str) -> str | None:
         """Return the id of the model with a name; None if none has it."""
@@ -198,7 +208,10 @@ class Models:
             workers = tuple(read_beats(look.beats, _decode_beat))
             state = best(Condition(worker.state) for worker in workers).state
             registration = first_registration(look.registrations)
-            self._statuses[model] = ModelAvailability(state, workers, look.waiting, registration)
+            status = ModelAvailability(state, workers, look.waiting, registration)
+            self._statuses[model] = status
+            if status.is_served:
+                self._served_at[model] = time.monotonic()
 
     def _reload_config(self) -> None:
         """Models and limits are at once as the file has them. A file that cannot be used changes

@@ -14,6 +14,7 @@ from contract.bus.clock import LEAP_MS
 from contract.bus.queue import JobQueue
 from contract.bus.records.usage_accounts import UsageAccounts
 from contract.bus.tickets import Conflict, NotServed, QueueFull, QueueTooLarge, Ticket
+from contract.limits import NO_CONSUMPTION
 from contract.messages import Job, Sampling
 from contract.usage import JobUse
 from contract.wire import decode_job
@@ -25,6 +26,7 @@ from tests.contract.queue_workers import (
     begin_one,
     claim,
     end_lease,
+    leap,
     put,
 )
 
@@ -105,6 +107,24 @@ async def test_a_model_without_a_ready_worker_refuses(queue: JobQueue, db: Redis
     await db.zadd(f"ew:{{{queue.model}}}:ready", {"w": 1})
     with pytest.raises(NotServed):
         await ask("b")
+    await end_lease(db, queue.model, "w")
+
+
+async def test_leases_that_have_just_lapsed_count_where_the_clock_may_have_leapt(
+    queue: JobQueue, db: Redis
+) -> None:
+    async def ask(*, was_served: bool) -> None:
+        bounds = {"max_waiting": 9, "deadline_ms": 1000, "was_served": was_served}
+        await queue.put_all([a_job(queue, "a")], "r", "0", consumptions=[NO_CONSUMPTION], **bounds)
+
+    with pytest.raises(NotServed):
+        await ask(was_served=True)
+    await beat(db, queue.model, "w")
+    await leap(db, 3600)
+    with pytest.raises(NotServed):
+        await ask(was_served=False)
+    await ask(was_served=True)
+    assert await queue.waiting() == 1
     await end_lease(db, queue.model, "w")
 
 

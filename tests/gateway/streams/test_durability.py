@@ -640,6 +640,23 @@ async def test_a_clock_that_leaps_an_hour_forward_ends_no_answer(
         assert (texts_of(events), events[-1].name) == ("ab", "done")
 
 
+async def test_a_clock_that_leaps_an_hour_forward_refuses_no_request(
+    new_gateway: Callable[..., Gateway], own_valkey: Any
+) -> None:
+    """All leases end at once, until each has beaten."""
+    gateway = new_gateway(own_valkey.url, constants=TIDY_OFTEN)
+    async with served(gateway) as (worker, client):
+        await asyncio.to_thread(gateway.wait_until_ready)
+        worker.beats = False
+        await leap(worker.db, 3600)
+        assert await Heartbeats(worker.db, "m").names() == set(), "a lease holds"
+        asking = asyncio.create_task(client.post(INFER, json=ASK))
+        await worker.answer("a")
+        response = await asking
+        assert (response.status_code, response.json()["text"]) == (200, "a")
+        assert await Heartbeats(worker.db, "m").names() == set(), "a lease was renewed"
+
+
 Promote = Callable[[dict[bytes, bytes]], AbstractAsyncContextManager[ScriptedWorker]]
 
 
