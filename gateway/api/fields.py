@@ -193,6 +193,8 @@ JsonSchema = Annotated[dict[str, Any], AfterValidator(_schema)]
 StructuralTag = Annotated[dict[str, Any], AfterValidator(_structural_tag)]
 Unsupported = Annotated[Any, AfterValidator(_nothing), WithJsonSchema({"const": None})]
 OnlyFalse = only(False)
+#: A bound that may be left out by -1, as vLLM has it.
+Unlimited = only(-1)
 Ignored = Annotated[Any, WithJsonSchema({"description": "Accepted, and without effect."})]
 ChoiceText = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
 Choices = Annotated[list[ChoiceText], Field(min_length=1, max_length=256, fail_fast=True)]

@@ -18,6 +18,7 @@ from gateway.api.fields import (
     GenerationBody,
     Ignored,
     OnlyFalse,
+    Unlimited,
     Unsupported,
 )
 from gateway.api.openai.constraints import GuidedFields, guided_of
@@ -83,6 +84,11 @@ class GenerationRequest(GuidedFields, GenerationBody):
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
     kv_transfer_params: Unsupported = None
+    ec_transfer_params: Unsupported = None
+    watermarking: OnlyFalse = None
+    logprob_token_ids: Unsupported = None
+    repetition_detection: Unsupported = None
+    thinking_token_budget: Unlimited = Field(None, description="vLLM's; -1 is no limit.")
     vllm_xargs: ExtensionArguments | None = Field(
         None, description="For extensions that an operator has added to vLLM."
     )
