@@ -31,9 +31,9 @@ model.hf_text_config = model.hf_config
 ADD = json.dumps([{"type": "function", "function": {
     "name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}])
 
-def parsing_of(tools, outputs=None, library="xgrammar", **parsers):
+def parsing_of(tools, outputs=None, library="xgrammar", sampling=Sampling(), **parsers):
     made = Parsers(ModelConfig(model_path="x", **parsers), tokenizer, model, library)
-    job = Job("j", "m", Sampling(), messages=(ChatMessage("user", "hi"),), tools=tools)
+    job = Job("j", "m", sampling, messages=(ChatMessage("user", "hi"),), tools=tools)
     return made.of(job, [1, 2, 3], outputs)
 
 def constraint(choice, **parsers):
@@ -125,6 +125,10 @@ print(json.dumps({
     },
     "by guidance": read_at_once('{"a": 3}', Tools(ADD, "named", "add"), library="guidance",
         tool_parser="hermes"),
+    "special tokens": [
+        parsing_of(Tools(ADD, "required"), sampling=Sampling(skip_special_tokens=skips))
+        .sampling()["skip_special_tokens"] for skips in (True, False)
+    ],
     "no parser": refused(lambda: parsing_of(Tools(ADD))),
     "odd tag": refused(lambda: parsing_of(None, StructuredOutputsParams(structural_tag=
         '{"type": "structural_tag", "format": {"type": "odd"}}'), reasoning_parser="deepseek_r1")),
@@ -139,6 +143,12 @@ def said() -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(300)
+def test_whether_special_tokens_are_text_is_as_the_job_says(said: dict[str, Any]) -> None:
+    assert said["special tokens"] == [True, False]
 
 
 @pytest.mark.vllm

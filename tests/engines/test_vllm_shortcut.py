@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from contract.engines import declaration_of
 from tests.engines.contract.engines import MODEL_DIR
 from tests.engines.vllm_process import VllmProcess
-from workers.engines.vllm.shortcut import READ
+from workers.engines.vllm.shortcut import READ, Shortcut
+from workers.outbox import Outbox
 
 #: Makes an `OutputProcessor` as `AsyncLLM` does, feeds it what an engine core would say, and prints
 #: what every job's client gets, and which requests the engine core is told to abort.
@@ -159,6 +161,31 @@ def test_the_installed_release_is_known_and_one_that_differs_is_left_alone(
     assert in_intervals == ["stream_interval is 4", False]
     why = "this release has another `OutputProcessor.process_outputs` than those that are known"
     assert other == [why, False]
+
+
+def test_that_the_core_names_the_version_of_its_weights_changes_nothing() -> None:
+    """As 0.33.0 does with all outputs."""
+    said: list[tuple[str, str, list[int]]] = []
+    own: list[tuple[list[Any], dict[str, Any]]] = []
+    state = SimpleNamespace(
+        is_prefilling=False,
+        external_req_id="j",
+        detokenizer=SimpleNamespace(token_ids=[], decode_next=chr),
+    )
+    processor = SimpleNamespace(
+        request_states={"j-inner": state},
+        process_outputs=lambda outputs, *_, **more: own.append((outputs, more)),
+        tracing_enabled=False,
+    )
+    outbox = SimpleNamespace(delta=lambda *delta: said.append(delta))
+    shortcut = Shortcut(processor, cast(Outbox, outbox))
+    shortcut.add("j")
+    output = SimpleNamespace(
+        request_id="j-inner", new_token_ids=[65], finish_reason=None, routed_experts=None
+    )
+    shortcut.process_outputs([output], 0.0, None, weight_version="default")
+    assert said == [("j", "A", [65])]
+    assert own == [([], {"weight_version": "default"})]
 
 
 def test_every_declared_release_was_read() -> None:

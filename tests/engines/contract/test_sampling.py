@@ -130,7 +130,7 @@ async def test_a_structural_tag_is_obeyed(client: Client) -> None:
 
 @pytest.mark.needs("structural tags")
 async def test_properties_beside_branches_are_obeyed_in_a_structural_tag(client: Client) -> None:
-    content = {"type": "json_schema", "json_schema": MIXED, "max_whitespace_cnt": 0}
+    content = {"type": "json_schema", "json_schema": MIXED, "max_whitespace_cnt": 1}
     tag = {"type": "tag", "begin": "<n>", "content": content, "end": "</n>"}
     guided = Guided("structural_tag", json.dumps({"type": "structural_tag", "format": tag}))
     answer = await client.ask(HELLO, guided=guided, max_tokens=200)

@@ -194,6 +194,8 @@ def _request(job: Job, arguments: dict[str, Any], outputs: Any) -> Any:
         "messages": [_message(each) for each in job.messages or ()],
         "chat_template_kwargs": arguments,
         "structured_outputs": outputs,
+        # vLLM 0.33 leaves it open what is not said, and its engine core then ends.
+        "skip_special_tokens": job.sampling.skip_special_tokens,
     }
     if job.tools is not None:
         named = {"type": "function", "function": {"name": job.tools.name}}

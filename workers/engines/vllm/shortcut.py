@@ -70,17 +70,18 @@ class Shortcut:
         iteration_stats: Any = None,
         **more: Any,
     ) -> Any:
-        """As vLLM calls it. Statistics of requests are for traces alone, but for preemptions."""
+        """As vLLM calls it. Statistics of requests are for traces alone, but for preemptions. The
+        version of the weights, which 0.33 says with all outputs, is for reports that ew does not
+        ask for."""
         if not self._counts and iteration_stats is not None:
             iteration_stats.num_preempted_reqs += sum(
                 any(event.type.name == _PREEMPTED for event in each.events)
                 for each in engine_core_outputs
                 if each.events
             )
-        if more.get("weight_version") is None:
-            engine_core_outputs = [each for each in engine_core_outputs if not self._take(each)]
+        outputs = [each for each in engine_core_outputs if not self._take(each)]
         stats = iteration_stats if self._counts else None
-        return self._own_way(engine_core_outputs, engine_core_timestamp, stats, **more)
+        return self._own_way(outputs, engine_core_timestamp, stats, **more)
 
     def _take(self, output: Any) -> bool:
         """Pass new text on. False for what has to go vLLM's own way."""
