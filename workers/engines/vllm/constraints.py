@@ -78,7 +78,7 @@ def _folded(kind: str, value: Any) -> Any:
 def check_tag(outputs: Any, library: str) -> None:
     """Raises `JobRejected` for a structural tag where guidance compiles: of the newer form vLLM
     (0.32) would say that it lacks a key, and the older one ends every answer at once if a trigger
-    stands in angle brackets, which llguidance (1.7) takes for a special token."""
+    stands in angle brackets (`findings/llguidance-struct-tag-triggers.sh`)."""
     if getattr(outputs, "structural_tag", None) and library == GUIDANCE:
         message = (
             "guidance, which compiles this model's constraints, cannot keep to structural tags; "
