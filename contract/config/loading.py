@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ class Source:
         """Raises `ConfigError` if the file cannot be read or is no JSON object."""
         self.path = path
         try:
-            content = path.read_bytes()
+            content = _content(path)
             self.revision = revision_of(content)
             self.text = plain_json(content.decode())
             self.data = load_json(self.text)
@@ -60,6 +61,14 @@ class Source:
         """One line about one mistake."""
         where = self.place(mistake.keys, is_missing=mistake.is_missing)
         return f"{where}: {mistake.message}"
+
+
+def _content(path: Path) -> bytes:
+    """Return what a file holds. Raises `OSError`; of a named pipe, too: whoever opens one stands
+    still until it has a writer. A shell's own (`<(...)`, in /dev) has one."""
+    if path.is_fifo() and not path.is_relative_to("/dev"):
+        raise OSError(errno.EINVAL, "a pipe, and no file", str(path))
+    return path.read_bytes()
 
 
 def revision_of(content: bytes) -> str:

@@ -192,6 +192,18 @@ def test_a_file_that_cannot_be_read_is_named(path: Path, kind: str) -> None:
         load_config(path)
 
 
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match=r"config\.json: a pipe, and no file"):
+        load_config(path)
+    reading, writing = os.pipe()
+    os.write(writing, b'{"models": {}}')
+    os.close(writing)
+    assert load_config(Path(f"/dev/fd/{reading}")).models == {}
+    os.close(reading)
+
+
 def test_an_empty_configuration_is_one_with_defaults(path: Path) -> None:
     config = load(path, {"$schema": "config.schema.json"})
     assert (config.models, config.gateway.host, config.redis.url) == ({}, "127.0.0.1", None)
