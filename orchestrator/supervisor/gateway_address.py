@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from contract.process.ports import free_port
+from orchestrator.config.effects import SOCKETS
 from orchestrator.errors import UserError
 from orchestrator.protocol.specs import GatewaySpec, UnitSpec
 from orchestrator.supervisor.units.unit import Unit
@@ -31,7 +34,15 @@ def where_it_is(gateway: GatewaySpec, unit: Unit) -> GatewaySpec:
     where they listen."""
     if not isinstance(unit.spec, GatewaySpec):
         return gateway
-    return msgspec.structs.replace(gateway, host=unit.spec.host, port=unit.spec.port)
+    section = _with_sockets(unit.spec.config.get("gateway", {}), gateway.config.get("gateway", {}))
+    config = {**gateway.config, "gateway": section}
+    return msgspec.structs.replace(gateway, host=unit.spec.host, port=unit.spec.port, config=config)
+
+
+def _with_sockets(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return the gateway's section with the sockets that there are."""
+    sockets = {key: before[key] for key in SOCKETS & before.keys()}
+    return {key: value for key, value in after.items() if key not in SOCKETS} | sockets
 
 
 def settings_of(spec: UnitSpec) -> UnitSpec:

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from contract.config import Config, ModelConfig
 from orchestrator.config.changes import Change, changes
-from orchestrator.config.effects import SOCKETS, Effect
+from orchestrator.config.effects import Effect
 from orchestrator.config.selection import StartOptions, gateway_spec, read_config, start_request
 from orchestrator.errors import UserError
 from orchestrator.protocol.specs import GATEWAY, GatewaySpec, ReplicaSpec
@@ -95,20 +93,10 @@ class Reloader:
         unit = self._fleet.units.get(GATEWAY)
         if unit is None or not unit.is_desired or not isinstance(unit.spec, GatewaySpec):
             return []
-        before, spec = unit.spec, where_it_is(gateway_spec(config), unit)
-        spec = msgspec.structs.replace(
-            spec, config={**spec.config, "gateway": _where_they_are(before.config, spec.config)}
-        )
+        spec = where_it_is(gateway_spec(config), unit)
         if any(each.effect is Effect.RELOAD for each in found):
             self._fleet.replace(unit, spec, time.monotonic())
             return [unit]
         # It has read the rest itself.
         unit.spec = spec
         return []
-
-
-def _where_they_are(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return the gateway's section with the sockets that there are."""
-    was, now = before.get("gateway", {}), after.get("gateway", {})
-    sockets = {key: was[key] for key in SOCKETS & was.keys()}
-    return {key: value for key, value in now.items() if key not in SOCKETS} | sockets

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from contract.messages import State
+from contract.paths import as_called
 from orchestrator.cli.operate.going_over import go_over
 from orchestrator.client.reach import reach_supervisor
 from orchestrator.client.stages import (
@@ -16,12 +17,13 @@ from orchestrator.client.stages import (
     say_why_nothing_was_done,
 )
 from orchestrator.config.aliases import known_id
+from orchestrator.config.effects import Effect
 from orchestrator.errors import UserError
 from orchestrator.protocol.specs import GATEWAY
-from orchestrator.supervisor.restarting import restart_request
+from orchestrator.supervisor.restarting import restart_request, running_changes
 from orchestrator.system.version import version
 from orchestrator.terminal.progress import Progress
-from orchestrator.terminal.speech import say
+from orchestrator.terminal.speech import say, warn
 
 
 def restart(
@@ -53,7 +55,16 @@ def restart(
         each.slot == GATEWAY and not each.note for each in outcomes
     ):
         say("gateway has new processes")
+        _say_what_waits()
     # A model on demand may rest when its restart has ended.
     at_rest = (State.SLEEPING, State.STOPPED)
     if explain_failures([each for each in outcomes if each.state not in at_rest]):
         raise typer.Exit(1)
+
+
+def _say_what_waits() -> None:
+    """Tell of changes that no restart applies."""
+    for change in running_changes():
+        if change.effect is Effect.ANEW:
+            waits = f"{change.key}: {change.running} -> {change.file} waits for: {change.needs}"
+            warn(as_called(waits))

@@ -145,8 +145,12 @@ def test_what_a_change_needs_is_said_key_by_key_and_applied(host: Host, ready: T
     said = eventually(lambda: (out := ready.run("status").out) and "config diff" in out and out)
     assert "models.demo.max_batch_size" in said
     assert "limits" not in said
-    assert ready.run("restart", "demo", "gateway").code == 0
+    restarted = ready.run("restart", "demo", "gateway")
+    assert restarted.code == 0
+    waits = "warning: gateway.admin_port: null -> 1 waits for: ./ew stop, then ./ew start"
+    assert waits in restarted.err
     left = ready.run("config", "diff").out
+    assert "gateway.admin_port: null -> 1" in left
     assert "max_connections" not in left
     assert "max_batch_size" not in left
     assert host.find_worker("demo-0").state is State.READY
