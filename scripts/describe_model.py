@@ -400,6 +400,25 @@ def spec_of(layer: Any, config: Any) -> Any:
         return layer.get_kv_cache_spec(config)
 
 
+def reach_of(spec: Any, config: Any) -> dict[str, Any]:
+    """Return which tokens a layer keeps, and how they lie together."""
+    name = type(spec).__name__
+    where: dict[str, Any] = {"kind": "full"}
+    window = getattr(spec, "attention_chunk_size", None) or getattr(spec, "sliding_window", None)
+    if name.startswith("Cross"):
+        positions = getattr(config.model_config.hf_config, "max_source_positions", 0)
+        where = {"kind": "cross", "window": positions}
+    elif window and not name.startswith(("Full", "MLA", "Sink")):
+        where = {"kind": "window", "window": window}
+    every = getattr(spec, "tokens_per_state", 1)
+    if every > 1:
+        where["every"] = every
+    # Only layers that compress have pages of other sizes in one pool, which are filled up.
+    if getattr(spec, "alignment", None):
+        where["block"] = spec.block_size
+    return where
+
+
 def facts_of(spec: Any, config: Any) -> dict[str, Any]:
     """Return a spec as ew counts. Numbers are those of the whole model: it was built for one
     GPU."""
@@ -411,16 +430,7 @@ def facts_of(spec: Any, config: Any) -> dict[str, Any]:
     # Tokens that share an entry; Whisper's causal kin has several entries for one.
     every = getattr(spec, "tokens_per_state", 1)
     per_token = math.ceil(spec.page_size_bytes * every / spec.block_size)
-    window = getattr(spec, "attention_chunk_size", None) or getattr(spec, "sliding_window", None)
-    is_full = type(spec).__name__.startswith(("Full", "MLA", "Sink"))
-    where: dict[str, Any] = {"kind": "full"}
-    if type(spec).__name__.startswith("Cross"):
-        positions = getattr(config.model_config.hf_config, "max_source_positions", 0)
-        where = {"kind": "cross", "window": positions}
-    elif window and not is_full:
-        where = {"kind": "window", "window": window}
-    if every > 1:
-        where["every"] = every
+    where = reach_of(spec, config)
     heads, head_size = getattr(spec, "num_kv_heads", 0), getattr(spec, "head_size", 0)
     is_shared = "MLA" in type(spec).__name__
     value_size = 0 if is_shared else getattr(spec, "head_size_v", None) or head_size

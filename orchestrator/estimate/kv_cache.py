@@ -10,6 +10,7 @@ import msgspec
 
 from contract.config import ModelConfig
 from orchestrator.estimate.layers.kept import CacheLayers
+from orchestrator.estimate.layers.pool import pool_of
 from orchestrator.estimate.running import Running, figures_of, whole
 from orchestrator.estimate.shape import Shape
 
@@ -105,6 +106,9 @@ def bytes_for(sequences: int, shape: Shape, running: Running) -> int:
     """
     if sequences == 0:
         return 0
+    if pool := pool_of(shape.caches, running.pipeline_parallel):
+        in_flight = _STEPS_AT_ONCE * running.batched_tokens
+        return pool.bytes_for(sequences, running.context_len, in_flight)
     layout = _layout(shape, running)
     return math.ceil(
         sum(count * _layer_bytes(each, sequences, layout, running) for each, count in layout.groups)
@@ -114,6 +118,8 @@ def bytes_for(sequences: int, shape: Shape, running: Running) -> int:
 def bytes_to_begin(shape: Shape, running: Running) -> int:
     """Return the bytes of the shortest sequence: its states, and a block in each layer. So many
     bytes of cache allow one more sequence at once."""
+    if pool := pool_of(shape.caches, running.pipeline_parallel):
+        return pool.bytes_to_begin
     layout = _layout(shape, running)
     return math.ceil(
         sum(count * _least_bytes(each, layout, running) for each, count in layout.groups)

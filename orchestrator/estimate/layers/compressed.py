@@ -34,7 +34,7 @@ def compressed_layers(config: ModelJson, layers: int) -> list[CacheLayers]:
     record = _record_bytes(config)
     sources = config.first("kv_source_layer_ids")
     rows = _WINDOW_TOKENS if sources is None else _SHORTER_WINDOW_TOKENS
-    found = [_window(layers, window, _entry_bytes(record, rows))]
+    found = [_window(layers, window, _entry_bytes(record, rows), rows)]
     if sources is None:
         for ratio, count in sorted(Counter(ratios).items()):
             found += _with_windows(config, ratio, count, record)
@@ -58,7 +58,7 @@ def _with_windows(config: ModelJson, ratio: int, count: int, record: int) -> lis
     for width in widths:
         # A value and a score for each element.
         row = 2 * overlap * width * _FLOAT
-        found.append(_window(count, overlap * ratio, _entry_bytes(row, rows)))
+        found.append(_window(count, overlap * ratio, _entry_bytes(row, rows), rows))
     return found
 
 
@@ -83,11 +83,15 @@ def _record_bytes(config: ModelJson) -> int:
 
 def _entries(layers: int, ratio: int, entry: int) -> CacheLayers:
     size = _entry_bytes(entry, _PAGE_TOKENS // ratio)
-    return CacheLayers("full", layers, is_shared=True, fixed_bytes=size, every=ratio)
+    return CacheLayers(
+        "full", layers, is_shared=True, fixed_bytes=size, every=ratio, block=_PAGE_TOKENS
+    )
 
 
-def _window(layers: int, window: int, size: int) -> CacheLayers:
-    return CacheLayers("window", layers, is_shared=True, window=window, fixed_bytes=size)
+def _window(layers: int, window: int, size: int, rows: int) -> CacheLayers:
+    return CacheLayers(
+        "window", layers, is_shared=True, window=window, fixed_bytes=size, block=rows
+    )
 
 
 def _entry_bytes(entry: int, in_a_page: int) -> int:

@@ -27,6 +27,8 @@ class CacheLayers(msgspec.Struct, frozen=True):
     state_bytes: int = 0
     #: Bytes per token, where they do not depend on the cache's type.
     fixed_bytes: int = 0
+    #: Tokens in a block, where layers of several widths share one pool of blocks.
+    block: int = 0
     #: Tokens that share one entry of so many bytes, where layers compress.
     every: int = 1
     #: Bytes per token of a cache in eight bits, where it has scales and exact elements in it.
