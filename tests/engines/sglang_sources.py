@@ -15,6 +15,11 @@ from typing import Any, Final
 _CALLS: Final = {
     "Engine.async_generate": ("srt/entrypoints/engine.py", "Engine", "async_generate"),
     "Engine.shutdown": ("srt/entrypoints/engine.py", "Engine", "shutdown"),
+    "TokenizerManager.generate_request": (
+        "srt/managers/tokenizer_manager.py",
+        "TokenizerManager",
+        "generate_request",
+    ),
     "TokenizerManager.auto_create_handle_loop": (
         "srt/managers/tokenizer_manager.py",
         "TokenizerManager",
@@ -56,6 +61,7 @@ _CALLS: Final = {
 _FIELDS: Final = {
     "SamplingParams": ("srt/sampling/sampling_params.py", "SamplingParams"),
     "Function": ("srt/entrypoints/openai/protocol.py", "Function"),
+    "EmbeddingReqInput": ("srt/managers/io_struct.py", "EmbeddingReqInput"),
     "ReleaseMemoryOccupationReqInput": (
         "srt/managers/io_struct.py",
         "ReleaseMemoryOccupationReqInput",

@@ -43,6 +43,8 @@ class Thoughts:
 class Calls:
     """`!name` is a call, `?` an error."""
 
+    mark = "!"
+
     def read(self, text: str) -> SaidCalls:
         if "?" in text:
             raise KeyError("?")

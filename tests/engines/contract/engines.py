@@ -219,6 +219,15 @@ def _sglang_model(_: ExitStack, directory: Path) -> dict[str, Any]:
     }
 
 
+def _sglang_pooling_model(_: ExitStack, __: Path) -> dict[str, Any]:
+    return {
+        "engine": "cuda-sglang",
+        "model_path": str(MODEL_DIR),
+        "engine_args": {"is_embedding": True},
+        **_limits(),
+    }
+
+
 def _sglang_parsing_model(stack: ExitStack, directory: Path) -> dict[str, Any]:
     """The same, with SGLang's own parsers."""
     from tests.engines.sglang_parsers import install_parsers
@@ -344,6 +353,7 @@ ENGINES: Final = [
         environment=_VLLM_ENVIRONMENT | {"PYTHONPATH": str(_SGLANG_STANDIN)},
         marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
+        lacks=frozenset({"embeddings"}),
     ),
     EngineUnderTest(
         "sglang-parsers",
@@ -355,6 +365,16 @@ ENGINES: Final = [
         start_timeout_s=_VLLM_START_S,
         only_for=frozenset({"parsers"}),
         also=frozenset({"model"}),
+    ),
+    EngineUnderTest(
+        "sglang-pooling",
+        "cuda-sglang",
+        _sglang_pooling_model,
+        python=vllm_python,
+        environment=_VLLM_ENVIRONMENT | {"PYTHONPATH": str(_SGLANG_STANDIN)},
+        marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
+        start_timeout_s=_VLLM_START_S,
+        only_for=frozenset({"embeddings"}),
     ),
     *(_trt(release) for release in trtllm.TRTLLM_RELEASES),
 ]

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import sglang
 
+from contract.asked import Pooling
 from contract.config import WorkerSpec
 from contract.messages import ErrorCode, Job, Sampling
 from contract.process.logs import configure_logging
@@ -21,12 +22,13 @@ from workers.engines.prompts import Prompts
 from workers.engines.sglang.answer import SglangAnswer, SglangChoice
 from workers.engines.sglang.arguments import CONTEXT_MARGIN, server_arguments
 from workers.engines.sglang.parsing import SglangParsers, known_parsers
+from workers.engines.sglang.pooling import SglangEmbeddings, encode, inputs_of
 from workers.engines.sglang.sampling import sampling_settings
 from workers.engines.shared.beginning import Beginning, begin
 from workers.engines.shared.draining import Drains
 from workers.engines.shared.endings import EndedBadly
 from workers.engines.shared.parsing.parsers import TextParsers
-from workers.engines.shared.refusals import require_plain
+from workers.engines.shared.refusals import check_purpose, require_plain
 from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ class SglangEngine:
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
         self._engine: Any = None
-        self._answers: dict[str, SglangAnswer] = {}
+        self._answers: dict[str, SglangAnswer | SglangEmbeddings] = {}
         self._drains = Drains(self._ended)
         self._watching: asyncio.Task[None] | None = None
         model = spec.model
@@ -73,6 +75,12 @@ class SglangEngine:
         return EngineReport(sglang.__version__, slots, self._max_model_len)
 
     async def submit(self, job: Job) -> None:
+        pools = not self._manager.is_generation
+        if job.report is None:
+            check_purpose(job, pools=pools)
+        if job.pooling is not None:
+            await self._embed(job, job.pooling)
+            return
         require_plain(job, self._spec.engine)
         begun = await begin(job, self._prompts, self._outbox, self._answer_limit, self._parsers)
         if begun is None:
@@ -85,6 +93,16 @@ class SglangEngine:
         for index, each in enumerate(settings):
             request = await self._generate(job, begun, each, adapter)
             self._drains.start(job.id, request, partial(answer.take, index))
+
+    async def _embed(self, job: Job, asked: Pooling) -> None:
+        inputs = await inputs_of(job, asked, self._prompts)
+        adapter = self._adapter(job)
+        answer = SglangEmbeddings(self._outbox, job, asked, len(inputs))
+        self._answers[job.id] = answer
+        self._outbox.expect(job.id, sum(map(len, inputs)))
+        for number, each in enumerate(inputs):
+            outputs = encode(self._manager, each, asked, adapter)
+            self._drains.start(job.id, outputs, partial(answer.take, number))
 
     async def cancel(self, job_id: str) -> None:
         # A request whose iterator is closed is aborted.

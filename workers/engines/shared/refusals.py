@@ -1,4 +1,4 @@
-"""Refusals of engines that only write text."""
+"""Refusals of what an engine, or its model, cannot do."""
 
 from __future__ import annotations
 
@@ -13,3 +13,12 @@ def require_plain(job: Job, engine: str) -> None:
         raise JobRejected(ErrorCode.INVALID_REQUEST, message)
     check_sampling(job.sampling, frozenset(), f"the engine {engine}")
     check_prompt(job, f"the engine {engine}")
+
+
+def check_purpose(job: Job, *, pools: bool) -> None:
+    """Raises `JobRejected` for text of a pooling model, and the other way round."""
+    if pools != (job.pooling is not None):
+        message = "this model generates text: it makes no embeddings, classes or scores"
+        if pools:
+            message = "this is a pooling model: it makes embeddings, classes or scores, and no text"
+        raise JobRejected(ErrorCode.INVALID_REQUEST, message)

@@ -25,6 +25,7 @@ from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
 from workers.engines.shared.parsing.replay import resume
 from workers.engines.shared.prompt_only import tell_prompt
+from workers.engines.shared.refusals import check_purpose
 from workers.engines.vllm.adapters import Adapters
 from workers.engines.vllm.answer import VllmAnswer
 from workers.engines.vllm.arguments import engine_args, is_on_cpu, known_args, set_cpu_defaults
@@ -35,7 +36,7 @@ from workers.engines.vllm.media.chats import MediaChats, VllmPrompt
 from workers.engines.vllm.media.speech import Transcriber, transcriber
 from workers.engines.vllm.parsed_choice import ParsedChoice
 from workers.engines.vllm.parsing import Parsers
-from workers.engines.vllm.pooling import PoolingModel, VllmPooler, check_purpose
+from workers.engines.vllm.pooling import PoolingModel, VllmPooler
 from workers.engines.vllm.pooling_prompts import PoolingPrompts, score_template
 from workers.engines.vllm.prompt_report import PromptTeller
 from workers.engines.vllm.requests import REFUSALS, priority, sampling_params, trace_arguments

@@ -172,12 +172,3 @@ class _Answer:
         # ColBERT's: for each token of the query the likest of the document, summed up.
         parts = [(self._parts[one], self._parts[other]) for one, other in pairs(self._asked)]
         return [packed([float((one @ other.T).amax(-1).sum())]) for one, other in parts]
-
-
-def check_purpose(job: Job, *, pools: bool) -> None:
-    """Raises `JobRejected` for text of a pooling model, and the other way round."""
-    if pools != (job.pooling is not None):
-        message = "this model generates text: it makes no embeddings, classes or scores"
-        if pools:
-            message = "this is a pooling model: it makes embeddings, classes or scores, and no text"
-        raise JobRejected(ErrorCode.INVALID_REQUEST, message)

@@ -29,6 +29,7 @@ _DEFAULTS: dict[str, Any] = {
     "enable_deterministic_inference": False,
     "incremental_streaming_output": False,
     "reasoning_parser": None,
+    "is_embedding": False,
     "custom_sigquit_handler": None,
     "log_level": "error",
 }

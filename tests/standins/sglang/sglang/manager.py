@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from vllm import AsyncEngineArgs
+from vllm import AsyncEngineArgs, PoolingParams
 from vllm.exceptions import VLLMClientError
 from vllm.lora.request import LoRARequest
 from vllm.v1.engine.async_llm import AsyncLLM
+
+from sglang.srt.managers.io_struct import EmbeddingReqInput
 
 from .sampling import Refused, sampling_params
 
@@ -48,6 +50,7 @@ class TokenizerManager:
                 max_model_len=args.context_length,
                 max_num_seqs=args.max_running_requests,
                 enforce_eager=True,
+                **({"runner": "pooling", "convert": "embed"} if args.is_embedding else {}),
                 distributed_executor_backend=_ONE_PROCESS,
                 worker_extension_cls="workers.engines.vllm.cpu_process.CpuProcess",
                 structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
@@ -56,6 +59,7 @@ class TokenizerManager:
                 max_loras=len(paths) + 1,
             )
         )
+        self.is_generation = not args.is_embedding
         config = self._llm.vllm_config.model_config
         self.context_len: int = config.max_model_len
         self.model_config = ModelConfig(config.get_diff_sampling_param(), config.hf_config)
@@ -91,9 +95,14 @@ class TokenizerManager:
     def shutdown(self) -> None:
         self._llm.shutdown()
 
-    async def generate_request(self, obj: Any) -> AsyncIterator[dict[str, Any]]:
+    async def generate_request(
+        self, obj: Any, request: Any = None
+    ) -> AsyncIterator[dict[str, Any]]:
         assert self._has_memory, "it sleeps"
         self.auto_create_handle_loop()
+        if isinstance(obj, EmbeddingReqInput):
+            yield await self._embed(obj)
+            return
         self._running[obj.rid] = asyncio.Event()
         try:
             async with aclosing(self._generate(obj)) as outputs:
@@ -124,6 +133,17 @@ class TokenizerManager:
                 yield output
         except Refused as error:
             yield _aborted(str(error), obj)
+
+    async def _embed(self, obj: EmbeddingReqInput) -> dict[str, Any]:
+        if self.is_generation:
+            raise ValueError("This model does not appear to be an embedding model by default.")
+        params = PoolingParams(task="embed", dimensions=obj.dimensions)
+        prompt = {"prompt_token_ids": obj.input_ids}
+        adapter = self._adapter(obj.lora_path)
+        async for output in self._llm.encode(prompt, params, obj.rid, lora_request=adapter):
+            vector = output.outputs.data.float().tolist()
+        meta = {"id": obj.rid, "prompt_tokens": len(obj.input_ids or ()), "finish_reason": None}
+        return {"embedding": vector, "meta_info": meta}
 
     def _adapter(self, name: str | None) -> LoRARequest | None:
         if name is None:

@@ -40,7 +40,9 @@ class ThoughtReader(Protocol):
 
 
 class CallReader(Protocol):
-    """Finds calls; `end` as above."""
+    """Finds calls, which begin with `mark`, if that is not empty; `end` as above."""
+
+    mark: str
 
     def read(self, text: str) -> SaidCalls: ...
 
@@ -103,10 +105,13 @@ class ParsedText:
         return pieces
 
     def _pieces(self, said: SaidCalls, given: str = "") -> list[ParsedPiece]:
+        text = said.text
         if not self.calls:
             self._given += given
-            self._told += said.text
-        pieces = [ParsedPiece(None, said.text)] if said.text else []
+            if said.calls:
+                text += self._lost(text)
+            self._told += text
+        pieces = [ParsedPiece(None, text)] if text else []
         for call in said.calls:
             if call.name or call.arguments:
                 pieces += self._call(call)
@@ -122,6 +127,14 @@ class ParsedText:
             return []
         call_id = new_call_id() if call.name else ""
         return [ParsedPiece(ToolPiece(place, call_id, call.name), call.arguments)]
+
+    def _lost(self, said: str) -> str:
+        """The text before the first call that its parser has not said, now that it has `said` this:
+        those of SGLang and TensorRT-LLM forget what comes to them at once with a call's mark."""
+        mark = self._reader.mark if self._reader is not None else ""
+        before, found, _ = self._given.partition(mark or "\0")
+        told = self._told + said
+        return before[len(told) :] if found and before.startswith(told) else ""
 
     def _held_back(self) -> list[ParsedPiece]:
         """The text that looked like a call, and was none: it was said, so the client is told."""

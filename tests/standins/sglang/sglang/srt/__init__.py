@@ -5,5 +5,12 @@ import os
 from pathlib import Path
 
 _REAL = os.environ.get("EW_TEST_SGLANG_PARSERS")
-if _REAL:
-    __path__.insert(0, str(Path(_REAL) / "sglang" / "srt"))
+
+
+def own(package: str) -> list[str]:
+    """Where SGLang's own package of that name is, if it is to be had."""
+    return [str(Path(_REAL, *package.split(".")))] if _REAL else []
+
+
+# For what the parsers import; what is played here comes first.
+__path__ += own(__name__)

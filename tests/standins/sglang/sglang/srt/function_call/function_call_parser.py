@@ -1,12 +1,14 @@
 """`FunctionCallParser` for calls between `<tool_call>` and `</tool_call>`. As the real one it says
-a call's name at one time and its arguments when it is asked again, drops calls of tools that there
-are not, and says nothing of the beginning of a call that never comes."""
+a call's name at one time and its arguments when it is asked again, forgets text that comes at once
+with the mark of a call, drops calls of tools that there are not, and says nothing of the beginning
+of a call that never comes."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from sglang.srt.entrypoints.openai.protocol import Tool
@@ -37,6 +39,7 @@ class FunctionCallParser:
         if tool_call_parser not in self.ToolCallParserEnum:
             raise ValueError(f"Unsupported tool_call_parser: {tool_call_parser}")
         self.tools = tools
+        self.detector = SimpleNamespace(bot_token=_BEGIN)
         self._buffer = ""
         self._number = -1
         self._is_named = False
@@ -51,8 +54,8 @@ class FunctionCallParser:
             text = self._buffer[: len(self._buffer) - held]
             self._buffer = self._buffer[len(text) :]
             return text, []
-        text, self._buffer = self._buffer[:start], self._buffer[start:]
-        return text, self._calls()
+        self._buffer = self._buffer[start:]
+        return "", self._calls()
 
     def parse_stream_end(self) -> tuple[str, list[ToolCallItem]]:
         return "", []

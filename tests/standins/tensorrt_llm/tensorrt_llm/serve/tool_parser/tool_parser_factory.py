@@ -1,6 +1,7 @@
 """`ToolParserFactory`, with a parser of calls between `<tool_call>` and `</tool_call>` under all
 names. As the real one it says a call's name at one time and its arguments when it is asked again,
-takes calls of tools that there are not, and has nothing to say at the end."""
+forgets text that comes at once with the mark of a call, takes calls of tools that there are not,
+and has nothing to say at the end."""
 
 from __future__ import annotations
 
@@ -50,8 +51,8 @@ class Qwen3ToolParser:
             text = self._buffer[: len(self._buffer) - held]
             self._buffer = self._buffer[len(text) :]
             return StreamingParseResult(text)
-        text, self._buffer = self._buffer[:start], self._buffer[start:]
-        return StreamingParseResult(text, self._calls())
+        self._buffer = self._buffer[start:]
+        return StreamingParseResult("", self._calls())
 
     def supports_structural_tag(self) -> bool:
         return True
