@@ -43,8 +43,6 @@ class Thoughts:
 class Calls:
     """`!name` is a call, `?` an error."""
 
-    mark = "!"
-
     def read(self, text: str) -> SaidCalls:
         if "?" in text:
             raise KeyError("?")
@@ -126,3 +124,23 @@ def test_an_answer_that_its_parser_cannot_read_ends_with_an_error_that_names_it(
     outbox = said(engine, "|a", "?", tools=Tools("[]"))
     (end,) = outbox.ends
     assert "is its entry's parser the right one?" in end[0]
+
+
+def test_a_parser_is_given_one_token_after_the_other_however_many_come_at_once() -> None:
+    heard: list[str] = []
+
+    class Hearing(Calls):
+        def read(self, text: str) -> SaidCalls:
+            heard.append(text)
+            return SaidCalls(text)
+
+    words = {1: "So", 2: "it", 3: "�", 4: "�", 5: "<end>", 6: "."}
+    parsed = ParsedText(None, Hearing(), decode_one=words.__getitem__)
+    # A token may have a space before it that its own text lacks, or be left out of the text.
+    pieces = parsed.feed("So it€.", [1, 2, 3, 4, 5, 6], finished=False)
+    assert heard == ["So", " it", "€."]
+    assert "".join(text for _, text in pieces) == "So it€."
+    heard.clear()
+    parsed.feed("", [1, 2], finished=False)
+    parsed.feed("So it.", [], finished=False)
+    assert heard == ["", "So it."]

@@ -101,7 +101,6 @@ class _Thoughts:
 class _Calls:
     def __init__(self, parser: Any) -> None:
         self._parser = parser
-        self.mark: str = getattr(parser.detector, "bot_token", "")
 
     def read(self, text: str) -> SaidCalls:
         return _calls(*self._parser.parse_stream_chunk(text))

@@ -189,7 +189,6 @@ class _Calls:
     def __init__(self, parser: Any, tools: list[Any]) -> None:
         self._parser = parser
         self._tools = tools
-        self.mark: str = parser.bot_token
 
     def read(self, text: str) -> SaidCalls:
         return _calls(self._parser.parse_streaming_increment(text, self._tools))

@@ -43,8 +43,6 @@ def reader_of(tools: Tools) -> CallReader:
 class NamedCall:
     """All text is the arguments of one call."""
 
-    mark = ""
-
     def __init__(self, name: str) -> None:
         self._name = name
 
@@ -60,8 +58,6 @@ class NamedCall:
 
 class CallArray:
     """`[{"name": ..., "parameters": {...}}, ...]`, as far as it has come."""
-
-    mark = ""
 
     def __init__(self) -> None:
         self._number = -1

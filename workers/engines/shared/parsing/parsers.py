@@ -119,6 +119,7 @@ class TextParsing:
         return ParsedText(
             thoughts,
             calls,
+            decode_one=self._parsers.prompts.decode_one,
             only_one_call=tools is not None and not tools.parallel,
             ends=() if self.skips_special else self._parsers.ends,
         )

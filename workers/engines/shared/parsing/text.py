@@ -3,7 +3,7 @@ thinks from the rest, the next finds calls of tools in that."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from workers.engines.shared.parsing.pieces import ParsedPiece, new_call_id
@@ -40,9 +40,7 @@ class ThoughtReader(Protocol):
 
 
 class CallReader(Protocol):
-    """Finds calls, which begin with `mark`, if that is not empty; `end` as above."""
-
-    mark: str
+    """Finds calls; `end` as above."""
 
     def read(self, text: str) -> SaidCalls: ...
 
@@ -50,19 +48,23 @@ class CallReader(Protocol):
 
 
 class ParsedText:
-    """One choice, read piece by piece. `ends` are texts of tokens that end an answer, of which one
-    may be the end of its text."""
+    """One choice, read token by token: parsers go wrong over several at once, as they come from an
+    engine that guesses ahead, or whose outputs were waited for. `decode_one` is the text of a
+    token, special or not. `ends` are texts of tokens that end an answer, of which one may be the
+    end of its text."""
 
     def __init__(
         self,
         thoughts: ThoughtReader | None,
         calls: CallReader | None,
         *,
+        decode_one: Callable[[int], str] = lambda _: "",
         only_one_call: bool = False,
         ends: Sequence[str] = (),
     ) -> None:
         self._thoughts = thoughts
         self._reader = calls
+        self._decode_one = decode_one
         self._only_one = only_one_call
         self._ends = tuple(end for end in ends if end)
         #: Until there is a call: the text for its reader, and what that has said of it.
@@ -76,6 +78,22 @@ class ParsedText:
         """Return what new text means. Raises what a parser may raise."""
         if finished:
             text = self._without_end(text)
+        *first, last = self._split(text, token_ids)
+        pieces = [piece for each in first for piece in self._read(each, finished=False)]
+        return pieces + self._read(last, finished=finished)
+
+    def _split(self, text: str, token_ids: Sequence[int]) -> list[str]:
+        """Cut text where tokens end, as far as that can be told from theirs: it may lag behind its
+        tokens, and parts of characters have no text of their own."""
+        cut = [0]
+        for token in token_ids[:-1]:
+            own = self._decode_one(token)
+            found = next((each for each in (own, f" {own}") if text.startswith(each, cut[-1])), "")
+            if found:
+                cut.append(cut[-1] + len(found))
+        return [text[begin:end] for begin, end in zip(cut, [*cut[1:], len(text)], strict=True)]
+
+    def _read(self, text: str, *, finished: bool) -> list[ParsedPiece]:
         reasoning = ""
         if self._thoughts is not None:
             reasoning, text = self._thoughts.read(text)
@@ -98,20 +116,17 @@ class ParsedText:
             for _ in range(_MOST_ASKED):
                 more = self._pieces(reader.read(""))
                 pieces += more
-                if not any(isinstance(piece.kind, ToolPiece) for piece in more):
+                if not more:
                     break
             pieces += self._pieces(reader.end())
             pieces += self._held_back()
         return pieces
 
     def _pieces(self, said: SaidCalls, given: str = "") -> list[ParsedPiece]:
-        text = said.text
         if not self.calls:
             self._given += given
-            if said.calls:
-                text += self._lost(text)
-            self._told += text
-        pieces = [ParsedPiece(None, text)] if text else []
+            self._told += said.text
+        pieces = [ParsedPiece(None, said.text)] if said.text else []
         for call in said.calls:
             if call.name or call.arguments:
                 pieces += self._call(call)
@@ -127,14 +142,6 @@ class ParsedText:
             return []
         call_id = new_call_id() if call.name else ""
         return [ParsedPiece(ToolPiece(place, call_id, call.name), call.arguments)]
-
-    def _lost(self, said: str) -> str:
-        """The text before the first call that its parser has not said, now that it has `said` this:
-        those of SGLang and TensorRT-LLM forget what comes to them at once with a call's mark."""
-        mark = self._reader.mark if self._reader is not None else ""
-        before, found, _ = self._given.partition(mark or "\0")
-        told = self._told + said
-        return before[len(told) :] if found and before.startswith(told) else ""
 
     def _held_back(self) -> list[ParsedPiece]:
         """The text that looked like a call, and was none: it was said, so the client is told."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 from sglang.srt.entrypoints.openai.protocol import Tool
@@ -39,7 +38,6 @@ class FunctionCallParser:
         if tool_call_parser not in self.ToolCallParserEnum:
             raise ValueError(f"Unsupported tool_call_parser: {tool_call_parser}")
         self.tools = tools
-        self.detector = SimpleNamespace(bot_token=_BEGIN)
         self._buffer = ""
         self._number = -1
         self._is_named = False
