@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.engines.sglang_parsers import install_parsers
 from tests.engines.vllm_process import VllmProcess
 
 
@@ -15,3 +17,9 @@ def vllm_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmProce
     process = VllmProcess(tmp_path_factory.mktemp("vllm"))
     yield process
     process.close()
+
+
+@pytest.fixture(scope="session")
+def sglang_parsers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where SGLang's own parsers are."""
+    return install_parsers(tmp_path_factory.mktemp("sglang"))

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from contract.paths import ROOT
-from tests.engines.sglang_parsers import install_parsers
 from tests.engines.vllm_process import VllmProcess
 
 SCRIPT = """
@@ -211,11 +210,11 @@ def test_parsers_tell_calls_and_thoughts_from_text_wherever_an_answer_is_cut(
 @pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.timeout(600)
-def test_sglangs_own_parsers_do_the_same(tmp_path: Path, vllm_process: VllmProcess) -> None:
-    own = {"EW_TEST_SGLANG_PARSERS": str(install_parsers(tmp_path))}
+def test_sglangs_own_parsers_do_the_same(sglang_parsers: Path, vllm_process: VllmProcess) -> None:
+    own = {"EW_TEST_SGLANG_PARSERS": str(sglang_parsers)}
     printed = vllm_process.run(SCRIPT, SGLANG | {"variables": own})
     said = json.loads(printed.splitlines()[-1])
-    assert all(home.startswith(str(tmp_path)) for home in said["homes"])
+    assert all(home.startswith(str(sglang_parsers)) for home in said["homes"])
     check(said, "cuda-sglang")
 
 
