@@ -61,6 +61,7 @@ class ChatFields(GenerationRequest):
     chat_template_kwargs: TemplateArguments | None = None
     documents: Documents | None = Field(None, description="vLLM's; for the chat template.")
     mm_processor_kwargs: Unsupported = None
+    media_io_kwargs: Unsupported = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     add_special_tokens: bool | None = None

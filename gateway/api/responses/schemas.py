@@ -129,6 +129,8 @@ class ResponsesRequest(LenientBody, GenerationBody):
     previous_input_messages: Unsupported = None
     kv_transfer_params: Unsupported = None
     ec_transfer_params: Unsupported = None
+    mm_processor_kwargs: Unsupported = None
+    media_io_kwargs: Unsupported = None
     vllm_xargs: Unsupported = None
     watermarking: OnlyFalse = None
 
