@@ -24,6 +24,7 @@ from orchestrator.errors import UserError
 from orchestrator.system import os_errors
 from orchestrator.system.ownership import require_own_state
 from orchestrator.terminal.speech import complain, say
+from orchestrator.terminal.streams import settle_streams
 
 #: Commands that tell whose the state is, or have none.
 _UNTRUSTING: Final = ("doctor", "test")
@@ -57,6 +58,7 @@ class Commands(Group):
 def main(arguments: list[str] | None = None) -> int:
     """Run the command that the arguments name. Returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    settle_streams()
     try:
         _settle_places()
         code = _run(arguments)

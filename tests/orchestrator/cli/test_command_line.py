@@ -232,3 +232,26 @@ def test_a_check_names_a_variable_that_means_nothing(host: Host, terminal: Termi
     checked = terminal.run("config", "check", EW_GATEWAY_PORT="9000")
     assert checked.code == 0
     assert "EW_GATEWAY_PORT means nothing to ew; did you mean EW_GATEWAY__PORT?" in checked.err
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_command_does_without_a_stream_that_is_closed(terminal: Terminal, number: int) -> None:
+    terminal.configure(demo={})
+    closed = ["sh", "-c", f'exec "$@" {number}>&-', "sh", *COMMAND]
+    for arguments in (["config", "check"], ["keys", "list"]):
+        done = subprocess.run(
+            [*closed, *arguments],
+            env=terminal.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done
+        assert "defect" not in done.stderr
+
+
+def test_letters_that_an_encoding_lacks_are_escapes(terminal: Terminal) -> None:
+    terminal.configure(demo={})
+    assert terminal.run("keys", "add", "Zoë").code == 0
+    listed = terminal.run("keys", "list", PYTHONIOENCODING="ascii")
+    assert (listed.code, r"Zo\xeb" in listed.out) == (0, True), listed
