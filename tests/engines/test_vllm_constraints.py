@@ -39,6 +39,7 @@ def told(library, **constraint):
     params = SamplingParams(structured_outputs=StructuredOutputsParams(**constraint))
     return str(refusal(ValueError("no"), params, library))
 
+UNKNOWN = {"type": "integer", "multipleOf": 3}
 tag = json.dumps({"type": "structural_tag", "format": {}})
 print(json.dumps({
     "unnamed": chosen(), "empty": chosen({"structured_outputs_config": {}}),
@@ -47,8 +48,9 @@ print(json.dumps({
     "an earlier release": choose_library(ModelConfig(model_path="x"), SimpleNamespace(), None),
     "tag": [checked("guidance", structural_tag=tag), checked("xgrammar", structural_tag=tag)],
     "no tag": checked("guidance", json={}),
-    "schema": [told("xgrammar", json={}), told("guidance", json={})],
-    "regex": told("xgrammar", regex="a"),
+    "schema": [told("xgrammar", json=UNKNOWN), told("guidance", json=UNKNOWN)],
+    "regex": told("xgrammar", regex="[a"),
+    "other fault": [told("xgrammar", json={}), told("xgrammar", structural_tag=tag)],
 }))
 """
 
@@ -78,7 +80,8 @@ def test_guidance_is_given_no_structural_tag(said: dict[str, Any]) -> None:
 
 
 @pytest.mark.vllm
-def test_who_is_refused_a_schema_is_told_of_the_other_library(said: dict[str, Any]) -> None:
+def test_who_is_refused_a_constraint_is_told_of_the_other_library(said: dict[str, Any]) -> None:
     by_xgrammar, by_guidance = said["schema"]
-    assert by_xgrammar.startswith("no; guidance may know it: ")
-    assert by_guidance == said["regex"] == "no"
+    for told in (by_xgrammar, said["regex"]):
+        assert told.startswith("no; guidance may know it: ")
+    assert [by_guidance, *said["other fault"]] == ["no"] * 3

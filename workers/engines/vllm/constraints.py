@@ -12,6 +12,7 @@ from contract.messages import ErrorCode
 from workers.engine import JobRejected
 from workers.engines.prompts import choices_of
 from workers.engines.shared.schemas import folded, folded_tag
+from workers.engines.vllm.requests import REFUSALS
 
 XGRAMMAR: Final = "xgrammar"
 GUIDANCE: Final = "guidance"
@@ -90,7 +91,21 @@ def check_tag(outputs: Any, library: str) -> None:
 def refusal(error: Exception, params: Any, library: str) -> JobRejected:
     """Return what vLLM says of a request that it will not run, and who could do it."""
     outputs = getattr(params, "structured_outputs", None)
-    is_schema = getattr(outputs, "json", None) is not None and library == XGRAMMAR
     said = str(error)
-    message = f"{said.rstrip('.')}; {_OTHER_LIBRARY}" if is_schema else said
-    return JobRejected(ErrorCode.INVALID_REQUEST, message)
+    if outputs is not None and library == XGRAMMAR and not _is_known_to_xgrammar(outputs):
+        said = f"{said.rstrip('.')}; {_OTHER_LIBRARY}"
+    return JobRejected(ErrorCode.INVALID_REQUEST, said)
+
+
+def _is_known_to_xgrammar(outputs: Any) -> bool:
+    """Whether it is not for this constraint that a request was refused; guidance knows no tags."""
+    from vllm import SamplingParams
+    from vllm.v1.structured_output.backend_xgrammar import validate_xgrammar_grammar
+
+    if outputs.structural_tag:
+        return True
+    try:
+        validate_xgrammar_grammar(SamplingParams(structured_outputs=replace(outputs)))
+    except REFUSALS:
+        return False
+    return True
