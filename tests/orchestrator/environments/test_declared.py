@@ -78,8 +78,8 @@ def test_an_unknown_engine_is_named() -> None:
 
 def test_names_tell_the_engine_and_an_unusual_version() -> None:
     assert default_env_name("cuda-vllm") == "ew-cuda-vllm"
-    assert default_env_name("cuda-vllm", "0.26.0") == "ew-cuda-vllm"
-    assert default_env_name("cuda-vllm", "0.33.0") == "ew-cuda-vllm-0.33.0"
+    assert default_env_name("cuda-vllm", "0.33.0") == "ew-cuda-vllm"
+    assert default_env_name("cuda-vllm", "0.26.0") == "ew-cuda-vllm-0.26.0"
     assert resolve_engine("cuda-trt") == "cuda-trt"
 
 
