@@ -23,7 +23,7 @@ from orchestrator.estimate.description import (
     own_reading,
     remembered,
 )
-from orchestrator.estimate.kv_cache import KvCache, planned_cache
+from orchestrator.estimate.kv_cache import KvCache, planned_cache, unread
 from orchestrator.estimate.layers.workspaces import sparse_workspace
 from orchestrator.estimate.parts import (
     CONTEXT_BYTES,
@@ -167,7 +167,7 @@ def estimate(
         parts=tuple(part for part in parts if part.size_bytes),
         kv_cache=planned_cache(model, engine, with_guesses(shape, speculation), run),
         fraction=fraction_of(model),
-        notes=tuple(_notes(model, checkpoint, speculation)),
+        notes=(*_notes(model, checkpoint, speculation), *filter(None, [unread(shape, run)])),
     )
 
 

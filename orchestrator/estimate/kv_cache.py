@@ -80,6 +80,18 @@ def planned_cache(model: ModelConfig, engine: str, shape: Shape, run: Running) -
     )
 
 
+def unread(shape: Shape, run: Running) -> str:
+    """Return why the engine does not start with so few tokens in a step, if it does not: an encoder
+    beside a decoder takes a sound as a whole (`compute_mm_encoder_budget` in vLLM 0.26 to 0.33)."""
+    whole_sound = max((each.window for each in shape.caches if each.kind == "cross"), default=0)
+    if whole_sound <= run.batched_tokens:
+        return ""
+    return (
+        f"a sound is {whole_sound} tokens and a step has {run.batched_tokens}, so vLLM does not "
+        "start: set `max_num_batched_tokens` in `engine_args`"
+    )
+
+
 def bytes_per_token(shape: Shape, running: Running) -> int:
     """Return the bytes that one more token takes on each GPU while every layer keeps it.
 

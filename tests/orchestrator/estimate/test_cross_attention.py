@@ -58,6 +58,15 @@ def test_each_further_sequence_keeps_what_was_heard(whisper: Path) -> None:
     assert cache.bytes_per_token == 4 * TOKEN
 
 
+def test_a_step_that_holds_no_sound_is_told_of(whisper: Path) -> None:
+    """As vLLM 0.32 says it when it starts."""
+    told = "a sound is 1500 tokens and a step has 896, so vLLM does not start"
+    model = ModelConfig(model_path=str(whisper), max_batch_size=2)
+    found = estimate(model, "cuda-vllm", read_checkpoint(whisper), Card("H100", 80 * GIB))
+    assert any(told in note for note in found.notes)
+    assert not any("a sound is" in note for note in needs(whisper).notes)
+
+
 def test_the_encoder_works_on_as_many_sounds_as_fit_into_a_step(whisper: Path) -> None:
     args = {"max_num_batched_tokens": 3000}
     model = ModelConfig(model_path=str(whisper), max_batch_size=4, engine_args=args)
