@@ -1,7 +1,11 @@
-"""Pieces of a body, written as chunks of HTTP/1.1."""
+"""Pieces of a body, written as chunks of HTTP/1.1; as they are for clients of HTTP/1.0."""
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
@@ -23,3 +27,29 @@ class ChunkWriter:
         if body and not cycle.disconnected:
             cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
+
+
+def framed(cycle: RequestResponseCycle, app: Any) -> Any:
+    """Return the application for a request. Clients of HTTP/1.0 know no chunks, which uvicorn sends
+    them all the same: to them, a body without a length ends with its connection."""
+    if cycle.scope["http_version"] != "1.0":
+        return app
+
+    async def plain(scope: Scope, receive: Receive, send: Send) -> None:
+        is_endless = False
+
+        async def write(message: Message) -> None:
+            nonlocal is_endless
+            if message["type"] == "http.response.start":
+                is_endless = all(
+                    name.lower() != b"content-length" for name, _ in message["headers"]
+                )
+                if is_endless:
+                    cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
+            elif is_endless and not message.get("more_body", False):
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, write)
+
+    return plain

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from gateway.http import peer
 from gateway.http.error_answers import dialect_of
 from gateway.http.errors import ApiError
-from gateway.server.chunks import ChunkWriter
+from gateway.server.chunks import ChunkWriter, framed
 from gateway.server.deadline import Deadline
 from gateway.server.http_rules import (
     MAX_HEAD_BYTES,
@@ -176,7 +176,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._answering = cycle
         extensions = cast(Scope, cycle.scope)["extensions"]
         extensions[WRITE_EXTENSION] = ChunkWriter(cycle).write
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, framed(cycle, app))
 
     def _feed(self, data: bytes) -> None:
         try:

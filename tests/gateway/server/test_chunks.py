@@ -10,7 +10,7 @@ import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from gateway.server.chunks import ChunkWriter
+from gateway.server.chunks import ChunkWriter, framed
 
 
 class Wire:
@@ -25,8 +25,8 @@ class Wire:
     def close(self) -> None: ...
 
 
-def new_cycle(wire: Any) -> RequestResponseCycle:
-    scope: Any = {"type": "http", "method": "POST", "http_version": "1.1"}
+def new_cycle(wire: Any, version: str = "1.1") -> RequestResponseCycle:
+    scope: Any = {"type": "http", "method": "POST", "http_version": version}
     log = logging.getLogger()
     ended = asyncio.Event()
     return RequestResponseCycle(
@@ -75,3 +75,31 @@ async def test_nothing_is_written_to_a_client_that_is_gone() -> None:
     head = wire.got
     assert ChunkWriter(cycle).write(b"a")
     assert wire.got == head
+
+
+@pytest.mark.parametrize(
+    ("version", "headers", "body"),
+    [
+        ("1.0", [], b"data: a\n\nend"),
+        ("1.0", [(b"Content-Length", b"12")], b"data: a\n\nend"),
+        ("1.1", [], b"9\r\ndata: a\n\n\r\n3\r\nend\r\n0\r\n\r\n"),
+    ],
+)
+async def test_clients_of_http_1_0_get_no_chunks(
+    version: str, headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in (b"data: a\n\n", b""):
+            if not writer.write(piece):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"end"})
+
+    wire = Wire()
+    cycle = new_cycle(wire, version)
+    writer = ChunkWriter(cycle)
+    await framed(cycle, app)(cycle.scope, cycle.receive, cycle.send)
+    head, _, told = wire.got.partition(b"\r\n\r\n")
+    assert told == body
+    assert (b"transfer-encoding" in head) == (version == "1.1")
+    assert cycle.response_complete
