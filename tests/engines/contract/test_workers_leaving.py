@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
 
+from contract.asked import Template
 from tests.engines.contract.conftest import Served
 from tests.engines.contract.engines import SLOTS
 from tests.engines.contract.harness import Answer, Client, WorkerProcess
@@ -35,6 +37,24 @@ async def test_a_worker_killed_mid_answer_is_followed_by_another(
     assert msgspec.structs.replace(answer.done, cached_tokens=0) == msgspec.structs.replace(
         undisturbed.done, cached_tokens=0
     )
+
+
+@pytest.mark.needs("parsers", "model")
+@pytest.mark.parametrize("deltas", [3, 30])
+async def test_a_thought_and_what_follows_it_go_on_where_their_worker_died(
+    served: Served, client: Client, deltas: int
+) -> None:
+    thinks = {"template": Template('{"enable_thinking": true}'), "max_tokens": 120}
+    undisturbed = await client.ask(COUNT, **LONG | thinks)
+    answer, killed = await _frozen_mid_answer(served, client, deltas, **thinks)
+    killed.kill()
+    await client.forget_worker(killed.name)
+    await served.ensure_worker()
+    await answer.ended()
+    assert len(answer.attempts) == 2
+    assert answer.reasoning
+    assert (answer.reasoning, answer.text) == (undisturbed.reasoning, undisturbed.text)
+    assert answer.done.reasoning_tokens == undisturbed.done.reasoning_tokens
 
 
 @pytest.mark.needs("quick start")
@@ -71,12 +91,14 @@ async def test_a_worker_told_to_stop_finishes_what_it_can_and_gives_back_the_res
     assert {claim.job_id for claim in given_back} == {answer.job.id for answer in long}
 
 
-async def _frozen_mid_answer(served: Served, client: Client) -> tuple[Answer, WorkerProcess]:
+async def _frozen_mid_answer(
+    served: Served, client: Client, deltas: int = 10, **how: Any
+) -> tuple[Answer, WorkerProcess]:
     """Return an answer, and the worker that is in the middle of it and stands still. On a busy
     machine an answer may be complete before anybody looks; then there is another."""
     while True:
-        answer = await client.put(COUNT, **LONG)
-        await answer.speaks(deltas=10)
+        answer = await client.put(COUNT, **LONG | how)
+        await answer.speaks(deltas)
         worker = served.worker(await client.holder(answer))
         worker.freeze()
         await client.catch_up()
