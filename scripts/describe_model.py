@@ -26,6 +26,7 @@ import json
 import math
 import os
 import sys
+import traceback
 import types
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -166,7 +167,12 @@ def media_tokens(model: Any) -> dict[str, int]:
 
 
 def said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:500]
+    """Return its message; of one that says nothing, where it was raised."""
+    if str(error):
+        return f"{type(error).__name__}: {error}"[:500]
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = "/".join(frame.filename.split("/")[-2:])
+    return f"{type(error).__name__} in {place}, line {frame.lineno}: {frame.line}"[:500]
 
 
 def layers_of(config: Any) -> dict[str, Any]:

@@ -131,8 +131,11 @@ def own_reading(
     if not declaration_of(engine).describes_models:
         return f"{engine} cannot be asked; what it takes is measured at its first start"
     if description is not None:
+        if not description.error:
+            return ""
         what = "what its layers keep" if description.release else "what it makes of the model"
-        return f"vLLM does not say {what}: {description.error}" if description.error else ""
+        said = f"vLLM does not say {what}: {description.error}"
+        return f"{said}; its first start measures it, and another release may say it"
     if not release:
         return f"it has no environment here; `./ew setup --engine {engine}` makes one to ask"
     failed = _problem_of(question) or "the engine was not asked"

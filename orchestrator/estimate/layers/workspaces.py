@@ -37,7 +37,7 @@ def sparse_workspace(shape: Shape, run: Running) -> Part:
     """The workspace, and where the indexer writes which tokens it has chosen."""
     index = shape.indexer
     if index is None:
-        return Part("sparse attention", 0, "")
+        return Part("indexer", 0, "")
     contexts = _CONTEXTS if run.context_len <= _LONG else _LONG_CONTEXTS
     gathered = contexts * run.context_len
     keys = gathered * _KEYS_OF_AN_ENTRY // index.every * index.key_bytes + _RADIX_BYTES
@@ -46,7 +46,7 @@ def sparse_workspace(shape: Shape, run: Running) -> Part:
     else:
         work = _compressed(shape, run, index)
     size = max(keys, work) + run.batched_tokens * index.chosen * _INDEX_BYTES
-    return Part("sparse attention", size, f"keys of {contexts} contexts, gathered")
+    return Part("indexer", size, "what sparse attention gathers for the prompts of a step")
 
 
 def _latent(shape: Shape, run: Running, index: Indexer, gathered: int) -> int:

@@ -122,7 +122,7 @@ def workspace(path: Path, **args: Any) -> int:
     engine_args = {"max_num_batched_tokens": STEP, **args}
     model = ModelConfig(model_path=str(path), engine_args=engine_args)
     found = estimate(model, "cuda-vllm", read_checkpoint(path), Card())
-    return found.part_bytes("sparse attention")
+    return found.part_bytes("indexer")
 
 
 def test_an_indexer_gathers_keys_of_five_contexts(make_model: MakeModel) -> None:

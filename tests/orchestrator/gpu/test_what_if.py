@@ -141,6 +141,10 @@ def test_memory_that_strangers_have_is_named(configure: Any, scene: Scene) -> No
     assert "79.0 GiB" in shown.stdout
 
 
+#: The words after an answer without figures.
+NEXT = "its first start measures it, and another release may say it"
+
+
 def environment(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Let there be an environment of vLLM whose Python is this shell script."""
     python = directory / "bin" / "python"
@@ -190,13 +194,13 @@ def test_it_says_why_the_engine_did_not_answer(
         (
             {"error": "no such architecture"},
             "ew",
-            "vLLM does not say what it makes of the model: no such architecture",
+            f"vLLM does not say what it makes of the model: no such architecture; {NEXT}",
             "context and layers as ew reads the files: vLLM does not say what it makes",
         ),
         (
             {"release": "0.26.0", "context_len": 32768, "error": "a kernel is missing"},
             "vLLM 0.26.0",
-            "vLLM does not say what its layers keep: a kernel is missing",
+            f"vLLM does not say what its layers keep: a kernel is missing; {NEXT}",
             "context as vLLM 0.26.0 has it, layers as ew reads the files: vLLM does not say",
         ),
         (
