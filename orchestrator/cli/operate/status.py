@@ -45,10 +45,17 @@ def _compare(supervisor: SupervisorStatus) -> None:
 
     if supervisor.alive and supervisor.version != version():
         former = f"ew {supervisor.version}" if supervisor.version else "an earlier ew"
-        warn(
-            f"what runs was started by {former}; this is ew {version()} (`./ew restart` goes over "
-            "to it, and loses nothing)"
-        )
+        warn(f"what runs was started by {former}; this is ew {version()} ({_way_over()})")
+
+
+def _way_over() -> str:
+    from orchestrator.supervisor.reporting.run_file import read_run
+
+    try:
+        read_run()
+    except UserError as error:
+        return f"which cannot take that over: {error.hint}"
+    return "`./ew restart` goes over to it, and loses nothing"
 
 
 def _place() -> Callable[[], RunStatus]:

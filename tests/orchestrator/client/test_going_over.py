@@ -77,7 +77,7 @@ def test_what_runs_goes_on_meanwhile_and_a_second_time_nothing_is_done(older: Ho
     assert go_over() == ""
 
 
-def test_what_cannot_be_taken_over_is_left_as_it_is(older: Host) -> None:
+def test_what_cannot_be_taken_over_is_left_as_it_is(older: Host, terminal: Terminal) -> None:
     older.start(older.worker("demo"))
     supervisor = older.supervisor_pid()
     file = run_dir() / "processes.json"
@@ -85,6 +85,7 @@ def test_what_cannot_be_taken_over_is_left_as_it_is(older: Host) -> None:
     with pytest.raises(UserError, match="started by another version of ew") as refused:
         go_over()
     assert refused.value.hint == "`./ew stop`, then `./ew start`"
+    assert f"cannot take that over: {refused.value.hint})" in terminal.run("status").err
     assert older.supervisor_pid() == supervisor
 
 
