@@ -96,8 +96,8 @@ class Parsers:
         self._always_reads = chosen.reasoning is not None or is_harmony
         try:
             self._usual = _composed(model, chosen, tokenizer, is_harmony)
-            needs_tags = library == GUIDANCE and not is_harmony and _forces_by_tags(self._usual)
-            is_usual = self._reads_calls and not needs_tags
+            lacks_tags = library == GUIDANCE and not is_harmony and _forces_by_tags(self._usual)
+            is_usual = self._reads_calls and not lacks_tags
             self._forced = self._usual if is_usual else _forced(chosen)
         except ImportError as error:
             if self._is_needed:
