@@ -38,6 +38,7 @@ EXPECTED: dict[str, Any] = {
     "responses_stream": ANSWER,
     "responses_tools": "The tool says: sunny, 5 degrees",
     "embeddings": [4, 4],
+    "models": [True, "demo"],
 }
 BASIC = ("chat", "stream", "structured")
 CLIENTS = {
@@ -67,6 +68,7 @@ CLIENTS = {
     ("python", "openai_agents"): (*BASIC, "tools"),
     ("python", "anthropic"): ("chat", "stream", "tools", "streamed_tools", "structured_by_call"),
     ("python", "llm"): (*BASIC, "tools"),
+    ("python", "mistral"): (*BASIC, "tools", "models", "embeddings"),
     ("python", "smolagents"): (*BASIC, "called_tools"),
     ("node", "openai"): (*BASIC, "tools", "streamed_tools", "embeddings"),
     ("node", "ai_sdk"): (*BASIC, "tools", "streamed_tools", "embeddings"),
