@@ -199,10 +199,16 @@ class Models:
                 self._link.worked()
             await asyncio.sleep(_LOOK_EVERY_S)
 
+    def _followed(self) -> set[str]:
+        """Return the models to look at: also one that the file has no more, until its workers have
+        gone, as requests for it may wait."""
+        left = {model for model, status in self._statuses.items() if status.workers}
+        return left.union(self.configured)
+
     async def _look(self) -> None:
         async with asyncio.timeout(_LOOK_TIMEOUT_S):
             hosts = await Heartbeats(self._db, HOSTS).alive()
-            looks = await look_at_models(self._db, self.configured)
+            looks = await look_at_models(self._db, self._followed())
         self.hosts = tuple(read_beats(hosts, _decode_host))
         for model, look in looks.items():
             workers = tuple(read_beats(look.beats, _decode_beat))
