@@ -18,6 +18,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _UNPRINTABLE: Final = re.compile(r"[^!-+\--~]")
 _IN_SCOPE: Final = "ew.context"
+#: An ASGI extension that our HTTP protocol offers: write a head without waiting, or return False.
+HEAD_EXTENSION: Final = "ew.head"
 
 
 class RequestContext:
@@ -138,15 +140,18 @@ class RequestContextMiddleware:
         scope[_IN_SCOPE] = context
         if self.begun is not None:
             self.begun(scope, context)
+        begin = scope.get("extensions", {}).get(HEAD_EXTENSION)
         status = 0
 
         async def send_head(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *context.headers()]
-                if header(message["headers"], b"cache-control") is None:
-                    message["headers"].append((b"cache-control", b"no-store"))
+                headers = message["headers"] = [*message["headers"], *context.headers()]
+                if header(headers, b"cache-control") is None:
+                    headers.append((b"cache-control", b"no-store"))
+                if begin is not None and begin(status, headers):
+                    return
             await send(message)
 
         try:

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from gateway.http import peer
 from gateway.http.error_answers import dialect_of
 from gateway.http.errors import ApiError
+from gateway.http.headers import HEAD_EXTENSION
 from gateway.server.chunks import ChunkWriter, framed
 from gateway.server.deadline import Deadline
 from gateway.server.http_rules import (
@@ -175,7 +176,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         extensions = cast(Scope, cycle.scope)["extensions"]
-        extensions[WRITE_EXTENSION] = ChunkWriter(cycle).write
+        writer = ChunkWriter(cycle)
+        extensions[HEAD_EXTENSION], extensions[WRITE_EXTENSION] = writer.begin, writer.write
         super()._start_asgi_task(cycle, framed(cycle, app))
 
     def _feed(self, data: bytes) -> None:

@@ -25,12 +25,14 @@ class Wire:
     def close(self) -> None: ...
 
 
-def new_cycle(wire: Any, version: str = "1.1") -> RequestResponseCycle:
-    scope: Any = {"type": "http", "method": "POST", "http_version": version}
-    log = logging.getLogger()
+def new_cycle(
+    wire: Any, version: str = "1.1", *, keep_alive: bool = True, method: str = "POST"
+) -> RequestResponseCycle:
+    scope: Any = {"type": "http", "method": method, "http_version": version}
+    log, always = logging.getLogger(), [(b"date", b"now")]
     ended = asyncio.Event()
     return RequestResponseCycle(
-        scope, wire, FlowControl(wire), log, log, False, [], ended, False, True, lambda: None
+        scope, wire, FlowControl(wire), log, log, False, always, ended, False, keep_alive, list
     )
 
 
@@ -98,8 +100,47 @@ async def test_clients_of_http_1_0_get_no_chunks(
     wire = Wire()
     cycle = new_cycle(wire, version)
     writer = ChunkWriter(cycle)
+    assert version == "1.1" or not writer.begin(200, headers)
     await framed(cycle, app)(cycle.scope, cycle.receive, cycle.send)
     head, _, told = wire.got.partition(b"\r\n\r\n")
     assert told == body
     assert (b"transfer-encoding" in head) == (version == "1.1")
     assert cycle.response_complete
+
+
+HEAD = [(b"content-type", b"text/event-stream"), (b"x-request-id", b"r\t1")]
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+async def test_both_ways_write_the_same_head(*, keep_alive: bool) -> None:
+    short, long = Wire(), Wire()
+    cycle = new_cycle(short, keep_alive=keep_alive)
+    assert ChunkWriter(cycle).begin(200, HEAD)
+    other = new_cycle(long, keep_alive=keep_alive)
+    await other.send({"type": "http.response.start", "status": 200, "headers": HEAD})
+    assert short.got == long.got
+    for each in (cycle, other):
+        await each.send({"type": "http.response.body", "body": b"end", "more_body": False})
+    assert short.got == long.got
+    assert not ChunkWriter(cycle).begin(200, HEAD), "there is a head already"
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "name", "value"),
+    [
+        ("POST", 200, b"content-length", b"3"),
+        ("POST", 200, b"Content-Length", b"3"),
+        ("POST", 200, b"connection", b"close"),
+        ("POST", 200, b"x-name", b"a\r\nx-other: b"),
+        ("POST", 200, b"x-name", b"a\nb"),
+        ("POST", 200, b"x-name\r\n", b"a"),
+        ("POST", 204, b"x-name", b"a"),
+        ("HEAD", 200, b"x-name", b"a"),
+    ],
+)
+def test_other_heads_are_left_to_send(method: str, status: int, name: bytes, value: bytes) -> None:
+    wire = Wire()
+    cycle = new_cycle(wire, method=method)
+    assert not ChunkWriter(cycle).begin(status, [*HEAD, (name, value)])
+    assert wire.got == b""
+    assert not cycle.response_started
