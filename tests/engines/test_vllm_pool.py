@@ -16,7 +16,7 @@ from tests.engines.vllm_process import VllmProcess
 from tests.orchestrator.estimate.test_published_models import DEFAULTS
 from tests.orchestrator.models_on_disk import write_safetensors
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: Prints for each model the tokens on their way, the bytes that vLLM wants for one sequence of the
 #: whole context, and those of a block.

@@ -22,6 +22,10 @@ class Bucket(NamedTuple):
         return sum(count for count, _ in self.pages)
 
     @property
+    def is_full(self) -> bool:
+        return self.like.kind == "full"
+
+    @property
     def repeats(self) -> int:
         """Layers of each size, if that is the same number for all; else 0."""
         counts = {count for count, _ in self.pages}
@@ -36,7 +40,7 @@ class Bucket(NamedTuple):
         way."""
         if self.like.kind == "state":
             return 1
-        if self.like.kind == "full":
+        if self.is_full:
             return math.ceil(tokens / self.like.block)
         kept = min(self.like.window - 1 + in_flight, tokens)
         return math.ceil(kept / self.like.block) + 1
@@ -55,6 +59,12 @@ class Pool(NamedTuple):
             rest = (sequences - 1) * bucket.blocks(tokens, 0)
             blocks += groups * (bucket.blocks(tokens, in_flight) + rest)
         return blocks * self.block_bytes
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Of one more token of a sequence that is longer than any window."""
+        full = ((each.like.block, groups) for each, groups in self.buckets if each.is_full)
+        return sum(groups * self.block_bytes / block for block, groups in full)
 
     @property
     def bytes_to_begin(self) -> int:

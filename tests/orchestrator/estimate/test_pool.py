@@ -27,6 +27,8 @@ def test_a_block_is_as_large_as_the_widest_group() -> None:
     # One block for the engine, one for a token in each of two groups.
     assert pool.bytes_for(1, 1, 0) == (1 + 2 + 1) * pool.block_bytes
     assert pool.bytes_to_begin == 2 * pool.block_bytes
+    # A token's part of the blocks that hold the whole context.
+    assert pool.bytes_per_token == pool.block_bytes / 256
 
 
 def test_many_layers_are_divided_into_groups_like_those_of_two_widths() -> None:
