@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from contract.keys import KeyRecord
 from contract.limits import MOST, KeyLimits
+from contract.paths import config_path
 from orchestrator.config.key_file import check_group
 from orchestrator.errors import UserError
 from orchestrator.terminal.speech import printable
@@ -26,6 +27,24 @@ def with_limits(record: KeyRecord, bounds: Sequence[str], group: str | None) -> 
         return changed
     check_group(group)
     return replace(changed, group=group)
+
+
+def group_problem(group: str) -> str:
+    """Return why a group has no limits: the configuration does not name it; empty if it does, or
+    cannot be used."""
+    if not group:
+        return ""
+    # Few keys have one, and reading the file takes a while.
+    from contract.config import ConfigError, load_config
+
+    try:
+        known = load_config(config_path()).limits.groups
+    except ConfigError:
+        return ""
+    if group in known:
+        return ""
+    others = f" beside {', '.join(f'`{each}`' for each in sorted(known))}" if known else ""
+    return f"no group `{printable(group)}` in `limits.groups`{others}: it holds the key to nothing"
 
 
 def limit_words(record: KeyRecord) -> list[str]:

@@ -16,11 +16,11 @@ from orchestrator.cli.commands import plain_app
 from orchestrator.cli.configure.key_table import public, table
 from orchestrator.cli.configure.keys_meant import keys_meant, listed_keys, tell_other_hosts
 from orchestrator.config.key_file import KeyFile
-from orchestrator.config.key_limits import limit_words, with_limits
-from orchestrator.config.named_host import require_this_host
+from orchestrator.config.key_limits import group_problem, limit_words, with_limits
+from orchestrator.config.named_host import named_host, require_this_host
 from orchestrator.errors import UserError
 from orchestrator.terminal.durations import seconds_of
-from orchestrator.terminal.speech import printable, say
+from orchestrator.terminal.speech import printable, say, warn
 
 _OWNER: Final = typer.Option(help="Who answers for it, as a person or a team.", metavar="NAME")
 _NOTE: Final = typer.Option(help="A line to remember, such as what it is for.", metavar="TEXT")
@@ -84,6 +84,7 @@ def add(
     keys = keys_meant()
     keys.require_source()
     _print_new(keys.add(name or called, models, ends, **rights, **scopes, **told))
+    _warn_of(group)
     tell_other_hosts()
 
 
@@ -110,6 +111,7 @@ def limit(
         return
     changed = keys.change(key, partial(with_limits, bounds=bounds or [], group=group))
     say(f"key {changed.id}: {_limits_of(changed)}")
+    _warn_of(group)
     tell_other_hosts()
 
 
@@ -222,6 +224,12 @@ def _lifetime_s(expires: str) -> float:
     if not seconds:
         raise UserError(f"a key that expires after {expires} opens nothing", "give it some time")
     return seconds
+
+
+def _warn_of(group: str | None) -> None:
+    """Say so if a group has no limits here; the configuration of another host is not known."""
+    if group and not named_host() and (problem := group_problem(group)):
+        warn(problem)
 
 
 def _print_new(new: NewKey) -> None:

@@ -197,13 +197,20 @@ def test_who_answers_for_a_key_is_kept_and_shown(host: Host, terminal: Terminal)
 
 
 def test_limits_of_keys_are_set_shown_and_lifted(host: Host, terminal: Terminal) -> None:
+    terminal.configure(demo={})
     terminal.run("keys", "add", "alice")
     limit = ("keys", "limit", "alice")
     assert "no limits of its own" in terminal.run(*limit).out
     made = terminal.run(*limit, "requests_per_minute=60", "tokens_per_day=none", "--group", "team")
     words = "requests_per_minute=60, tokens_per_day=none, group team"
     assert words in made.err
+    assert "warning: no group `team` in `limits.groups`: it holds the key to nothing" in made.err
     assert terminal.run(*limit).out == f"{words}\n"
+    named = {"EW_LIMITS__GROUPS": '{"teams": {"open_requests": 9}}'}
+    known = terminal.run("keys", "limit", "alice", "--group", "teams", **named)
+    assert (known.code, "warning" in known.err) == (0, False), known
+    near = terminal.run("keys", "limit", "alice", "--group", "team", **named)
+    assert "no group `team` in `limits.groups` beside `teams`" in near.err
     assert words in terminal.run("keys", "list").out
     (record,) = json.loads(terminal.run("keys", "list", "--json").out)
     assert (record["group"], record["limits"]["requests_per_minute"]) == ("team", 60)
