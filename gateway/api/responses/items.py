@@ -14,10 +14,9 @@ from contract.messages import ChatMessage
 from gateway.api.content import Content, content_of, part_of
 from gateway.api.conversation import joined
 from gateway.api.fields import Ignored, LenientBody
+from gateway.api.responses.tools import NAMESPACE_MARK, ResponseTools
 
 _MOST_ITEMS: Final = 8_192
-#: The separator of a namespace and the name of a tool in it, as vLLM has it.
-NAMESPACE_MARK: Final = "__"
 _OUTPUTS: Final = ("function_call_output", "custom_tool_call_output")
 #: Those that chats do not have.
 _OWN_PARTS_OF_TEXT: Final = ("summary_text", "reasoning_text")
@@ -58,8 +57,8 @@ def _text(value: Any) -> str:
 
 
 class ResponseItem(LenientBody):
-    """One item: a message, reasoning, a call of a function or of a custom tool, or what such a call
-    returned. A `reasoning` that is only encrypted has no effect."""
+    """One item: a message, reasoning, a call of a function or of a custom tool, what such a call
+    returned, or tools. A `reasoning` that is only encrypted has no effect."""
 
     place = "input[]."
     type: str = "message"
@@ -77,6 +76,7 @@ class ResponseItem(LenientBody):
     arguments: str = ""
     input: str = ""
     output: Any = None
+    tools: ResponseTools | None = None
 
     @model_validator(mode="after")
     def _is_known(self) -> Self:
@@ -115,6 +115,8 @@ class ResponseItem(LenientBody):
         if self.type in _OUTPUTS:
             content = _content(self.output)
             return ChatMessage("tool", content.text, tool_call_id=self.call_id, media=content.media)
+        if self.type == "additional_tools":
+            return None
         message = "items of type {kind} are not supported"
         raise PydanticCustomError("unknown_item", message, {"kind": self.type})
 

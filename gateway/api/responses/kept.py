@@ -41,7 +41,7 @@ class KeptRequest(msgspec.Struct, frozen=True, omit_defaults=True):
             response.begun(asked, job, status),
             [item.model_dump(exclude_defaults=True) for item in asked.input],
             own,
-            names_of(asked.tools or ()),
+            names_of(asked.all_tools()),
             asked.shows_reasoning,
             bool(job.sampling.logprobs),
         )

@@ -38,7 +38,13 @@ from gateway.api.openai.constraints import (
 from gateway.api.openai.values import LogitBias, ReasoningEffort, TemplateArguments, TokenIds
 from gateway.api.prompt_count import counting
 from gateway.api.responses.items import Items, turns_of
-from gateway.api.responses.tools import ResponseChoice, ResponseTools, response_tools_of
+from gateway.api.responses.tools import (
+    ResponseChoice,
+    ResponseTool,
+    ResponseTools,
+    latest,
+    response_tools_of,
+)
 from gateway.api.templates import template_of
 from gateway.http.errors import invalid
 
@@ -157,6 +163,10 @@ class ResponsesRequest(LenientBody, GenerationBody):
     def shows_reasoning(self) -> bool:
         return self.include_reasoning is not False
 
+    def all_tools(self) -> list[ResponseTool]:
+        """Return its tools and those of its items, the later of a name. Raises `ApiError`."""
+        return latest([*(self.tools or ()), *(t for item in self.input for t in item.tools or ())])
+
     def turn(self, key: KeyRecord) -> Turn:
         turn = super().turn(key)
         is_flex = self.service_tier == "flex" and self.priority_class is None
@@ -166,7 +176,7 @@ class ResponsesRequest(LenientBody, GenerationBody):
         """The job asked for. Raises `ApiError`."""
         if not self.input:
             raise invalid("input", "required")
-        tools = response_tools_of(self.tools or (), self.tool_choice, self.parallel_tool_calls)
+        tools = response_tools_of(self.all_tools(), self.tool_choice, self.parallel_tool_calls)
         sampling = self._sampling()
         if sampling.guided and tools and tools.choice in ("required", "named"):
             raise invalid("tool_choice", "a constraint on the answer leaves no room for calls")

@@ -3,7 +3,7 @@ plain text. What OpenAI's own servers run has no effect: the model is not told o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationInfo, model_validator
@@ -21,9 +21,10 @@ from gateway.api.openai.tools import (
     ToolName,
     tools_of,
 )
-from gateway.api.responses.items import NAMESPACE_MARK
 from gateway.http.errors import invalid
 
+#: The separator of a namespace and the name of a tool in it, as vLLM has it.
+NAMESPACE_MARK: Final = "__"
 _CLIENTS: Final = ("function", "custom", "namespace")
 _TEXT_INPUT: Final = {
     "type": "object",
@@ -100,6 +101,15 @@ class ChosenTool(LenientBody):
 
 ResponseTools = Annotated[list[ResponseTool], Field(max_length=MOST_TOOLS, fail_fast=True)]
 ResponseChoice = Literal["none", "auto", "required"] | ChosenTool
+
+
+def latest(tools: Iterable[ResponseTool]) -> list[ResponseTool]:
+    """Return tools without those that a later one of the same name stands for. Raises `ApiError` if
+    they are too many."""
+    found = {tool.name or number: tool for number, tool in enumerate(tools)}
+    if len(found) > MOST_TOOLS:
+        raise invalid("input", f"with their `tools` there are more than {MOST_TOOLS}")
+    return list(found.values())
 
 
 def names_of(tools: Sequence[ResponseTool]) -> dict[str, CalledAs]:

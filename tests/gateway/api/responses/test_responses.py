@@ -205,6 +205,36 @@ async def test_a_whole_response_is_what_its_stream_adds_up_to(
     )
 
 
+async def test_items_bring_tools_along(
+    openai_client: openai.AsyncOpenAI, worker: ScriptedWorker, model: str
+) -> None:
+    weather, home, _ = TOOLS
+    items: list[Any] = [
+        {"role": "user", "content": "hi"},
+        {"type": "additional_tools", "role": "developer", "tools": [home]},
+        {
+            "type": "additional_tools",
+            "role": "developer",
+            "tools": [{**weather, "description": "Tells more."}],
+        },
+    ]
+    asked: Any = {"model": model, "input": items, "tools": [weather]}
+    job, _ = await worker.job_of(openai_client.responses.create(**asked))
+    assert job.messages == (ChatMessage("user", "hi"),)
+    assert job.tools is not None
+    told = [each["function"] for each in json.loads(job.tools.definitions)]
+    assert [each["name"] for each in told] == ["weather", "home__lamp"]
+    assert told[0]["description"] == "Tells more."
+    whole = await worker.answered(openai_client.responses.create(**asked), *ANSWER)
+    # Calls are told as of the tools that they are of.
+    assert shown(whole)[2:4] == OUTPUT[2:4]
+    many = [{**weather, "name": f"tool_{number}"} for number in range(300)]
+    more = [{**weather, "name": f"more_{number}"} for number in range(300)]
+    items.append({"type": "additional_tools", "role": "developer", "tools": more})
+    with pytest.raises(openai.BadRequestError, match="more than 512"):
+        await openai_client.responses.create(model=model, input=items, tools=many)
+
+
 @pytest.mark.parametrize(
     ("done", "status", "reason"),
     [
