@@ -13,7 +13,7 @@ from contract.asked import Pooling
 from contract.messages import Done, Job
 from gateway.api.fields import Unsupported
 from gateway.api.pooling.inputs import KEPT, InputsBody, PoolingUsage, usage_of
-from gateway.api.pooling.vectors import Bytes32, VectorsSoFar
+from gateway.api.pooling.vectors import Bytes32, LittleEndian, VectorsSoFar
 from gateway.http.error_answers import OPENAI
 from gateway.streams.dialects import Timings
 
@@ -33,6 +33,7 @@ class PoolingRequest(InputsBody):
     )
     encoding_format: Literal["float", "base64"] | None = None
     embed_dtype: Bytes32 = None
+    endianness: LittleEndian | None = None
     dimensions: Unsupported = None
 
     def job(self, job_id: str, key_id: str) -> Job:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from contract.asked import Pooling
 from contract.messages import Done, Job
 from gateway.api.pooling.inputs import KEPT, InputsBody, PoolingUsage, usage_of
-from gateway.api.pooling.vectors import Bytes32, VectorsSoFar
+from gateway.api.pooling.vectors import Bytes32, LittleEndian, VectorsSoFar
 from gateway.http.error_answers import OPENAI
 from gateway.streams.dialects import Timings
 
@@ -21,6 +21,7 @@ Dimensions = Annotated[int, Field(ge=1, le=65_536)]
 class EmbeddingRequest(InputsBody):
     encoding_format: Literal["float", "base64"] | None = None
     embed_dtype: Bytes32 = None
+    endianness: LittleEndian | None = None
     dimensions: Dimensions | None = Field(
         None, description="Fewer than the model has, for models that are trained for it."
     )

@@ -6,7 +6,7 @@ import base64
 import sys
 from array import array
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import orjson
 
@@ -16,6 +16,8 @@ from gateway.streams.dialects import AnswerChoice
 
 #: vLLM's `embed_dtype`: numbers of other sizes are not made.
 Bytes32: Final = fields.only("float32")
+#: vLLM's `endianness`: the bytes of a number begin with the least one, as on all hosts of ew.
+LittleEndian = Literal["native", "little"]
 
 
 def numbers_of(packed: bytes) -> array[float]:

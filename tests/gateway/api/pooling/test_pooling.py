@@ -134,6 +134,8 @@ async def test_cohere_says_what_is_cut(
         ("/pooling", {"input": "a", "dimensions": 3}, "dimensions"),
         ("/pooling", {"input": "a", "encoding_format": "bytes"}, "encoding_format"),
         ("/pooling", {"input": "a", "embed_dtype": "float16"}, "embed_dtype"),
+        ("/pooling", {"input": "a", "endianness": "big"}, "endianness"),
+        ("/v1/embeddings", {"input": "a", "endianness": "big"}, "endianness"),
         ("/v2/embed", {}, None),
         ("/v2/embed", {"texts": ["a"], "images": ["data:"]}, "images"),
         ("/v2/embed", {"texts": ["a"], "embedding_types": ["int8"]}, "embedding_types[0]"),
