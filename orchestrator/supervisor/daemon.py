@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+
+from orchestrator.system.version import version
+
+# Git takes a moment to tell the version: meanwhile the rest is imported. Objects of modules live
+# on, and to look through them again and again takes a tenth of that.
+threading.Thread(target=version, daemon=True).start()
+gc.disable()
+
 import asyncio
 import logging
 import os
@@ -22,6 +32,8 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     """Supervise until everything is stopped. Leaves at once if another supervisor is there."""
+    gc.freeze()
+    gc.enable()
     logs = _logs_config()
     configure_logging("supervisor", as_json=logs.format == "json", to_journal=logs.journal)
     mutex = Mutex(make_run_dir() / "supervisor.mutex")

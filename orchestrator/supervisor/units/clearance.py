@@ -48,7 +48,7 @@ class Clearance:
     def obstacle(self, unit: Unit) -> str | None:
         """Return what keeps a unit that is due from being started or woken; None if nothing."""
         valkey = self._units.get(VALKEY)
-        if valkey is not None and valkey is not unit and valkey.phase is not Phase.READY:
+        if valkey is not None and valkey is not unit and not self._may_be_beside(unit, valkey):
             return "waiting for valkey"
         if not isinstance(unit.spec, ReplicaSpec):
             return None
@@ -59,6 +59,12 @@ class Clearance:
         if unit.lacks_place is not None:
             return unit.lacks_place
         return self._allocator.obstacle(unit.slot, self._moving())
+
+    def _may_be_beside(self, unit: Unit, valkey: Unit) -> bool:
+        """Whether Valkey has come far enough. A gateway takes longest to start, and bears that
+        Redis is away."""
+        is_coming = valkey.phase is Phase.STARTING and isinstance(unit.spec, GatewaySpec)
+        return is_coming or valkey.phase is Phase.READY
 
     def _may_stop(self, unit: Unit) -> bool:
         if unit.goal is not Goal.STOPPED and not self._may_move(unit):
