@@ -8,6 +8,8 @@ from typing import Final, NamedTuple
 MODELS_KEY: Final = "ew:usage:models"
 #: How many days the counts of a day are kept, if the configuration says nothing else.
 KEEP_DAYS: Final = 400
+#: No configuration may have them kept for longer.
+MOST_DAYS: Final = 3660
 
 
 class JobUse(NamedTuple):

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from contract.bus.records.usage_accounts import By, UsageAccounts, UsageRow
 from contract.config import Config
+from contract.usage import MOST_DAYS
 from orchestrator.client.records.redis_access import ask_redis
 from orchestrator.errors import UserError
 
@@ -14,6 +15,8 @@ from orchestrator.errors import UserError
 def read_usage(config: Config, since: date, until: date, by: Sequence[By]) -> list[UsageRow]:
     """Return what all keys have used on some days of UTC, both included, as `UsageAccounts.report`
     does. Raises `UserError` if Redis does not answer."""
+    # Each day is asked for, and none is kept for longer.
+    since = max(since, until - min(timedelta(MOST_DAYS), until - date.min))
     return ask_redis(
         config,
         lambda db: UsageAccounts(db).report(since, until, by=by, models=config.models),

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from io import StringIO
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from contract.bus.client import connect
 from contract.bus.queue import JobQueue
 from contract.bus.records.use_progress import UseProgress
+from contract.config import Config
+from contract.usage import MOST_DAYS
+from orchestrator.client.records import usage as records
 from orchestrator.config.key_file import KeyFile
 from tests.conftest import ValkeyServer
 from tests.gateway.api.native.test_usage import use
@@ -73,3 +78,13 @@ def test_what_cannot_be_shown_is_told(
     failed = terminal.run("usage", *arguments)
     assert failed.code == 1
     assert told in failed.err
+
+
+def test_no_more_days_are_asked_for_than_may_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = SimpleNamespace(report=lambda since, until, **_: (until - since).days)
+    monkeypatch.setattr(records, "UsageAccounts", lambda _: asked)
+    monkeypatch.setattr(records, "ask_redis", lambda _, ask: ask(None))
+    until, config, read = date(2026, 11, 29), Config(), cast(Any, records.read_usage)
+    assert read(config, records.day_of("99999d"), until, ()) == MOST_DAYS
+    assert read(config, until - timedelta(7), until, ()) == 7
+    assert read(config, date.min, date.min + timedelta(3), ()) == 3
