@@ -93,9 +93,8 @@ class AccessLog:
         }
 
     def _text(self, fields: dict[str, Any]) -> bytes:
-        head = self._head(fields)
-        rest = " ".join(f"{name}={value}" for name, value in fields.items() if name not in _SAID)
-        begin = f"{head['time']} {head['level']:7} {self._process} access: {head['message']}"
+        rest = " ".join([f"{name}={fields[name]}" for name in fields if name not in _SAID])
+        begin = f"{_as_text(time.time())} {'INFO':7} {self._process} access: {_message(fields)}"
         return f"{begin} {rest}".encode()
 
 
@@ -153,8 +152,8 @@ def _use(answers: Iterable[Done]) -> dict[str, Any]:
     """Return the tokens of a request's jobs, and how they ended."""
     ends = list(answers)
     return {
-        "prompt_tokens": sum(each.prompt_tokens for each in ends),
-        "cached_tokens": sum(each.cached_tokens for each in ends),
-        "completion_tokens": sum(each.completion_tokens for each in ends),
-        "finish": ",".join(reason for each in ends for reason in each.finish_reasons),
+        "prompt_tokens": sum([each.prompt_tokens for each in ends]),
+        "cached_tokens": sum([each.cached_tokens for each in ends]),
+        "completion_tokens": sum([each.completion_tokens for each in ends]),
+        "finish": ",".join([reason for each in ends for reason in each.finish_reasons]),
     }

@@ -32,7 +32,7 @@ end
 local function count(job, state, used)
   local use = use_of(used, job.used, state == 'done')
   local tokens = tokens_of(use)
-  let_out(job, tokens, now_s * 1000)
+  settle_reserved(job, tokens, now_s * 1000)
   if job.place then
     local place = parse(job.place)
     add_cost(costs, place, tokens - place.cost * (1 + (job.yielded or 0)))

@@ -202,12 +202,11 @@ local function waits_no_more(job)
   end
 end
 
--- A job has ended, after so many tokens (nil: it is not known, so as many as were reserved). Safe to repeat.
-local function let_out(job, tokens, now)
+-- A job has ended, after so many tokens (nil: it is not known, so as many as were reserved): settle what it has reserved, once.
+local function settle_reserved(job, tokens, now)
   if not job.subjects then
     return
   end
-  redis.call('HDEL', job.key, 'subjects')
   local more, now_s = (tokens or tonumber(job.reserved)) - job.reserved, math.floor(now / 1000)
   local days, second = math.floor(job.let_in / DAY), math.min(job.let_in, now_s)
   for name in string.gmatch(job.subjects, '%S+') do
@@ -225,6 +224,14 @@ local function let_out(job, tokens, now)
       end
       spend(name, days, more)
     end
+  end
+end
+
+-- The same for a job that may be let out again.
+local function let_out(job, tokens, now)
+  if job.subjects then
+    redis.call('HDEL', job.key, 'subjects')
+    settle_reserved(job, tokens, now)
   end
 end
 
