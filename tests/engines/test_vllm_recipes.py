@@ -11,16 +11,16 @@ _SCRIPT = """
 import json
 from contract.config import ModelConfig
 from workers.engines.vllm import known_parsers
-tools, reasoners = known_parsers._names()
-known_parsers._names = lambda: (tools - {"hermes"}, reasoners)
+names = known_parsers._names()
+known_parsers._names = lambda: names._replace(tool=names.tool - {"hermes"})
 
 def known(**entry):
     model = ModelConfig(engine="cpu-vllm", model_path="Qwen/Qwen3-8B", **entry)
     return known_parsers.known_parsers(model)[:2]
 
 print(json.dumps({
-    "tools": sorted(tools),
-    "reasoning": sorted(reasoners),
+    "tools": sorted(names.tool),
+    "reasoning": sorted(names.reasoning),
     "of an older release": [known(), known(tool_parser="hermes")],
 }))
 """

@@ -28,6 +28,7 @@ from workers.engines.openai.upstream import Upstream, UpstreamSettings, read_sta
 from workers.engines.openai.wire import media_taken, request_body, request_path
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.shared.deltas import pooled_deltas
+from workers.engines.shared.refusals import no_adapter
 from workers.outbox import Outbox
 from workers.transcript import REASONING, Kind
 
@@ -121,9 +122,7 @@ class OpenAiEngine:
         if not adapters:
             return job.adapter
         if job.adapter not in adapters:
-            known = ", ".join(f"`{name}`" for name in adapters)
-            message = f"no adapter `{job.adapter}`; this model has {known}"
-            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+            raise no_adapter(job.adapter, adapters)
         return adapters[job.adapter]
 
     async def _run(self, stream: UpstreamStream) -> None:

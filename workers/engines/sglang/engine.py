@@ -16,7 +16,7 @@ from contract.asked import Pooling
 from contract.config import WorkerSpec
 from contract.messages import ErrorCode, Job, Sampling
 from contract.process.logs import configure_logging
-from workers.engine import EngineReport, JobRejected
+from workers.engine import EngineReport
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
 from workers.engines.sglang.answer import SglangAnswer, SglangChoice
@@ -24,11 +24,11 @@ from workers.engines.sglang.arguments import CONTEXT_MARGIN, server_arguments
 from workers.engines.sglang.parsing import SglangParsers, known_parsers
 from workers.engines.sglang.pooling import SglangEmbeddings, encode, inputs_of
 from workers.engines.sglang.sampling import sampling_settings
-from workers.engines.shared.beginning import Beginning, begin
+from workers.engines.shared.beginning import Beginning, answer_limit, begin
 from workers.engines.shared.draining import Drains
 from workers.engines.shared.endings import EndedBadly
 from workers.engines.shared.parsing.parsers import TextParsers
-from workers.engines.shared.refusals import check_purpose, require_plain
+from workers.engines.shared.refusals import check_purpose, no_adapter, require_plain
 from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -163,17 +163,11 @@ class SglangEngine:
         if name is None:
             return "default" if self._spec.model.adapter_path else None
         if name not in self._adapters:
-            known = ", ".join(f"`{each}`" for each in self._adapters) or "none"
-            message = f"no adapter `{name}`; this model has {known}"
-            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+            raise no_adapter(name, self._adapters)
         return name
 
     def _answer_limit(self, asked: Sampling, prompt_tokens: int) -> int:
-        """Return the most tokens that an answer may have, by the request, the model and its
-        context."""
-        room = self._max_model_len - prompt_tokens
-        limit = min(room, self._spec.model.max_output_len or room)
-        return min(limit, asked.max_tokens or limit)
+        return answer_limit(self._spec.model, self._max_model_len - prompt_tokens, asked.max_tokens)
 
     def _ended(self, job_id: str, error: Exception | None) -> None:
         """All requests of a job have ended, or one has failed."""

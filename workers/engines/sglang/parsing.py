@@ -9,10 +9,9 @@ from typing import Any
 
 from contract.asked import Guided
 from contract.config import ModelConfig
-from contract.config.recipes import ChosenParsers, parsers_of
-from workers.engine import CannotServe
-from workers.engines.shared.parsing.known import among
-from workers.engines.shared.parsing.text import ReadCall, SaidCalls, SaidThoughts
+from contract.config.recipes import ChosenParsers
+from workers.engines.shared.parsing.known import ParserNames, cannot_parse, installed_parsers
+from workers.engines.shared.parsing.text import SaidCalls, SaidThoughts
 
 
 class SglangParsers:
@@ -34,7 +33,7 @@ class SglangParsers:
             if self._chosen.tool is not None:
                 self._call_parser("[]")
         except ValueError as error:
-            raise CannotServe(f"`tool_parser`, `reasoning_parser`: {error}") from error
+            raise cannot_parse(error) from error
 
     def thoughts(self, arguments: dict[str, Any], *, begun: bool | None) -> _Thoughts:
         return _Thoughts(self._thought_parser(arguments, begun))
@@ -77,14 +76,15 @@ class SglangParsers:
 
 
 def known_parsers(model: ModelConfig) -> ChosenParsers:
-    """Those that the entry names, and of those that the checkpoint asks for what there is."""
-    chosen = parsers_of(model)
-    if chosen.tool is None and chosen.reasoning is None:
-        return chosen
+    """Return the parsers of a model that this SGLang has."""
+    return installed_parsers(model, "SGLang", _names)
+
+
+def _names() -> ParserNames:
     from sglang.srt.function_call.parser_names import TOOL_CALL_PARSER_NAMES
     from sglang.srt.parser.reasoning_parser_names import REASONING_PARSER_NAMES
 
-    return among(chosen, TOOL_CALL_PARSER_NAMES, REASONING_PARSER_NAMES, "SGLang")
+    return ParserNames(TOOL_CALL_PARSER_NAMES, REASONING_PARSER_NAMES)
 
 
 class _Thoughts:
@@ -92,10 +92,10 @@ class _Thoughts:
         self._parser = parser
 
     def read(self, text: str) -> SaidThoughts:
-        return _thoughts(*self._parser.parse_stream_chunk(text))
+        return SaidThoughts.of(*self._parser.parse_stream_chunk(text))
 
     def end(self) -> SaidThoughts:
-        return _thoughts(*self._parser.parse_stream_end())
+        return SaidThoughts.of(*self._parser.parse_stream_end())
 
 
 class _Calls:
@@ -103,16 +103,7 @@ class _Calls:
         self._parser = parser
 
     def read(self, text: str) -> SaidCalls:
-        return _calls(*self._parser.parse_stream_chunk(text))
+        return SaidCalls.of(*self._parser.parse_stream_chunk(text))
 
     def end(self) -> SaidCalls:
-        return _calls(*self._parser.parse_stream_end())
-
-
-def _thoughts(reasoning: str | None, text: str | None) -> SaidThoughts:
-    return SaidThoughts(reasoning or "", text or "")
-
-
-def _calls(text: str | None, calls: Any) -> SaidCalls:
-    pieces = [ReadCall(call.tool_index, call.name or "", call.parameters or "") for call in calls]
-    return SaidCalls(text or "", pieces)
+        return SaidCalls.of(*self._parser.parse_stream_end())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from contract.config import ModelConfig
 from contract.messages import Job, Sampling
 from workers.engines.prompts import Prompts
 from workers.engines.shared.parsing.parsers import TextParsers, TextParsing
@@ -27,14 +28,21 @@ class Beginning(NamedTuple):
     parsed: Sequence[ParsedText] = ()
 
 
+def answer_limit(model: ModelConfig, room: int, asked: int | None) -> int:
+    """Return the most tokens that an answer may have: by the model's entry, by the `room` that the
+    prompt leaves in the context, and as many as are `asked` for, if any number is."""
+    limit = min(room, model.max_output_len or room)
+    return min(limit, asked or limit)
+
+
 async def begin(
     job: Job,
     prompts: Prompts,
     outbox: Outbox,
-    answer_limit: Callable[[Sampling, int], int],
+    limit_of: Callable[[Sampling, int], int],
     parsers: TextParsers,
 ) -> Beginning | None:
-    """Read the prompt, and tell the outbox what the engine will say again. `answer_limit` gives the
+    """Read the prompt, and tell the outbox what the engine will say again. `limit_of` gives the
     most tokens of an answer after a prompt of so many. None: there is no room for more, or
     nothing to generate, and the answer has ended. Raises `JobRejected`."""
     if job.report is not None:
@@ -43,7 +51,7 @@ async def begin(
     prompt_ids = await prompts.token_ids(job)
     parsing = parsers.of(job, prompt_ids)
     parsed, emitted = resume(job, outbox, parsing, prompts.decode)
-    max_tokens = answer_limit(job.sampling, len(prompt_ids)) - len(emitted)
+    max_tokens = limit_of(job.sampling, len(prompt_ids)) - len(emitted)
     if max_tokens <= 0:
         outbox.done(job.id, ("length",), len(prompt_ids))
         return None

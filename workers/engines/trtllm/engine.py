@@ -14,12 +14,12 @@ from contract.messages import ErrorCode, Job, Sampling
 from workers.engine import EngineReport, JobRejected
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
-from workers.engines.shared.beginning import Beginning, begin
+from workers.engines.shared.beginning import Beginning, answer_limit, begin
 from workers.engines.shared.checkpoints import local_directory
 from workers.engines.shared.draining import Drains
 from workers.engines.shared.endings import EndedBadly
 from workers.engines.shared.parsing.parsers import TextParsers
-from workers.engines.shared.refusals import require_plain
+from workers.engines.shared.refusals import no_adapter, require_plain
 from workers.engines.shared.stop_strings import StopStrings
 from workers.engines.trtllm.answer import TrtllmAnswer, TrtllmChoice
 from workers.engines.trtllm.engine_load import report_load
@@ -161,17 +161,12 @@ class TrtllmEngine:
                 return None
             name = next(iter(self._adapters))
         if name not in self._adapters:
-            known = ", ".join(f"`{each}`" for each in self._adapters) or "none"
-            message = f"no adapter `{name}`; this model has {known}"
-            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+            raise no_adapter(name, self._adapters)
         return LoRARequest(name, list(self._adapters).index(name) + 1, self._adapters[name])
 
     def _answer_limit(self, asked: Sampling, prompt_tokens: int) -> int:
-        """Return the most tokens that an answer may have, by the request, the model and its
-        context."""
-        room = self._max_model_len - prompt_tokens
-        limit = min(room, self._spec.model.max_output_len or room)
-        return min(limit, asked.max_tokens or self._files.default_max_tokens or limit)
+        most = asked.max_tokens or self._files.default_max_tokens
+        return answer_limit(self._spec.model, self._max_model_len - prompt_tokens, most)
 
     def _give_up(self, job_id: str) -> None:
         self._drains.stop(job_id)

@@ -11,10 +11,9 @@ from typing import Any
 
 from contract.asked import Guided
 from contract.config import ModelConfig
-from contract.config.recipes import ChosenParsers, parsers_of
-from workers.engine import CannotServe
-from workers.engines.shared.parsing.known import among
-from workers.engines.shared.parsing.text import ReadCall, SaidCalls, SaidThoughts
+from contract.config.recipes import ChosenParsers
+from workers.engines.shared.parsing.known import ParserNames, cannot_parse, installed_parsers
+from workers.engines.shared.parsing.text import SaidCalls, SaidThoughts
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class TrtllmParsers:
                 is_said = getattr(calls, "needs_raw_special_tokens", False)
                 self.keeps_special_for_calls = is_said or any(map(is_special, marks))
         except ValueError as error:
-            raise CannotServe(f"`tool_parser`, `reasoning_parser`: {error}") from error
+            raise cannot_parse(error) from error
 
     def thoughts(self, arguments: dict[str, Any], *, begun: bool | None) -> _Thoughts:
         parser = self._thought_parser(arguments)
@@ -128,11 +127,12 @@ def _is_readable(tag: str) -> bool:
 
 
 def known_parsers(model: ModelConfig) -> ChosenParsers:
-    """Those that the entry names, and of those that the checkpoint asks for what there is."""
-    chosen = parsers_of(model)
-    if chosen.tool is None and chosen.reasoning is None:
-        return chosen
-    return among(chosen, _tool_parsers(), _reasoning_parsers(), "TensorRT-LLM")
+    """Return the parsers of a model that this TensorRT-LLM has."""
+    return installed_parsers(model, "TensorRT-LLM", _names)
+
+
+def _names() -> ParserNames:
+    return ParserNames(_tool_parsers(), _reasoning_parsers())
 
 
 def _tool_parsers() -> Collection[str]:
@@ -182,7 +182,7 @@ class _Thoughts:
         return _marks(self._parser)
 
     def _said(self, result: Any) -> SaidThoughts:
-        return SaidThoughts(result.reasoning_content or "", result.content or "")
+        return SaidThoughts.of(result.reasoning_content, result.content)
 
 
 class _Calls:
@@ -199,7 +199,4 @@ class _Calls:
 
 
 def _calls(result: Any) -> SaidCalls:
-    pieces = [
-        ReadCall(call.tool_index, call.name or "", call.parameters or "") for call in result.calls
-    ]
-    return SaidCalls(result.normal_text or "", pieces)
+    return SaidCalls.of(result.normal_text, result.calls)

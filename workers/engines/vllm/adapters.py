@@ -12,6 +12,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from contract.config import ModelConfig
 from contract.messages import ErrorCode, Job
 from workers.engine import CannotServe, JobRejected
+from workers.engines.shared.refusals import no_adapter
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +69,7 @@ class Adapters:
         if job.adapter is None:
             return self._requests[_USUAL] if self._has_usual else None
         if job.adapter not in self._requests:
-            known = ", ".join(f"`{name}`" for name in self._requests) or "none"
-            message = f"no adapter `{job.adapter}`; this model has {known}"
-            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+            raise no_adapter(job.adapter, self._requests)
         if job.adapter in self._refused:
             message = f"the adapter `{job.adapter}` cannot be loaded; `./ew status` says why"
             raise JobRejected(ErrorCode.ENGINE_FAILED, message)

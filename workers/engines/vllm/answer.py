@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from contract.messages import ErrorCode, FinishReason, Job, TokenLogprob
 from workers.engines.shared.chances import finite
-from workers.engines.shared.parsing.pieces import NewText, say_parsed
+from workers.engines.shared.parsing.pieces import NewText, ends_by_calls, say_parsed
 from workers.engines.vllm.parsed_choice import ParsedChoice
 from workers.outbox import Outbox
 
@@ -76,7 +76,8 @@ class VllmAnswer:
     def _end(self, choice: Any) -> bool:
         """Note why a choice has ended. False if that ends the job with an error."""
         reason = FINISH.get(choice.finish_reason)
-        if reason == "stop" and self._called_freely(choice.index):
+        parsed = self._parsed[choice.index] if self._parsed else None
+        if reason == "stop" and parsed is not None and ends_by_calls(self._job, parsed):
             reason = "tool_calls"
         if reason == "stop" and choice.stop_reason is None and self._is_no_json():
             self._outbox.give_up(self._job.id, ErrorCode.ENGINE_FAILED, _NOT_BEGUN, retryable=False)
@@ -101,11 +102,6 @@ class VllmAnswer:
         guided = self._job.sampling.guided
         is_json = guided is not None and guided.kind in ("json", "json_object")
         return is_json and self._outbox.is_untold(self._job.id)
-
-    def _called_freely(self, index: int) -> bool:
-        """As OpenAI has it: a call of the one tool that the request names ends as text does."""
-        is_named = self._job.tools is not None and self._job.tools.choice == "named"
-        return not is_named and bool(self._parsed) and self._parsed[index].calls
 
 
 def _by_name(choice: Any) -> tuple[TokenLogprob, ...]:

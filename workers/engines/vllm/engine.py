@@ -23,6 +23,7 @@ from contract.messages import ErrorCode, Job, Sampling
 from workers.engine import EngineReport, JobRejected
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
+from workers.engines.shared.beginning import answer_limit
 from workers.engines.shared.parsing.replay import resume
 from workers.engines.shared.prompt_only import tell_prompt
 from workers.engines.shared.refusals import check_purpose
@@ -281,7 +282,5 @@ class VllmEngine:
         self._outbox.engine_died(engine.dead_error)
 
     def _answer_limit(self, asked: Sampling, prompt_tokens: int) -> int:
-        """The most tokens that an answer may have, by the request, the model and its context."""
-        room = self._max_model_len - prompt_tokens
-        limit = min(room, self._spec.model.max_output_len or room)
-        return min(limit, asked.max_tokens or self._defaults.get("max_tokens") or limit)
+        most = asked.max_tokens or self._defaults.get("max_tokens")
+        return answer_limit(self._spec.model, self._max_model_len - prompt_tokens, most)

@@ -31,7 +31,7 @@ class ParsedChoice:
         self._silent_ids: list[int] = []
         self._has_spoken = False
         #: Whether the choice has called a tool.
-        self.calls = False
+        self.has_called = False
 
     def feed(self, text: str, token_ids: Sequence[int], *, finished: bool) -> list[ParsedPiece]:
         """Return what new text means. Raises what a parser may raise."""
@@ -60,7 +60,7 @@ class ParsedChoice:
         )
         pieces = self._pieces(reasoning, content)
         for number, call in enumerate(calls[:1] if calls and self._only_one else calls or ()):
-            self.calls = True
+            self.has_called = True
             piece = ToolPiece(number, call.id or new_call_id(), call.name)
             pieces.append(ParsedPiece(piece, call.arguments))
         return pieces
@@ -73,7 +73,7 @@ class ParsedChoice:
         return call.function is not None and not (self._only_one and call.index > 0)
 
     def _call(self, call: Any) -> ParsedPiece:
-        self.calls = True
+        self.has_called = True
         name = call.function.name or ""
         call_id = (call.id or new_call_id()) if name else ""
         return ParsedPiece(ToolPiece(call.index, call_id, name), call.function.arguments or "")

@@ -17,6 +17,7 @@ from contract.config.recipes import ChosenParsers
 from contract.messages import ChatMessage, ErrorCode, Job
 from workers.engine import CannotServe, JobRejected
 from workers.engines.prompts import template_arguments
+from workers.engines.shared.parsing.known import NO_TOOL_PARSER, cannot_parse
 from workers.engines.shared.parsing.replay import Reading, Replay
 from workers.engines.vllm.constraints import GUIDANCE, folded_outputs
 from workers.engines.vllm.known_parsers import known_parsers
@@ -105,7 +106,7 @@ class Parsers:
                 raise CannotServe(message) from error
             self._usual = self._forced = None
         except (TypeError, KeyError) as error:
-            raise CannotServe(f"`tool_parser`, `reasoning_parser`: {error}") from error
+            raise cannot_parse(error) from error
 
     def of(self, job: Job, prompt_ids: list[int], outputs: Any) -> Parsing | None:
         """How to read the answer to a job; None: it is text as it is. `outputs` is vLLM's form of
@@ -122,11 +123,7 @@ class Parsers:
         if job.tools is None or job.tools.choice == "none":
             return self._usual if self._always_reads else None
         if job.tools.choice == "auto" and not self._reads_calls:
-            message = (
-                "this model's tool calls cannot be read: its entry names no `tool_parser`; "
-                "`tool_choice` `required` or a named tool works without one"
-            )
-            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+            raise JobRejected(ErrorCode.INVALID_REQUEST, NO_TOOL_PARSER)
         if self._forced is None:
             raise JobRejected(ErrorCode.INVALID_REQUEST, "this engine's release takes no tools")
         return self._usual if job.tools.choice == "auto" else self._forced

@@ -15,15 +15,12 @@ from workers.continuation import forces_calls
 from workers.engine import JobRejected
 from workers.engines.prompts import Prompts, template_arguments
 from workers.engines.shared.parsing.forced import forcing, reader_of
+from workers.engines.shared.parsing.known import NO_TOOL_PARSER
 from workers.engines.shared.parsing.replay import Reading, Replay, token_decoder
 from workers.engines.shared.parsing.text import CallReader, ParsedText, ThoughtReader
 
 #: A prompt that ends with the mark of a thought has at most so many tokens after it begins.
 _TAIL_TOKENS: Final = 32
-_NO_TOOL_PARSER: Final = (
-    "this model's tool calls cannot be read: its entry names no `tool_parser`; "
-    "`tool_choice` `required` or a named tool works without one"
-)
 
 
 class ParserLibrary(Protocol):
@@ -69,7 +66,7 @@ class TextParsers:
             return None
         calls = job.tools is not None and job.tools.choice != "none"
         if calls and not forces_calls(job) and self.chosen.tool is None:
-            raise JobRejected(ErrorCode.INVALID_REQUEST, _NO_TOOL_PARSER)
+            raise JobRejected(ErrorCode.INVALID_REQUEST, NO_TOOL_PARSER)
         if not calls and self.chosen.reasoning is None:
             return None
         try:

@@ -30,9 +30,10 @@ class NewText(NamedTuple):
 
 
 class ChoiceReader(Protocol):
-    """A choice that is read piece by piece. `calls`: it has called a tool."""
+    """A choice that is read piece by piece."""
 
-    calls: bool
+    #: Whether it has called a tool so far.
+    has_called: bool
 
     def feed(self, text: str, token_ids: Sequence[int], *, finished: bool) -> list[ParsedPiece]:
         """Return what new text means. Raises what a parser may raise."""
@@ -68,15 +69,20 @@ def say(
 def reasons_with_calls(
     job: Job, reasons: Sequence[FinishReason], parsed: Sequence[ChoiceReader]
 ) -> tuple[FinishReason, ...]:
-    """Return why choices have ended, where calls are an end of their own. As OpenAI has it: a call
-    of the one tool that the request names ends as text does."""
-    is_named = job.tools is not None and job.tools.choice == "named"
-    if is_named or not parsed:
+    """Return why choices have ended, where calls are an end of their own."""
+    if not parsed:
         return tuple(reasons)
     return tuple(
-        "tool_calls" if reason == "stop" and choice.calls else reason
+        "tool_calls" if reason == "stop" and ends_by_calls(job, choice) else reason
         for reason, choice in zip(reasons, parsed, strict=True)
     )
+
+
+def ends_by_calls(job: Job, choice: ChoiceReader) -> bool:
+    """Return whether a choice has ended by its calls. As OpenAI has it: a call of the one tool that
+    the request names ends as text does."""
+    is_named = job.tools is not None and job.tools.choice == "named"
+    return choice.has_called and not is_named
 
 
 def new_call_id() -> str:

@@ -3,8 +3,8 @@ thinks from the rest, the next finds calls of tools in that."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 from workers.engines.shared.parsing.pieces import ParsedPiece, new_call_id
 from workers.transcript import REASONING, ToolPiece
@@ -25,10 +25,24 @@ class SaidCalls(NamedTuple):
     text: str = ""
     calls: Sequence[ReadCall] = ()
 
+    @classmethod
+    def of(cls, text: str | None, items: Iterable[Any]) -> SaidCalls:
+        """Return it of text and the `ToolCallItem`s of SGLang, or of TensorRT-LLM, which has them
+        from there; each may lack its name or its arguments."""
+        calls = [
+            ReadCall(each.tool_index, each.name or "", each.parameters or "") for each in items
+        ]
+        return cls(text or "", calls)
+
 
 class SaidThoughts(NamedTuple):
     reasoning: str = ""
     text: str = ""
+
+    @classmethod
+    def of(cls, reasoning: str | None, text: str | None) -> SaidThoughts:
+        """Return it of what a parser says, which may be nothing."""
+        return cls(reasoning or "", text or "")
 
 
 class ThoughtReader(Protocol):
@@ -72,7 +86,7 @@ class ParsedText:
         #: By the reader's number of a call: how many there were before it.
         self._places: dict[int, int] = {}
         self._count = 0
-        self.calls = False
+        self.has_called = False
 
     def feed(self, text: str, token_ids: Sequence[int], *, finished: bool) -> list[ParsedPiece]:
         """Return what new text means. Raises what a parser may raise."""
@@ -123,7 +137,7 @@ class ParsedText:
         return pieces
 
     def _pieces(self, said: SaidCalls, given: str = "") -> list[ParsedPiece]:
-        if not self.calls:
+        if not self.has_called:
             self._given += given
             self._told += said.text
         pieces = [ParsedPiece(None, said.text)] if said.text else []
@@ -136,7 +150,7 @@ class ParsedText:
         if call.name:
             self._places[call.number] = self._count
             self._count += 1
-            self.calls = True
+            self.has_called = True
         place = self._places.get(call.number, self._count - 1)
         if place < 0 or (self._only_one and place > 0):
             return []
@@ -145,7 +159,7 @@ class ParsedText:
 
     def _held_back(self) -> list[ParsedPiece]:
         """The text that looked like a call, and was none: it was said, so the client is told."""
-        if self.calls or not self._given.startswith(self._told):
+        if self.has_called or not self._given.startswith(self._told):
             return []
         rest = self._given[len(self._told) :]
         return [ParsedPiece(None, rest)] if rest else []
