@@ -1,5 +1,5 @@
-"""Jobs whose client does not wait at a connection: put again when they fail by
-what may pass, until they have an answer, or their time is up."""
+"""Jobs whose client does not wait at a connection: put again when they fail by what may pass, until
+they have an answer, or their time is up."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from starlette.types import Message
-
 from contract.keys import KeyRecord
 from contract.messages import Delta, Done, ErrorCode, Job, Status
 from gateway.http.errors import ApiError
-from gateway.http.headers import RequestContext
+from gateway.http.headers import RequestContext, send_nowhere
 from gateway.jobs.admission import Admission
 from gateway.jobs.resumption import Resumption
 from gateway.streams.answers import AnswerSink
@@ -57,10 +55,10 @@ class ErrandEnd(NamedTuple, Generic[SinkType]):
 
 
 class Errand(NamedTuple):
-    """A job to be put, whose `id` stays the same over the processes that ask for it, for a key (its
-    id): what it may do counts as it is whenever the job is put. It
-    has `timeout_s` from now. `may_repeat`: it may be put again though a part of its answer came.
-    Unless it `may_wait`, it ends if it is refused at first."""
+    """A job to be put, whose `id` stays the same over the processes that ask for it. Each time the
+    key of `key_id` counts as it is then. The job has `timeout_s` from now. `may_repeat`: it may be
+    put again though a part of its answer came. Unless it `may_wait`, it ends if it is refused at
+    first."""
 
     id: str
     job: Job
@@ -122,7 +120,7 @@ class Unattended:
         left_s: float,
     ) -> ErrandEnd[SinkType]:
         answer = _Awaited(sink)
-        context = RequestContext(_send_nowhere, errand.request_id.encode())
+        context = RequestContext(send_nowhere, errand.request_id.encode())
         context.model = errand.job.model
         once = Resumption(errand.id.encode(), digest=errand.id, patience_s=max(1.0, left_s))
         try:
@@ -141,10 +139,6 @@ def _may_pass(error: ApiError, errand: Errand, ended: ErrandEnd[SinkType]) -> bo
     return errand.may_repeat or not has_spoken
 
 
-async def _send_nowhere(message: Message) -> None:
-    """Nothing is written to a client: the sink has it."""
-
-
 class _Awaited:
     """An answer whose end can be waited for."""
 
@@ -152,7 +146,7 @@ class _Awaited:
         self.ended: asyncio.Future[ApiError | None] = asyncio.get_running_loop().create_future()
         #: The sink's own gathers what is written to it.
         self.writer = Writer()
-        self.writer.attach(Client(_send_nowhere, _send_nowhere, self._abandoned))
+        self.writer.attach(Client(send_nowhere, send_nowhere, self._abandoned))
         self._sink = sink
 
     def begin(self, attempt: int) -> None:

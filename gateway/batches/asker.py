@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
-from starlette.types import Message
 
 from contract.messages import ErrorCode, Job
 from gateway.background.unattended import Errand
@@ -18,7 +17,7 @@ from gateway.batches.endpoint import Endpoint, LineRequest
 from gateway.batches.lines import InputLine
 from gateway.http.error_answers import OPENAI, answer_error
 from gateway.http.errors import ApiError
-from gateway.http.headers import RequestContext
+from gateway.http.headers import RequestContext, send_nowhere
 from gateway.lifecycle.process import GatewayProcess
 from gateway.streams.answers import WholeAnswer
 from gateway.streams.reply import Reply
@@ -27,9 +26,9 @@ from gateway.streams.reply import Reply
 #: all batches for the same models.
 _FEWEST, _MOST = 8, 256
 _LOOK_EVERY_S: Final = 0.5
-_CHECK_AGAIN_S: Final = 1.0
-_CHECK_SLOWEST_S: Final = 5.0
-#: A batch that is asked for waits if for so long no line has ended, and none is answered.
+_FIRST_RECHECK_S: Final = 1.0
+_SLOWEST_RECHECK_S: Final = 5.0
+#: A batch waits if none of its lines has been begun, and none has ended for so long.
 _WAITS_AFTER_S: Final = 5.0
 
 
@@ -58,9 +57,10 @@ class LineAsker:
         self._endpoint = endpoint
         self._all_askers = all_askers
         self._replies: dict[str, Reply] = {}
+        #: How many lines are being asked.
         self._open = 0
-        #: When a line was asked that is the only one, or one ended, by the monotonic clock.
-        self._moved = 0.0
+        #: When a line ended, or the first of those that are open was asked, by the monotonic clock.
+        self._progressed_at = 0.0
         #: The models that do its lines, as of a moment ago.
         self.models: frozenset[str] = frozenset()
         self._looked = 0.0
@@ -70,7 +70,7 @@ class LineAsker:
     def waits(self) -> bool:
         """Whether the lines wait for what others have, or have taken away: for their model, for
         room in its queue, or in the limits of their key."""
-        is_long = self._open > 0 and time.monotonic() - self._moved >= _WAITS_AFTER_S
+        is_long = self._open > 0 and time.monotonic() - self._progressed_at >= _WAITS_AFTER_S
         return is_long and not any(each.first_attempt for each in self._replies.values())
 
     @property
@@ -93,7 +93,7 @@ class LineAsker:
         """Return a line's answer, which may be an error. Raises `Leaving`."""
         job_id = hashlib.sha256(f"{self._batch.id} {line.number}".encode()).hexdigest()[:32]
         if not self._open:
-            self._moved = time.monotonic()
+            self._progressed_at = time.monotonic()
         self._open += 1
         try:
             return LineAnswer(200, job_id, await self._answer(line, job_id))
@@ -102,7 +102,7 @@ class LineAsker:
             return LineAnswer(told.status, job_id, told.body)
         finally:
             self._open -= 1
-            self._moved = time.monotonic()
+            self._progressed_at = time.monotonic()
 
     def cancel(self) -> None:
         """End all that are being asked, in their queues and workers, too."""
@@ -111,7 +111,7 @@ class LineAsker:
             self._process.dispatcher.fail(reply, error)
 
     async def _answer(self, line: InputLine, job_id: str) -> bytes:
-        context = RequestContext(_send_nowhere, job_id.encode())
+        context = RequestContext(send_nowhere, job_id.encode())
         question, job = await self._checked(line, job_id, context)
         shown = replace(job, model=self._process.models.served_name(job))
         errand = Errand(job_id, job, self._batch.key_id, job_id, self._left_s())
@@ -128,11 +128,11 @@ class LineAsker:
     async def _checked(
         self, line: InputLine, job_id: str, context: RequestContext
     ) -> tuple[LineRequest, Job]:
-        """The line's request and job, once its key can be looked up and its model can take it.
-        Raises `ApiError`."""
+        """Return the request and the job of a line, once its key can be looked up and its model can
+        take it. Raises `ApiError`."""
         checks, find_key = self._process.checks, self._process.unattended.key
         question: LineRequest | None = None
-        wait_s = _CHECK_AGAIN_S
+        wait_s = _FIRST_RECHECK_S
         while True:
             try:
                 key = find_key(self._batch.key_id)
@@ -146,7 +146,7 @@ class LineAsker:
                 if not error.retryable or self._left_s() <= 0:
                     raise
                 await asyncio.sleep(wait_s)
-                wait_s = min(_CHECK_SLOWEST_S, 2 * wait_s)
+                wait_s = min(_SLOWEST_RECHECK_S, 2 * wait_s)
             else:
                 return question, replace(job, resumable=True)
 
@@ -165,7 +165,3 @@ def _sink(question: LineRequest, shown: Job, context: RequestContext) -> WholeAn
     made = question.make(shown, context)
     made.renew = lambda name: question.make(replace(shown, model=name), context)
     return made
-
-
-async def _send_nowhere(message: Message) -> None:
-    """Nothing is written to a client."""

@@ -30,12 +30,13 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 1.0
 _AGAIN_AFTER_S: Final = 5.0
 _TIDY_EVERY_S: Final = 600.0
-#: Of one key, and of all; the others wait. Those that wait themselves do not count, up to so many
-#: of a key that run; a key of which none runs may have one.
-_OF_A_KEY: Final = 4
-_OF_ALL: Final = 32
-_MOST_OF_A_KEY: Final = 16
-_MOST_OF_ALL: Final = 256
+#: Batches of one key, and of all, that may make progress at once.
+_PROGRESSING_OF_A_KEY: Final = 4
+_PROGRESSING_OF_ALL: Final = 32
+#: Those that may run, with those that wait for their model or in limits. A key of which none runs
+#: may have one beyond the bound of all.
+_RUNNING_OF_A_KEY: Final = 16
+_RUNNING_OF_ALL: Final = 256
 #: The fields of an input line beside its body.
 _ENVELOPE_BYTES: Final = 4096
 
@@ -84,8 +85,8 @@ class BatchRunner:
         found = await asyncio.to_thread(self._batches.open)
         now = time.monotonic()
         ready = [each for each in found if now >= self._again.get(each.id, now)]
-        moving = {each for each, asker in self._askers.items() if not asker.waits}
-        for batch in next_batches(ready, self._running, moving):
+        progressing = {each for each, asker in self._askers.items() if not asker.waits}
+        for batch in next_batches(ready, self._running, progressing):
             self._start(batch)
         if time.monotonic() - self._tidied > _TIDY_EVERY_S:
             self._tidied = time.monotonic()
@@ -151,29 +152,29 @@ class BatchRunner:
 
 
 def next_batches(
-    found: Sequence[BatchRecord], running: Collection[str], moving: Collection[str]
+    found: Sequence[BatchRecord], running: Collection[str], progressing: Collection[str]
 ) -> list[BatchRecord]:
     """Return which batches to begin of those that have not ended, the oldest first, beside the ones
-    that run (their ids), some of which get on (`moving`): a key that has fewer goes first, so that
+    that run (their ids), of which some are `progressing`: a key that has fewer goes first, so that
     none waits for another's."""
     of_key = Counter(each.key_id for each in found if each.id in running)
-    moving_of_key = Counter(each.key_id for each in found if each.id in moving)
+    progressing_of_key = Counter(each.key_id for each in found if each.id in progressing)
     waiting = [each for each in found if each.id not in running]
     chosen: list[BatchRecord] = []
 
     def has_place(batch: BatchRecord) -> bool:
         own = of_key[batch.key_id]
-        if moving_of_key[batch.key_id] >= _OF_A_KEY or own >= _MOST_OF_A_KEY:
+        if progressing_of_key[batch.key_id] >= _PROGRESSING_OF_A_KEY or own >= _RUNNING_OF_A_KEY:
             return False
-        return not own or len(running) + len(chosen) < _MOST_OF_ALL
+        return not own or len(running) + len(chosen) < _RUNNING_OF_ALL
 
-    while len(moving) + len(chosen) < _OF_ALL:
+    while len(progressing) + len(chosen) < _PROGRESSING_OF_ALL:
         fitting = (each for each in waiting if has_place(each))
         batch = min(fitting, key=lambda each: of_key[each.key_id], default=None)
         if batch is None:
             break
         of_key[batch.key_id] += 1
-        moving_of_key[batch.key_id] += 1
+        progressing_of_key[batch.key_id] += 1
         waiting.remove(batch)
         chosen.append(batch)
     return chosen

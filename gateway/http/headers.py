@@ -22,6 +22,10 @@ _IN_SCOPE: Final = "ew.context"
 HEAD_EXTENSION: Final = "ew.head"
 
 
+async def send_nowhere(message: Message) -> None:
+    """Stand in for the server where no client waits at a connection."""
+
+
 class RequestContext:
     """The context of a request while it is answered. Times are of the monotonic clock."""
 

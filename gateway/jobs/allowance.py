@@ -47,7 +47,7 @@ class Quota(NamedTuple):
 
 
 #: How much is left of each quota.
-Left: TypeAlias = Mapping[Quota, int]
+Remaining: TypeAlias = Mapping[Quota, int]
 Header: TypeAlias = tuple[bytes, bytes]
 
 
@@ -78,7 +78,7 @@ def _bounds(
     return tuple(each for each in limits if each[1])
 
 
-def quotas(consumption: Consumption, counted: tuple[Counted, ...]) -> Left:
+def quotas(consumption: Consumption, counted: tuple[Counted, ...]) -> Remaining:
     """Return what is left of the quotas that a request was counted for, if it was; of several of a
     name, the one with the least left."""
     found: dict[str, tuple[Quota, int]] = {}
@@ -90,7 +90,7 @@ def quotas(consumption: Consumption, counted: tuple[Counted, ...]) -> Left:
     return dict(found.values())
 
 
-def quota_headers(found: Left) -> list[Header]:
+def quota_headers(found: Remaining) -> list[Header]:
     """Return `RateLimit-Policy` and `RateLimit` as draft-ietf-httpapi-ratelimit-headers-11 has them
     (structured fields, RFC 9651), and OpenAI's `x-ratelimit-*` of requests and tokens in a minute.
     A minute is a window that slides: `t`, and OpenAI's `reset`, say when all of it is free."""
@@ -124,7 +124,7 @@ def _form_of(of: tuple[Quota, ...]) -> _Form:
     return _Form(fixed, ", ".join(each.state_form() for each in of).encode(), remaining)
 
 
-def reached_quota(reached: LimitReached) -> Left:
+def reached_quota(reached: LimitReached) -> Remaining:
     """Return what is left of the quota that has no room, if it is one of a window of time."""
     if reached.name not in _WINDOWS:
         return {}

@@ -57,24 +57,25 @@ class ChunkWriter:
         return True
 
 
-def framed(cycle: RequestResponseCycle, app: Any) -> Any:
-    """Return the application for a request. Clients of HTTP/1.0 know no chunks, which uvicorn sends
-    them all the same: to them, a body without a length ends with its connection."""
+def for_its_version(cycle: RequestResponseCycle, app: Any) -> Any:
+    """Return the application for a request of its version of HTTP. Clients of 1.0 know no chunks,
+    which uvicorn sends them all the same: to them, a body without a length ends with its
+    connection."""
     if cycle.scope["http_version"] != "1.0":
         return app
 
     async def plain(scope: Scope, receive: Receive, send: Send) -> None:
-        is_endless = False
+        is_unbounded = False
 
         async def write(message: Message) -> None:
-            nonlocal is_endless
+            nonlocal is_unbounded
             if message["type"] == "http.response.start":
-                is_endless = all(
+                is_unbounded = all(
                     name.lower() != b"content-length" for name, _ in message["headers"]
                 )
-                if is_endless:
+                if is_unbounded:
                     cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
-            elif is_endless and not message.get("more_body", False):
+            elif is_unbounded and not message.get("more_body", False):
                 cycle.expected_content_length = len(message.get("body", b""))
             await send(message)
 

@@ -14,7 +14,7 @@ from gateway.http import peer
 from gateway.http.error_answers import dialect_of
 from gateway.http.errors import ApiError
 from gateway.http.headers import HEAD_EXTENSION
-from gateway.server.chunks import ChunkWriter, framed
+from gateway.server.chunks import ChunkWriter, for_its_version
 from gateway.server.deadline import Deadline
 from gateway.server.http_rules import (
     MAX_HEAD_BYTES,
@@ -178,7 +178,7 @@ class GuardedProtocol(HttpToolsProtocol):
         extensions = cast(Scope, cycle.scope)["extensions"]
         writer = ChunkWriter(cycle)
         extensions[HEAD_EXTENSION], extensions[WRITE_EXTENSION] = writer.begin, writer.write
-        super()._start_asgi_task(cycle, framed(cycle, app))
+        super()._start_asgi_task(cycle, for_its_version(cycle, app))
 
     def _feed(self, data: bytes) -> None:
         try:

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
-from starlette.types import Message
 
 from contract.asked import Turn
 from contract.config import ShadowConfig
 from contract.messages import Delta, Done, Job, Status
 from gateway.http.errors import ApiError
-from gateway.http.headers import RequestContext
+from gateway.http.headers import RequestContext, send_nowhere
 from gateway.jobs.admission import Admission
 from gateway.jobs.checks import JobChecks
 from gateway.jobs.models import Models
@@ -71,7 +70,7 @@ class Shadows:
         task.add_done_callback(putting.discard)
 
     async def _put(self, asked: str, job: Job) -> None:
-        context = RequestContext(_send_nowhere, job.id.encode())
+        context = RequestContext(send_nowhere, job.id.encode())
         context.model = job.model
         try:
             reply = await self._admission.admit(job, _Dropped(), context, None)
@@ -86,10 +85,6 @@ def _copied(job: Job, asked: str) -> Job:
     salt = f"{job.key_id} {job.cache_salt}"
     own = {"id": uuid.uuid4().hex, "key_id": SHADOW_KEY, "cache_salt": salt}
     return replace(job, moved_from=asked, turn=Turn("batch"), **own)
-
-
-async def _send_nowhere(message: Message) -> None:
-    """Nothing is written to a client."""
 
 
 class _Dropped:

@@ -10,7 +10,7 @@ import pytest
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from gateway.server.chunks import ChunkWriter, framed
+from gateway.server.chunks import ChunkWriter, for_its_version
 
 
 class Wire:
@@ -101,7 +101,7 @@ async def test_clients_of_http_1_0_get_no_chunks(
     cycle = new_cycle(wire, version)
     writer = ChunkWriter(cycle)
     assert version == "1.1" or not writer.begin(200, headers)
-    await framed(cycle, app)(cycle.scope, cycle.receive, cycle.send)
+    await for_its_version(cycle, app)(cycle.scope, cycle.receive, cycle.send)
     head, _, told = wire.got.partition(b"\r\n\r\n")
     assert told == body
     assert (b"transfer-encoding" in head) == (version == "1.1")
