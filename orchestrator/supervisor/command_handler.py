@@ -227,7 +227,8 @@ class CommandHandler:
     def _specs(self, request: Start) -> list[UnitSpec]:
         specs: list[UnitSpec] = [] if request.redis_url else [request.valkey]
         if request.gateway is not None:
-            specs.append(with_port(request.gateway, self._fleet.units.get(GATEWAY)))
+            unit, claims = self._fleet.units.get(GATEWAY), self._fleet.launcher.claims
+            specs.append(with_port(request.gateway, unit, claims))
         return specs + list(request.workers)
 
     def _stop(self, connection: Connection, request: Stop) -> None:

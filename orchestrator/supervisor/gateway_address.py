@@ -10,22 +10,29 @@ from contract.process.ports import free_port
 from orchestrator.config.effects import SOCKETS
 from orchestrator.errors import UserError
 from orchestrator.protocol.specs import GatewaySpec, UnitSpec
+from orchestrator.supervisor.units.launch import addresses_of
 from orchestrator.supervisor.units.unit import Unit
-from orchestrator.system.ports import require_free
+from orchestrator.system.ports import PortClaims, require_free
 
 
-def with_port(gateway: GatewaySpec, unit: Unit | None) -> GatewaySpec:
+def with_port(gateway: GatewaySpec, unit: Unit | None, claims: PortClaims) -> GatewaySpec:
     """Choose its port, if it is to have any; that of the gateway that runs stays. Raises
-    `UserError` if another process has the port."""
+    `UserError` if another process has one of its ports."""
     if unit is not None and unit.process and isinstance(unit.spec, GatewaySpec):
         return msgspec.structs.replace(gateway, port=gateway.port or unit.spec.port)
-    if gateway.port != 0:
-        require_free(gateway.host, gateway.port)
-        return gateway
+    if gateway.port == 0:
+        gateway = msgspec.structs.replace(gateway, port=_any_port(gateway.host))
+    for host, port in addresses_of(gateway):
+        require_free(host, port)
+        claims.take(host, port)
+    return gateway
+
+
+def _any_port(host: str) -> int:
     try:
-        return msgspec.structs.replace(gateway, port=free_port(gateway.host))
+        return free_port(host)
     except OSError as error:
-        message = f"cannot listen on {gateway.host}: {error.strerror}"
+        message = f"cannot listen on {host}: {error.strerror}"
         raise UserError(message, "check `gateway.host`") from None
 
 

@@ -2,11 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from typing import Final
 
 import psutil
 
 from orchestrator.errors import UserError
+
+_ANOTHER_PORT: Final = "`./ew start --port PORT` takes another (0: any that is free)"
+
+
+class PortClaims:
+    """The addresses that the gateway of this ew listens at, or soon will. The caller keeps them for
+    as long as it lives.
+
+    Gateways share their ports (SO_REUSEPORT) with what is left of their predecessors. So the kernel
+    lets that of another ew of the same user listen at the same address, and gives each of the two a
+    part of the connections. The name of an abstract Unix socket is had by one process of a network
+    namespace at a time, and is free when that process ends.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, int], socket.socket] = {}
+
+    def take(self, host: str, port: int) -> None:
+        """Raises `UserError` if another ew of this user has it, or if the host is unknown."""
+        if (host, port) in self._held:
+            return
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0ew-gateway-{os.getuid()}-{_address(host)}-{port}")
+        except socket.gaierror as error:
+            claim.close()
+            raise _unusable(host, port, error.strerror) from None
+        except OSError:
+            claim.close()
+            message = f"port {port} is in use by another ew of this user, or will be soon"
+            raise UserError(message, _ANOTHER_PORT) from None
+        self._held[host, port] = claim
+
+    def close(self) -> None:
+        """Give all of them back."""
+        for claim in self._held.values():
+            claim.close()
+        self._held.clear()
 
 
 def require_free(host: str, port: int) -> None:
@@ -29,12 +69,17 @@ def _unusable(host: str, port: int, reason: str | None) -> UserError:
     owner = "" if pid is None else f" by {_program(pid)} (pid {pid})"
     return UserError(
         f"port {port} is in use{owner}",
-        "`./ew start --port PORT` takes another (0: any that is free)",
+        _ANOTHER_PORT,
     )
 
 
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _address(host: str) -> str:
+    """Raises `socket.gaierror`."""
+    return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
 
 
 def _listeners() -> dict[int, int | None]:

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from contract.config import HubConfig
+from contract.config import GatewayConfig, HubConfig
 from contract.logs.rotation import LARGEST_BYTES
 from contract.paths import ROOT, project_dir
 from contract.process.host_name import VARIABLE
@@ -20,6 +20,7 @@ from orchestrator.gpu.allocator import Allocation
 from orchestrator.hub.access import hub_variables
 from orchestrator.protocol.specs import GatewaySpec, ReplicaSpec, UnitSpec, ValkeySpec
 from orchestrator.system.child_environment import PYTHON, TELEMETRY, engine_variables, inherited
+from orchestrator.system.ports import PortClaims
 from orchestrator.system.process import Command
 from orchestrator.system.valkey import server_command
 
@@ -34,9 +35,11 @@ class Launcher:
         self.variables = variables
         #: The size of a log beyond which it is put aside before a start.
         self.log_bytes = LARGEST_BYTES
+        self.claims = PortClaims()
 
     def command(self, spec: UnitSpec, name: str, allocation: Allocation) -> Command:
-        """`allocation` is a worker's place. Raises `UserError` if there is no Valkey to start."""
+        """`allocation` is a worker's place. Raises `UserError` if there is no Valkey to start, or
+        another ew has the gateway's port."""
         match spec:
             case ValkeySpec():
                 return Command(
@@ -51,6 +54,8 @@ class Launcher:
                 return self._worker(spec, name, allocation)
 
     def _gateway(self, spec: GatewaySpec) -> Command:
+        for host, port in addresses_of(spec):
+            self.claims.take(host, port)
         environment = _python_environment(TELEMETRY) | {
             **self.variables,
             "EW_REDIS_URL": self.redis_url,
@@ -79,6 +84,13 @@ class Launcher:
     def _log_level(self) -> dict[str, str]:
         """Return the one setting that is not in `EW_WORKER`."""
         return {name: value for name, value in self.variables.items() if name == "EW_LOG_LEVEL"}
+
+
+def addresses_of(gateway: GatewaySpec) -> list[tuple[str, int]]:
+    """Return the hosts and ports that it listens at."""
+    section = GatewayConfig.model_validate(gateway.config.get("gateway", {}))
+    admin = section.admin_port
+    return [(gateway.host, gateway.port), *([(section.admin_host, admin)] if admin else [])]
 
 
 def _python_environment(*patterns: Collection[str]) -> dict[str, str]:

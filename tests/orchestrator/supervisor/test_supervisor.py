@@ -38,6 +38,7 @@ from orchestrator.protocol.control import Follow, Start
 from orchestrator.protocol.specs import GatewaySpec
 from orchestrator.supervisor.reporting import run_file as runfile
 from orchestrator.system.marks import ROOT_VARIABLE
+from orchestrator.system.ports import PortClaims
 from orchestrator.system.valkey import embedded_url
 from tests.conftest import ValkeyServer
 from tests.orchestrator.conftest import Host, is_alive
@@ -470,6 +471,23 @@ def test_a_taken_port_is_named_with_its_owner_and_nothing_is_started(
     assert answer.message.startswith(f"port {port} is in use by ")
     assert f"(pid {os.getpid()})" in answer.message
     assert host.processes() == []
+
+
+def test_a_port_that_another_ew_is_about_to_listen_at_is_refused(host: Host, model: str) -> None:
+    port, claims = free_port(), PortClaims()
+    claims.take("127.0.0.1", port)
+    config = {"gateway": {"admin_port": port}}
+    for gateway in (
+        GatewaySpec(sys.executable, "127.0.0.1", port, 1.0),
+        GatewaySpec(sys.executable, "127.0.0.1", free_port(), 1.0, config),
+    ):
+        answer = host.ask(Start(workers=[host.worker(model)], gateway=gateway))[-1]
+        assert isinstance(answer, Refused)
+        assert (
+            answer.message == f"port {port} is in use by another ew of this user, or will be soon"
+        )
+    assert host.processes() == []
+    claims.close()
 
 
 def test_everything_stops_when_the_one_who_holds_it_goes(host: Host, model: str) -> None:

@@ -52,7 +52,9 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def environment(wanted: UnitSpec) -> dict[str, str]:
     launcher = Launcher("redis://:secret@host", SETTINGS)
-    return launcher.command(wanted, "name", Allocation({}, {})).environment
+    command = launcher.command(wanted, "name", Allocation({}, {}))
+    launcher.claims.close()
+    return command.environment
 
 
 def worker(**model: Any) -> ReplicaSpec:
