@@ -17,9 +17,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contract.asked import MediaKind
-from contract.bus.claims import Attempt, BeginRefused, Claim, MediaGone, Record, read_media
+from contract.bus.claims import Attempt, BeginRefused, Claim, MediaGone, read_media
 from contract.bus.client import connect_reader
-from contract.bus.queue import MAX_ATTEMPTS, JobQueue
+from contract.bus.queue import JobQueue
 from contract.bus.tickets import state_after
 from contract.media import media_of
 from contract.messages import ErrorCode, Job
@@ -29,6 +29,7 @@ from workers.continuation import Published, can_continue, can_hand_over, publish
 from workers.engine import Engine, JobRejected, check_media, check_speech
 from workers.outbox import Outbox
 from workers.places import Places
+from workers.watching.suspects import Suspects
 
 log = logging.getLogger(__name__)
 _CLAIM_AT_ONCE: Final = 64
@@ -37,13 +38,6 @@ _CLAIM_BLOCK_MS: Final = 1_000
 _LOOK_AGAIN_S: Final = 0.5
 _TAKE_OVER_EVERY_S: Final = 2.0
 _RECONNECT_S: Final = 0.25
-#: A job that lost so many workers may be what broke them.
-_SUSPECT_AFTER: Final = MAX_ATTEMPTS - 1
-_TRIAL_S: Final = 10.0
-#: Who kills workers whatever they do kills one that has nothing to do, too.
-_CONTROL_S: Final = 2.0
-#: A job that got on so often, and lost its worker later, has one to itself until its end.
-_MOST_ACQUITTALS: Final = 6
 
 _WHY_REFUSED: Final = {
     "expired": (ErrorCode.EXPIRED, "the job's time was up before a worker was free", True),
@@ -82,11 +76,9 @@ class JobConsumer:
         #: Deliveries may have been lost on the way: after each reconnect, and at the start.
         self._missed = True
         self._take_over_at = 0.0
-        self._suspects: deque[tuple[Claim, Record]] = deque()
+        self._suspects = Suspects(queue, outbox, worker)
         #: Claims of lost workers that wait until no suspect does.
         self._waiting: deque[Claim] = deque()
-        #: Suspects that were left to workers with less to do, once.
-        self._handed_back: set[str] = set()
         self._forgotten: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -148,7 +140,7 @@ class JobConsumer:
         if room <= 0:
             await self._wait_for_room(stopping)
         elif self._suspects:
-            await self._try(*self._suspects.popleft(), stopping)
+            await self._suspects.try_next(self._begin, stopping)
         elif self._waiting:
             count = min(room, len(self._waiting))
             await self._begin([self._waiting.popleft() for _ in range(count)])
@@ -185,44 +177,7 @@ class JobConsumer:
             if claim.job_id in self._outbox:
                 self._outbox.withdraw(claim.job_id)
                 await self._engine.cancel(claim.job_id)
-        records = await self._queue.trials.records(claims)
-        suspects = [each for each in claims if records[each.entry].lost >= _SUSPECT_AFTER]
-        self._waiting.extend(each for each in claims if each not in suspects)
-        if len(self._outbox):
-            suspects = await self._leave_to_others(suspects)
-        # The job that was just tried when the last worker broke has lost the most. It comes first,
-        # when nothing else is here: only then is it known for what it is.
-        suspects.sort(key=lambda each: -records[each.entry].lost)
-        self._suspects.extend((each, records[each.entry]) for each in suspects)
-
-    async def _leave_to_others(self, suspects: list[Claim]) -> list[Claim]:
-        """Give back suspects that come for the first time: a worker that has nothing to do may
-        try them without delay. Returns the others."""
-        fresh = [each for each in suspects if each.entry not in self._handed_back]
-        kept = [each for each in suspects if each.entry in self._handed_back]
-        if fresh:
-            await self._queue.hand_back(fresh)
-        self._handed_back = {each.entry for each in fresh}
-        return kept
-
-    async def _try(self, suspect: Claim, record: Record, stopping: asyncio.Event) -> None:
-        """Begin a job that may be what broke its workers, and nothing else until it gets on: if
-        it breaks this one, too, no other job is to be blamed. One that got on often, and broke its
-        worker later, is tried until its end. Before it is tried again, the worker does nothing for
-        a while: if it is lost then, that is not held against the job."""
-        alone = len(self._outbox) == 0
-        if alone and record.in_doubt:
-            await first_of(stopping.wait(), timeout_s=_CONTROL_S)
-            if stopping.is_set():
-                self._suspects.appendleft((suspect, record))
-                return
-        for attempt in await self._begin([suspect], alone=alone):
-            if record.acquitted >= _MOST_ACQUITTALS:
-                await first_of(self._outbox.wait_until_empty(), stopping.wait())
-                continue
-            word = self._outbox.wait_for_word(attempt.job.id)
-            first = await first_of(word, stopping.wait(), timeout_s=_TRIAL_S)
-            await self._queue.trials.end(self._worker, attempt, got_on=first == 0)
+        self._waiting.extend(await self._suspects.take(claims))
 
     async def _begin(self, claims: Sequence[Claim], *, alone: bool = False) -> list[Attempt]:
         """Begin attempts, and open an answer for each. Returns those that are to be run."""
