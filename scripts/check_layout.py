@@ -34,8 +34,6 @@ LONGER: Final = {
     "contract/bus/queue.py": 350,
     # All types on the wire, so that a reader sees a job and its events together.
     "contract/messages.py": 325,
-    # To be cut: joining an answer of before is a noun of its own.
-    "gateway/jobs/admission.py": 330,
     # One state machine over the messages of one connection.
     "gateway/server/http_guard.py": 275,
     # One object a client waits for; the hot path of every token.
