@@ -25,7 +25,6 @@ _PREFIX: Final = "ew:{_jobs}"
 #: The bytes of a record and its place in the indexes beside its long fields.
 _OVERHEAD_BYTES: Final = 768
 _FORGET_AT_ONCE: Final = 256
-_OWN_AT_ONCE: Final = 100
 
 _create = LuaScript("background_create")
 _end = LuaScript("background_end", even_if_full=True)

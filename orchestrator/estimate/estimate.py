@@ -43,7 +43,7 @@ from orchestrator.estimate.running import Card, Running, running
 from orchestrator.estimate.speculation import Speculation, speculation_of, with_guesses
 from orchestrator.terminal.sizes import MIB
 
-#: Activations of a TensorRT plan per token and hidden element (engines.md A6).
+#: Activations of a TensorRT plan per token and hidden element.
 _PLAN_ACTIVATION_FACTOR: Final = 16
 #: Of files that the engine leaves alone, so many are named.
 _NAMED_STRAYS: Final = 3
@@ -215,7 +215,7 @@ def _of_plan(
     model: ModelConfig, engine: str, checkpoint: Checkpoint, plan: PlanMemory, run: Running
 ) -> Estimate:
     """A TensorRT plan: its weights are its files; activations and buffers were fixed when it was
-    built (engines.md A6)."""
+    built."""
     shape = checkpoint.shape
     if run.context_len > shape.context_len:
         raise UserError(

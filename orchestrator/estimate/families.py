@@ -98,8 +98,9 @@ def _with_sublayers(data: dict[str, Any]) -> dict[str, Any]:
     """LongCat-Flash counts blocks of two layers that attend; only transformers before 5 wrote down
     how many layers that makes. Its publishers name no `model_type`."""
     blocks = data.get("num_layers")
-    is_longcat = str(data.get("architectures")).startswith("['LongcatFlash")
-    if not is_longcat or not isinstance(blocks, int):
+    names = data.get("architectures")
+    first = names[0] if isinstance(names, list) and names else ""
+    if not str(first).startswith("LongcatFlash") or not isinstance(blocks, int):
         return data
     return {"num_hidden_layers": 2 * blocks, **data}
 

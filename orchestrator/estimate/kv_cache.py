@@ -98,7 +98,7 @@ def bytes_per_token(shape: Shape, running: Running) -> int:
     Keys and values: layers x ceil(KV heads / tp) x ((width of a key and of a value) x element +
     scales), by the cache's type.
     Multi-head latent attention: layers x (kv_lora_rank + qk_rope_head_dim) x element, the whole
-    of it on every GPU (engines.md A6, B7). In a pool of blocks of one size, its part of them.
+    of it on every GPU. In a pool of blocks of one size, its part of them.
     """
     if pool := pool_of(shape.caches, running.pipeline_parallel):
         return math.ceil(pool.bytes_per_token)

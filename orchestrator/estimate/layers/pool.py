@@ -32,12 +32,12 @@ class Bucket(NamedTuple):
         return counts.pop() if len(counts) == 1 else 0
 
     def width(self, groups: int) -> int:
-        """The bytes of a block in the widest of so many groups."""
+        """Return the bytes of a block in the widest of so many groups."""
         return sum(math.ceil(count / groups) * page for count, page in self.pages)
 
     def blocks(self, tokens: int, in_flight: int) -> int:
-        """The blocks of a sequence of so many tokens in one group, of which so many are on their
-        way."""
+        """Return the blocks of a sequence of so many tokens in one group, of which the engine is
+        to compute so many (`in_flight`)."""
         if self.like.kind == "state":
             return 1
         if self.is_full:
@@ -52,8 +52,8 @@ class Pool(NamedTuple):
     buckets: tuple[tuple[Bucket, int], ...]
 
     def bytes_for(self, sequences: int, tokens: int, in_flight: int) -> int:
-        """Of so many sequences of so many tokens, one of which is read. The engine keeps a block
-        for itself."""
+        """Return the bytes of so many sequences of so many tokens, of one of which tokens are
+        `in_flight`. The engine keeps a block for itself."""
         blocks = 1
         for bucket, groups in self.buckets:
             rest = (sequences - 1) * bucket.blocks(tokens, 0)
@@ -78,22 +78,8 @@ def pool_of(caches: Iterable[CacheLayers], stages: int) -> Pool | None:
     buckets = _buckets(caches, stages)
     if not any(each.like.block for each in buckets):
         return None
-    least = max((each.repeats for each in buckets if len(each.pages) > 1), default=0)
-    repeats = _divisor([each.repeats for each in buckets if each.repeats], least) if least else 0
-    groups = [math.ceil(each.repeats / repeats) if repeats else 1 for each in buckets]
-    groups = [max(1, count) for count in groups]
-    # Those that fit into what the others need anyway.
-    small = [_is_small(each, repeats) for each in buckets]
-    anchor = max(
-        each.width(each.layers if is_small else count)
-        for each, count, is_small in zip(buckets, groups, small, strict=True)
-    )
-    for number, (each, is_small) in enumerate(zip(buckets, small, strict=True)):
-        if is_small:
-            in_a_block = max(anchor // each.pages[0][1], 1)
-            groups[number] = max(groups[number], math.ceil(each.layers / in_a_block))
-    width = max(each.width(count) for each, count in zip(buckets, groups, strict=True))
-    return Pool(width, tuple(zip(buckets, groups, strict=True)))
+    grouped = tuple(zip(buckets, _groups(buckets), strict=True))
+    return Pool(max(each.width(count) for each, count in grouped), grouped)
 
 
 def _buckets(caches: Iterable[CacheLayers], stages: int) -> list[Bucket]:
@@ -106,11 +92,34 @@ def _buckets(caches: Iterable[CacheLayers], stages: int) -> list[Bucket]:
     ]
 
 
+def _groups(buckets: Sequence[Bucket]) -> list[int]:
+    """Return into how many groups each bucket's layers are divided."""
+    repeats = _repeats_of_a_group(buckets)
+    groups = [max(1, math.ceil(each.repeats / repeats) if repeats else 1) for each in buckets]
+    small = [_is_small(each, repeats) for each in buckets]
+    block = max(
+        each.width(each.layers if is_small else count)
+        for each, count, is_small in zip(buckets, groups, small, strict=True)
+    )
+    for number, (each, is_small) in enumerate(zip(buckets, small, strict=True)):
+        if is_small:
+            in_a_block = max(block // each.pages[0][1], 1)
+            groups[number] = max(groups[number], math.ceil(each.layers / in_a_block))
+    return groups
+
+
+def _repeats_of_a_group(buckets: Sequence[Bucket]) -> int:
+    """Return how many layers of each size a group has; 0 if no bucket has several sizes alike."""
+    least = max((each.repeats for each in buckets if len(each.pages) > 1), default=0)
+    return _divisor([each.repeats for each in buckets if each.repeats], least) if least else 0
+
+
 def _page(each: CacheLayers) -> int:
     return each.state_bytes or each.fixed_bytes * each.block // each.every
 
 
 def _is_small(bucket: Bucket, repeats: int) -> bool:
+    """Whether its layers are put into blocks as large as the others need anyway."""
     return bucket.like.kind == "state" or (not repeats and bucket.like.kind == "window")
 
 

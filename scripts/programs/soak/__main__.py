@@ -35,7 +35,6 @@ from streams import Client, Counts
 
 #: The time that streams are given after the last fault.
 _ENDS_WITHIN_S = 400.0
-_SOON_S = 5.0
 
 
 @dataclass

@@ -13,4 +13,3 @@ ANSWERS: dict[str, str] = {
 COUNT = "Count to fifty."
 HELLO = "Hello."
 ALPHABETS = "Say hello in many languages."
-STORY = "Tell me a long story about ew."

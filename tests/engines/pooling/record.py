@@ -25,7 +25,6 @@ from tests.engines.pooling.answers import ANSWERS
 CHECKPOINTS: Final = Path(__file__).with_name("checkpoints.py")
 TEXTS: Final = ["what is it", "abc"]
 PAIRS: Final[dict[str, Any]] = {"queries": "what is it", "documents": ["a cat", "a big dog"]}
-COHERES: Final = ["float", "binary", "ubinary", "base64"]
 LONG: Final = "a cat sat on a mat " * 12
 CHAT: Final[dict[str, Any]] = {"messages": [{"role": "user", "content": "what is it"}]}
 #: By checkpoint: paths, and bodies without the model's name.
