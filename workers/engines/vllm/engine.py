@@ -65,56 +65,68 @@ class VllmEngine:
         self._transcriber: Transcriber | None = None
 
     async def start(self, outbox: Outbox) -> EngineReport:
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        args = engine_args(self._spec, bool(self._adapters))
-        if is_on_cpu(self._spec):
-            set_cpu_defaults(args)
         self._outbox = outbox
-        self._engine = engine = AsyncLLM.from_engine_args(
-            known_args(args),
-            usage_context=UsageContext.OPENAI_API_SERVER,
-            stat_loggers=[load_reporter(outbox)],
-        )
-        # Else vLLM asks the environment again for every token. Its engine core does the same.
-        getattr(vllm.envs, "enable_envs_cache", lambda: None)()
+        self._engine = engine = self._loaded()
         config = engine.vllm_config
         self._max_model_len: int = config.model_config.max_model_len
         self._defaults: dict[str, Any] = config.model_config.get_diff_sampling_param()
         tokenizer = await tokenizer_of(engine)
-        limit = self._spec.model.max_input_len or self._max_model_len
+        self._library = choose_library(self._spec.model, config, tokenizer)
+        self._parsers = Parsers(self._spec.model, tokenizer, config.model_config, self._library)
+        self._read_prompts(engine, tokenizer)
+        if config.model_config.runner_type == "pooling":
+            await self._pool_with(engine, tokenizer)
+        self._watching = asyncio.create_task(self._watch())
+        # Plain answers take the short way, if they can.
+        found = install(engine, outbox)
+        self._shortcut = found if isinstance(found, Shortcut) else None
+        remarks = (remark_on(found), await self._adapters.load(engine))
+        return EngineReport(
+            vllm.__version__,
+            config.scheduler_config.max_num_seqs,
+            self._max_model_len,
+            remark="; ".join(filter(None, remarks)),
+            takes=self._media.takes,
+            transcribes=self._transcriber is not None,
+        )
+
+    def _loaded(self) -> AsyncLLM:
+        """Return vLLM's engine with the model. Raises what vLLM raises."""
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        args = engine_args(self._spec, bool(self._adapters))
+        if is_on_cpu(self._spec):
+            set_cpu_defaults(args)
+        engine = AsyncLLM.from_engine_args(
+            known_args(args),
+            usage_context=UsageContext.OPENAI_API_SERVER,
+            stat_loggers=[load_reporter(self._outbox)],
+        )
+        # Else vLLM asks the environment again for every token. Its engine core does the same.
+        getattr(vllm.envs, "enable_envs_cache", lambda: None)()
+        return engine
+
+    def _read_prompts(self, engine: AsyncLLM, tokenizer: Any) -> None:
+        """Make what reads text, media and speech."""
         renderer = getattr(engine, "renderer", None)
         write_suffix = getattr(renderer, "render_completion_suffix", None)
+        writer = chat_writer(renderer)
         self._prompts = Prompts(
-            tokenizer, limit, self._max_model_len, chat_writer(renderer), write_suffix
+            tokenizer, self._longest_prompt, self._max_model_len, writer, write_suffix
         )
         self._media = MediaChats(renderer, self._prompts)
         if "audio" in self._media.takes:
-            self._transcriber = transcriber(engine, outbox, self._defaults, self._broke)
-        entry, model_config = self._spec.model, config.model_config
-        self._library = choose_library(entry, config, tokenizer)
-        self._parsers = Parsers(entry, tokenizer, model_config, self._library)
-        if config.model_config.runner_type == "pooling":
-            supported = await engine.get_supported_tasks()
-            model = PoolingModel(config.model_config, supported)
-            most = min(limit, self._max_model_len)
-            template = score_template(self._spec.model)
-            inputs = PoolingPrompts(tokenizer, config.model_config, self._prompts, most, template)
-            self._pooler = VllmPooler(outbox, model, inputs, self._add_input, self._broke)
-        self._watching = asyncio.create_task(self._watch())
-        slots = config.scheduler_config.max_num_seqs
-        # Plain answers take the short way, if they can.
-        found = install(engine, self._outbox)
-        self._shortcut = found if isinstance(found, Shortcut) else None
-        remarks = (remark_on(found), await self._adapters.load(engine))
-        limits = (slots, self._max_model_len)
-        takes, transcribes = self._media.takes, self._transcriber is not None
-        return EngineReport(
-            vllm.__version__,
-            *limits,
-            remark="; ".join(filter(None, remarks)),
-            takes=takes,
-            transcribes=transcribes,
-        )
+            self._transcriber = transcriber(engine, self._outbox, self._defaults, self._broke)
+
+    async def _pool_with(self, engine: AsyncLLM, tokenizer: Any) -> None:
+        config, template = engine.vllm_config.model_config, score_template(self._spec.model)
+        model = PoolingModel(config, await engine.get_supported_tasks())
+        most = min(self._longest_prompt, self._max_model_len)
+        inputs = PoolingPrompts(tokenizer, config, self._prompts, most, template)
+        self._pooler = VllmPooler(self._outbox, model, inputs, self._add_input, self._broke)
+
+    @property
+    def _longest_prompt(self) -> int:
+        return self._spec.model.max_input_len or self._max_model_len
 
     async def submit(self, job: Job) -> None:
         if self._transcriber is not None and self._transcriber.has_to_do(job):
