@@ -144,7 +144,7 @@ class RequestContextMiddleware:
         scope[_IN_SCOPE] = context
         if self.begun is not None:
             self.begun(scope, context)
-        begin = scope.get("extensions", {}).get(HEAD_EXTENSION)
+        write_head = scope.get("extensions", {}).get(HEAD_EXTENSION)
         status = 0
 
         async def send_head(message: Message) -> None:
@@ -154,7 +154,7 @@ class RequestContextMiddleware:
                 headers = message["headers"] = [*message["headers"], *context.headers()]
                 if header(headers, b"cache-control") is None:
                     headers.append((b"cache-control", b"no-store"))
-                if begin is not None and begin(status, headers):
+                if write_head is not None and write_head(status, headers):
                     return
             await send(message)
 

@@ -38,7 +38,8 @@ end
 -- it past this order, and then more have places than wait.
 local function have_turn(entry, aged, several)
   if waiting < places and #redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1) > 0 then
-    return assert(leave(prefix, entry), 'it has no place') and false
+    assert(leave(prefix, entry), 'it has no place')
+    return false
   end
   take(prefix, entry, aged, several, now)
   return true

@@ -2,9 +2,9 @@
 -- again for the same job answers what became of it, and it needs no room.
 -- KEYS: queue, ready workers, hosts that would load the model, then the jobs of all requests
 -- ARGV: group, then for each request: how many jobs it has, reply stream, first reply id, max waiting, deadline ms, keep ms,
---   must be served (0: no; 1: by a lease that holds; 2: by any), max bytes of the queue (0: any), limits (JSON; empty: none); then for each of its jobs: payload,
---   digest, lane, weight, cost, job id, API key id, wanted within ms (0: the deadline), tokens that it may take, how many
---   media it has, a digest and the bytes of each
+--   must be served (0: no; 1: by a lease that holds; 2: by any), max bytes of the queue (0: any), limits (JSON; empty:
+--   none); then for each of its jobs: payload, digest, lane, weight, cost, job id, API key id, wanted within ms (0: the
+--   deadline), tokens that it may take, how many media it has, a digest and the bytes of each
 -- Answers for each request {'put', an answer for each job}, which is {'queued', waiting, counts of each subject} or {'known',
 --   digest, reply, first, state}; or for all of its jobs {'limited', subject, limit's name, limit, used, s to wait}, {'full',
 --   waiting}, {'large', bytes}, {'unserved'} or {'failed', why}.

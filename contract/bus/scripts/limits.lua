@@ -202,7 +202,8 @@ local function waits_no_more(job)
   end
 end
 
--- A job has ended, after so many tokens (nil: it is not known, so as many as were reserved): settle what it has reserved, once.
+-- Settle what an ended job has reserved; it took so many tokens (nil: it is not known, so as many as were reserved). Not safe
+-- to repeat: the caller knows that the job ends now.
 local function settle_reserved(job, tokens, now)
   if not job.subjects then
     return
@@ -227,7 +228,7 @@ local function settle_reserved(job, tokens, now)
   end
 end
 
--- The same for a job that may be let out again.
+-- The same, safe to repeat.
 local function let_out(job, tokens, now)
   if job.subjects then
     redis.call('HDEL', job.key, 'subjects')

@@ -57,10 +57,10 @@ class SglangEmbeddings:
 async def inputs_of(job: Job, asked: Pooling, prompts: Prompts) -> list[list[int]]:
     """Return the tokens of each input. Raises `JobRejected`, also for what SGLang cannot do."""
     if asked.task not in _TASKS:
-        refuse(f"SGLang's models of embeddings are not asked for `{asked.task}` by ew")
+        _refuse(f"SGLang's models of embeddings are not asked for `{asked.task}` by ew")
     for name in _NOT_TAKEN:
         if getattr(asked, name) != getattr(Pooling(()), name):
-            refuse(f"`{name}`: the engine cuda-sglang cannot do that")
+            _refuse(f"`{name}`: the engine cuda-sglang cannot do that")
     alone = msgspec.structs.replace(job, pooling=None, keeps_beginning=asked.keeps == "first")
     if not asked.inputs:
         return [await prompts.token_ids(alone)]
@@ -86,5 +86,5 @@ def encode(
     return outputs
 
 
-def refuse(message: str) -> None:
+def _refuse(message: str) -> None:
     raise JobRejected(ErrorCode.INVALID_REQUEST, message)
