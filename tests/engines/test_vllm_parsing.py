@@ -21,7 +21,7 @@ from contract.config import ModelConfig
 from contract.asked import Tools
 from contract.messages import ChatMessage, Job, Sampling
 from workers.engine import CannotServe, JobRejected
-from workers.engines.vllm.parsing import Parsers
+from workers.engines.vllm.parsing import VllmParsers
 from workers.transcript import Transcript
 
 tokenizer = AutoTokenizer.from_pretrained("deploy/demo-model")
@@ -32,7 +32,7 @@ ADD = json.dumps([{"type": "function", "function": {
     "name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}}])
 
 def parsing_of(tools, outputs=None, library="xgrammar", sampling=Sampling(), **parsers):
-    made = Parsers(ModelConfig(model_path="x", **parsers), tokenizer, model, library)
+    made = VllmParsers(ModelConfig(model_path="x", **parsers), tokenizer, model, library)
     job = Job("j", "m", sampling, messages=(ChatMessage("user", "hi"),), tools=tools)
     return made.of(job, [1, 2, 3], outputs)
 

@@ -36,7 +36,7 @@ from workers.engines.vllm.load import load_reporter
 from workers.engines.vllm.media.chats import MediaChats, VllmPrompt
 from workers.engines.vllm.media.speech import Transcriber, transcriber
 from workers.engines.vllm.parsed_choice import ParsedChoice
-from workers.engines.vllm.parsing import Parsers
+from workers.engines.vllm.parsing import VllmParsers
 from workers.engines.vllm.pooling import PoolingModel, VllmPooler
 from workers.engines.vllm.pooling_prompts import PoolingPrompts, score_template
 from workers.engines.vllm.prompt_report import PromptTeller
@@ -72,7 +72,7 @@ class VllmEngine:
         self._defaults: dict[str, Any] = config.model_config.get_diff_sampling_param()
         tokenizer = await tokenizer_of(engine)
         self._library = choose_library(self._spec.model, config, tokenizer)
-        self._parsers = Parsers(self._spec.model, tokenizer, config.model_config, self._library)
+        self._parsers = VllmParsers(self._spec.model, tokenizer, config.model_config, self._library)
         self._read_prompts(engine, tokenizer)
         if config.model_config.runner_type == "pooling":
             await self._pool_with(engine, tokenizer)

@@ -25,10 +25,10 @@ from workers.engines.vllm.parsed_choice import ParsedChoice
 from workers.engines.vllm.requests import REFUSALS
 
 
-class Parsing:
+class VllmParsing:
     """How the answer to one job is read."""
 
-    def __init__(self, job: Job, prompt_ids: list[int], outputs: Any, parsers: Parsers) -> None:
+    def __init__(self, job: Job, prompt_ids: list[int], outputs: Any, parsers: VllmParsers) -> None:
         self.job = job
         self.prompt_ids = prompt_ids
         self._parsers = parsers
@@ -82,7 +82,7 @@ class Parsing:
         return reading.replay(emitted, sent)
 
 
-class Parsers:
+class VllmParsers:
     """The parsers that a model's entry or its checkpoint asks for. Raises `CannotServe` if vLLM has
     none of the entry's name."""
 
@@ -108,13 +108,13 @@ class Parsers:
         except (TypeError, KeyError) as error:
             raise cannot_parse(error) from error
 
-    def of(self, job: Job, prompt_ids: list[int], outputs: Any) -> Parsing | None:
+    def of(self, job: Job, prompt_ids: list[int], outputs: Any) -> VllmParsing | None:
         """How to read the answer to a job; None: it is text as it is. `outputs` is vLLM's form of
         what the job constrains the answer to, if anything. Raises `JobRejected`."""
         if job.messages is None or self.kind_for(job) is None:
             return None
         try:
-            return Parsing(job, prompt_ids, outputs, self)
+            return VllmParsing(job, prompt_ids, outputs, self)
         except REFUSALS as error:
             raise JobRejected(ErrorCode.INVALID_REQUEST, str(error)) from error
 

@@ -107,6 +107,7 @@ class TextParsing:
         return msgspec.structs.replace(asked, guided=self.guided)
 
     def new_choice(self) -> ParsedText:
+        """Return a reader of a choice. Raises `ValueError` if the library cannot take the tools."""
         tools, library = self._tools, self._library
         thoughts = calls = None
         if self._reads_thoughts:
@@ -139,17 +140,18 @@ class TextParsing:
         return job.sampling.guided
 
     def _has_begun(self, job: Job, prompt_ids: list[int]) -> bool | None:
-        """Whether the prompt ends within a thought; False: after one; None: neither is said."""
+        """Return whether the prompt ends within a thought; False: after one; None: neither is
+        said."""
         begin, end = self._library.thought_marks
-        prompts = self._parsers.prompts
-        tail = prompts.decode(prompt_ids[-_TAIL_TOKENS:], skip_special_tokens=False).rstrip()
         if job.template is not None and job.template.continue_final_message:
             last = job.messages[-1].content if job.messages else ""
             opened, closed = last.rfind(begin), last.rfind(end)
             return None if opened == closed else opened > closed
-        if not begin or not (tail.endswith(begin) or tail.endswith(end)):
-            return None
-        return tail.endswith(begin)
+        prompts = self._parsers.prompts
+        tail = prompts.decode(prompt_ids[-_TAIL_TOKENS:], skip_special_tokens=False).rstrip()
+        if begin and tail.endswith(begin):
+            return True
+        return False if begin and tail.endswith(end) else None
 
     def _keeps_special(self) -> bool:
         """Whether there are special tokens that the parsers have to see."""
