@@ -27,8 +27,8 @@ from workers.engines.openai.stream import UpstreamChoice, read_chunk
 from workers.engines.openai.upstream import Upstream, UpstreamSettings, read_start
 from workers.engines.openai.wire import media_taken, request_body, request_path
 from workers.engines.prefix_cache import cache_salt
+from workers.engines.shared.adapters import no_adapter
 from workers.engines.shared.deltas import pooled_deltas
-from workers.engines.shared.refusals import no_adapter
 from workers.outbox import Outbox
 from workers.transcript import REASONING, Kind
 

@@ -24,11 +24,12 @@ from workers.engines.sglang.arguments import CONTEXT_MARGIN, server_arguments
 from workers.engines.sglang.parsing import SglangParsers, known_parsers
 from workers.engines.sglang.pooling import SglangEmbeddings, encode, inputs_of
 from workers.engines.sglang.sampling import sampling_settings
+from workers.engines.shared.adapters import adapter_of, named_adapters
 from workers.engines.shared.beginning import Beginning, answer_limit, begin
 from workers.engines.shared.draining import Drains
 from workers.engines.shared.endings import EndedBadly
 from workers.engines.shared.parsing.parsers import TextParsers
-from workers.engines.shared.refusals import check_purpose, no_adapter, require_plain
+from workers.engines.shared.refusals import check_purpose, require_plain
 from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -46,9 +47,7 @@ class SglangEngine:
         self._answers: dict[str, SglangAnswer | SglangEmbeddings] = {}
         self._drains = Drains(self._ended)
         self._watching: asyncio.Task[None] | None = None
-        model = spec.model
-        default = {"default": model.adapter_path} if model.adapter_path else {}
-        self._adapters = default | model.adapters
+        self._adapters = named_adapters(spec.model)
 
     async def start(self, outbox: Outbox) -> EngineReport:
         self._outbox = outbox
@@ -86,7 +85,7 @@ class SglangEngine:
         if begun is None:
             return
         settings = [self._settings(job, begun, choice) for choice in range(job.sampling.n)]
-        adapter = self._adapter(job)
+        adapter = adapter_of(job, self._spec.model, self._adapters)
         choices = [SglangChoice(job.sampling.stop, self._prompts.decode) for _ in settings]
         answer = SglangAnswer(self._outbox, job, begun.prompt_tokens, choices, begun.parsed)
         self._answers[job.id] = answer
@@ -96,7 +95,7 @@ class SglangEngine:
 
     async def _embed(self, job: Job, asked: Pooling) -> None:
         inputs = await inputs_of(job, asked, self._prompts)
-        adapter = self._adapter(job)
+        adapter = adapter_of(job, self._spec.model, self._adapters)
         answer = SglangEmbeddings(self._outbox, job, asked, len(inputs))
         self._answers[job.id] = answer
         self._outbox.expect(job.id, sum(map(len, inputs)))
@@ -157,14 +156,6 @@ class SglangEngine:
             rid=uuid4().hex,
             cache_salt=cache_salt(job, self._spec.model),
         )
-
-    def _adapter(self, job: Job) -> str | None:
-        name = job.adapter
-        if name is None:
-            return "default" if self._spec.model.adapter_path else None
-        if name not in self._adapters:
-            raise no_adapter(name, self._adapters)
-        return name
 
     def _answer_limit(self, asked: Sampling, prompt_tokens: int) -> int:
         return answer_limit(self._spec.model, self._max_model_len - prompt_tokens, asked.max_tokens)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from contract.messages import ErrorCode, Job
 from workers.engine import JobRejected, check_prompt, check_sampling
 
@@ -15,12 +13,6 @@ def require_plain(job: Job, engine: str) -> None:
         raise JobRejected(ErrorCode.INVALID_REQUEST, message)
     check_sampling(job.sampling, frozenset(), f"the engine {engine}")
     check_prompt(job, f"the engine {engine}")
-
-
-def no_adapter(name: str, known: Iterable[str]) -> JobRejected:
-    """Return the refusal of a request for an adapter that is none of those `known`."""
-    names = ", ".join(f"`{each}`" for each in known) or "none"
-    return JobRejected(ErrorCode.INVALID_REQUEST, f"no adapter `{name}`; this model has {names}")
 
 
 def check_purpose(job: Job, *, pools: bool) -> None:

@@ -14,12 +14,13 @@ from contract.messages import ErrorCode, Job, Sampling
 from workers.engine import EngineReport, JobRejected
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
+from workers.engines.shared.adapters import adapter_of, named_adapters
 from workers.engines.shared.beginning import Beginning, answer_limit, begin
 from workers.engines.shared.checkpoints import local_directory
 from workers.engines.shared.draining import Drains
 from workers.engines.shared.endings import EndedBadly
 from workers.engines.shared.parsing.parsers import TextParsers
-from workers.engines.shared.refusals import no_adapter, require_plain
+from workers.engines.shared.refusals import require_plain
 from workers.engines.shared.stop_strings import StopStrings
 from workers.engines.trtllm.answer import TrtllmAnswer, TrtllmChoice
 from workers.engines.trtllm.engine_load import report_load
@@ -46,7 +47,7 @@ class TrtllmEngine:
         self._answers: dict[str, TrtllmAnswer] = {}
         self._drains = Drains(self._ended)
         self._watching: list[asyncio.Task[None]] = []
-        self._adapters = _adapters(spec)
+        self._adapters = named_adapters(spec.model)
 
     async def start(self, outbox: Outbox) -> EngineReport:
         self._outbox = outbox
@@ -155,13 +156,9 @@ class TrtllmEngine:
     def _lora_request(self, job: Job) -> Any:
         from tensorrt_llm.executor import LoRARequest
 
-        name = job.adapter
+        name = adapter_of(job, self._spec.model, self._adapters)
         if name is None:
-            if not self._spec.model.adapter_path:
-                return None
-            name = next(iter(self._adapters))
-        if name not in self._adapters:
-            raise no_adapter(name, self._adapters)
+            return None
         return LoRARequest(name, list(self._adapters).index(name) + 1, self._adapters[name])
 
     def _answer_limit(self, asked: Sampling, prompt_tokens: int) -> int:
@@ -194,13 +191,6 @@ class TrtllmEngine:
         while not is_dead(self._llm):  # noqa: ASYNC110 - TensorRT-LLM has no event for it
             await asyncio.sleep(_LOOK_FOR_DEATH_EVERY_S)
         self._outbox.engine_died(RuntimeError("TensorRT-LLM's executor has failed"))
-
-
-def _adapters(spec: WorkerSpec) -> dict[str, str]:
-    """Return the paths of LoRA adapters by their names; `default` is used if a request names
-    none."""
-    model = spec.model
-    return ({"default": model.adapter_path} if model.adapter_path else {}) | model.adapters
 
 
 def _hugging_face(tokenizer: Any) -> Any:

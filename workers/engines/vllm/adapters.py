@@ -12,11 +12,10 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from contract.config import ModelConfig
 from contract.messages import ErrorCode, Job
 from workers.engine import CannotServe, JobRejected
-from workers.engines.shared.refusals import no_adapter
+from workers.engines.shared.adapters import DEFAULT, adapter_of, named_adapters
 
 log = logging.getLogger(__name__)
 
-_USUAL: Final = "default"
 #: A refusal in vLLM's own words, within those of its engine core and of its worker.
 _REFUSAL: Final = re.compile(r"failed with error '(.*)', please check", re.DOTALL)
 
@@ -32,20 +31,17 @@ class Adapters:
     """The adapters of a model, and the one for requests that name the model itself."""
 
     def __init__(self, model: ModelConfig) -> None:
-        self._has_usual = model.adapter_path is not None
-        paths = dict(model.adapters)
-        if model.adapter_path is not None:
-            paths = {_USUAL: model.adapter_path, **paths}
+        self._model = model
         self._requests = {
             name: LoRARequest(name, number, path)
-            for number, (name, path) in enumerate(paths.items(), start=1)
+            for number, (name, path) in enumerate(named_adapters(model).items(), start=1)
         }
         self._refused: dict[str, str] = {}
 
     async def load(self, engine: TakesAdapters) -> str:
         """Have vLLM load each once, for an adapter that it first meets in a request and cannot load
         ends its engine core, with all answers that are under way (0.32). Return a remark on those
-        that it refuses; empty if there are none. Raises `CannotServe` for the usual one."""
+        that it refuses; empty if there are none. Raises `CannotServe` for the default one."""
         for name, request in self._requests.items():
             try:
                 await engine.add_lora(request)
@@ -54,7 +50,7 @@ class Adapters:
             except Exception as error:
                 found = _REFUSAL.search(str(error))
                 self._refused[name] = found[1] if found else str(error)
-        if (reason := self._refused.get(_USUAL)) is not None and self._has_usual:
+        if (reason := self._refused.get(DEFAULT)) is not None and self._model.adapter_path:
             raise CannotServe(f"`adapter_path`: vLLM cannot load this adapter: {reason}")
         said = "; ".join(f"`{name}` cannot be loaded: {why}" for name, why in self._refused.items())
         if said:
@@ -66,11 +62,10 @@ class Adapters:
 
     def of(self, job: Job) -> LoRARequest | None:
         """Return the adapter that a job runs with, if any. Raises `JobRejected`."""
-        if job.adapter is None:
-            return self._requests[_USUAL] if self._has_usual else None
-        if job.adapter not in self._requests:
-            raise no_adapter(job.adapter, self._requests)
-        if job.adapter in self._refused:
-            message = f"the adapter `{job.adapter}` cannot be loaded; `./ew status` says why"
+        name = adapter_of(job, self._model, self._requests)
+        if name is None:
+            return None
+        if name in self._refused:
+            message = f"the adapter `{name}` cannot be loaded; `./ew status` says why"
             raise JobRejected(ErrorCode.ENGINE_FAILED, message)
-        return self._requests[job.adapter]
+        return self._requests[name]
