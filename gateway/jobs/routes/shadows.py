@@ -35,8 +35,8 @@ class Shadows:
         self._models = models
         self._checks = checks
         self._admission = admission
-        self._putting: dict[str, set[asyncio.Task[None]]] = {}
-        self._open: dict[str, list[Reply]] = {}
+        #: By model that is copied; each has its reply once it is queued, None if it was left out.
+        self._copies: dict[str, list[asyncio.Task[Reply | None]]] = {}
 
     def copy(self, jobs: Sequence[Job], names: Mapping[str, str]) -> None:
         """Send copies of a request's jobs, if the model that it names has a shadow, which can
@@ -58,26 +58,27 @@ class Shadows:
                 self._send(asked, _copied(fitted, asked))
 
     def _has_room(self, asked: str, shadow: ShadowConfig) -> bool:
-        answered = self._open[asked] = [
-            each for each in self._open.get(asked, ()) if not each.ended
-        ]
-        return len(answered) + len(self._putting.get(asked, ())) < shadow.max_open
+        copies = self._copies[asked] = list(filter(_is_open, self._copies.get(asked, ())))
+        return len(copies) < shadow.max_open
 
     def _send(self, asked: str, job: Job) -> None:
-        putting = self._putting.setdefault(asked, set())
-        task = asyncio.create_task(self._put(asked, job))
-        putting.add(task)
-        task.add_done_callback(putting.discard)
+        self._copies[asked].append(asyncio.create_task(self._put(asked, job)))
 
-    async def _put(self, asked: str, job: Job) -> None:
+    async def _put(self, asked: str, job: Job) -> Reply | None:
         context = RequestContext(send_nowhere, job.id.encode())
         context.model = job.model
         try:
-            reply = await self._admission.admit(job, _Dropped(), context, None)
+            return await self._admission.admit(job, _Dropped(), context, None)
         except ApiError as error:
             log.debug("a copy of a request for %s is left out: %s", asked, error.code)
-        else:
-            self._open[asked].append(reply)
+            return None
+
+
+def _is_open(copy: asyncio.Task[Reply | None]) -> bool:
+    if not copy.done():
+        return True
+    reply = None if copy.cancelled() or copy.exception() else copy.result()
+    return reply is not None and not reply.ended
 
 
 def _copied(job: Job, asked: str) -> Job:
