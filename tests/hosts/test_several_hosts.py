@@ -56,20 +56,19 @@ def counted(tokens: int) -> str:
     return "".join(f"{number} " for number in range(tokens))
 
 
+def others_of(ew: Ew) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in status(ew)["others"]}
+
+
 def test_each_host_runs_its_part_and_sees_the_others(hosts: Hosts) -> None:
     assert states(hosts.front) == {}
     assert status(hosts.gpu_1)["gateway"] is None
     assert states(hosts.gpu_1) == {"both-0": "ready", "comes-0": "stopped"}
-    others = eventually(
-        lambda: (
-            (found := {each["name"]: each for each in status(hosts.front)["others"]}).keys()
-            == {"gpu-1", "gpu-2"}
-            and found
-        ),
-        10,
-    )
-    assert others["gpu-2"]["models"] == {"both": "ready", "comes": "stopped"}
-    assert others["gpu-2"]["gateways"] == 0
+    # A host's view of the others is as old as their last beat.
+    eventually(lambda: others_of(hosts.front).keys() == {"gpu-1", "gpu-2"}, 10)
+    served = {"both": "ready", "comes": "stopped"}
+    eventually(lambda: others_of(hosts.front)["gpu-2"]["models"] == served, 10)
+    assert others_of(hosts.front)["gpu-2"]["gateways"] == 0
     eventually(lambda: status(hosts.gpu_1)["others"][0]["gateways"] == 1, 10)
     screen = hosts.gpu_1.run("status").stdout
     assert "OTHER HOST" in screen
