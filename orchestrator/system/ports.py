@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import Final
@@ -27,17 +28,16 @@ class PortClaims:
         self._held: dict[tuple[str, int], socket.socket] = {}
 
     def take(self, host: str, port: int) -> None:
-        """Raises `UserError` if another ew of this user has it, or if the host is unknown."""
+        """Raises `UserError` if another ew of this user has it, or if it cannot be claimed."""
         if (host, port) in self._held:
             return
         claim = socket.socket(socket.AF_UNIX)
         try:
             claim.bind(f"\0ew-gateway-{os.getuid()}-{_address(host)}-{port}")
-        except socket.gaierror as error:
+        except OSError as error:
             claim.close()
-            raise _unusable(host, port, error.strerror) from None
-        except OSError:
-            claim.close()
+            if error.errno != errno.EADDRINUSE:
+                raise _unusable(host, port, error.strerror) from None
             message = f"port {port} is in use by another ew of this user, or will be soon"
             raise UserError(message, _ANOTHER_PORT) from None
         self._held[host, port] = claim
