@@ -9,8 +9,9 @@ from contract.config import ModelConfig
 from contract.messages import ErrorCode, Job
 from workers.engine import JobRejected
 
-#: The name of the adapter for requests that name the model itself (`adapter_path`).
-DEFAULT: Final = "default"
+#: The name, for the engine's library alone, of the adapter for requests that name the model itself.
+#: No adapter of an entry can have it (`ModelId`).
+DEFAULT: Final = "(adapter_path)"
 
 
 def named_adapters(model: ModelConfig) -> dict[str, str]:
@@ -31,5 +32,5 @@ def adapter_of(job: Job, model: ModelConfig, known: Mapping[str, object]) -> str
 
 def no_adapter(name: str, known: Iterable[str]) -> JobRejected:
     """Return the refusal of a request for an adapter that is none of those `known`."""
-    names = ", ".join(f"`{each}`" for each in known) or "none"
+    names = ", ".join(f"`{each}`" for each in known if each != DEFAULT) or "none"
     return JobRejected(ErrorCode.INVALID_REQUEST, f"no adapter `{name}`; this model has {names}")
