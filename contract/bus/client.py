@@ -130,10 +130,12 @@ class LuaScript:
             self.digest = await db.script_load(self.source)
         commands = [("EVALSHA", self.digest, len(keys), *keys, *args) for keys, args in calls]
         answers = await run(db, commands)
-        if any(isinstance(answer, NoScriptError) for answer in answers):
-            await db.script_load(self.source)
-            missed = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-            again = await run(db, [commands[i] for i in missed])
+        missed = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if missed:
+            # By the same connection: another one may still be to a server that was the primary.
+            load = ("SCRIPT", "LOAD", self.source)
+            loaded, *again = await run(db, [load, *(commands[i] for i in missed)])
+            raised([loaded])
             for i, answer in zip(missed, again, strict=True):
                 answers[i] = answer
         return answers

@@ -14,6 +14,8 @@ for i = 1, #open, 2 do
     if type(taken) == 'number' then
       redis.call('HSET', KEYS[1], open[i], ARGV[2])
       table.insert(adopted, open[i])
+    elseif taken.err:find('READONLY', 1, true) == 1 then
+      return taken
     end
   end
 end

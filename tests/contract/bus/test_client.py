@@ -40,6 +40,8 @@ async def test_a_script_answers_each_call_of_a_batch_in_order(db: Redis, unique_
     await db.script_flush()
     assert await cancel.map(db, calls) == [1, 0, 1, 0]
     assert await cancel.map(db, []) == []
+    await db.script_flush()
+    assert await cancel.apart(db, *calls[0]) == 1
 
 
 async def test_an_error_in_a_script_is_raised(db: Redis, unique_model: str) -> None:

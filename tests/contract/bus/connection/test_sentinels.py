@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from contract.bus.background import BackgroundJobs
+from contract.bus.background_job import AboutJob
 from contract.bus.client import connect, connect_reader
 from contract.bus.connection.url import SentinelUrl, complaint_about, hosts_of, sentinel_url
+from contract.bus.queue import JobQueue
+from tests.contract.queue_workers import a_job, put
 from tests.failover import Failover
 
 
@@ -57,6 +61,29 @@ async def test_a_connection_leaves_a_server_that_was_made_a_replica(failover: Fa
     finally:
         await db.aclose()
         await reader.aclose()
+
+
+async def test_a_script_with_steps_of_their_own_leaves_a_server_that_was_made_a_replica(
+    failover: Failover,
+) -> None:
+    """Were it told as the failure of a step, the connection would stay."""
+    db, other = connect(failover.url), connect(failover.url)
+    queue, kept = JobQueue(db, "m"), BackgroundJobs(other, 1 << 20)
+    try:
+        await put(queue, "before")
+        job = a_job(queue, "kept")
+        await kept.create(job, AboutJob("m", "r", 60), job_id=job.id, keeper="gone", digest="")
+        assert await kept.adopt("nobody", ["gone"], 1) == []
+        assert failover.first.client().wait(1, 5000) == 1
+        failover.swap()
+        for script in (lambda: put(queue, "after"), lambda: kept.adopt("heir", [], 1)):
+            with pytest.raises(failover.Lost, match="has become a replica"):
+                await script()
+            assert await script()
+        assert failover.second.client().hget(queue.job_key("after"), "state") == b"queued"
+    finally:
+        await db.aclose()
+        await other.aclose()
 
 
 async def test_sentinels_that_know_no_primary_are_named(failover: Failover) -> None:
