@@ -123,6 +123,16 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class WaitsForServer(Protocol):
+    """An engine whose `start` waits for a server that others run."""
+
+    @property
+    def obstacle(self) -> str:
+        """Why it still waits, for the operator: it may name what clients are not to know. Empty if
+        it does not. Any thread may ask."""
+
+
+@runtime_checkable
 class SupportsSleep(Protocol):
     """An engine that can do without its GPU memory for a while. Neither is called while a job
     runs, and `submit` never between the two."""

@@ -12,6 +12,7 @@ from contract.bus import heartbeat_sender as heartbeat_sender
 from contract.bus.heartbeat_sender import Sign
 from contract.messages import Heartbeat, State
 from contract.process.host_name import host_name
+from workers.engine import WaitsForServer
 
 if TYPE_CHECKING:
     from workers.worker import Worker
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 #: The stage in which an engine starts.
 LOADING: Final = "loading"
+#: The same, as long as the server that it needs is away.
+_WAITS: Final = "waiting for the server behind it"
 
 
 class WorkerHeartbeat(heartbeat_sender.HeartbeatSender):
@@ -52,6 +55,8 @@ def heartbeat_of(worker: Worker) -> Heartbeat:
     outbox, load, spec, report = worker.outbox, worker.outbox.load, worker.spec, worker.report
     # While the engine loads, it may have to download the model first.
     download = worker.fetching.download() if worker.stage == LOADING else None
+    engine = worker.engine
+    obstacle = engine.obstacle if isinstance(engine, WaitsForServer) else ""
     adapters = {each.job.adapter for each in outbox.attempts()} if spec.model.adapters else set()
     return Heartbeat(
         name=spec.name,
@@ -60,7 +65,7 @@ def heartbeat_of(worker: Worker) -> Heartbeat:
         host=host_name(),
         pid=os.getpid(),
         state=worker.state,
-        stage=str(download) if download else worker.stage,
+        stage=_WAITS if obstacle else str(download or worker.stage),
         version=report.version,
         env=spec.env,
         slots=report.slots,
@@ -80,7 +85,7 @@ def heartbeat_of(worker: Worker) -> Heartbeat:
         preemptions_total=load.preemptions,
         pseudo_streaming=report.pseudo_streaming,
         downloaded_bytes=download.there_bytes if download else 0,
-        remark=report.remark,
+        remark=obstacle or report.remark,
         takes=report.takes,
         adapters_in_use=tuple(sorted(filter(None, adapters))),
     )

@@ -96,7 +96,7 @@ class Intake:
         job, reply = jobs[0], replies[0]
         model = self._models.configured.get(job.model)
         if model is None:
-            raise not_served(job.model, self._models.status(job.model).state)
+            raise self._not_served(job.model)
         limits, most = self._models.limits, most_tokens(self._models.limits, model)
         total_s = reply.patience_s or limits.total_timeout_s
         plain = [with_defaults(each, model, limits.max_output_len) for each in jobs]
@@ -131,7 +131,12 @@ class Intake:
         except QueueFull as full:
             raise ApiError("queue_full", f"{full} for `{job.model}` already") from None
         except NotServed:
-            raise not_served(job.model, self._models.status(job.model).state) from None
+            raise self._not_served(job.model) from None
+
+    def _not_served(self, model: str) -> ApiError:
+        """Return what is told where nobody takes a job, with what its workers wait for."""
+        stage = self._models.condition(model).stage
+        return not_served(model, self._models.status(model).state, stage)
 
 
 def _traced(job: Job, reply: Reply) -> Job:

@@ -18,9 +18,14 @@ def cannot_load(model: str, problem: str) -> ApiError:
     return ApiError("model_cannot_load", f"model `{model}` cannot be loaded: {problem}")
 
 
-def not_served(model: str, state: State) -> ApiError:
-    """Return what is told of a model that nothing runs, or will run by itself."""
-    if state in (State.STARTING, State.READY):
-        return ApiError("model_starting", f"model `{model}` is starting; ask again soon")
+def not_served(model: str, state: State, stage: str = "") -> ApiError:
+    """Return what is told of a model that nothing runs, or will run by itself. It may be `READY` as
+    last seen: it was stopped since, or lost its last worker."""
+    if state is State.READY:
+        message = f"model `{model}` has no worker at the moment; ask again soon"
+        return ApiError("model_starting", message)
+    if state is State.STARTING:
+        doing = f": {stage}" if stage else ""
+        return ApiError("model_starting", f"model `{model}` is starting{doing}; ask again soon")
     message = f"model `{model}` is not started; run `{COMMAND} start {model}`"
     return ApiError("model_not_started", message)

@@ -14,7 +14,7 @@ from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
 from gateway.streams.answers import AnswerSink
 from gateway.streams.dialects import Timings
-from gateway.streams.reply_phase import TIMEOUTS, ReplyPhase
+from gateway.streams.reply_phase import TIMEOUTS, ReplyPhase, took_too_long
 from gateway.streams.sse import HEARTBEAT_EVERY_S, NOTHING, EventId
 from gateway.streams.writer import SlowClient
 from gateway.tracing.job_trace import JobTrace
@@ -186,7 +186,7 @@ class Reply:
     def overdue(self, limits: LimitsConfig, now: float) -> ApiError | None:
         """The timeout that has passed, if one has."""
         if now - self.began > limits.total_timeout_s + self.patience_s:
-            return ApiError(ErrorCode.TOTAL_TIMEOUT.value, "the answer took too long")
+            return took_too_long(self.phase, self._told)
         allowed_s = limits.token_gap_timeout_s
         if self.phase is ReplyPhase.QUEUE:
             allowed_s = self.may_wait_s or max(limits.queue_timeout_s, self.patience_s)

@@ -112,7 +112,7 @@ class Listeners:
             waiter.connection.finish(Finished(waiter.outcomes(units)))
 
     def _has_changed(self, unit: Unit) -> bool:
-        shown = _Shown(unit.state, unit.stage, unit.problem)
+        shown = _Shown(unit.state, _doing(unit), unit.problem)
         if self._shown.get(unit.slot) == shown:
             return False
         self._shown[unit.slot] = shown
@@ -120,7 +120,13 @@ class Listeners:
 
 
 def _progress(unit: Unit) -> StartProgress:
-    return StartProgress(unit.slot, unit.state, unit.stage, unit.problem)
+    return StartProgress(unit.slot, unit.state, _doing(unit), unit.problem)
+
+
+def _doing(unit: Unit) -> str:
+    """Return its stage, with what its worker remarks while it starts: who asks may know it all."""
+    said = unit.beat.remark if unit.beat and unit.state is State.STARTING else ""
+    return f"{unit.stage} ({said})" if unit.stage and said else unit.stage
 
 
 def is_stopped(unit: Unit, units: Mapping[str, Unit]) -> bool:

@@ -21,7 +21,7 @@ def test_no_adapter_takes_the_place_of_the_model_s_own() -> None:
     assert list(known.values()) == ["/own", "/default"]
     assert known[adapter_of(a_job(), model, known) or ""] == "/own"
     assert known[adapter_of(a_job("default"), model, known) or ""] == "/default"
-    with pytest.raises(JobRejected, match="no adapter `x`; this model has `default`$"):
+    with pytest.raises(JobRejected, match=r"no adapter `x`; this model has `default`$"):
         adapter_of(a_job("x"), model, known)
     with pytest.raises(ValidationError, match="should match pattern"):
         ModelConfig(model_path="-", adapters={DEFAULT: "/other"})

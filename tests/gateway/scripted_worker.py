@@ -48,6 +48,7 @@ class ScriptedWorker:
         self.model = model
         self.name = name
         self.state = State.READY
+        self.stage = ""
         self.db = connect(redis_url)
         self.queue = JobQueue(self.db, model)
         self._cancellations = Cancellations(self.db, model)
@@ -188,6 +189,7 @@ class ScriptedWorker:
             host="here",
             pid=1,
             state=self.state,
+            stage=self.stage,
             slots=self.slots,
             max_model_len=4096,
             running=len(self._seqs),

@@ -58,6 +58,7 @@ async def _serve(spec: dict[str, Any], args: dict[str, Any]) -> None:
             model=spec["model_id"],
             engine=spec["engine"],
             host="here",
+            remark=args.get("remark", ""),
             pid=os.getpid(),
             state=State.READY if is_ready else State.STARTING,
             stage="" if is_ready else "loading",

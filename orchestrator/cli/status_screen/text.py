@@ -182,7 +182,8 @@ class StatusText:
             _place(worker),
             _restarts(worker.restarts, worker.problem),
             "pinned" if model.pinned else "",
-            worker.stage or worker.remark,
+            worker.stage,
+            worker.remark,
         ]
         for line in _lines(facts, self._width - 2):
             yield self._style("dim", f"  {line}")

@@ -19,16 +19,22 @@ from workers.engines.openai.engine import OpenAiEngine
 from workers.engines.openai.upstream import UpstreamLost
 
 
-async def test_a_worker_waits_until_its_server_answers(
+async def test_a_worker_waits_until_its_server_answers_and_says_so(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     await bench.upstream.stop()
     worker = bench.worker()
-    await until(lambda: f"waiting for {bench.upstream.url}" in caplog.text)
+    said = f"{bench.upstream.url} does not answer: "
+    await until(lambda: said in caplog.text)
     assert worker.state is State.STARTING
+    beat = worker.heartbeat()
+    # Clients are told the stage, and not where the server is.
+    assert beat.stage == "waiting for the server behind it"
+    assert beat.remark.startswith(said)
     await bench.upstream.start()
     await until(lambda: worker.state is State.READY)
+    assert (worker.heartbeat().stage, worker.heartbeat().remark) == ("", "")
     assert (await bench.ask("hi")).text == "Hello you."
 
 

@@ -45,13 +45,14 @@ async def test_a_model_that_is_starting_says_so(
     client: httpx.AsyncClient, redis_url: str, model: str
 ) -> None:
     worker = ScriptedWorker(redis_url, model)
-    worker.state = State.STARTING
+    worker.state, worker.stage = State.STARTING, "reading weights"
     async with worker:
         deadline = time.monotonic() + 5
         while True:
             response = await client.post(INFER, json={"modelId": model, "prompt": "x"})
             assert response.status_code == 503
             if response.json()["code"] == "model_starting":
+                assert "is starting: reading weights; ask" in response.json()["message"]
                 break
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)

@@ -108,6 +108,10 @@ def test_a_model_that_failed_says_why_and_what_to_do() -> None:
 def test_a_worker_says_what_is_not_as_usual() -> None:
     text = text_of(status(models=[model(worker(remark="tokens take vLLM's own way"))]))
     assert "tokens take vLLM's own way" in text
+    waits = {"stage": "waiting for its server", "remark": "http://up:1 does not answer"}
+    text = text_of(status(models=[model(worker(state=State.STARTING, **waits))]))
+    assert "waiting for its server" in text
+    assert "http://up:1 does not answer" in text
 
 
 def test_what_recovered_does_not_complain_any_more() -> None:

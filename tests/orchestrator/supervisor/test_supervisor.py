@@ -57,13 +57,14 @@ def leases(model: str) -> set[str]:
 
 
 def test_a_start_tells_its_stages_and_ends_when_all_is_ready(host: Host, model: str) -> None:
-    answers = host.ask(Start(workers=[host.worker(model, ready_after_s=1.0)]))
+    loads = host.worker(model, ready_after_s=1.0, remark="of 5 GiB")
+    answers = host.ask(Start(workers=[loads]))
     stages = [
         answer.stage
         for answer in answers
         if isinstance(answer, StartProgress) and answer.slot == f"{model}-0"
     ]
-    assert stages == ["waiting", "waiting for valkey", "starting", "loading", ""]
+    assert stages == ["waiting", "waiting for valkey", "starting", "loading (of 5 GiB)", ""]
     assert {outcome.slot: outcome.state for outcome in answers[-1].outcomes} == {
         "valkey": State.READY,
         f"{model}-0": State.READY,

@@ -64,6 +64,10 @@ class OpenAiEngine:
         self._streams: dict[str, UpstreamStream] = {}
         self._watches: list[asyncio.Task[None]] = []
 
+    @property
+    def obstacle(self) -> str:
+        return self._upstream.obstacle
+
     async def start(self, outbox: Outbox) -> EngineReport:
         # It has a line for every request.
         logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -71,8 +75,7 @@ class OpenAiEngine:
         self._server = server = await self._upstream.open()
         bounds = (self._config.context_len, server.max_model_len)
         self._context_len = min((bound for bound in bounds if bound), default=None)
-        watches = (self._watch_server(), self._watch_streams())
-        self._watches = [asyncio.create_task(watch) for watch in watches]
+        self._watches += map(asyncio.create_task, (self._watch_server(), self._watch_streams()))
         version = f"{server.kind or 'openai'} {server.version}".strip()
         slots = self._config.max_batch_size or _SLOTS
         limits, is_local = (slots, self._context_len or 0), self._config.command is not None

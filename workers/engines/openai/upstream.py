@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import logging
 import os
 import time
@@ -17,6 +16,7 @@ from contract.config import ModelConfig
 from contract.process.ports import free_port
 from workers.engine import CannotServe
 from workers.engines.arguments import known
+from workers.engines.openai.model_cards import ModelCard, listed, object_in
 
 log = logging.getLogger(__name__)
 _PROBE_EVERY_S: Final = 2.0
@@ -66,21 +66,6 @@ class UpstreamLost(Exception):
     """The server cannot be used (any more); the message says which, and why."""
 
 
-class _ModelCard(NamedTuple):
-    """A model that the server lists. Other servers say other things, in other types."""
-
-    id: str = ""
-    owned_by: str = ""
-    max_model_len: int | None = None
-
-    @classmethod
-    def of(cls, said: dict[str, Any]) -> _ModelCard:
-        meta = said.get("meta")
-        lengths = (said.get("max_model_len"), meta.get("n_ctx") if isinstance(meta, dict) else None)
-        known = (each for each in lengths if isinstance(each, int) and each > 0)
-        return cls(str(said.get("id") or ""), str(said.get("owned_by") or ""), next(known, None))
-
-
 class Upstream:
     """The server at `url`, which serves the model as `model`."""
 
@@ -95,6 +80,8 @@ class Upstream:
         self._settings = settings
         self._start_timeout_s = config.start_timeout_s
         self._process: asyncio.subprocess.Process | None = None
+        #: Why it is not used yet; empty if it is.
+        self.obstacle = ""
         self._heard_at = 0.0
         self._looking: asyncio.Task[bool] | None = None
         self.client = httpx.AsyncClient(
@@ -115,10 +102,11 @@ class Upstream:
             log.info("starting %s", " ".join(self._command))
             self._process = await self._start()
         cards = await self._first_answer()
+        self.obstacle = ""
         mine = next((card for card in cards if card.id == self.model), None)
         if mine is None:
             await self._check_model(cards)
-        card = mine or (cards[0] if cards else _ModelCard())
+        card = mine or (cards[0] if cards else ModelCard())
         kind = self._settings.server or card.owned_by
         self.heard()
         return Server(kind, await self._version(), card.max_model_len)
@@ -164,9 +152,8 @@ class Upstream:
         except (FileNotFoundError, PermissionError) as error:
             raise CannotServe(f"`command`: {self._command[0]}: {error.strerror}") from error
 
-    async def _first_answer(self) -> list[_ModelCard]:
+    async def _first_answer(self) -> list[ModelCard]:
         deadline = time.monotonic() + self._start_timeout_s
-        told = ""
         while True:
             try:
                 return await self._models()
@@ -177,12 +164,13 @@ class Upstream:
             if time.monotonic() > deadline:
                 waited = f"{self._start_timeout_s:g} s"
                 raise UpstreamLost(f"{self.url} did not answer within {waited}: {reason}")
-            if reason != told:
-                log.info("waiting for %s: %s", self.url, reason)
-                told = reason
+            obstacle = f"{self.url} does not answer: {reason}"
+            if obstacle != self.obstacle:
+                log.info("waiting: %s", obstacle)
+                self.obstacle = obstacle
             await asyncio.sleep(0.25)
 
-    async def _models(self) -> list[_ModelCard]:
+    async def _models(self) -> list[ModelCard]:
         """Raises `httpx.TransportError` while the server is not ready, `CannotServe` if it
         refuses the key."""
         status, body = await self._get(f"{self.url}/models")
@@ -191,11 +179,9 @@ class Upstream:
             raise CannotServe(f"{said}; check `api_key_env`")
         if status >= 500:
             raise httpx.TransportError(f"HTTP {status}")
-        listed = _object(body).get("data")
-        cards = listed if isinstance(listed, list) else []
-        return [_ModelCard.of(card) for card in cards if isinstance(card, dict)]
+        return listed(body)
 
-    async def _check_model(self, cards: list[_ModelCard]) -> None:
+    async def _check_model(self, cards: list[ModelCard]) -> None:
         """Not all servers list all names that they take; one token tells."""
         body = {"model": self.model, "messages": [{"role": "user", "content": "."}]}
         asked = {**body, self._settings.max_tokens_name: 1}
@@ -203,9 +189,9 @@ class Upstream:
         async with self.client.stream("POST", url, json=asked, timeout=most_s) as response:
             status = response.status_code
         if status == 404:
-            listed = ", ".join(f"`{card.id}`" for card in cards) or "none"
+            names = ", ".join(f"`{card.id}`" for card in cards) or "none"
             raise CannotServe(
-                f"{self.url} has no model `{self.model}`; it lists {listed}: set `upstream_model`"
+                f"{self.url} has no model `{self.model}`; it lists {names}: set `upstream_model`"
             )
 
     async def _version(self) -> str:
@@ -213,7 +199,7 @@ class Upstream:
             _, body = await self._get(f"{self.root}/version")
         except httpx.TransportError:
             return ""
-        return str(_object(body).get("version", ""))[:_LONGEST_VERSION]
+        return str(object_in(body).get("version", ""))[:_LONGEST_VERSION]
 
     async def _answers(self) -> bool:
         try:
@@ -259,15 +245,6 @@ async def read_start(response: httpx.Response, most_bytes: int) -> bytes:
         if len(body) >= most_bytes:
             break
     return bytes(body[:most_bytes])
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    """Return the object that a body holds; an empty one if it holds something else."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _api_url(base_url: str) -> str:

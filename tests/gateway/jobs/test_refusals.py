@@ -1,0 +1,22 @@
+"""The words for a job that is not taken, or waited in vain."""
+
+from __future__ import annotations
+
+from contract.messages import State, Status
+from gateway.jobs.refusals import not_served
+from gateway.streams.reply_phase import ReplyPhase, took_too_long
+
+
+def test_a_model_that_was_just_stopped_is_not_called_starting() -> None:
+    refused = not_served("m", State.READY, "")
+    assert refused.message == "model `m` has no worker at the moment; ask again soon"
+    starts = not_served("m", State.STARTING, "waiting for the server behind it")
+    assert "is starting: waiting for the server behind it;" in starts.message
+    assert not_served("m", State.STOPPED, "").code == "model_not_started"
+
+
+def test_who_waited_too_long_for_a_model_is_told_what_it_waited_for() -> None:
+    waited = Status("loading: waiting for the server behind it")
+    too_long = took_too_long(ReplyPhase.QUEUE, waited)
+    assert too_long.message.endswith("; it waited for its model: " + waited.stage)
+    assert took_too_long(ReplyPhase.TOKENS, waited).message == "the answer took too long"
