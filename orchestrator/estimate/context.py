@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from orchestrator.estimate.model_json import ModelJson, RopeJson
+from orchestrator.estimate.layer_json import RopeJson
+from orchestrator.estimate.model_json import ModelJson
 
 _NAMES: Final = (
     "max_position_embeddings",

@@ -43,3 +43,24 @@ class SparseJson(msgspec.Struct, frozen=True):
 
     sparse_attention_freq: list[Whole] | None = None
     sparse_index_dim: Whole | None = None
+
+
+class RopeJson(msgspec.Struct, frozen=True):
+    """How positions are scaled beyond those that the model was trained on; some families have
+    this for each kind of layer."""
+
+    rope_type: str | None = None
+    type: str | None = None
+    factor: float | None = None
+    original_max_position_embeddings: Whole | None = None
+    full_attention: RopeJson | None = None
+    sliding_attention: RopeJson | None = None
+
+    @property
+    def kind(self) -> str:
+        return self.rope_type or self.type or "default"
+
+    @property
+    def each(self) -> list[RopeJson]:
+        nested = [self.full_attention, self.sliding_attention]
+        return [each for each in nested if each is not None] or [self]

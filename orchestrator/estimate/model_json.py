@@ -18,6 +18,7 @@ from orchestrator.estimate.layer_json import (
     BlockJson,
     LayerJson,
     LinearAttentionJson,
+    RopeJson,
     SparseJson,
 )
 from orchestrator.estimate.vision_json import PerLayer
@@ -32,27 +33,6 @@ _LARGEST_HEADER: Final = 100_000_000
 FLOATING_BYTES: Final = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 Form = TypeVar("Form")
-
-
-class RopeJson(msgspec.Struct, frozen=True):
-    """How positions are scaled beyond those that the model was trained on; some families have
-    this for each kind of layer."""
-
-    rope_type: str | None = None
-    type: str | None = None
-    factor: float | None = None
-    original_max_position_embeddings: Whole | None = None
-    full_attention: RopeJson | None = None
-    sliding_attention: RopeJson | None = None
-
-    @property
-    def kind(self) -> str:
-        return self.rope_type or self.type or "default"
-
-    @property
-    def each(self) -> list[RopeJson]:
-        nested = [self.full_attention, self.sliding_attention]
-        return [each for each in nested if each is not None] or [self]
 
 
 class ModelJson(msgspec.Struct, frozen=True):
@@ -141,6 +121,17 @@ class ModelJson(msgspec.Struct, frozen=True):
     max_window_layers: Whole | None = None
     attention_chunk_size: Whole | None = None
     no_rope_layers: list[Whole] | None = None
+    sliding_window_size: Whole | None = None
+    local_layer_ids: list[Whole] | None = None
+    n_input_layers: Whole | None = None
+    n_output_layers: Whole | None = None
+    n_recurrent_loops: Positive | None = None
+    recurrent_kv_cache_mode: str | None = None
+    loop_num: Positive | None = None
+    loop_window_size: Whole | None = None
+    H_cycles: Positive | None = None
+    L_cycles: Whole | None = None
+    num_layers_per_stack: Whole | None = None
     compress_ratios: list[Whole] | None = None
     kv_source_layer_ids: list[Whole] | None = None
     encoded_positions: Whole | None = None
@@ -165,6 +156,8 @@ class ModelJson(msgspec.Struct, frozen=True):
     expand: Whole | None = None
     mamba_d_conv: Whole | None = None
     conv_kernel: Whole | None = None
+    conv_kernel_size: Whole | None = None
+    sconv_kernel_size: Whole | None = None
     mamba_d_state: Whole | None = None
     ssm_state_size: Whole | None = None
     state_size: Whole | None = None

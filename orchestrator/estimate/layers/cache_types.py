@@ -29,6 +29,9 @@ class CacheType(msgspec.Struct, frozen=True):
 
 #: Four bits, and a scale of one byte for every 16 numbers.
 _FP4: Final = CacheType(0.5625)
+#: vLLM 0.33 (flashmla_sparse.py), of latent attention with an indexer alone: 512 numbers in four
+#: bits with a scale of one byte for every 16, and 64 with positions in eight bits.
+_FP4_LATENT: Final = CacheType(352 / 576)
 #: Scales of a key and a value in float32.
 _SCALES: Final = 2 * 4
 #: vLLM 0.32 and 0.33: `TritonAttentionBackend.customize_spec`; `TurboQuantConfig`, of which a value
@@ -41,6 +44,7 @@ _OWN: Final = {
     "turboquant_4bit_nc": CacheType((4 + 4) / 16, 4 + 2, 2),
     "turboquant_k3v4_nc": CacheType((3 + 4) / 16, 4 + 2, 2),
     "turboquant_3bit_nc": CacheType((3 + 3) / 16, 4 + 2, 2),
+    "nvfp4_ds_mla": _FP4_LATENT,
 }
 
 

@@ -13,7 +13,8 @@ from orchestrator.estimate.layers.compressed import compressed_layers
 from orchestrator.estimate.layers.encoders import is_encoder
 from orchestrator.estimate.layers.indexers import index_bytes, index_layers, packed_bytes
 from orchestrator.estimate.layers.kept import CacheLayers, Kind
-from orchestrator.estimate.layers.kinds import blocks_of, kinds_of
+from orchestrator.estimate.layers.kinds import CONVOLVED, blocks_of, kinds_of
+from orchestrator.estimate.layers.loops import loop_window, with_loops
 from orchestrator.estimate.layers.states import state_bytes
 from orchestrator.estimate.model_json import ModelJson
 
@@ -23,6 +24,10 @@ _MOST_LAYERS: Final = 100_000
 _NOT_LATENT: Final = ("minicpm3",)
 #: Their window counts the tokens before a token, and not that token (vLLM's commandr.py).
 _BESIDE_ITSELF: Final = ("cohere2", "cohere2_moe")
+_WINDOWS: Final = ("sliding_window", "sliding_window_size")
+#: Elements of a convolved stream are kept in the model's type.
+_MODEL_BYTES: Final = 2
+_CONVOLVED_WINDOW: Final = 4
 
 
 def cache_layers(config: ModelJson, layers: int, heads: int, hidden: int) -> list[CacheLayers]:
@@ -34,7 +39,7 @@ def cache_layers(config: ModelJson, layers: int, heads: int, hidden: int) -> lis
         return []
     if compressed := compressed_layers(config, layers):
         return compressed
-    kept = kinds_of(config, layers)
+    kept = with_loops(config, kinds_of(config, layers))
     shared = config.figure("num_kv_shared_layers") or 0
     # The last layers of Gemma 3n and 4 read what earlier ones keep.
     kept = kept[: len(kept) - shared] if 0 < shared < len(kept) else kept
@@ -49,6 +54,7 @@ def cache_layers(config: ModelJson, layers: int, heads: int, hidden: int) -> lis
         own = _attention(config, "full", heads, hidden)
         found.append(msgspec.structs.replace(own, kind="cross", layers=layers, window=encoded))
     found += _index(config, ["full" in each for each in kept])
+    found += _convolved(config, layers, heads, hidden)
     states = sum("state" in each for each in kept)
     if states:
         found.append(CacheLayers("state", states, state_bytes=state_bytes(config, hidden)))
@@ -81,7 +87,7 @@ def _window(config: ModelJson, kind: Kind) -> int:
     if kind == "full":
         return 0
     chunk = config.figure("attention_chunk_size")
-    window = chunk or config.figure("sliding_window") or 0
+    window = chunk or loop_window(config) or config.figure(*_WINDOWS) or 0
     return window + (window > 0 and config.first("model_type") in _BESIDE_ITSELF)
 
 
@@ -100,6 +106,17 @@ def _index(config: ModelJson, attends: Sequence[bool]) -> list[CacheLayers]:
     if not layers:
         return []
     return [CacheLayers("full", layers, is_shared=True, fixed_bytes=index_bytes(config))]
+
+
+def _convolved(config: ModelJson, layers: int, heads: int, hidden: int) -> list[CacheLayers]:
+    """Return the windows in which vLLM keeps the inputs of convolutions (Inkling): keys and values
+    of the layers that have most heads, and two streams as wide as the model."""
+    if config.first("model_type") not in CONVOLVED:
+        return []
+    kv_heads = max(kv_heads_of(config, heads), config.figure("swa_num_key_value_heads") or 0)
+    elements = 2 * hidden + 2 * kv_heads * head_dim_of(config, heads, hidden)
+    window = config.figure("sconv_kernel_size", "conv_kernel_size") or _CONVOLVED_WINDOW
+    return [CacheLayers("window", layers, window=window, fixed_bytes=elements * _MODEL_BYTES)]
 
 
 def kv_heads_of(config: ModelJson, heads: int) -> int:

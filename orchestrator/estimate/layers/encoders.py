@@ -13,6 +13,7 @@ _FAMILIES: Final = frozenset(
     {"bert", "camembert", "embedding_gemma2", "embedding_gemma2_text", "ernie", "gte"}
     | {"modernbert", "new", "nomic_bert", "roberta", "siglip", "siglip2", "xlm-roberta"}
     | {"colmodernvbert", "modernvbert", "openai_privacy_filter", "xlm-roberta-xl"}
+    | {"colultravbert", "ultrabert", "ultravbert"}
 )
 #: A key that others write, too, of parts that are read once (`Gemma3TextModelConfig`).
 _BY_DIRECTION: Final = ("gemma3_text",)

@@ -21,11 +21,17 @@ _NAMED: Final[dict[str, tuple[Kind, ...]]] = {
     "moe": (),
     "mlp": (),
     "hybrid": _BOTH,
+    "hybrid_sliding": ("window", "state"),
+    # UnlimitedOCR: all of the prompt, and a window of what was generated.
+    "reference_sliding_attention": ("full",),
     **dict.fromkeys(SPARSE_TYPES, ("full",)),
 }
 #: Of Nemotron-H: attention, Mamba; all else keeps nothing.
 _LETTERS: Final[dict[str, tuple[Kind, ...]]] = {"*": ("full",), "M": ("state",)}
 _ALL_HAVE_BOTH: Final = ("falcon_h1",)
+#: Their layers convolve keys, values and what goes in and out (Inkling). vLLM heeds the numbers of
+#: layers with a window, and not `layer_types`.
+CONVOLVED: Final = ("inkling_mm_model", "inkling_text")
 
 
 def blocks_of(config: ModelJson) -> Sequence[BlockJson]:
@@ -35,6 +41,9 @@ def blocks_of(config: ModelJson) -> Sequence[BlockJson]:
 def kinds_of(config: ModelJson, layers: int) -> list[tuple[Kind, ...]]:
     """Return what each layer keeps; the first way of saying it that the configuration uses."""
     numbers = range(layers)
+    if config.first("model_type") in CONVOLVED:
+        local = set(config.first("local_layer_ids") or ())
+        return [("window",) if number in local else ("full",) for number in numbers]
     named: list[str] = config.first("layer_types", "layers_block_type") or []
     if named:
         return [_NAMED.get(name, ("state",)) for name in named]

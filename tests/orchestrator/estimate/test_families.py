@@ -99,3 +99,41 @@ def test_the_last_layer_of_a_group_attends(
     assert isinstance(read, ModelJson)
     shape = read_shape(tmp_path, read, "0.32.0")
     assert (shape.count("full"), shape.count("state")) == (full, layers - full)
+
+
+def test_layers_that_convolve_keep_a_window_of_what_goes_in(tmp_path: Path) -> None:
+    """Inkling, as published and as transformers 5.24 saves it; vLLM 0.33 has said the numbers."""
+    text = {"model_type": "inkling_text", "hidden_size": 6144, "num_hidden_layers": 12}
+    text |= {"num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 128}
+    text |= {"swa_num_key_value_heads": 16, "swa_head_dim": 128, "sliding_window_size": 512}
+    text |= {"local_layer_ids": [0, 1, 2, 3, 4, 6, 7, 8, 9, 10], "sconv_kernel_size": 4}
+    kinds = [*["hybrid_sliding"] * 5, "hybrid"] * 2
+    for said in ({}, {"layer_types": kinds, "conv_kernel_size": 4, "sconv_kernel_size": None}):
+        config = {"model_type": "inkling_mm_model", "text_config": text | said}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        read = read_config(tmp_path)
+        assert isinstance(read, ModelJson)
+        assert read_shape(tmp_path, read, "0.33.0").caches == (
+            CacheLayers("full", 2, 8, 256),
+            CacheLayers("window", 10, 16, 256, window=512),
+            CacheLayers("window", 12, window=4, fixed_bytes=32_768),
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"model_type": "unlimited_ocr_text"}, ("full", 2)),
+        ({"model_type": "ultrabert"}, None),
+    ],
+)
+def test_a_window_of_what_is_generated_alone_is_none(
+    tmp_path: Path, changes: dict[str, str], kept: tuple[str, int] | None
+) -> None:
+    config = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}
+    config |= {"layer_types": ["reference_sliding_attention"] * 2, "sliding_window": 128}
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    read = read_config(tmp_path)
+    assert isinstance(read, ModelJson)
+    found = [(each.kind, each.layers) for each in read_shape(tmp_path, read, "0.33.0").caches]
+    assert found == ([kept] if kept else [])

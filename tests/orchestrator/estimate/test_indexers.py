@@ -96,6 +96,12 @@ def test_families_say_in_their_own_way_which_layers_have_one(
     assert (index.layers, index.fixed_bytes) == (layers, key)
 
 
+def test_a_cache_in_four_bits_has_scales_and_positions_of_a_byte(make_model: MakeModel) -> None:
+    """`nvfp4_ds_mla` of vLLM 0.33: 256 bytes, 32 scales and 64 positions."""
+    size = per_token(written(make_model, {}), kv_cache_dtype="nvfp4_ds_mla")
+    assert size == 61 * (352 + INDEX_BYTES)
+
+
 def test_a_cache_in_eight_bits_keeps_scales_and_positions_as_they_are(
     make_model: MakeModel,
 ) -> None:
