@@ -26,7 +26,7 @@ MOMENTS = {
     "gateway/api/ollama/wire.py": "when a line was written",
     "gateway/api/batches/routes.py": "when a batch was made, and when it expires",
     "gateway/background/webhook_sender.py": "when a message was signed",
-    "gateway/batches/asker.py": "when a batch expires",
+    "gateway/batches/batch.py": "when a batch expires",
     "gateway/batches/file_store.py": "when a file was made, and when it expires",
     "gateway/batches/run.py": "when a batch began and ended",
     "gateway/batches/runner.py": "when a batch ended, and when it expires",

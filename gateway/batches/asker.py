@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from contract.messages import ErrorCode, Job
 from gateway.background.unattended import Errand
-from gateway.batches.batch import BatchRecord
+from gateway.batches.batch import BatchRecord, BatchWindow
 from gateway.batches.endpoint import Endpoint, LineRequest
 from gateway.batches.lines import InputLine
 from gateway.http.error_answers import OPENAI, answer_error
@@ -50,11 +50,13 @@ class LineAsker:
         process: GatewayProcess,
         batch: BatchRecord,
         endpoint: Endpoint,
+        window: BatchWindow,
         all_askers: Callable[[], Iterable[LineAsker]],
     ) -> None:
         self._process = process
         self._batch = batch
         self._endpoint = endpoint
+        self.window = window
         self._all_askers = all_askers
         self._replies: dict[str, Reply] = {}
         #: How many lines are being asked.
@@ -114,7 +116,7 @@ class LineAsker:
         context = RequestContext(send_nowhere, job_id.encode())
         question, job = await self._checked(line, job_id, context)
         shown = replace(job, model=self._process.models.served_name(job))
-        errand = Errand(job_id, job, self._batch.key_id, job_id, self._left_s())
+        errand = Errand(job_id, job, self._batch.key_id, job_id, self.window.left_s)
         try:
             ended = await self._process.unattended.ask(
                 errand, lambda: _sink(question, shown, context), self._note(job_id)
@@ -143,7 +145,7 @@ class LineAsker:
                 )
                 checks.check_whole(job, [job], question.names)
             except ApiError as error:
-                if not error.retryable or self._left_s() <= 0:
+                if not error.retryable or self.window.left_s <= 0:
                     raise
                 await asyncio.sleep(wait_s)
                 wait_s = min(_SLOWEST_RECHECK_S, 2 * wait_s)
@@ -155,9 +157,6 @@ class LineAsker:
             self._replies[job_id] = reply
 
         return note
-
-    def _left_s(self) -> float:
-        return max(0.0, self._batch.expires_at - time.time())
 
 
 def _sink(question: LineRequest, shown: Job, context: RequestContext) -> WholeAnswer[Any]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
@@ -86,6 +87,18 @@ class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     #: The model of its answers, if it is one, and what they took; once it has ended.
     model: str | None = None
     usage: BatchUsage | None = None
+
+
+class BatchWindow:
+    """How long a batch may still take, from when a process takes it up. From then on no clock
+    counts that somebody may set."""
+
+    def __init__(self, batch: BatchRecord) -> None:
+        self._ends_at = time.monotonic() + batch.expires_at - time.time()
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self._ends_at - time.monotonic())
 
 
 _decode = msgspec.json.Decoder(BatchRecord).decode

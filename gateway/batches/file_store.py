@@ -66,10 +66,9 @@ class FileStore:
         if not _ID.fullmatch(file_id):
             return None
         try:
-            record = _decode(self._record(file_id).read_bytes())
-        except (OSError, *UNREADABLE):
+            return self._unexpired(file_id)
+        except OSError:
             return None
-        return record if record.expires_unix_s > time.time() else None
 
     def path(self, file_id: str) -> Path:
         """Return the path of a file's content."""
@@ -118,8 +117,10 @@ class FileStore:
             if path.suffix == _PART and now - path.stat().st_mtime > _ABANDONED_S:
                 path.unlink(missing_ok=True)
         for file_id in self._ids():
-            if self.find(file_id) is None:
-                self.remove(file_id)
+            # One that cannot be read at the moment stays.
+            with suppress(OSError):
+                if self._unexpired(file_id) is None:
+                    self.remove(file_id)
 
     def check_room(self, key_id: str, size: int, upload: Path) -> None:
         """See whether an upload of a key may have `size` bytes beside all other files and uploads.
@@ -152,6 +153,14 @@ class FileStore:
 
     def _ids(self) -> Iterator[str]:
         return (path.stem for path in self._entries() if path.suffix == ".json")
+
+    def _unexpired(self, file_id: str) -> FileRecord | None:
+        """Return a file's record, None if its time is up or it is damaged. Raises `OSError`."""
+        try:
+            record = _decode(self._record(file_id).read_bytes())
+        except UNREADABLE:
+            return None
+        return record if record.expires_unix_s > time.time() else None
 
 
 class Upload:

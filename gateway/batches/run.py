@@ -186,7 +186,7 @@ class BatchRun:
             if self._stop is None and self._batches.is_cancelled(self._batch.id):
                 self._end_early(BatchStatus.CANCELLED)
                 self._batch = replace(self._batch, cancelling_at=_now())
-            elif self._stop is None and _now() >= self._batch.expires_at:
+            elif self._stop is None and self._asker.window.left_s <= 0:
                 self._end_early(BatchStatus.EXPIRED)
             try:
                 if looks % _SYNC_EVERY == 0:

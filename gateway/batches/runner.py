@@ -19,7 +19,13 @@ from contract.paths import make_private
 from contract.process.tasks import cancel_and_wait
 from gateway.background.unattended import Leaving
 from gateway.batches.asker import LineAsker
-from gateway.batches.batch import BatchFault, BatchRecord, BatchStatus, BatchStore
+from gateway.batches.batch import (
+    BatchFault,
+    BatchRecord,
+    BatchStatus,
+    BatchStore,
+    BatchWindow,
+)
 from gateway.batches.endpoint import Endpoints
 from gateway.batches.file_store import FileStore
 from gateway.batches.lines import is_file_at
@@ -111,7 +117,7 @@ class BatchRunner:
             fault = BatchFault("invalid_endpoint", f"no batch can ask {batch.endpoint}")
             self._batches.write(_failed(batch, fault))
             return
-        asker = LineAsker(self._process, batch, endpoint, self._askers.values)
+        asker = LineAsker(self._process, batch, endpoint, BatchWindow(batch), self._askers.values)
         self._askers[batch.id] = asker
         run = BatchRun(
             self._files,

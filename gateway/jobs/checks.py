@@ -16,7 +16,7 @@ from gateway.http.headers import RequestContext
 from gateway.jobs.limits import bounded, check_limits, check_logprobs, check_prompts, most_tokens
 from gateway.jobs.media import MediaIntake
 from gateway.jobs.models import Models
-from gateway.jobs.refusals import cannot_load
+from gateway.jobs.refusals import cannot_load, no_model
 from gateway.jobs.routes.routing import Routing
 from gateway.streams.metrics import Metrics
 
@@ -44,7 +44,7 @@ class JobChecks:
         name = jobs[0].model
         named = self._models.find(name, context.key)
         if named is None:
-            raise ApiError("model_not_found", f"there is no model `{name}`")
+            raise no_model(name)
         model = context.model = named.model
         configured = self._models.configured[model]
         if lenient:

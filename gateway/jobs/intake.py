@@ -29,7 +29,7 @@ from gateway.jobs.limits import most_tokens
 from gateway.jobs.models import Models
 from gateway.jobs.patient_link import BackendDown, PatientLink
 from gateway.jobs.queue_memory import QueueMemory
-from gateway.jobs.refusals import not_served
+from gateway.jobs.refusals import no_model, not_served
 from gateway.streams.cancelling import Canceller
 from gateway.streams.dispatcher import Dispatcher
 from gateway.streams.reply import Reply
@@ -96,7 +96,8 @@ class Intake:
         job, reply = jobs[0], replies[0]
         model = self._models.configured.get(job.model)
         if model is None:
-            raise self._not_served(job.model)
+            # It was removed since the request was checked; a background job may wait for days.
+            raise no_model(job.model)
         limits, most = self._models.limits, most_tokens(self._models.limits, model)
         total_s = reply.patience_s or limits.total_timeout_s
         plain = [with_defaults(each, model, limits.max_output_len) for each in jobs]

@@ -13,6 +13,11 @@ def conflict() -> ApiError:
     return ApiError("idempotency_conflict", message)
 
 
+def no_model(name: str) -> ApiError:
+    """Return what is told of a name that no model has, or none that the key may use."""
+    return ApiError("model_not_found", f"there is no model `{name}`")
+
+
 def cannot_load(model: str, problem: str) -> ApiError:
     """Return what is told of a model that no host can load."""
     return ApiError("model_cannot_load", f"model `{model}` cannot be loaded: {problem}")

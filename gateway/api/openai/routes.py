@@ -35,8 +35,8 @@ from gateway.api.openapi import (
     json_request,
 )
 from gateway.api.pooling.embeddings import EmbeddingRequest, Embeddings, EmbeddingsWhole
-from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext, context_of
+from gateway.jobs.refusals import no_model
 from gateway.jobs.resumption import Resumption
 from gateway.lifecycle.process import GatewayProcess, process_of
 from gateway.streams.answers import AnswerSink, WholeAnswer
@@ -138,7 +138,7 @@ async def retrieve_openai_model(request: Request, model: str) -> OpenAIModel:
     process = process_of(request)
     found = process.models.find(model, context_of(request.scope).key)
     if found is None:
-        raise ApiError("model_not_found", f"there is no model `{model}`")
+        raise no_model(model)
     return _model(process, model, found)
 
 

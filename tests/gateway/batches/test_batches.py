@@ -20,6 +20,7 @@ from tests.conftest import ValkeyServer
 from tests.gateway.batches.mock_worker import MockWorker
 from tests.gateway.conftest import Gateway
 from tests.redis_proxy import RedisProxy
+from tests.waiting import until
 
 CHAT = "/v1/chat/completions"
 
@@ -248,6 +249,30 @@ async def test_a_batch_ends_when_its_time_is_up(client: openai.AsyncOpenAI) -> N
     assert (done.status, done.output_file_id) == ("expired", None)
     errors = await content(client, done.error_file_id)
     assert [each["error"]["code"] for each in errors] == ["batch_expired"] * 3
+
+
+async def test_lines_that_wait_for_a_model_fail_once_it_is_removed(
+    host: Gateway, client: openai.AsyncOpenAI
+) -> None:
+    """Else they would wait for it until the batch's time is up."""
+    before = host.config["models"]
+    host.config["models"] = {**before, "gone": {"engine": "mock", "model_path": "none"}}
+    host.write_config()
+
+    async def is_known() -> bool:
+        return "gone" in {model.id async for model in client.models.list()}
+
+    await until(is_known)
+    batch = await begin(client, lines_of(3, model="gone"))
+    await until(lambda: host.log.read_text().count("again in 0.5 s: model_not_started") >= 3)
+    assert (await client.batches.retrieve(batch.id)).request_counts.failed == 0
+    host.config["models"] = before
+    host.write_config()
+    done = await ended(client, batch.id, 20)
+    assert (done.status, done.request_counts.failed) == ("completed", 3)
+    for line in await content(client, done.error_file_id):
+        assert line["response"]["status_code"] == 404
+        assert line["response"]["body"]["error"]["message"] == "there is no model `gone`"
 
 
 async def test_files_are_their_keys_own_and_bounded(

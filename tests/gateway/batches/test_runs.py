@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from contract.process.tasks import cancel_and_wait
 from gateway.batches import asker as asker_module
 from gateway.batches import batch_output, lines, run
 from gateway.batches.asker import LineAnswer, LineAsker
-from gateway.batches.batch import BatchRecord, BatchStatus, BatchStore, new_batch_id
+from gateway.batches.batch import BatchRecord, BatchStatus, BatchStore, BatchWindow, new_batch_id
 from gateway.batches.file_store import FileStore
 from gateway.batches.lines import InputLine, OutputFile
 from gateway.batches.run import BatchRun
@@ -34,6 +35,7 @@ class Asker:
     """Answers a line when it is let."""
 
     most_at_once = LINES
+    window = SimpleNamespace(left_s=3600.0)
 
     def __init__(self) -> None:
         self.may_answer = [asyncio.Event() for _ in range(LINES + 1)]
@@ -200,6 +202,31 @@ async def test_what_a_large_batch_needs_of_the_disk_does_not_hold_up_the_loop(
     assert not any(of_loop.values()), of_loop
 
 
+@pytest.mark.parametrize("by_s", [86_400, -86_400])
+def test_a_clock_that_is_set_does_not_move_the_end_of_a_batch_that_runs(
+    host: Host, monkeypatch: pytest.MonkeyPatch, by_s: int
+) -> None:
+    record = msgspec.structs.replace(host.found(), expires_at=int(time.time()) + 600)
+    window, set_to = BatchWindow(record), time.time() + by_s
+    monkeypatch.setattr(time, "time", lambda: set_to)
+    assert 500 < window.left_s <= 600
+
+
+def test_a_file_that_cannot_be_read_for_now_is_kept(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file,) = host.files.of_key("k")
+
+    def refused(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refused)
+        assert host.files.find(file.id) is None
+        host.files.tidy()
+    assert host.files.find(file.id) == file
+
+
 async def test_a_progress_that_could_not_be_written_is_written_later(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,7 +313,7 @@ async def test_a_batch_waits_while_none_of_its_lines_is_answered(
 ) -> None:
     monkeypatch.setattr(asker_module, "_WAITS_AFTER_S", 0.02)
     given: Any = SimpleNamespace(id="batch_1")
-    asker, held = LineAsker(given, given, given, list), asyncio.Event()
+    asker, held = LineAsker(given, given, given, given, list), asyncio.Event()
 
     async def answer(line: InputLine, job_id: str) -> bytes:
         await held.wait()
@@ -315,7 +342,7 @@ def test_lines_that_are_asked_at_once_are_shared_by_the_batches_for_the_same_mod
     given: Any = None
     askers: list[LineAsker] = []
     for model in ("a", "b", "b", "b", "b"):
-        asker = LineAsker(process, given, given, lambda: askers)
+        asker = LineAsker(process, given, given, given, lambda: askers)
         assert asker.most_at_once == 8, "its model is not known yet"
         asker._replies["x"] = SimpleNamespace(model=model)  # type: ignore[assignment]
         askers.append(asker)
