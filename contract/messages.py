@@ -165,8 +165,9 @@ class Status(msgspec.Struct, frozen=True, array_like=True, tag="w"):
     eta_s: float | None = None
 
 
-class Delta(msgspec.Struct, frozen=True, array_like=True, tag="d"):
-    """New text of choice `index`. `tokens` packs the new token ids, 4 bytes each, native order."""
+class Delta(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="d"):
+    """New text of choice `index`. `tokens` packs the new token ids, 4 bytes each, native order.
+    The garbage collector need not know of it: nothing in it can lead back to it."""
 
     text: str
     tokens: bytes

@@ -19,10 +19,12 @@ class ChunkWriter:
     """Writes what uvicorn's own `send` would, in a fifth of the time: nothing has to be awaited,
     no message made, and no header looked at by itself. The end of an answer goes through `send`."""
 
-    __slots__ = ("_cycle",)
+    __slots__ = ("_cycle", "_flow", "_write")
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
+        self._flow = cycle.flow
+        self._write = cycle.transport.write
 
     def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         """Write the head of an answer in chunks. False if only `send` can: it has to wait, the body
@@ -50,10 +52,10 @@ class ChunkWriter:
         """Write a piece of the body that more follows. False if only `send` can: it has to wait for
         a client that does not read, or the body does not come in chunks."""
         cycle = self._cycle
-        if cycle.flow.write_paused or not cycle.chunked_encoding or cycle.response_complete:
+        if self._flow.write_paused or not cycle.chunked_encoding or cycle.response_complete:
             return False
         if body and not cycle.disconnected:
-            cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+            self._write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
 
 

@@ -168,7 +168,12 @@ class Dispatcher:
                 except Exception:
                     self._give_up(reply)
         for reply in touched.values():
-            self.flush(reply)
+            try:
+                reply.flush()
+                if reply.ended:
+                    self._settle(reply)
+            except Exception:
+                self._give_up(reply)
 
     @contextmanager
     def guard(self, reply: Reply) -> Iterator[None]:

@@ -24,6 +24,8 @@ _STATUS_EVERY_S: Final = 5.0
 _LOST: Final = ApiError(ErrorCode.LOST.value, "a part of the answer was lost on its way")
 #: Tokens are packed with 4 bytes each.
 _TOKEN_BYTES: Final = 4
+#: Python 3.11 looks for a member of an enumeration ten times as long as for this.
+_TOKENS: Final = ReplyPhase.TOKENS
 
 
 class Reply:
@@ -33,6 +35,43 @@ class Reply:
     `after`: the last event that its client has from former connections. `patience_s`: how long it
     may wait for a worker beyond the limits.
     """
+
+    # Python 3.11 keeps more than 30 attributes in a dictionary, which takes longer.
+    __slots__ = (
+        "_after",
+        "_is_fresh",
+        "_told",
+        "_told_at",
+        "answer",
+        "attempt",
+        "attempts",
+        "began",
+        "context",
+        "end",
+        "ended",
+        "failed_with",
+        "first",
+        "first_at",
+        "first_attempt",
+        "heard_at",
+        "is_current",
+        "job_id",
+        "left",
+        "may_wait_s",
+        "metrics",
+        "model",
+        "next_seq",
+        "patience_s",
+        "phase",
+        "position",
+        "resumable",
+        "since",
+        "spoke_at",
+        "started_at",
+        "tokens",
+        "tokens_counted",
+        "trace",
+    )
 
     def __init__(
         self,
@@ -108,25 +147,25 @@ class Reply:
     def take(self, attempt: int, seq: int, event: Event, now: float) -> None:
         """Accept an event, drop it (a repetition, or of an attempt that was fenced off), or
         fail because one before it is missing."""
-        if attempt < self.attempt or self.ended:
-            return
-        self.heard_at = now
-        if isinstance(event, Delta):
-            # The usual case is tested here: a call takes longer, and this is done once per token.
-            if attempt == self.attempt and seq == self.next_seq:
-                self._is_fresh = False
-                self._take_delta(seq, event, now)
-            else:
-                self._is_next(attempt, seq)
-        elif isinstance(event, Started):
-            self._take_start(attempt, event, now)
-        elif isinstance(event, Done):
-            if self._is_next(attempt, seq):
-                self._take_end(seq, event, now)
-        elif isinstance(event, Failed):
-            self._take_failure(event)
-        else:
-            self._take_wait(event, now)
+        # The usual case is handled here: a call takes longer, and this is done once per token.
+        if (
+            seq == self.next_seq
+            and attempt == self.attempt
+            and isinstance(event, Delta)
+            and not self.ended
+            and (self._after is NOTHING or not self._after.contradicts(seq, attempt))
+        ):
+            self._is_fresh = False
+            self.next_seq = seq + 1
+            self.heard_at = self.since = self.spoke_at = now
+            self.tokens += len(event.tokens) // _TOKEN_BYTES
+            if self.phase is not _TOKENS:
+                self._begin_tokens(now)
+            if self.answer is not None:
+                self.answer.delta(seq, event)
+        elif attempt >= self.attempt and not self.ended:
+            self.heard_at = now
+            self._take_other(attempt, seq, event, now)
 
     def fail(self, error: ApiError) -> None:
         """End with an error."""
@@ -203,6 +242,21 @@ class Reply:
         self.tokens_counted += self.tokens
         self.tokens = 0
 
+    def _take_other(self, attempt: int, seq: int, event: Event, now: float) -> None:
+        if isinstance(event, Delta):
+            if self._is_next(attempt, seq):
+                # What its client has from before contradicts it.
+                self.fail(_LOST)
+        elif isinstance(event, Started):
+            self._take_start(attempt, event, now)
+        elif isinstance(event, Done):
+            if self._is_next(attempt, seq):
+                self._take_end(seq, event, now)
+        elif isinstance(event, Failed):
+            self._take_failure(event)
+        else:
+            self._take_wait(event, now)
+
     def _is_next(self, attempt: int, seq: int) -> bool:
         """Whether an event goes on where the answer is. An attempt that begins before that does
         not know what the client has (Redis lost it in a failover): its words are none to go on
@@ -214,18 +268,6 @@ class Reply:
             return is_next
         self.fail(_LOST)
         return False
-
-    def _take_delta(self, seq: int, delta: Delta, now: float) -> None:
-        if seq <= self._after.seq and self._after.contradicts(seq, self.attempt):
-            self.fail(_LOST)
-            return
-        self.next_seq = seq + 1
-        self.since = self.spoke_at = now
-        self.tokens += len(delta.tokens) // _TOKEN_BYTES
-        if self.phase is not ReplyPhase.TOKENS:
-            self._begin_tokens(now)
-        if self.answer is not None:
-            self.answer.delta(seq, delta)
 
     def _begin_tokens(self, now: float) -> None:
         self.phase = ReplyPhase.TOKENS

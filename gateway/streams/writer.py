@@ -43,7 +43,17 @@ class Client(NamedTuple):
 class Writer:
     """One answer's head and body. `open`, `write` and `close` gather, `flush` sends."""
 
-    __slots__ = ("_buffered", "_client", "_closed", "_ended", "_head", "_parts", "_rest", "opened")
+    __slots__ = (
+        "_buffered",
+        "_client",
+        "_closed",
+        "_ended",
+        "_head",
+        "_parts",
+        "_quick",
+        "_rest",
+        "opened",
+    )
 
     def __init__(self) -> None:
         self.opened = False
@@ -54,6 +64,8 @@ class Writer:
         self._ended = False
         self._rest: asyncio.Task[None] | None = None
         self._buffered = 0
+        #: The client's `write`, while pieces may go that way: from the head until the end.
+        self._quick: Callable[[bytes], bool] | None = None
 
     @property
     def is_blocked(self) -> bool:
@@ -72,7 +84,7 @@ class Writer:
 
     def open(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """The answer's head; once, before anything is written."""
-        self.opened = True
+        self.opened, self._quick = True, None
         self._head = {"type": "http.response.start", "status": status, "headers": [*headers]}
 
     def write(self, part: bytes) -> None:
@@ -89,14 +101,18 @@ class Writer:
 
     def close(self) -> None:
         """Nothing follows."""
-        self._closed = True
+        self._closed, self._quick = True, None
 
     def flush(self) -> None:
         """Send what has gathered, or leave it for when the client reads again.
 
         Raises `SlowClient` when too much has gathered.
         """
-        if self._rest is not None:
+        quick, parts = self._quick, self._parts
+        # The usual case, done once per token.
+        if quick is not None and quick(parts[0] if len(parts) == 1 else b"".join(parts)):
+            parts.clear()
+        elif self._rest is not None:
             if self._buffered > MAX_BUFFERED_BYTES:
                 raise SlowClient
         elif self._client is not None:
@@ -107,13 +123,14 @@ class Writer:
         read soon, so is the connection."""
         self._parts = [last_words]
         self._buffered = 0
-        self._closed = True
+        self.close()
         asyncio.get_running_loop().call_later(_CUT_GRACE_S, self._abort_if_blocked)
 
     def abort(self) -> None:
         """Drop the connection, and whatever was not sent."""
         self._parts = []
-        self._closed = self._ended = True
+        self.close()
+        self._ended = True
         if self._client is not None:
             self._client.abort()
 
@@ -123,6 +140,7 @@ class Writer:
 
     def _advance(self, client: Client) -> None:
         """Send all that may be sent without waiting."""
+        self._quick = None
         if self._head is not None:
             head, self._head = self._head, None
             self._run(client, client.send_head(head))
@@ -130,11 +148,12 @@ class Writer:
             parts, self._parts = self._parts, []
             self._ended = self._closed
             body = parts[0] if len(parts) == 1 else b"".join(parts)
-            more = not self._ended
-            if more and client.write(body):
-                return
-            message = {"type": "http.response.body", "body": body, "more_body": more}
-            self._run(client, client.send(message))
+            if self._ended or not client.write(body):
+                more = not self._ended
+                message = {"type": "http.response.body", "body": body, "more_body": more}
+                self._run(client, client.send(message))
+        if self._rest is None and self.opened and not self._closed:
+            self._quick = client.write
 
     def _run(self, client: Client, sending: Awaitable[None]) -> None:
         """Run a sending here and now; a task goes on with it only if it has to wait."""
