@@ -85,7 +85,7 @@ class DeadlineMonitor:
             self._dispatcher.fail(reply, failure)
         else:
             reply.heartbeat_if_silent(now)
-            self._dispatcher.flush(reply)
+            self._dispatcher.flush([reply])
 
     def _disown(self, reply: Reply) -> ApiError | None:
         if reply.key is None or self._keys.is_live(reply.key):

@@ -167,13 +167,7 @@ class Dispatcher:
                     reply.take(attempt, seq, event, now)
                 except Exception:
                     self._give_up(reply)
-        for reply in touched.values():
-            try:
-                reply.flush()
-                if reply.ended:
-                    self._settle(reply)
-            except Exception:
-                self._give_up(reply)
+        self.flush(touched.values())
 
     @contextmanager
     def guard(self, reply: Reply) -> Iterator[None]:
@@ -184,14 +178,15 @@ class Dispatcher:
         except Exception:
             self._give_up(reply)
 
-    def flush(self, reply: Reply) -> None:
-        """Send what a reply has got, and forget it if that was all."""
-        try:
-            reply.flush()
-            if reply.ended:
-                self._settle(reply)
-        except Exception:
-            self._give_up(reply)
+    def flush(self, replies: Iterable[Reply]) -> None:
+        """Send what each reply has got, and forget it if that was all."""
+        for reply in replies:
+            try:
+                reply.flush()
+                if reply.ended:
+                    self._settle(reply)
+            except Exception:
+                self._give_up(reply)
 
     def _give_up(self, reply: Reply) -> None:
         """End a reply after a defect, which is being handled."""

@@ -210,7 +210,7 @@ class FollowedStream:
                 waits = not (reply.ended or reply.goes_on)
                 if waits and now - reply.began >= _TELL_AFTER_S:
                     reply.wait("resuming", eta_s, now)
-                    self._dispatcher.flush(reply)
+                    self._dispatcher.flush([reply])
 
     async def _hand_on(self, group: ReplyGroup, after: str, block_ms: int) -> str:
         """Hand on what comes after an entry; answers the entry that is last now."""
