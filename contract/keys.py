@@ -29,6 +29,8 @@ from contract.messages import UNREADABLE
 REVOKED_WITHIN_S: Final = 1
 #: The same on the other hosts that share the key, while Redis answers.
 REVOKED_ELSEWHERE_WITHIN_S: Final = 3
+#: Of a glob over model ids, in characters: any id (`ModelId`) is one, too.
+LONGEST_GLOB: Final = 128
 Form = TypeVar("Form")
 _FORM = re.compile(r"ew_([a-z0-9]{8})_([A-Za-z0-9]{43})_([0-9a-f]{8})")
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"

@@ -19,12 +19,16 @@ _NOUNS: Final = {
     "object": "an object, as in {...}",
 }
 _ID_RULE: Final = (
-    "name for a model: at most 96 letters, digits and . _ : @ / -, a letter or digit first"
+    "a name for a model: at most 96 letters, digits and . _ : @ / -, a letter or digit first"
 )
 #: The form of a text in words, by a part of the pattern that demands it.
 _FORMS: Final = {
     "https?": "an address like https://host",
-    "._:@-": f"a {_ID_RULE}",
+    "._:@-": _ID_RULE,
+    "_.-]{1,64}": "a name for a group: 1 to 64 letters, digits and . _ -",
+    "*?._": "a host's name, or a pattern of names such as `gpu-*`: at most 253 characters",
+    "._-]{1,253}": "a host's name: 1 to 253 letters, digits and . _ -",
+    r"(\*|": "an origin like https://host, or `*`",
     "^[A-Za-z_]": "a variable's name, or how it begins and a `*`",
 }
 _LONGEST_SHOWN: Final = 60
@@ -60,7 +64,8 @@ def _mistake(problem: Any) -> Mistake:
     if (said := _own_words(problem)) is not None:
         return Mistake(keys, f"`{name}`: {said}")
     if is_id:
-        return Mistake(keys, f"`{name}` is no {_ID_RULE}")
+        form = _form(problem.get("ctx", {}).get("pattern", "")) or _ID_RULE
+        return Mistake(keys, f"`{name}` is no {form.removeprefix('a ')}")
     return Mistake(keys, f"`{name}` is {shown(problem['input'])}; it must be {phrase(node)}")
 
 
@@ -99,8 +104,13 @@ def phrase(node: dict[str, Any]) -> str:
 def _text(node: dict[str, Any]) -> str:
     pattern, least, most = (node.get(key) for key in ("pattern", "minLength", "maxLength"))
     if pattern is not None:
-        return next((words for part, words in _FORMS.items() if part in pattern), "a text")
+        return _form(pattern) or "a text"
     return f"a text of {least or 0} to {most} characters" if most else _NOUNS["string"]
+
+
+def _form(pattern: str) -> str:
+    """Return in words what a pattern demands; empty if it is none that is known here."""
+    return next((words for part, words in _FORMS.items() if part in pattern), "")
 
 
 def _bounds(node: dict[str, Any]) -> str:

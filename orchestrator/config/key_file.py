@@ -14,7 +14,7 @@ import msgspec
 
 from contract.key_sharing.copies import copied_keys, read_copy
 from contract.key_sharing.shared_keys import SharedKeys
-from contract.keys import KeyFileError, KeyRecord, NewKey, make_key, read_keys
+from contract.keys import LONGEST_GLOB, KeyFileError, KeyRecord, NewKey, make_key, read_keys
 from contract.logs.rotation import open_privately
 from contract.paths import keys_path, make_private, shared_keys_path
 from orchestrator.errors import UserError
@@ -73,7 +73,7 @@ class KeyFile:
         check_words(name=name, **{each: rights.get(each, "") for each in ("owner", "note")})
         check_group(rights.get("group", ""))
         for pattern in models:
-            _require_line("a model's glob", pattern)
+            _require_line("a model's glob", pattern, LONGEST_GLOB)
         if not all(models):
             raise UserError("a model's glob is empty: it would open nothing", "`*` opens all")
         new = make_key(name, models, expires_unix_s, **rights)
@@ -188,7 +188,9 @@ def check_words(name: str = "", owner: str = "", note: str = "") -> None:
 def check_group(group: str) -> None:
     """Raises `UserError` for the name of a group that there cannot be."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]{0,64}", group):
-        raise UserError(f"no group can be called `{printable(group)}`", "letters, digits, `_.-`")
+        raise UserError(
+            f"no group can be called `{printable(group)}`", "at most 64 letters, digits, `_.-`"
+        )
 
 
 def _require_line(what: str, text: str, longest: int = _LONGEST_NAME) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable
 from typing import Final, TextIO
@@ -19,12 +20,27 @@ _VISIBLE: Final[dict[int, int | str]] = {
     ord("\t"): "\t",
     ord("\r"): "",
 }
+#: Longer than paths and addresses are; `between these` there may be spaces.
+_ENDLESS: Final = re.compile(r"`[^`\n]{1000,}`|\S{1000,}")
+_TOLD_OF_ENDLESS: Final = 60
 
 
 def printable(text: str) -> str:
     """Return a text from outside, which must not move the cursor, set colours or titles,
     or answer for the user: what a terminal would obey is shown instead."""
     return text.translate(_VISIBLE)
+
+
+def _shown(text: str) -> str:
+    """Return a text that a person reads in full: of a word, or a name in it, that is longer than
+    any that there can be, the beginning tells enough."""
+    return printable(_ENDLESS.sub(_beginning, text))
+
+
+def _beginning(found: re.Match[str]) -> str:
+    word = found[0]
+    quote = "`" if word[0] == "`" else ""
+    return f"{word[:_TOLD_OF_ENDLESS]}...{quote} ({len(word) - 2 * len(quote)} characters)"
 
 
 def styled(text: str, style: str, stream: TextIO) -> str:
@@ -58,13 +74,13 @@ def report(lines: Iterable[str]) -> None:
 
 def complain(message: str, hint: str = "") -> None:
     """An error, and the next step."""
-    say(f"{styled('error:', 'red', sys.stderr)} {printable(message)}")
+    say(f"{styled('error:', 'red', sys.stderr)} {_shown(message)}")
     if hint:
-        say(f"{styled('hint:', 'yellow', sys.stderr)} {printable(hint)}")
+        say(f"{styled('hint:', 'yellow', sys.stderr)} {_shown(hint)}")
 
 
 def warn(message: str) -> None:
-    say(f"{styled('warning:', 'yellow', sys.stderr)} {printable(message)}")
+    say(f"{styled('warning:', 'yellow', sys.stderr)} {_shown(message)}")
 
 
 def duration(seconds: float) -> str:

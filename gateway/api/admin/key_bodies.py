@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, StringConstraints
 
 from contract.asked import PriorityClass
-from contract.keys import KeyRecord
+from contract.keys import LONGEST_GLOB, KeyRecord
 from contract.limits import MOST, KeyLimits
 from gateway.api.fields import StrictBody
 
@@ -16,7 +16,7 @@ _NO_LIMIT = "none"
 LimitValue = Annotated[int, Field(ge=1, le=MOST)] | Literal["none"] | None
 KeyName = Annotated[str, StringConstraints(max_length=64)]
 KeyNote = Annotated[str, StringConstraints(max_length=200)]
-ModelGlob = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+ModelGlob = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_GLOB)]
 
 
 class KeyBody(BaseModel):

@@ -85,6 +85,14 @@ def complaint(path: Path, data: Any) -> str:
             {"models": {"a b": MODEL}},
             "FILE:3: `models.a b` is no name for a model: at most 96 letters",
         ),
+        (
+            {"limits": {"groups": {"g" * 65: {}}}},
+            f"FILE:4: `limits.groups.{'g' * 65}` is no name for a group: 1 to 64 letters",
+        ),
+        (
+            {"models": {"m": {**MODEL, "hosts": ["gpu 1"]}}},
+            'FILE:6: `models.m.hosts.0` is "gpu 1"; it must be a host\'s name, or a pattern',
+        ),
         ({"models": {"a/": MODEL}}, "FILE:3: `models.a/` is no name for a model"),
         ({"models": {"a/../b": MODEL}}, "FILE:3: `models.a/../b` is no name for a model"),
         ({"models": {"a" * 97: MODEL}}, f"FILE:3: `models.{'a' * 97}` is no name for a model"),

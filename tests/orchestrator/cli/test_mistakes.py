@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from contract.paths import ROOT
+from orchestrator.terminal.speech import complain, warn
 from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Terminal
 
@@ -119,6 +120,20 @@ def ew(terminal: Terminal, arguments: list[str], **environment: str) -> tuple[in
         check=False,
     )
     return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("name", ["x" * 100_000, "x y " * 25_000, "`" * 100_000])
+def test_of_an_endless_name_the_beginning_is_told(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    complain(f"no key `{name}`", f"try `{name}`: it ends")
+    warn(f"`{name}`")
+    told = capsys.readouterr().err
+    assert len(told) < 1000
+    assert "100000 characters" in told
+    complain("no model `" + "m" * 96 + "`", "/a/path" * 100)
+    assert "`" + "m" * 96 + "`" in (told := capsys.readouterr().err)
+    assert "/a/path" * 100 in told
 
 
 @pytest.fixture

@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from contract.config import Config
 from contract.keys import find_anonymous, find_key
+from gateway.api.admin.key_bodies import KeyAddition
 from orchestrator.config.key_file import KeyFile
 from orchestrator.errors import UserError
 from orchestrator.terminal.durations import seconds_of
@@ -58,7 +61,7 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["two\nlines", "\x1b[2Jgone", "a\tb", "x" * 65, "\u2028", "\x85", "\udcff"]
+    "name", ["two\nlines", "\x1b[2Jgone", "a\tb", "x" * 129, "\u2028", "\x85", "\udcff"]
 )
 def test_a_name_is_one_printable_line(name: str, tmp_path: Path) -> None:
     keys = KeyFile(tmp_path / "keys.json")
@@ -68,6 +71,15 @@ def test_a_name_is_one_printable_line(name: str, tmp_path: Path) -> None:
         keys.add("bob", (name,))
     assert keys.records() == {}
     keys.add("Zoë, für die Prüfung", ("*",))
+
+
+def test_a_key_opens_a_model_however_long_its_id_may_be(tmp_path: Path) -> None:
+    model_id = "m" * 96
+    Config.model_validate({"models": {model_id: {"model_path": "-"}}})
+    with pytest.raises(ValidationError):
+        Config.model_validate({"models": {model_id + "m": {"model_path": "-"}}})
+    assert KeyFile(tmp_path / "keys.json").add("bob", (model_id,)).record.may_use(model_id)
+    assert KeyAddition(name="bob", models=[model_id]).models == [model_id]
 
 
 @pytest.mark.parametrize("text", ["999999999d", "9" * 400 + "s", "5300w"])
