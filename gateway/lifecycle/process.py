@@ -79,6 +79,7 @@ class GatewayProcess:
         self._reader = connect_reader(settings.redis_url)
         self._canceller = Canceller(self.db, self.config.limits.total_timeout_s)
         self.dispatcher = Dispatcher(stream, self._reader, self.link, self._canceller, self.metrics)
+        self.dispatcher.make_way = self.turnstile.rest
         self.replays = Replays(self.db, settings.redis_url, self.dispatcher)
         self._memory = QueueMemory(self.db)
         self._media = MediaIntake(self.config.gateway.media)

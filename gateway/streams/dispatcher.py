@@ -8,7 +8,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -59,6 +59,8 @@ class Dispatcher:
         #: When a job that may be asked for again ended, and its first entry.
         self._kept: deque[tuple[float, str]] = deque()
         self._stopping = False
+        #: Awaited before each read: requests that come in this moment go first.
+        self.make_way: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
         #: Called with each reply that is forgotten.
         self.on_close: Callable[[Reply], None] = lambda reply: None
 
@@ -236,13 +238,9 @@ class Dispatcher:
     async def _read(self) -> None:
         if self.last is None:
             self.last = await self._stream.open()
-        frames = await read_frames(
-            self._reader,
-            self._stream.key,
-            self.last,
-            block_ms=_BLOCK_MS,
-            on_unreadable=self._metrics.count_unreadable_frame,
-        )
+        await self.make_way()
+        lost, where = self._metrics.count_unreadable_frame, (self._stream.key, self.last)
+        frames = await read_frames(self._reader, *where, block_ms=_BLOCK_MS, on_unreadable=lost)
         if frames:
             self.hand_out([envelope for _, envelopes in frames for envelope in envelopes])
             self.last = frames[-1][0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from gateway.http.turnstile import AT_ONCE, Turnstile
 
 
@@ -34,3 +36,38 @@ async def test_who_leaves_while_waiting_takes_nobodys_turn() -> None:
         each.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     await asyncio.wait_for(turnstile.through(), 1)
+
+
+async def test_tokens_make_way_for_requests_that_come_one_after_the_other() -> None:
+    turnstile, came = Turnstile(), list[int]()
+
+    async def come(number: int) -> None:
+        await turnstile.through()
+        came.append(number)
+        if number:
+            # As the next connection is accepted, and its request read.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            await come(number - 1)
+
+    coming = asyncio.create_task(come(20))
+    await asyncio.sleep(0)
+    await turnstile.rest()
+    assert len(came) == 21
+    await coming
+
+
+async def test_tokens_do_not_make_way_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.http.turnstile._LONGEST_REST_S", 0.001)
+    turnstile, is_enough = Turnstile(), asyncio.Event()
+
+    async def come() -> None:
+        while not is_enough.is_set():
+            await turnstile.through()
+            await asyncio.sleep(0)
+
+    coming = asyncio.create_task(come())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(turnstile.rest(), 5)
+    is_enough.set()
+    await coming

@@ -118,3 +118,34 @@ async def test_a_defect_while_an_answer_is_sent_ends_that_answer_alone(
     assert not sound.aborted
     dispatcher.hand_out(envelopes("broken", "sound", text="b", seq=1))
     assert b'"text":"b"' in sound.got
+
+
+async def test_the_reader_makes_way_before_each_read() -> None:
+    unused: Any = None
+    happened: list[str] = []
+
+    class Stream:
+        key = "ew:out:g"
+
+        async def open(self) -> str:
+            return "0-0"
+
+    class Reader:
+        """Has no frames."""
+
+        async def ask(self, *command: Any) -> Any:
+            happened.append("read")
+            if happened.count("read") == 3:
+                dispatcher.stop()
+            return None
+
+    async def make_way() -> None:
+        happened.append("way")
+
+    stream: Any = Stream()
+    reader: Any = Reader()
+    reader.direct = reader
+    dispatcher = Dispatcher(stream, reader, Link(), unused, Metrics())
+    dispatcher.make_way = make_way
+    await dispatcher.run()
+    assert happened == ["way", "read"] * 3
