@@ -1,6 +1,8 @@
 """Whether the engine gets on: a watchdog over the jobs that are in it, and a canary, a job of one
-token, before it is called ready, where it is in doubt, or where it has no job. An engine that says
-nothing for too long is taken for hung: the worker leaves, and its jobs go on elsewhere.
+token, before it is called ready, where it is in doubt, or where it has no job. Before it is called
+ready it is asked a chat, too: parsers that read the answer change the request, and an engine may
+not survive that. An engine that says nothing for too long is taken for hung: the worker leaves, and
+its jobs go on elsewhere.
 
 Any word about any job counts. A single job that gets nowhere while a canary does (a constraint
 that takes long to compile) is not for the worker to judge; its client's timeouts end it.
@@ -12,10 +14,11 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
+from contract.asked import Tools
 from contract.config import WatchdogConfig
-from contract.messages import Job, Sampling
+from contract.messages import ChatMessage, Job, Sampling
 from contract.process.tasks import cancel_and_wait
 from workers.answer import Answer
 from workers.engine import CannotServe, Engine, JobRejected
@@ -35,6 +38,11 @@ _GLANCE_EVERY_S: Final = 0.02
 _NOT_BEGUN_S: Final = 10.0
 #: Fewer than any text has tokens, while the engine has not counted them.
 _CHARACTERS_PER_TOKEN: Final = 3
+_TOOL: Final = '[{"type":"function","function":{"name":"wait","parameters":{"type":"object"}}}]'
+#: The forms of a canary; the next one is asked where the model does not take one.
+_PLAIN: Final[tuple[dict[str, Any], ...]] = ({"prompt": "1"},)
+_MESSAGES: Final = (ChatMessage("user", "1"),)
+_CHAT: Final = ({"messages": _MESSAGES, "tools": Tools(_TOOL)}, {"messages": _MESSAGES})
 
 
 class Watchdog:
@@ -59,25 +67,32 @@ class Watchdog:
         self._room = RoomCheck(outbox)
 
     async def first_answer(self) -> None:
-        """Return once the engine has answered a canary: then it is ready.
+        """Return once the engine has answered a canary, and a chat: then it is ready.
 
-        Raises `CannotServe` if it does not begin it for want of memory, and `EngineDied`.
+        Raises `CannotServe` if it does not begin the first for want of memory, and `EngineDied`.
         """
-        waited_s = queued_s = 0.0
-        self._send_canary()
-        try:
-            while not self._outbox.heard:
-                await asyncio.sleep(_GLANCE_EVERY_S)
-                waited_s += _GLANCE_EVERY_S
-                queued_s = queued_s + _GLANCE_EVERY_S if self._outbox.load.waiting else 0.0
-                self._judge_start(waited_s, queued_s)
-                if self._outbox.died.done():
-                    await self._outbox.died
-        finally:
-            await self._end_canary()
+        for forms in (_PLAIN, _CHAT):
+            self._send_canary(forms)
+            try:
+                await self._wait_for_answer(is_chat=forms is _CHAT)
+            finally:
+                await self._end_canary()
         self._heard = self._heard_before = self._outbox.heard
 
-    def _judge_start(self, waited_s: float, queued_s: float) -> None:
+    async def _wait_for_answer(self, *, is_chat: bool) -> None:
+        before = self._outbox.heard
+        waited_s = queued_s = 0.0
+        while self._outbox.heard == before:
+            await asyncio.sleep(_GLANCE_EVERY_S)
+            waited_s += _GLANCE_EVERY_S
+            # A chat may have to wait for a grammar.
+            waits = self._outbox.load.waiting and not is_chat
+            queued_s = queued_s + _GLANCE_EVERY_S if waits else 0.0
+            self._judge_start(waited_s, queued_s, " to a chat" if is_chat else "")
+            if self._outbox.died.done():
+                await self._outbox.died
+
+    def _judge_start(self, waited_s: float, queued_s: float, to: str) -> None:
         if queued_s >= _NOT_BEGUN_S:
             raise CannotServe(
                 f"the engine has loaded the model, but has not begun a request of one token in "
@@ -85,8 +100,8 @@ class Watchdog:
             )
         allowed_s = _PATIENCE_AT_FIRST * self._limits.first_token_s
         if waited_s >= allowed_s and not self._outbox.died.done():
-            message = f"the engine has loaded the model, but answered nothing for {waited_s:.0f} s"
-            self._outbox.engine_died(EngineHung(message))
+            said = f"answered nothing{to} for {waited_s:.0f} s"
+            self._outbox.engine_died(EngineHung(f"the engine has loaded the model, but {said}"))
 
     async def run(self) -> None:
         """Until the engine stands still, or cancelled."""
@@ -156,20 +171,22 @@ class Watchdog:
         every_s = self._limits.canary_every_s
         return self._may_ask and every_s > 0 and (self._is_suspicious or self._idle_s >= every_s)
 
-    def _send_canary(self) -> None:
+    def _send_canary(self, forms: tuple[dict[str, Any], ...] = _PLAIN) -> None:
         self._canary_id = f"canary-{next(self._numbers)}"
-        self._canary = asyncio.create_task(self._ask(self._canary_id))
+        self._canary = asyncio.create_task(self._ask(self._canary_id, forms))
 
-    async def _ask(self, job_id: str) -> None:
-        """Whatever the engine says to it, also that it does not like it, shows that it lives."""
+    async def _ask(self, job_id: str, forms: tuple[dict[str, Any], ...]) -> None:
+        """Whatever the engine says to it, also that it likes no form, shows that it lives."""
         sampling = Sampling(max_tokens=1, temperature=0.0)
-        try:
-            await self._engine.submit(Job(job_id, self._model, sampling, prompt="1"))
-        except JobRejected:
-            self._outbox.hear()
-        except Exception:
-            log.exception("the canary could not be submitted")
-            self._outbox.hear()
+        for form in forms:
+            try:
+                await self._engine.submit(Job(job_id, self._model, sampling, **form))
+                return
+            except JobRejected:
+                continue
+            except Exception:
+                log.exception("the canary could not be submitted")
+        self._outbox.hear()
 
     async def _end_canary(self) -> None:
         if self._canary is None:

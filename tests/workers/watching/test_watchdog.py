@@ -10,13 +10,13 @@ import pytest
 from contract.bus.cancellations import Cancellations
 from contract.config import WorkerSpec
 from contract.endings import ENGINE_HUNG
-from contract.messages import Job, State
+from contract.messages import ErrorCode, Job, State
 from tests.waiting import until
 from tests.workers.client import Client
 from tests.workers.read_answer import assert_counted
 from tests.workers.test_worker import ByHand, working
 from tests.workers.worker_processes import WorkerProcesses, a_spec
-from workers.engine import CannotServe
+from workers.engine import CannotServe, JobRejected
 from workers.engine_state import EngineHung, EngineLoad
 from workers.engines.mock import MockEngine
 from workers.watching import watchdog
@@ -114,10 +114,10 @@ async def test_a_healthy_engine_outlives_its_canaries_and_counts_none(
 ) -> None:
     engine = Counting(a_spec(client, "w"))
     async with working(client, engine, watchdog={**QUICK, "canary_every_s": 0.2}) as worker:
-        await client.see(lambda: len(engine.asked) >= 3)
+        await client.see(lambda: len(engine.asked) >= 4)
         assert worker.state is State.READY
         assert (worker.outbox.jobs_total, worker.outbox.generated_tokens_total) == (0, 0)
-    assert engine.asked[:3] == ["canary-0", "canary-1", "canary-2"]
+    assert engine.asked[:4] == ["canary-0", "canary-1", "canary-2", "canary-3"]
 
 
 class Mute(ByHand):
@@ -154,12 +154,49 @@ async def test_an_engine_that_does_not_answer_is_never_ready(
     assert worker.state is State.STARTING
 
 
+class Reading(ByHand):
+    """Takes tools or not, and is ended by the first chat that it takes: it goes on taking requests,
+    and answers none."""
+
+    def __init__(self, takes: str) -> None:
+        super().__init__()
+        self.takes = takes
+        self.chats: list[str] = []
+
+    async def submit(self, job: Job) -> None:
+        if job.messages is not None:
+            asked = "a chat with tools" if job.tools is not None else "a chat"
+            self.chats.append(asked)
+            if asked != self.takes:
+                raise JobRejected(ErrorCode.INVALID_REQUEST, "not here")
+            return
+        await super().submit(job)
+
+
+@pytest.mark.parametrize("takes", ["a chat with tools", "a chat"])
+async def test_an_engine_that_does_not_survive_a_chat_is_never_ready(
+    client: Client, takes: str
+) -> None:
+    engine = Reading(takes)
+    worker = Worker(a_spec(client, "w", watchdog={**QUICK, "first_token_s": 0.1}), engine)
+    with pytest.raises(EngineHung, match="answered nothing to a chat for 0 s"):
+        await worker.run()
+    assert engine.chats[-1] == takes
+
+
+async def test_a_model_that_takes_no_chats_is_ready(client: Client) -> None:
+    engine = Reading("nothing")
+    async with working(client, engine) as worker:
+        await until(lambda: worker.state is State.READY)
+        assert engine.chats == ["a chat with tools", "a chat"]
+
+
 async def test_no_canary_is_in_an_engine_that_is_to_sleep(client: Client, often: None) -> None:
     engine = ByHand()
     async with working(client, engine, watchdog={**QUICK, "canary_every_s": 0.1}) as worker:
         await client.see(lambda: bool(engine.submitted))
         await worker.watchdog.rest()
-        assert engine.cancelled == ["canary-1"]
+        assert engine.cancelled == ["canary-2"]
         await looks(worker, 3)
         assert len(engine.submitted) == 1
 
