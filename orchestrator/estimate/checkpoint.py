@@ -20,6 +20,7 @@ from contract.model_files.plan_json import (
 from contract.paths import project_dir
 from orchestrator.errors import UserError
 from orchestrator.estimate.composed import composed, composed_weights
+from orchestrator.estimate.layer_json import SpeculatorsJson
 from orchestrator.estimate.layers.adapters import word_widths
 from orchestrator.estimate.layers.cache_types import CacheType, cache_type
 from orchestrator.estimate.layers.kept import CacheLayers
@@ -35,6 +36,13 @@ _KV_SCHEMES: Final = {8: "fp8", 4: "nvfp4"}
 
 class ModelNotHere(UserError):
     """A repository that has not been downloaded yet: its first start will do that."""
+
+    def __init__(self, repo: str) -> None:
+        super().__init__(
+            f"`{repo}` is not on this host, so its size is not known yet",
+            f"`./ew models pull {repo}` fetches it; so does its first start",
+        )
+        self.repo = repo
 
 
 class PlanMemory(msgspec.Struct, frozen=True):
@@ -66,15 +74,33 @@ def element_bytes(dtype: str) -> int:
 
 
 def locate_model(model: ModelConfig) -> Path:
-    """The directory of a configured model, as `locate`: with the revision and the directory of
+    """The directory of the model that an engine serves: the configured one, or of a speculator the
+    one that it guesses for (vLLM's `maybe_override_with_speculators`). Raises `UserError`."""
+    path = locate_configured(model)
+    speculator = speculator_of(path)
+    target = speculator and speculator.verifier.name_or_path
+    return locate(target, cache=_downloads(model)) if target else path
+
+
+def locate_configured(model: ModelConfig) -> Path:
+    """The directory of `model_path`, as `locate`: with the revision and the directory of
     downloads that its engine is told. Raises `UserError`."""
     revision = model.engine_args.get("revision")
-    cache = model.engine_args.get("download_dir")
     return locate(
-        model.model_path,
-        revision if isinstance(revision, str) else MAIN,
-        Path(cache).expanduser() if isinstance(cache, str) else None,
+        model.model_path, revision if isinstance(revision, str) else MAIN, _downloads(model)
     )
+
+
+def _downloads(model: ModelConfig) -> Path | None:
+    given = model.engine_args.get("download_dir")
+    return Path(given).expanduser() if isinstance(given, str) else None
+
+
+def speculator_of(path: Path) -> SpeculatorsJson | None:
+    """Return what a checkpoint of vLLM's speculators says of itself; None of any other model.
+    Raises `UserError`."""
+    config = read_config(path) if (path / "config.json").is_file() else None
+    return config.speculators_config if isinstance(config, ModelJson) else None
 
 
 def locate(model_path: str, revision: str = MAIN, cache: Path | None = None) -> Path:
@@ -94,10 +120,7 @@ def locate(model_path: str, revision: str = MAIN, cache: Path | None = None) -> 
     places = (snapshot_of(model_path, revision, cache), outline_dir(model_path))
     found = next((place for place in places if place and _is_described(place)), None)
     if found is None:
-        raise ModelNotHere(
-            f"`{model_path}` is not on this host, so its size is not known yet",
-            f"`./ew models pull {model_path}` fetches it; so does its first start",
-        )
+        raise ModelNotHere(model_path)
     return found
 
 

@@ -72,7 +72,7 @@ _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     },
     "llama4_text": {"attention_chunk_size": 8192},
 }
-_SECTIONS: Final = ("text_config", "llm_config", "language_config")
+_SECTIONS: Final = ("text_config", "llm_config", "language_config", "transformer_layer_config")
 
 
 def completed(data: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The JSON of single layers and their kinds in config.json, as frozen types."""
+"""The JSON of parts of config.json, such as single layers and their kinds, as frozen types."""
 
 from __future__ import annotations
 
@@ -64,3 +64,18 @@ class RopeJson(msgspec.Struct, frozen=True):
     def each(self) -> list[RopeJson]:
         nested = [self.full_attention, self.sliding_attention]
         return [each for each in nested if each is not None] or [self]
+
+
+class VerifierJson(msgspec.Struct, frozen=True):
+    name_or_path: str | None = None
+
+
+class ProposalJson(msgspec.Struct, frozen=True):
+    speculative_tokens: Whole | None = None
+
+
+class SpeculatorsJson(msgspec.Struct, frozen=True):
+    """The model that a speculator guesses for, and how many tokens it guesses at once."""
+
+    verifier: VerifierJson = VerifierJson()
+    proposal_methods: list[ProposalJson] = []

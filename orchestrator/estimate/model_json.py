@@ -20,6 +20,7 @@ from orchestrator.estimate.layer_json import (
     LinearAttentionJson,
     RopeJson,
     SparseJson,
+    SpeculatorsJson,
 )
 from orchestrator.estimate.vision_json import PerLayer
 
@@ -42,6 +43,8 @@ class ModelJson(msgspec.Struct, frozen=True):
     text_config: ModelJson | None = None
     llm_config: ModelJson | None = None
     language_config: ModelJson | None = None
+    transformer_layer_config: ModelJson | None = None
+    speculators_config: SpeculatorsJson | None = None
     vision_config: Any = None
     audio_config: Any = None
     text_model_id: str | None = None
@@ -203,7 +206,8 @@ class ModelJson(msgspec.Struct, frozen=True):
     @property
     def inner(self) -> ModelJson | None:
         """The section of the language model."""
-        return self.text_config or self.llm_config or self.language_config
+        others = self.language_config or self.transformer_layer_config
+        return self.text_config or self.llm_config or others
 
     def first(self, *names: str) -> Any:
         """The first of these keys that is set, the language model's before the whole's."""

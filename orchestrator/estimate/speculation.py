@@ -9,7 +9,13 @@ import msgspec
 from contract.config import ModelConfig
 from contract.model_files.hub_cache import MAIN
 from orchestrator.errors import UserError
-from orchestrator.estimate.checkpoint import Checkpoint, locate, read_checkpoint
+from orchestrator.estimate.checkpoint import (
+    Checkpoint,
+    locate,
+    locate_configured,
+    read_checkpoint,
+    speculator_of,
+)
 from orchestrator.estimate.layers.kept import CacheLayers
 from orchestrator.estimate.shape import Shape
 
@@ -32,20 +38,29 @@ class Speculation(NamedTuple):
 
 
 def speculation_of(model: ModelConfig, release: str = "") -> Speculation:
-    """Read what `engine_args` say of it, and the files of the draft model."""
+    """Read what `engine_args` say of it, and the files of the draft model. Raises `UserError`."""
     given = model.engine_args.get(_ARGUMENT)
+    own = locate_configured(model)
+    if speculator := speculator_of(own):
+        # It is served with the model that it guesses for.
+        counts = [each.speculative_tokens or 0 for each in speculator.proposal_methods[:1]]
+        return Speculation(_tokens(given) or sum(counts), read_checkpoint(own, release))
     if not isinstance(given, dict):
         if any(model.engine_args.get(name) for name in _OTHERS):
             return Speculation(problem="the draft model of speculative decoding is not counted")
         return Speculation()
-    count = given.get("num_speculative_tokens")
-    tokens = count if isinstance(count, int) and 0 < count < 1000 else 0
+    tokens = _tokens(given)
     method, path = given.get("method") or given.get("model"), given.get("model")
     if method in _WITHOUT_MODEL:
         return Speculation(tokens)
     if isinstance(method, str) and method.endswith("mtp"):
         return Speculation(tokens, is_predicted=True)
     return _drafted(given, path, tokens, release)
+
+
+def _tokens(given: Any) -> int:
+    count = given.get("num_speculative_tokens") if isinstance(given, dict) else None
+    return count if isinstance(count, int) and 0 < count < 1000 else 0
 
 
 def _drafted(given: dict[str, Any], path: Any, tokens: int, release: str) -> Speculation:

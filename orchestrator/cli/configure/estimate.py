@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -14,13 +14,16 @@ from orchestrator.client.describing import Installed, ask_engines
 from orchestrator.config.selection import StartOptions, chosen_models, read_config
 from orchestrator.environments import Environment, default_env_name, find_environment
 from orchestrator.errors import UserError
-from orchestrator.estimate.checkpoint import ModelNotHere, locate
+from orchestrator.estimate.checkpoint import ModelNotHere, locate_model
 from orchestrator.estimate.estimate import reads_checkpoint
 from orchestrator.gpu.what_if.text import lines_of
 from orchestrator.gpu.what_if.what_if import WhatIf, imagined, this_host, what_if
 from orchestrator.hub.outline import fetch_outline
 from orchestrator.protocol.status import read_status
 from orchestrator.terminal.speech import report, say
+
+#: A speculator and the model that it guesses for.
+_MOST_REPOSITORIES: Final = 2
 
 
 def estimate(
@@ -70,21 +73,32 @@ def _with_repository(repo: str, models: dict[str, ModelConfig]) -> dict[str, Mod
 
 
 def _fetch_description(model: ModelConfig, hub: HubConfig, *, is_needed: bool) -> None:
-    """Of a model that is yet to be downloaded. Raises `UserError` only if nothing else is asked."""
-    if not reads_checkpoint(_engine_of(model)):
-        return
-    try:
-        locate(model.model_path)
-    except ModelNotHere:
+    """Of a model that is yet to be downloaded, and of the one that it guesses for. Raises
+    `UserError` only if nothing else is asked."""
+    for _ in range(_MOST_REPOSITORIES):
+        repo = _missing(model)
+        if not repo:
+            return
         try:
-            fetch_outline(model.model_path, hub)
+            fetch_outline(repo, hub)
         except UserError as error:
             if is_needed:
                 raise
-            say(f"{model.model_path}: {error.message}")
+            say(f"{repo}: {error.message}")
+            return
+
+
+def _missing(model: ModelConfig) -> str:
+    """Return the repository that is not on this host; empty if none is needed."""
+    try:
+        if reads_checkpoint(_engine_of(model)):
+            locate_model(model)
+    except ModelNotHere as missing:
+        return missing.repo
     except UserError:
         # The outlook says what is wrong.
-        return
+        pass
+    return ""
 
 
 def _engine_of(model: ModelConfig) -> str:

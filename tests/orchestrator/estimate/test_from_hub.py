@@ -115,3 +115,18 @@ def test_a_configured_model_and_one_that_cannot_be_asked_for(
     assert (alone.code, alone.out) == (1, "")
     assert "error: http" in alone.err
     assert [path.name for path in (terminal.state / "outlines").iterdir()] == ["Team--Small"]
+
+
+def test_a_speculator_brings_the_model_that_it_guesses_for(
+    terminal: Terminal, hub: Hub, tmp_path: Path
+) -> None:
+    hub.repositories[REPO] = Repository(checkpoint(tmp_path, 1))
+    said = {"verifier": {"name_or_path": REPO}, "proposal_methods": [{"speculative_tokens": 3}]}
+    config = {"speculators_config": said, "transformer_layer_config": CONFIG}
+    head = checkpoint(tmp_path, 1) | {"config.json": json.dumps(config).encode()}
+    hub.repositories["Team/Head"] = Repository(head)
+    found = estimate(terminal, "Team/Head")
+    assert found["error"] == ""
+    assert {"weights", "draft model"} <= {each["name"] for each in found["parts"]}
+    alone = estimate(terminal, REPO)
+    assert found["kv_cache"]["bytes_per_token"] == 2 * alone["kv_cache"]["bytes_per_token"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from contract.config import ModelConfig
+from orchestrator.estimate.checkpoint import ModelNotHere
 from orchestrator.estimate.estimate import Estimate, estimate_model
 from orchestrator.estimate.running import Card
 from orchestrator.terminal.sizes import MIB
@@ -105,3 +106,44 @@ def test_a_file_that_is_no_draft_model_is_named(make_model: MakeModel, tmp_path:
     write_safetensors(head / "model.safetensors", {"w": [8, 8]}, "BF16")
     found = estimate_of(make_model(QWEN2_7B), {"model": str(head), "method": "medusa"})
     assert [note for note in found.notes if "not counted" in note and "head" in note]
+
+
+def speculator(directory: Path, target: str, tokens: int = 5) -> Path:
+    """An EAGLE-3 head as speculators 0.9 saves it, with its shape in a section of its own."""
+    directory.mkdir()
+    section = QWEN2_HALF_B | {"num_hidden_layers": 1, "model_type": "llama"}
+    proposals = [{"proposal_type": "greedy", "speculative_tokens": tokens}]
+    verifier = {"name_or_path": target, "architectures": ["Qwen2ForCausalLM"]}
+    config = {
+        "architectures": ["Eagle3Speculator"],
+        "speculators_model_type": "eagle3",
+        "speculators_config": {"proposal_methods": proposals, "verifier": verifier},
+        "transformer_layer_config": section,
+    }
+    (directory / "config.json").write_text(json.dumps(config))
+    tensors = decoder_tensors(QWEN2_HALF_B | {"num_hidden_layers": 1})
+    write_safetensors(directory / "model.safetensors", tensors, "BF16")
+    return directory
+
+
+def test_a_speculator_is_served_with_the_model_that_it_guesses_for(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    target = make_model(QWEN2_7B)
+    head = speculator(tmp_path / "head", str(target))
+    by_itself = estimate_of(head)
+    named = estimate_of(
+        target, {"method": "eagle3", "model": str(head), "num_speculative_tokens": 5}
+    )
+    assert by_itself.parts == named.parts
+    assert by_itself.kv_cache == named.kv_cache
+    # The head's one layer keeps the same tokens as the model.
+    assert by_itself.kv_cache.bytes_per_token == TOKEN_7B + TOKEN_HALF_B // 24
+    more = estimate_of(head, {"num_speculative_tokens": 4000 // 8})
+    assert more.part_bytes("activations") > by_itself.part_bytes("activations")
+
+
+def test_a_speculator_of_a_model_that_is_not_here_names_that_one(tmp_path: Path) -> None:
+    head = speculator(tmp_path / "head", "nobody/nothing")
+    with pytest.raises(ModelNotHere, match="`nobody/nothing` is not on this host"):
+        estimate_of(head)
