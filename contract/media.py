@@ -22,6 +22,11 @@ WORDS_OF_MEDIA: Final[dict[MediaKind, str]] = {
 }
 
 
+def takes_none(model: str, kind: MediaKind) -> str:
+    """Return what is told of a model, and so of its engine, that takes none of a kind of media."""
+    return f"model `{model}` takes no {WORDS_OF_MEDIA[kind]}; docs/engines.md says which engines do"
+
+
 def media_of(job: Job) -> list[Media]:
     """Return all media of a job, in the order of its turns."""
     return [each for message in job.messages or () for each in message.media]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from contract.asked import MediaKind
-from contract.media import WORDS_OF_MEDIA, media_of
+from contract.media import media_of, takes_none
 from contract.messages import ErrorCode, Job, Sampling
 from workers.outbox import Outbox
 
@@ -82,8 +82,7 @@ def check_media(job: Job, takes: Collection[MediaKind]) -> None:
     """Raises `JobRejected` for images and the like that a model does not take."""
     for each in media_of(job):
         if each.kind not in takes:
-            message = f"model `{job.model}` takes no {WORDS_OF_MEDIA[each.kind]}"
-            raise JobRejected(ErrorCode.INVALID_REQUEST, message)
+            raise JobRejected(ErrorCode.INVALID_REQUEST, takes_none(job.model, each.kind))
 
 
 def check_speech(job: Job, *, transcribes: bool) -> None:

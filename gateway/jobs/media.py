@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from contract.asked import Media
 from contract.config.media import MediaConfig
-from contract.media import WORDS_OF_MEDIA, media_of, with_each_medium
+from contract.media import WORDS_OF_MEDIA, media_of, takes_none, with_each_medium
 from contract.messages import Job
 from gateway.http.errors import ApiError, invalid
 from gateway.http.outside_hosts import OutsideHosts
@@ -47,7 +47,7 @@ class MediaIntake:
             raise invalid(_FIELD, f"{len(media)} media; at most {self._config.max_items}")
         for each in media:
             if takes is not None and each.kind not in takes:
-                raise invalid(_FIELD, f"model `{job.model}` takes no {WORDS_OF_MEDIA[each.kind]}")
+                raise invalid(_FIELD, takes_none(job.model, each.kind))
             # A speech to be written down has its own bound, in seconds.
             if each.kind not in self._config.kinds and job.speech is None:
                 words = WORDS_OF_MEDIA[each.kind]

@@ -54,7 +54,8 @@ async def test_a_model_that_takes_none_and_images_that_are_gone(
     end = client.answers[job.id].end
     assert isinstance(end, Failed)
     assert (end.code, end.retryable) == (ErrorCode.INVALID_REQUEST, False)
-    assert end.message == f"model `{client.queue.model}` takes no images"
+    said = f"model `{client.queue.model}` takes no images; docs/engines.md says which engines do"
+    assert end.message == said
     await refusing.kill()
     lost = with_image(client, 5)
     await client.put(lost)
