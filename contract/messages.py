@@ -39,7 +39,6 @@ class ErrorCode(str, Enum):
     PROMPT_TOO_LONG = "prompt_too_long"
     ENGINE_FAILED = "engine_failed"
     ENGINE_LOST = "engine_lost"
-    GPU_OUT_OF_MEMORY = "gpu_out_of_memory"
     UPSTREAM_FAILED = "upstream_failed"
     POISON = "poison"
     EXPIRED = "queue_timeout"

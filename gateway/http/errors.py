@@ -67,7 +67,6 @@ FAULTS: Final[Mapping[str, Fault]] = {
     ErrorCode.PROMPT_TOO_LONG.value: Fault(422),
     ErrorCode.ENGINE_FAILED.value: Fault(500),
     ErrorCode.ENGINE_LOST.value: Fault(503, True, 2),
-    ErrorCode.GPU_OUT_OF_MEMORY.value: Fault(503, True, 5),
     ErrorCode.UPSTREAM_FAILED.value: Fault(502, True, 2),
     ErrorCode.POISON.value: Fault(500),
     ErrorCode.EXPIRED.value: Fault(504, True, 5),

@@ -16,6 +16,7 @@ from gateway.api.fields import GenerationBody, StrictBody
 from gateway.api.guided import guided_by
 from gateway.api.native.answer_body import AnswerBody
 from gateway.api.native.webhook_body import WebhookBody
+from gateway.http.errors import FAULTS
 
 
 class Message(StrictBody):
@@ -171,7 +172,10 @@ class StatusBody(AnswerBody):
 class ErrorBody(AnswerBody):
     """Every error of this API; also the data of `event: error`."""
 
-    code: str = Field(description="For programs; the message is for people.")
+    code: str = Field(
+        description="For programs; the message is for people. Newer releases may have more.",
+        examples=sorted(FAULTS),
+    )
     message: str
     request_id: str
     retryable: bool = Field(description="Whether the same request may succeed later.")
