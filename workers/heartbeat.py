@@ -85,7 +85,7 @@ def heartbeat_of(worker: Worker) -> Heartbeat:
         preemptions_total=load.preemptions,
         pseudo_streaming=report.pseudo_streaming,
         downloaded_bytes=download.there_bytes if download else 0,
-        remark=obstacle or report.remark,
+        remark=obstacle or "; ".join(filter(None, (report.remark, outbox.remark))),
         takes=report.takes,
         adapters_in_use=tuple(sorted(filter(None, adapters))),
     )

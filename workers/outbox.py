@@ -53,6 +53,8 @@ class Outbox:
         self.queue = queue
         self.worker = worker
         self.load = EngineLoad()
+        #: For the operator, on how the engine runs, if that was found out after its start.
+        self.remark = ""
         self.jobs_total = 0
         #: Tokens count when the engine has read or generated them, not when an answer ends: a
         #: rate is seen while it runs, and what fails or is cancelled counts, too.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -25,19 +26,35 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
 from contract.bus.claims import Attempt
-from contract.messages import Delta, Job, Sampling
+from contract.messages import Delta, Job, ReasoningDelta, Sampling
+from workers.engines.shared.parsing.pieces import ParsedPiece
 from workers.engines.vllm import shortcut as short
 from workers.engines.vllm.answer import VllmAnswer
 from workers.engines.vllm.requests import sampling_params
 from workers.outbox import Outbox
+from workers.transcript import REASONING
 
 given = json.load(sys.stdin)
 tokenizer = AutoTokenizer.from_pretrained(given["model"])
 TEXTS = given["texts"]
 
+class Reader:
+    # Takes what comes before the second comma for reasoning.
+
+    has_called = False
+
+    def __init__(self):
+        self.commas = 0
+
+    def feed(self, text, token_ids, *, finished):
+        kind = REASONING if self.commas < 2 else None
+        self.commas += text.count(",")
+        return [ParsedPiece(kind, text + "!" * finished)]
+
 def jobs():
     for number, text in enumerate(TEXTS):
         yield f"plain {number}", Sampling(), text, "STOP"
+        yield f"parsed {number}", Sampling(), text, "STOP"
         yield f"cut {number}", Sampling(), text, "LENGTH"
         yield f"special {number}", Sampling(skip_special_tokens=False), text, "STOP"
         yield f"stop {number}", Sampling(stop=(text[3:5],)), text, "LENGTH"
@@ -60,13 +77,15 @@ def run(takes, at_once):
         params = sampling_params(job, {}, 1000, 0, {})
         params.update_from_tokenizer(tokenizer)
         collector = RequestOutputCollector(RequestOutputKind.DELTA, job_id)
-        collector.put = VllmAnswer(outbox, job, 1).take
+        parsed = [Reader()] if job_id.startswith("parsed") else []
+        answer = VllmAnswer(outbox, job, 1, parsed)
+        collector.put = answer.take
         request = EngineCoreRequest(
             f"{job_id}-inner", [1, 2, 3], None, params, None, 0.0, None, None, None,
             external_req_id=job_id)
         processor.add_request(request, None, None, 0, collector)
-        if short.is_plain(job, is_parsed=False):
-            cut.add(job_id)
+        if short.is_usual(job):
+            cut.add(job_id, answer.say())
         ids = tokenizer.encode(text, add_special_tokens=False) + [tokenizer.eos_token_id]
         pieces = [ids[i:i + at_once] for i in range(0, len(ids), at_once)]
         feeds[job_id] = [
@@ -85,9 +104,10 @@ def run(takes, at_once):
                 processor.abort_requests([job_id], internal=False)
     said = {}
     for _, __, seq, event in outbox._envelopes["out"][:]:
-        job = said.setdefault(_, {"text": "", "tokens": "", "end": None})
+        job = said.setdefault(_, {"text": "", "tokens": "", "end": None, "reasoning": ""})
         if isinstance(event, Delta):
-            job["text"] += event.text
+            is_reasoning = isinstance(event, ReasoningDelta)
+            job["reasoning" if is_reasoning else "text"] += event.text
             job["tokens"] += event.tokens.hex()
         elif type(event).__name__ != "Started":
             job["end"] = repr(event)
@@ -123,11 +143,15 @@ def test_both_ways_say_the_same(vllm_process: VllmProcess) -> None:
         assert outputs_of_its_own[1] < outputs_of_its_own[0]
         assert own["left"] == []
         assert own["said"]["plain 1"]["text"] == TEXTS[1]
+        parsed = own["said"]["parsed 0"]
+        assert parsed["reasoning"].startswith("one, two,")
+        assert parsed["reasoning"] + parsed["text"] == f"{TEXTS[0]}!"
         assert len(own["aborts"]) == 2 * len(TEXTS)
 
 
 INSTALL = """
 import json
+from functools import partial
 from types import SimpleNamespace
 from vllm.v1.engine.output_processor import OutputProcessor
 from workers.engines.vllm.shortcut import install
@@ -179,7 +203,7 @@ def test_that_the_core_names_the_version_of_its_weights_changes_nothing() -> Non
     )
     outbox = SimpleNamespace(delta=lambda *delta: said.append(delta))
     shortcut = Shortcut(processor, cast(Outbox, outbox))
-    shortcut.add("j")
+    shortcut.add("j", partial(outbox.delta, "j"))
     output = SimpleNamespace(
         request_id="j-inner", new_token_ids=[65], finish_reason=None, routed_experts=None
     )
@@ -192,3 +216,19 @@ def test_every_declared_release_was_read() -> None:
     declared = {*declaration_of("cpu-vllm").releases, *declaration_of("cuda-vllm").releases}
     for function, read in READ.items():
         assert declared <= read.keys(), function
+
+
+def test_an_operator_is_told_if_the_short_way_is_not_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As if a release had its outputs processed by something else."""
+    outbox = SimpleNamespace(remark="")
+    processor = SimpleNamespace(request_states={}, process_outputs=print, tracing_enabled=False)
+    shortcut = Shortcut(processor, cast(Outbox, outbox))
+    shortcut.add("j", print)
+    shortcut.miss("j")
+    assert outbox.remark == ""
+    shortcut.miss("another")
+    shortcut.miss("j")
+    assert outbox.remark == caplog.messages[0]
+    assert "tokens take vLLM's own way" in outbox.remark

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from contract.messages import ErrorCode, FinishReason, Job, TokenLogprob
@@ -66,6 +67,13 @@ class VllmAnswer:
                 output.num_cached_tokens or 0,
                 stop_strings=tuple(self._stop_strings[index] for index in ended),
             )
+
+    def say(self) -> Callable[[str, list[int]], object]:
+        """Return what sends new text and tokens of an answer of one choice, which goes on."""
+        if not self._parsed:
+            return partial(self._outbox.delta, self._job.id)
+        say_next = partial(say_parsed, self._outbox, self._job.id, 0, self._parsed[0])
+        return lambda text, token_ids: say_next(NewText(text, token_ids))
 
     def _say_parsed(self, choice: Any, logprobs: tuple[TokenLogprob, ...] | None) -> bool:
         """Send what new text means. False if that ends the job with an error."""

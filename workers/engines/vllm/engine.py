@@ -35,13 +35,12 @@ from workers.engines.vllm.constraints import check_tag, choose_library, guided_s
 from workers.engines.vllm.load import load_reporter
 from workers.engines.vllm.media.chats import MediaChats, VllmPrompt
 from workers.engines.vllm.media.speech import Transcriber, transcriber
-from workers.engines.vllm.parsed_choice import ParsedChoice
 from workers.engines.vllm.parsing import VllmParsers
 from workers.engines.vllm.pooling import PoolingModel, VllmPooler
 from workers.engines.vllm.pooling_prompts import PoolingPrompts, score_template
 from workers.engines.vllm.prompt_report import PromptTeller
 from workers.engines.vllm.requests import REFUSALS, priority, sampling_params, trace_arguments
-from workers.engines.vllm.shortcut import Shortcut, install, is_plain, remark_on
+from workers.engines.vllm.shortcut import Shortcut, install, is_usual, remark_on
 from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ class VllmEngine:
         if config.model_config.runner_type == "pooling":
             await self._pool_with(engine, tokenizer)
         self._watching = asyncio.create_task(self._watch())
-        # Plain answers take the short way, if they can.
+        # Usual answers take the short way, if they can.
         found = install(engine, outbox)
         self._shortcut = found if isinstance(found, Shortcut) else None
         remarks = (remark_on(found), await self._adapters.load(engine))
@@ -165,9 +164,10 @@ class VllmEngine:
         check_tag(settings.get("structured_outputs"), self._library)
         params = sampling_params(job, self._defaults, max_tokens, len(emitted), settings)
         arguments = parsing.engine_arguments if parsing is not None else {}
-        put = self._sink(job, prompt_ids, parsed)
-        if self._shortcut is not None and is_plain(job, is_parsed=bool(parsed)):
-            self._shortcut.add(job.id)
+        answer = VllmAnswer(self._outbox, job, len(prompt_ids), parsed)
+        put = self._sink(job, prompt_ids, answer)
+        if self._shortcut is not None and is_usual(job):
+            self._shortcut.add(job.id, answer.say())
         try:
             given = prompt.followed_by(emitted, self._salt(job))
             await self._add(job, job.id, given, params, put, **arguments)
@@ -254,11 +254,9 @@ class VllmEngine:
             raise RuntimeError("the engine is not running")
         return self._engine
 
-    def _sink(
-        self, job: Job, prompt_ids: list[int], parsed: list[ParsedChoice]
-    ) -> Callable[[Any], None]:
+    def _sink(self, job: Job, prompt_ids: list[int], answer: VllmAnswer) -> Callable[[Any], None]:
         """Where vLLM puts the outputs of one request (or the exception that ends it)."""
-        take = VllmAnswer(self._outbox, job, len(prompt_ids), parsed).take
+        take = answer.take
         if job.report is not None:
             text = self._prompts.text_of(job, prompt_ids)
             name_of = self._prompts.decode_one
@@ -270,6 +268,8 @@ class VllmEngine:
                 return
             if output.finished:
                 self._leave_shortcut(job.id)
+            elif self._shortcut is not None:
+                self._shortcut.miss(job.id)
             take(output)
 
         return put

@@ -1,9 +1,9 @@
-"""The short way of plain answers: from what vLLM's engine core says to the outbox.
+"""The short way of usual answers: from what vLLM's engine core says to the outbox.
 
 vLLM makes two objects of every new token, with all that a request could have asked for, and counts
-statistics; here they would be taken apart again. For an answer of one choice whose text is passed
-on as it comes, nothing is needed but the token's text. Its first output and its last take vLLM's
-own way, as do all outputs of other answers: what begins, ends and cancels a request is vLLM's.
+statistics; here they would be taken apart again. For an answer of one choice whose text vLLM does
+not look at, nothing is needed but the token's text. Its first output and its last take vLLM's own
+way, as do all outputs of other answers: what begins, ends and cancels a request is vLLM's.
 
 The short way does what some functions of vLLM do in between. Only their text is a promise that they
 do nothing else: where a release has another than the ones read here, all goes vLLM's own way.
@@ -42,6 +42,9 @@ READ: Final[dict[str, dict[str, str]]] = {
 
 
 _PREEMPTED: Final = "PREEMPTED"
+_OWN_WAY: Final = "tokens take vLLM's own way, which costs more"
+#: Sends new text of an answer, and its tokens.
+Say = Callable[[str, list[int]], object]
 
 
 class Shortcut:
@@ -52,16 +55,27 @@ class Shortcut:
         self._states: dict[str, Any] = processor.request_states
         self._own_way: Callable[..., Any] = processor.process_outputs
         self._counts = bool(processor.tracing_enabled)
-        #: The jobs whose answers are plain, until they end.
-        self._plain: set[str] = set()
+        #: By job, until it ends: of those whose answers take the short way.
+        self._says: dict[str, Say] = {}
+        self._added = self._missed = 0
 
-    def add(self, job_id: str) -> None:
-        """An answer is plain."""
-        self._plain.add(job_id)
+    def add(self, job_id: str, say: Say) -> None:
+        """Send what is new of an answer by `say`."""
+        self._says[job_id] = say
+        self._added += 1
 
     def discard(self, job_id: str) -> None:
         """An answer has ended, or is not waited for any more."""
-        self._plain.discard(job_id)
+        self._says.pop(job_id, None)
+
+    def miss(self, job_id: str) -> None:
+        """An output of an answer that goes on came by vLLM's own way. The first of each does."""
+        if job_id not in self._says:
+            return
+        self._missed += 1
+        if self._missed > self._added and not self._outbox.remark:
+            self._outbox.remark = f"{_OWN_WAY}: this release does not ask for the short way"
+            log.warning("%s", self._outbox.remark)
 
     def process_outputs(
         self,
@@ -88,23 +102,23 @@ class Shortcut:
         state = self._states.get(output.request_id)
         if state is None or state.is_prefilling or output.finish_reason is not None:
             return False
-        job_id: str = state.external_req_id
-        if job_id not in self._plain or output.routed_experts is not None:
+        say = self._says.get(state.external_req_id)
+        if say is None or output.routed_experts is not None:
             return False
         detokenizer, text = state.detokenizer, ""
         token_ids, decode = detokenizer.token_ids, detokenizer.decode_next
         for token_id in output.new_token_ids:
             token_ids.append(token_id)
             text += decode(token_id)
-        self._outbox.delta(job_id, text, output.new_token_ids)
+        say(text, output.new_token_ids)
         return True
 
 
-def is_plain(job: Job, *, is_parsed: bool) -> bool:
-    """Whether the text of an answer is passed on as it comes. vLLM itself finds stop strings, and
-    reports the chances of tokens."""
+def is_usual(job: Job) -> bool:
+    """Whether vLLM need not look at the text of an answer. It finds stop strings, and reports the
+    chances of tokens; what the text means is found out here."""
     asked = job.sampling
-    return not (is_parsed or asked.n > 1 or asked.stop or asked.logprobs is not None)
+    return not (asked.n > 1 or asked.stop or asked.logprobs is not None)
 
 
 def remark_on(found: Shortcut | str) -> str:
@@ -112,7 +126,7 @@ def remark_on(found: Shortcut | str) -> str:
     do."""
     if isinstance(found, Shortcut):
         return ""
-    remark = f"tokens take vLLM's own way, which costs more: {found}"
+    remark = f"{_OWN_WAY}: {found}"
     log.warning("%s", remark)
     return remark
 
