@@ -200,6 +200,8 @@ ChoiceText = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
 Choices = Annotated[list[ChoiceText], Field(min_length=1, max_length=256, fail_fast=True)]
 Turn = TypeVar("Turn", bound=BaseModel)
 Turns = Annotated[list[Turn], Field(min_length=1, max_length=_MOST_TURNS, fail_fast=True)]
+#: Of a body that may have none.
+AnyTurns = Annotated[list[Turn], Field(max_length=_MOST_TURNS, fail_fast=True)]
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=96)]
 #: A lenient body may leave it out where its key may use one model.
 OnlyModel = Annotated[

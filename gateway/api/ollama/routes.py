@@ -12,7 +12,7 @@ from contract.config import ModelConfig, names_of
 from contract.messages import Job, State
 from contract.release import release
 from gateway.api.fields import parse
-from gateway.api.inference import answer
+from gateway.api.inference import answer, answer_to, read
 from gateway.api.ollama.schemas import (
     OllamaChat,
     OllamaEmbed,
@@ -26,6 +26,7 @@ from gateway.api.ollama.wire import (
     OllamaEmbedding,
     OllamaEmbeddings,
     OllamaLines,
+    OllamaLoaded,
     OllamaWhole,
 )
 from gateway.http.body import read_body
@@ -42,12 +43,12 @@ router = APIRouter(prefix="/api", include_in_schema=False)
 
 @router.post("/chat")
 async def chat(request: Request) -> Response:
-    return await answer(request, OllamaChat, _generated)
+    return await _generation(request, await read(request, OllamaChat))
 
 
 @router.post("/generate")
 async def generate(request: Request) -> Response:
-    return await answer(request, OllamaGenerate, _generated)
+    return await _generation(request, await read(request, OllamaGenerate))
 
 
 @router.post("/embed")
@@ -105,7 +106,7 @@ async def show(request: Request) -> Response:
         "template": "",
         "details": _details(config),
         "model_info": {"general.architecture": "ew", "ew.context_length": status.max_model_len},
-        "capabilities": ["completion", "tools", *sees],
+        "capabilities": ["completion", "tools", *sees, *_thinks(config)],
         "modified_at": _started(process),
     }
     return JSONResponse(shown)
@@ -128,6 +129,10 @@ def _listed(process: GatewayProcess, name: str, config: ModelConfig) -> dict[str
     }
 
 
+def _thinks(config: ModelConfig) -> list[str]:
+    return ["thinking"] if config.reasoning_parser not in (None, "none") else []
+
+
 def _details(config: ModelConfig) -> dict[str, Any]:
     return {
         "parent_model": "",
@@ -143,10 +148,25 @@ def _started(process: GatewayProcess) -> str:
     return datetime.fromtimestamp(process.started_unix_s, UTC).isoformat()
 
 
+async def _generation(request: Request, asked: OllamaGeneration) -> Response:
+    if not asked.unloads:
+        return await answer_to(request, asked, _generated)
+    found = process_of(request).models.find(asked.name, context_of(request.scope).key)
+    if found is None:
+        raise ApiError("model_not_found", f"model '{asked.model}' not found")
+    # It stays: other clients may be using it.
+    said = OllamaLoaded(
+        asked.loading_job("", ""), is_chat=isinstance(asked, OllamaChat), with_thinking=False
+    )
+    return JSONResponse(said.said("") | {"done": True, "done_reason": "unload"})
+
+
 def _generated(
     asked: OllamaGeneration, job: Job, context: RequestContext, resumption: Resumption | None
 ) -> AnswerSink:
     how = {"is_chat": isinstance(asked, OllamaChat), "with_thinking": asked.think is not False}
+    if asked.asks_nothing:
+        return WholeAnswer(OllamaLoaded(job, **how), context.request_id)
     if not asked.is_streamed:
         return WholeAnswer(OllamaWhole(job, **how), context.request_id)
     lines = OllamaLines(job, **how)

@@ -3,8 +3,9 @@
 | Ollama's | is |
 |---|---|
 | `messages`, `tools`, `think` | turns, tools (`auto`), `enable_thinking` or `reasoning_effort` of the chat template |
-| `tool_calls` without ids, answers of the role `tool` | calls numbered in order, and the answers to them in order |
+| `tool_calls`, answers of the role `tool` | calls by their ids, which are numbers where there are none; answers by `tool_call_id`, else `tool_name`, else in order |
 | `prompt` with `raw`; without | a prompt taken as it is; a turn, after one of `system` |
+| no `prompt`, no `messages` | one token that nobody sees: a model on demand is loaded by it |
 | `format` | a constraint: `json`, or a JSON schema |
 | `options.num_predict`, `repeat_penalty` | `max_tokens` (unbounded below 1), `repetition_penalty` |
 | `options.num_ctx`, `keep_alive` and the like | nothing: what is loaded how is the operator's business |
@@ -14,25 +15,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-import orjson
 from pydantic import Field
 
 from contract import bounds
-from contract.asked import Guided, Pooling, Template, ToolCall, Tools
+from contract.asked import Guided, Pooling, Template, Tools
 from contract.messages import ChatMessage, Job, Sampling
 from gateway.api import fields
 from gateway.api.fields import GenerationBody, Ignored, LenientBody, Unsupported
 from gateway.api.guided import guided_by
 from gateway.api.ollama.images import Images
-from gateway.api.openai.tools import ToolDefinitions, ToolName, tools_of
+from gateway.api.ollama.turns import OllamaMessage, turns_of
+from gateway.api.openai.tools import ToolDefinitions, tools_of
 from gateway.api.openai.values import Prompts
 from gateway.api.templates import template_of
 from gateway.http.errors import invalid
 
-Effort = Literal["low", "medium", "high"]
+Effort = Literal["low", "medium", "high", "max"]
+#: Ways to say that a model shall not stay.
+_AT_ONCE = (0, "0", "0s")
 
 
 class Options(LenientBody):
@@ -47,27 +50,6 @@ class Options(LenientBody):
     repeat_penalty: bounds.RepetitionPenalty | None = None
     presence_penalty: bounds.Penalty | None = None
     frequency_penalty: bounds.Penalty | None = None
-
-
-class MadeFunction(LenientBody):
-    place = "messages[].tool_calls[].function."
-    name: ToolName
-    arguments: dict[str, Any] = Field(default_factory=dict)
-
-
-class MadeToolCall(LenientBody):
-    place = "messages[].tool_calls[]."
-    function: MadeFunction
-
-
-class OllamaMessage(LenientBody):
-    place = "messages[]."
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str = ""
-    thinking: str | None = None
-    images: Images = ()
-    tool_calls: Annotated[list[MadeToolCall], Field(max_length=512, fail_fast=True)] | None = None
-    tool_name: str | None = Field(None, max_length=256)
 
 
 class OllamaBody(LenientBody, GenerationBody):
@@ -98,6 +80,20 @@ class OllamaGeneration(OllamaBody):
     @property
     def is_streamed(self) -> bool:
         return self.stream is not False
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether it has no prompt: then it is about whether the model is loaded."""
+        raise NotImplementedError
+
+    @property
+    def unloads(self) -> bool:
+        return self.asks_nothing and self.keep_alive in _AT_ONCE
+
+    def loading_job(self, job_id: str, key_id: str) -> Job:
+        """The job for which a model on demand is loaded."""
+        turns = (ChatMessage("user", "Hi"),)
+        return Job(job_id, self.name, Sampling(max_tokens=1), messages=turns, key_id=key_id)
 
     def sampling(self) -> Sampling:
         """Return how to choose tokens. Raises `ApiError`."""
@@ -130,11 +126,17 @@ class OllamaGeneration(OllamaBody):
 
 
 class OllamaChat(OllamaGeneration):
-    messages: fields.Turns[OllamaMessage]
+    messages: fields.AnyTurns[OllamaMessage] = Field(default_factory=list)
     tools: ToolDefinitions | None = None
 
+    @property
+    def asks_nothing(self) -> bool:
+        return not self.messages
+
     def job(self, job_id: str, key_id: str) -> Job:
-        turns = tuple(_turns(self.messages))
+        if self.asks_nothing:
+            return self.loading_job(job_id, key_id)
+        turns = tuple(turns_of(self.messages))
         tools: Tools | None = tools_of(self.tools, None, None)
         rest: dict[str, Any] = {"template": self.template(), "tools": tools, "key_id": key_id}
         return Job(job_id, self.name, self.sampling(), messages=turns, **rest)
@@ -149,7 +151,13 @@ class OllamaGenerate(OllamaGeneration):
     context: Unsupported = None
     images: Images = ()
 
+    @property
+    def asks_nothing(self) -> bool:
+        return not (self.prompt or self.images or self.suffix)
+
     def job(self, job_id: str, key_id: str) -> Job:
+        if self.asks_nothing:
+            return self.loading_job(job_id, key_id)
         if self.images and (self.raw or self.suffix):
             raise invalid("images", "go with a turn of a conversation, not with `raw` or `suffix`")
         if self.raw or self.suffix:
@@ -198,26 +206,3 @@ class OllamaShow(LenientBody):
     @property
     def name(self) -> str:
         return self.model.removesuffix(":latest")
-
-
-def _turns(messages: list[OllamaMessage]) -> Iterator[ChatMessage]:
-    """Yield the turns; the ids that Ollama's calls lack are their numbers."""
-    made = answered = 0
-    for message in messages:
-        calls = []
-        for call in message.tool_calls or ():
-            arguments = orjson.dumps(call.function.arguments).decode()
-            calls.append(ToolCall(f"call_{made}", call.function.name, arguments))
-            made += 1
-        call_id = None
-        if message.role == "tool":
-            call_id, answered = f"call_{answered}", answered + 1
-        yield ChatMessage(
-            message.role,
-            message.content,
-            message.tool_name,
-            tuple(calls),
-            call_id,
-            message.thinking,
-            message.images,
-        )

@@ -46,7 +46,7 @@ class _Said:
             return begun | {"response": text, **more}
         message: dict[str, Any] = {"role": "assistant", "content": text, **more}
         if calls:
-            message["tool_calls"] = [_made(call) for call in calls]
+            message["tool_calls"] = [_made(number, call) for number, call in enumerate(calls)]
         return begun | {"message": message}
 
     def ended(self, done: Done, timings: Timings) -> dict[str, Any]:
@@ -112,6 +112,16 @@ class OllamaWhole(_Said):
         return orjson.dumps(said | self.ended(done, timings))
 
 
+class OllamaLoaded(_Said):
+    """One JSON object, also for those that stream: the model is there, and nothing was said."""
+
+    def new_choice(self) -> AnswerChoice:
+        return AnswerChoice()
+
+    def body(self, choices: list[AnswerChoice], done: Done, timings: Timings) -> bytes:
+        return orjson.dumps(self.said("") | {"done": True, "done_reason": "load"})
+
+
 class OllamaEmbeddings:
     """One JSON object with the vectors of all inputs."""
 
@@ -147,14 +157,15 @@ def counts(done: Done, timings: Timings) -> dict[str, int]:
     }
 
 
-def _made(call: CallSoFar) -> dict[str, Any]:
+def _made(number: int, call: CallSoFar) -> dict[str, Any]:
     """Return a call, whose arguments are an object here; those that are none are left out."""
     try:
         arguments = orjson.loads(call.arguments or "{}")
     except orjson.JSONDecodeError:
         arguments = {}
     is_object = isinstance(arguments, Mapping)
-    return {"function": {"name": call.name, "arguments": arguments if is_object else {}}}
+    function = {"index": number, "name": call.name, "arguments": arguments if is_object else {}}
+    return {"id": call.id, "function": function}
 
 
 def _json_line(value: dict[str, Any]) -> bytes:

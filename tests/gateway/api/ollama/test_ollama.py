@@ -101,8 +101,57 @@ async def test_calls_come_whole_and_their_answers_are_matched(
     await served.say(attempt, begun, ToolCallDelta(": 2}", b""), Done(("tool_calls",), 5, 3))
     answers = [json.loads(line) for line in (await asking).text.splitlines()]
     made = [call for each in answers for call in each["message"].get("tool_calls", [])]
-    assert made == [{"function": {"name": "look", "arguments": {"at": 2}}}]
+    look = {"index": 0, "name": "look", "arguments": {"at": 2}}
+    assert made == [{"id": "x", "function": look}]
     assert answers[-1]["done_reason"] == "stop"
+
+
+@pytest.mark.parametrize("by", ["tool_call_id", "tool_name"])
+async def test_tools_may_answer_in_another_order(
+    ollama: httpx.AsyncClient, served: ScriptedWorker, by: str
+) -> None:
+    """As langchain-ollama 1.1 sends it (by ids), and Ollama's own client (by names)."""
+    calls: list[dict[str, Any]] = [{"function": {"name": name}} for name in ("look", "hear")]
+    if by == "tool_call_id":
+        calls = [call | {"id": f"id_{call['function']['name']}"} for call in calls]
+    answers = {"tool_call_id": ("id_hear", "id_look"), "tool_name": ("hear", "look")}[by]
+    history = [*ASKED, {"role": "assistant", "content": "", "tool_calls": calls}]
+    history += [{"role": "tool", "content": name, by: name} for name in answers]
+    body = {"model": "short", "messages": history, "think": "max", "stream": False}
+    asking = asyncio.create_task(ollama.post("/api/chat", json=body))
+    job = (await served.answer("so")).job
+    look, hear = (call.id for call in (job.messages or ())[1].tool_calls)
+    assert [turn.tool_call_id for turn in (job.messages or ())[2:]] == [hear, look]
+    assert job.template is not None
+    assert json.loads(job.template.arguments)["reasoning_effort"] == "max"
+    assert (await asking).json()["message"]["content"] == "so"
+
+
+@pytest.mark.parametrize(
+    ("path", "nothing", "said"),
+    [
+        ("/api/generate", {}, {"response": ""}),
+        ("/api/chat", {"messages": []}, {"message": {"role": "assistant", "content": ""}}),
+    ],
+)
+async def test_without_a_prompt_the_model_is_loaded_and_nothing_said(
+    ollama: httpx.AsyncClient,
+    served: ScriptedWorker,
+    path: str,
+    nothing: dict[str, Any],
+    said: dict[str, Any],
+) -> None:
+    asking = asyncio.create_task(ollama.post(path, json={"model": "org/m", **nothing}))
+    job = (await served.answer("Hello")).job
+    assert job.sampling.max_tokens == 1
+    answer = (await asking).json()
+    assert answer.pop("created_at")
+    assert answer == {"model": "org/m", "done": True, "done_reason": "load", **said}
+    # That it shall go is told at once: a job would wait for an answer of this worker.
+    left = await ollama.post(path, json={"model": "org/m", "keep_alive": 0, **nothing})
+    assert (left.status_code, left.json()["done_reason"]) == (200, "unload")
+    unknown = await ollama.post(path, json={"model": "other", "keep_alive": "0s", **nothing})
+    assert unknown.status_code == 404
 
 
 async def test_a_prompt_is_a_turn_or_taken_as_it_is(
