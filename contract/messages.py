@@ -133,7 +133,7 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="v", tag=WI
     resumable: bool = False
     trace: TraceContext | None = None
     speech: Speech | None = None
-    #: Token ids and transcript (`workers/transcript.py`) that earlier attempts have already sent.
+    #: Token ids and transcript (`workers/answers/`) that earlier attempts have already sent.
     #: Set by the worker that takes a job over, never by a client.
     emitted: tuple[int, ...] = ()
     sent: str = ""

@@ -99,7 +99,7 @@ class Engine(Protocol):
     """Four methods. All events of a job are pushed into the outbox, as it happens, from the
     event loop's thread: deltas, then exactly one `done` or `failed`.
 
-    `continues` says that `submit` honours `job.emitted` (see workers/continuation.py): the
+    `continues` says that `submit` honours `job.emitted` (see workers/answers/continuation.py): the
     answer goes on after those tokens, and they count against `max_tokens`.
     """
 

@@ -24,8 +24,8 @@ from contract.bus.tickets import state_after
 from contract.media import media_of
 from contract.messages import ErrorCode, Job
 from contract.process.tasks import cancel_and_wait, first_of
+from workers.answers.continuation import Published, can_continue, can_hand_over, published_before
 from workers.audience import Audience
-from workers.continuation import Published, can_continue, can_hand_over, published_before
 from workers.engine import Engine, JobRejected, check_media, check_speech
 from workers.outbox import Outbox
 from workers.places import Places

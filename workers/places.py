@@ -12,7 +12,7 @@ from contract.bus.claims import Attempt, Waiting
 from contract.bus.queue import JobQueue
 from contract.bus.turns import QueuePlace, place_of
 from contract.messages import Status
-from workers.continuation import can_continue, can_hand_over
+from workers.answers.continuation import can_continue, can_hand_over
 from workers.engine import Engine
 from workers.outbox import Outbox
 

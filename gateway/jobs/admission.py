@@ -14,7 +14,7 @@ from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
 from gateway.jobs.intake import Intake
 from gateway.jobs.joining import Joining, good_ticket
-from gateway.jobs.media import MediaIntake
+from gateway.jobs.media.intake import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.patient_link import PATIENCE_S, RETRY_S, BackendDown, PatientLink
 from gateway.jobs.queue_memory import QueueMemory

@@ -14,7 +14,7 @@ from contract.messages import Job
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext
 from gateway.jobs.limits import bounded, check_limits, check_logprobs, check_prompts, most_tokens
-from gateway.jobs.media import MediaIntake
+from gateway.jobs.media.intake import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.refusals import cannot_load, no_model
 from gateway.jobs.routes.routing import Routing

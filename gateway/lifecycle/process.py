@@ -31,7 +31,7 @@ from gateway.http.outside_hosts import OutsideHosts
 from gateway.http.turnstile import Turnstile
 from gateway.jobs.admission import Admission
 from gateway.jobs.checks import JobChecks
-from gateway.jobs.media import MediaIntake
+from gateway.jobs.media.intake import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
 from gateway.jobs.routes.moving import Moving

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from contract.asked import Tools
+from workers.answers.transcript import Transcript
 from workers.engines.shared.parsing.forced import forcing, reader_of
 from workers.engines.shared.parsing.text import ParsedText
-from workers.transcript import Transcript
 
 
 def tools(*parameters: Any, choice: Any = "required", **more: Any) -> Tools:

@@ -21,7 +21,7 @@ sys.path.insert(0, given["standin"])
 from contract.config.recipes import ChosenParsers
 from workers.engines.sglang.parsing import SglangParsers
 from workers.engines.shared.parsing.text import ParsedText
-from workers.transcript import Transcript
+from workers.answers.transcript import Transcript
 from transformers import AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("deploy/demo-model")

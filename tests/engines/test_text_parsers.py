@@ -25,7 +25,7 @@ from contract.messages import ChatMessage, Job, Sampling
 from workers.engine import CannotServe, JobRejected
 from workers.engines.prompts import Prompts
 from workers.engines.shared.parsing.parsers import TextParsers
-from workers.transcript import Transcript
+from workers.answers.transcript import Transcript
 
 engine = given["engine"]
 tokenizer = AutoTokenizer.from_pretrained("deploy/demo-model")

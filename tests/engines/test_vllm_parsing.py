@@ -21,8 +21,8 @@ from contract.config import ModelConfig
 from contract.asked import Tools
 from contract.messages import ChatMessage, Job, Sampling
 from workers.engine import CannotServe, JobRejected
-from workers.engines.vllm.parsing import VllmParsers
-from workers.transcript import Transcript
+from workers.engines.vllm.parsing.parsers import VllmParsers
+from workers.answers.transcript import Transcript
 
 tokenizer = AutoTokenizer.from_pretrained("deploy/demo-model")
 tokenizer.add_tokens(["<think>", "</think>"])

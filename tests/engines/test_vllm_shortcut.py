@@ -32,7 +32,7 @@ from workers.engines.vllm import shortcut as short
 from workers.engines.vllm.answer import VllmAnswer
 from workers.engines.vllm.requests import sampling_params
 from workers.outbox import Outbox
-from workers.transcript import REASONING
+from workers.answers.transcript import REASONING
 
 given = json.load(sys.stdin)
 tokenizer = AutoTokenizer.from_pretrained(given["model"])

@@ -14,8 +14,8 @@ from hypothesis import example, given
 from contract.asked import Guided
 from contract.bus.claims import Attempt
 from contract.messages import Delta, Done, Envelope, ErrorCode, Failed, Job, Sampling, Started
-from workers.answer import Answer
-from workers.continuation import Published, can_continue, read_published, resume_point
+from workers.answers.answer import Answer
+from workers.answers.continuation import Published, can_continue, read_published, resume_point
 from workers.usage.engine_time import EngineTime
 
 JOB = Job(id="a", model="m", sampling=Sampling(), prompt="x")

@@ -26,7 +26,7 @@ from tests.waiting import until
 from tests.workers.read_answer import ReadAnswer
 from workers import frame_publisher
 from workers import frames as frames_module
-from workers.continuation import Published
+from workers.answers.continuation import Published
 from workers.engine_state import EngineDied
 from workers.outbox import Outbox
 

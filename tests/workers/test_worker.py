@@ -38,7 +38,7 @@ from tests.workers.read_answer import ReadAnswer, assert_counted, counted
 from tests.workers.worker_processes import a_spec
 from workers import continuation, frame_publisher
 from workers import job_consumer as consumer
-from workers.continuation import Published, published_before
+from workers.answers.continuation import Published, published_before
 from workers.engine import EngineReport, JobRejected
 from workers.engine_state import EngineDied
 from workers.engines.mock import MockEngine

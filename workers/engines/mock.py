@@ -36,7 +36,8 @@ from contract.asked import MediaKind
 from contract.config import WorkerSpec
 from contract.media import media_of
 from contract.messages import ErrorCode, FinishReason, Job
-from workers.continuation import forces_calls
+from workers.answers.continuation import forces_calls
+from workers.answers.transcript import REASONING, Kind, ToolPiece, Transcript
 from workers.engine import EngineReport, JobRejected
 from workers.engine_state import EngineLoad
 from workers.engines.arguments import known
@@ -44,7 +45,6 @@ from workers.engines.mock_pooling import pool
 from workers.engines.scripted_memory import allocate
 from workers.engines.shared.deltas import pooled_deltas
 from workers.outbox import Outbox
-from workers.transcript import REASONING, Kind, ToolPiece, Transcript
 
 VERSION: Final = "1"
 _DIRECTIVE: Final = re.compile(r"\[\[(\w+)=(\d+(?:\.\d+)?)\]\]")

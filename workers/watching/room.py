@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from contract.messages import ErrorCode
-from workers.answer import Answer
+from workers.answers.answer import Answer
 from workers.engine_state import EngineLoad
 from workers.outbox import Outbox
 

@@ -20,7 +20,7 @@ from contract.asked import Tools
 from contract.config import WatchdogConfig
 from contract.messages import ChatMessage, Job, Sampling
 from contract.process.tasks import cancel_and_wait
-from workers.answer import Answer
+from workers.answers.answer import Answer
 from workers.engine import CannotServe, Engine, JobRejected
 from workers.engine_state import EngineHung, EngineLoad
 from workers.outbox import Outbox

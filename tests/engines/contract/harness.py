@@ -44,7 +44,7 @@ from contract.messages import (
 )
 from contract.paths import ROOT
 from contract.process.tasks import cancel_and_wait
-from workers.transcript import REASONING, kind_of
+from workers.answers.transcript import REASONING, kind_of
 
 T = TypeVar("T")
 #: The longest that one answer of a small model takes, also on a busy machine.

@@ -11,7 +11,7 @@ from contract.asked import Pooling, Template
 from contract.config import ModelConfig
 from contract.messages import ErrorCode, Job, Sampling
 from workers.engine import CannotServe, JobRejected
-from workers.engines.vllm.pooling_prompts import PoolingPrompts, score_template
+from workers.engines.vllm.pooling.prompts import PoolingPrompts, score_template
 
 
 class Letters:

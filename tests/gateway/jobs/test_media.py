@@ -24,7 +24,7 @@ from contract.config.media import MediaConfig
 from contract.media import media_of, parts_of
 from contract.messages import ChatMessage, Job, Sampling
 from gateway.http.errors import ApiError
-from gateway.jobs.media import MediaIntake
+from gateway.jobs.media.intake import MediaIntake
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, with_constants
 from tests.gateway.scripted_worker import ScriptedWorker
 

@@ -15,7 +15,7 @@ from gateway.api.content import part_of
 from gateway.api.media import medium_of
 from gateway.api.responses.schemas import ResponsesRequest
 from gateway.http.errors import ApiError
-from gateway.jobs.media import MediaIntake
+from gateway.jobs.media.intake import MediaIntake
 
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt "
 

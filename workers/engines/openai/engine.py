@@ -17,6 +17,7 @@ import msgspec
 
 from contract.config import WorkerSpec
 from contract.messages import ErrorCode, Job, TokenLogprob
+from workers.answers.transcript import REASONING, Kind
 from workers.engine import EngineReport, JobRejected
 from workers.engines.llama_cpp_wire import LLAMA_CPP
 from workers.engines.openai.answer import UpstreamStream, not_streamed
@@ -30,7 +31,6 @@ from workers.engines.prefix_cache import cache_salt
 from workers.engines.shared.adapters import no_adapter
 from workers.engines.shared.deltas import pooled_deltas
 from workers.outbox import Outbox
-from workers.transcript import REASONING, Kind
 
 log = logging.getLogger(__name__)
 _SLOTS: Final = 256

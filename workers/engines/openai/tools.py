@@ -11,9 +11,9 @@ import msgspec
 
 from contract.asked import ToolCall
 from contract.messages import ChatMessage, Job
+from workers.answers.transcript import ToolPiece
 from workers.engines.openai.errors import UpstreamFailed
 from workers.engines.shared.content_parts import content_parts
-from workers.transcript import ToolPiece
 
 
 def tools_asked(job: Job) -> dict[str, Any]:

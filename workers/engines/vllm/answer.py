@@ -9,7 +9,7 @@ from typing import Any, Final
 from contract.messages import ErrorCode, FinishReason, Job, TokenLogprob
 from workers.engines.shared.chances import finite
 from workers.engines.shared.parsing.pieces import NewText, ends_by_calls, say_parsed
-from workers.engines.vllm.parsed_choice import ParsedChoice
+from workers.engines.vllm.parsing.choice import ParsedChoice
 from workers.outbox import Outbox
 
 #: `vllm.v1.engine.FINISH_REASON_STRINGS` (0.32). `repetition`: vLLM cuts off what only repeats.

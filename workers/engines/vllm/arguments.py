@@ -12,7 +12,7 @@ from contract.config import WorkerSpec
 from contract.engines import declaration_of
 from contract.model_files.adapter_json import place_rank
 from workers.engines.arguments import known
-from workers.engines.vllm.known_parsers import known_parsers
+from workers.engines.vllm.parsing.known import known_parsers
 
 _CPU_KV_CACHE_GIB: Final = "2"
 #: On the CPU, vLLM 0.32 takes the name `uni` for `mp`, which costs a process, its start, and the

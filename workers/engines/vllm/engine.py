@@ -35,9 +35,9 @@ from workers.engines.vllm.constraints import check_tag, choose_library, guided_s
 from workers.engines.vllm.load import load_reporter
 from workers.engines.vllm.media.chats import MediaChats, VllmPrompt
 from workers.engines.vllm.media.speech import Transcriber, transcriber
-from workers.engines.vllm.parsing import VllmParsers
-from workers.engines.vllm.pooling import PoolingModel, VllmPooler
-from workers.engines.vllm.pooling_prompts import PoolingPrompts, score_template
+from workers.engines.vllm.parsing.parsers import VllmParsers
+from workers.engines.vllm.pooling.pooler import PoolingModel, VllmPooler
+from workers.engines.vllm.pooling.prompts import PoolingPrompts, score_template
 from workers.engines.vllm.prompt_report import PromptTeller
 from workers.engines.vllm.requests import REFUSALS, priority, sampling_params, trace_arguments
 from workers.engines.vllm.shortcut import Shortcut, install, is_usual, remark_on

@@ -11,7 +11,7 @@ import msgspec
 from contract.asked import Guided
 from contract.config.recipes import ChosenParsers
 from contract.messages import ErrorCode, Job, Sampling
-from workers.continuation import forces_calls
+from workers.answers.continuation import forces_calls
 from workers.engine import JobRejected
 from workers.engines.prompts import Prompts, template_arguments
 from workers.engines.shared.parsing.forced import forcing, reader_of

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 from contract.messages import ErrorCode, FinishReason, Job, TokenLogprob
+from workers.answers.transcript import Kind
 from workers.outbox import Outbox
-from workers.transcript import Kind
 
 log = logging.getLogger(__name__)
 _UNREADABLE: Final = "the model's answer could not be parsed; is its entry's parser the right one?"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from contract.messages import Job
-from workers.continuation import resume_point
+from workers.answers.continuation import resume_point
+from workers.answers.transcript import Transcript
 from workers.engines.shared.parsing.pieces import ChoiceReader
 from workers.outbox import Outbox
-from workers.transcript import Transcript
 
 C = TypeVar("C", bound=ChoiceReader)
 

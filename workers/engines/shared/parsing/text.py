@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from workers.answers.transcript import REASONING, ToolPiece
 from workers.engines.shared.parsing.pieces import ParsedPiece, new_call_id
-from workers.transcript import REASONING, ToolPiece
 
 #: Parsers say a call's name first and its arguments when they are asked again.
 _MOST_ASKED: Final = 1_000

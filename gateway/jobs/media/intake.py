@@ -17,11 +17,11 @@ from contract.media import WORDS_OF_MEDIA, media_of, takes_none, with_each_mediu
 from contract.messages import Job
 from gateway.http.errors import ApiError, invalid
 from gateway.http.outside_hosts import OutsideHosts
-from gateway.jobs.images import NoImage, image_header
-from gateway.jobs.sounds import sound_type
+from gateway.jobs.media.images import NoImage, image_header
+from gateway.jobs.media.sounds import sound_type
 
 if TYPE_CHECKING:
-    from gateway.jobs.media_fetcher import MediaFetcher
+    from gateway.jobs.media.fetcher import MediaFetcher
 
 _FIELD: Final = "messages"
 #: Fetched at once by one process.
@@ -87,7 +87,7 @@ class MediaIntake:
     async def _fetching(self) -> MediaFetcher:
         """Return what fetches; the first takes a while to import, in which the loop turns on."""
         if self._fetcher is None:
-            module = await asyncio.to_thread(import_module, "gateway.jobs.media_fetcher")
+            module = await asyncio.to_thread(import_module, "gateway.jobs.media.fetcher")
             made: MediaFetcher = module.MediaFetcher(self._hosts, _FIELD)
             self._fetcher = self._fetcher or made
         return self._fetcher

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contract.bus.claims import Attempt
 from contract.messages import Delta, Done, EngineTimes, PromptDelta, TokenLogprob
 from contract.usage import JobUse
-from workers.continuation import Published
-from workers.transcript import REASONING, Kind, ToolPiece, Transcript, delta_of
+from workers.answers.continuation import Published
+from workers.answers.transcript import REASONING, Kind, ToolPiece, Transcript, delta_of
 from workers.usage.attempt_clock import AttemptClock
 from workers.usage.engine_time import EngineTime
 

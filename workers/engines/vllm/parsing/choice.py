@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from workers.answers.transcript import REASONING, ToolPiece
 from workers.engines.shared.parsing.pieces import ParsedPiece, new_call_id
-from workers.transcript import REASONING, ToolPiece
 
 
 class ParsedChoice:

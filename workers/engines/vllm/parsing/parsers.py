@@ -20,8 +20,8 @@ from workers.engines.prompts import template_arguments
 from workers.engines.shared.parsing.known import NO_TOOL_PARSER, cannot_parse
 from workers.engines.shared.parsing.replay import Reading, Replay
 from workers.engines.vllm.constraints import GUIDANCE, folded_outputs
-from workers.engines.vllm.known_parsers import known_parsers
-from workers.engines.vllm.parsed_choice import ParsedChoice
+from workers.engines.vllm.parsing.choice import ParsedChoice
+from workers.engines.vllm.parsing.known import known_parsers
 from workers.engines.vllm.requests import REFUSALS
 
 

@@ -11,7 +11,7 @@ from contract.bus.claims import Attempt
 from contract.bus.client import RedisClient
 from contract.bus.replies import first_id, scan_frames
 from contract.messages import Delta, Done, Envelope, Failed, Job, ReasoningDelta, Started
-from workers.transcript import Transcript
+from workers.answers.transcript import Transcript
 
 #: Text lags its tokens by part of a character, or by a stop string; never by more than this.
 _LONGEST_LAG_TOKENS: Final = 64

@@ -12,7 +12,7 @@ from contract.messages import ErrorCode, Job
 from workers.engine import JobRejected
 from workers.engines.shared.deltas import Pooled, pooled_deltas
 from workers.engines.shared.scores import cosines, packed, pairs
-from workers.engines.vllm.pooling_prompts import PoolingPrompts
+from workers.engines.vllm.pooling.prompts import PoolingPrompts
 from workers.outbox import Outbox
 
 #: As vLLM 0.32 chooses what a model is served for, if it can do several.
