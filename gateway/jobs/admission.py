@@ -19,7 +19,7 @@ from gateway.jobs.models import Models
 from gateway.jobs.patient_link import PATIENCE_S, RETRY_S, BackendDown, PatientLink
 from gateway.jobs.queue_memory import QueueMemory
 from gateway.jobs.resumption import Resumption
-from gateway.jobs.routes.moving import Moving
+from gateway.jobs.routing.moving import Moving
 from gateway.streams.answers import AnswerSink, WholeAnswer
 from gateway.streams.cancelling import Canceller
 from gateway.streams.dispatcher import Dispatcher

@@ -17,7 +17,7 @@ from gateway.jobs.limits import bounded, check_limits, check_logprobs, check_pro
 from gateway.jobs.media.intake import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.refusals import cannot_load, no_model
-from gateway.jobs.routes.routing import Routing
+from gateway.jobs.routing.routing import Routing
 from gateway.streams.metrics import Metrics
 
 #: Names of fields for errors that nobody is told.

@@ -34,8 +34,8 @@ from gateway.jobs.checks import JobChecks
 from gateway.jobs.media.intake import MediaIntake
 from gateway.jobs.models import Models
 from gateway.jobs.queue_memory import QueueMemory
-from gateway.jobs.routes.moving import Moving
-from gateway.jobs.routes.shadows import Shadows
+from gateway.jobs.routing.moving import Moving
+from gateway.jobs.routing.shadows import Shadows
 from gateway.lifecycle.defects import leave_if_broken
 from gateway.lifecycle.heartbeat import GatewayHeartbeat
 from gateway.lifecycle.housekeeping import DeadlineMonitor, Housekeeping

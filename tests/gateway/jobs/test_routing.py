@@ -22,7 +22,7 @@ from contract.config import SplitConfig
 from contract.host_beat import Condition, HostBeat
 from contract.messages import Job, Sampling, State
 from contract.process.tasks import cancel_and_wait
-from gateway.jobs.routes.routing import share_of
+from gateway.jobs.routing.routing import share_of
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, with_constants
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.waiting import until

@@ -18,7 +18,7 @@ from gateway.http.headers import RequestContext, send_nowhere
 from gateway.jobs.admission import Admission
 from gateway.jobs.checks import JobChecks
 from gateway.jobs.models import Models
-from gateway.jobs.routes.routing import point_of
+from gateway.jobs.routing.routing import point_of
 from gateway.streams.dialects import Timings
 from gateway.streams.reply import Reply
 from gateway.streams.writer import Writer
