@@ -24,6 +24,7 @@ class ReplyFacts:
 
     # Python 3.11 keeps more than 30 attributes in a dictionary, which takes longer.
     __slots__ = (
+        "__weakref__",
         "_after",
         "_is_fresh",
         "_told",

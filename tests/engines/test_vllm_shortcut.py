@@ -27,12 +27,12 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.output_processor import OutputProcessor, RequestOutputCollector
 from contract.bus.claims import Attempt
 from contract.messages import Delta, Job, ReasoningDelta, Sampling
+from workers.answers.transcript import REASONING
 from workers.engines.shared.parsing.pieces import ParsedPiece
 from workers.engines.vllm import shortcut as short
 from workers.engines.vllm.answer import VllmAnswer
 from workers.engines.vllm.requests import sampling_params
 from workers.outbox import Outbox
-from workers.answers.transcript import REASONING
 
 given = json.load(sys.stdin)
 tokenizer = AutoTokenizer.from_pretrained(given["model"])
