@@ -15,6 +15,14 @@ class AttentionJson(msgspec.Struct, frozen=True):
     n_heads_in_group: Whole | None = None
 
 
+class OtherAttentionJson(msgspec.Struct, frozen=True):
+    """The attention of one type of layers, where it differs from that of the others (Step 3.5)."""
+
+    attention_type: str | None = None
+    num_attention_groups: Whole | None = None
+    head_dim: Whole | None = None
+
+
 class BlockJson(msgspec.Struct, frozen=True):
     """One layer, where each was pruned in its own way."""
 

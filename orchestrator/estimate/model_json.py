@@ -18,6 +18,7 @@ from orchestrator.estimate.layer_json import (
     BlockJson,
     LayerJson,
     LinearAttentionJson,
+    OtherAttentionJson,
     RopeJson,
     SparseJson,
     SpeculatorsJson,
@@ -117,6 +118,7 @@ class ModelJson(msgspec.Struct, frozen=True):
     hybrid_layer_pattern: list[Whole] | None = None
     attn_type_list: list[Whole] | None = None
     block_configs: list[BlockJson] | None = None
+    attention_other_setting: OtherAttentionJson | None = None
     num_kv_shared_layers: Whole | None = None
     sliding_window: PerLayer = None
     use_sliding_window: bool | None = None

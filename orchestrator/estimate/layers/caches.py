@@ -13,7 +13,7 @@ from orchestrator.estimate.layers.compressed import compressed_layers
 from orchestrator.estimate.layers.encoders import is_encoder
 from orchestrator.estimate.layers.indexers import index_bytes, index_layers, packed_bytes
 from orchestrator.estimate.layers.kept import CacheLayers, Kind
-from orchestrator.estimate.layers.kinds import CONVOLVED, blocks_of, kinds_of
+from orchestrator.estimate.layers.kinds import CONVOLVED, NAMED, blocks_of, kinds_of
 from orchestrator.estimate.layers.loops import loop_window, with_loops
 from orchestrator.estimate.layers.states import state_bytes
 from orchestrator.estimate.model_json import ModelJson
@@ -80,6 +80,10 @@ def _attention(config: ModelJson, kind: Kind, heads: int, hidden: int) -> CacheL
         kv_heads = config.figure("swa_num_key_value_heads") or kv_heads
         key = config.figure("swa_head_dim") or key
         value = config.figure("swa_v_head_dim") or value
+    other = config.first("attention_other_setting")
+    if other is not None and NAMED.get(other.attention_type or "") == (kind,):
+        kv_heads = other.num_attention_groups or kv_heads
+        key = value = other.head_dim or key
     return CacheLayers(kind, 0, kv_heads, key + value, window=_window(config, kind))
 
 

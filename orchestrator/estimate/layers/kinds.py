@@ -13,7 +13,7 @@ from orchestrator.estimate.model_json import ModelJson
 
 #: One layer may keep both (Falcon-H1, Zamba2).
 _BOTH: Final[tuple[Kind, ...]] = ("full", "state")
-_NAMED: Final[dict[str, tuple[Kind, ...]]] = {
+NAMED: Final[dict[str, tuple[Kind, ...]]] = {
     "full_attention": ("full",),
     "attention": ("full",),
     "sliding_attention": ("window",),
@@ -46,7 +46,8 @@ def kinds_of(config: ModelJson, layers: int) -> list[tuple[Kind, ...]]:
         return [("window",) if number in local else ("full",) for number in numbers]
     named: list[str] = config.first("layer_types", "layers_block_type") or []
     if named:
-        return [_NAMED.get(name, ("state",)) for name in named]
+        # Step 3.5 goes on with the layers that predict further tokens.
+        return [NAMED.get(name, ("state",)) for name in named[:layers]]
     if letters := config.first("hybrid_override_pattern"):
         return [_LETTERS.get(letter, ()) for letter in letters]
     if blocks_of(config):

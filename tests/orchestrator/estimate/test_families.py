@@ -101,6 +101,22 @@ def test_the_last_layer_of_a_group_attends(
     assert (shape.count("full"), shape.count("state")) == (full, layers - full)
 
 
+def test_layers_that_predict_are_named_after_the_models_own(tmp_path: Path) -> None:
+    """Step 3.5: three of its eleven layer types are of such; vLLM 0.32 has said the numbers."""
+    kinds = ["full_attention", *["sliding_attention"] * 3] * 3
+    other = {"attention_type": "sliding_attention", "num_attention_groups": 4, "head_dim": 32}
+    config = {"model_type": "step3p5", "hidden_size": 512, "num_hidden_layers": 8}
+    config |= {"num_attention_heads": 8, "num_attention_groups": 2, "head_dim": 64}
+    config |= {"layer_types": kinds[:11], "sliding_window": 512, "attention_other_setting": other}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    read = read_config(tmp_path)
+    assert isinstance(read, ModelJson)
+    assert read_shape(tmp_path, read, "0.33.0").caches == (
+        CacheLayers("full", 2, 2, 128),
+        CacheLayers("window", 6, 4, 64, window=512),
+    )
+
+
 def test_layers_that_convolve_keep_a_window_of_what_goes_in(tmp_path: Path) -> None:
     """Inkling, as published and as transformers 5.24 saves it; vLLM 0.33 has said the numbers."""
     text = {"model_type": "inkling_text", "hidden_size": 6144, "num_hidden_layers": 12}
