@@ -13,6 +13,7 @@ import httpx
 from orchestrator.errors import UserError
 
 _SILENCE_S: Final = 120.0
+_BROKEN_OFF: Final = "ask again; `./ew logs gateway` and the log of the model say more"
 
 
 class KeyRefused(UserError):
@@ -106,10 +107,11 @@ def _texts(events: Iterable[ServerSentEvent]) -> Iterator[str]:
             case "":
                 yield json.loads(event.data)["text"]
             case "error":
-                raise UserError(f"the answer breaks off: {_message(event.data)}")
+                raise UserError(f"the answer breaks off: {_message(event.data)}", _BROKEN_OFF)
             case "done":
                 return
-    raise UserError("the answer breaks off: the gateway has closed the connection")
+    why = "the answer breaks off: the gateway has closed the connection"
+    raise UserError(why, _BROKEN_OFF)
 
 
 def _refusal(answer: httpx.Response) -> UserError:

@@ -37,21 +37,21 @@ class KeyFile:
         try:
             return read_keys(self._path)
         except KeyFileError as error:
-            raise UserError(str(error)) from None
+            raise unusable(error) from None
 
     def shared(self) -> SharedKeys | None:
         """The keys of another host that this one follows."""
         try:
             return read_copy(self._copy)
         except KeyFileError as error:
-            raise UserError(str(error)) from None
+            raise unusable(error) from None
 
     def all(self) -> dict[str, KeyRecord]:
         """The keys of this host, and those of another that it follows: these go first."""
         try:
             return self.records() | copied_keys(self._copy)
         except KeyFileError as error:
-            raise UserError(str(error)) from None
+            raise unusable(error) from None
 
     def require_source(self) -> None:
         """Keys that a person makes are for all hosts."""
@@ -176,6 +176,11 @@ class KeyFile:
             records = self.records()
             yield records
             write_atomically(self._path, msgspec.json.encode(list(records.values())))
+
+
+def unusable(error: KeyFileError) -> UserError:
+    """Return what is told of a file of keys that cannot be used."""
+    return UserError(str(error), "mend the file, or take it from a backup with `./ew restore`")
 
 
 def check_words(name: str = "", owner: str = "", note: str = "") -> None:

@@ -25,7 +25,7 @@ def test(context: typer.Context) -> None:
     if not IS_CLONE:
         raise UserError("the tests are not installed with ew", "run `./ew test` in a clone of it")
     if subprocess.run([ROOT / "scripts" / "bootstrap", "dev"], check=False).returncode:
-        raise UserError("the test tools could not be installed")
+        raise UserError("the test tools could not be installed", "see above, and try again")
     if subprocess.run([ROOT / "ew", "setup", "--engine", "cpu-vllm"], check=False).returncode:
         typer.echo("without cpu-vllm, the tests that need it are skipped or fail", err=True)
     command = [sys.executable, "-m", "pytest", "-ra", *context.args]

@@ -17,6 +17,7 @@ from contract.keys import REVOKED_ELSEWHERE_WITHIN_S, KeyFileError
 from contract.paths import keys_path, of_project, shared_keys_path
 from contract.process.host_name import host_name
 from orchestrator.client.records.redis_access import ask_redis
+from orchestrator.config.key_file import unusable
 from orchestrator.config.selection import read_config
 from orchestrator.errors import UserError
 from orchestrator.terminal.speech import say, warn
@@ -52,7 +53,7 @@ def share_keys() -> SharedKeys | None:
         secret = _secret(config)
         before = ask_redis(config, lambda db: KeySource(db, secret, keys_path()).take_over())
     except KeyFileError as error:
-        raise UserError(str(error)) from None
+        raise unusable(error) from None
     # It may have followed until now.
     shared_keys_path().unlink(missing_ok=True)
     return before

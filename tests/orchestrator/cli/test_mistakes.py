@@ -3,6 +3,7 @@ with the next step; exit code 1; nothing is left behind. Drives the real `./ew`.
 
 from __future__ import annotations
 
+import ast
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,18 @@ def test_of_an_endless_name_the_beginning_is_told(
     complain("no model `" + "m" * 96 + "`", "/a/path" * 100)
     assert "`" + "m" * 96 + "`" in (told := capsys.readouterr().err)
     assert "/a/path" * 100 in told
+
+
+def test_every_error_has_its_next_step() -> None:
+    bare = [
+        f"{path}:{call.lineno}"
+        for path in (ROOT / "orchestrator").rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "UserError"
+        if not any(isinstance(each, ast.Starred) for each in call.args)
+        if len(call.args) < 2 and not any(each.arg == "hint" for each in call.keywords)
+    ]
+    assert not bare
 
 
 @pytest.fixture
