@@ -97,9 +97,11 @@ def _downloads(model: ModelConfig) -> Path | None:
 
 
 def speculator_of(path: Path) -> SpeculatorsJson | None:
-    """Return what a checkpoint of vLLM's speculators says of itself; None of any other model.
-    Raises `UserError`."""
-    config = read_config(path) if (path / "config.json").is_file() else None
+    """Return what a checkpoint of vLLM's speculators says; None of others, readable or not."""
+    try:
+        config = read_config(path)
+    except UserError:
+        return None
     return config.speculators_config if isinstance(config, ModelJson) else None
 
 
