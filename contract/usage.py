@@ -24,7 +24,7 @@ class JobUse(NamedTuple):
     engine_ms: int = 0
 
     def words(self) -> str:
-        """Return it as `scripts/usage.lua` takes it."""
+        """Return the use as `scripts/usage.lua` takes it."""
         return " ".join(map(str, self))
 
 

@@ -31,6 +31,10 @@ from tests.waiting import eventually
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# A developer's own settings over the configuration are none of the tests'.
+for name in [each for each in os.environ if each.startswith("EW_") and "__" in each]:
+    del os.environ[name]
+
 # Each client of httpx, and of what is built on it, reads all certificate authorities: 25 ms of CPU,
 # thousands of times. Here they share what was read.
 _default = httpx._transports.default

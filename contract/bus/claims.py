@@ -57,7 +57,7 @@ class Ended(NamedTuple):
     use: JobUse = NO_USE
 
     def words(self) -> tuple[Any, ...]:
-        """Return it as `scripts/complete.lua` takes it."""
+        """Return the end as `scripts/complete.lua` takes it."""
         return (self.attempt.entry, self.attempt.number, self.state, self.use.words())
 
 

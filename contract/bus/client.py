@@ -87,7 +87,7 @@ async def _run_apart(db: RedisClient, commands: Sequence[Command]) -> list[Any]:
 
 
 def raised(answers: list[Any]) -> list[Any]:
-    """Return answers of which none is an error. Raises the first that is."""
+    """Return the answers, if none is an error. Raises the first that is."""
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer

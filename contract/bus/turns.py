@@ -30,7 +30,7 @@ class QueuePlace(NamedTuple):
     within_ms: int = 0
 
     def words(self) -> list[Any]:
-        """Return it as the last arguments of `enqueue`."""
+        """Return the place as the last arguments of `scripts/enqueue.lua`."""
         lane = f"{self.rank}:{self.number}"
         return [lane, self.weight, self.cost, self.job_id, self.key_id, self.within_ms]
 

@@ -165,7 +165,7 @@ def members_of(name: str) -> list[EngineDeclaration]:
 
 
 def aliases() -> list[str]:
-    """Return names that stand for several engines."""
+    """Return the names that stand for several engines, such as `vllm`."""
     return sorted({each.alias for each in declared_engines().values() if each.alias})
 
 

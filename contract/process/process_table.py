@@ -85,5 +85,5 @@ def command_line(pid: int) -> str:
 
 @cache
 def boot_id() -> str:
-    """Return names this boot: pids and start ticks of another one mean nothing."""
+    """Return the id of this boot of the host: pids and start ticks of another boot mean nothing."""
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()

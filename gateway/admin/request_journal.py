@@ -43,7 +43,7 @@ class RequestJournal:
         return [*(_view(reply, _STATES[reply.phase]) for reply in still_open), *self._ended]
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         while True:
             try:
                 if await self._board.is_watched():

@@ -45,7 +45,7 @@ class Webhooks:
         self._receivers: dict[str, Receiver] = {}
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         try:
             while True:
                 await asyncio.sleep(_LOOK_EVERY_S)

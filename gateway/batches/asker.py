@@ -14,7 +14,7 @@ from contract.messages import ErrorCode, Job
 from gateway.background.unattended import Errand
 from gateway.batches.batch import BatchRecord, BatchWindow
 from gateway.batches.endpoint import Endpoint, LineRequest
-from gateway.batches.lines import InputLine
+from gateway.batches.input_file import InputLine
 from gateway.http.error_answers import OPENAI, answer_error
 from gateway.http.errors import ApiError
 from gateway.http.headers import RequestContext, send_nowhere

@@ -8,7 +8,9 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from gateway.batches.lines import InputLine, OutputFile, mark
+from gateway.batches.done_lines import DoneLines
+from gateway.batches.input_file import InputLine
+from gateway.batches.output_file import OutputFile
 
 log = logging.getLogger(__name__)
 _DISK_RETRY_S: Final = 5.0
@@ -18,8 +20,7 @@ class BatchOutput:
     """Written by one run at a time, of whichever process. Raises `OSError` if another one does."""
 
     def __init__(self, directory: Path) -> None:
-        #: The lines that are written, one bit each, by their number.
-        self.done = bytearray()
+        self.done = DoneLines()
         self._name = directory.name
         self._turn = asyncio.Lock()
         self._answers = OutputFile(directory / "output.jsonl", self.done)
@@ -44,7 +45,7 @@ class BatchOutput:
                     log.error("%s waits for the disk: %s", self._name, error)
                     await asyncio.sleep(_DISK_RETRY_S)
                 else:
-                    mark(self.done, line.number)
+                    self.done.add(line.number)
                     return
 
     def check(self) -> None:

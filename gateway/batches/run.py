@@ -17,19 +17,15 @@ from gateway.batches.asker import LineAsker
 from gateway.batches.batch import BatchFault, BatchRecord, BatchStatus, BatchStore
 from gateway.batches.batch_output import BatchOutput
 from gateway.batches.file_store import FileRecord, FileStore
-from gateway.batches.lines import (
-    InputLine,
-    Validation,
-    lines_left,
-    output_line,
-    unanswered_line,
-)
+from gateway.batches.input_file import InputLine, Validation, lines_left
+from gateway.batches.output_file import output_line, unanswered_line
 
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S: Final = 0.5
 _SYNC_EVERY: Final = 10
 #: So long, lines that are cancelled may take to end by themselves.
 _END_WITHIN_S: Final = 1.0
+#: Lines between which the event loop has its turn.
 _AT_ONCE: Final = 256
 _GONE: Final = BatchFault("file_not_found", "the input file was deleted, or has expired")
 _WHY_NOT: Final = {

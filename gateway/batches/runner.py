@@ -28,7 +28,7 @@ from gateway.batches.batch import (
 )
 from gateway.batches.endpoint import Endpoints
 from gateway.batches.file_store import FileStore
-from gateway.batches.lines import is_file_at
+from gateway.batches.output_file import is_file_at
 from gateway.batches.run import BatchRun
 from gateway.lifecycle.process import GatewayProcess
 
@@ -66,7 +66,7 @@ class BatchRunner:
         self._tidied = 0.0
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         try:
             while True:
                 try:

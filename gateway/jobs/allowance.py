@@ -36,7 +36,7 @@ class Quota(NamedTuple):
     reset_s: int | None = None
 
     def policy(self) -> str:
-        """Return it as an item of `RateLimit-Policy`."""
+        """Return the limit as an item of the header `RateLimit-Policy`."""
         window = "" if self.window_s is None else f";w={self.window_s}"
         return f'"{self.name}";q={self.limit}{window}'
 

@@ -37,10 +37,10 @@ class JobChecks:
     def check(
         self, jobs: list[Job], context: RequestContext, names: Mapping[str, str], *, lenient: bool
     ) -> list[Job]:
-        """The jobs of a request, for the model that it names or the one that does it instead, if
-        this key may ask that model for this. `names` gives the API's own names of the fields that
-        limits are about; a `lenient` API gives fewer tokens where a request asks for too many.
-        Raises `ApiError`."""
+        """Return the jobs of a request, for the model that it names or the one that does it
+        instead, if this key may ask that model for this. `names` gives the API's own names of the
+        fields that limits are about; a `lenient` API gives fewer tokens where a request asks for
+        too many. Raises `ApiError`."""
         name = jobs[0].model
         named = self._models.find(name, context.key)
         if named is None:
@@ -65,7 +65,7 @@ class JobChecks:
         return chosen
 
     def fitted(self, job: Job, model: str, names: Mapping[str, str]) -> Job:
-        """The job for a model, if that may be asked for this. Raises `ApiError`."""
+        """Return the job for a model, if that may be asked for this. Raises `ApiError`."""
         check_limits(job, self._models.limits, self._models.configured[model], names)
         status = self._models.status(model)
         if status.registration is not None and status.registration.problem and not status.is_served:
@@ -84,7 +84,7 @@ class JobChecks:
                     yield replace(other, moved_from=job.model)
 
     def _refitted(self, job: Job, model: str) -> Job:
-        """The job for another model; its media were looked at before. Raises `ApiError`."""
+        """Return the job for another model; its media were looked at before. Raises `ApiError`."""
         check_limits(job, self._models.limits, self._models.configured[model], _UNTOLD)
         takes = self._models.status(model).takes
         if takes is not None and not takes.issuperset(each.kind for each in media_of(job)):
@@ -92,7 +92,7 @@ class JobChecks:
         return replace(job, model=model)
 
     def check_whole(self, job: Job, parts: list[Job], names: Mapping[str, str]) -> None:
-        """Whether an answer to `parts`, together `job`, may be kept whole. Raises `ApiError`."""
+        """Check that an answer to `parts`, together `job`, may be kept whole. Raises `ApiError`."""
         context = self._models.status(job.model).max_model_len
         configured = self._models.configured[job.model].max_output_len
         longest = min(filter(None, (self._models.limits.max_output_len, configured, context)))

@@ -57,7 +57,7 @@ class DeadlineMonitor:
         self._keys = keys
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         before = time.monotonic()
         while True:
             await asyncio.sleep(scan_pace_s(len(self._dispatcher)))
@@ -135,7 +135,7 @@ class Housekeeping:
         self._lost_ends = LostEnds(db, dispatcher)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         while True:
             try:
                 await self._renew()

@@ -48,7 +48,7 @@ class KeySharing:
         self._is_due = True
 
     async def run(self) -> None:
-        """Until cancelled; at once, if no keys are shared."""
+        """Run until cancelled; return at once if no keys are shared."""
         while self.source:
             try:
                 problem = await self._turn()

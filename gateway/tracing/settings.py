@@ -110,7 +110,7 @@ def _number(name: str, usual: float, *, least: float) -> float:
 
 
 def _pairs(name: str) -> dict[str, str]:
-    """Return `a=b,c=d`, with values in percent-encoding."""
+    """Read `a=b,c=d`, with values in percent-encoding."""
     pairs = [pair.partition("=") for pair in _variable(name).split(",") if pair.strip()]
     if any(not key.strip() or not equals for key, equals, _ in pairs):
         raise ValueError(f"{name} must be like key=value,key=value")

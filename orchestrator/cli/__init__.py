@@ -215,7 +215,7 @@ def _own_up(error: Exception, arguments: list[str]) -> int:
 
 
 def _keep_trace(arguments: list[str]) -> str:
-    """Return where the trace is."""
+    """Write the trace of a defect into the logs; return the words that say where."""
     from contract.logs.rotation import open_privately
 
     path = logs_dir() / "ew.log"
@@ -228,7 +228,7 @@ def _keep_trace(arguments: list[str]) -> str:
 
 
 def _leave_unread() -> int:
-    """Return the reader of our output is gone."""
+    """Return the exit code for a reader of our output that has left, as `head` does: no fault."""
     _drop_unwritable_output()
     return 0
 

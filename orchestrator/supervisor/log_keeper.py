@@ -22,7 +22,7 @@ class LogKeeper:
         self.settings = settings
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         while True:
             await asyncio.to_thread(self._rotate_all)
             await asyncio.sleep(_LOOK_EVERY_S)

@@ -182,8 +182,8 @@ class Observer:
         await Heartbeats(db, HOSTS).beat(subject.host.host, subject.host, ready=True)
 
     async def _broken_by_jobs(self, queue: JobQueue, dead_letter: str) -> frozenset[str]:
-        """The workers that jobs had which have ended as poison since this was last asked; none at
-        first. `dead_letter` is the last one."""
+        """Return the workers of the jobs that have ended as poison since this was last asked; none
+        at first. `dead_letter` is the id of the last such job's record."""
         if self._dead_letters.setdefault(queue.model, dead_letter) == dead_letter:
             return frozenset()
         workers, last = await queue.dead_letters.broken_since(self._dead_letters[queue.model])

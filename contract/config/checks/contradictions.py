@@ -123,8 +123,8 @@ def _model(model: ModelConfig) -> Iterator[tuple[str, str]]:
 
 
 def _may_sleep(engine: str) -> bool:
-    """Return whether it can, or another of its family: what cannot sleep on a CPU has no GPU
-    memory to give back, and the same configuration serves there, too."""
+    """Return whether an engine can sleep, or another of its family: what cannot sleep on a CPU has
+    no GPU memory to give back, and the same configuration serves there, too."""
     family = declaration_of(engine).alias or engine
     return any(member.can_sleep for member in members_of(family))
 

@@ -78,8 +78,8 @@ class Loader:
         return model.units
 
     def pin(self, model_id: str, *, is_pinned: bool) -> str:
-        """Never unload a model for another, or do again. Returns why nothing had to be done; empty
-        if something had. Raises `UserError`."""
+        """Never unload a model for another, or do so again. Return why nothing had to be done;
+        empty if something had. Raises `UserError`."""
         model = self.models.on_demand(model_id)
         was_pinned, model.pin = model.is_pinned, is_pinned
         if was_pinned is not is_pinned:
@@ -129,13 +129,14 @@ class Loader:
             self._unload(self.models[model_id], "idle")
 
     def _unload(self, model: Model, reason: str) -> None:
-        """A model goes: to sleep if it can and the host has memory for its weights, else for
+        """Have a model go: to sleep if it can and the host has memory for its weights, else for
         good."""
         fits = model.can_sleep and self._fits_the_host(model)
         model.unload(reason, asleep=fits)
 
     def _fits_the_host(self, model: Model) -> bool:
-        """Return whether its weights do, and those of others that are just falling asleep."""
+        """Return whether the host has memory for a model's weights, beside those of models that are
+        just falling asleep."""
         falling = [unit.slot for unit, _ in self._fleet.workers if is_falling_asleep(unit)]
         kept_bytes = self._allocator.bytes_beside_cache([unit.slot for unit in model.units])
         promised_bytes = self._allocator.bytes_beside_cache(falling)
@@ -147,7 +148,7 @@ class Loader:
         return False
 
     def _place_the_waiting(self) -> None:
-        """Workers that shall start and need no room made, all at once."""
+        """Reserve places, all at once, for workers that shall start and need no room made."""
         waiting = {unit.slot: unit for unit, _ in self._fleet.workers if unit.is_waiting}
         workers = [worker for unit, worker in self._fleet.workers if unit.slot in waiting]
         refused = self._allocator.reserve(workers, self._parked())
@@ -214,7 +215,7 @@ class Loader:
                 self._give_up(model, Problem(error.message, error.hint))
 
     def _load(self, model: Model) -> None:
-        """There is room."""
+        """Load a model that there is room for; should it be gone, wait on."""
         refused = self._allocator.reserve(model.workers, self._parked(besides=model.id))
         if refused:
             self._wait(model, "a place")

@@ -67,24 +67,25 @@ class Publisher:
                 write_run(run)
                 self._run = run
             if is_due:
-                self.report.config = self._file.look(
-                    [unit.spec for unit in units.values() if unit.is_desired],
-                    redis_url,
-                    variables,
-                )
-                self.report.routes = self._file.routes
-                is_external = redis_url is not None
-                status = self.report.status(units, memory, external_redis=is_external)
-                # Once a second, on the loop that everything waits for: it is not worth the disk's
-                # time, as it is over with this supervisor.
-                write_atomically(status_path(), msgspec.json.encode(status), is_synced=False)
-                self._history.note(status)
+                self._write_status(units, run, memory)
         except OSError as error:
             log.error("cannot publish the state: %s", error)
         if is_due:
             self._written_at = time.monotonic()
 
+    def _write_status(self, units: dict[str, Unit], run: Run, memory: Memory) -> None:
+        """Raises `OSError`."""
+        desired = [unit.spec for unit in units.values() if unit.is_desired]
+        self.report.config = self._file.look(desired, run.redis_url, run.variables)
+        self.report.routes = self._file.routes
+        is_external = run.redis_url is not None
+        status = self.report.status(units, memory, external_redis=is_external)
+        # Once a second, on the loop that everything waits for: it is not worth the disk's time, as
+        # it is over with this supervisor.
+        write_atomically(status_path(), msgspec.json.encode(status), is_synced=False)
+        self._history.note(status)
+
     def withdraw(self) -> None:
-        """Nothing runs any more."""
+        """Remove both files: nothing runs any more."""
         status_path().unlink(missing_ok=True)
         remove_run()

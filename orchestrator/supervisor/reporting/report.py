@@ -150,37 +150,33 @@ class Report:
         }
 
     def _models(self, units: Mapping[str, Unit], memory: Memory) -> list[ModelStatus]:
-        by_model: dict[str, list[WorkerStatus]] = {}
-        on_demand: set[str] = set()
+        by_model: dict[str, list[tuple[Unit, ReplicaSpec]]] = {}
         for unit in units.values():
             if isinstance(unit.spec, ReplicaSpec):
-                worker = self._worker(unit, unit.spec, memory)
-                if unit.spec.loads_on_demand:
-                    on_demand.add(unit.spec.model)
-                by_model.setdefault(unit.spec.model, []).append(worker)
-        waiting = self.seen.waiting if self.seen else {}
-        conditions = {
-            model: best(Condition(worker.state, worker.stage) for worker in workers)
-            for model, workers in by_model.items()
-        }
-        return [
-            ModelStatus(
-                id=model,
-                state=conditions[model].state,
-                stage=conditions[model].stage,
-                waiting=waiting.get(model),
-                running=sum(worker.running for worker in workers),
-                tokens_per_s=round(sum(worker.tokens_per_s for worker in workers), 1),
-                workers=workers,
-                load="on-demand" if model in on_demand else "always",
-                pinned=model in memory.pinned,
-                first_token_p50_s=_rounded(self._recent.quantiles(model).p50_s),
-                first_token_p99_s=_rounded(self._recent.quantiles(model).p99_s),
-                failed=self._recent.failed(model),
-                routes=self.routes.get(model),
-            )
-            for model, workers in by_model.items()
-        ]
+                by_model.setdefault(unit.spec.model, []).append((unit, unit.spec))
+        return [self._model(model, replicas, memory) for model, replicas in by_model.items()]
+
+    def _model(
+        self, model: str, replicas: list[tuple[Unit, ReplicaSpec]], memory: Memory
+    ) -> ModelStatus:
+        workers = [self._worker(unit, spec, memory) for unit, spec in replicas]
+        condition = best(Condition(worker.state, worker.stage) for worker in workers)
+        first_token = self._recent.quantiles(model)
+        return ModelStatus(
+            id=model,
+            state=condition.state,
+            stage=condition.stage,
+            waiting=self.seen.waiting.get(model) if self.seen else None,
+            running=sum(worker.running for worker in workers),
+            tokens_per_s=round(sum(worker.tokens_per_s for worker in workers), 1),
+            workers=workers,
+            load="on-demand" if any(spec.loads_on_demand for _, spec in replicas) else "always",
+            pinned=model in memory.pinned,
+            first_token_p50_s=_rounded(first_token.p50_s),
+            first_token_p99_s=_rounded(first_token.p99_s),
+            failed=self._recent.failed(model),
+            routes=self.routes.get(model),
+        )
 
     def _worker(self, unit: Unit, spec: ReplicaSpec, memory: Memory) -> WorkerStatus:
         child, beat = unit.child, unit.beat

@@ -18,11 +18,13 @@ import pytest
 from contract.config import FilesConfig
 from contract.process.tasks import cancel_and_wait
 from gateway.batches import asker as asker_module
-from gateway.batches import batch_output, lines, run
+from gateway.batches import batch_output, input_file, run
 from gateway.batches.asker import LineAnswer, LineAsker
 from gateway.batches.batch import BatchRecord, BatchStatus, BatchStore, BatchWindow, new_batch_id
+from gateway.batches.done_lines import DoneLines
 from gateway.batches.file_store import FileStore
-from gateway.batches.lines import InputLine, OutputFile
+from gateway.batches.input_file import InputLine
+from gateway.batches.output_file import OutputFile
 from gateway.batches.run import BatchRun
 from gateway.batches.runner import BatchRunner, next_batches
 from tests.waiting import until
@@ -185,7 +187,7 @@ async def test_what_a_large_batch_needs_of_the_disk_does_not_hold_up_the_loop(
 
     monkeypatch.setattr(OutputFile, "_mark", note("read", OutputFile._mark))
     monkeypatch.setattr(OutputFile, "sync", note("synced", OutputFile.sync))
-    monkeypatch.setattr(lines, "_AT_ONCE", 1)
+    monkeypatch.setattr(input_file, "_AT_ONCE", 1)
     slept = asyncio.sleep
     turns: list[int] = []
 
@@ -364,7 +366,7 @@ def test_batches_that_have_ended_are_read_once(
 def test_a_line_is_one_for_all_readers_of_lines(tmp_path: Path) -> None:
     """Also for those that end lines wherever Unicode does."""
     said = "a\u2028b\x85c"
-    output = OutputFile(tmp_path / "output.jsonl", bytearray())
+    output = OutputFile(tmp_path / "output.jsonl", DoneLines())
     output.append(json.dumps({"said": said}, ensure_ascii=False).encode())
     output.close()
     (line,) = (tmp_path / "output.jsonl").read_text().splitlines()
