@@ -1,5 +1,5 @@
-"""Jobs in: claims them while there is room, begins an attempt at each, and hands it to the
-engine; jobs of lost workers are continued, restarted or ended."""
+"""Jobs in: claims them while there is room, begins an attempt at each, and has it submitted; jobs
+of lost workers are continued, restarted or ended."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from contract.asked import MediaKind
-from contract.bus.claims import Attempt, BeginRefused, Claim, MediaGone, read_media
+from contract.bus.claims import Attempt, BeginRefused, Claim
 from contract.bus.client import connect_reader
 from contract.bus.queue import JobQueue
 from contract.bus.tickets import state_after
-from contract.media import media_of
-from contract.messages import ErrorCode, Job
+from contract.messages import ErrorCode
 from contract.process.tasks import cancel_and_wait, first_of
 from workers.answers.continuation import Published, can_continue, can_hand_over, published_before
 from workers.audience import Audience
-from workers.engine import Engine, JobRejected, check_media, check_speech
+from workers.engine import Engine
 from workers.outbox import Outbox
 from workers.places import Places
+from workers.submissions import Submissions
 from workers.watching.suspects import Suspects
 
 log = logging.getLogger(__name__)
@@ -60,8 +59,7 @@ class JobConsumer:
         redis_url: str,
     ) -> None:
         self.slots = 0
-        self.takes: tuple[MediaKind, ...] = ()
-        self.transcribes = False
+        self.submissions = Submissions(queue, engine, outbox, self._spawn)
         self.taken_over_total = 0
         self._queue = queue
         self._engine = engine
@@ -83,8 +81,8 @@ class JobConsumer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def claim_until(self, stopping: asyncio.Event) -> None:
-        """Claim and begin jobs until told to stop. Never cancel it: its reader's command may
-        have been delivered jobs already."""
+        """Claim and begin jobs until told to stop; all that were begun are with the engine then.
+        Never cancel it: its reader's command may have been delivered jobs already."""
         interrupting = asyncio.create_task(self._interrupt_when(stopping))
         async with aclosing(connect_reader(self._redis_url)) as reader:
             while not stopping.is_set():
@@ -95,6 +93,7 @@ class JobConsumer:
                     self.look_again()
                     await asyncio.sleep(_RECONNECT_S)
         await cancel_and_wait([interrupting])
+        await self.submissions.wait_until_idle()
 
     def look_again(self) -> None:
         """Jobs may be ours that we do not know of: look before claiming others."""
@@ -196,43 +195,15 @@ class JobConsumer:
                 unwanted.add(attempt.job.id)
         for job_id in unwanted:
             self._outbox.settle(job_id, "cancelled")
-        await self._hand_over(begun)
+        self._hand_over(begun)
         return [each for each in begun if isinstance(each, Attempt)]
 
-    async def _hand_over(self, begun: Sequence[Attempt | BeginRefused]) -> None:
+    def _hand_over(self, begun: Sequence[Attempt | BeginRefused]) -> None:
         later = [each for each in begun if isinstance(each, BeginRefused) or each.ordinal > 1]
         if later:
             self._spawn(self._go_on_with(later))
-        for each in begun:
-            if isinstance(each, Attempt) and each.ordinal == 1:
-                if not media_of(each.job):
-                    await self._submit(each.job)
-                else:  # Its bytes come without holding up the next jobs.
-                    self._spawn(self._submit(each.job))
-
-    async def _submit(self, job: Job) -> None:
-        if job.id not in self._outbox:
-            return
-        try:
-            check_media(job, self.takes)
-            check_speech(job, transcribes=self.transcribes)
-            whole = await self._whole(job) if media_of(job) else job
-            self._outbox.submitting(job.id)
-            await self._engine.submit(whole)
-        except JobRejected as error:
-            self._outbox.failed(job.id, error.code, str(error))
-        except MediaGone as error:
-            self._outbox.failed(job.id, ErrorCode.LOST, str(error), retryable=True)
-        # Engines raise what they like; one job's error must not end the worker of all.
-        except Exception:
-            log.exception("job %s could not be submitted", job.id)
-            self._outbox.failed(job.id, ErrorCode.ENGINE_FAILED, "the engine failed on this job")
-        if job.id not in self._outbox:
-            await self._engine.cancel(job.id)
-
-    async def _whole(self, job: Job) -> Job:
-        job_key = self._queue.job_key(job.id)
-        return await _persist(lambda: read_media(self._queue.db, job_key, job))
+        first = [each for each in begun if isinstance(each, Attempt) and each.ordinal == 1]
+        self.submissions.add(first)
 
     async def _go_on_with(self, begun: Sequence[Attempt | BeginRefused]) -> None:
         """Continue, restart or end jobs that earlier attempts left open."""
@@ -261,13 +232,13 @@ class JobConsumer:
             message = "the answer's worker was lost, and its beginning is not kept any more"
             self._outbox.failed(job.id, ErrorCode.ENGINE_LOST, message, retryable=True)
         elif published.next_seq == 0:
-            await self._submit(job)
+            await self.submissions.submit(job)
         elif self._engine.continues and can_continue(job):
             emitted, sent = published.tokens, published.text
-            await self._submit(msgspec.structs.replace(job, emitted=emitted, sent=sent))
+            await self.submissions.submit(msgspec.structs.replace(job, emitted=emitted, sent=sent))
         elif can_hand_over(job):
             self._outbox.suppress(job.id, published.text)
-            await self._submit(job)
+            await self.submissions.submit(job)
         else:
             message = "the answer's worker was lost, and this kind of answer cannot be continued"
             self._outbox.failed(job.id, ErrorCode.ENGINE_LOST, message, retryable=True)

@@ -35,8 +35,7 @@ from workers.answers.answer import Answer, Diverged
 from workers.answers.continuation import Published
 from workers.answers.transcript import Kind, Transcript
 from workers.engine_state import EngineDied, EngineLoad
-from workers.frame_publisher import FramePublisher
-from workers.frames import frames_of
+from workers.frames import FramePublisher, frames_of
 from workers.usage.attempt_clock import AttemptClock
 from workers.usage.engine_time import EngineTime
 

@@ -133,8 +133,9 @@ class Worker:
         await self.progress.open()
         await self.cancellations.open()
         self.report = await self.engine.start(self.outbox)
-        self.consumer.slots, self.consumer.takes = self.report.slots, self.report.takes
-        self.consumer.transcribes = self.report.transcribes
+        self.consumer.slots = self.report.slots
+        self.consumer.submissions.takes = self.report.takes
+        self.consumer.submissions.transcribes = self.report.transcribes
         if self.report.is_local:
             self.stage = _FIRST_ANSWER
             await self.watchdog.first_answer()

@@ -24,7 +24,6 @@ from contract.wire import decode_frame
 from tests.conftest import ValkeyServer
 from tests.waiting import until
 from tests.workers.read_answer import ReadAnswer
-from workers import frame_publisher
 from workers import frames as frames_module
 from workers.answers.continuation import Published
 from workers.engine_state import EngineDied
@@ -365,7 +364,7 @@ async def test_what_the_server_acknowledged_and_lost_is_published_again(
         key = office.streams["g"].key
         newest = await office.db.xrevrange(key, count=2)
         assert await office.db.xdel(key, *(entry for entry, _ in newest)) == 2
-        monkeypatch.setattr(frame_publisher, "publish", killed_once)
+        monkeypatch.setattr(frames_module, "publish", killed_once)
         say(office.outbox, "a", 3, 5)
         await office.outbox.flush()
         once = len(await office.envelopes())
@@ -406,7 +405,7 @@ async def test_a_flush_returns_though_the_engine_never_pauses(
         await publish(db, frames)
         talk()
 
-    monkeypatch.setattr(frame_publisher, "publish", publish_while_it_talks)
+    monkeypatch.setattr(frames_module, "publish", publish_while_it_talks)
     async with running(outbox):
         for _ in range(20):
             said = talk()

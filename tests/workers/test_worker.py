@@ -36,7 +36,7 @@ from tests.waiting import until
 from tests.workers.client import Client
 from tests.workers.read_answer import ReadAnswer, assert_counted, counted
 from tests.workers.worker_processes import a_spec
-from workers import continuation, frame_publisher
+from workers import continuation, frames
 from workers import job_consumer as consumer
 from workers.answers.continuation import Published, published_before
 from workers.engine import EngineReport, JobRejected
@@ -232,7 +232,7 @@ async def test_what_was_published_is_read_only_after_the_fence_is_up(
         await publish(db, frames)
 
     monkeypatch.setattr(continuation, "scan_frames", look)
-    monkeypatch.setattr(frame_publisher, "publish", publish_late)
+    monkeypatch.setattr(frames, "publish", publish_late)
     ghost = Ghost(client)
     (attempt,) = await ghost.begin(client.job(9))
     await ghost.publish(attempt, *deltas(0, 4))
@@ -390,6 +390,19 @@ async def test_a_job_cancelled_while_it_is_taken_over_does_not_bring_the_worker_
         assert_counted(await answer_of(client, second.job.id), 20)
         assert await client.state_of(first.job.id) == "cancelled"
         assert not worker.outbox.died.done()
+
+
+async def test_jobs_are_begun_while_the_engine_takes_others(client: Client) -> None:
+    engine = ByHand()
+    engine.may_submit.clear()
+    async with working(client, engine):
+        first = await client.ask(5)
+        await client.see(lambda: bool(engine.submitted))
+        second = await client.ask(5)
+        await until(lambda: _has_state(client, second, "running"))
+        assert [job.id for job in engine.submitted] == [first]
+        engine.may_submit.set()
+        await client.see(lambda: len(engine.submitted) == 2)
 
 
 async def test_a_job_that_the_engine_rejects_fails_with_its_reason(client: Client) -> None:
