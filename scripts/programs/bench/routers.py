@@ -90,12 +90,14 @@ def _environment(path: Path) -> Path:
 
 def _of_ew(stand: Stand) -> Server:
     status = stand.status()
-    pids = (status["gateway"]["pid"], *stand.pids("valkey"), *stand.pids("worker"))
+    gateway = status["gateway"]["pid"]
+    others = [(part, pid) for part in ("valkey", "worker") for pid in stand.pids(part)]
+    pids = (("gateway", gateway), *others)
     return Server("ew", f"http://127.0.0.1:{stand.port}/v1", "mock", stand.key, pids)
 
 
 def _server(label: str, port: int, pid: int) -> Server:
-    return Server(label, f"http://127.0.0.1:{port}/v1", "mock", pids=(pid,))
+    return Server(label, f"http://127.0.0.1:{port}/v1", "mock", pids=(("", pid),))
 
 
 def _routers(
