@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.http.errors import ApiError
 from gateway.streams.link import Link
@@ -16,14 +16,17 @@ from gateway.streams.link import Link
 #: a request waits for it.
 PATIENCE_S: Final = 5.0
 RETRY_S: Final = 0.05
+_SILENT: Final = "the queue does not answer"
 T = TypeVar("T")
 
 
 class BackendDown(ApiError):
-    """Redis does not answer."""
+    """Redis does not answer, or by `error` alone."""
 
-    def __init__(self) -> None:
-        super().__init__("backend_down", "the queue does not answer")
+    def __init__(self, error: BaseException | None = None) -> None:
+        answers = isinstance(error, ResponseError)
+        message = "the queue takes nothing in: `./ew status` says why" if answers else _SILENT
+        super().__init__("backend_down", message)
 
 
 class PatientLink:
@@ -41,6 +44,7 @@ class PatientLink:
         async with self._turns:
             if self._link.down_for_s() >= PATIENCE_S:
                 raise BackendDown
+            last: BaseException | None = None
             deadline = time.monotonic() + PATIENCE_S
             while (left_s := deadline - time.monotonic()) > 0:
                 try:
@@ -48,5 +52,6 @@ class PatientLink:
                         return await ask()
                 except (RedisError, OSError) as error:
                     self._link.failed(error)
+                    last = error
                 await asyncio.sleep(RETRY_S)
-        raise BackendDown
+        raise BackendDown(last)

@@ -116,6 +116,8 @@ local function put_request(request)
     return {'put', answers}
   end
   if not served_for(request) then
+    -- Leases also end where nobody can renew them: a server that takes no writes (MISCONF, NOREPLICAS) says so here.
+    redis.call('DEL', KEYS[1] .. ':unserved')
     return {'unserved'}
   end
   local counts, refused = may_come(request.limits, #new, tokens, bytes, now)

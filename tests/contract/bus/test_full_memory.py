@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from contract.bus.background import BackgroundJobs
 from contract.bus.background_job import AboutJob, JobOutcome, JobState
@@ -12,9 +12,28 @@ from contract.bus.claims import Ended
 from contract.bus.client import connect
 from contract.bus.queue import JobQueue
 from contract.bus.replies import ReplyStream, publish
+from contract.bus.tickets import NotServed
 from contract.messages import Job, Sampling
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import attempts, beat, begin, begin_one, put, state_of
+from tests.contract.queue_workers import a_job, attempts, beat, begin, begin_one, put, state_of
+
+
+async def test_a_server_that_takes_no_writes_is_not_said_to_lack_a_worker(
+    own_valkey: ValkeyServer,
+) -> None:
+    """As when its disk is full: the leases of all workers end, as nobody can renew them."""
+    db = connect(own_valkey.url)
+    queue = JobQueue(db, "m")
+    with pytest.raises(NotServed):
+        await put_served(queue)
+    await db.config_set("min-replicas-to-write", 1)
+    with pytest.raises(ResponseError, match="NOREPLICAS"):
+        await put_served(queue)
+    await db.aclose()
+
+
+async def put_served(queue: JobQueue) -> None:
+    await queue.put(a_job(queue, "a"), "ew:out:g", "0", max_waiting=9, deadline_ms=9_000)
 
 
 async def test_what_was_let_in_goes_on_and_ends(own_valkey: ValkeyServer) -> None:
