@@ -13,7 +13,7 @@ from contract.process.flood import BURST, WINDOW_S
 from gateway.api import constraint_bounds, fields
 from gateway.api.openai import tools, values
 from gateway.http import auth
-from gateway.jobs import media_fetcher
+from gateway.jobs.media import fetcher
 from gateway.lifecycle import housekeeping
 from gateway.server.http_guard import BODY_DEADLINE_S, HEAD_DEADLINE_S, MAX_PIPELINED
 from gateway.server.http_rules import MAX_HEAD_BYTES, MAX_HEADERS
@@ -40,7 +40,7 @@ ROWS = {
         f"{MEDIA.max_bytes // MIB} MiB together",
         f"{MEDIA.max_pixels // 1_000_000} million pixels",
     ],
-    "URLs of images": [f"{media_fetcher.MOST_REDIRECTS} redirects", f"{MEDIA.timeout_s:.0f} s"],
+    "URLs of images": [f"{fetcher.MOST_REDIRECTS} redirects", f"{MEDIA.timeout_s:.0f} s"],
     "requests that wait": [f"| {MAX_PIPELINED}, "],
     "what a client may be behind": [f"{MAX_BUFFERED_BYTES // MIB} MiB"],
     "`n`, tokens": [f"({LIMITS.max_choices})", f"({LIMITS.max_output_len})"],

@@ -10,13 +10,13 @@ from tests.engines.vllm_process import VllmProcess
 _SCRIPT = """
 import json
 from contract.config import ModelConfig
-from workers.engines.vllm import known_parsers
-names = known_parsers._names()
-known_parsers._names = lambda: names._replace(tool=names.tool - {"hermes"})
+from workers.engines.vllm.parsing import known as parsers
+names = parsers._names()
+parsers._names = lambda: names._replace(tool=names.tool - {"hermes"})
 
 def known(**entry):
     model = ModelConfig(engine="cpu-vllm", model_path="Qwen/Qwen3-8B", **entry)
-    return known_parsers.known_parsers(model)[:2]
+    return parsers.known_parsers(model)[:2]
 
 print(json.dumps({
     "tools": sorted(names.tool),
