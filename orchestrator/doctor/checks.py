@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import subprocess
 import sys
@@ -16,13 +15,12 @@ from redis.exceptions import RedisError
 from contract.bus.client import connect
 from contract.config import Config
 from contract.config.checks.heeded import remarks
-from contract.paths import IS_CLONE, config_path, keys_path, run_dir
-from contract.process.process_table import Entry, command_line, read_environment, read_table
+from contract.paths import IS_CLONE, config_path, keys_path
 from contract.supervision.last_seen import is_supervised
 from orchestrator.config import host_checks as surroundings
 from orchestrator.config.key_file import KeyFile
 from orchestrator.config.selection import read_config
-from orchestrator.doctor import collector, storage, upstreams
+from orchestrator.doctor import collector, processes, storage, upstreams
 from orchestrator.environments import Environment, find_environment, list_environments
 from orchestrator.environments.declaration import find_engine, find_release
 from orchestrator.environments.engine_env import OWN_ENVIRONMENT, environment_of
@@ -30,16 +28,12 @@ from orchestrator.environments.environment import list_unfinished
 from orchestrator.environments.preflight import Check, preflight
 from orchestrator.errors import UserError
 from orchestrator.protocol.status import read_status
-from orchestrator.supervisor.reporting.run_file import Run, read_run
-from orchestrator.system.marks import MARK_VARIABLE, ROOT_VARIABLE
 from orchestrator.system.ports import require_free
 from orchestrator.system.redis_trouble import troubles
 from orchestrator.system.valkey import check_external, embedded_url, find_server, socket_path
 
 #: The oldest releases of each line without known holes in what ew uses: scripts and blocking reads.
 _OLDEST_SAFE: Final = {"Valkey": (9, 1, 2), "Redis": (8, 6, 3)}
-#: A supervisor needs a moment to write down what it started.
-_SETTLES_WITHIN_S: Final = 2.0
 #: These lines have the same fixes; the release that got them is for the distributor to say.
 _MAINTAINED_VALKEY: Final = ((8, 1), (9, 0))
 
@@ -59,7 +53,7 @@ def check_up() -> Iterator[tuple[str, list[Check]]]:
             yield "traces", [collector.ask(config.tracing.endpoint)]
     yield "environments", list(_environments())
     yield "storage", [*storage.room(), *storage.privacy(), *_keys()]
-    yield "processes", list(_processes())
+    yield "processes", [*processes.started(), *processes.failed()]
 
 
 def _models(config: Config) -> Iterator[Check]:
@@ -211,40 +205,3 @@ def _keys() -> Iterator[Check]:
         yield Check("API keys", f"{len(records)} in {keys_path()}")
     except UserError as error:
         yield Check("API keys", error.message, error.hint or "see the message", is_fatal=True)
-
-
-def _processes() -> Iterator[Check]:
-    """Yield what this state directory's supervisors started. Other projects, and other users,
-    have supervisors of their own."""
-    root = f"{ROOT_VARIABLE}={run_dir()}"
-    try:
-        run = read_run()
-    except UserError as error:
-        # Whose the processes are, only that file tells.
-        yield Check("started by ew", error.message, error.hint, is_fatal=True)
-        return
-    found = 0
-    for pid, entry in sorted(read_table().items()):
-        environment = read_environment(pid)
-        if root not in environment or _age_s(entry) < _SETTLES_WITHIN_S:
-            continue
-        found += 1
-        yield from _orphan(pid, environment, run)
-    yield Check("started by ew", f"{found} processes")
-
-
-def _orphan(pid: int, environment: frozenset[str], run: Run | None) -> Iterator[Check]:
-    """Yield processes that no supervisor looks after."""
-    units = run.units if run else ()
-    marks = {f"{MARK_VARIABLE}={unit.identity.mark}" for unit in units if unit.identity}
-    if not marks & environment:
-        seen = f"an orphan: {command_line(pid)[:80]}"
-        yield Check(f"pid {pid}", seen, f"`kill {pid}`; it belongs to no run of ew", is_fatal=True)
-    elif run is not None and not run.supervisor.is_running():
-        fix = "`./ew start` takes it over"
-        yield Check(f"pid {pid}", "serves without a supervisor", fix, is_fatal=True)
-
-
-def _age_s(entry: Entry) -> float:
-    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
-    return uptime_s - entry.start_ticks / os.sysconf("SC_CLK_TCK")
