@@ -1,4 +1,4 @@
-"""What the supervisor could not start is told with its cause and the next step."""
+"""Units that the supervisor could not start are told with their cause and the next step."""
 
 from __future__ import annotations
 
