@@ -15,17 +15,15 @@ import io
 import os
 import statistics
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
-from orchestrator.system.marks import kill_orphans
 from tests.console.conftest import ConsoleHost, browser_path, session_of
+from tests.orchestrator.gpu_host import running
 from tests.waiting import eventually
 
 OUT: Final = Path(__file__).resolve().parents[1] / "docs" / "images"
@@ -52,7 +50,7 @@ def main() -> int:
     if path is None:
         sys.exit("there is no Chromium (Debian: `apt install chromium`)")
     out.mkdir(parents=True, exist_ok=True)
-    with _host() as host, sync_playwright() as playwright:
+    with running(ConsoleHost, EW_HOST_NAME=_HOST_NAME) as host, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         if args.time:
             _time_first_views(browser, host)
@@ -85,19 +83,6 @@ def _time_first_views(browser: Browser, host: ConsoleHost) -> None:
     load = os.getloadavg()[0]
     print(f"first view: {medians['console']:.0f} ms; /docs: {medians['docs']:.0f} ms", end="")
     print(f"; ratio {medians['console'] / medians['docs']:.2f}; load average {load:.1f}")
-
-
-@contextmanager
-def _host() -> Iterator[ConsoleHost]:
-    with tempfile.TemporaryDirectory(prefix="ew-") as made:
-        os.environ |= {"EW_STATE_DIR": f"{made}/state", "EW_HOST_NAME": _HOST_NAME}
-        host = ConsoleHost(Path(made))
-        try:
-            yield host
-        finally:
-            host.end()
-            while kill_orphans([]):
-                pass
 
 
 def _under_its_usual_name(route: Route) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +17,9 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from contract.messages import Delta, Job
-from orchestrator.system.marks import kill_orphans
 from orchestrator.system.valkey import embedded_url
 from tests.gateway.scripted_worker import ScriptedWorker
-from tests.orchestrator.gpu_host import CARD, GpuHost
+from tests.orchestrator.gpu_host import CARD, GpuHost, running
 
 WIDE, NARROW = {"width": 1920, "height": 1000}, {"width": 380, "height": 800}
 #: Debian's; others are called otherwise.
@@ -80,15 +78,8 @@ async def _answer_each(answers: tuple[Delta, ...], jobs: list[Job]) -> None:
 def console_host() -> Iterator[ConsoleHost]:
     """One for all tests of the console; each leaves it as it was. It is gone before other tests
     begin, since it has the environment name its state."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ew-") as made:
-        patch.setenv("EW_STATE_DIR", f"{made}/state")
-        host = ConsoleHost(Path(made))
-        try:
-            yield host
-        finally:
-            host.end()
-            while kill_orphans([]):
-                pass
+    with running(ConsoleHost) as host:
+        yield host
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
+import pytest
 
 from contract.keys import make_key
 from contract.messages import State
@@ -22,11 +24,14 @@ from contract.process.process_table import read_environment
 from contract.supervision.status import GpuStatus, ModelStatus, WorkerStatus
 from orchestrator.client.reach import is_running
 from orchestrator.protocol.status import read_status
+from orchestrator.system.marks import kill_orphans
 from tests.orchestrator.terminal import Result, Terminal
 from tests.waiting import eventually
 
 STANDINS = Path(__file__).parents[1] / "standins"
 CARD = {"uuid": "GPU-a", "total_mib": 80 * 1024, "driver_mib": 600}
+
+SomeHost = TypeVar("SomeHost", bound="GpuHost")
 
 
 class GpuHost:
@@ -149,3 +154,18 @@ class GpuHost:
 def _event(block: str) -> tuple[str, dict[str, Any]]:
     fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
     return fields.get("event", "text"), json.loads(fields["data"])
+
+
+@contextmanager
+def running(kind: Callable[[Path], SomeHost], **variables: str) -> Iterator[SomeHost]:
+    """Yield a host of this kind, whose state the environment names meanwhile."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ew-") as made:
+        for name, value in {"EW_STATE_DIR": f"{made}/state", **variables}.items():
+            patch.setenv(name, value)
+        host = kind(Path(made))
+        try:
+            yield host
+        finally:
+            host.end()
+            while kill_orphans([]):
+                pass

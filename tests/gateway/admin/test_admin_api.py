@@ -6,12 +6,10 @@ import json
 import os
 import re
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,11 +17,9 @@ import pytest
 
 from contract.paths import log_path
 from orchestrator.client.gateway_client import ServerSentEvent, read_events
-from orchestrator.system.marks import kill_orphans
-from tests.orchestrator.gpu_host import CARD, GpuHost
+from tests.gateway.admin.conftest import ADMIN, AdminHost
 from tests.waiting import eventually
 
-ADMIN = "/api/v1/admin"
 ROUTES = [
     ("GET", "/status"),
     ("GET", "/status/stream"),
@@ -59,42 +55,6 @@ ROUTES = [
     ("GET", "/logs/units"),
     ("GET", "/logs/stream"),
 ]
-
-
-class AdminHost(GpuHost):
-    """A host with one model that is always loaded, and one on demand; and an operator's key."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self.show(CARD, CARD | {"uuid": "GPU-b"})
-        self.configure(
-            always={"mib": 1000}, later={"mib": 1000, "load": "on-demand", "aliases": ["soon"]}
-        )
-        assert self.start().code == 0
-        self.key = self.run("keys", "add", "ops", "--admin").out.split()[-1]
-        self.url = json.loads(self.run("status", "--json").out)["gateway"]["url"]
-
-    def client_of(self, key: str) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"X-API-Key": key}, timeout=60)
-
-
-@pytest.fixture(scope="module")
-def admin_host() -> Iterator[AdminHost]:
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ew-") as made:
-        patch.setenv("EW_STATE_DIR", f"{made}/state")
-        host = AdminHost(Path(made))
-        try:
-            yield host
-        finally:
-            host.end()
-            while kill_orphans([]):
-                pass
-
-
-@pytest.fixture
-def admin(admin_host: AdminHost) -> Iterator[httpx.Client]:
-    with admin_host.client_of(admin_host.key) as client:
-        yield client
 
 
 @contextmanager

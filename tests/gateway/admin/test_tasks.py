@@ -4,41 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from contract.supervision.tasks import tasks_dir
 from orchestrator.config.key_file import KeyFile
-from orchestrator.system.marks import kill_orphans
-from tests.gateway.admin.test_admin_api import ADMIN, AdminHost
+from tests.gateway.admin.conftest import ADMIN, AdminHost
 from tests.waiting import eventually
 
 SHORT = {"model": "always", "streams": [1, 2], "seconds": 1, "tokens": 8, "prompt_words": 5}
 LONG = {**SHORT, "seconds": 120}
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[AdminHost]:
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ew-") as made:
-        patch.setenv("EW_STATE_DIR", f"{made}/state")
-        host = AdminHost(Path(made))
-        try:
-            yield host
-        finally:
-            host.end()
-            while kill_orphans([]):
-                pass
-
-
-@pytest.fixture
-def admin(host: AdminHost) -> Iterator[httpx.Client]:
-    with host.client_of(host.key) as client:
-        yield client
 
 
 def begin(admin: httpx.Client, kind: str, **body: Any) -> str:
@@ -112,13 +88,15 @@ def test_a_task_that_fails_says_why(admin: httpx.Client) -> None:
     assert admin.get(f"{ADMIN}/tasks/../../keys.json").status_code == 404
 
 
-def test_a_task_of_a_supervisor_that_died_is_lost(host: AdminHost, admin: httpx.Client) -> None:
+def test_a_task_of_a_supervisor_that_died_is_lost(
+    admin_host: AdminHost, admin: httpx.Client
+) -> None:
     running = begin(admin, "bench", **LONG)
     eventually(bench_keys)
-    pid = host.supervisor_pid()
+    pid = admin_host.supervisor_pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: not admin.get(f"{ADMIN}/status").json()["supervisor"]["alive"])
-    host.supervise()
+    admin_host.supervise()
     assert ended(admin, running)["state"] == "lost"
     eventually(lambda: admin.post(f"{ADMIN}/tasks/bench", json=SHORT).status_code == 202)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,24 +16,17 @@ import pytest
 
 from contract.supervision.status import RunStatus
 from orchestrator.client.other_host import other_host
-from orchestrator.system.marks import kill_orphans
 from tests.certificates import Authority
-from tests.gateway.admin.test_admin_api import AdminHost
+from tests.gateway.admin.conftest import AdminHost
+from tests.orchestrator.gpu_host import running
 from tests.orchestrator.terminal import Result, Terminal
 from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[AdminHost]:
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ew-") as made:
-        patch.setenv("EW_STATE_DIR", f"{made}/state")
-        host = AdminHost(Path(made))
-        try:
-            yield host
-        finally:
-            host.end()
-            while kill_orphans([]):
-                pass
+    with running(AdminHost) as host:
+        yield host
 
 
 @pytest.fixture
