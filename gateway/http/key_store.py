@@ -32,6 +32,8 @@ class KeyStore:
     def __init__(self, path: Path, copy: Path | None = None) -> None:
         #: Why every key is refused, if the file cannot be used.
         self.problem = ""
+        #: How often the files were read: what is known of a key is the same until the next time.
+        self.reads = 0
         self._records: dict[str, KeyRecord] = {}
         self._path, self._copy = path, copy
         self._files = [WatchedFile(each) for each in (path, copy) if each is not None]
@@ -93,6 +95,7 @@ class KeyStore:
 
     def read(self) -> None:
         """Read the files."""
+        self.reads += 1
         try:
             self._records, problem = read_keys(self._path) | copied_keys(self._copy), ""
         except (KeyFileError, OSError) as error:

@@ -159,6 +159,11 @@ class Models:
         names = names_of(model, self.configured[model])
         return key is not None and any(map(key.may_use, names))
 
+    @property
+    def ready(self) -> frozenset[str]:
+        """Those that a worker serves now, as last seen."""
+        return frozenset(filter(self.is_ready, self._statuses))
+
     def is_ready(self, model: str) -> bool:
         return self.status(model).state is State.READY
 

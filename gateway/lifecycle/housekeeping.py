@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient
 from contract.bus.replies import ReplyStream
+from contract.config import LimitsConfig
 from contract.messages import ErrorCode, State
 from gateway.http.errors import ApiError
 from gateway.http.key_store import KeyStore
@@ -27,22 +28,23 @@ log = logging.getLogger(__name__)
 _SCAN_EVERY_S: Final = (0.25, 1.0)
 #: A look at a reply takes some 5 us: so seldom, all looks together take a twentieth of the time.
 _PACE_PER_REPLY_S: Final = 1e-4
-#: In a few milliseconds.
-_LOOKED_AT_AT_ONCE: Final = 256
+#: Then answers beside those that are looked at have their turn.
+_LONGEST_TURN_S: Final = 0.002
 _TIDY_EVERY_S: Final = 2.0
 #: By then what is known of a model is younger than a request for it.
 _LOOKED_SINCE_S: Final = 3.0
 
 
 def scan_pace_s(replies: int) -> float:
-    """Return the time between two looks at so many open replies: ten thousand that wait must not
-    slow those that run."""
+    """Return the time until the next look if the last was at so many replies: ten thousand whose
+    model is loaded must not slow those that run."""
     shortest, longest = _SCAN_EVERY_S
     return min(longest, max(shortest, replies * _PACE_PER_REPLY_S))
 
 
 class DeadlineMonitor:
-    """Looks at every open reply, a few times a second; once a second where there are thousands."""
+    """Looks, a few times a second, for replies that something is due for; one that waits for its
+    turn is left alone from one sign of life to the next."""
 
     def __init__(
         self,
@@ -55,21 +57,42 @@ class DeadlineMonitor:
         self._models = models
         self._link = link
         self._keys = keys
+        self._known = self._facts()
 
     async def run(self) -> None:
         """Run until cancelled."""
-        before = time.monotonic()
+        before, looked_at = time.monotonic(), 0
         while True:
-            await asyncio.sleep(scan_pace_s(len(self._dispatcher)))
+            await asyncio.sleep(scan_pace_s(looked_at))
             now = time.monotonic()
-            await self._scan(now, now - before)
+            due = self._due(now)
+            looked_at = len(due)
+            await self._look_at_all(due, now, now - before)
             before = now
 
-    async def _scan(self, now: float, elapsed_s: float) -> None:
-        for number, reply in enumerate(self._dispatcher.replies):
-            if number % _LOOKED_AT_AT_ONCE == 0:
-                # Answers beside these have their turn.
+    def _due(self, now: float) -> list[Reply]:
+        """Return those that time, or what is known of their model, can have changed something for;
+        all, if something is new that concerns all."""
+        self._keys.refresh()
+        known, self._known = self._known, self._facts()
+        if not self._link.is_up or known != self._known:
+            return self._dispatcher.replies
+        ready = self._models.ready
+        return [
+            reply
+            for reply in self._dispatcher.replies
+            if reply.look_at <= now or reply.model not in ready
+        ]
+
+    def _facts(self) -> tuple[LimitsConfig, int]:
+        return self._models.limits, self._keys.reads
+
+    async def _look_at_all(self, due: list[Reply], now: float, elapsed_s: float) -> None:
+        turn_began = now
+        for reply in due:
+            if time.monotonic() - turn_began > _LONGEST_TURN_S:
                 await asyncio.sleep(0)
+                turn_began = time.monotonic()
             if not reply.ended:
                 with self._dispatcher.guard(reply):
                     self._look_at(reply, now, elapsed_s)
@@ -85,6 +108,7 @@ class DeadlineMonitor:
             self._dispatcher.fail(reply, failure)
         else:
             reply.heartbeat_if_silent(now)
+            reply.put_off(self._models.limits, now)
             self._dispatcher.flush([reply])
 
     def _disown(self, reply: Reply) -> ApiError | None:
@@ -132,7 +156,7 @@ class Housekeeping:
         self._dispatcher = dispatcher
         self._link = link
         self._models = models
-        self._lost_ends = LostEnds(db, dispatcher)
+        self._lost_ends = LostEnds(db, dispatcher, link)
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -155,7 +179,8 @@ class Housekeeping:
 
     def _count_tokens(self) -> None:
         for reply in self._dispatcher.replies:
-            reply.count_tokens()
+            if reply.tokens:
+                reply.count_tokens()
 
     async def _trim(self) -> None:
         before = self._dispatcher.needed_from(time.monotonic())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Final
 
 from contract.config import LimitsConfig
@@ -93,6 +94,7 @@ class Reply(ReplyFacts):
     def speak_soon(self) -> None:
         """Have something to send at the next look, whenever the last was."""
         self.spoke_at = -math.inf
+        self.look_at = 0.0
 
     def pause(self, seconds: float) -> None:
         """No worker can work on the job at the moment: don't count this time against it."""
@@ -108,23 +110,45 @@ class Reply(ReplyFacts):
 
     def overdue(self, limits: LimitsConfig, now: float) -> ApiError | None:
         """The timeout that has passed, if one has."""
-        if now - self.began > limits.total_timeout_s + self.patience_s:
+        if now - self.began > self._most_s(limits):
             return took_too_long(self.phase, self._told)
-        allowed_s = limits.token_gap_timeout_s
-        if self.phase is ReplyPhase.QUEUE:
-            allowed_s = self.may_wait_s or max(limits.queue_timeout_s, self.patience_s)
-        elif self.phase is ReplyPhase.FIRST_TOKEN:
-            allowed_s = limits.first_token_timeout_s
+        allowed_s = self._allowed_s(limits)
         if now - self.since <= allowed_s:
             return None
         code, message = TIMEOUTS[self.phase]
         return ApiError(code.value, f"{message} ({allowed_s:g} s)")
+
+    def put_off(self, limits: LimitsConfig, now: float) -> None:
+        """Note when it is to be looked at again: when a sign of life or a timeout is due, or its
+        key expires. What is due sooner, as something was heard, says so by `look_at`."""
+        self.look_at = min(
+            self.since + self._allowed_s(limits),
+            self.began + self._most_s(limits),
+            math.inf if self.answer is None else self.spoke_at + HEARTBEAT_EVERY_S,
+        )
+        if self.key is not None and self.key.expires_unix_s is not None:
+            self.look_at = min(self.look_at, now + self.key.expires_unix_s - time.time())
 
     def count_tokens(self) -> None:
         """Bring the metrics up to date."""
         self.metrics.tokens += self.tokens
         self.tokens_counted += self.tokens
         self.tokens = 0
+
+    def _most_s(self, limits: LimitsConfig) -> float:
+        return limits.total_timeout_s + self.patience_s
+
+    def _allowed_s(self, limits: LimitsConfig) -> float:
+        """How long it may be in its phase, or from one token to the next."""
+        if self.phase is ReplyPhase.QUEUE:
+            return self.may_wait_s or max(limits.queue_timeout_s, self.patience_s)
+        if self.phase is ReplyPhase.FIRST_TOKEN:
+            return limits.first_token_timeout_s
+        return limits.token_gap_timeout_s
+
+    def _enter(self, phase: ReplyPhase) -> None:
+        """Begin a phase, whose timeout may be due sooner than the last one's."""
+        self.phase, self.look_at = phase, 0.0
 
     def _take_other(self, attempt: int, seq: int, event: Event, now: float) -> None:
         if isinstance(event, Delta):
@@ -154,7 +178,7 @@ class Reply(ReplyFacts):
         return False
 
     def _begin_tokens(self, now: float) -> None:
-        self.phase = ReplyPhase.TOKENS
+        self._enter(ReplyPhase.TOKENS)
         if not self.first_at:
             self.first_at = now
             self.context.first_ms = (now - self.began) * 1000
@@ -174,7 +198,7 @@ class Reply(ReplyFacts):
         if self.resumable and self.answer is not None:
             self.answer.begin(attempt)
         self._is_fresh = True
-        self.phase = ReplyPhase.FIRST_TOKEN
+        self._enter(ReplyPhase.FIRST_TOKEN)
         self.since = now
 
     def _take_end(self, seq: int, done: Done, now: float) -> None:
@@ -200,7 +224,8 @@ class Reply(ReplyFacts):
 
     def _take_wait(self, status: Status, now: float) -> None:
         """It gave its place to another job, and waits for one as at first."""
-        self.phase, self.since = ReplyPhase.QUEUE, now
+        self._enter(ReplyPhase.QUEUE)
+        self.since = now
         if self.trace is not None:
             self.trace.wait(now)
         self._take_status(status, now)

@@ -44,6 +44,7 @@ class ReplyFacts:
         "is_current",
         "job_id",
         "left",
+        "look_at",
         "may_wait_s",
         "metrics",
         "model",
@@ -103,6 +104,8 @@ class ReplyFacts:
         self.is_current = False
         self.began = self.since = self.spoke_at = self.heard_at = now
         self.started_at = self.first_at = 0.0
+        #: Until then nothing is due that time alone brings.
+        self.look_at = 0.0
         #: None once its client is gone.
         self.answer: AnswerSink | None = answer
         self.context = context
