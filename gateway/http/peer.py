@@ -7,9 +7,11 @@ something is sent: a client that closed the whole socket resets the connection.
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import sys
 from collections.abc import Callable
+from functools import cached_property
 from typing import Final
 
 from starlette.types import Scope
@@ -19,13 +21,14 @@ from starlette.types import Scope
 HALF_CLOSE_EXTENSION: Final = "ew.half_close"
 #: Another: a function that lets the present body take long, as long as it comes on.
 LONG_BODY_EXTENSION: Final = "ew.long_body"
+#: The name of `Departures` in the lifespan's state.
+DEPARTURES_STATE: Final = "departures"
 #: Clients must put up with it at any time before the answer (RFC 9110, 15.2).
 INTERIM_ANSWER: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_LOOK_EVERY_S: Final = 0.25
+#: Others have their turn before the next.
+_DROPPED_AT_ONCE: Final = 64
 #: A peer that does not acknowledge for so long is gone.
 _USER_TIMEOUT_MS: Final = 30_000
-#: Linux' state of a socket that its peer has reset; first in `struct tcp_info`.
-_TCP_CLOSE: Final = 7
 
 #: Elsewhere a reset shows only at the second write, and an end means that the client left.
 CAN_TELL: Final = sys.platform == "linux"
@@ -44,23 +47,46 @@ def on_half_close(scope: Scope, speak: Callable[[], None]) -> None:
 
 
 def call_speakers(scope: Scope) -> None:
-    for speak in scope["extensions"][HALF_CLOSE_EXTENSION]:
+    for speak in scope["extensions"].get(HALF_CLOSE_EXTENSION, ()):
         speak()
 
 
-def watch(transport: asyncio.Transport) -> None:
-    """Drop a connection whose client has ended its half as soon as it is seen to be gone: the
-    event loop, which reads no more from it, would not notice."""
-    if transport.is_closing():
-        return
-    if _is_reset(transport.get_extra_info("socket")):
-        transport.abort()
-    else:
-        asyncio.get_running_loop().call_later(_LOOK_EVERY_S, watch, transport)
+class Departures:
+    """Connections whose clients have ended their half, and which are dropped as soon as one is seen
+    to be gone: the event loop, which reads no more from them, would not notice. The kernel tells of
+    all of them, however many there are."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._watched: dict[int, asyncio.Transport] = {}
+
+    def watch(self, transport: asyncio.Transport) -> None:
+        """Drop it in time."""
+        if not transport.is_closing():
+            number = _number_of(transport)
+            self._watched[number] = transport
+            # It always tells of a reset (EPOLLERR, EPOLLHUP).
+            self._epoll.register(number, 0)
+
+    def forget(self, transport: asyncio.Transport) -> None:
+        """It is closed; safe for one that was not watched."""
+        number = _number_of(transport)
+        if self._watched.get(number) is transport:
+            self._epoll.unregister(number)
+            del self._watched[number]
+
+    @cached_property
+    def _epoll(self) -> select.epoll:
+        epoll = select.epoll()
+        self._loop.add_reader(epoll.fileno(), self._drop)
+        return epoll
+
+    def _drop(self) -> None:
+        for number, _ in self._epoll.poll(0, _DROPPED_AT_ONCE):
+            self._epoll.unregister(number)
+            self._watched.pop(number).abort()
 
 
-def _is_reset(connection: socket.socket) -> bool:
-    try:
-        return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
-    except OSError:
-        return True
+def _number_of(transport: asyncio.Transport) -> int:
+    number: int = transport.get_extra_info("socket").fileno()
+    return number

@@ -42,6 +42,7 @@ from gateway.batches.runner import BatchRunner
 from gateway.http.error_answers import answer_error, dialect_of
 from gateway.http.errors import ApiError, invalid
 from gateway.http.headers import RequestContext, RequestContextMiddleware, context_of
+from gateway.http.peer import DEPARTURES_STATE, Departures
 from gateway.lifecycle.process import GatewayProcess
 from gateway.lifecycle.settings import ProcessSettings
 from gateway.server import console, docs, health
@@ -111,8 +112,11 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
             process.metrics.spans = tracer.figures
             tracer.start()
         running = asyncio.create_task(runner.run())
-        most = settings.config.gateway.max_connections
-        yield {DRAIN_STATE: process.drain, CONNECTIONS_STATE: most}
+        yield {
+            DRAIN_STATE: process.drain,
+            CONNECTIONS_STATE: settings.config.gateway.max_connections,
+            DEPARTURES_STATE: Departures(asyncio.get_running_loop()),
+        }
         await cancel_and_wait([running])
         await process.stop()
         access.close()

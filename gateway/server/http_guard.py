@@ -76,6 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.relax()
+        self.app_state[peer.DEPARTURES_STATE].forget(self.transport)
         super().connection_lost(exc)
         self.pipeline.clear()
         if self._answering is not None and not self._answering.response_complete:
@@ -96,7 +97,7 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self._close_after_answers()
         self._provoke()
-        peer.watch(self.transport)
+        self.app_state[peer.DEPARTURES_STATE].watch(self.transport)
         return True
 
     def data_received(self, data: bytes) -> None:

@@ -1,0 +1,57 @@
+"""Connections whose clients have ended their half, and are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import ExitStack
+from typing import Any, cast
+
+from gateway.http.peer import Departures
+
+MANY = 100
+
+
+class Half:
+    """A connection whose client has ended its half, with what `Departures` uses of a transport."""
+
+    def __init__(self, stack: ExitStack, listener: socket.socket) -> None:
+        self.client = stack.enter_context(socket.create_connection(listener.getsockname()))
+        self.server = stack.enter_context(listener.accept()[0])
+        self.client.shutdown(socket.SHUT_WR)
+        self.aborted = asyncio.Event()
+
+    def is_closing(self) -> bool:
+        return self.aborted.is_set()
+
+    def get_extra_info(self, name: str) -> socket.socket:
+        assert name == "socket"
+        return self.server
+
+    def abort(self) -> None:
+        self.aborted.set()
+        self.server.close()
+
+    def reset(self) -> None:
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.client.close()
+
+
+async def test_each_that_is_gone_is_dropped_and_no_other() -> None:
+    departures = Departures(asyncio.get_running_loop())
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        halves = [Half(stack, listener) for _ in range(MANY)]
+        for each in halves:
+            departures.watch(cast(Any, each))
+        gone, left = halves[: MANY - 2], halves[MANY - 2 :]
+        for each in gone:
+            each.reset()
+        await asyncio.wait_for(asyncio.gather(*(each.aborted.wait() for each in gone)), 5)
+        assert not any(each.is_closing() for each in left)
+        departures.forget(cast(Any, left[1]))
+        for each in left:
+            each.reset()
+        await asyncio.wait_for(left[0].aborted.wait(), 5)
+        assert not left[1].is_closing()
