@@ -69,7 +69,7 @@ class Departures:
             self._epoll.register(number, 0)
 
     def forget(self, transport: asyncio.Transport) -> None:
-        """It is closed; safe for one that was not watched."""
+        """Forget one that is closed; safe for one that was not watched."""
         number = _number_of(transport)
         if self._watched.get(number) is transport:
             self._epoll.unregister(number)

@@ -161,7 +161,7 @@ class Models:
 
     @property
     def ready(self) -> frozenset[str]:
-        """Those that a worker serves now, as last seen."""
+        """Return those that a worker serves now, as last seen."""
         return frozenset(filter(self.is_ready, self._statuses))
 
     def is_ready(self, model: str) -> bool:

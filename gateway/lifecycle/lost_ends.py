@@ -57,7 +57,7 @@ class LostEnds:
         self._suspects = over
 
     def _chosen(self) -> set[Reply]:
-        """Those to ask about now."""
+        """Return those to ask about now."""
         heard_before = time.monotonic() - _SILENT_S
         silent = [
             reply

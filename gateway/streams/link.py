@@ -25,7 +25,7 @@ class Link:
         return 0.0 if self._down_since is None else time.monotonic() - self._down_since
 
     def up_for_s(self) -> float:
-        """0 while it is down; infinite if it never was."""
+        """Return 0 while it is down; infinity if it never was."""
         return time.monotonic() - self._up_since if self.is_up else 0.0
 
     def failed(self, error: BaseException) -> None:

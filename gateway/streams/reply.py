@@ -139,7 +139,7 @@ class Reply(ReplyFacts):
         return limits.total_timeout_s + self.patience_s
 
     def _allowed_s(self, limits: LimitsConfig) -> float:
-        """How long it may be in its phase, or from one token to the next."""
+        """Return how long it may be in its phase, or from one token to the next."""
         if self.phase is ReplyPhase.QUEUE:
             return self.may_wait_s or max(limits.queue_timeout_s, self.patience_s)
         if self.phase is ReplyPhase.FIRST_TOKEN:
