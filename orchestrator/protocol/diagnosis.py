@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from contract.endings import ENGINE_DIED, ENGINE_HUNG, ENGINE_KILLED, REASON
 from contract.paths import as_called, state_dir
 from contract.supervision.problem import Problem
+from orchestrator.system.redis_trouble import DAMAGED
 
 TAIL_LINES: Final = 20
 _TAIL_BYTES: Final = 64 * 1024
@@ -104,8 +105,7 @@ _CAUSES: Final = (
     ),
     _Cause(
         r"Bad file format reading the append only file",
-        "the queue's data is damaged: move {valkey} away (waiting jobs are lost) or repair it "
-        "with valkey-check-aof",
+        DAMAGED,
     ),
     _Cause(
         r"Can't handle RDB format version",
@@ -146,7 +146,11 @@ def _known(text: str) -> _Cause | None:
 
 
 def _hint(cause: _Cause, engine: str) -> str:
-    return as_called(cause.hint.format(engine=engine, valkey=state_dir() / "valkey"))
+    # Slow to import, and seldom needed.
+    from orchestrator.system.valkey import server_name
+
+    places = {"valkey": state_dir() / "valkey", "server": server_name()}
+    return as_called(cause.hint.format(engine=engine, **places))
 
 
 _WORDS: Final = {

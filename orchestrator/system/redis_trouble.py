@@ -13,6 +13,13 @@ _MORE: Final = (
 )
 _MEMORY: Final = f"its memory is full: {_MORE}"
 _NEARLY: Final = f"its memory is nearly full: {_MORE}"
+#: Not the manifest, as the server's own log has it: Valkey 9.1's tool takes its base file for
+#: damaged (findings/valkey-check-aof-own-base-file.sh).
+DAMAGED: Final = (
+    "the queue's data is damaged: move {valkey} away (waiting jobs are lost), or cut off what "
+    "comes after the damage, in bash: `(exec -a valkey-check-aof {server} --fix "
+    "{valkey}/appendonlydir/*.incr.aof)`"
+)
 _DISK: Final = "its disk is full: nothing is taken in; free some space where its data is (`df -h`)"
 _FILE: Final = "it cannot write its data: nothing is taken in; its log says why"
 KEEP_ALL: Final = "`CONFIG SET maxmemory-policy noeviction`, or a server of its own for ew"

