@@ -12,7 +12,9 @@ from typing import Final
 AT_ONCE: Final = 16
 #: A connection is accepted in one turn, its request read in the next, and begun in another.
 _QUIET_TURNS: Final = 3
-#: Tokens wait no longer than this for requests that come, one after the other.
+#: While requests come, one after the other, tokens have a fifth of the time; and what waits for
+#: the turnstile to rest waits no longer than this.
+_REST_PER_WORK: Final = 4
 _LONGEST_REST_S: Final = 0.01
 
 
@@ -21,12 +23,14 @@ class Turnstile:
     more come."""
 
     def __init__(self) -> None:
-        self._passed = self._came = 0
+        self._passed = 0
+        #: How many have come.
+        self.came = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def through(self) -> None:
         """Return in this turn if few have come, else in a later one."""
-        self._came += 1
+        self.came += 1
         if self._passed == 0:
             asyncio.get_running_loop().call_soon(self._turn)
         if self._passed < AT_ONCE and not self._waiting:
@@ -36,14 +40,16 @@ class Turnstile:
         self._waiting.append(turn)
         await turn
 
-    async def rest(self) -> None:
-        """Return once no request has come for some turns, or after some milliseconds."""
+    async def rest(self, worked_s: float) -> None:
+        """Return once no request has come for some turns; after some milliseconds in any case, or
+        fewer if what makes way has not worked for long."""
         loop = asyncio.get_running_loop()
-        until, quiet_turns, seen = loop.time() + _LONGEST_REST_S, 0, self._came
+        until = loop.time() + min(_LONGEST_REST_S, _REST_PER_WORK * worked_s)
+        quiet_turns, seen = 0, self.came
         while quiet_turns < _QUIET_TURNS and loop.time() < until:
             await asyncio.sleep(0)
-            quiet_turns = quiet_turns + 1 if seen == self._came else 0
-            seen = self._came
+            quiet_turns = quiet_turns + 1 if seen == self.came else 0
+            seen = self.came
 
     def _turn(self) -> None:
         self._passed = 0

@@ -59,8 +59,10 @@ class Dispatcher:
         #: When a job that may be asked for again ended, and its first entry.
         self._kept: deque[tuple[float, str]] = deque()
         self._stopping = False
-        #: Awaited before each read: requests that come in this moment go first.
-        self.make_way: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
+        #: Awaited before each read, with the seconds that it took to hand out what the last one
+        #: brought: requests that come in this moment go first.
+        self.make_way: Callable[[float], Awaitable[None]] = lambda took_s: asyncio.sleep(0)
+        self._took_s = 0.0
         #: Called with each reply that is forgotten.
         self.on_close: Callable[[Reply], None] = lambda reply: None
 
@@ -238,9 +240,10 @@ class Dispatcher:
     async def _read(self) -> None:
         if self.last is None:
             self.last = await self._stream.open()
-        await self.make_way()
+        await self.make_way(self._took_s)
         lost, where = self._metrics.count_unreadable_frame, (self._stream.key, self.last)
         frames = await read_frames(self._reader, *where, block_ms=_BLOCK_MS, on_unreadable=lost)
         if frames:
+            began = time.monotonic()
             self.hand_out([envelope for _, envelopes in frames for envelope in envelopes])
-            self.last = frames[-1][0]
+            self.last, self._took_s = frames[-1][0], time.monotonic() - began

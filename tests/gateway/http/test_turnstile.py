@@ -52,7 +52,7 @@ async def test_tokens_make_way_for_requests_that_come_one_after_the_other() -> N
 
     coming = asyncio.create_task(come(20))
     await asyncio.sleep(0)
-    await turnstile.rest()
+    await turnstile.rest(1.0)
     assert len(came) == 21
     await coming
 
@@ -68,6 +68,22 @@ async def test_tokens_do_not_make_way_for_long(monkeypatch: pytest.MonkeyPatch) 
 
     coming = asyncio.create_task(come())
     await asyncio.sleep(0)
-    await asyncio.wait_for(turnstile.rest(), 5)
+    await asyncio.wait_for(turnstile.rest(1.0), 5)
     is_enough.set()
     await coming
+
+
+async def test_who_has_worked_little_makes_way_for_as_little() -> None:
+    turnstile = Turnstile()
+
+    async def come() -> None:
+        while True:
+            await turnstile.through()
+            await asyncio.sleep(0)
+
+    coming = asyncio.create_task(come())
+    await asyncio.sleep(0)
+    took_s, before = 0.0, turnstile.came
+    await turnstile.rest(took_s)
+    assert turnstile.came == before
+    coming.cancel()

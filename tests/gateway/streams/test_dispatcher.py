@@ -139,7 +139,7 @@ async def test_the_reader_makes_way_before_each_read() -> None:
                 dispatcher.stop()
             return None
 
-    async def make_way() -> None:
+    async def make_way(took_s: float) -> None:
         happened.append("way")
 
     stream: Any = Stream()
