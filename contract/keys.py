@@ -15,6 +15,7 @@ import re
 import secrets
 import time
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
@@ -65,7 +66,7 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     limits: KeyLimits = NO_LIMITS
 
     def may_use(self, model: str) -> bool:
-        return any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
+        return _matches(self.models, model)
 
     def state(self, now_unix_s: float) -> str:
         """Return `live`, `ending` (it was revoked, and is live for a while), `expired` or
@@ -164,6 +165,11 @@ def find_key(records: dict[str, KeyRecord], text: str, now_unix_s: float) -> Key
     wanted = record.sha256 if record else _digest("")
     same = hmac.compare_digest(wanted, _digest(secret))
     return record if record and same and record.is_live(now_unix_s) else None
+
+
+@lru_cache(maxsize=4096)
+def _matches(patterns: tuple[str, ...], model: str) -> bool:
+    return any(fnmatch.fnmatchcase(model, pattern) for pattern in patterns)
 
 
 def _digest(secret: str) -> str:

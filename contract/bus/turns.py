@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from contract.asked import PriorityClass
-from contract.media import media_of
 from contract.messages import Job
 
 #: The first goes before all others.
@@ -61,13 +60,15 @@ def prompt_tokens(job: Job) -> int:
     """Return about how long a prompt is, in tokens."""
     if job.prompt_ids is not None:
         return len(job.prompt_ids)
-    texts: list[str] = [job.prompt or ""]
-    texts += [message.content for message in job.messages or ()]
-    ids = 0
+    ids = size = 0
+    if job.prompt is not None:
+        size += len(job.prompt.encode())
+    for message in job.messages or ():
+        size += len(message.content.encode())
+        ids += _TOKENS_PER_MEDIUM * len(message.media)
     for each in job.pooling.inputs if job.pooling else ():
         if isinstance(each, str):
-            texts.append(each)
+            size += len(each.encode())
         else:
             ids += len(each)
-    ids += _TOKENS_PER_MEDIUM * len(media_of(job))
-    return ids + sum(len(text.encode()) for text in texts) // _BYTES_PER_TOKEN
+    return ids + size // _BYTES_PER_TOKEN

@@ -34,6 +34,18 @@ _USER_TIMEOUT_MS: Final = 30_000
 CAN_TELL: Final = sys.platform == "linux"
 
 
+def addresses_of(
+    connection: socket.socket,
+) -> tuple[tuple[str, int], tuple[str, int] | None]:
+    """Return our address and port of a connection, and the client's; None if that has left."""
+    own = connection.getsockname()
+    try:
+        client = connection.getpeername()
+    except OSError:
+        return (own[0], own[1]), None
+    return (own[0], own[1]), (client[0], client[1])
+
+
 def notice_if_dead(connection: socket.socket) -> None:
     """Have the kernel give up a peer that is gone without a word, which it would else send to
     again and again for a quarter of an hour."""

@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn, cast
 
 import httptools
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.http import peer
 from gateway.http.error_answers import dialect_of
@@ -23,6 +23,7 @@ from gateway.server.http_rules import (
     problem_of,
     without_offers,
 )
+from gateway.server.plain_http import PlainProtocol
 from gateway.server.refusal import RefusalResponse
 from gateway.server.tls import certificate_problem
 from gateway.streams.live import ABORT_EXTENSION, WRITE_EXTENSION
@@ -47,7 +48,7 @@ class _Stop(Exception):
     """Raised inside the parser, to stop it."""
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(PlainProtocol):
     """One connection."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -69,13 +70,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._made_at = self.loop.time()
-        peer.notice_if_dead(transport.get_extra_info("socket"))
         self._deadline.expect_within(HEAD_DEADLINE_S)
         if len(self.connections) > self.app_state[CONNECTIONS_STATE]:
             self._refuse(ApiError("too_many_connections", "too many connections are open"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._deadline.relax()
+        self._deadline.close()
         self.app_state[peer.DEPARTURES_STATE].forget(self.transport)
         super().connection_lost(exc)
         self.pipeline.clear()

@@ -22,12 +22,14 @@ def head_too_large() -> ApiError:
 
 def problem_of(method: bytes, version: str, headers: Headers) -> ApiError | None:
     """Return why a request cannot be answered, whatever it asks for."""
-    hosts = sum(name == b"host" for name, _ in headers)
+    names = [name for name, _ in headers]
+    hosts = names.count(b"host")
     if hosts > 1 or (hosts == 0 and version != "1.0"):
         return ApiError("bad_http", "a request has one `Host`")
-    lengths = (value for name, value in headers if name == b"content-length")
-    if any(len(value) > _LONGEST_LENGTH for value in lengths):
-        return ApiError("bad_http", "`Content-Length` has too many digits")
+    if b"content-length" in names:
+        lengths = [value for name, value in headers if name == b"content-length"]
+        if max(map(len, lengths)) > _LONGEST_LENGTH:
+            return ApiError("bad_http", "`Content-Length` has too many digits")
     return ApiError("method_not_allowed", "this is no proxy") if method == b"CONNECT" else None
 
 

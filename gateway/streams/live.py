@@ -39,10 +39,9 @@ class LiveResponse(Response):
         for reply in self._replies:
             on_half_close(scope, reply.speak_soon)
         try:
-            client = Client(send, context_of(scope).send, abort)
-            if WRITE_EXTENSION in offered:
-                client = client._replace(write=offered[WRITE_EXTENSION])
-            self._writer.attach(client)
+            ways = (send, context_of(scope).send, abort)
+            write = offered.get(WRITE_EXTENSION)
+            self._writer.attach(Client(*ways, write) if write is not None else Client(*ways))
             # The server says `disconnect` also when the answer has been sent.
             while (await receive())["type"] != "http.disconnect":
                 pass

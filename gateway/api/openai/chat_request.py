@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Literal
 
 from msgspec.structs import replace
@@ -122,7 +123,7 @@ class ChatFields(GenerationRequest):
 class ChatCompletionRequest(ChatFields):
     messages: fields.Turns[ChatMessageParam]
 
-    @property
+    @cached_property
     def detail(self) -> Detail:
         if not self.echo:
             return super().detail

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Final
 
 from msgspec.structs import replace
@@ -45,7 +46,7 @@ class CompletionRequest(GenerationRequest):
         """How many there are of each prompt before the best are taken."""
         return self.best_of or self.n or 1
 
-    @property
+    @cached_property
     def detail(self) -> Detail:
         if not self.echo:
             return super().detail

@@ -4,6 +4,7 @@ field has no effect. A field that would change the answer and is not supported i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from msgspec.structs import replace
@@ -106,7 +107,7 @@ class GenerationRequest(GuidedFields, GenerationBody):
         is_flex = self.service_tier == "flex" and self.priority_class is None
         return replace(turn, priority="batch") if is_flex else turn
 
-    @property
+    @cached_property
     def detail(self) -> Detail:
         """The details that the answer has beside its text."""
         usage = self.include_usage and self.stream_options.continuous_usage_stats  # type: ignore[union-attr]
