@@ -42,11 +42,9 @@ LONGER: Final = {
     # To be cut: the requests that vLLM has under way.
     "workers/engines/vllm/engine.py": 300,
     # To be cut: going on with what earlier attempts left open.
-    "workers/job_consumer.py": 275,
+    "workers/claims/job_consumer.py": 275,
     # One writer of an answer's sequence numbers; the hot path of every token.
     "workers/outbox.py": 370,
-    # To be cut: draining and giving back.
-    "workers/worker.py": 325,
     # One screen, section by section.
     "orchestrator/cli/status_screen/text.py": 275,
     # The fields of checkpoints' configurations, by their names in the wild: a list.

@@ -4,40 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, Final
 
 from redis.exceptions import RedisError
 
 from contract.bus.cancellations import Cancellations
-from contract.bus.claims import Attempt
 from contract.bus.client import connect, connect_reader, wait_for_server
 from contract.bus.queue import JobQueue
 from contract.bus.records.use_progress import UseProgress
 from contract.config import WorkerSpec
 from contract.messages import Heartbeat, State
 from contract.process.tasks import cancel_and_wait
-from contract.usage import JobUse
-from workers.audience import Audience
+from workers.claims.audience import Audience
+from workers.claims.draining import Draining
+from workers.claims.job_consumer import JobConsumer
+from workers.claims.places import Places
+from workers.claims.sweeper import Sweeper
 from workers.engine import Engine, EngineReport, SupportsSleep
 from workers.engine_state import EngineHung, was_child_killed
 from workers.fetching import Fetching
 from workers.heartbeat import LOADING, WorkerHeartbeat, heartbeat_of
-from workers.job_consumer import JobConsumer
 from workers.outbox import Outbox
-from workers.places import Places
 from workers.usage.use_reports import UseReports
 from workers.watching.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
-_SWEEP_EVERY_S: Final = 0.5
 _RECONNECT_S: Final = 0.25
 _FIRST_ANSWER: Final = "answering a first request"
-#: The most that giving jobs back may take; beyond it they are taken over later.
-_FAREWELL_S: Final = 5.0
 
 
 class Worker:
@@ -65,8 +61,12 @@ class Worker:
         self.consumer = JobConsumer(
             self.queue, engine, self.outbox, self.audience, self.places, spec.name, spec.redis_url
         )
+        self.sweeper = Sweeper(self.queue, engine, self.outbox, self.consumer, self.audience)
+        self.draining = Draining(
+            self.queue, engine, self.outbox, self.places, spec.name, spec.drain_s
+        )
         self.watchdog = Watchdog(spec.model.watchdog, engine, self.outbox, spec.model_id)
-        self.heartbeat_sender = WorkerHeartbeat(spec.redis_url, self.heartbeat, self._lapsed)
+        self.heartbeat_sender = WorkerHeartbeat(spec.redis_url, self.heartbeat, self.sweeper.lapsed)
         #: Called once the engine is ready and the loop turns.
         self.on_ready: Callable[[], None] = lambda: None
         #: Called when nothing comes from the engine any more.
@@ -77,14 +77,12 @@ class Worker:
         self._pausing = asyncio.Event()
         #: The sleep is over.
         self._roused = asyncio.Event()
-        #: No answer is worth waiting for beyond `drain_s`.
-        self._hurried = asyncio.Event()
-        self._lapse_seen = self.engine_was_killed = False
+        self.engine_was_killed = False
 
     def stop(self) -> None:
         """Ask the worker to drain for `drain_s` at most, and leave. Safe to call from a signal
         handler of the loop, as are the next three."""
-        self._hurried.set()
+        self.draining.hurried.set()
         self.retire()
 
     def retire(self) -> None:
@@ -151,7 +149,7 @@ class Worker:
             for loop in (
                 self.outbox.run(),
                 self._listen_for_cancellations(),
-                self._sweep(),
+                self.sweeper.run(),
                 self._keep_turning(),
                 self.use_reports.run(),
             )
@@ -168,7 +166,7 @@ class Worker:
             self.state = State.STOPPING
             self.heartbeat_sender.beat_now()
             await self.watchdog.rest()
-            await self._drain()
+            await self.draining.drain()
         finally:
             self.stop()
             await cancel_and_wait(loops)
@@ -185,7 +183,7 @@ class Worker:
     async def _sleep(self, engine: SupportsSleep) -> None:
         self._enter(State.STOPPING, "going to sleep")
         await self.watchdog.rest()
-        await self._drain()
+        await self.draining.drain()
         if self._stopping.is_set():
             return
         await self._unless_it_dies(engine.sleep())
@@ -218,45 +216,6 @@ class Worker:
         self.state, self.stage = state, stage
         self.heartbeat_sender.beat_now()
 
-    async def _drain(self) -> None:
-        """Let answers come to their ends, for a while; then only those that no other worker
-        could go on with, unless there is a hurry."""
-        emptied = asyncio.create_task(self.outbox.wait_until_empty())
-        hurried = asyncio.create_task(self._hurried.wait())
-        either: list[asyncio.Future[Any]] = [emptied, self.outbox.died]
-        try:
-            await asyncio.wait(
-                either, timeout=self.spec.drain_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if self.outbox.died.done():
-                # Its answers stay open, as when it dies at any other time: a job may be to blame.
-                await self.outbox.died
-            movable = self.places.movable()
-            answers = not movable or await self._give_back(movable)
-            # While Redis is gone, nothing is worth another try but answers that are still open.
-            if answers or self.outbox.attempts():
-                await asyncio.wait([*either, hurried], return_when=asyncio.FIRST_COMPLETED)
-                await self._give_back(self.outbox.attempts())
-        finally:
-            await cancel_and_wait([emptied, hurried])
-
-    async def _give_back(self, unfinished: list[Attempt]) -> bool:
-        """Publish what was said, and release these attempts. False if Redis did not answer."""
-        uses = {each.job.id: self.outbox.withdraw(each.job.id) for each in unfinished}
-        for attempt in unfinished:
-            await self.engine.cancel(attempt.job.id)
-        try:
-            await asyncio.wait_for(self._release(unfinished, uses), _FAREWELL_S)
-        except (RedisError, asyncio.TimeoutError) as error:
-            log.warning("%d jobs are left to be taken over: %r", len(unfinished), error)
-            return False
-        return True
-
-    async def _release(self, unfinished: list[Attempt], uses: Mapping[str, JobUse]) -> None:
-        await self.outbox.flush()
-        await self.queue.release(self.spec.name, unfinished, uses)
-        log.info("drained; %d jobs given back", len(unfinished))
-
     async def _listen_for_cancellations(self) -> None:
         while True:
             async with aclosing(connect_reader(self.spec.redis_url)) as reader:
@@ -270,50 +229,8 @@ class Worker:
                     log.warning("listening again in %s s: %s", _RECONNECT_S, error)
             await asyncio.sleep(_RECONNECT_S)
 
-    async def _sweep(self) -> None:
-        """Drop jobs for which no client waits."""
-        while True:
-            await asyncio.sleep(_SWEEP_EVERY_S * random.uniform(0.75, 1.25))  # noqa: S311
-            try:
-                await self._drop_abandoned()
-                await self._drop_unwanted()
-                await self.consumer.look_for_forgotten()
-            except RedisError as error:
-                log.warning("sweeping again soon: %s", error)
-
-    async def _drop_abandoned(self) -> None:
-        for job_id in self.outbox.take_abandoned():
-            await self.engine.cancel(job_id)
-
-    async def _drop_unwanted(self) -> None:
-        await self.audience.look({attempt.reply for attempt in self.outbox.attempts()})
-        for attempt in self.outbox.attempts():
-            if self.audience.is_gone(attempt):
-                await self.consumer.cancel(attempt.job.id)
-
     async def _keep_turning(self) -> None:
         while True:
             self.heartbeat_sender.turned()
-            if self._lapse_seen:
-                await self._drop_lost()
+            await self.sweeper.drop_lost()
             await asyncio.sleep(0.5)
-
-    def _lapsed(self) -> None:
-        log.warning("the lease had lapsed; looking which jobs are still ours")
-        self._lapse_seen = True
-
-    async def _drop_lost(self) -> None:
-        attempts = self.outbox.attempts()
-        try:
-            owners = await self.queue.owners([attempt.job.id for attempt in attempts])
-        except RedisError as error:
-            log.warning("looking again soon: %s", error)
-            return
-        self._lapse_seen = False
-        for attempt in attempts:
-            is_lost = owners.get(attempt.job.id) != attempt.number
-            if is_lost and self.outbox.is_open(attempt):
-                self.outbox.withdraw(attempt.job.id)
-                self.outbox.fenced_total += 1
-                await self.engine.cancel(attempt.job.id)
-        self.consumer.look_again()

@@ -1,6 +1,6 @@
 """One line format for the log of every process.
 
-    2026-01-31T12:00:00.123+01:00 WARNING demo-0-5f1c2e workers.job_consumer: what happened
+    2026-01-31T12:00:00.123+01:00 WARNING demo-0-5f1c2e workers.claims.job_consumer: what happened
 
 A line begins with the time, its zone, and the level. Whatever a message holds, it stays one line;
 the lines of a traceback are indented, so that none of them looks like a line of its own. Or a line

@@ -37,9 +37,9 @@ from tests.workers.client import Client
 from tests.workers.read_answer import ReadAnswer, assert_counted, counted
 from tests.workers.worker_processes import a_spec
 from workers import frames
-from workers import job_consumer as consumer
 from workers.answers import continuation
 from workers.answers.continuation import Published, published_before
+from workers.claims import job_consumer as consumer
 from workers.engine import EngineReport, JobRejected
 from workers.engine_state import EngineDied
 from workers.engines.mock import MockEngine

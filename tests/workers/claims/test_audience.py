@@ -10,8 +10,8 @@ from contract.bus.heartbeats import BEAT_EVERY_S, GATEWAYS, Heartbeats
 from contract.bus.replies import entry_order, reply_key
 from contract.gateway_beat import GatewayBeat
 from contract.messages import Job, Sampling
-from workers import audience
-from workers.audience import Audience
+from workers.claims import audience
+from workers.claims.audience import Audience
 
 
 class Gateway:

@@ -23,10 +23,10 @@ from contract.bus.tickets import state_after
 from contract.messages import ErrorCode
 from contract.process.tasks import cancel_and_wait, first_of
 from workers.answers.continuation import Published, can_continue, can_hand_over, published_before
-from workers.audience import Audience
+from workers.claims.audience import Audience
+from workers.claims.places import Places
 from workers.engine import Engine
 from workers.outbox import Outbox
-from workers.places import Places
 from workers.submissions import Submissions
 from workers.watching.suspects import Suspects
 

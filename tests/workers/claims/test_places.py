@@ -19,8 +19,8 @@ from contract.messages import Job, Sampling, Started, Status
 from tests.workers.client import Client
 from tests.workers.read_answer import assert_counted
 from tests.workers.worker_processes import a_spec
+from workers.claims.places import gives_way
 from workers.engines.mock import MockEngine
-from workers.places import gives_way
 from workers.worker import Worker
 
 SLOTS = 4
