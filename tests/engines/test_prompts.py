@@ -15,6 +15,7 @@ from contract.asked import Template, ToolCall, Tools
 from contract.messages import ChatMessage, Job, Sampling
 from contract.paths import ROOT
 from tests.engines.contract.engines import MODEL_DIR, vllm_python
+from tests.engines.vllm_process import VllmProcess
 from workers.engine import JobRejected
 from workers.engines.prompts import Prompts
 
@@ -202,3 +203,71 @@ def test_models_without_a_template_chat_as_vllm_writes_their_chats(tmp_path: Pat
     assert said["hf"].startswith("<|im_start|>system\nbe<|im_end|>\n<|im_start|>user\nhi")
     assert said["mistral"] == "<s>[INST]be\n\nhi[/INST]"
     assert said["deepseek_v32"].endswith("<｜User｜>hi<｜Assistant｜></think>")  # noqa: RUF001
+
+
+DIRECTLY = """
+import copy, json
+from transformers import AutoTokenizer
+from contract.messages import ChatMessage, Job, Sampling
+from workers.engines.prompts import Prompts
+from workers.engines.shared import encoding
+
+tokenizer = AutoTokenizer.from_pretrained(json.load(sys.stdin))
+TEXT = "äöü 漢字 🎉 <|im_end|>  two\\n\\n"
+chat = (ChatMessage("system", "s"), ChatMessage("user", TEXT))
+jobs = [
+    Job("j", "m", Sampling(), add_special_tokens=special, **asked)
+    for asked in ({"prompt": TEXT}, {"messages": chat})
+    for special in (None, True, False)
+]
+
+def ids(tokenizer):
+    prompts = Prompts(tokenizer, 999, 999)
+    return [prompts._encode(job) for job in jobs], prompts._encode_text, prompts._encode_chat
+
+def ways(tokenizer):
+    return [way is not None for way in ids(tokenizer)[1:]]
+
+class Adds(type(tokenizer)):
+    def encode(self, *args, **more):
+        return [7, *super().encode(*args, **more)]
+
+class Writes(type(tokenizer)):
+    def apply_chat_template(self, *args, tokenize=True, **more):
+        written = super().apply_chat_template(*args, tokenize=tokenize, **more)
+        return [7, *written] if tokenize else written
+
+direct = ids(tokenizer)
+told = {"direct": [direct[0], ways(tokenizer)]}
+for kind in (Adds, Writes):
+    tokenizer.__class__ = kind
+    told[kind.__name__] = ways(tokenizer)
+    tokenizer.__class__ = kind.__mro__[1]
+
+class Apart(type(tokenizer)):
+    def encode(self, *args, **more):
+        return untouched.encode(*args, **more)
+
+untouched = copy.deepcopy(tokenizer)
+tokenizer.__class__ = Apart
+tokenizer._tokenizer.enable_truncation(300)
+prompts = Prompts(tokenizer, 9999, 9999)
+told["cut"] = [len(prompts._encode(Job("j", "m", Sampling(), prompt="x " * 400)))]
+tokenizer._tokenizer.no_truncation()
+told["cut"].append(len(prompts._encode(Job("j", "m", Sampling(), prompt="x " * 400))))
+encoding.direct_encoder.__code__ = (lambda tokenizer: None).__code__
+told["own"] = [ids(tokenizer)[0], ways(tokenizer)]
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(300)
+def test_the_tokenizer_below_is_asked_only_if_it_says_the_same(vllm_process: VllmProcess) -> None:
+    told = json.loads(vllm_process.run("import sys\n" + DIRECTLY, str(MODEL_DIR)))
+    (direct, direct_ways), (own, own_ways) = told["direct"], told["own"]
+    assert direct == own
+    assert (direct_ways, own_ways) == ([True, True], [False, False])
+    assert told["Adds"] == [False, False]
+    assert told["Writes"] == [True, False]
+    assert told["cut"][0] == told["cut"][1] >= 400

@@ -11,6 +11,7 @@ from contract.asked import Template, ToolCall
 from contract.messages import ChatMessage, ErrorCode, Job
 from workers.engine import JobRejected
 from workers.engines.shared.content_parts import content_parts
+from workers.engines.shared.encoding import direct_encoder, encodes_what_it_writes
 
 #: Longer prompts are tokenised in a thread, so that they do not hold up the tokens of others.
 _LONG_PROMPT_CHARS: Final = 4_000
@@ -44,6 +45,11 @@ class Prompts:
         self._write_suffix = write_suffix
         self._write_chat = write_chat or self._apply_template
         self._max_tokens = min(max_input_len, max_model_len - 1)
+        self._encode_text = direct_encoder(tokenizer)
+        encode = self._encode_text
+        self._encode_chat = (
+            encode if encode is not None and encodes_what_it_writes(tokenizer, encode) else None
+        )
 
     async def token_ids(self, job: Job) -> list[int]:
         """The prompt of a job. Raises `JobRejected` if it is too long, or cannot be rendered."""
@@ -101,6 +107,8 @@ class Prompts:
             return list(job.prompt_ids)
         if job.messages is None:
             text, special = self._with_suffix(job), job.add_special_tokens
+            if self._encode_text is not None:
+                return self._encode_text(text, special is not False)
             given = {} if special is None else {"add_special_tokens": special}
             ids: list[int] = self._tokenizer.encode(text, **given)
             return ids
@@ -142,9 +150,13 @@ class Prompts:
             raise JobRejected(ErrorCode.INVALID_REQUEST, message)
         if not _names_developers(template):
             turns = _with_system_for_developer(turns)
+        encode = self._encode_chat
+        in_one = encode is None and not adds_special
         written: Any = self._tokenizer.apply_chat_template(
-            turns, **arguments, tokenize=not adds_special, return_dict=False
+            turns, **arguments, tokenize=in_one, return_dict=False
         )
+        if encode is not None:
+            return encode(written, adds_special)
         if adds_special:
             written = self._tokenizer.encode(written, add_special_tokens=True)
         ids: list[int] = written
