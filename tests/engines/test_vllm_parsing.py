@@ -18,9 +18,10 @@ from types import SimpleNamespace
 from transformers import AutoTokenizer
 from vllm.sampling_params import StructuredOutputsParams
 from contract.config import ModelConfig
-from contract.asked import Tools
+from contract.asked import ToolCall, Tools
 from contract.messages import ChatMessage, Job, Sampling
 from workers.engine import CannotServe, JobRejected
+from workers.engines.vllm.parsing.asked import request_of
 from workers.engines.vllm.parsing.parsers import VllmParsers
 from workers.answers.transcript import Transcript
 
@@ -96,7 +97,26 @@ def with_earlier_parsers(make):
     finally:
         ParserManager.get_parser = now
 
+def asked(**more):
+    call = ToolCall("c", "add", "{}")
+    messages = (ChatMessage("user", "hi"), ChatMessage("assistant", "", tool_calls=(call,)))
+    return request_of(Job("j", "m", Sampling(), messages=messages), {"x": 1}, None)
+
+def checked(request):
+    # The same request, with all that is in it looked at by vLLM.
+    said = request.model_dump(exclude_unset=True)
+    return type(request).model_validate(said | {"request_id": request.request_id})
+
+def usual_requests():
+    first, second = asked(), asked()
+    first.messages.append(None)
+    first.skip_special_tokens = False
+    first.chat_template_kwargs["x"] = 2
+    return [vars(checked(second)) == vars(second), second.skip_special_tokens,
+        second.chat_template_kwargs, json.loads(json.dumps(second.messages))]
+
 print(json.dumps({
+    "usual": usual_requests(),
     "auto": read('So: <tool_call>\\n{"name": "add", "arguments": {"a": 12}}\\n</tool_call>',
         Tools(ADD), tool_parser="hermes"),
     "named": read('{"a": 3}', Tools(ADD, "named", "add")),
@@ -143,6 +163,17 @@ def said() -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(300)
+def test_usual_requests_are_as_if_vllm_had_checked_each_and_share_nothing(
+    said: dict[str, Any],
+) -> None:
+    same, skips, arguments, messages = said["usual"]
+    assert (same, skips, arguments) == (True, True, {"x": 1})
+    assert [each["role"] for each in messages] == ["user", "assistant"]
+    assert messages[1]["tool_calls"][0]["function"]["name"] == "add"
 
 
 @pytest.mark.vllm

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Final
 
 import vllm
-import vllm.envs
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -32,7 +31,7 @@ from workers.engines.vllm.answer import VllmAnswer
 from workers.engines.vllm.arguments import engine_args, is_on_cpu, known_args, set_cpu_defaults
 from workers.engines.vllm.chats import chat_writer, tokenizer_of
 from workers.engines.vllm.constraints import check_tag, choose_library, guided_settings, refusal
-from workers.engines.vllm.load import load_reporter
+from workers.engines.vllm.load import load_reporter, look_up_once
 from workers.engines.vllm.media.chats import MediaChats, VllmPrompt
 from workers.engines.vllm.media.speech import Transcriber, transcriber
 from workers.engines.vllm.parsing.parsers import VllmParsers
@@ -100,8 +99,7 @@ class VllmEngine:
             usage_context=UsageContext.OPENAI_API_SERVER,
             stat_loggers=[load_reporter(self._outbox)],
         )
-        # Else vLLM asks the environment again for every token. Its engine core does the same.
-        getattr(vllm.envs, "enable_envs_cache", lambda: None)()
+        look_up_once(engine)
         return engine
 
     def _read_prompts(self, engine: AsyncLLM, tokenizer: Any) -> None:

@@ -1,9 +1,10 @@
-"""How busy vLLM is, as its engine core says with its outputs."""
+"""How busy vLLM is, as its engine core says with its outputs, and what it need not do again."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import vllm.envs
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from workers.engine_state import EngineLoad
@@ -47,3 +48,14 @@ def load_reporter(outbox: Outbox) -> Any:
             """vLLM logs its configuration itself."""
 
     return LoadReporter
+
+
+def look_up_once(engine: Any) -> None:
+    """Have vLLM keep what it would look up again and again in the same process, with the same
+    result: the environment for each token, and for each request the token that ends answers."""
+    # Its engine core does the same.
+    getattr(vllm.envs, "enable_envs_cache", lambda: None)()
+    renderer: Any = getattr(getattr(engine, "input_processor", None), "renderer", None)
+    if hasattr(renderer, "get_eos_token_id"):
+        end = renderer.get_eos_token_id()
+        renderer.get_eos_token_id = lambda: end

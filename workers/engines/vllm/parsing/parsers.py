@@ -6,7 +6,6 @@ has the code for all of them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from inspect import signature
 from types import SimpleNamespace
@@ -14,12 +13,13 @@ from typing import Any
 
 from contract.config import ModelConfig
 from contract.config.recipes import ChosenParsers
-from contract.messages import ChatMessage, ErrorCode, Job
+from contract.messages import ErrorCode, Job
 from workers.engine import CannotServe, JobRejected
 from workers.engines.prompts import template_arguments
 from workers.engines.shared.parsing.known import NO_TOOL_PARSER, cannot_parse
 from workers.engines.shared.parsing.replay import Reading, Replay
 from workers.engines.vllm.constraints import GUIDANCE, folded_outputs
+from workers.engines.vllm.parsing.asked import request_of
 from workers.engines.vllm.parsing.choice import ParsedChoice
 from workers.engines.vllm.parsing.known import known_parsers
 from workers.engines.vllm.requests import REFUSALS
@@ -33,7 +33,7 @@ class VllmParsing:
         self.prompt_ids = prompt_ids
         self._parsers = parsers
         self._arguments = template_arguments(job)
-        asked = _request(job, self._arguments, outputs)
+        asked = request_of(job, self._arguments, outputs)
         self._tools = asked.tools
         parser = self.new_parser()
         #: The request as vLLM's own server would have made it.
@@ -181,34 +181,3 @@ def _forced(chosen: ChosenParsers) -> Any:
         tool_parser_cls = ToolParser
 
     return Forced
-
-
-def _request(job: Job, arguments: dict[str, Any], outputs: Any) -> Any:
-    """Return the request that vLLM's server would have been sent."""
-    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-
-    body: dict[str, Any] = {
-        "messages": [_message(each) for each in job.messages or ()],
-        "chat_template_kwargs": arguments,
-        "structured_outputs": outputs,
-        # vLLM 0.33 leaves it open what is not said, and its engine core then ends.
-        "skip_special_tokens": job.sampling.skip_special_tokens,
-    }
-    if job.tools is not None:
-        named = {"type": "function", "function": {"name": job.tools.name}}
-        body |= {
-            "tools": json.loads(job.tools.definitions),
-            "tool_choice": named if job.tools.choice == "named" else job.tools.choice,
-            "parallel_tool_calls": job.tools.parallel,
-        }
-    return ChatCompletionRequest.model_validate(body)
-
-
-def _message(message: ChatMessage) -> dict[str, Any]:
-    """Parsers look whether earlier turns have calls, and how many."""
-    calls = [
-        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": "{}"}}
-        for call in message.tool_calls
-    ]
-    written: dict[str, Any] = {"role": message.role, "content": message.content}
-    return written | ({"tool_calls": calls} if calls else {})
