@@ -11,7 +11,7 @@ from redis.exceptions import OutOfMemoryError
 from contract.bus.client import BLOCK_MS, LuaScript, RedisClient, last_id, mapping_of, raised
 from contract.bus.clock import LEAP_MS
 from contract.messages import UNREADABLE, Envelope
-from contract.wire import decode_frame, encode_frame
+from contract.wire import EnvelopeParts, decode_parts, encode_frame
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ async def read_frames(
     block_ms: int = BLOCK_MS,
     count: int = 64,
     on_unreadable: Callable[[], None] = lambda: None,
-) -> list[tuple[str, list[Envelope]]]:
+) -> list[tuple[str, list[EnvelopeParts]]]:
     """Wait for the frames after entry `last`, `count` at most; each with its entry id. Never
     cancel this call.
 
@@ -105,7 +105,7 @@ async def read_frames(
         "XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", reply, last
     )
     entries = [(entry.decode(), mapping_of(flat)) for entry, flat in answer[0][1]] if answer else []
-    return [(entry, _envelopes(reply, entry, fields, on_unreadable)) for entry, fields in entries]
+    return [(entry, _parts(reply, entry, fields, on_unreadable)) for entry, fields in entries]
 
 
 async def scan_frames(
@@ -116,19 +116,19 @@ async def scan_frames(
         entries = await db.xrange(reply, f"({after}", count=_SCAN_AT_ONCE)
         for entry, fields in entries:
             after = entry.decode()
-            yield after, _envelopes(reply, after, fields)
+            yield after, [Envelope(*parts) for parts in _parts(reply, after, fields)]
         if len(entries) < _SCAN_AT_ONCE:
             return
 
 
-def _envelopes(
+def _parts(
     reply: str,
     entry: str,
     fields: Mapping[bytes, bytes],
     on_unreadable: Callable[[], None] = lambda: None,
-) -> list[Envelope]:
+) -> list[EnvelopeParts]:
     try:
-        return decode_frame(fields[b"f"])
+        return decode_parts(fields[b"f"])
     except (KeyError, *UNREADABLE) as error:
         log.error("skipping frame %s of %s, which cannot be read: %r", entry, reply, error)
         on_unreadable()

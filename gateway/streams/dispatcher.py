@@ -10,13 +10,15 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Final
 
 from redis.exceptions import RedisError
 
 from contract.bus.client import RedisClient
 from contract.bus.replies import KEEP_MS, ReplyStream, entry_order, read_frames
-from contract.messages import Envelope, ErrorCode
+from contract.messages import ErrorCode
+from contract.wire import EnvelopeParts
 from gateway.http.errors import ApiError
 from gateway.streams.cancelling import Canceller
 from gateway.streams.link import Link
@@ -139,8 +141,7 @@ class Dispatcher:
             return
         reply.count_tokens()
         if reply.trace is not None and reply.ended:
-            now = time.monotonic()
-            reply.trace.end(reply.end, reply.failed_with, reply.first_at, now)
+            reply.trace.end(reply.end, reply.failed_with, reply.first_at, time.monotonic())
         self.on_close(reply)
         self._metrics.of(reply.model).open -= 1
         if reply.failed_with:
@@ -156,7 +157,7 @@ class Dispatcher:
             )
 
     def hand_out(
-        self, envelopes: Iterable[Envelope], find: Callable[[str], Reply | None] | None = None
+        self, envelopes: Iterable[EnvelopeParts], find: Callable[[str], Reply | None] | None = None
     ) -> None:
         """Give each envelope to its reply, then send what each reply has got."""
         find = find or self._replies.get
@@ -245,5 +246,5 @@ class Dispatcher:
         frames = await read_frames(self._reader, *where, block_ms=_BLOCK_MS, on_unreadable=lost)
         if frames:
             began = time.monotonic()
-            self.hand_out([envelope for _, envelopes in frames for envelope in envelopes])
+            self.hand_out(chain.from_iterable(envelopes for _, envelopes in frames))
             self.last, self._took_s = frames[-1][0], time.monotonic() - began

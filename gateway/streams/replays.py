@@ -224,7 +224,7 @@ class FollowedStream:
         self._frames_per_read = max(1, min(_MOST_FRAMES_PER_READ, fitting))
         layers = group.layers()
         envelopes = (envelope for _, envelopes in frames for envelope in envelopes)
-        for some in portions(envelope for envelope in envelopes if envelope.job_id in layers[0]):
+        for some in portions(envelope for envelope in envelopes if envelope[0] in layers[0]):
             for by_job in layers:
                 self._dispatcher.hand_out(some, by_job.get)
             # Answers beside these have their turn.

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from contract.messages import Envelope
+from contract.wire import EnvelopeParts
 from gateway.streams.reply import Reply
 
 #: They are handed out in a few milliseconds.
@@ -58,13 +58,13 @@ class ReplyGroup:
         free[reply.job_id] = reply
 
 
-def portions(envelopes: Iterable[Envelope]) -> Iterator[list[Envelope]]:
+def portions(envelopes: Iterable[EnvelopeParts]) -> Iterator[list[EnvelopeParts]]:
     """Envelopes in portions that are handed out in a few milliseconds; all of a job's in one, so
     that they become one write."""
-    by_job: dict[str, list[Envelope]] = defaultdict(list)
+    by_job: dict[str, list[EnvelopeParts]] = defaultdict(list)
     for envelope in envelopes:
-        by_job[envelope.job_id].append(envelope)
-    some: list[Envelope] = []
+        by_job[envelope[0]].append(envelope)
+    some: list[EnvelopeParts] = []
     for of_job in by_job.values():
         some += of_job
         if len(some) >= ENVELOPES_AT_ONCE:

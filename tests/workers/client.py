@@ -132,7 +132,7 @@ class Client:
                     continue
                 for entry, envelopes in frames:
                     last = entry
-                    self._take(envelopes)
+                    self._take([Envelope(*parts) for parts in envelopes])
         finally:
             await reader.aclose()
 

@@ -384,7 +384,7 @@ class Client:
                 self.reader, self.replies.key, self._last, block_ms=100
             ):
                 self._last = entry
-                for envelope in envelopes:
+                for envelope in map(Envelope._make, envelopes):
                     self.answers[envelope.job_id].take(envelope)
 
     async def _beat_on(self) -> None:

@@ -149,7 +149,7 @@ def test_what_is_handed_on_to_many_comes_in_portions_that_split_no_answer() -> N
     assert sum(map(len, handed)) == 900
     assert max(map(len, handed)) < 300
     for portion in handed:
-        assert set(Counter(envelope.job_id for envelope in portion).values()) == {3}
+        assert set(Counter(job_id for job_id, *_ in portion).values()) == {3}
 
 
 def test_what_is_read_at_once_makes_the_collector_look_at_nothing_old() -> None:
