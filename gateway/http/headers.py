@@ -18,8 +18,12 @@ Headers = Iterable[tuple[bytes, bytes]]
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _UNPRINTABLE: Final = re.compile(r"[^!-+\--~]")
 _IN_SCOPE: Final = "ew.context"
-#: An ASGI extension that our HTTP protocol offers: write a head without waiting, or return False.
+#: An ASGI extension that our HTTP protocol offers: write a head without waiting, and a first piece
+#: of the body with it, or return False.
 HEAD_EXTENSION: Final = "ew.head"
+#: A key of the message that begins an answer: a piece of the body that more follows. It is taken
+#: out by whoever has sent it.
+FIRST_PIECE: Final = "ew.first"
 
 
 async def send_nowhere(message: Message) -> None:
@@ -158,7 +162,9 @@ class RequestContextMiddleware:
                 headers = message["headers"] = [*message["headers"], *context.headers()]
                 if header(headers, b"cache-control") is None:
                     headers.append((b"cache-control", b"no-store"))
-                if write_head is not None and write_head(status, headers):
+                first = message.get(FIRST_PIECE, b"")
+                if write_head is not None and write_head(status, headers, first):
+                    message.pop(FIRST_PIECE, None)
                     return
             await send(message)
 

@@ -26,9 +26,12 @@ class ChunkWriter:
         self._flow = cycle.flow
         self._write = cycle.transport.write
 
-    def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bool:
-        """Write the head of an answer in chunks. False if only `send` can: it has to wait, the body
-        does not come in chunks, or a header is one that it refuses."""
+    def begin(
+        self, status: int, headers: Sequence[tuple[bytes, bytes]], first: bytes = b""
+    ) -> bool:
+        """Write the head of an answer in chunks, and its first piece with it, if that is not empty.
+        False if only `send` can: it has to wait, the body does not come in chunks, or a header is
+        one that it refuses."""
         cycle = self._cycle
         if cycle.flow.write_paused or cycle.disconnected or cycle.response_started:
             return False
@@ -45,7 +48,8 @@ class ChunkWriter:
         cycle.chunked_encoding = True
         close = b"" if cycle.keep_alive else b"connection: close\r\n"
         rest = b"transfer-encoding: chunked\r\n\r\n"
-        cycle.transport.write(b"%b%b%b%b" % (STATUS_LINE[status], lines, close, rest))
+        piece = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
+        self._write(b"%b%b%b%b%b" % (STATUS_LINE[status], lines, close, rest, piece))
         return True
 
     def write(self, body: bytes) -> bool:

@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple, cast
 
 from starlette.types import Message, Send
 
+from gateway.http.headers import FIRST_PIECE
+
 log = logging.getLogger(__name__)
 #: The most that may wait for a client that does not read, beside the system's buffers.
 MAX_BUFFERED_BYTES: Final = 1 << 20
@@ -142,8 +144,7 @@ class Writer:
         """Send all that may be sent without waiting."""
         self._quick = None
         if self._head is not None:
-            head, self._head = self._head, None
-            self._run(client, client.send_head(head))
+            self._begin(client, self._head)
         if self._rest is None and (self._parts or self._closed is not self._ended):
             parts, self._parts = self._parts, []
             self._ended = self._closed
@@ -154,6 +155,16 @@ class Writer:
                 self._run(client, client.send(message))
         if self._rest is None and self.opened and not self._closed:
             self._quick = client.write
+
+    def _begin(self, client: Client, head: Message) -> None:
+        """Send the head, and what goes on with it in one write, where the server can."""
+        self._head = None
+        has_more = bool(self._parts) and not self._closed
+        if has_more:
+            head[FIRST_PIECE] = b"".join(self._parts)
+        self._run(client, client.send_head(head))
+        if has_more and FIRST_PIECE not in head:
+            self._parts.clear()
 
     def _run(self, client: Client, sending: Awaitable[None]) -> None:
         """Run a sending here and now; a task goes on with it only if it has to wait."""

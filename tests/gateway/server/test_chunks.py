@@ -18,9 +18,11 @@ class Wire:
 
     def __init__(self) -> None:
         self.got = b""
+        self.writes = 0
 
     def write(self, data: bytes) -> None:
         self.got += data
+        self.writes += 1
 
     def close(self) -> None: ...
 
@@ -144,3 +146,13 @@ def test_other_heads_are_left_to_send(method: str, status: int, name: bytes, val
     assert not ChunkWriter(cycle).begin(status, [*HEAD, (name, value)])
     assert wire.got == b""
     assert not cycle.response_started
+
+
+async def test_a_first_piece_goes_with_the_head_in_one_write() -> None:
+    together, apart = Wire(), Wire()
+    assert ChunkWriter(new_cycle(together)).begin(200, HEAD, b"data: a\n\n")
+    writer = ChunkWriter(new_cycle(apart))
+    assert writer.begin(200, HEAD)
+    assert writer.write(b"data: a\n\n")
+    assert together.got == apart.got
+    assert (together.writes, apart.writes) == (1, 2)

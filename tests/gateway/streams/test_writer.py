@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.http.headers import FIRST_PIECE
 from gateway.streams.sse import event, json_text
 from gateway.streams.writer import MAX_BUFFERED_BYTES, Client, SlowClient, Writer
 
@@ -168,3 +170,43 @@ def test_any_text_survives_an_event(text: str) -> None:
     lines = event(encoded, name="x").decode().splitlines()
     assert lines == ["event: x", f"data: {encoded.decode()}", ""]
     assert event(orjson.dumps(text), name="x").decode().splitlines() == lines
+
+
+@pytest.mark.parametrize("takes_it", [True, False])
+async def test_the_first_piece_is_sent_once_with_the_head_or_behind_it(
+    reader: Reader, *, takes_it: bool
+) -> None:
+    with_head: list[bytes] = []
+
+    async def send_head(message: dict[str, Any]) -> None:
+        await reader.send(message)
+        if takes_it:
+            with_head.append(message.pop(FIRST_PIECE))
+
+    writer = Writer()
+    writer.attach(Client(send_head, reader.send, reader.abort))
+    writer.open(200, [])
+    writer.write(b"a")
+    writer.write(b"b")
+    writer.flush()
+    assert (with_head, reader.got) == (([b"ab"], []) if takes_it else ([], [b"ab"]))
+    writer.write(b"c")
+    writer.close()
+    writer.flush()
+    assert b"".join(with_head + reader.got) == b"abc"
+    assert reader.is_complete
+
+
+async def test_what_ends_at_once_is_no_first_piece(reader: Reader) -> None:
+    async def send_head(message: dict[str, Any]) -> None:
+        assert FIRST_PIECE not in message
+        await reader.send(message)
+
+    writer = Writer()
+    writer.attach(Client(send_head, reader.send, reader.abort))
+    writer.open(200, [])
+    writer.write(b"a")
+    writer.close()
+    writer.flush()
+    assert reader.got == [b"a"]
+    assert reader.is_complete
