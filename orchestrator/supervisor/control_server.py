@@ -44,6 +44,15 @@ class ControlServer:
         self._on_request = on_request
         self._on_leave = on_leave
         self._server: asyncio.Server | None = None
+        self._bound: os.stat_result | None = None
+
+    @property
+    def is_reachable(self) -> bool:
+        """Return whether its socket is still the one at the path."""
+        try:
+            return self._bound is not None and os.path.samestat(self._bound, socket_path().stat())
+        except FileNotFoundError:
+            return False
 
     async def open(self) -> None:
         path = socket_path()
@@ -55,6 +64,7 @@ class ControlServer:
             )
         finally:
             os.umask(before)
+        self._bound = path.stat()
 
     def close(self) -> None:
         socket_path().unlink(missing_ok=True)

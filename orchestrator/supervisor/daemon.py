@@ -41,18 +41,18 @@ def main() -> int:
         log.info("another supervisor is there")
         return 0
     try:
-        asyncio.run(_supervise(logs))
+        asyncio.run(_supervise(logs, mutex))
     finally:
         mutex.release()
     return 0
 
 
-async def _supervise(logs: LogsConfig) -> None:
+async def _supervise(logs: LogsConfig, mutex: Mutex) -> None:
     entry = read_entry(os.getpid())
     identity = Identity(os.getpid(), entry.start_ticks if entry else 0, boot_id(), mark="")
     beating = asyncio.create_task(keep_alive())
     try:
-        await Supervisor(identity, logs).run(lambda: notify("READY=1"))
+        await Supervisor(identity, logs, mutex).run(lambda: notify("READY=1"))
     finally:
         notify("STOPPING=1")
         await cancel_and_wait([beating])

@@ -36,10 +36,12 @@ from orchestrator.supervisor.reporting.prospects import with_prospects
 from orchestrator.supervisor.reporting.publisher import Publisher
 from orchestrator.supervisor.reporting.report import Memory
 from orchestrator.supervisor.reporting.run_file import take_run
+from orchestrator.supervisor.reporting.run_place import RunPlace
 from orchestrator.supervisor.tasks.runner import TaskExited, TaskRunner
 from orchestrator.supervisor.units.exits import Exited
 from orchestrator.supervisor.units.fleet import Fleet
 from orchestrator.supervisor.units.launch import Launcher
+from orchestrator.system.mutex import Mutex
 from orchestrator.system.process import Identity
 from orchestrator.system.valkey import embedded_url, socket_path
 
@@ -72,7 +74,8 @@ Event: TypeAlias = Exited | TaskExited | Asked | Left | Signalled | Observation 
 class Supervisor:
     """Runs until everything was stopped. One per state directory; the caller holds the mutex."""
 
-    def __init__(self, identity: Identity, logs: LogsConfig) -> None:
+    def __init__(self, identity: Identity, logs: LogsConfig, mutex: Mutex) -> None:
+        self._mutex = mutex
         self._log_keeper = LogKeeper(logs_dir(), logs)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._observer = Observer(self._subject, self._events.put_nowait)
@@ -101,13 +104,14 @@ class Supervisor:
         )
         await server.open()
         when_open()
-        observing = asyncio.create_task(self._observer.run())
-        rotating = asyncio.create_task(self._log_keeper.run())
+        place = RunPlace(self._mutex, server, self._fleet.units, self._publisher)
+        loops = (self._observer.run(), self._log_keeper.run(), place.keep())
+        keeping = [asyncio.create_task(each) for each in loops]
         try:
             await self._handle_events()
         finally:
             server.close()
-            await cancel_and_wait([observing, rotating])
+            await cancel_and_wait(keeping)
         self._leave_nothing()
 
     async def _handle_events(self) -> None:

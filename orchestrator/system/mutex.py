@@ -31,6 +31,22 @@ class Mutex:
                 return True
             os.close(descriptor)
 
+    @property
+    def is_held(self) -> bool:
+        """Return whether it is held, and its file was not deleted: then another process could hold
+        its successor."""
+        return self._descriptor >= 0 and _is_current(self._path, self._descriptor)
+
+    def renew(self) -> bool:
+        """Hold it as before, where its file was deleted. Return False if another process holds the
+        new one."""
+        former, self._descriptor = self._descriptor, -1
+        if not self.acquire():
+            self._descriptor = former
+            return False
+        os.close(former)
+        return True
+
     def release(self) -> None:
         """Remove the file and let the next process in."""
         if self._descriptor >= 0:

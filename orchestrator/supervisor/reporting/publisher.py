@@ -85,6 +85,10 @@ class Publisher:
         write_atomically(status_path(), msgspec.json.encode(status), is_synced=False)
         self._history.note(status)
 
+    def forget_run(self) -> None:
+        """Have the run file written with the next publication, though nothing in it changes."""
+        self._run = None
+
     def withdraw(self) -> None:
         """Remove both files: nothing runs any more."""
         status_path().unlink(missing_ok=True)

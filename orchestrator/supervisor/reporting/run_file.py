@@ -35,6 +35,10 @@ def path() -> Path:
     return run_dir() / "processes.json"
 
 
+def has_run_file() -> bool:
+    return path().exists()
+
+
 def write_run(run: Run) -> None:
     write_atomically(path(), msgspec.json.encode(run))
 

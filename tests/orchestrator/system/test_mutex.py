@@ -27,3 +27,19 @@ def test_a_mutex_whose_file_was_removed_and_made_anew_is_not_shared(tmp_path: Pa
     assert not third.acquire()
     second.release()
     first.release()
+
+
+def test_a_mutex_whose_file_was_deleted_is_held_again_unless_another_has_it(tmp_path: Path) -> None:
+    first, second = Mutex(tmp_path / "m"), Mutex(tmp_path / "m")
+    assert not first.is_held
+    assert first.acquire()
+    assert first.is_held
+    (tmp_path / "m").unlink()
+    assert not first.is_held
+    assert second.acquire()
+    assert not first.renew()
+    second.release()
+    assert first.renew()
+    assert first.is_held
+    assert not second.acquire()
+    first.release()
