@@ -10,11 +10,9 @@ gc.set_threshold(100_000)
 
 import logging
 import os
-import resource
 import secrets
 import socket
 import sys
-from typing import Final
 
 import uvicorn
 
@@ -23,10 +21,10 @@ from contract.paths import COMMAND
 from contract.process.logs import configure_logging
 from contract.process.tls import CertificateExpiredError, TlsError, TlsFiles, files_of, present
 from gateway.lifecycle.settings import INSTANCE_VARIABLE, ProcessSettings
+from gateway.server import open_files
 from gateway.server.processes import Processes, server_config
 
 log = logging.getLogger(__name__)
-_MOST_FILES: Final = 65_536
 
 
 def main() -> int:
@@ -47,7 +45,7 @@ def main() -> int:
     configure_logging("gateway", as_json=logs.format == "json", to_journal=logs.journal)
     if gateway.tls is not None and not _can_present(files_of(gateway.tls)):
         return 1
-    _allow_many_connections()
+    open_files.allow_many()
     try:
         listeners = [bound_socket(*address) for address in _addresses(gateway)]
     except OSError as error:
@@ -104,14 +102,6 @@ def _serve(config: uvicorn.Config, listeners: list[socket.socket]) -> None:
         processes.run()
     else:
         processes.serve()
-
-
-def _allow_many_connections() -> None:
-    """Each open answer is a file; the usual limit of 1024 is for programs that use `select`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 if __name__ == "__main__":

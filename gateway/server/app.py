@@ -49,6 +49,7 @@ from gateway.server import console, docs, health
 from gateway.server.access_log import AccessLog
 from gateway.server.direct_routes import DirectRoutes
 from gateway.server.http_guard import CONNECTIONS_STATE, DRAIN_STATE
+from gateway.server.open_files import most_connections
 from gateway.tracing.request_trace import RequestEnd
 from gateway.tracing.tracer import Tracer, open_tracer
 
@@ -114,7 +115,7 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
         running = asyncio.create_task(runner.run())
         yield {
             DRAIN_STATE: process.drain,
-            CONNECTIONS_STATE: settings.config.gateway.max_connections,
+            CONNECTIONS_STATE: most_connections(settings.config.gateway.max_connections),
             DEPARTURES_STATE: Departures(asyncio.get_running_loop()),
         }
         await cancel_and_wait([running])

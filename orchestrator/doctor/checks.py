@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def check_up() -> Iterator[tuple[str, list[Check]]]:
         yield "configuration", [*_models(config), *_named(config), *upstreams.ask(config.models)]
         yield "engines", list(_engines(config))
         yield "queue", list(_redis(config))
-        yield "port", [_port(config)]
+        yield "port", [_port(config), _open_files(config)]
         if config.tracing.endpoint is not None:
             yield "traces", [collector.ask(config.tracing.endpoint)]
     yield "environments", list(_environments())
@@ -162,6 +163,17 @@ def _port(config: Config) -> Check:
     except UserError as error:
         return Check("gateway", error.message, error.hint, is_fatal=True)
     return Check("gateway", f"{where} is free")
+
+
+def _open_files(config: Config) -> Check:
+    """Return whether the gateway may have as many connections as the configuration says."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = config.gateway.max_connections
+    if hard == resource.RLIM_INFINITY or hard > wanted:
+        return Check("open files", f"{wanted} connections at most (`gateway.max_connections`)")
+    seen = f"the system lets a process open {hard}; `gateway.max_connections` is {wanted}"
+    fix = "raise the limit (`ulimit -Hn`, `LimitNOFILE` of systemd), or lower the other"
+    return Check("open files", seen, fix)
 
 
 def _environments() -> Iterator[Check]:
