@@ -20,6 +20,7 @@ from contract.config import ConfigError, GatewayConfig
 from contract.paths import COMMAND
 from contract.process.logs import configure_logging
 from contract.process.tls import CertificateExpiredError, TlsError, TlsFiles, files_of, present
+from gateway.http import peer
 from gateway.lifecycle.settings import INSTANCE_VARIABLE, ProcessSettings
 from gateway.server import open_files
 from gateway.server.processes import Processes, server_config
@@ -86,6 +87,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    peer.notice_if_dead(listener)
     try:
         listener.bind((host, port))
     except OSError as error:

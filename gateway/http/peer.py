@@ -35,22 +35,18 @@ CAN_TELL: Final = sys.platform == "linux"
 
 
 def addresses_of(
-    connection: socket.socket,
+    transport: asyncio.BaseTransport,
 ) -> tuple[tuple[str, int], tuple[str, int] | None]:
     """Return our address and port of a connection, and the client's; None if that has left."""
-    own = connection.getsockname()
-    try:
-        client = connection.getpeername()
-    except OSError:
-        return (own[0], own[1]), None
-    return (own[0], own[1]), (client[0], client[1])
+    own, client = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+    return (own[0], own[1]), None if client is None else (client[0], client[1])
 
 
-def notice_if_dead(connection: socket.socket) -> None:
+def notice_if_dead(listener: socket.socket) -> None:
     """Have the kernel give up a peer that is gone without a word, which it would else send to
-    again and again for a quarter of an hour."""
-    if connection.family in (socket.AF_INET, socket.AF_INET6) and sys.platform == "linux":
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
+    again and again for a quarter of an hour: connections have it from their listener."""
+    if sys.platform == "linux":
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
 
 
 def on_half_close(scope: Scope, speak: Callable[[], None]) -> None:

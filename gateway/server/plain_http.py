@@ -15,13 +15,11 @@ class PlainProtocol(HttpToolsProtocol):
     """One connection, as uvicorn has it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        # uvicorn makes a socket object for each address.
-        connection = transport.get_extra_info("socket")
+        # uvicorn asks a socket for each address, which uvloop makes for each call.
         self.connections.add(self)
         self.transport, self.flow = transport, FlowControl(transport)
-        self.server, self.client = peer.addresses_of(connection)
+        self.server, self.client = peer.addresses_of(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
-        peer.notice_if_dead(connection)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from contextlib import ExitStack
 from typing import Any, cast
 
+import pytest
+
+from gateway.__main__ import bound_socket
 from gateway.http.peer import Departures
 
 MANY = 100
@@ -55,3 +59,12 @@ async def test_each_that_is_gone_is_dropped_and_no_other() -> None:
             each.reset()
         await asyncio.wait_for(left[0].aborted.wait(), 5)
         assert not left[1].is_closing()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no such option")
+def test_connections_have_from_their_listener_when_a_silent_peer_is_given_up() -> None:
+    with bound_socket("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            after_ms = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert after_ms == 30_000
