@@ -67,19 +67,21 @@ class Departures:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._watched: dict[int, asyncio.Transport] = {}
+        #: The file of each: one that is closed may not tell it any more, as with TLS.
+        self._numbers: dict[asyncio.Transport, int] = {}
 
     def watch(self, transport: asyncio.Transport) -> None:
         """Drop it in time."""
         if not transport.is_closing():
-            number = _number_of(transport)
-            self._watched[number] = transport
+            number = transport.get_extra_info("socket").fileno()
+            self._watched[number], self._numbers[transport] = transport, number
             # It always tells of a reset (EPOLLERR, EPOLLHUP).
             self._epoll.register(number, 0)
 
     def forget(self, transport: asyncio.Transport) -> None:
         """Forget one that is closed; safe for one that was not watched."""
-        number = _number_of(transport)
-        if self._watched.get(number) is transport:
+        number = self._numbers.pop(transport, None)
+        if number is not None:
             self._epoll.unregister(number)
             del self._watched[number]
 
@@ -92,9 +94,6 @@ class Departures:
     def _drop(self) -> None:
         for number, _ in self._epoll.poll(0, _DROPPED_AT_ONCE):
             self._epoll.unregister(number)
-            self._watched.pop(number).abort()
-
-
-def _number_of(transport: asyncio.Transport) -> int:
-    number: int = transport.get_extra_info("socket").fileno()
-    return number
+            transport = self._watched.pop(number)
+            del self._numbers[transport]
+            transport.abort()
