@@ -15,6 +15,7 @@ import typer
 from contract.logs.file import LogFile, logs_of
 from contract.logs.line import LogLine, merged, unix_s
 from contract.paths import logs_dir, process_of_log
+from orchestrator.client.reach import is_running
 from orchestrator.config.aliases import id_of
 from orchestrator.config.named_host import named_host
 from orchestrator.errors import UserError
@@ -56,7 +57,7 @@ def logs(
         return
     paths = _paths(names)
     if not paths:
-        raise UserError("there are no logs yet", "`./ew start` starts what is configured")
+        raise UserError(*_none())
     log_files = [LogFile(path) for path in paths]
     known = merged([file.last(count, since_unix_s) for file in log_files])
     write = _write_json if as_json else _write_text
@@ -113,10 +114,18 @@ def _logs_of(name: str) -> list[Path]:
     return found
 
 
+def _none() -> tuple[str, str]:
+    if is_running():
+        # Processes go on writing into files that are in no directory any more.
+        why = "the logs were deleted while ew runs"
+        return why, "`./ew restart` begins those of models anew; a stop and a start, all"
+    return "there are no logs yet", "`./ew start` starts what is configured"
+
+
 def _nothing(name: str) -> tuple[str, str]:
     present = [process_of_log(path) for path in logs_of(logs_dir(), None)]
     if not present:
-        return "there are no logs yet", "`./ew start` starts what is configured"
+        return _none()
     near = difflib.get_close_matches(name, present, n=1)
     meant = f"did you mean `{near[0]}`? " if near else ""
     return f"no log of `{name}`", f"{meant}there are {', '.join(f'`{each}`' for each in present)}"

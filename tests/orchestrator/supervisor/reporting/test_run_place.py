@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
+
 from contract.messages import State
-from contract.paths import run_dir
+from contract.paths import logs_dir, run_dir
+from orchestrator.cli.operate.logs import logs
 from orchestrator.client.reach import has_unfinished_run, is_running
+from orchestrator.errors import UserError
 from orchestrator.system.mutex import Mutex
 from orchestrator.system.valkey import socket_path
 from tests.orchestrator.conftest import Host
@@ -25,5 +29,8 @@ def test_a_deleted_run_directory_is_made_again(host: Host, model: str) -> None:
     host.start(host.worker(model))
     assert host.find_worker(f"{model}-0").pid == worker
     eventually(lambda: getattr(host.status().redis, "state", None) is State.READY, 20)
+    shutil.rmtree(logs_dir())
+    with pytest.raises(UserError, match="were deleted while ew runs"):
+        logs([])
     host.stop()
     assert host.processes() == []
