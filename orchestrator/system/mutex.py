@@ -37,6 +37,11 @@ class Mutex:
         its successor."""
         return self._descriptor >= 0 and _is_current(self._path, self._descriptor)
 
+    @property
+    def was_deleted(self) -> bool:
+        """Return whether its file is in no directory any more; one that was moved still is."""
+        return self._descriptor >= 0 and os.fstat(self._descriptor).st_nlink == 0
+
     def renew(self) -> bool:
         """Hold it as before, where its file was deleted. Return False if another process holds the
         new one."""

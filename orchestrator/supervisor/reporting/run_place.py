@@ -44,11 +44,15 @@ class RunPlace:
                 log.error("the run directory cannot be made again: %s", error)
 
     async def _look(self) -> None:
-        if not (self._mutex.is_held and self._server.is_reachable):
+        if self._mutex.was_deleted:
             log.warning("%s was deleted while ew runs, and is made again", run_dir())
             make_run_dir()
             if not self._mutex.renew():
                 self._give_way()
+        if not self._mutex.is_held:
+            # The project was moved: all is where it was moved to, and can be reached there.
+            return
+        if not self._server.is_reachable:
             self._server.close()
             await self._server.open()
         if not has_run_file():

@@ -34,8 +34,11 @@ def test_a_mutex_whose_file_was_deleted_is_held_again_unless_another_has_it(tmp_
     assert not first.is_held
     assert first.acquire()
     assert first.is_held
-    (tmp_path / "m").unlink()
+    (tmp_path / "m").rename(tmp_path / "n")
     assert not first.is_held
+    assert not first.was_deleted
+    (tmp_path / "n").unlink()
+    assert first.was_deleted
     assert second.acquire()
     assert not first.renew()
     second.release()
