@@ -9,8 +9,9 @@ from typing import Final
 #: Larger than Python's own. To read some thousand events makes as many objects, which all go at
 #: once; by its own, each read looked through all that open answers hold, which took 60 % of the
 #: reader's CPU time, and up to half a second in one go with 2000 of them. In a worker with 256
-#: answers it was a tenth of the time.
-GC_THRESHOLDS: Final = (20_000, 20, 20)
+#: answers it was a tenth of the time. The first number bounds a look at what is new (2 ms), with
+#: the second one at what is a little older (5 ms): many streams that come at once are both.
+GC_THRESHOLDS: Final = (7_000, 1, 700)
 
 
 def settle() -> None:

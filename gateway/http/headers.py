@@ -172,3 +172,6 @@ class RequestContextMiddleware:
             await self.app(scope, receive, send_head)
         finally:
             self.finished(scope, context, status)
+            # They lead to what knows the request: only the garbage collector would free it.
+            scope.pop(_IN_SCOPE)
+            scope.get("extensions", {}).clear()

@@ -40,8 +40,8 @@ class Deadline:
         self._due = None
 
     def close(self) -> None:
-        """Expect nothing any more: the connection is gone."""
-        self._due = None
+        """Expect nothing any more: the connection is gone, and is known no longer."""
+        self._due, self._late = None, _nothing
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -61,3 +61,7 @@ class Deadline:
         else:
             self._due = None
             self._late(self._seconds)
+
+
+def _nothing(seconds: float) -> None:
+    """Nobody is to be told."""

@@ -84,8 +84,7 @@ class GuardedProtocol(PlainProtocol):
             self._answering.message_event.set()
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Return the client says nothing more. If it is owed an answer, it may still wait for
-        it."""
+        """Return whether a client that says nothing more may wait for the answer it is owed."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete or cycle.disconnected:
             return False
