@@ -25,9 +25,9 @@ from contract.process.tasks import cancel_and_wait, first_of
 from workers.answers.continuation import Published, can_continue, can_hand_over, published_before
 from workers.claims.audience import Audience
 from workers.claims.places import Places
+from workers.claims.submissions import Submissions
 from workers.engine import Engine
 from workers.outbox import Outbox
-from workers.submissions import Submissions
 from workers.watching.suspects import Suspects
 
 log = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tests.engines.contract.conftest import Served
 from tests.engines.contract.harness import Client
 from tests.engines.contract.questions import ALPHABETS, ANSWERS, COUNT, HELLO
 
@@ -15,6 +16,14 @@ async def test_the_pieces_of_an_answer_are_the_answer(client: Client) -> None:
     second = await client.ask(COUNT, max_tokens=30)
     assert len(first.deltas) > 1
     assert first.text == second.text != ""
+
+
+@pytest.mark.needs("structural tags")
+async def test_tokens_take_the_short_way(client: Client, served: Served) -> None:
+    """vLLM's; where one does not, the worker says so (`workers/engines/vllm/shortcut.py`)."""
+    answer = await client.ask(COUNT, max_tokens=30)
+    assert len(answer.deltas) > 10
+    assert all("vLLM's own way" not in worker.log.read_text() for worker in served.workers)
 
 
 @pytest.mark.needs("model")

@@ -9,9 +9,9 @@ from typing import Any, cast
 from contract.bus.claims import Attempt
 from contract.bus.queue import JobQueue
 from contract.messages import Job, Sampling
+from workers.claims.submissions import Submissions
 from workers.engine import Engine
 from workers.outbox import Outbox
-from workers.submissions import Submissions
 
 
 class Slow:
