@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,12 @@ sys.dont_write_bytecode = False
 # A developer's own settings over the configuration are none of the tests'.
 for name in [each for each in os.environ if each.startswith("EW_") and "__" in each]:
     del os.environ[name]
+
+# A shell has what it runs in the background ignore these, and so would all that is started here.
+for number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        default = signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, default)
 
 # Each client of httpx, and of what is built on it, reads all certificate authorities: 25 ms of CPU,
 # thousands of times. Here they share what was read.
