@@ -97,9 +97,18 @@ def _reasons(process: GatewayProcess) -> list[str]:
         "the gateway is stopping": process.dispatcher.draining,
         "Redis does not answer": not process.link.is_up or process.dispatcher.last is None,
         "the key file cannot be used": bool(process.keys.problem),
-        "no model is ready": not process.models.any_served(),
+        _no_model(process): not process.models.any_served(),
     }
     return [reason for reason, holds in checks.items() if holds]
+
+
+def _no_model(process: GatewayProcess) -> str:
+    """Return that no model is ready, with what their workers are at: whoever asks has no key, and
+    is told no names."""
+    models = process.models
+    beats = [beat for model in models.configured for beat in models.status(model).workers]
+    stages = sorted({beat.stage for beat in beats if beat.stage})
+    return f"no model is ready: {', '.join(stages)}" if stages else "no model is ready"
 
 
 async def _published(process: GatewayProcess) -> list[GatewayBeat]:

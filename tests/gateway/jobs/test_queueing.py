@@ -53,6 +53,9 @@ async def test_a_model_that_is_starting_says_so(
             assert response.status_code == 503
             if response.json()["code"] == "model_starting":
                 assert "is starting: reading weights; ask" in response.json()["message"]
+                ready = await client.get("/health/ready")
+                assert ready.status_code == 503
+                assert "no model is ready: reading weights" in ready.json()["reasons"]
                 break
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
