@@ -18,7 +18,7 @@ _OVERWRITTEN: Final = "last_loop"
 def with_loops(config: ModelJson, kept: list[tuple[Kind, ...]]) -> list[tuple[Kind, ...]]:
     """Return what the layers keep, once for each time that they run."""
     if config.H_cycles and config.num_layers_per_stack is None:
-        # HRM as it was published: transformers counts each time in `num_hidden_layers`.
+        # HRM in its older form; the newer one counts each time in `num_hidden_layers`.
         return kept * (config.H_cycles * ((config.L_cycles or 0) + 1))
     if _is_loop_coder(config):
         windows: list[tuple[Kind, ...]] = [("window",)] * len(kept)

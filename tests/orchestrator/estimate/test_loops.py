@@ -23,7 +23,7 @@ DORY: Final = SIZES | {
     "n_output_layers": 4,
     "n_recurrent_loops": 3,
 }
-#: As published, and as transformers saves it.
+#: In its older form, and (with `num_layers_per_stack`) as transformers saves it.
 HRM: Final = SIZES | {"model_type": "hrm_text", "H_cycles": 2, "L_cycles": 3}
 CODER: Final = SIZES | {"architectures": ["IQuestLoopCoderForCausalLM"], "num_hidden_layers": 8}
 
