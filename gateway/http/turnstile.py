@@ -15,7 +15,7 @@ _QUIET_TURNS: Final = 3
 #: While requests come, one after the other, tokens have a fifth of the time; and what waits for
 #: the turnstile to rest waits no longer than this.
 _REST_PER_WORK: Final = 4
-_LONGEST_REST_S: Final = 0.01
+_LONGEST_REST_S: Final = 0.005
 
 
 class Turnstile:
@@ -26,6 +26,8 @@ class Turnstile:
         self._passed = 0
         #: How many have come.
         self.came = 0
+        #: How many had when it rested last.
+        self._seen = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def through(self) -> None:
@@ -43,13 +45,15 @@ class Turnstile:
     async def rest(self, worked_s: float) -> None:
         """Return once no request has come for some turns; after some milliseconds in any case, or
         fewer if what makes way has not worked for long."""
+        if self.came == self._seen:
+            return
         loop = asyncio.get_running_loop()
         until = loop.time() + min(_LONGEST_REST_S, _REST_PER_WORK * worked_s)
-        quiet_turns, seen = 0, self.came
+        quiet_turns = 0
         while quiet_turns < _QUIET_TURNS and loop.time() < until:
             await asyncio.sleep(0)
-            quiet_turns = quiet_turns + 1 if seen == self.came else 0
-            seen = self.came
+            quiet_turns = quiet_turns + 1 if self._seen == self.came else 0
+            self._seen = self.came
 
     def _turn(self) -> None:
         self._passed = 0

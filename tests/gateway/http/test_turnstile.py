@@ -87,3 +87,12 @@ async def test_who_has_worked_little_makes_way_for_as_little() -> None:
     await turnstile.rest(took_s)
     assert turnstile.came == before
     coming.cancel()
+
+
+async def test_where_no_request_has_come_since_nothing_waits_for_a_turn() -> None:
+    turnstile = Turnstile()
+    await turnstile.through()
+    await turnstile.rest(1.0)
+    resting = turnstile.rest(1.0)
+    with pytest.raises(StopIteration):
+        resting.send(None)
