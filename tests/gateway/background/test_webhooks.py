@@ -61,7 +61,8 @@ async def test_an_end_is_told_signed_and_again_until_it_is_taken(
     own_valkey: ValkeyServer, new_gateway: Callable[..., Gateway]
 ) -> None:
     # Of its own: any gateway process on a Redis sends what is due there.
-    waits: Any = {"gateway.background.webhooks._WAITS_S": [0.1, 0.1, 0.1]}
+    module = "gateway.background.webhooks"
+    waits: Any = {f"{module}._WAITS_S": [0.1, 0.1, 0.1], f"{module}._LOOK_EVERY_S": 0.1}
     gateway = new_gateway(
         own_valkey.url,
         constants=waits,

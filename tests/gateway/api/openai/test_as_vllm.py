@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 
+from contract.bus.claims import Attempt
 from contract.messages import Done
 from tests.gateway.scripted_worker import ScriptedWorker, delta
 from tests.gateway.sse_client import collect, streaming
@@ -34,12 +37,17 @@ async def test_the_last_text_has_the_reason_why_it_ended(
 async def test_a_text_that_has_left_is_followed_by_the_reason(
     client: httpx.AsyncClient, worker: ScriptedWorker, model: str, path: str
 ) -> None:
-    async with streaming(client, path, {"model": model, **PATHS[path]}) as (_, events):
+    async def begin() -> Attempt:
         attempt = await worker.start()
         await worker.say(attempt, delta("ew."))
+        return attempt
+
+    # The head of an answer comes with its first text.
+    beginning = asyncio.create_task(begin())
+    async with streaming(client, path, {"model": model, **PATHS[path]}) as (_, events):
         while "ew." not in (text := await anext(events)).data:
             pass
-        await worker.say(attempt, ENDED)
+        await worker.say(await beginning, ENDED)
         last, done = [event async for event in events]
     assert text.json["choices"][0]["finish_reason"] is None
     assert last.json["choices"][0]["finish_reason"] == "length"
