@@ -8,11 +8,20 @@ import gc
 # takes a tenth of the start. `collector.settle` ends this.
 gc.set_threshold(100_000)
 
+import sys
+
+from pydantic import BaseModel
+
+# Bodies of requests, and FastAPI's own models of OpenAPI, are first used after the start, many of
+# them never: each is built at its first use, and not when it is imported.
+BaseModel.model_config["defer_build"] = True
+# FastAPI imports all of this to tell whether a model is one of pydantic's first version. None is.
+sys.modules["pydantic.v1"] = None  # type: ignore[assignment]
+
 import logging
 import os
 import secrets
 import socket
-import sys
 
 import uvicorn
 

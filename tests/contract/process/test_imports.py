@@ -22,8 +22,9 @@ _MODULES = "import json, sys; print(json.dumps([*sys.modules]))"
         (_LOAD, {"EW_GATEWAY__PORT": "9000"}, "pydantic_settings", True),
         ("import workers.__main__", {}, "pydantic_settings", False),
         ("import gateway.__main__, gateway.server.app", {}, "httpx", False),
+        ("import gateway.__main__, gateway.server.app", {}, "pydantic.v1.main", False),
     ],
-    ids=["configuration", "overridden configuration", "worker", "gateway"],
+    ids=["configuration", "overridden configuration", "worker", "gateway", "old models"],
 )
 def test_a_heavy_library_is_imported_where_it_is_needed_and_nowhere_else(
     program: str, variables: dict[str, str], heavy: str, is_there: bool
