@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Lifespan, Scope
 
 from contract.logs.file import ACCESS
 from contract.paths import log_path
@@ -105,25 +105,38 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
     runner = BatchRunner(process, files, batches, ENDPOINTS)
     access = AccessLog(log_path(ACCESS), settings.log_name, settings.config.logs)
     tracer = process.admission.tracer = open_tracer(settings.config.tracing, process.name)
+    app = _routed(process, lambda _: _lifespan(process, runner, access, tracer))
+    app.state.process, app.state.files, app.state.batches = process, files, batches
+    return RequestContextMiddleware(
+        _direct(app, process),
+        lambda *ended: _note(process, access, *ended),
+        partial(_trace, tracer) if tracer is not None else None,
+    )
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        await process.start()
-        if tracer is not None:
-            process.metrics.spans = tracer.figures
-            tracer.start()
-        running = asyncio.create_task(runner.run())
-        yield {
-            DRAIN_STATE: process.drain,
-            CONNECTIONS_STATE: most_connections(settings.config.gateway.max_connections),
-            DEPARTURES_STATE: Departures(asyncio.get_running_loop()),
-        }
-        await cancel_and_wait([running])
-        await process.stop()
-        access.close()
-        if tracer is not None:
-            await tracer.close()
 
+@asynccontextmanager
+async def _lifespan(
+    process: GatewayProcess, runner: BatchRunner, access: AccessLog, tracer: Tracer | None
+) -> AsyncIterator[dict[str, Any]]:
+    await process.start()
+    if tracer is not None:
+        process.metrics.spans = tracer.figures
+        tracer.start()
+    running = asyncio.create_task(runner.run())
+    yield {
+        DRAIN_STATE: process.drain,
+        CONNECTIONS_STATE: most_connections(process.config.gateway.max_connections),
+        DEPARTURES_STATE: Departures(asyncio.get_running_loop()),
+    }
+    await cancel_and_wait([running])
+    await process.stop()
+    access.close()
+    if tracer is not None:
+        await tracer.close()
+
+
+def _routed(process: GatewayProcess, lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """Return the application of FastAPI, with all routes and the document of them."""
     app = FastAPI(
         title="ew",
         version="1",
@@ -142,25 +155,27 @@ def create_app(settings: ProcessSettings) -> RequestContextMiddleware:
             Exception: _answer_bug,
         },
     )
-    app.state.process, app.state.files, app.state.batches = process, files, batches
     app.openapi = lambda: _document_once(app)  # type: ignore[method-assign]
-    routers = [*_ROUTERS, *([ollama_routes.router] if settings.config.gateway.ollama else [])]
-    for router in routers:
+    for router in _routers(process):
         app.include_router(router)
+    return app
+
+
+def _routers(process: GatewayProcess) -> list[APIRouter]:
+    return [*_ROUTERS, *([ollama_routes.router] if process.config.gateway.ollama else [])]
+
+
+def _direct(app: FastAPI, process: GatewayProcess) -> ASGIApp:
+    """Return the application with a shorter way to its usual routes, and CORS if it is allowed."""
     served: ASGIApp = DirectRoutes(
         app,
-        routers,
+        _routers(process),
         process.authenticator.check,
         on_api_error=_answer_api_error,
         on_bug=_answer_bug,
     )
-    if origins := settings.config.gateway.allowed_origins:
-        served = CORSMiddleware(served, allow_origins=origins, **_CORS)
-    return RequestContextMiddleware(
-        served,
-        lambda *ended: _note(process, access, *ended),
-        partial(_trace, tracer) if tracer is not None else None,
-    )
+    origins = process.config.gateway.allowed_origins
+    return CORSMiddleware(served, allow_origins=origins, **_CORS) if origins else served
 
 
 def _document_once(app: FastAPI) -> dict[str, Any]:
