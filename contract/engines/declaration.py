@@ -61,6 +61,9 @@ class GpuMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     figures: MemoryArguments = MemoryArguments()
     #: Layers with a sliding window keep that window only, not the whole context.
     keeps_windows_only: bool = False
+    #: The types for keys and values that it takes from a checkpoint where it is not told one; all
+    #: without any.
+    stored_kv_types: tuple[str, ...] = ()
     #: The argument that says it all, in MiB, for an engine that only pretends.
     pretended: str = ""
 

@@ -190,8 +190,8 @@ def _quantization(path: Path, config: ModelJson) -> str:
 
 def _kv_quantization(path: Path, config: ModelJson) -> str:
     """Return the type that llm-compressor (compressed-tensors) or NVIDIA's ModelOpt wrote, the
-    latter into either file: vLLM and SGLang heed it where their own setting is `auto` (in vLLM 0.33
-    `get_kv_cache_quant_algo_string`, `Attention`; in SGLang 0.5.23 `configure_kv_cache_dtype`)."""
+    latter into either file: engines heed it where their own setting is `auto` (in vLLM 0.33
+    `get_kv_cache_quant_algo_string`, `Attention`), as far as `stored_kv_types` says."""
     section = config.first("quantization_config", "compression_config")
     return (section and _kv_type(section)) or _kv_type(read_exported(path))
 

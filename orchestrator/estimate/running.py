@@ -81,7 +81,7 @@ def running(model: ModelConfig, engine: str, checkpoint: Checkpoint, card: Card)
         pipeline_parallel=whole(args, argument_for("pipeline_parallel_size"))
         or model.pipeline_parallel_size,
         element_bytes=size,
-        kv_type=_kv_type(str(args.get(figures.kv_cache_dtype, "auto")), checkpoint, size),
+        kv_type=_kv_type(_kv_dtype(engine, args, checkpoint), checkpoint, size),
         context_len=context_len,
         max_sequences=sequences,
         wanted_sequences=given_sequences or USUAL_SEQUENCES,
@@ -137,8 +137,18 @@ def _weight_element_bytes(asked: str, stored: str) -> int:
     return 2 if stored in ("float32", "float") else max(2, element_bytes(stored))
 
 
-def _kv_type(asked: str, checkpoint: Checkpoint, weight_element_bytes: int) -> CacheType:
-    dtype = checkpoint.kv_quantization if asked == "auto" else asked
+def _kv_dtype(engine: str, args: dict[str, Any], checkpoint: Checkpoint) -> str:
+    """Return the type that is asked for, else that of the checkpoint, as far as the engine heeds it
+    (SGLang 0.5.23 in `configure_kv_cache_dtype` eight bits alone)."""
+    asked = str(args.get(figures_of(engine).kv_cache_dtype, "auto"))
+    if asked != "auto":
+        return asked
+    memory, stored = declaration_of(engine).gpu_memory, checkpoint.kv_quantization
+    heeded = memory.stored_kv_types if memory else ()
+    return stored if not heeded or stored.lower() in heeded else ""
+
+
+def _kv_type(dtype: str, checkpoint: Checkpoint, weight_element_bytes: int) -> CacheType:
     is_hybrid = checkpoint.shape.count("state") > 0
     return cache_type(dtype, weight_element_bytes, is_hybrid=is_hybrid)
 

@@ -45,6 +45,8 @@ _OWN: Final = {
     "turboquant_k3v4_nc": CacheType((3 + 4) / 16, 4 + 2, 2),
     "turboquant_3bit_nc": CacheType((3 + 3) / 16, 4 + 2, 2),
     "nvfp4_ds_mla": _FP4_LATENT,
+    # SGLang 0.5.23 (`MHATokenToKVPoolMXFP8`): a scale of one byte for 32 numbers.
+    "mxfp8": CacheType(1 + 1 / 32),
 }
 
 

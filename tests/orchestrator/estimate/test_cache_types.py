@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import pytest
 
-from tests.orchestrator.estimate.test_estimate import estimate_of
+from contract.config import ModelConfig
+from orchestrator.estimate.estimate import estimate_model
+from tests.orchestrator.estimate.test_estimate import H200, estimate_of
 from tests.orchestrator.models_on_disk import QWEN2_7B, MakeModel
 
 SCHEME: Final = {"type": "float", "strategy": "tensor", "dynamic": False}
@@ -56,3 +58,27 @@ def test_a_scheme_for_the_cache_counts_unless_another_type_is_asked_for(
     assert estimate_of(path).kv_cache.bytes_per_token == 28_672 * size
     own = estimate_of(path, engine_args={"kv_cache_dtype": "bfloat16"})
     assert own.kv_cache.bytes_per_token == 57_344
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "size"),
+    [
+        ({"kv_cache_quant_algo": "NVFP4"}, None, 2),
+        ({"kv_cache_quant_algo": "FP8"}, None, 1),
+        ({"kv_cache_scheme": SCHEME | {"num_bits": 4}}, None, 2),
+        ({"kv_cache_scheme": SCHEME | {"num_bits": 8}}, None, 1),
+        ({"kv_cache_quant_algo": "NVFP4"}, "nvfp4", 0.5625),
+        ({}, "mxfp8", 1 + 1 / 32),
+    ],
+)
+def test_sglang_takes_eight_bits_alone_from_a_checkpoint(
+    make_model: MakeModel, said: dict[str, Any], asked: str | None, size: float
+) -> None:
+    path = make_model(QWEN2_7B)
+    section = {"quant_method": "modelopt", **said}
+    (path / "config.json").write_text(json.dumps(QWEN2_7B | {"quantization_config": section}))
+    args = {"kv_cache_dtype": asked} if asked else {}
+    model = ModelConfig(model_path=str(path), engine="cuda-sglang", engine_args=args)
+    found = estimate_model(model, "cuda-sglang", H200)
+    assert found is not None
+    assert found.kv_cache.bytes_per_token == 28_672 * size
