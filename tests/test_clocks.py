@@ -15,6 +15,7 @@ MOMENTS = {
     "gateway/http/key_store.py": "whether a key has expired",
     "gateway/http/sessions.py": "when a session ends",
     "gateway/streams/metrics.py": "when the process started",
+    "gateway/streams/reply.py": "when its key expires",
     "gateway/api/audio/wire.py": "when a text was made",
     "gateway/api/openai/chat.py": "when an answer was made",
     "gateway/api/openai/completions.py": "when an answer was made",

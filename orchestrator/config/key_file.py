@@ -81,15 +81,13 @@ class KeyFile:
             records[new.record.id] = new.record
         return new
 
-    def revoke(self, key: str, at_unix_s: float | None = None) -> KeyRecord:
+    def revoke(self, key: str) -> KeyRecord:
         """End a key, named by its id or by its name."""
         # A name of nothing leaves nothing behind: no directory, no mutex.
         self._find(self.records(), key)
         with self._changing() as records:
             record = self._find(records, key)
-            revoked = msgspec.structs.replace(
-                record, revoked_unix_s=time.time() if at_unix_s is None else at_unix_s
-            )
+            revoked = msgspec.structs.replace(record, revoked_unix_s=time.time())
             records[record.id] = revoked
         return revoked
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -58,19 +58,15 @@ class GpuUse(msgspec.Struct, frozen=True):
         return frozenset(process.pid for process in self.gpu.processes)
 
 
-def attribute(
-    snapshot: Snapshot,
-    families: Mapping[str, Collection[int]],
-    who: Callable[[int], tuple[str, str]] | None = None,
-) -> dict[str, GpuUse]:
+def attribute(snapshot: Snapshot, families: Mapping[str, Collection[int]]) -> dict[str, GpuUse]:
     """Return the use of each GPU by its UUID. `families` are the pids of each worker and of all
-    that it started: engines hold their memory in children. `who` answers user and command of a pid.
+    that it started: engines hold their memory in children.
 
     In a container the driver's pids may be the host's: then none of them matches, and the ledger
     takes the difference to what was in use before the worker started.
     """
     owners = {pid: slot for slot, pids in families.items() for pid in pids}
-    return {gpu.uuid: _use(gpu, owners, who or describe_process) for gpu in snapshot.places}
+    return {gpu.uuid: _use(gpu, owners) for gpu in snapshot.places}
 
 
 def describe_process(pid: int) -> tuple[str, str]:
@@ -96,7 +92,7 @@ def describe_holders(use: GpuUse, pids: Iterable[int]) -> str:
     return "; ".join(names)
 
 
-def _use(gpu: Gpu, owners: Mapping[int, str], who: Callable[[int], tuple[str, str]]) -> GpuUse:
+def _use(gpu: Gpu, owners: Mapping[int, str]) -> GpuUse:
     by_worker: dict[str, int | None] = {}
     pids: dict[str, tuple[int, ...]] = {}
     foreign = []
@@ -104,7 +100,7 @@ def _use(gpu: Gpu, owners: Mapping[int, str], who: Callable[[int], tuple[str, st
         used = None if process.used_mib is None else process.used_mib * MIB
         slot = owners.get(process.pid)
         if slot is None:
-            user, command = who(process.pid)
+            user, command = describe_process(process.pid)
             foreign.append(Foreign(process.pid, user, command, used))
             continue
         pids[slot] = (*pids.get(slot, ()), process.pid)

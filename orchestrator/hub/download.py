@@ -36,7 +36,7 @@ from orchestrator.terminal.speech import mebibytes
 _AT_ONCE: Final = 4
 _MIB: Final = 2**20
 #: So long a file may stand still, while the connection is tried again and again.
-PATIENCE_S: Final = 300.0
+_PATIENCE_S: Final = 300.0
 _RETRY_S: Final = 2.0
 _BUSY: Final = (408, 429, 500, 502, 503, 504)
 #: Disk space for other writers meanwhile.
@@ -60,15 +60,12 @@ class Watcher(Protocol):
 class Download:
     """The files of one repository that are still to come."""
 
-    def __init__(
-        self, remote: Remote, wanted: Sequence[str], patience_s: float = PATIENCE_S
-    ) -> None:
+    def __init__(self, remote: Remote, wanted: Sequence[str]) -> None:
         self._remote = remote
         self._blobs = repo_dir(remote.repo) / "blobs"
         self.directory = snapshot_dir(remote.repo, remote.commit)
         self.files = [file for file in remote.files if file.path in wanted]
         self.missing = [file for file in self.files if not (self.directory / file.path).exists()]
-        self._patience_s = patience_s
         self._stopping = threading.Event()
 
     @property
@@ -148,7 +145,7 @@ class Download:
             except (httpx2.TransportError, OSError) as error:
                 if target.tell() > before:
                     came_at = time.monotonic()
-                if not _may_pass(error) or time.monotonic() - came_at > self._patience_s:
+                if not _may_pass(error) or time.monotonic() - came_at > _PATIENCE_S:
                     raise
                 watcher.waits(file, str(error).partition("\n")[0] or type(error).__name__)
                 if self._stopping.wait(_RETRY_S):

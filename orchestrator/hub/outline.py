@@ -31,18 +31,18 @@ def outline_dir(repo: str) -> Path:
     return state_dir() / "outlines" / repo.replace("/", "--")
 
 
-def fetch_outline(repo: str, hub: HubConfig, revision: str = MAIN) -> Path:
+def fetch_outline(repo: str, hub: HubConfig) -> Path:
     """Ask the hub for as little as possible. Nothing goes into the cache. Raises `UserError`."""
     prepare(hub)
     # It reads the environment when it is imported.
     from orchestrator.hub.remote import explained, look_up
 
-    remote = look_up(repo, revision)
+    remote = look_up(repo, MAIN)
     path = outline_dir(repo)
     scratch = path.with_name(f".{path.name}.new")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    with explained(repo, revision), ThreadPoolExecutor(_AT_ONCE) as threads:
+    with explained(repo, MAIN), ThreadPoolExecutor(_AT_ONCE) as threads:
         list(threads.map(lambda file: _outline(remote, file, scratch), _outlined(remote)))
     shutil.rmtree(path, ignore_errors=True)
     scratch.rename(path)

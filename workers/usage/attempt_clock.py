@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from contract.messages import EngineTimes
 
@@ -11,11 +10,10 @@ from contract.messages import EngineTimes
 class AttemptClock:
     """Notes when an engine got a job, first spoke, and ended, from when the attempt was opened."""
 
-    __slots__ = ("_clock", "_first", "_opened", "_submitted")
+    __slots__ = ("_first", "_opened", "_submitted")
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._opened = clock()
+    def __init__(self) -> None:
+        self._opened = time.monotonic()
         self._submitted: float | None = None
         self._first: float | None = None
 
@@ -25,12 +23,12 @@ class AttemptClock:
 
     def submit(self) -> None:
         """The engine gets the job."""
-        self._submitted = self._clock()
+        self._submitted = time.monotonic()
 
     def speak(self) -> None:
         """The engine says something."""
         if self._first is None:
-            self._first = self._clock()
+            self._first = time.monotonic()
 
     def end(self) -> EngineTimes | None:
         """Return the times, as the attempt ends now; None if its engine never got the job."""
@@ -38,7 +36,7 @@ class AttemptClock:
             return None
         first = None if self._first is None else _us(self._first - self._opened)
         return EngineTimes(
-            _us(self._submitted - self._opened), first, _us(self._clock() - self._opened)
+            _us(self._submitted - self._opened), first, _us(time.monotonic() - self._opened)
         )
 
 
