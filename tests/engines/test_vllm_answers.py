@@ -7,9 +7,10 @@ import json
 import pytest
 
 from contract.config import ModelConfig
-from contract.messages import Job, Sampling
+from contract.messages import ErrorCode, Job, Sampling
 from tests.engines.vllm_process import VllmProcess
 from workers.engines.prefix_cache import cache_salt
+from workers.engines.vllm.answer import meaning_of
 
 SCRIPT = """
 import json, types
@@ -68,6 +69,18 @@ def test_every_reason_of_this_vllm_has_one_meaning(vllm_process: VllmProcess) ->
         "salted": "salt",
         "shared": None,
     }
+
+
+def test_what_the_engine_core_refuses_is_no_failure_of_the_engine() -> None:
+    """The classes of vLLM 0.33 (vllm/exceptions.py)."""
+    client = type("VLLMClientError", (Exception,), {})
+    refusal = type("VLLMValidationError", (client,), {})
+    said = "Invalid structured outputs: no such rule"
+    assert meaning_of(refusal(said)) == (ErrorCode.INVALID_REQUEST, said)
+    for error in (ValueError("inside"), type("GenerationError", (Exception,), {})("inside")):
+        code, message = meaning_of(error)
+        assert code is ErrorCode.ENGINE_FAILED
+        assert "inside" not in message
 
 
 def test_each_key_has_a_salt_of_its_own_unless_the_model_is_shared() -> None:

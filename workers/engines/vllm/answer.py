@@ -26,6 +26,16 @@ _CONSTRAINED: Final = "the engine could not finish this answer; can its constrai
 _NOT_BEGUN: Final = (
     "the engine said nothing, which is no JSON; does its log say that it cannot read the schema?"
 )
+#: The class of what is the request's own fault; releases before 0.20 have none.
+_REFUSAL: Final = "VLLMClientError"
+
+
+def meaning_of(error: Exception) -> tuple[ErrorCode, str]:
+    """Return what it means that vLLM ended a request by an exception. From 0.33 on its engine core
+    refuses in this way what it finds out late, such as a constraint that does not compile."""
+    if any(each.__name__ == _REFUSAL for each in type(error).__mro__):
+        return ErrorCode.INVALID_REQUEST, str(error)
+    return ErrorCode.ENGINE_FAILED, "the engine failed on this job"
 
 
 class VllmAnswer:

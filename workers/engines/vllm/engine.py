@@ -18,7 +18,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from contract.asked import Pooling
 from contract.config import WorkerSpec
 from contract.media import media_of
-from contract.messages import ErrorCode, Job, Sampling
+from contract.messages import Job, Sampling
 from workers.engine import EngineReport, JobRejected
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
@@ -27,7 +27,7 @@ from workers.engines.shared.parsing.replay import resume
 from workers.engines.shared.prompt_only import tell_prompt
 from workers.engines.shared.refusals import check_purpose
 from workers.engines.vllm.adapters import Adapters
-from workers.engines.vllm.answer import VllmAnswer
+from workers.engines.vllm.answer import VllmAnswer, meaning_of
 from workers.engines.vllm.arguments import engine_args, is_on_cpu, known_args, set_cpu_defaults
 from workers.engines.vllm.chats import chat_writer, tokenizer_of
 from workers.engines.vllm.constraints import check_tag, choose_library, guided_settings, refusal
@@ -282,7 +282,7 @@ class VllmEngine:
             self._outbox.engine_died(error)
         else:
             log.error("job %s: %s", job_id, error)
-            self._outbox.failed(job_id, ErrorCode.ENGINE_FAILED, "the engine failed on this job")
+            self._outbox.failed(job_id, *meaning_of(error))
 
     async def _watch(self) -> None:
         """An engine core that dies while idle is noticed, too."""
