@@ -35,7 +35,8 @@ from unittest.mock import MagicMock, patch
 
 #: The libraries that read images and sounds; nothing is read here.
 MEDIA = ("torchvision", "torchaudio")
-#: vLLM's mixtures of experts: of 0.26, of 0.32.
+#: vLLM's mixtures of experts: of 0.26, of 0.32 and 0.33. Some families have classes of their own of
+#: these (transformers, Kimi K3, Muse Spark).
 EXPERTS = ("FusedMoE", "SharedFusedMoE", "MoERunner")
 #: Sparse attention of NVIDIA's GPUs, whose cache in eight bits is packed in its own way.
 PACKED = "fp8_ds_mla"
@@ -93,6 +94,11 @@ def prepare() -> None:
 
     # It would look at the model's class in a process of its own, which knows nothing of this.
     setattr(registry, "_run_in_subprocess", lambda look: look())  # noqa: B010
+    from vllm.config import VllmConfig
+
+    # Without Triton vLLM takes its first model runner, and refuses what that cannot run. None runs.
+    if hasattr(VllmConfig, "_validate_v1_model_runner"):
+        setattr(VllmConfig, "_validate_v1_model_runner", lambda self: None)  # noqa: B010
 
 
 def describe(request: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +129,7 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
 
 def batch_defaults(request: dict[str, Any]) -> dict[str, int]:
     """Return how much this release runs at once on a card, where the configuration does not say;
-    nothing if it does not tell in the way of 0.26 to 0.32."""
+    nothing if it does not tell in the way of 0.26 to 0.33."""
     from vllm.engine import arg_utils
     from vllm.usage.usage_lib import UsageContext
 
@@ -177,7 +183,9 @@ def said(error: Exception) -> str:
 
 def layers_of(config: Any) -> dict[str, Any]:
     """Return the bytes of the weights, and what the layers keep."""
-    if hasattr(config.model_config.hf_config, "compress_ratios"):
+    # As published, and as transformers has it (vLLM 0.33).
+    ways = ("compress_ratios", "compress_rates")
+    if any(hasattr(config.model_config.hf_config, each) for each in ways):
         config.cache_config.block_size = COMPRESSED_BLOCK
     built = build(config)
     context = config.compilation_config.static_forward_context
@@ -235,7 +243,8 @@ def widths_of(module: Any, packed: int) -> dict[str, int]:
     if isinstance(module, linear.LinearBase):
         return {"whole": module.input_size + module.output_size}
     moe = getattr(module, "moe_config", None)
-    if type(module).__name__ not in EXPERTS or moe is None:
+    kinds = {each.__name__ for each in type(module).__mro__}
+    if moe is None or kinds.isdisjoint(EXPERTS):
         return {}
     matrices = 3 if getattr(moe, "is_act_and_mul", True) else 2
     inner = moe.intermediate_size_per_partition

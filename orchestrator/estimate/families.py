@@ -72,17 +72,19 @@ _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     },
     "llama4_text": {"attention_chunk_size": 8192},
 }
+#: Sections of a whole model within another: of Qwen-Omni, the part that answers in words, beside
+#: the one that speaks; of ColPali, the model whose words become vectors.
+_MODELS: Final = ("thinker_config", "vlm_config")
 _SECTIONS: Final = ("text_config", "llm_config", "language_config", "transformer_layer_config")
 
 
 def completed(data: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration with its family's defaults filled in, in the language model's
     section. A `null` stays: it says that there is no such thing."""
-    thinker = data.get("thinker_config")
-    if isinstance(thinker, dict):
-        # Qwen-Omni: the part that answers in words, beside the one that speaks.
-        whole = {key: value for key, value in data.items() if key != "thinker_config"}
-        return completed({**whole, **thinker})
+    for name in _MODELS:
+        model = data.get(name)
+        if isinstance(model, dict):
+            return completed({**{key: data[key] for key in data if key != name}, **model})
     decoder = _decoder_of(data)
     if decoder:
         return {**data, **decoder}

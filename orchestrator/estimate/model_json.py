@@ -138,6 +138,7 @@ class ModelJson(msgspec.Struct, frozen=True):
     L_cycles: Whole | None = None
     num_layers_per_stack: Whole | None = None
     compress_ratios: list[Whole] | None = None
+    compress_rates: dict[str, Whole] | None = None
     kv_source_layer_ids: list[Whole] | None = None
     encoded_positions: Whole | None = None
     kv_lora_rank: Whole | None = None

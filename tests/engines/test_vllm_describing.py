@@ -48,6 +48,23 @@ for kind in (audio_model, speech_model, vision_model):
 print("\\n" + json.dumps(said))
 """
 
+#: Asks for the places of a mixture of experts of a class of its own, and whether vLLM takes what
+#: only its second model runner can run.
+PRETEND = f"""
+import json, sys, types
+sys.path.insert(0, {str(ROOT / "scripts")!r})
+import describe_model as script
+script.prepare()
+from vllm.config import VllmConfig
+class MoERunner:
+    moe_config = types.SimpleNamespace(
+        num_experts=4, hidden_dim=10, intermediate_size_per_partition=7)
+class OfAFamily(MoERunner):
+    pass
+refuses = getattr(VllmConfig, "_validate_v1_model_runner", lambda config: None)
+print(json.dumps([script.widths_of(OfAFamily(), 0), refuses(None)]))
+"""
+
 
 def test_it_writes_nothing_into_the_temporary_folder(
     vllm_process: VllmProcess, tmp_path: Path
@@ -71,3 +88,10 @@ def test_media_are_counted_by_its_own_processors(vllm_process: VllmProcess, tmp_
     for name, answer in answers.items():
         assert not answer.error
         assert differences(read_checkpoint(tmp_path / name, answer.release), answer) == []
+
+
+def test_experts_of_a_familys_own_class_have_places(vllm_process: VllmProcess) -> None:
+    """And a model of the second model runner alone (Step 5) is described."""
+    widths, refused = json.loads(vllm_process.run(PRETEND).splitlines()[-1])
+    assert widths == {"whole": 4 * 3 * 10, "divided": 4 * 3 * 7}
+    assert refused is None

@@ -1,13 +1,13 @@
 """Layers that keep one entry for several tokens, beside a window of single ones (DeepSeek V4 and
-V4.1). As vLLM 0.32 lays them out: attention.py and compressor.py of vllm/models/deepseek_v4 and
-deepseek_v41, for the records of Hopper's kernels."""
+V4.1). As vLLM 0.32 and 0.33 lay them out: attention.py and compressor.py of vllm/models/deepseek_v4
+and deepseek_v41, for the records of Hopper's kernels."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Final
 
-from orchestrator.estimate.layers.indexers import index_key_bytes
+from orchestrator.estimate.layers.indexers import index_key_bytes, ratios_of
 from orchestrator.estimate.layers.kept import CacheLayers
 from orchestrator.estimate.model_json import ModelJson
 
@@ -26,8 +26,8 @@ _RING_ROWS: Final = 8
 
 
 def compressed_layers(config: ModelJson, layers: int) -> list[CacheLayers]:
-    """Return what each layer keeps, as `compress_ratios` says; nothing without them."""
-    ratios: list[int] = (config.first("compress_ratios") or [])[:layers]
+    """Return what each layer keeps, by how much it compresses; nothing if none does."""
+    ratios = ratios_of(config)[:layers]
     if not ratios:
         return []
     window = config.figure("sliding_window") or 0

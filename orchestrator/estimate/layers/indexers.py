@@ -43,7 +43,7 @@ def indexer_of(config: ModelJson) -> Indexer | None:
     chosen = config.figure("index_topk")
     if not chosen or not config.figure("index_head_dim") or config.first("sparse_attention_config"):
         return None
-    ratios = [each for each in config.first("compress_ratios") or () if each > 0]
+    ratios = [each for each in ratios_of(config) if each > 0]
     return Indexer(
         chosen=chosen,
         key_bytes=index_key_bytes(config),
@@ -51,6 +51,16 @@ def indexer_of(config: ModelJson) -> Indexer | None:
         rotary=config.figure("qk_rope_head_dim") or 0,
         every=min(ratios, default=1),
     )
+
+
+def ratios_of(config: ModelJson) -> list[int]:
+    """Return how many tokens share an entry of each layer, where some compress (DeepSeek V4): as it
+    was published, or by the layers' types, as transformers saves it. vLLM 0.33 reads both, the
+    types first; 0.32 reads what was published alone."""
+    rates, types = config.first("compress_rates"), config.first("layer_types")
+    if rates and types:
+        return [rates.get(each, 0) for each in types]
+    return config.first("compress_ratios") or []
 
 
 def index_layers(config: ModelJson, attends: Sequence[bool]) -> int:

@@ -6,11 +6,13 @@ has the model the header of its weights. Imports nothing of ew:
 
 `model_types` of the tables says whose configuration an architecture has that transformers does
 not list, `added` what real files say beside the defaults. Its last line is a JSON object:
-`written`, the names of the checkpoints, and `unknown`, those of architectures without such a class.
+`written`, the names of the checkpoints, `unknown`, those of architectures without such a class, and
+`release`, that of vLLM.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import sys
@@ -21,6 +23,8 @@ ELEMENT_BYTES = 2
 
 
 def main() -> None:
+    import vllm
+
     home, tables = Path(sys.argv[1]), json.load(sys.stdin)
     known = architectures()
     families = families_of(known) | tables["model_types"]
@@ -34,7 +38,8 @@ def main() -> None:
             write_config(home / name, name, family, tables["added"].get(name, {}))
             write_header(home / name, name)
             written.append(name)
-    said = {"written": written, "unknown": sorted({*known} - {*written})}
+    unknown = sorted({*known} - {*written})
+    said = {"written": written, "unknown": unknown, "release": vllm.__version__}
     sys.stdout.write(f"\n{json.dumps(said)}\n")
 
 
@@ -69,8 +74,14 @@ def write_config(directory: Path, name: str, family: str, added: dict[str, Any])
     from transformers import CONFIG_MAPPING
     from vllm.transformers_utils.config import _CONFIG_REGISTRY
 
-    own = _CONFIG_REGISTRY[family] if family in _CONFIG_REGISTRY else CONFIG_MAPPING[family]
-    config = own()
+    config = None
+    for classes in (_CONFIG_REGISTRY, CONFIG_MAPPING):
+        if config is None and family in classes:
+            # Some classes of vLLM's refuse to be made of nothing; those of transformers do not.
+            with contextlib.suppress(ValueError):
+                config = classes[family]()
+    if config is None:
+        raise ValueError(f"{name}: no class of {family} can be made of its defaults")
     config.architectures, config.dtype = [name], "bfloat16"
     content = json.loads(config.to_json_string()) | {"model_type": family}
     (directory / "config.json").write_text(json.dumps(merged(content, added)))

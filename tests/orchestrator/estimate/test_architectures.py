@@ -1,9 +1,10 @@
 """ew's own reading against what vLLM itself makes of every architecture that it has, as far as a
 checkpoint can be made of defaults: context, what layers keep, and the places for LoRA adapters.
 
-architectures.json names what is known to differ, or to be told by nobody, each with its reason.
-What is not in it fails here, and so does what is in it without need. After an update of vLLM, look
-at what is new: mend it by its kind (a way of saying it that families share), or name it.
+architectures.json names what is known to differ, or to be told by nobody, each with its reason; in
+`releases`, what is so in one of them alone. What is not in it fails here, and so does what is in it
+without need. After an update of vLLM, look at what is new: mend it by its kind (a way of saying it
+that families share), or name it. EW_TEST_VLLM_PYTHON names the python of another vLLM.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Made(NamedTuple):
     home: Path
     answers: dict[str, Description]
     unknown: list[str]
+    release: str
 
     @property
     def said(self) -> dict[str, Description]:
@@ -56,37 +58,43 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     listed = json.loads(done.stdout.splitlines()[-1])
+    release = listed["release"].partition("+")[0]
     answers: dict[str, Description] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EW_STATE_DIR", str(tmp_path_factory.mktemp("state")))
         names = listed["written"]
         for first in range(0, len(names), AT_ONCE):
-            some = {name: question(home / name) for name in names[first : first + AT_ONCE]}
+            some = {name: question(home / name, release) for name in names[first : first + AT_ONCE]}
             assert ask([*some.values()], python, within_s=1200) == ""
             for name, each in some.items():
                 answer = remembered(each)
                 assert answer is not None
                 answers[name] = answer
-    return Made(home, answers, listed["unknown"])
+    return Made(home, answers, listed["unknown"], release)
 
 
-def question(path: Path) -> Question:
-    return Question.of(ModelConfig(model_path=str(path)), "cpu-vllm", "0.32.0", CARD)
+def question(path: Path, release: str) -> Question:
+    return Question.of(ModelConfig(model_path=str(path)), "cpu-vllm", release, CARD)
 
 
-def assert_named(found: dict[str, str], table: str) -> None:
-    """Each of what was found is in a table, and nothing else is."""
-    known = set(TABLES[table])
+def assert_named(found: dict[str, str], table: str, release: str) -> None:
+    """Each of what was found is in a table, or in that of this release, and nothing else is."""
+    of_release = TABLES["releases"].get(release.rpartition(".")[0], {})
+    known = {*TABLES[table], *of_release.get(table, ())}
     assert {name: found[name] for name in found if name not in known} == {}
     assert sorted(known - set(found)) == []
 
 
 def test_architectures_without_a_configuration_are_named(made: Made) -> None:
-    assert_named(dict.fromkeys(made.unknown, "no class has its configuration"), "no_class")
+    assert_named(
+        dict.fromkeys(made.unknown, "no class has its configuration"), "no_class", made.release
+    )
 
 
 def test_what_vllm_makes_nothing_of_is_named(made: Made) -> None:
-    assert_named({name: a.error for name, a in made.answers.items() if a.error}, "not_said")
+    assert_named(
+        {name: a.error for name, a in made.answers.items() if a.error}, "not_said", made.release
+    )
 
 
 def test_ew_reads_what_vllm_reads(made: Made) -> None:
@@ -98,7 +106,7 @@ def test_ew_reads_what_vllm_reads(made: Made) -> None:
             differs = [error.message]
         if differs:
             found[name] = "; ".join(differs)
-    assert_named(found, "differ")
+    assert_named(found, "differ", made.release)
     # That most of them were compared.
     assert len(made.said) > 150
 
@@ -113,5 +121,5 @@ def test_places_for_adapters_are_about_as_many(made: Made) -> None:
         ratio = own.shape.adapters.elements(1) / answer.adapters.elements(1)
         if not LEAST < ratio < MOST:
             found[name] = f"{ratio:.2f} of vLLM's"
-    assert_named(found, "adapters")
+    assert_named(found, "adapters", made.release)
     assert compared > 80

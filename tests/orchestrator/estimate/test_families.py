@@ -101,6 +101,39 @@ def test_the_last_layer_of_a_group_attends(
     assert (shape.count("full"), shape.count("state")) == (full, layers - full)
 
 
+def test_a_model_within_another_is_read(tmp_path: Path) -> None:
+    """ColPali, as transformers saves it; vLLM 0.33 has said the numbers."""
+    text = {"model_type": "gemma", "hidden_size": 2048, "num_hidden_layers": 18, "head_dim": 256}
+    text |= {"num_attention_heads": 8, "num_key_value_heads": 1, "max_position_embeddings": 8192}
+    model = {"model_type": "paligemma", "text_config": text, "vision_config": {"patch_size": 14}}
+    config = {"model_type": "colpali", "embedding_dim": 128, "vlm_config": model}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    read = read_config(tmp_path)
+    assert isinstance(read, ModelJson)
+    shape = read_shape(tmp_path, read, "0.33.0")
+    assert (shape.caches, shape.context_len) == ((CacheLayers("full", 18, 1, 512),), 8192)
+
+
+def test_layers_that_compress_are_named_by_their_type(tmp_path: Path) -> None:
+    """DeepSeek V4 as transformers saves it has the same layers as it was published with; where a
+    file has both, the types count (vLLM 0.33)."""
+    published = DEFAULTS["DeepSeek-V4"]
+    names = {0: "sliding_attention", 4: "compressed_sparse_attention"}
+    names[128] = "heavily_compressed_attention"
+    saved = {key: value for key, value in published.items() if key != "compress_ratios"}
+    saved["layer_types"] = [names[each] for each in published["compress_ratios"]]
+    saved["compress_rates"] = {names[4]: 4, names[128]: 128}
+    read = []
+    for config in (published, saved, saved | {"compress_ratios": [0] * 43}):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        found = read_config(tmp_path)
+        assert isinstance(found, ModelJson)
+        read.append(read_shape(tmp_path, found, "0.33.0"))
+    assert read[0] == read[1] == read[2]
+    assert read[1].indexer is not None
+    assert read[1].indexer.every == 4
+
+
 def test_layers_that_predict_are_named_after_the_models_own(tmp_path: Path) -> None:
     """Step 3.5: three of its eleven layer types are of such; vLLM 0.32 has said the numbers."""
     kinds = ["full_attention", *["sliding_attention"] * 3] * 3
