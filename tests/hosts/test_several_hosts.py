@@ -70,9 +70,9 @@ def test_each_host_runs_its_part_and_sees_the_others(hosts: Hosts) -> None:
     eventually(lambda: others_of(hosts.front)["gpu-2"]["models"] == served, 10)
     assert others_of(hosts.front)["gpu-2"]["gateways"] == 0
     eventually(lambda: status(hosts.gpu_1)["others"][0]["gateways"] == 1, 10)
+    eventually(lambda: "both ready, comes stopped" in hosts.gpu_1.run("status").stdout, 10)
     screen = hosts.gpu_1.run("status").stdout
     assert "OTHER HOST" in screen
-    assert "both ready, comes stopped" in screen
 
 
 def test_a_model_on_demand_is_loaded_by_one_host(hosts: Hosts) -> None:
