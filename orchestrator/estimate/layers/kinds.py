@@ -44,10 +44,11 @@ def kinds_of(config: ModelJson, layers: int) -> list[tuple[Kind, ...]]:
     if config.first("model_type") in CONVOLVED:
         local = set(config.first("local_layer_ids") or ())
         return [("window",) if number in local else ("full",) for number in numbers]
-    named: list[str] = config.first("layer_types", "layers_block_type") or []
-    if named:
-        # Step 3.5 goes on with the layers that predict further tokens.
-        return [NAMED.get(name, ("state",)) for name in named[:layers]]
+    # Step 3.5 goes on with the layers that predict further tokens. Parts of layers may be more than
+    # those: Cosmos 3 Edge names attention and what follows it.
+    types: list[str] = (config.first("layer_types") or [])[:layers]
+    if named := types or config.first("layers_block_type"):
+        return [NAMED.get(name, ("state",)) for name in named]
     if letters := config.first("hybrid_override_pattern"):
         return [_LETTERS.get(letter, ()) for letter in letters]
     if blocks_of(config):

@@ -150,6 +150,18 @@ def test_layers_that_predict_are_named_after_the_models_own(tmp_path: Path) -> N
     )
 
 
+def test_parts_of_layers_may_be_more_than_layers(tmp_path: Path) -> None:
+    """Cosmos 3 Edge, as vLLM's own class of its configuration has it; vLLM 0.32 has said it."""
+    text = {"model_type": "cosmos3_edge_text", "hidden_size": 2048, "num_hidden_layers": 28}
+    text |= {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128}
+    text |= {"layers_block_type": ["full_attention", "mlp"] * 28}
+    config = {"model_type": "cosmos3_edge", "text_config": text}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    read = read_config(tmp_path)
+    assert isinstance(read, ModelJson)
+    assert read_shape(tmp_path, read, "0.33.0").caches == (CacheLayers("full", 28, 8, 256),)
+
+
 def test_layers_that_convolve_keep_a_window_of_what_goes_in(tmp_path: Path) -> None:
     """Inkling, as published and as transformers 5.24 saves it; vLLM 0.33 has said the numbers."""
     text = {"model_type": "inkling_text", "hidden_size": 6144, "num_hidden_layers": 12}
