@@ -67,3 +67,29 @@ def test_a_request_without_room_waits_and_one_without_its_grammar_is_deferred(
         "has no room": [[1, 0, 0, True]] * 2,
         "is deferred": [[1, 1, 0, False]] * 2,
     }
+
+
+_NUMBERS = """
+import json
+from types import SimpleNamespace
+from vllm.v1.engine import EngineCoreRequest, input_processor
+from workers.engines.vllm.load import look_up_once, numbers
+
+look_up_once(SimpleNamespace(input_processor=object.__new__(input_processor.InputProcessor)))
+
+def named(job_id):
+    request = EngineCoreRequest(job_id, [1], None, None, None, 0.0, None, None, None)
+    input_processor.InputProcessor.assign_request_id(request)
+    return request.request_id
+
+last = numbers(2**32 - 1)
+print(json.dumps([[named("j") for _ in range(3)], [last(), last()]]))
+"""
+
+
+def test_requests_of_one_name_are_told_apart_by_numbers(vllm_process: VllmProcess) -> None:
+    names, last = json.loads(vllm_process.run(_NUMBERS))
+    found = [int(name.removeprefix("j-"), 16) for name in names]
+    assert found == [(found[0] + more) % 2**32 for more in range(3)]
+    assert {len(name) for name in names} == {len("j-") + 8}
+    assert last == ["ffffffff", "00000000"]

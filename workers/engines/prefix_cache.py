@@ -4,6 +4,7 @@ answered sooner, so that a client could find out what others asked."""
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 from contract.config import ModelConfig
 from contract.messages import Job
@@ -14,6 +15,10 @@ def cache_salt(job: Job, model: ModelConfig) -> str | None:
     requests give; None where all share."""
     if model.share_prefix_cache and not job.cache_salt:
         return None
-    whose = b"" if model.share_prefix_cache else job.key_id.encode()
-    salt = b"\0" + job.cache_salt.encode() if job.cache_salt else b""
-    return hashlib.sha256(b"ew prefix cache\0" + whose + salt).hexdigest()[:32]
+    return _salt("" if model.share_prefix_cache else job.key_id, job.cache_salt)
+
+
+@lru_cache(maxsize=1024)
+def _salt(key_id: str, given: str) -> str:
+    salt = b"\0" + given.encode() if given else b""
+    return hashlib.sha256(b"ew prefix cache\0" + key_id.encode() + salt).hexdigest()[:32]

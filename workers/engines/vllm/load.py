@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
+import sys
+from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import vllm.envs
@@ -52,10 +56,22 @@ def load_reporter(outbox: Outbox) -> Any:
 
 def look_up_once(engine: Any) -> None:
     """Have vLLM keep what it would look up again and again in the same process, with the same
-    result: the environment for each token, and for each request the token that ends answers."""
+    result: the environment for each token, and for each request the token that ends answers. And
+    have it number requests, where it asks the kernel for random bytes each time."""
     # Its engine core does the same.
     getattr(vllm.envs, "enable_envs_cache", lambda: None)()
-    renderer: Any = getattr(getattr(engine, "input_processor", None), "renderer", None)
+    processor: Any = getattr(engine, "input_processor", None)
+    renderer: Any = getattr(processor, "renderer", None)
     if hasattr(renderer, "get_eos_token_id"):
         end = renderer.get_eos_token_id()
         renderer.get_eos_token_id = lambda: end
+    module: Any = sys.modules.get(type(processor).__module__)
+    if hasattr(module, "random_uuid"):
+        module.random_uuid = numbers(secrets.randbits(32))
+
+
+def numbers(first: int) -> Callable[[], str]:
+    """Return what gives another number each time, as eight characters: so many does vLLM take, to
+    tell requests of one name apart."""
+    counted = count(first)
+    return lambda: f"{next(counted) % 2**32:08x}"
