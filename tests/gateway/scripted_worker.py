@@ -77,11 +77,15 @@ class ScriptedWorker:
 
     async def __aexit__(self, *_: object) -> None:
         self._stopping = True
-        await asyncio.wait_for(self._tasks[1], 5)
+        claiming = self._tasks[1]
+        await asyncio.wait([claiming], timeout=10)
+        was_cut = not claiming.done()
         await cancel_and_wait(self._tasks)
         with contextlib.suppress(RedisError, OSError):
             await self.leave()
         await self.db.aclose()
+        assert not was_cut, "its last claim did not end"
+        claiming.result()
 
     async def leave(self) -> None:
         """Be gone, as a worker that stopped."""
@@ -206,20 +210,19 @@ class ScriptedWorker:
             await asyncio.sleep(0.1)
 
     async def _claim(self) -> None:
-        reader = connect_reader(self.redis_url)
-        while not self._stopping:
-            if not self.takes:
-                self._rests.set()
-                await asyncio.sleep(0.02)
-                continue
-            try:
-                claims = await self.queue.claim(reader, self.name, self.slots, 100)
-                for attempt in await self.queue.begin(self.name, claims):
-                    assert isinstance(attempt, Attempt)
-                    self.attempts.put_nowait(attempt)
-            except (RedisError, OSError):
-                await asyncio.sleep(0.05)
-        await reader.aclose()
+        async with contextlib.aclosing(connect_reader(self.redis_url)) as reader:
+            while not self._stopping:
+                if not self.takes:
+                    self._rests.set()
+                    await asyncio.sleep(0.02)
+                    continue
+                try:
+                    claims = await self.queue.claim(reader, self.name, self.slots, 100)
+                    for attempt in await self.queue.begin(self.name, claims):
+                        assert isinstance(attempt, Attempt)
+                        self.attempts.put_nowait(attempt)
+                except (RedisError, OSError):
+                    await asyncio.sleep(0.05)
 
     async def _listen(self) -> None:
         while True:

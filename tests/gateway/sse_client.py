@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 import httpx
+
+from contract.process.tasks import cancel_and_wait
+from tests.waiting import until
 
 
 class Event(NamedTuple):
@@ -68,3 +72,50 @@ async def collect(
     async with streaming(client, path, body, **headers) as (response, events):
         assert response.status_code == 200, await response.aread()
         return [event async for event in events]
+
+
+def texts_of(events: list[Event]) -> str:
+    """Return the text of an answer of ew's own API."""
+    return "".join(event.json["text"] for event in events if event.name == "")
+
+
+class Answer:
+    """An answer of which the client reads all that comes, while the test goes on."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        #: Ends with the answer, or with what is wrong with it.
+        self.task: asyncio.Task[None]
+
+    async def has(self, text: str) -> None:
+        """Return once the client has the text: from then on the answer is under way for sure.
+        (What a worker has only written to Redis may still be on its way when a test breaks it.)"""
+        await until(lambda: text in texts_of(self.events) or self.task.done())
+        if text not in texts_of(self.events):
+            await self.task
+            raise AssertionError(f"it ended without {text!r}: {self.events}")
+
+    async def whole(self, timeout_s: float = 20) -> list[Event]:
+        """Return all its events, once it has ended."""
+        await asyncio.wait_for(self.task, timeout_s)
+        return self.events
+
+
+@asynccontextmanager
+async def reading(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], **headers: str
+) -> AsyncIterator[Answer]:
+    """An answer that is read in the background, and given up with the block."""
+    answer = Answer()
+
+    async def read() -> None:
+        async with streaming(client, path, body, **headers) as (response, events):
+            assert response.status_code == 200, await response.aread()
+            async for event in events:
+                answer.events.append(event)
+
+    answer.task = asyncio.create_task(read())
+    try:
+        yield answer
+    finally:
+        await cancel_and_wait([answer.task])

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tests.contract.queue_workers import leap, restore, snapshot
 from tests.failover import Failover
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, served, stays_open
 from tests.gateway.scripted_worker import ScriptedWorker, blocked_clients, delta, done
-from tests.gateway.sse_client import Event, collect, streaming
+from tests.gateway.sse_client import Event, collect, reading, streaming, texts_of
 from tests.redis_proxy import RedisProxy
 from tests.waiting import until
 
@@ -39,10 +39,6 @@ PATIENCE = "gateway.jobs.patient_link.PATIENCE_S"
 TIDY_OFTEN = {"gateway.lifecycle.housekeeping._TIDY_EVERY_S": TIDY_EVERY_S}
 
 
-def texts_of(events: list[Event]) -> str:
-    return "".join(event.json["text"] for event in events if event.name == "")
-
-
 async def test_a_broken_connection_is_resumed_where_it_broke(
     client: httpx.AsyncClient, worker: ScriptedWorker, model: str
 ) -> None:
@@ -52,18 +48,16 @@ async def test_a_broken_connection_is_resumed_where_it_broke(
         async with streaming(client, STREAM, ask, idempotency_key="k1") as (_, events):
             return [await anext(events), await anext(events)]
 
-    reading = asyncio.create_task(two_events())
+    asking = asyncio.create_task(two_events())
     attempt = await worker.start()
     await worker.delta(attempt, "a", "b")
-    assert [event.number for event in await reading] == [0, 1]
+    assert [event.number for event in await asking] == [0, 1]
     await worker.delta(attempt, "c")
-    resuming = asyncio.create_task(
-        collect(client, STREAM, ask, idempotency_key="k1", last_event_id="1")
-    )
-    await asyncio.sleep(0.2)
-    await worker.delta(attempt, "d")
-    await worker.done(attempt)
-    rest = await resuming
+    async with reading(client, STREAM, ask, idempotency_key="k1", last_event_id="1") as resumed:
+        await resumed.has("c")
+        await worker.delta(attempt, "d")
+        await worker.done(attempt)
+        rest = await resumed.whole()
     assert [event.number for event in rest] == [2, 3, 4]
     assert texts_of(rest) == "cd"
     assert rest[-1].name == "done"
@@ -87,14 +81,15 @@ async def test_two_clients_can_share_one_answer_while_it_comes(
     client: httpx.AsyncClient, worker: ScriptedWorker, model: str
 ) -> None:
     ask = {"modelId": model, "prompt": "x"}
-    first = asyncio.create_task(collect(client, STREAM, ask, idempotency_key="k3"))
-    attempt = await worker.start()
-    await worker.delta(attempt, "a")
-    second = asyncio.create_task(collect(client, STREAM, ask, idempotency_key="k3"))
-    await asyncio.sleep(0.2)
-    await worker.delta(attempt, "b")
-    await worker.done(attempt)
-    assert texts_of(await first) == texts_of(await second) == "ab"
+    async with reading(client, STREAM, ask, idempotency_key="k3") as first:
+        attempt = await worker.start()
+        await worker.delta(attempt, "a")
+        await first.has("a")
+        async with reading(client, STREAM, ask, idempotency_key="k3") as second:
+            await second.has("a")
+            await worker.delta(attempt, "b")
+            await worker.done(attempt)
+            assert texts_of(await first.whole()) == texts_of(await second.whole()) == "ab"
     assert worker.attempts.empty()
 
 
@@ -170,24 +165,24 @@ async def test_open_answers_of_a_model_that_has_ended_fail_within_seconds(
 ) -> None:
     constants = {**LOOK_OFTEN, "gateway.lifecycle.housekeeping._LOOKED_SINCE_S": 0.3}
     gateway = new_gateway(own_valkey.url, constants=constants)
-    async with served(gateway) as (worker, client):
+    async with served(gateway) as (worker, client), reading(client, STREAM, ASK) as answer:
         await asyncio.to_thread(gateway.wait_until_ready)
         hosts = Heartbeats(worker.db, HOSTS)
-        reading = asyncio.create_task(collect(client, STREAM, ASK))
         attempt = await worker.start()
         await worker.delta(attempt, "a")
+        await answer.has("a")
         await hosts.beat("here", HostBeat("here", ended={"m": "it was stopped"}), ready=True)
         # It has a worker.
-        await stays_open(reading, 0.6)
+        await stays_open(answer.task, 0.6)
         worker.beats = False
         await hosts.beat("there", HostBeat("there", coming=("m",)), ready=True)
         await worker.leave()
         await hosts.beat("here", HostBeat("here", ended={"m": "it was stopped"}), ready=True)
         # Another host says that it comes.
-        await stays_open(reading, 0.6)
+        await stays_open(answer.task, 0.6)
         await hosts.leave("there")
         await hosts.beat("here", HostBeat("here", ended={"m": "it was stopped"}), ready=True)
-        *_, end = await asyncio.wait_for(reading, 8)
+        *_, end = await answer.whole()
         assert (end.json["code"], end.json["retryable"]) == ("model_not_started", True)
         assert "it was stopped" in end.json["message"]
         await worker.wait_for_cancellation(attempt.job.id, 5)
@@ -277,18 +272,18 @@ async def test_redis_may_be_killed_and_come_back_in_the_middle_of_a_stream(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url)
-    async with served(gateway) as (worker, client):
-        reading = asyncio.create_task(collect(client, STREAM, ASK))
+    async with served(gateway) as (worker, client), reading(client, STREAM, ASK) as answer:
         attempt = await worker.start()
         for number in range(10):
             await worker.delta(attempt, f"{number} ")
+        await answer.has("9 ")
         own_valkey.kill()
         await gateway.wait_for_log("Redis does not answer")
         own_valkey.start()
         for number in range(10, 20):
             await worker.delta(attempt, f"{number} ")
         await worker.done(attempt)
-        events = await reading
+        events = await answer.whole()
         assert texts_of(events) == "".join(f"{number} " for number in range(20))
         assert [event.id for event in events] == [str(n) for n in range(21)], "no key: no attempt"
         assert events[-1].name == "done"
@@ -299,13 +294,14 @@ async def test_an_answer_goes_on_at_the_replica_that_a_sentinel_promotes(
 ) -> None:
     gateway = new_gateway(failover.url)
     async with served(gateway) as (worker, client):
-        reading = asyncio.create_task(collect(client, STREAM, ASK))
-        attempt = await worker.start()
-        await worker.delta(attempt, "a", "b")
-        await asyncio.to_thread(failover.kill_primary)
-        await worker.delta(attempt, "c")
-        await worker.done(attempt)
-        assert texts_of(await reading) == "abc"
+        async with reading(client, STREAM, ASK) as answer:
+            attempt = await worker.start()
+            await worker.delta(attempt, "a", "b")
+            await answer.has("ab")
+            await asyncio.to_thread(failover.kill_primary)
+            await worker.delta(attempt, "c")
+            await worker.done(attempt)
+            assert texts_of(await answer.whole()) == "abc"
         asking = asyncio.create_task(client.post(INFER, json=ASK))
         await worker.answer("d")
         assert (await asking).json()["text"] == "d"
@@ -369,18 +365,18 @@ async def test_a_frozen_redis_only_delays(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url, constants=LOOK_OFTEN)
-    async with served(gateway) as (worker, client):
-        reading = asyncio.create_task(collect(client, STREAM, ASK))
+    async with served(gateway) as (worker, client), reading(client, STREAM, ASK) as answer:
         attempt = await worker.start()
         await worker.delta(attempt, "a")
+        await answer.has("a")
         own_valkey.process.send_signal(signal.SIGSTOP)
         saying = asyncio.create_task(worker.delta(attempt, "b"))
         await gateway.wait_for_log("Redis does not answer")
-        assert not reading.done()
+        assert not answer.task.done()
         own_valkey.process.send_signal(signal.SIGCONT)
         await saying
         await worker.done(attempt)
-        events = await reading
+        events = await answer.whole()
         assert texts_of(events) == "ab"
         assert events[-1].name == "done"
 
@@ -422,12 +418,12 @@ async def test_answers_that_redis_has_forgotten_fail_as_lost(
 ) -> None:
     gateway = new_gateway(own_valkey.url)
     async with served(gateway) as (worker, client):
-        reading = asyncio.create_task(collect(client, STREAM, ASK))
-        attempt = await worker.start()
-        await worker.delta(attempt, "a")
-        await asyncio.sleep(0.2)
-        await worker.db.flushall()
-        *_, end = await asyncio.wait_for(reading, 6)
+        async with reading(client, STREAM, ASK) as answer:
+            attempt = await worker.start()
+            await worker.delta(attempt, "a")
+            await answer.has("a")
+            await worker.db.flushall()
+            *_, end = await answer.whole()
         assert (end.name, end.json["code"]) == ("error", "lost")
         asking = asyncio.create_task(_ask_until_answered(client))
         await worker.answer("b")
@@ -473,22 +469,26 @@ async def test_a_frame_that_cannot_be_read_harms_no_answer_but_its_own(
 ) -> None:
     ask = {"modelId": model, "prompt": "x"}
     process = gateway.process
-    readings = [asyncio.create_task(collect(client, STREAM, ask)) for _ in range(3)]
-    first, second, third = [await worker.start() for _ in readings]
-    for attempt in (first, second, third):
-        await worker.delta(attempt, "a")
-    bad_text = Envelope(first.job.id, first.number, 1, delta("xyz"))
-    frame = encode_frame([bad_text, Envelope(second.job.id, second.number, 1, delta("b"))])
-    for fields in (
-        {"f": b"\xc1 not a frame"},
-        {"g": b"no field of a frame"},
-        {"f": frame.replace(b"xyz", b"\xff\xfe\xfd")},
-    ):
-        await worker.db.xadd(first.reply, fields)
-    lost = Envelope(third.job.id, third.number, 2, delta("c"))
-    await worker.send(third, lost)
-    await worker.send(second, Envelope(second.job.id, second.number, 2, done(second, 2)))
-    by_job = [await reading for reading in readings]
+    asked = [reading(client, STREAM, ask) for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        answers = [await stack.enter_async_context(each) for each in asked]
+        first, second, third = [await worker.start() for _ in answers]
+        for attempt in (first, second, third):
+            await worker.delta(attempt, "a")
+        for answer in answers:
+            await answer.has("a")
+        bad_text = Envelope(first.job.id, first.number, 1, delta("xyz"))
+        frame = encode_frame([bad_text, Envelope(second.job.id, second.number, 1, delta("b"))])
+        for fields in (
+            {"f": b"\xc1 not a frame"},
+            {"g": b"no field of a frame"},
+            {"f": frame.replace(b"xyz", b"\xff\xfe\xfd")},
+        ):
+            await worker.db.xadd(first.reply, fields)
+        lost = Envelope(third.job.id, third.number, 2, delta("c"))
+        await worker.send(third, lost)
+        await worker.send(second, Envelope(second.job.id, second.number, 2, done(second, 2)))
+        by_job = [await answer.whole() for answer in answers]
     ends = sorted((events[-1].name, texts_of(events)) for events in by_job)
     assert ends == [("done", "ab"), ("error", "a"), ("error", "a")]
     codes = [events[-1].json["code"] for events in by_job if events[-1].name == "error"]
@@ -623,10 +623,10 @@ async def test_a_clock_that_leaps_an_hour_forward_ends_no_answer(
     new_gateway: Callable[..., Gateway], own_valkey: Any
 ) -> None:
     gateway = new_gateway(own_valkey.url, constants=TIDY_OFTEN)
-    async with served(gateway) as (worker, client):
-        reading = asyncio.create_task(collect(client, STREAM, ASK))
+    async with served(gateway) as (worker, client), reading(client, STREAM, ASK) as answer:
         attempt = await worker.start()
         await worker.delta(attempt, "a")
+        await answer.has("a")
         (stream,) = await worker.db.keys("ew:out:*")
         before = await worker.db.pttl(stream)
         await leap(worker.db, 3600)
@@ -636,7 +636,7 @@ async def test_a_clock_that_leaps_an_hour_forward_ends_no_answer(
         assert await worker.db.exists(stream)
         await worker.delta(attempt, "b")
         await worker.done(attempt)
-        events = await asyncio.wait_for(reading, 10)
+        events = await answer.whole()
         assert (texts_of(events), events[-1].name) == ("ab", "done")
 
 
@@ -666,21 +666,21 @@ async def failing_over(valkey: Any, path: Path) -> AsyncIterator[tuple[RedisProx
     writes up to a snapshot; it gives a worker there."""
     replica = ValkeyServer(path)
     replica.start()
-    async with RedisProxy(str(valkey.socket)) as proxy, connect(replica.url) as db:
+    try:
+        async with RedisProxy(str(valkey.socket)) as proxy, connect(replica.url) as db:
 
-        @asynccontextmanager
-        async def promote(older: dict[bytes, bytes]) -> AsyncIterator[ScriptedWorker]:
-            async with ScriptedWorker(replica.url, "m", "w2") as other:
-                await restore(db, older)
-                proxy.reset()
-                proxy.switch(str(replica.socket))
-                proxy.heal()
-                yield other
+            @asynccontextmanager
+            async def promote(older: dict[bytes, bytes]) -> AsyncIterator[ScriptedWorker]:
+                async with ScriptedWorker(replica.url, "m", "w2") as other:
+                    await restore(db, older)
+                    proxy.reset()
+                    proxy.switch(str(replica.socket))
+                    proxy.heal()
+                    yield other
 
-        try:
             yield proxy, promote
-        finally:
-            replica.kill()
+    finally:
+        replica.kill()
 
 
 async def test_an_answer_whose_attempt_a_replica_never_heard_of_is_not_gone_on_with_by_another(
@@ -753,46 +753,40 @@ async def test_an_attempt_that_a_clock_behind_numbers_below_the_last_ends_the_an
         client_of(new_gateway(proxy.url, constants=TIDY_OFTEN)) as client,
     ):
         worker.takes = False
-        reading = asyncio.create_task(collect(client, STREAM, ASK))
-        await worker.wait_for_waiting(1)
-        older = await snapshot(worker.db)
-        (job,) = await worker.db.keys("ew:{m}:job:*")
-        an_hour_ahead = int((time.time() + 3600) * 1e6)
-        await worker.db.hset(job, "attempt", an_hour_ahead)
-        worker.takes = True
-        attempt = await worker.start()
-        assert attempt.number > an_hour_ahead
-        await worker.delta(attempt, "a")
-        async with promote(older) as other:
-            begun = await other.start()
-            assert begun.number < attempt.number
-            await other.delta(begun, "x")
-            *_, end = await asyncio.wait_for(reading, 10)
-            assert (end.name, end.json["code"]) == ("error", "lost")
+        async with reading(client, STREAM, ASK) as answer:
+            await worker.wait_for_waiting(1)
+            older = await snapshot(worker.db)
+            (job,) = await worker.db.keys("ew:{m}:job:*")
+            an_hour_ahead = int((time.time() + 3600) * 1e6)
+            await worker.db.hset(job, "attempt", an_hour_ahead)
+            worker.takes = True
+            attempt = await worker.start()
+            assert attempt.number > an_hour_ahead
+            await worker.delta(attempt, "a")
+            await answer.has("a")
+            async with promote(older) as other:
+                begun = await other.start()
+                assert begun.number < attempt.number
+                await other.delta(begun, "x")
+                *_, end = await answer.whole()
+                assert (end.name, end.json["code"]) == ("error", "lost")
 
 
 async def test_an_answer_that_a_lagging_replica_never_heard_of_fails_within_seconds(
     new_gateway: Callable[..., Gateway], own_valkey: Any, tmp_path: Path
 ) -> None:
-    replica = ValkeyServer(tmp_path)
-    replica.start()
-    try:
-        async with RedisProxy(str(own_valkey.socket)) as proxy:
-            silent_s = "gateway.lifecycle.lost_ends._SILENT_S"
-            gateway = new_gateway(proxy.url, constants={silent_s: 0.5, **TIDY_OFTEN})
-            async with ScriptedWorker(own_valkey.url, "m") as worker, client_of(gateway) as client:
-                older = await snapshot(worker.db)
-                reading = asyncio.create_task(collect(client, STREAM, ASK))
-                attempt = await worker.start()
-                await worker.delta(attempt, "a")
-                behind = connect(replica.url)
-                await restore(behind, older)
-                assert not await behind.exists(f"ew:{{m}}:job:{attempt.job.id}"), "it does not lag"
-                proxy.reset()
-                proxy.switch(str(replica.socket))
-                proxy.heal()
-                *_, end = await asyncio.wait_for(reading, 20)
+    silent_s = "gateway.lifecycle.lost_ends._SILENT_S"
+    async with (
+        failing_over(own_valkey, tmp_path) as (proxy, promote),
+        ScriptedWorker(own_valkey.url, "m") as worker,
+        client_of(new_gateway(proxy.url, constants={silent_s: 0.5, **TIDY_OFTEN})) as client,
+    ):
+        older = await snapshot(worker.db)
+        async with reading(client, STREAM, ASK) as answer:
+            attempt = await worker.start()
+            await worker.delta(attempt, "a")
+            await answer.has("a")
+            assert attempt.job.id not in str(older), "it does not lag"
+            async with promote(older):
+                *_, end = await answer.whole()
                 assert (end.name, end.json["code"]) == ("error", "lost")
-                await behind.aclose()
-    finally:
-        replica.kill()
