@@ -3,6 +3,7 @@ FILE writes the record.
 
     scripts/bench wire --against main             ew alone, with the mock engine at 5 ms steps
     scripts/bench growth                          cost by streams, models and queued jobs; memory
+                                                  (1.5 minutes a round; --part for some of it)
     scripts/bench start                           ew's commands, and how long ew takes to start
     scripts/bench console                         what an open page of the console costs
     scripts/bench batch                           a batch of 100 000 lines while ew is killed
@@ -52,7 +53,8 @@ def main() -> None:
         command.add_argument("--streams", type=_numbers, default=[64, 256, 512])
         command.add_argument("--tokens", type=int, default=256)
         module.add_options(command)
-    batch.add_options(commands.choices["batch"])
+    for each in (batch, growth):
+        each.add_options(commands.choices[each.__name__])
     args = parser.parse_args()
     # Processes that were started are stopped, however this ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

@@ -89,7 +89,7 @@ def _kill_in_turn(
         time.sleep(_LOOK_EVERY_S)
         for kind in _KINDS[:3]:
             try:
-                most[kind] = max(most[kind], stand.resident_bytes(kind))
+                most[kind] = max(most[kind], stand.private_bytes(kind))
             except (OSError, KeyError, TypeError):
                 continue  # it is just dead
         if time.monotonic() >= kill_at:

@@ -20,7 +20,7 @@ _STOPS_WITHIN_S = 60
 
 
 class Build(NamedTuple):
-    """A checkout of ew."""
+    """A checkout of ew. Its label goes into records, and so names no directory of this host."""
 
     label: str
     path: Path
@@ -34,20 +34,31 @@ def builds(against: str | None) -> Iterator[list[Build]]:
     if against is None:
         yield found
     elif Path(against).is_dir():
-        yield [*found, Build(against, Path(against).resolve())]
+        path = Path(against).resolve()
+        yield [*found, Build(_commit(path, "HEAD") or path.name, path)]
     else:
+        commit = _commit(ROOT, against)
+        if commit is None:
+            raise SystemExit(f"--against {against}: neither a directory nor a commit of this clone")
         with tempfile.TemporaryDirectory(prefix="ew-bench-") as directory:
             path = Path(directory, "checkout")
-            _git("worktree", "add", "--quiet", "--detach", str(path), against)
+            _git("worktree", "add", "--quiet", "--detach", str(path), commit)
             try:
                 _share_environments(path)
-                yield [*found, Build(against, path)]
+                yield [*found, Build(commit, path)]
             finally:
                 _git("worktree", "remove", "--force", str(path))
 
 
 def _git(*words: str) -> None:
     subprocess.run(["git", "-C", ROOT, *words], check=True)
+
+
+def _commit(directory: Path, name: str) -> str | None:
+    """Its short form; None if there is no such commit."""
+    command = ["git", "-C", directory, "rev-parse", "--short", "--verify", "--quiet"]
+    done = subprocess.run([*command, f"{name}^{{commit}}"], capture_output=True, text=True)
+    return done.stdout.strip() or None
 
 
 def _share_environments(checkout: Path) -> None:
@@ -79,8 +90,7 @@ class Stand:
         config["gateway"].setdefault("processes", 1)
         path = self.directory / "config.json"
         path.write_text(json.dumps(config))
-        # Without byte code on the disk, Python takes twice as long to import ew.
-        inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        inherited = {name: value for name, value in os.environ.items() if _is_inherited(name)}
         self.environment = {
             **inherited,
             "EW_STATE_DIR": str(self.directory / "state"),
@@ -130,9 +140,17 @@ class Stand:
     def cpu(self) -> Cpu:
         return Cpu(*(sum(map(_cpu_s, self.pids(kind))) for kind in Cpu._fields))
 
-    def resident_bytes(self, kind: str) -> int:
-        """Memory of its own that a kind of process has."""
+    def private_bytes(self, kind: str) -> int:
+        """Memory that a kind of process has written to and shares with no other."""
         return sum(map(_private_bytes, self.pids(kind)))
+
+
+def _is_inherited(variable: str) -> bool:
+    """Without byte code on the disk, Python takes twice as long to import ew; and variables of ew
+    would change what the configuration says."""
+    if variable.startswith("EW_"):
+        return variable == "EW_PYTHON"
+    return variable != "PYTHONDONTWRITEBYTECODE"
 
 
 def free_port() -> int:
@@ -164,7 +182,7 @@ def _computes(pid: int) -> bool:
 
 def _private_bytes(pid: int) -> int:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    kib = (int(line.split()[1]) for line in lines if line.startswith("Private_"))
+    kib = (int(line.split()[1]) for line in lines if line.startswith(("Private_Dirty", "SwapPss")))
     return 1024 * sum(kib)
 
 
