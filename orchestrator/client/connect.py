@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Final
 
 from contract.paths import ROOT, logs_dir, make_private, project_dir, state_dir
@@ -14,6 +15,7 @@ from orchestrator.client.reach import reach_supervisor
 from orchestrator.errors import UserError
 from orchestrator.protocol.control import Answer, Control, Request
 from orchestrator.protocol.diagnosis import read_tail
+from orchestrator.protocol.start_turn import StartTurn
 from orchestrator.system.process import Command, detach, open_log
 from orchestrator.system.service_manager import VARIABLES
 
@@ -50,17 +52,22 @@ def connect_or_spawn() -> Control:
     raise _absence(log_start)
 
 
-def ask_supervisor(request: Request) -> Iterator[Answer | None]:
+def ask_supervisor(request: Request, turn: StartTurn) -> Iterator[Answer | None]:
     """Connect to the supervisor, started if there is none, and ask it. Yield as `Control.ask` does.
-    If it left before it heard the request, the next one is asked. Raises `UserError`."""
-    for _ in range(MOST_LEAVERS):
-        with connect_or_spawn() as control:
-            was_heard = False
-            for answer in control.ask(request):
-                was_heard = was_heard or answer is not None
-                yield answer
-        if was_heard:
-            return
+    If it left before it heard the request, the next one is asked. Raises `UserError`, also if
+    something was stopped since the `turn` began."""
+    with ExitStack() as unheard:
+        unheard.enter_context(turn.handing_over())
+        for _ in range(MOST_LEAVERS):
+            with connect_or_spawn() as control:
+                was_heard = False
+                for answer in control.ask(request):
+                    if answer is not None:
+                        was_heard = True
+                        unheard.close()
+                    yield answer
+            if was_heard:
+                return
 
 
 def spawn_supervisor() -> tuple[int, int]:

@@ -17,11 +17,12 @@ from orchestrator.client.stages import Stages, explain_failures
 from orchestrator.client.startup import check_redis, start_and_wait
 from orchestrator.errors import UserError
 from orchestrator.protocol.control import Answer, Follow, Start, Stop
+from orchestrator.protocol.start_turn import StartTurn
 from orchestrator.terminal.progress import Progress
 from orchestrator.terminal.speech import say
 
 
-def run_in_foreground(request: Start) -> bool:
+def run_in_foreground(request: Start, turn: StartTurn) -> bool:
     """Start, show every change, and stop all of it at SIGINT or SIGTERM, or when this process
     dies. Where the supervisor dies, it goes on with the next one. False if something did not
     start; what did start is kept all the same.
@@ -38,7 +39,7 @@ def run_in_foreground(request: Start) -> bool:
         with lifeline() as events:
             try:
                 if ready is None:
-                    outcomes = start_and_wait(request)
+                    outcomes = start_and_wait(request, turn)
                     is_good = not explain_failures(outcomes)
                     ready = {each.slot for each in outcomes if each.state is State.READY}
                 if ready:

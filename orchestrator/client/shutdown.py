@@ -10,6 +10,7 @@ from orchestrator.client.reach import has_unfinished_run, reach_supervisor
 from orchestrator.client.stages import Stages, follow_to_the_end, say_why_nothing_was_done
 from orchestrator.errors import UserError
 from orchestrator.protocol.control import Control, Stop
+from orchestrator.protocol.start_turn import stop_starts
 from orchestrator.terminal.progress import Progress
 from orchestrator.terminal.speech import say
 
@@ -18,6 +19,8 @@ _SUPERVISOR_LEAVES_WITHIN_S: Final = 10.0
 
 def shut_down(request: Stop) -> bool:
     """Stop what is asked, and wait. False if nothing ran. Ctrl-C while it waits stops at once."""
+    if not request.models:
+        stop_starts()
     control = _reach()
     if control is None:
         return False

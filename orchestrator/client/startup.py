@@ -10,17 +10,18 @@ from orchestrator.client.stages import Stages, explain_failures, follow_to_the_e
 from orchestrator.errors import UserError
 from orchestrator.protocol.control import Start
 from orchestrator.protocol.specs import VALKEY
+from orchestrator.protocol.start_turn import StartTurn
 from orchestrator.protocol.status import read_status
 from orchestrator.terminal.progress import Progress
 from orchestrator.terminal.speech import say, warn
 
 
-def bring_up(request: Start) -> bool:
+def bring_up(request: Start, turn: StartTurn) -> bool:
     """Start what does not run, in the background, and wait. False if something did not start;
     why has been said then."""
     check_redis(request)
     try:
-        outcomes = start_and_wait(request)
+        outcomes = start_and_wait(request, turn)
     except KeyboardInterrupt:
         say("it goes on in the background: `./ew status` shows it, `./ew stop` ends it")
         raise
@@ -39,9 +40,9 @@ def check_redis(request: Start) -> None:
             warn(warning)
 
 
-def start_and_wait(request: Start) -> list[Outcome]:
+def start_and_wait(request: Start, turn: StartTurn) -> list[Outcome]:
     """Ask for the start, show how it goes, and answer how it ended."""
-    outcomes = follow_to_the_end(ask_supervisor(request), Stages(Progress()))
+    outcomes = follow_to_the_end(ask_supervisor(request, turn), Stages(Progress()))
     if outcomes is None:
         raise UserError("the supervisor has gone away", "see logs/supervisor.log; start again")
     _say_why_nothing_was_done(outcomes)

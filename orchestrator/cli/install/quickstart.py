@@ -27,6 +27,7 @@ from orchestrator.config.selection import StartOptions, read_config, start_reque
 from orchestrator.environments import find_environment
 from orchestrator.environments.engine_env import OWN_ENVIRONMENT, environment_of
 from orchestrator.environments.setup import set_up
+from orchestrator.protocol.start_turn import StartTurn
 from orchestrator.system.files import write_atomically
 from orchestrator.terminal.progress import Progress
 from orchestrator.terminal.speech import duration, printable, say
@@ -54,11 +55,13 @@ def quickstart(
     """
     began = time.monotonic()
     model_id = _configured_model(model)
+    turn = StartTurn()
     config = read_config()
     _set_up(config, model_id)
     key = _key()
     say(f"starting `{model_id}`")
-    if not bring_up(start_request(config, StartOptions(models=(model_id,), port=port))):
+    request = start_request(config, StartOptions(models=(model_id,), port=port))
+    if not bring_up(request, turn):
         raise typer.Exit(1)
     _ask(reach_gateway(key), model_id)
     say(f"\nthat took {duration(time.monotonic() - began)} in all; ask again with")

@@ -31,6 +31,12 @@ def restart(
         list[str] | None,
         typer.Argument(metavar="[MODEL|gateway]...", help="Restart only these."),
     ] = None,
+    gateway: Annotated[
+        bool,
+        typer.Option(
+            "--gateway", help="Restart ew's gateway, also where a model is called `gateway`."
+        ),
+    ] = False,
 ) -> None:
     """Restart models or the gateway, with the settings of the file.
 
@@ -40,12 +46,11 @@ def restart(
     """
     if former := go_over():
         say(f"the supervisor is of ew {version()} now; before, it was of {former}")
-    names = what or []
-    models = [known_id(name) for name in names if name != GATEWAY]
+    models, with_gateway = _chosen(what or [], gateway=gateway)
     control = reach_supervisor()
     if control is None:
         raise UserError("ew does not run", "`./ew start` starts what is configured")
-    request = restart_request(models, gateway=GATEWAY in names) if names else restart_request()
+    request = restart_request(models, gateway=with_gateway)
     with control:
         outcomes = follow_to_the_end(control.ask(request), Stages(Progress()))
     if outcomes is None:
@@ -60,6 +65,26 @@ def restart(
     at_rest = (State.SLEEPING, State.STOPPED)
     if explain_failures([each for each in outcomes if each.state not in at_rest]):
         raise typer.Exit(1)
+
+
+def _chosen(names: list[str], *, gateway: bool) -> tuple[list[str] | None, bool]:
+    """Return the models, or None for all that run, and whether the gateway is meant. A name that
+    is a model's means the model. Raises `UserError`."""
+    if not names and not gateway:
+        return None, True
+    if GATEWAY in names and not _is_model(GATEWAY):
+        names = [name for name in names if name != GATEWAY]
+        gateway = True
+    elif GATEWAY in names and not gateway:
+        say(as_called("`gateway` is a model here; `./ew restart --gateway` restarts ew's own"))
+    return [known_id(name) for name in names], gateway
+
+
+def _is_model(name: str) -> bool:
+    try:
+        return known_id(name) == name
+    except UserError:
+        return False
 
 
 def _say_what_waits() -> None:

@@ -13,6 +13,7 @@ from orchestrator.client.startup import bring_up
 from orchestrator.config.selection import StartOptions, read_config, role_named, start_request
 from orchestrator.environments import find_environment
 from orchestrator.errors import UserError
+from orchestrator.protocol.start_turn import StartTurn
 
 
 def start(
@@ -52,6 +53,7 @@ def start(
     Starts every model that is configured for this host, unless told which. Waits until they are
     ready. Models that run already go on as they are.
     """
+    turn = StartTurn()
     if env is not None:
         require_environment(env)
     choice = StartOptions(
@@ -65,7 +67,7 @@ def start(
         start_request(read_config(), choice), unless_running=unless_running
     )
     ask_before(request)
-    is_good = run_in_foreground(request) if foreground else bring_up(request)
+    is_good = run_in_foreground(request, turn) if foreground else bring_up(request, turn)
     if not is_good:
         raise typer.Exit(1)
 

@@ -22,7 +22,8 @@ def stop(
 ) -> None:
     """Stop everything, or one model.
 
-    Open answers may end first; Ctrl-C then stops at once. Waiting jobs, keys and logs stay.
+    A start that is still being prepared begins nothing. Open answers may end first;
+    Ctrl-C then stops at once. Waiting jobs, keys and logs stay.
     """
     ids = [known_id(model) for model in models or []]
     if not shut_down(Stop(models=ids, now=now)):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import NoReturn
+
+import pytest
 
 from contract.paths import log_path, logs_dir, process_of_log
+from orchestrator.cli.operate import restart as restarts
 from tests.orchestrator.conftest import Host
 from tests.orchestrator.terminal import Terminal
 
@@ -72,3 +76,50 @@ def test_the_log_of_each_process_is_its_own(host: Host) -> None:
     assert len({path.name for path in paths}) == len(names)
     assert {path.parent for path in paths} == {logs_dir()}
     assert [process_of_log(path) for path in paths] == names
+
+
+@pytest.mark.parametrize(
+    ("words", "other_name", "model"),
+    [
+        (["gateway"], ([], True), (["gateway"], False)),
+        (["m", "gateway"], (["m"], True), (["m", "gateway"], False)),
+        (["--gateway"], ([], True), ([], True)),
+        (["gateway", "--gateway"], ([], True), (["gateway"], True)),
+        ([], (None, True), (None, True)),
+    ],
+)
+def test_a_model_called_gateway_is_restarted_by_its_name(
+    words: list[str],
+    other_name: tuple[list[str] | None, bool],
+    model: tuple[list[str], bool],
+    terminal: Terminal,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def asked() -> tuple[list[str] | None, bool]:
+        with pytest.raises(Asked) as found:
+            restarts.restart([each for each in words if each != "--gateway"], "--gateway" in words)
+        return found.value.restart
+
+    monkeypatch.setenv("EW_CONFIG", str(terminal.config))
+    monkeypatch.setenv("EW_STATE_DIR", str(terminal.state))
+    monkeypatch.setattr(restarts, "reach_supervisor", object)
+    monkeypatch.setattr(restarts, "restart_request", note)
+    terminal.configure(m={"aliases": ["gateway"]})
+    assert asked() == other_name
+    assert not capsys.readouterr().err
+    terminal.configure(m={}, gateway={})
+    assert asked() == model
+    is_told = "`gateway` is a model here" in capsys.readouterr().err
+    assert is_told == ("gateway" in words and "--gateway" not in words)
+
+
+class Asked(Exception):
+    """A supervisor would be asked for this."""
+
+    def __init__(self, restart: tuple[list[str] | None, bool]) -> None:
+        self.restart = restart
+
+
+def note(models: list[str] | None, *, gateway: bool) -> NoReturn:
+    raise Asked((models, gateway))
