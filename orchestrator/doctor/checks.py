@@ -58,7 +58,7 @@ def check_up() -> Iterator[tuple[str, list[Check]]]:
 
 
 def _models(config: Config) -> Iterator[Check]:
-    yield Check("file", f"{config_path()}, {len(config.models)} models")
+    yield Check("file", f"{config_path()}, models: {len(config.models)}")
     for model_id, model in config.models.items():
         engine, env = environment_of(model)
         if env == OWN_ENVIRONMENT or find_environment(env):

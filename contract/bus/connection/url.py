@@ -38,8 +38,10 @@ def sentinel_url(url: str) -> SentinelUrl | None:
     scheme, _, rest = url.partition("://")
     if scheme not in _SENTINEL_SCHEMES:
         return None
-    parts = urlsplit(f"//{rest}")
-    login, at, hosts = parts.netloc.rpartition("@")
+    # Recent releases of Python let `urlsplit` take brackets around a single host alone.
+    netloc, *beyond = re.split(r"(?=[/?#])", rest, maxsplit=1)
+    parts = urlsplit(f"//localhost{''.join(beyond)}")
+    login, at, hosts = netloc.rpartition("@")
     name, _, database = parts.path.strip("/").partition("/")
     if not name or not re.fullmatch(r"\d*", database):
         raise ValueError(f"does not name the Sentinels' primary; write {_EXAMPLE}")
