@@ -31,6 +31,7 @@ from workers.engines.vllm.answer import VllmAnswer, meaning_of
 from workers.engines.vllm.arguments import engine_args, is_on_cpu, known_args, set_cpu_defaults
 from workers.engines.vllm.chats import chat_writer, tokenizer_of
 from workers.engines.vllm.constraints import check_tag, choose_library, guided_settings, refusal
+from workers.engines.vllm.known_sources import own_way
 from workers.engines.vllm.load import load_reporter, look_up_once
 from workers.engines.vllm.media.chats import MediaChats, VllmPrompt
 from workers.engines.vllm.media.speech import Transcriber, transcriber
@@ -39,6 +40,7 @@ from workers.engines.vllm.pooling.pooler import PoolingModel, VllmPooler
 from workers.engines.vllm.pooling.prompts import PoolingPrompts, score_template
 from workers.engines.vllm.prompt_report import PromptTeller
 from workers.engines.vllm.requests import REFUSALS, priority, sampling_params, trace_arguments
+from workers.engines.vllm.sending import install as send_together
 from workers.engines.vllm.shortcut import Shortcut, install, is_usual, remark_on
 from workers.outbox import Outbox
 
@@ -78,7 +80,8 @@ class VllmEngine:
         # Usual answers take the short way, if they can.
         found = install(engine, outbox)
         self._shortcut = found if isinstance(found, Shortcut) else None
-        remarks = (remark_on(found), await self._adapters.load(engine))
+        sending = own_way("requests", send_together(engine, outbox))
+        remarks = (remark_on(found), sending, await self._adapters.load(engine))
         return EngineReport(
             vllm.__version__,
             config.scheduler_config.max_num_seqs,

@@ -4,25 +4,19 @@ vLLM makes two objects of every new token, with all that a request could have as
 statistics; here they would be taken apart again. For an answer of one choice whose text vLLM does
 not look at, nothing is needed but the token's text. Its first output and its last take vLLM's own
 way, as do all outputs of other answers: what begins, ends and cancels a request is vLLM's.
-
-The short way does what some functions of vLLM do in between. Only their text is a promise that they
-do nothing else: where a release has another than the ones read here, all goes vLLM's own way.
 """
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
 from contract.messages import Job
+from workers.engines.vllm.known_sources import Read, own_way, why_unknown
 from workers.outbox import Outbox
 
-log = logging.getLogger(__name__)
-#: By function, the digests of its text in the releases that it was read in.
-READ: Final[dict[str, dict[str, str]]] = {
+#: The functions in whose place it does what is needed of them.
+READ: Final[Read] = {
     "OutputProcessor.process_outputs": {
         "0.26.0": "23ef4fe6fdb9ac57",
         "0.32.0": "9e116796002e75f2",
@@ -42,7 +36,7 @@ READ: Final[dict[str, dict[str, str]]] = {
 
 
 _PREEMPTED: Final = "PREEMPTED"
-_OWN_WAY: Final = "tokens take vLLM's own way, which costs more"
+_TOKENS: Final = "tokens"
 #: Sends new text of an answer, and its tokens.
 Say = Callable[[str, list[int]], object]
 
@@ -74,8 +68,8 @@ class Shortcut:
             return
         self._missed += 1
         if self._missed > self._added and not self._outbox.remark:
-            self._outbox.remark = f"{_OWN_WAY}: this release does not ask for the short way"
-            log.warning("%s", self._outbox.remark)
+            why = "this release does not ask for the short way"
+            self._outbox.remark = own_way(_TOKENS, why)
 
     def process_outputs(
         self,
@@ -124,11 +118,7 @@ def is_usual(job: Job) -> bool:
 def remark_on(found: Shortcut | str) -> str:
     """Return a remark for the operator on why answers cannot take the short way; empty if they
     do."""
-    if isinstance(found, Shortcut):
-        return ""
-    remark = f"{_OWN_WAY}: {found}"
-    log.warning("%s", remark)
-    return remark
+    return "" if isinstance(found, Shortcut) else own_way(_TOKENS, found)
 
 
 def install(engine: Any, outbox: Outbox) -> Shortcut | str:
@@ -140,21 +130,8 @@ def install(engine: Any, outbox: Outbox) -> Shortcut | str:
     processor = engine.output_processor
     if processor.stream_interval != 1:
         return f"stream_interval is {processor.stream_interval}"
-    for name in READ:
-        if digest_of(name, detokenizer, output_processor) not in READ[name].values():
-            return f"this release has another `{name}` than those that are known"
+    if why := why_unknown(READ, detokenizer, output_processor):
+        return why
     shortcut = Shortcut(processor, outbox)
     processor.process_outputs = shortcut.process_outputs
     return shortcut
-
-
-def digest_of(name: str, *modules: Any) -> str:
-    """Of the text of a method, in whichever of vLLM's modules it is; empty if in none."""
-    cls, _, method = name.partition(".")
-    found = (getattr(getattr(module, cls, None), method, None) for module in modules)
-    function = next(filter(None, found), None)
-    return "" if function is None else hashlib.sha256(_text(function)).hexdigest()[:16]
-
-
-def _text(function: Any) -> bytes:
-    return inspect.getsource(function).encode()
