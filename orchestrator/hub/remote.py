@@ -62,7 +62,7 @@ def _file(entry: RepoFile) -> RemoteFile:
 
 @contextmanager
 def explained(repo: str, revision: str) -> Iterator[None]:
-    """StartTurn what huggingface_hub raises into a `UserError` with the next step."""
+    """Turn what huggingface_hub raises into a `UserError` with the next step."""
     try:
         yield
     except (HfHubHTTPError, HFValidationError) as error:
