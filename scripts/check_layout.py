@@ -41,8 +41,6 @@ LONGER: Final = {
     "workers/engines/openai/upstream.py": 300,
     # To be cut: the requests that vLLM has under way.
     "workers/engines/vllm/engine.py": 300,
-    # To be cut: going on with what earlier attempts left open.
-    "workers/claims/job_consumer.py": 275,
     # One writer of an answer's sequence numbers; the hot path of every token.
     "workers/outbox.py": 370,
     # One screen, section by section.

@@ -77,7 +77,7 @@ def heartbeat_of(worker: Worker) -> Heartbeat:
         prompt_tokens_total=outbox.prompt_tokens_total,
         generated_tokens_total=outbox.generated_tokens_total,
         fenced_total=outbox.fenced_total,
-        taken_over_total=worker.consumer.taken_over_total,
+        taken_over_total=worker.consumer.inheritance.taken_over_total,
         engine_waiting=load.waiting,
         kv_cache_usage=load.kv_cache_usage,
         prefix_cache_queries_total=load.prefix_cache_queries,

@@ -39,6 +39,7 @@ from tests.workers.worker_processes import a_spec
 from workers import frames
 from workers.answers import continuation
 from workers.answers.continuation import Published, published_before
+from workers.claims import inheritance
 from workers.claims import job_consumer as consumer
 from workers.engine import EngineReport, JobRejected
 from workers.engine_state import EngineDied
@@ -213,7 +214,7 @@ async def test_an_answer_taken_over_from_a_published_beginning_goes_on(client: C
     async with working(client) as worker:
         for attempt in attempts:
             assert_counted(await answer_of(client, attempt.job.id), 30)
-        assert worker.consumer.taken_over_total == 5
+        assert worker.consumer.inheritance.taken_over_total == 5
 
 
 async def test_what_was_published_is_read_only_after_the_fence_is_up(
@@ -387,7 +388,7 @@ async def test_a_job_cancelled_while_it_is_taken_over_does_not_bring_the_worker_
             await worker.consumer.cancel(first.job.id)
             return published
 
-        monkeypatch.setattr(consumer, "published_before", cancelled_meanwhile)
+        monkeypatch.setattr(inheritance, "published_before", cancelled_meanwhile)
         assert_counted(await answer_of(client, second.job.id), 20)
         assert await client.state_of(first.job.id) == "cancelled"
         assert not worker.outbox.died.done()

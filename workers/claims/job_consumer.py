@@ -1,5 +1,5 @@
-"""Jobs in: claims them while there is room, begins an attempt at each, and has it submitted; jobs
-of lost workers are continued, restarted or ended."""
+"""Jobs in: claims them while there is room, begins an attempt at each, and has it submitted, or
+gone on with where a lost worker left it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from contract.bus.claims import Attempt, BeginRefused, Claim
 from contract.bus.client import connect_reader
 from contract.bus.queue import JobQueue
-from contract.bus.tickets import state_after
-from contract.messages import ErrorCode
 from contract.process.tasks import cancel_and_wait, first_of
-from workers.answers.continuation import Published, can_continue, can_hand_over, published_before
 from workers.claims.audience import Audience
+from workers.claims.inheritance import Inheritance, attempt_of
 from workers.claims.places import Places
 from workers.claims.submissions import Submissions
 from workers.engine import Engine
@@ -37,12 +34,6 @@ _CLAIM_BLOCK_MS: Final = 1_000
 _LOOK_AGAIN_S: Final = 0.5
 _TAKE_OVER_EVERY_S: Final = 2.0
 _RECONNECT_S: Final = 0.25
-
-_WHY_REFUSED: Final = {
-    "expired": (ErrorCode.EXPIRED, "the job's time was up before a worker was free", True),
-    "poison": (ErrorCode.POISON, "this request broke every worker that tried it", False),
-}
-T = TypeVar("T")
 
 
 class JobConsumer:
@@ -60,7 +51,7 @@ class JobConsumer:
     ) -> None:
         self.slots = 0
         self.submissions = Submissions(queue, engine, outbox, self._spawn)
-        self.taken_over_total = 0
+        self.inheritance = Inheritance(queue, engine, outbox, self.submissions)
         self._queue = queue
         self._engine = engine
         self._outbox = outbox
@@ -189,7 +180,7 @@ class JobConsumer:
         finally:
             unwanted, self._unwanted, self._beginning = self._unwanted, set(), set()
         for each in begun:
-            attempt = _attempt_of(each)
+            attempt = attempt_of(each)
             self._outbox.open(attempt, claimed_at)
             if self._audience.is_gone(attempt):
                 unwanted.add(attempt.job.id)
@@ -201,47 +192,9 @@ class JobConsumer:
     def _hand_over(self, begun: Sequence[Attempt | BeginRefused]) -> None:
         later = [each for each in begun if isinstance(each, BeginRefused) or each.ordinal > 1]
         if later:
-            self._spawn(self._go_on_with(later))
+            self._spawn(self.inheritance.go_on_with(later))
         first = [each for each in begun if isinstance(each, Attempt) and each.ordinal == 1]
         self.submissions.add(first)
-
-    async def _go_on_with(self, begun: Sequence[Attempt | BeginRefused]) -> None:
-        """Continue, restart or end jobs that earlier attempts left open."""
-        attempts = [_attempt_of(each) for each in begun]
-        # The fences go out first.
-        await _persist(self._outbox.flush)
-        published = await _persist(lambda: published_before(self._queue.db, attempts))
-        for each, attempt in zip(begun, attempts, strict=True):
-            said = published[attempt.job.id]
-            if not self._outbox.is_open(attempt):
-                continue
-            self._outbox.resume(attempt.job.id, said)
-            if said.end is not None:
-                self._outbox.settle(attempt.job.id, state_after(said.end))
-            elif isinstance(each, BeginRefused):
-                code, message, retryable = _WHY_REFUSED[each.reason]
-                self._outbox.failed(attempt.job.id, code, message, retryable=retryable)
-            else:
-                await self._go_on(attempt, said)
-
-    async def _go_on(self, attempt: Attempt, published: Published) -> None:
-        job = attempt.job
-        self.taken_over_total += 1
-        log.info("job %s: attempt %d after %d events", job.id, attempt.ordinal, published.next_seq)
-        if published.is_torn:
-            message = "the answer's worker was lost, and its beginning is not kept any more"
-            self._outbox.failed(job.id, ErrorCode.ENGINE_LOST, message, retryable=True)
-        elif published.next_seq == 0:
-            await self.submissions.submit(job)
-        elif self._engine.continues and can_continue(job):
-            emitted, sent = published.tokens, published.text
-            await self.submissions.submit(msgspec.structs.replace(job, emitted=emitted, sent=sent))
-        elif can_hand_over(job):
-            self._outbox.suppress(job.id, published.text)
-            await self.submissions.submit(job)
-        else:
-            message = "the answer's worker was lost, and this kind of answer cannot be continued"
-            self._outbox.failed(job.id, ErrorCode.ENGINE_LOST, message, retryable=True)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -252,17 +205,3 @@ class JobConsumer:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._outbox.engine_died(error)
-
-
-def _attempt_of(begun: Attempt | BeginRefused) -> Attempt:
-    return begun.attempt if isinstance(begun, BeginRefused) else begun
-
-
-async def _persist(read: Callable[[], Awaitable[T]]) -> T:
-    """Try until Redis answers."""
-    while True:
-        try:
-            return await read()
-        except RedisError as error:
-            log.warning("reading again in %s s: %s", _RECONNECT_S, error)
-        await asyncio.sleep(_RECONNECT_S)
