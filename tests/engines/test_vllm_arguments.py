@@ -216,3 +216,41 @@ def test_a_reasoning_parser_and_a_configuration_of_structured_outputs_go_togethe
     }
     told = json.loads(vllm_process.run(OUTPUTS, given).splitlines()[-1])
     assert told == ["deepseek_v3", True]
+
+
+SERVE = """
+import argparse, json, sys
+sys.path.insert(0, "scripts/programs/bench")
+from passed import passed
+from vllm import AsyncEngineArgs
+from vllm.entrypoints.cli.serve import ServeSubcommand
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm_serve import options
+from contract.config import WorkerSpec
+from workers.engines.vllm.arguments import known_args
+
+args, variables = passed(WorkerSpec.model_validate(json.load(sys.stdin)))
+parser = FlexibleArgumentParser()
+ServeSubcommand().subparser_init(parser.add_subparsers(dest="subparser"))
+parsed = parser.parse_args(["serve", *options(args)])
+parsed.model = parsed.model_tag
+serve, ew = (vars(each) for each in (AsyncEngineArgs.from_cli_args(parsed), known_args(args)))
+# The name of the model may be several there.
+differ = [name for name in args if serve[name] not in (ew[name], [ew[name]])]
+print(json.dumps([sorted(args), variables, differ]))
+"""
+
+
+def test_the_benchmark_gives_vllm_serve_the_arguments_of_the_worker(
+    vllm_process: VllmProcess,
+) -> None:
+    spec = spec_of("cpu-vllm", dtype="bfloat16", max_batch_size=7, max_model_len=512)
+    given = spec.model_dump(mode="json") | {"kv_cache_bytes": 2**28}
+    more = {"enable_prefix_caching": False, "structured_outputs_config": {"backend": "xgrammar"}}
+    given["model"]["engine_args"] |= more
+    # One that begins with a dash is no argument.
+    given["model"]["model_path"] = "m"
+    args, variables, differ = json.loads(vllm_process.run(SERVE, given))
+    assert {"dtype", "max_num_seqs", "max_model_len", "kv_cache_memory_bytes", *more} <= set(args)
+    assert "VLLM_CPU_KVCACHE_SPACE" in variables
+    assert differ == []

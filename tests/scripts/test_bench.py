@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from contract.paths import ROOT
+from tests.scripts.bench_program import bench, said
 
-PROGRAM = ROOT / "scripts" / "programs" / "bench"
 VERDICTS = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -35,17 +31,6 @@ from stand import builds
 with builds(sys.argv[2]) as compared:
     print(json.dumps([[each.label, str(each.path)] for each in compared]))
 """
-
-
-def said(code: str, *arguments: str) -> Any:
-    """Run code with the modules of the benchmarks, which are no package; return what it prints."""
-    command = [sys.executable, "-c", code, str(PROGRAM), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
-def bench(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([ROOT / "scripts/bench", *words], capture_output=True, text=True)
 
 
 def test_an_aim_is_said_with_its_result():

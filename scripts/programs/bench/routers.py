@@ -4,29 +4,26 @@ sglang-router before a server that computes nothing, and ew with its mock engine
 from __future__ import annotations
 
 import argparse
-import http.client
-import json
 import os
 import shutil
 import subprocess
 import tempfile
-import time
 import venv
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from load import completion
+from comparison import Server, compare, of_ew
+from process import started
 from report import write
-from servers import Server, compare
 from stand import ROOT, Build, Stand, free_port
 from wire import mock_config
 
 # The newest of each when this was written.
 _PACKAGES: Final = ("vllm-router==0.1.17", "sglang-router==0.3.2")
 _CANNED: Final = Path(__file__).with_name("canned.c")
-_STARTS_WITHIN_S: Final = 60
 _NGINX: Final = """\
 pid {directory}/nginx.pid;
 error_log {directory}/nginx.log;
@@ -69,17 +66,18 @@ def run(args: argparse.Namespace) -> None:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ew-bench-")))
         environment = args.environment or _environment(directory / "environment")
         ew = stack.enter_context(Stand(Build("ew", ROOT), mock_config(1000 / args.step_ms)))
-        servers = [_of_ew(ew)]
+        servers = [of_ew(ew, "mock")]
         canned = directory / "canned"
         subprocess.run(["cc", "-O2", "-o", canned, _CANNED], check=True)
         upstream = free_port()
-        begun = _process([canned, str(upstream), str(args.step_ms)], upstream, directory)
+        begun = started([canned, str(upstream), str(args.step_ms)], upstream, directory / "log")
         servers.append(_server("canned", upstream, stack.enter_context(begun)))
         for label, command, port in _routers(environment, upstream, directory):
-            pid = stack.enter_context(_process(command, port, directory))
+            pid = stack.enter_context(started(command, port, directory / f"{label}.log"))
             servers.append(_server(label, port, pid))
-        results = compare(servers, args.streams, args.rounds, args.tokens)
-        write(args.json, f"{what}; steps of {args.step_ms} ms, {args.tokens} tokens", results)
+        what += f"; steps of {args.step_ms} ms, {args.tokens} tokens"
+        keep = partial(write, args.json, what)
+        compare(servers, args.streams, args.rounds, args.tokens, keep)
 
 
 def _environment(path: Path) -> Path:
@@ -88,16 +86,8 @@ def _environment(path: Path) -> Path:
     return path
 
 
-def _of_ew(stand: Stand) -> Server:
-    status = stand.status()
-    gateway = status["gateway"]["pid"]
-    others = [(part, pid) for part in ("valkey", "worker") for pid in stand.pids(part)]
-    pids = (("gateway", gateway), *others)
-    return Server("ew", f"http://127.0.0.1:{stand.port}/v1", "mock", stand.key, pids)
-
-
 def _server(label: str, port: int, pid: int) -> Server:
-    return Server(label, f"http://127.0.0.1:{port}/v1", "mock", pids=(("", pid),))
+    return Server(label, port, "mock", pids=(("", pid),))
 
 
 def _routers(
@@ -115,40 +105,6 @@ def _routers(
         words += ["--prometheus-port", str(free_port()), "--log-level", "error"]
         words += ["--worker-urls", f"http://127.0.0.1:{upstream}"]
         yield label, [environment / "bin/python", "-m", module, *words], port
-
-
-@contextmanager
-def _process(command: list[str | Path], port: int, directory: Path) -> Iterator[int]:
-    """A server that answers at its port, ended afterwards. Raises `SystemExit` if it does not."""
-    log = directory / f"{Path(command[0]).name}-{port}.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-    try:
-        deadline = time.monotonic() + _STARTS_WITHIN_S
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{' '.join(map(str, command))}: {log.read_text()[-2000:]}")
-            time.sleep(0.1)
-        yield process.pid
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _answers(port: int) -> bool:
-    body = json.dumps(completion("mock", 1))
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
-        return b"[DONE]" in connection.getresponse().read()
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _nginx() -> str:

@@ -9,9 +9,10 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -80,9 +81,15 @@ class Cpu(NamedTuple):
 
 
 class Stand:
-    """A started ew. `cpu` leaves the supervisor out, and an engine's own processes."""
+    """A started ew, which uses the engine environments that it is given, by their names. `cpu`
+    leaves the supervisor out, and an engine's own processes."""
 
-    def __init__(self, build: Build, config: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        build: Build,
+        config: dict[str, Any],
+        environments: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
         self.build = build
         self.port = free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="ew-bench-"))
@@ -90,6 +97,10 @@ class Stand:
         config["gateway"].setdefault("processes", 1)
         path = self.directory / "config.json"
         path.write_text(json.dumps(config))
+        for name, environment in environments.items():
+            link = self.directory / "state" / "envs" / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(environment)
         inherited = {name: value for name, value in os.environ.items() if _is_inherited(name)}
         self.environment = {
             **inherited,
@@ -170,10 +181,13 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
-def tree_cpu_s(pid: int) -> float:
-    """CPU seconds that a process and its living children have used, but for those that vLLM
-    computes the model in."""
-    return sum(_cpu_s(each) for each in _with_children(pid) if not _computes(each))
+def tree_cpu_s(pid: int) -> tuple[float, float]:
+    """CPU seconds that a process and its living children have used, and apart from them those that
+    vLLM computes the model in."""
+    used = {False: 0.0, True: 0.0}
+    for each in _with_children(pid):
+        used[_computes(each)] += _cpu_s(each)
+    return used[False], used[True]
 
 
 def _computes(pid: int) -> bool:
