@@ -26,7 +26,7 @@ from contract.bus.registration import registrations
 from contract.bus.tickets import Conflict, Ticket, WasCancelled, put_words, read_tickets
 from contract.bus.turns import QueuePlace
 from contract.endings import LETTER_DAYS, TRACE_DAYS
-from contract.limits import NO_CONSUMPTION, Consumption
+from contract.limits import Consumption
 from contract.media import media_of
 from contract.messages import Job
 from contract.usage import KEEP_DAYS, NO_USE, JobUse
@@ -78,39 +78,6 @@ class JobQueue:
     def job_key(self, job_id: str) -> str:
         return f"ew:{{{self.model}}}:job:{job_id}"
 
-    async def put(
-        self,
-        job: Job,
-        reply: str,
-        first: str,
-        *,
-        max_waiting: int,
-        deadline_ms: int,
-        must_be_served: bool = True,
-        max_bytes: int = 0,
-        digest: str = "",
-        consumption: Consumption = NO_CONSUMPTION,
-    ) -> Ticket:
-        """Put a job, once: a job with this id that is there already is answered, not repeated.
-
-        Raises `QueueFull`, `QueueTooLarge` (with `max_bytes`), `NotServed` (with
-        `must_be_served`), `LimitReached`, `Conflict`, `WasCancelled`, `RedisError`, `TimeoutError`.
-        """
-        (ticket,) = await self.put_all(
-            [job],
-            reply,
-            first,
-            max_waiting=max_waiting,
-            deadline_ms=deadline_ms,
-            must_be_served=must_be_served,
-            max_bytes=max_bytes,
-            digest=digest,
-            consumptions=[consumption],
-        )
-        if isinstance(ticket, Exception):
-            raise ticket
-        return ticket
-
     async def put_all(
         self,
         jobs: Sequence[Job],
@@ -120,16 +87,18 @@ class JobQueue:
         max_waiting: int,
         deadline_ms: int,
         consumptions: Sequence[Consumption],
-        must_be_served: bool = True,
         was_served: bool = False,
         max_bytes: int = 0,
         digest: str = "",
     ) -> list[Ticket | Conflict | WasCancelled]:
-        """Put the jobs of one request, all or none; their consumptions have the same limits. If the
-        model `was_served` just now, lapsed leases count, as the clock may have leapt. Raises what
-        `put` does but `Conflict` and `WasCancelled`, which are answers for a job."""
-        served = int(must_be_served) * (2 if was_served else 1)
-        bounds = [max_waiting, deadline_ms, KEEP_MS + LEAP_MS, served, max_bytes]
+        """Put the jobs of one request, all or none, each once: for one with the id of a job that is
+        there already, the answer is that job's ticket. Their consumptions have the same limits. If
+        the model `was_served` just now, lapsed leases count, as the clock may have leapt.
+
+        Raises `QueueFull`, `QueueTooLarge` (with `max_bytes`), `NotServed`, `LimitReached`,
+        `RedisError`, `TimeoutError`.
+        """
+        bounds = [max_waiting, deadline_ms, KEEP_MS + LEAP_MS, int(was_served), max_bytes]
         words = [len(jobs), reply, first, *bounds, consumptions[0].limits_word()]
         for job, consumption in zip(jobs, consumptions, strict=True):
             words += put_words(job, digest, consumption.tokens)
@@ -138,18 +107,6 @@ class JobQueue:
         is_small = len(jobs) == 1 and not media_of(jobs[0])
         answer = await (put_gathered if is_small else put_apart)(self.db, put)
         return read_tickets(answer, jobs, digest, reply, first)
-
-    async def unfinished(self) -> int:
-        """Return how many jobs are not over: those that wait, and those that workers hold."""
-        return int(await self.db.xlen(self.key))
-
-    async def waiting(self) -> int:
-        """Return how many jobs wait unclaimed."""
-        pipe = self.db.pipeline(transaction=True)
-        pipe.xlen(self.key)
-        pipe.xpending(self.key, GROUP)
-        length, summary = await pipe.execute(raise_on_error=False)
-        return int(length) - (0 if isinstance(summary, ResponseError) else summary["pending"])
 
     async def open(self) -> None:
         """Make the group, from the first entry on. A group that is there stays as it is."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from redis.asyncio import Redis
 
 from contract.bus.claims import Attempt, BeginRefused, Claim
@@ -9,8 +11,11 @@ from contract.bus.client import RedisClient
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import JobQueue
 from contract.bus.records.worker_ends import WorkerEnds
+from contract.bus.registration import registrations
 from contract.bus.tickets import Ticket
+from contract.bus.views.model_look import look_at_models
 from contract.endings import EndedBy
+from contract.limits import NO_CONSUMPTION, Consumption
 from contract.messages import Heartbeat, Job, Sampling, State
 
 REPLY = "ew:out:nobody"
@@ -20,17 +25,43 @@ def a_job(queue: JobQueue, job_id: str, prompt: str = "hello") -> Job:
     return Job(id=job_id, model=queue.model, sampling=Sampling(max_tokens=4), prompt=prompt)
 
 
+async def serve(queue: JobQueue) -> None:
+    """Have a host that would load the model, for as long as the test takes: jobs may be put."""
+    await queue.db.zadd(registrations(queue.db, queue.model).ready_key, {"a-host": "inf"})
+
+
+async def put_one(
+    queue: JobQueue,
+    job: Job,
+    reply: str = REPLY,
+    first: str = "0",
+    *,
+    consumption: Consumption = NO_CONSUMPTION,
+    **bounds: Any,
+) -> Ticket:
+    """Put one job of a model that is served. Raises its `Conflict` or `WasCancelled`."""
+    known = {"max_waiting": 100_000, "deadline_ms": 60_000, **bounds}
+    (ticket,) = await queue.put_all([job], reply, first, consumptions=[consumption], **known)
+    if isinstance(ticket, Exception):
+        raise ticket
+    return ticket
+
+
 async def put(
     queue: JobQueue, job_id: str, *, deadline_ms: int = 60_000, max_waiting: int = 1000
 ) -> Ticket:
-    return await queue.put(
-        a_job(queue, job_id),
-        REPLY,
-        "0",
-        max_waiting=max_waiting,
-        deadline_ms=deadline_ms,
-        must_be_served=False,
-    )
+    job = a_job(queue, job_id)
+    return await put_one(queue, job, max_waiting=max_waiting, deadline_ms=deadline_ms)
+
+
+async def count_waiting(queue: JobQueue) -> int:
+    """Return how many jobs wait unclaimed."""
+    return (await look_at_models(queue.db, [queue.model]))[queue.model].waiting
+
+
+async def count_unfinished(queue: JobQueue) -> int:
+    """Return how many jobs wait, or are held by workers."""
+    return (await look_at_models(queue.db, [queue.model]))[queue.model].unfinished
 
 
 async def beat(db: RedisClient, model: str, worker: str, *, ready: bool = True) -> bool:

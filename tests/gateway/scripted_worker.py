@@ -35,6 +35,7 @@ from contract.messages import (
 )
 from contract.process.tasks import cancel_and_wait
 from contract.wire import encode_frame
+from tests.contract.queue_workers import count_waiting
 from tests.waiting import until
 
 Result = TypeVar("Result")
@@ -174,7 +175,7 @@ class ScriptedWorker:
     async def wait_for_waiting(self, count: int) -> None:
         """Return once so many jobs wait unclaimed."""
         deadline = time.monotonic() + 10
-        while (waiting := await self.queue.waiting()) < count:
+        while (waiting := await count_waiting(self.queue)) < count:
             assert time.monotonic() < deadline, f"{waiting} jobs wait"
             await asyncio.sleep(0.01)
 

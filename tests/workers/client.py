@@ -19,6 +19,7 @@ from contract.bus.tickets import Ticket
 from contract.gateway_beat import GatewayBeat
 from contract.messages import Envelope, Job, Sampling
 from contract.process.tasks import cancel_and_wait
+from tests.contract.queue_workers import put_one, serve
 from tests.workers.read_answer import ReadAnswer
 
 
@@ -39,6 +40,7 @@ class Client:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
+        await serve(self.queue)
         self.first = await self.stream.open()
         await self._beat()
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._beat_on())]
@@ -81,13 +83,13 @@ class Client:
 
     async def put(self, job: Job) -> Ticket:
         self.answers.setdefault(job.id, ReadAnswer())
-        return await self.queue.put(
+        return await put_one(
+            self.queue,
             job,
             self.stream.key,
             self.first,
             max_waiting=10_000,
             deadline_ms=60_000,
-            must_be_served=False,
         )
 
     async def ended(self, job_ids: Iterable[str], timeout_s: float = 20) -> None:

@@ -22,6 +22,7 @@ from contract.messages import Delta, Done, Envelope, ErrorCode, Failed, Job, Sam
 from contract.process.tasks import cancel_and_wait
 from contract.wire import decode_frame
 from tests.conftest import ValkeyServer
+from tests.contract.queue_workers import put_one, serve
 from tests.waiting import until
 from tests.workers.read_answer import ReadAnswer
 from workers import frames as frames_module
@@ -42,17 +43,18 @@ class Office:
 
     async def begin(self, job_id: str, gateway: str = "g", **more: Any) -> Attempt:
         """Return a job, begun and open."""
+        await serve(self.queue)
         if gateway not in self.streams:
             self.streams[gateway] = ReplyStream(self.db, f"{self.queue.model}-{gateway}")
             self.firsts[gateway] = await self.streams[gateway].open()
         job = Job(id=job_id, model=self.queue.model, sampling=Sampling(), prompt="x", **more)
-        await self.queue.put(
+        await put_one(
+            self.queue,
             job,
             self.streams[gateway].key,
             "0",
             max_waiting=99,
             deadline_ms=60_000,
-            must_be_served=False,
         )
         (attempt,) = await self.queue.begin("w", await self.queue.claim(self.db, "w", 1, 1000))
         assert isinstance(attempt, Attempt)

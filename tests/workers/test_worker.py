@@ -31,7 +31,7 @@ from contract.messages import (
     State,
 )
 from contract.wire import encode_frame
-from tests.contract.queue_workers import beat, end_lease
+from tests.contract.queue_workers import beat, end_lease, put_one
 from tests.waiting import until
 from tests.workers.client import Client
 from tests.workers.read_answer import ReadAnswer, assert_counted, counted
@@ -195,9 +195,7 @@ async def test_a_refusal_is_not_said_after_an_end_that_was_published(client: Cli
 async def test_a_job_that_nobody_had_time_for_fails_as_expired(client: Client) -> None:
     job = client.job(5)
     client.answers[job.id] = ReadAnswer()
-    await client.queue.put(
-        job, client.stream.key, client.first, max_waiting=9, deadline_ms=0, must_be_served=False
-    )
+    await put_one(client.queue, job, client.stream.key, client.first, max_waiting=9, deadline_ms=0)
     async with working(client):
         end = (await answer_of(client, job.id)).end
     assert isinstance(end, Failed)

@@ -2,7 +2,7 @@
 -- again for the same job answers what became of it, and it needs no room.
 -- KEYS: queue, ready workers, hosts that would load the model, then the jobs of all requests
 -- ARGV: group, then for each request: how many jobs it has, reply stream, first reply id, max waiting, deadline ms, keep ms,
---   must be served (0: no; 1: by a lease that holds; 2: by any), max bytes of the queue (0: any), limits (JSON; empty:
+--   whether leases that have lapsed count (0 or 1), max bytes of the queue (0: any), limits (JSON; empty:
 --   none); then for each of its jobs: payload, digest, lane, weight, cost, job id, API key id, wanted within ms (0: the
 --   deadline), tokens that it may take, how many media it has, a digest and the bytes of each
 -- Answers for each request {'put', an answer for each job}, which is {'queued', waiting, counts of each subject} or {'known',
@@ -46,7 +46,7 @@ local function read_job_words()
 end
 
 local function read_request()
-  local count, reply, first, max_waiting, deadline, keep, must_be_served, max_bytes, limits =
+  local count, reply, first, max_waiting, deadline, keep, was_served, max_bytes, limits =
     unpack(ARGV, at, at + OF_REQUEST - 1)
   at = at + OF_REQUEST
   local jobs = {}
@@ -55,7 +55,7 @@ local function read_request()
   end
   return {
     jobs = jobs, reply = reply, first = first, max_waiting = tonumber(max_waiting), deadline_ms = tonumber(deadline),
-    kept_ms = deadline + keep, must_be_served = must_be_served, max_bytes = tonumber(max_bytes), limits = limits,
+    kept_ms = deadline + keep, was_served = was_served == '1', max_bytes = tonumber(max_bytes), limits = limits,
   }
 end
 
@@ -98,8 +98,7 @@ end
 
 -- Whether there is somebody for a request's jobs. Leases that end at once, as the clock was set forward, are renewed soon.
 local function served_for(request)
-  return is_served or request.must_be_served == '0'
-    or (request.must_be_served == '2' and redis.call('EXISTS', KEYS[2], KEYS[3]) > 0)
+  return is_served or (request.was_served and redis.call('EXISTS', KEYS[2], KEYS[3]) > 0)
 end
 
 local function put_request(request)

@@ -27,10 +27,12 @@ from tests.contract.queue_workers import (
     begin,
     begin_one,
     claim,
+    count_waiting,
     end_lease,
     lose,
     put,
     restore,
+    serve,
     snapshot,
     state_of,
 )
@@ -51,6 +53,7 @@ async def test_a_server_that_lost_an_attempt_does_not_give_its_number_again(
 ) -> None:
     db = connect(own_valkey.url)
     queue = JobQueue(db, "m")
+    await serve(queue)
     await put(queue, "a")
     older = await snapshot(db)
     lost = await begin_one(queue, db, "w0")
@@ -103,7 +106,7 @@ async def test_completing_twice_is_safe_and_the_first_end_stays(queue: JobQueue,
     assert await queue.complete("w", [Ended(attempt, "done")]) == 0
     assert await queue.complete("w", [Ended(attempt, "failed")]) == 0
     assert await state_of(queue, "a") == "done"
-    assert await queue.waiting() == 0
+    assert await count_waiting(queue) == 0
 
 
 async def test_fenced_attempts_are_counted_among_those_that_end(queue: JobQueue, db: Redis) -> None:
@@ -160,6 +163,7 @@ async def test_a_job_that_broke_every_worker_is_refused_with_one_dead_letter(
 
 async def test_a_dead_letter_is_kept_as_long_as_configured(db: Redis, unique_model: str) -> None:
     queue = JobQueue(db, unique_model, letter_days=2)
+    await serve(queue)
     await put(queue, "a")
     await begin(queue, db, "w0")
     for n in range(1, MAX_ATTEMPTS + 1):

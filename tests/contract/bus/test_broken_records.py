@@ -18,8 +18,10 @@ from tests.contract.queue_workers import (
     attempts,
     begin,
     claim,
+    count_unfinished,
     end_lease,
     put,
+    put_one,
     state_of,
 )
 
@@ -73,7 +75,7 @@ async def test_a_job_that_cannot_be_ended_holds_up_no_other(queue: JobQueue, db:
     assert await queue.current_attempts(JOBS) == {}
     claims = await queue.claimed_before(db, "w", 10)
     assert await queue.begin("w", claims) == []
-    assert await queue.unfinished() == 0
+    assert await count_unfinished(queue) == 0
     assert len(await queue.dead_letters.letters()) == 1
 
 
@@ -84,9 +86,9 @@ async def test_limits_that_cannot_be_written_hold_up_no_job_and_no_other_limits(
     subjects = [f"key:{queue.model}-{name}" for name in JOBS]
     limits = KeyLimits(tokens_per_minute=1000, open_requests=10)
     for name, subject in zip(JOBS, subjects, strict=True):
-        bounds = {"max_waiting": 10, "deadline_ms": 60_000, "must_be_served": False}
+        bounds = {"max_waiting": 10, "deadline_ms": 60_000}
         taken = Consumption(40, ((subject, limits),))
-        await queue.put(a_job(queue, name), REPLY, "0", consumption=taken, **bounds)
+        await put_one(queue, a_job(queue, name), REPLY, "0", consumption=taken, **bounds)
     await damage(db, f"ew:limit:{subjects[1]}:{what}")
     begun = attempts(await begin(queue, db, "w"))
     assert [each.job.id for each in begun] == [*JOBS]

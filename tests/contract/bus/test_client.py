@@ -13,7 +13,17 @@ from contract.bus.claims import Ended
 from contract.bus.client import LuaScript, connect, connect_reader, wait_for_server
 from contract.bus.queue import JobQueue
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import attempts, beat, begin, begin_one, lose, put, state_of
+from tests.contract.queue_workers import (
+    attempts,
+    beat,
+    begin,
+    begin_one,
+    count_waiting,
+    lose,
+    put,
+    serve,
+    state_of,
+)
 from tests.redis_proxy import RedisProxy
 
 
@@ -61,6 +71,7 @@ async def test_the_bus_survives_that_everything_was_flushed(own_valkey: ValkeySe
     assert await queue.owners(["a"]) == {}
     assert await beat(db, "m", "w")
     assert await begin(queue, db, "w") == []
+    await serve(queue)
     await put(queue, "b")
     attempt = await begin_one(queue, db, "w")
     assert (attempt.job.id, attempt.ordinal) == ("b", 1)
@@ -78,6 +89,7 @@ async def test_a_reader_blocked_while_everything_is_flushed_serves_on(
     await db.flushall()
     async with asyncio.timeout(2):
         assert await claiming == []
+    await serve(queue)
     await put(queue, "a")
     assert [claim.job_id for claim in await queue.claim(reader, "w", 9, 5_000)] == ["a"]
     await reader.aclose()
@@ -100,12 +112,13 @@ async def test_a_group_that_was_destroyed_is_made_again_and_running_jobs_are_fen
 async def test_jobs_outlive_a_server_that_is_killed(own_valkey: ValkeyServer) -> None:
     db, reader = connect(own_valkey.url), connect_reader(own_valkey.url)
     queue = JobQueue(db, "m")
+    await serve(queue)
     await put(queue, "a")
     await put(queue, "b")
     held = attempts(await begin(queue, reader, "w0"))
     own_valkey.kill()
     with pytest.raises(RedisError):
-        await queue.waiting()
+        await count_waiting(queue)
     own_valkey.start()
     await wait_for_server(db, 5)
     assert [each.job.id for each in attempts(await lose(queue, "w0", "w1"))] == ["a", "b"]

@@ -15,7 +15,16 @@ from contract.bus.replies import ReplyStream, publish
 from contract.bus.tickets import NotServed
 from contract.messages import Job, Sampling
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import a_job, attempts, beat, begin, begin_one, put, state_of
+from tests.contract.queue_workers import (
+    a_job,
+    attempts,
+    beat,
+    begin,
+    begin_one,
+    put,
+    put_one,
+    state_of,
+)
 
 
 async def test_a_server_that_takes_no_writes_is_not_said_to_lack_a_worker(
@@ -33,7 +42,7 @@ async def test_a_server_that_takes_no_writes_is_not_said_to_lack_a_worker(
 
 
 async def put_served(queue: JobQueue) -> None:
-    await queue.put(a_job(queue, "a"), "ew:out:g", "0", max_waiting=9, deadline_ms=9_000)
+    await put_one(queue, a_job(queue, "a"), "ew:out:g", "0", max_waiting=9, deadline_ms=9_000)
 
 
 async def test_what_was_let_in_goes_on_and_ends(own_valkey: ValkeyServer) -> None:

@@ -19,7 +19,7 @@ from contract.bus.tickets import QueueFull, Ticket
 from contract.limits import Consumption, KeyLimits, LimitReached
 from contract.messages import Job, Sampling
 from contract.usage import JobUse
-from tests.contract.queue_workers import attempts, begin_one, claim, lose
+from tests.contract.queue_workers import attempts, begin_one, claim, count_waiting, lose, put_one
 
 
 async def ask(
@@ -33,9 +33,7 @@ async def ask_for(
 ) -> Ticket:
     job = Job(job_id, queue.model, Sampling(max_tokens=1), prompt="x", key_id="k")
     bounds: dict[str, Any] = {"max_waiting": 1000, "deadline_ms": deadline_ms}
-    return await queue.put(
-        job, "ew:out:g", "0", must_be_served=False, consumption=consumption, **bounds
-    )
+    return await put_one(queue, job, "ew:out:g", "0", consumption=consumption, **bounds)
 
 
 @pytest.fixture
@@ -258,9 +256,7 @@ async def ask_together(
     jobs = [Job(each, queue.model, Sampling(), prompt="x", key_id="k") for each in job_ids]
     consumptions = [Consumption(10, ((subject, KeyLimits(**limits)),)) for _ in jobs]
     bounds: dict[str, Any] = {"max_waiting": max_waiting, "deadline_ms": 60_000}
-    return await queue.put_all(
-        jobs, "ew:out:g", "0", must_be_served=False, consumptions=consumptions, **bounds
-    )
+    return await queue.put_all(jobs, "ew:out:g", "0", consumptions=consumptions, **bounds)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +282,7 @@ async def test_the_jobs_of_one_request_come_in_together_or_not_at_all(
     with pytest.raises(LimitReached) as caught:
         await ask_together(queue, "cde", key, **limits)
     assert caught.value.wait_s > 0
-    assert await queue.waiting() == 2
+    assert await count_waiting(queue) == 2
     assert not await db.exists(*(queue.job_key(each) for each in "cdefg"))
     tickets = await ask_together(queue, "cd", key, **limits)
     assert [ticket.waiting for ticket in tickets] == [2, 3]
@@ -314,7 +310,7 @@ async def test_of_a_request_that_is_put_again_only_what_is_new_needs_room(
     assert [ticket.known for ticket in again] == [True, True, False]
     again = await ask_together(queue, "abc", key, max_waiting=1, **limits)
     assert [ticket.known for ticket in again] == [True] * 3
-    assert await queue.waiting() == 3
+    assert await count_waiting(queue) == 3
 
 
 async def test_a_queue_without_room_for_all_jobs_of_a_request_takes_none(
@@ -322,7 +318,7 @@ async def test_a_queue_without_room_for_all_jobs_of_a_request_takes_none(
 ) -> None:
     with pytest.raises(QueueFull):
         await ask_together(queue, "abc", key, max_waiting=2, requests_per_minute=3)
-    assert await queue.waiting() == 0
+    assert await count_waiting(queue) == 0
     await ask_together(queue, "abc", key, max_waiting=3, requests_per_minute=3)
 
 

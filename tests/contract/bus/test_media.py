@@ -15,7 +15,7 @@ from contract.bus.tickets import QueueTooLarge, Ticket
 from contract.limits import Consumption, KeyLimits, LimitReached
 from contract.media import media_of, parts_of
 from contract.messages import ChatMessage, Job, Sampling
-from tests.contract.queue_workers import begin_one, claim, lose
+from tests.contract.queue_workers import begin_one, claim, lose, put_one
 
 DATA = b"\x89PNG" + bytes(50_000)
 
@@ -35,13 +35,13 @@ async def put(
     max_bytes: int = 0,
     consumption: Consumption = Consumption(),  # noqa: B008 - it is frozen
 ) -> Ticket:
-    return await queue.put(
+    return await put_one(
+        queue,
         job,
         "ew:out:nobody",
         "0",
         max_waiting=1000,
         deadline_ms=60_000,
-        must_be_served=False,
         max_bytes=max_bytes,
         consumption=consumption,
     )

@@ -23,7 +23,15 @@ from contract.bus.whereabouts import whereabouts
 from contract.limits import Consumption, KeyLimits
 from contract.messages import ChatMessage, Job, Sampling
 from contract.usage import JobUse
-from tests.contract.queue_workers import beat, begin_one, claim, state_of
+from tests.contract.queue_workers import (
+    beat,
+    begin_one,
+    claim,
+    count_unfinished,
+    count_waiting,
+    put_one,
+    state_of,
+)
 
 USE = JobUse(10, 0, 5, 0, 100)
 REPLY = "ew:out:nobody"
@@ -50,13 +58,13 @@ def a_job(queue: JobQueue, job_id: str) -> Job:
 
 async def put(queue: JobQueue, job: Job) -> Ticket:
     limits = ((f"key:{queue.model}", KeyLimits(open_requests=99, tokens_per_minute=9000)),)
-    return await queue.put(
+    return await put_one(
+        queue,
         job,
         REPLY,
         "0",
         max_waiting=100,
         deadline_ms=60_000,
-        must_be_served=False,
         digest="d",
         consumption=Consumption(50, limits),
     )
@@ -95,7 +103,7 @@ async def test_a_job_leaves_one_queue_for_the_other_with_all_that_it_has(
     before = await counted(db, queue)
     assert before == (2, 2, 100)
     assert await move(queue, other, "a") == ("moved", other.model, 0)
-    assert (await queue.waiting(), await other.waiting()) == (1, 1)
+    assert (await count_waiting(queue), await count_waiting(other)) == (1, 1)
     # Neither more nor less is counted than before.
     assert await counted(db, queue) == before
     assert await db.hget(other.job_key("a"), "deadline") == deadline
@@ -115,12 +123,12 @@ async def test_to_repeat_a_move_changes_nothing(
     await put(queue, a_job(queue, "a"))
     for _ in range(2):
         assert (await move(queue, other, "a")).what == "moved"
-    assert await other.unfinished() == 1
+    assert await count_unfinished(other) == 1
     attempt = await begin_one(other, db, "w2")
     assert await move(queue, other, "a") == ("moved", other.model, 0)
     await other.complete("w2", [Ended(attempt, "done", USE)])
     assert (await move(queue, other, "a")).what == "moved"
-    assert await other.unfinished() == 0
+    assert await count_unfinished(other) == 0
 
 
 async def test_a_worker_that_had_it_keeps_it(queue: JobQueue, other: JobQueue, db: Redis) -> None:
@@ -135,7 +143,7 @@ async def test_a_worker_that_had_it_keeps_it(queue: JobQueue, other: JobQueue, d
     # It waits again, and its client may have a part of it.
     assert await queue.yield_place("w", attempt)  # type: ignore[arg-type]
     assert (await move(queue, other, "a")).what == "stays"
-    assert await other.unfinished() == 0
+    assert await count_unfinished(other) == 0
     assert (await move(queue, other, "unknown")).what == "stays"
 
 
@@ -166,7 +174,7 @@ async def test_of_a_claim_and_a_move_at_the_same_time_one_wins(
     assert moved | held == set(ids)
     assert not moved & held
     assert {each.job_id for each in await claim(other, db, "w2", 100)} == moved
-    assert await queue.unfinished() == len(held)
+    assert await count_unfinished(queue) == len(held)
 
 
 async def test_a_cancellation_finds_it_where_it_went(
@@ -194,7 +202,7 @@ async def test_who_takes_nothing_gets_nothing(queue: JobQueue, other: JobQueue, 
     assert (await move(queue, nobody, "a")).what == "unserved"
     assert (await move(queue, other, "a", max_waiting=0)).what == "full"
     assert (await move(queue, other, "a", max_bytes=10)).what == "full"
-    assert (await nobody.unfinished(), await other.unfinished()) == (0, 0)
+    assert (await count_unfinished(nobody), await count_unfinished(other)) == (0, 0)
     assert (await begin_one(queue, db, "w")).job.id == "a"
 
 
@@ -230,7 +238,7 @@ async def test_a_request_that_comes_again_goes_where_its_job_went(
     for each in (queue, other):
         again = await put(each, a_job(each, "a"))
         assert (again.known, again.reply, again.first) == (True, REPLY, "0")
-    assert (await queue.unfinished(), await other.unfinished()) == (0, 1)
+    assert (await count_unfinished(queue), await count_unfinished(other)) == (0, 1)
 
 
 async def test_its_life_is_told_from_either_queue_while_and_after_it(

@@ -27,7 +27,7 @@ from contract.bus.client import connect
 from contract.bus.heartbeats import Heartbeats
 from contract.bus.queue import MAX_ATTEMPTS, JobQueue
 from contract.bus.tickets import WasCancelled
-from tests.contract.queue_workers import beat, claim, end_lease, put
+from tests.contract.queue_workers import beat, claim, count_waiting, end_lease, put, serve
 
 WORKERS: Final = ("w0", "w1", "w2")
 JOBS: Final = ("a", "b", "c")
@@ -89,6 +89,7 @@ class QueueMachine(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.do(self.queue.open())
+        self.do(serve(self.queue))
         self.put("a")
 
     @rule(job_id=jobs)
@@ -275,7 +276,7 @@ class QueueMachine(RuleBasedStateMachine):
     async def _end_all_that_is_open(self, worker: str) -> None:
         """Whatever happened before: one good worker can."""
         held = await self.queue.take_over(worker, 100)
-        if await self.queue.waiting():
+        if await count_waiting(self.queue):
             held += await claim(self.queue, self.db, worker, 100)
         begun = await self.queue.begin(worker, held)
         attempts = [each.attempt if isinstance(each, BeginRefused) else each for each in begun]

@@ -17,11 +17,11 @@ from contract.bus.registration import (
 )
 from contract.bus.tickets import NotServed
 from contract.bus.views.model_look import look_at_models
-from tests.contract.queue_workers import REPLY, a_job
+from tests.contract.queue_workers import REPLY, a_job, put_one
 
 
 async def put_if_served(queue: JobQueue, job_id: str) -> None:
-    await queue.put(a_job(queue, job_id), REPLY, "0", max_waiting=9, deadline_ms=60_000)
+    await put_one(queue, a_job(queue, job_id), REPLY, "0", max_waiting=9, deadline_ms=60_000)
 
 
 async def registration_of(db: Redis, model: str) -> Registration | None:
@@ -35,19 +35,19 @@ async def end_lease(db: Redis, model: str, host: str) -> None:
 
 
 async def test_jobs_are_welcome_while_any_host_would_load_the_model(
-    db: Redis, queue: JobQueue
+    db: Redis, unserved: JobQueue
 ) -> None:
     with pytest.raises(NotServed):
-        await put_if_served(queue, "a")
-    await renew_registrations(db, "one", {queue.model: Registration()})
-    await renew_registrations(db, "two", {queue.model: Registration()})
-    await put_if_served(queue, "a")
-    await end_registration(db, queue.model, "one")
-    await put_if_served(queue, "b")
-    await end_lease(db, queue.model, "two")
-    assert await registration_of(db, queue.model) is None
+        await put_if_served(unserved, "a")
+    await renew_registrations(db, "one", {unserved.model: Registration()})
+    await renew_registrations(db, "two", {unserved.model: Registration()})
+    await put_if_served(unserved, "a")
+    await end_registration(db, unserved.model, "one")
+    await put_if_served(unserved, "b")
+    await end_lease(db, unserved.model, "two")
+    assert await registration_of(db, unserved.model) is None
     with pytest.raises(NotServed):
-        await put_if_served(queue, "c")
+        await put_if_served(unserved, "c")
 
 
 async def test_the_host_that_will_be_first_has_the_word(db: Redis, queue: JobQueue) -> None:

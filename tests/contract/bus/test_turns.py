@@ -22,7 +22,15 @@ from contract.messages import ChatMessage, Job, Sampling
 from contract.usage import JobUse
 from contract.wire import encode_job
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import attempts, begin_one, claim, state_of
+from tests.contract.queue_workers import (
+    attempts,
+    begin_one,
+    claim,
+    count_waiting,
+    put_one,
+    serve,
+    state_of,
+)
 
 AGED_OF = 8
 
@@ -45,7 +53,7 @@ async def ask(
         turn=turn or Turn(),
     )
     bounds = {"max_waiting": 100_000, "deadline_ms": 60_000}
-    await queue.put(job, "ew:out:g", "0", must_be_served=False, **bounds)
+    await put_one(queue, job, "ew:out:g", "0", **bounds)
 
 
 async def order(queue: JobQueue, count: int = 100) -> list[str]:
@@ -323,6 +331,7 @@ def test_no_order_of_events_idles_starves_or_loses(
 async def _live_through(url: str, steps: list[tuple[Any, ...]], weights: dict[str, float]) -> None:
     db = connect(url)
     queue = JobQueue(db, f"m-{uuid.uuid4().hex[:8]}")
+    await serve(queue)
     await queue.open()
     waiting: list[str] = []
     running: list[Attempt] = []
@@ -345,7 +354,7 @@ async def _live_through(url: str, steps: list[tuple[Any, ...]], weights: dict[st
             attempt = running.pop(how[0] % len(running))
             assert await queue.yield_place("w", attempt)
             waiting.append(attempt.job.id)
-        assert await queue.waiting() == len(waiting)
+        assert await count_waiting(queue) == len(waiting)
     assert sorted(await order(queue, len(waiting))) == sorted(waiting)
     await nothing_is_left(queue)
     await db.aclose()
@@ -371,6 +380,7 @@ async def _share(url: str, backlogs: dict[str, tuple[float, list[int]]]) -> None
     """The bound of start-time fair queueing, theorem 1: |Wa/wa - Wb/wb| <= la/wa + lb/wb."""
     db = connect(url)
     queue = JobQueue(db, f"m-{uuid.uuid4().hex[:8]}")
+    await serve(queue)
     await queue.open()
     costs, left = {}, Counter[str]()
     for key, (weight, tokens) in backlogs.items():
@@ -401,10 +411,11 @@ async def test_a_turn_costs_the_same_among_ten_thousand_keys(own_valkey: ValkeyS
     db = connect(own_valkey.url)
     queue = JobQueue(db, "m")
     await queue.open()
+    await serve(queue)
     costs = []
     for keys_waiting in (10, 10_000):
         pipe = db.pipeline(transaction=False)
-        for number in range(await queue.waiting(), keys_waiting):
+        for number in range(await count_waiting(queue), keys_waiting):
             # As an earlier ew does, which is the quickest.
             job = Job(f"j{number}", "m", Sampling(), prompt="x", key_id=f"key{number}")
             pipe.xadd(queue.key, {"job": encode_job(job)})

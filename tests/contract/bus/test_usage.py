@@ -26,7 +26,15 @@ from contract.bus.records.use_progress import UseProgress
 from contract.messages import Job, Sampling
 from contract.usage import JobUse
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import attempts, begin_one, lose, restore, snapshot
+from tests.contract.queue_workers import (
+    attempts,
+    begin_one,
+    lose,
+    put_one,
+    restore,
+    serve,
+    snapshot,
+)
 
 USE = JobUse(10, 4, 20, 5, 300)
 
@@ -34,7 +42,7 @@ USE = JobUse(10, 4, 20, 5, 300)
 async def ask(queue: JobQueue, job_id: str, key: str = "anna") -> None:
     job = Job(job_id, queue.model, Sampling(max_tokens=1), prompt="x", key_id=key)
     bounds = {"max_waiting": 100, "deadline_ms": 60_000}
-    await queue.put(job, "ew:out:g", "0", must_be_served=False, **bounds)  # type: ignore[arg-type]
+    await put_one(queue, job, "ew:out:g", "0", **bounds)  # type: ignore[arg-type]
 
 
 async def begun(
@@ -73,6 +81,7 @@ async def test_keys_and_days_are_kept_apart_and_for_so_many_days(
 ) -> None:
     queue = JobQueue(db, unique_model, usage_days=3)
     await queue.open()
+    await serve(queue)
     await UseProgress(db, queue.model).open()
     for key in ("anna", "bert", ""):
         await ask(queue, f"of-{key}", key)
@@ -95,6 +104,7 @@ async def test_the_last_use_of_a_key_is_the_end_of_its_last_job_of_any_model(
     for model, key in (("a", "anna"), ("b", "anna"), ("b", "")):
         queue = JobQueue(db, model)
         await queue.open()
+        await serve(queue)
         attempt = await begun(queue, db, f"of-{key}", key=key)
         assert (await read_last_uses(db)).keys() == ({"anna"} if model == "b" else set())
         await queue.complete("w", [Ended(attempt, "done", USE)])
@@ -242,6 +252,7 @@ async def test_a_server_that_lost_an_end_counts_it_once_all_the_same(
     db = connect(own_valkey.url)
     queue = JobQueue(db, "m")
     await queue.open()
+    await serve(queue)
     attempt = await begun(queue, db, "a")
     older = await snapshot(db)
     await queue.complete("w", [Ended(attempt, "done", USE)])

@@ -44,6 +44,7 @@ from contract.messages import (
 )
 from contract.paths import ROOT
 from contract.process.tasks import cancel_and_wait
+from tests.contract.queue_workers import put_one, serve
 from workers.answers.transcript import REASONING, kind_of
 
 T = TypeVar("T")
@@ -277,6 +278,7 @@ class Client:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
+        await serve(self.queue)
         await self._beat()
         self._last = await self.replies.open()
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._beat_on())]
@@ -337,13 +339,13 @@ class Client:
     async def put_job(self, job: Job) -> Answer:
         """Put a job as it is."""
         answer = self.answers[job.id] = Answer(job)
-        await self.queue.put(
+        await put_one(
+            self.queue,
             job,
             self.replies.key,
             self._last,
             max_waiting=1000,
             deadline_ms=120_000,
-            must_be_served=False,
         )
         return answer
 

@@ -16,6 +16,7 @@ from contract.limits import KeyLimits, LimitReached
 from gateway.http.error_answers import OLLAMA, answer_error
 from gateway.jobs.allowance import Quota, limit_error, quota_headers
 from tests.conftest import ValkeyServer
+from tests.contract.queue_workers import count_waiting
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker
 
@@ -220,7 +221,7 @@ async def test_prompts_of_one_request_are_let_in_together_or_not_at_all(limited:
             refused = await ask()
             assert refused.status_code == 429
             assert int(refused.headers["retry-after"]) > 0
-            assert await limited.worker.queue.waiting() == 0, "some were let in"
+            assert await count_waiting(limited.worker.queue) == 0, "some were let in"
         client.headers["idempotency-key"] = "of-fewer"
         too_many = await ask(prompt=["x"] * 6)
         assert "ask for fewer prompts" in too_many.json()["error"]["message"]

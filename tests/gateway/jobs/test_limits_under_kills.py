@@ -21,6 +21,7 @@ from contract.config import ModelConfig, WorkerSpec
 from contract.keys import NewKey, make_key
 from contract.limits import KeyLimits
 from tests.conftest import ValkeyServer
+from tests.contract.queue_workers import count_unfinished
 from tests.engines.contract.harness import WorkerProcess
 from tests.gateway.conftest import Gateway
 from tests.waiting import until
@@ -91,7 +92,7 @@ async def used(server: ValkeyServer, key: NewKey) -> UsageCounts:
 
 
 async def _is_empty(queue: JobQueue) -> bool:
-    return await queue.unfinished() == 0
+    return await count_unfinished(queue) == 0
 
 
 def most_in_a_minute(times: list[float]) -> int:

@@ -17,6 +17,7 @@ from contract.host_beat import HostBeat
 from contract.messages import State
 from contract.process.tasks import cancel_and_wait
 from tests.conftest import ValkeyServer
+from tests.contract.queue_workers import count_waiting
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, stays_open
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.gateway.sse_client import streaming
@@ -77,7 +78,7 @@ async def until_it_is_welcome(gateway: Gateway) -> None:
 async def until_a_job_waits(gateway: Gateway) -> None:
     """Return once a job is in the queue."""
     db = connect(gateway.redis_url)
-    await until(JobQueue(db, "m").waiting)
+    await until(lambda: count_waiting(JobQueue(db, "m")))
     await db.aclose()
 
 

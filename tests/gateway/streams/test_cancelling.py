@@ -15,7 +15,7 @@ from contract.bus.queue import JobQueue
 from gateway.streams import cancelling
 from gateway.streams.cancelling import Canceller
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import begin, put, state_of
+from tests.contract.queue_workers import begin, put, serve, state_of
 from tests.waiting import until
 
 
@@ -42,6 +42,7 @@ async def test_a_cancellation_that_falls_into_a_long_outage_is_told_after_it(
 ) -> None:
     caplog.set_level("DEBUG")
     queue = JobQueue(own_db, "m")
+    await serve(queue)
     for n in range(300):
         await put(queue, f"j{n}")
     await begin(queue, own_db, "w")

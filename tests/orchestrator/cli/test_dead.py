@@ -17,7 +17,7 @@ from contract.bus.records.worker_ends import GpuAtEnd, WorkerEnd, WorkerEnds
 from contract.endings import LETTER_DAYS
 from orchestrator.config.key_file import KeyFile
 from tests.conftest import ValkeyServer
-from tests.contract.queue_workers import begin, lose, put
+from tests.contract.queue_workers import begin, lose, put, serve
 from tests.orchestrator.conftest import Host, Terminal
 
 
@@ -36,6 +36,7 @@ async def break_workers(db: RedisClient) -> None:
     """Two requests of model `m` break every worker; a third entry is no job."""
     queue = JobQueue(db, "m")
     await queue.open()
+    await serve(queue)
     for job_id in ("a", "b"):
         await put(queue, job_id)
         await begin(queue, db, f"{job_id}0")

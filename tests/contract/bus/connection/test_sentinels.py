@@ -9,7 +9,7 @@ from contract.bus.background_job import AboutJob
 from contract.bus.client import connect, connect_reader
 from contract.bus.connection.url import SentinelUrl, complaint_about, hosts_of, sentinel_url
 from contract.bus.queue import JobQueue
-from tests.contract.queue_workers import a_job, put
+from tests.contract.queue_workers import a_job, put, serve
 from tests.failover import Failover
 
 
@@ -70,6 +70,7 @@ async def test_a_script_with_steps_of_their_own_leaves_a_server_that_was_made_a_
     db, other = connect(failover.url), connect(failover.url)
     queue, kept = JobQueue(db, "m"), BackgroundJobs(other, 1 << 20)
     try:
+        await serve(queue)
         await put(queue, "before")
         job = a_job(queue, "kept")
         await kept.create(job, AboutJob("m", "r", 60), job_id=job.id, keeper="gone", digest="")

@@ -12,7 +12,7 @@ from contract.bus.views.job_life import JobLife, job_life
 from contract.messages import Delta, Done, Envelope, Event, Started
 from contract.usage import JobUse
 from contract.wire import encode_frame
-from tests.contract.queue_workers import REPLY, attempts, begin, begin_one, lose, put
+from tests.contract.queue_workers import REPLY, attempts, begin, begin_one, lose, put, serve
 
 
 async def publish_event(db: Redis, number: int, seq: int, event: Event) -> None:
@@ -102,6 +102,7 @@ async def test_however_a_job_ends_its_life_is_kept_once(queue: JobQueue, db: Red
 
 async def test_lives_are_forgotten_after_the_configured_days(db: Redis, unique_model: str) -> None:
     queue = JobQueue(db, unique_model, trace_days=2)
+    await serve(queue)
     lives, now_ms = f"ew:{{{unique_model}}}:lives", (await db.time())[0] * 1000
     day_ms = 86_400_000
     for number in range(300):

@@ -9,7 +9,7 @@ from contract.bus.queue import JobQueue
 from contract.bus.registration import Registration, renew_registrations
 from contract.bus.views.model_look import look_at_models
 from contract.messages import Heartbeat, State
-from tests.contract.queue_workers import REPLY, a_job, claim
+from tests.contract.queue_workers import REPLY, a_job, claim, put_one
 
 
 async def test_it_sees_workers_registrations_and_queues(db: Redis, queue: JobQueue) -> None:
@@ -20,7 +20,7 @@ async def test_it_sees_workers_registrations_and_queues(db: Redis, queue: JobQue
     beat = Heartbeat("w", model, "mock", "here", 1, State.READY)
     await Heartbeats(db, model).beat("w", beat, ready=True)
     for job_id in ("a", "b"):
-        await queue.put(a_job(queue, job_id), REPLY, "0", max_waiting=9, deadline_ms=60_000)
+        await put_one(queue, a_job(queue, job_id), REPLY, "0", max_waiting=9, deadline_ms=60_000)
     await db.xadd(queue.dead_letters.key, {"reason": "poison"}, id="7-1")
     await claim(queue, db, "w", count=1)
     look = (await look_at_models(db, [model]))[model]

@@ -14,16 +14,17 @@ from contract.bus.queue import JobQueue
 from contract.keys import make_key
 from contract.messages import Job, Sampling
 from contract.usage import JobUse
-from tests.contract.queue_workers import begin_one
+from tests.contract.queue_workers import begin_one, put_one, serve
 from tests.gateway.conftest import Gateway
 
 USAGE = "/api/v1/usage"
 
 
 async def use(queue: JobQueue, db: Redis, key: str, tokens: int) -> None:
+    await serve(queue)
     job = Job(f"of-{key}", queue.model, Sampling(), prompt="a secret", key_id=key)
-    bounds: dict[str, Any] = {"max_waiting": 9, "deadline_ms": 9999, "must_be_served": False}
-    await queue.put(job, "ew:out:g", "0", **bounds)
+    bounds: dict[str, Any] = {"max_waiting": 9, "deadline_ms": 9999}
+    await put_one(queue, job, "ew:out:g", "0", **bounds)
     attempt = await begin_one(queue, db, "w")
     await queue.complete("w", [Ended(attempt, "done", JobUse(tokens, 1, 2, 0, 1500))])
 

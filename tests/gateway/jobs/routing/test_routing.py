@@ -23,6 +23,7 @@ from contract.host_beat import Condition, HostBeat
 from contract.messages import Job, Sampling, State
 from contract.process.tasks import cancel_and_wait
 from gateway.jobs.routing.routing import share_of
+from tests.contract.queue_workers import count_waiting
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, with_constants
 from tests.gateway.scripted_worker import ScriptedWorker
 from tests.waiting import until
@@ -396,7 +397,7 @@ async def test_a_request_that_nobody_can_take_waits_on_until_one_can(gateway: Ga
         later = asyncio.create_task(client.post(CHAT, json=chat("slow", max_tokens=5)))
         assert (await short.answer("x")).job.sampling.max_tokens == 5
         await later
-        assert await slow.queue.waiting() == 1
+        assert await count_waiting(slow.queue) == 1
         async with ScriptedWorker(gateway.redis_url, "small") as small:
             await small.answer("x")
             assert (await asking).headers["x-ew-moved-by"] == "wait"
