@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from contract.asked import MediaKind
@@ -129,6 +129,14 @@ class WaitsForServer(Protocol):
     def obstacle(self) -> str:
         """Why it still waits, for the operator: it may name what clients are not to know. Empty if
         it does not. Any thread may ask."""
+
+
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """An engine that reads prompts sooner if it reads several at once."""
+
+    def read_ahead(self, jobs: Sequence[Job]) -> None:
+        """These jobs are submitted next, unless they end before. Raises nothing for any of them."""
 
 
 @runtime_checkable

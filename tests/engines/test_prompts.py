@@ -255,6 +255,26 @@ prompts = Prompts(tokenizer, 9999, 9999)
 told["cut"] = [len(prompts._encode(Job("j", "m", Sampling(), prompt="x " * 400)))]
 tokenizer._tokenizer.no_truncation()
 told["cut"].append(len(prompts._encode(Job("j", "m", Sampling(), prompt="x " * 400))))
+
+together = Prompts(tokenizer, 9999, 9999)
+texts = [TEXT, "", "a", "a", *encoding._PROBES, "x " * 900]
+odd = [
+    Job("j", "m", Sampling(), prompt=text, add_special_tokens=special)
+    for text in texts
+    for special in (None, True, False)
+]
+together.read_ahead(odd)
+alone, together._encode_text = together._encode_text, "not asked"
+told["together"] = [together._encode(job) for job in odd]
+told["alone"] = [alone(job.prompt, job.add_special_tokens is not False) for job in odd]
+together._encode_text = alone
+broken = Job("j", "m", Sampling(), prompt=chr(0xD800))
+together.read_ahead([*odd, broken])
+told["beside a broken one"] = [together._encode(job) for job in odd]
+tokenizer._tokenizer.enable_truncation(300)
+together.read_ahead(odd)
+told["set to cut"] = [together._encode(job) for job in odd]
+tokenizer._tokenizer.no_truncation()
 encoding.direct_encoder.__code__ = (lambda tokenizer: None).__code__
 told["own"] = [ids(tokenizer)[0], ways(tokenizer)]
 print(json.dumps(told))
@@ -271,3 +291,5 @@ def test_the_tokenizer_below_is_asked_only_if_it_says_the_same(vllm_process: Vll
     assert told["Adds"] == [False, False]
     assert told["Writes"] == [True, False]
     assert told["cut"][0] == told["cut"][1] >= 400
+    for how in ("together", "beside a broken one", "set to cut"):
+        assert told[how] == told["alone"], how

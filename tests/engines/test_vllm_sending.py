@@ -21,7 +21,7 @@ from vllm import SamplingParams
 from vllm.v1.engine import EngineCoreRequest, EngineCoreRequestType, core_client
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
-from workers.engines.vllm.sending import install
+from workers.engines.vllm.sending import send_together
 
 def connect(address):
     client = object.__new__(core_client.AsyncMPClient)
@@ -56,7 +56,7 @@ async def main():
     await client.input_socket.recv_multipart()
     died = []
     outbox = SimpleNamespace(engine_died=lambda error: died.append(type(error).__name__))
-    why = install(SimpleNamespace(engine_core=client), outbox)
+    why = send_together(SimpleNamespace(engine_core=client), outbox)
     told = {"why": why}
     # None of these waits, so that all are in one turn.
     await client.add_request_async(request("a"))
@@ -81,12 +81,12 @@ async def main():
     told["died"] = died
     client, core = connect("inproc://other")
     client.__class__ = type("DPAsyncMPClient", (core_client.AsyncMPClient,), {})
-    told["several"] = install(SimpleNamespace(engine_core=client), outbox)
+    told["several"] = send_together(SimpleNamespace(engine_core=client), outbox)
     core_client.AsyncMPClient._send_input = request
     import inspect
     inspect.getsource = lambda f, real=inspect.getsource: "other" if f is request else real(f)
     client.__class__ = core_client.AsyncMPClient
-    told["unknown"] = install(SimpleNamespace(engine_core=client), outbox)
+    told["unknown"] = send_together(SimpleNamespace(engine_core=client), outbox)
     print(json.dumps(told))
 
 asyncio.run(main())
@@ -97,6 +97,7 @@ asyncio.run(main())
 @pytest.mark.timeout(300)
 def test_requests_of_one_turn_go_together_and_nothing_overtakes(vllm_process: VllmProcess) -> None:
     told = json.loads(vllm_process.run(_SCRIPT))
+    own_way = "requests take vLLM's own way, which costs more"
     assert told == {
         "why": "",
         "held": [],
@@ -105,8 +106,9 @@ def test_requests_of_one_turn_go_together_and_nothing_overtakes(vllm_process: Vl
         "rest": [],
         "dead": True,
         "died": ["ZMQError"],
-        "several": "they go through a `DPAsyncMPClient`",
-        "unknown": "this release has another `AsyncMPClient._send_input` than those that are known",
+        "several": f"{own_way}: by a `DPAsyncMPClient`",
+        "unknown": f"{own_way}: this release has another `AsyncMPClient._send_input` than those "
+        "that are known",
     }
 
 

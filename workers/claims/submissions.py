@@ -20,13 +20,15 @@ from contract.bus.claims import Attempt, MediaGone, read_media
 from contract.bus.queue import JobQueue
 from contract.media import media_of
 from contract.messages import ErrorCode, Job
-from workers.engine import Engine, JobRejected, check_media, check_speech
+from workers.engine import Engine, JobRejected, ReadsAhead, check_media, check_speech
 from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
 #: So long at a time, the loop does nothing else. The engine's word passes some six turns of the
 #: loop on its way to Redis.
 _TURN_S: Final = 0.001
+#: So many prompts are read at once. The first job of them waits for that.
+_READ_AT_ONCE: Final = 16
 _READ_AGAIN_S: Final = 0.25
 
 
@@ -90,15 +92,23 @@ class Submissions:
         began = time.monotonic()
         try:
             while self._waiting:
-                attempt = self._waiting.popleft()
-                # It may have been taken away, and have come back as another attempt.
-                if self._outbox.is_open(attempt):
-                    await self.submit(attempt.job)
-                if time.monotonic() - began > _TURN_S:
-                    await asyncio.sleep(0)
-                    began = time.monotonic()
+                for attempt in self._read_next():
+                    # It may have been taken away, and have come back as another attempt.
+                    if self._outbox.is_open(attempt):
+                        await self.submit(attempt.job)
+                    if time.monotonic() - began > _TURN_S:
+                        await asyncio.sleep(0)
+                        began = time.monotonic()
         finally:
             self._idle.set()
+
+    def _read_next(self) -> list[Attempt]:
+        """Take those that are submitted next, and have the engine read their prompts."""
+        count = min(len(self._waiting), _READ_AT_ONCE)
+        attempts = [self._waiting.popleft() for _ in range(count)]
+        if isinstance(self._engine, ReadsAhead):
+            self._engine.read_ahead([each.job for each in attempts if self._outbox.is_open(each)])
+        return attempts
 
     async def _whole(self, job: Job) -> Job:
         """Return a job with its media, once Redis answers. Raises `MediaGone`."""

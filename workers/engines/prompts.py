@@ -11,7 +11,12 @@ from contract.asked import Template, ToolCall
 from contract.messages import ChatMessage, ErrorCode, Job
 from workers.engine import JobRejected
 from workers.engines.shared.content_parts import content_parts
-from workers.engines.shared.encoding import direct_encoder, encodes_what_it_writes
+from workers.engines.shared.encoding import (
+    ReadAhead,
+    batch_encoder,
+    direct_encoder,
+    encodes_what_it_writes,
+)
 
 #: Longer prompts are tokenised in a thread, so that they do not hold up the tokens of others.
 _LONG_PROMPT_CHARS: Final = 4_000
@@ -45,11 +50,17 @@ class Prompts:
         self._write_suffix = write_suffix
         self._write_chat = write_chat or self._apply_template
         self._max_tokens = min(max_input_len, max_model_len - 1)
-        self._encode_text = direct_encoder(tokenizer)
-        encode = self._encode_text
+        self._encode_text = encode = direct_encoder(tokenizer)
         self._encode_chat = (
             encode if encode is not None and encodes_what_it_writes(tokenizer, encode) else None
         )
+        encode_all = batch_encoder(tokenizer, encode) if encode is not None else None
+        self._ahead = ReadAhead(encode_all) if encode_all is not None else None
+
+    def read_ahead(self, jobs: Sequence[Job]) -> None:
+        """Encode the prompts together of jobs that will be asked for next."""
+        if self._ahead is not None:
+            self._ahead.read(jobs)
 
     async def token_ids(self, job: Job) -> list[int]:
         """The prompt of a job. Raises `JobRejected` if it is too long, or cannot be rendered."""
@@ -108,7 +119,8 @@ class Prompts:
         if job.messages is None:
             text, special = self._with_suffix(job), job.add_special_tokens
             if self._encode_text is not None:
-                return self._encode_text(text, special is not False)
+                known = self._ahead.take(text, special is not False) if self._ahead else None
+                return self._encode_text(text, special is not False) if known is None else known
             given = {} if special is None else {"add_special_tokens": special}
             ids: list[int] = self._tokenizer.encode(text, **given)
             return ids

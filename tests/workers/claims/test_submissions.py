@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any, cast
 
 from contract.bus.claims import Attempt
@@ -82,3 +83,27 @@ async def test_what_has_ended_before_its_turn_is_not_submitted_and_what_came_bac
     engine.may_submit.set()
     await waiting
     assert engine.submitted == ["first", "taken"]
+
+
+class ReadsPrompts(Slow):
+    """The same, with the prompts of several jobs read at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[list[str]] = []
+
+    def read_ahead(self, jobs: Sequence[Job]) -> None:
+        self.read.append([job.id for job in jobs])
+
+
+async def test_prompts_are_read_in_groups_in_the_order_of_their_jobs() -> None:
+    engine = ReadsPrompts()
+    submissions, outbox = submitting(engine)
+    names = [f"{number}" for number in range(20)]
+    attempts = opened(outbox, *names)
+    outbox.settle("1", "cancelled")
+    submissions.add(attempts)
+    await submissions.wait_until_idle()
+    names.remove("1")
+    assert engine.read == [names[:15], names[15:]]
+    assert engine.submitted == names

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -31,7 +31,6 @@ from workers.engines.vllm.answer import VllmAnswer, meaning_of
 from workers.engines.vllm.arguments import engine_args, is_on_cpu, known_args, set_cpu_defaults
 from workers.engines.vllm.chats import chat_writer, tokenizer_of
 from workers.engines.vllm.constraints import check_tag, choose_library, guided_settings, refusal
-from workers.engines.vllm.known_sources import own_way
 from workers.engines.vllm.load import load_reporter, look_up_once
 from workers.engines.vllm.media.chats import MediaChats, VllmPrompt
 from workers.engines.vllm.media.speech import Transcriber, transcriber
@@ -40,7 +39,7 @@ from workers.engines.vllm.pooling.pooler import PoolingModel, VllmPooler
 from workers.engines.vllm.pooling.prompts import PoolingPrompts, score_template
 from workers.engines.vllm.prompt_report import PromptTeller
 from workers.engines.vllm.requests import REFUSALS, priority, sampling_params, trace_arguments
-from workers.engines.vllm.sending import install as send_together
+from workers.engines.vllm.sending import send_together
 from workers.engines.vllm.shortcut import Shortcut, install, is_usual, remark_on
 from workers.outbox import Outbox
 
@@ -77,16 +76,14 @@ class VllmEngine:
         if config.model_config.runner_type == "pooling":
             await self._pool_with(engine, tokenizer)
         self._watching = asyncio.create_task(self._watch())
-        # Usual answers take the short way, if they can.
         found = install(engine, outbox)
         self._shortcut = found if isinstance(found, Shortcut) else None
-        sending = own_way("requests", send_together(engine, outbox))
-        remarks = (remark_on(found), sending, await self._adapters.load(engine))
+        told = [remark_on(found), send_together(engine, outbox), await self._adapters.load(engine)]
         return EngineReport(
             vllm.__version__,
             config.scheduler_config.max_num_seqs,
             self._max_model_len,
-            remark="; ".join(filter(None, remarks)),
+            remark="; ".join(filter(None, told)),
             takes=self._media.takes,
             transcribes=self._transcriber is not None,
         )
@@ -127,6 +124,9 @@ class VllmEngine:
     @property
     def _longest_prompt(self) -> int:
         return self._spec.model.max_input_len or self._max_model_len
+
+    def read_ahead(self, jobs: Sequence[Job]) -> None:
+        self._prompts.read_ahead(jobs)
 
     async def submit(self, job: Job) -> None:
         if self._transcriber is not None and self._transcriber.has_to_do(job):

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, Final
 
-from workers.engines.vllm.known_sources import Read, why_unknown
+from workers.engines.vllm.known_sources import Read, own_way, why_unknown
 from workers.outbox import Outbox
 
 READ: Final[Read] = {
@@ -37,7 +37,7 @@ _PARTS: Final = 2
 
 
 class RequestSender:
-    """Stands in for `_send_input_message` of an `AsyncMPClient`, once `install`ed."""
+    """Stands in for `_send_input_message` of an `AsyncMPClient`, once they are sent together."""
 
     def __init__(self, client: Any, outbox: Outbox) -> None:
         import zmq
@@ -76,14 +76,14 @@ class RequestSender:
             self._outbox.engine_died(error)
 
 
-def install(engine: Any, outbox: Outbox) -> str:
-    """Send the requests of an `AsyncLLM` together; or say why that cannot be."""
+def send_together(engine: Any, outbox: Outbox) -> str:
+    """Have the requests of an `AsyncLLM` sent together. Return a remark for the operator on why
+    that cannot be; empty if it can."""
     from vllm.v1.engine import core_client
 
     client = engine.engine_core
-    if type(client).__name__ != "AsyncMPClient":
-        return f"they go through a `{type(client).__name__}`"
-    if why := why_unknown(READ, core_client):
-        return why
-    setattr(client, _SEND, RequestSender(client, outbox).send)
-    return ""
+    is_known = type(client).__name__ == "AsyncMPClient"
+    why = why_unknown(READ, core_client) if is_known else f"by a `{type(client).__name__}`"
+    if not why:
+        setattr(client, _SEND, RequestSender(client, outbox).send)
+    return own_way("requests", why)
