@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -17,6 +17,25 @@ _PLACES: Final = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _USUAL: Final = 16
 #: Above any adapter's.
 _LARGEST: Final = 2**16
+
+#: Settings by which PEFT (0.21) computes more than `lora_alpha / r` times the two matrices.
+_SPECIAL: Final = (
+    "use_rslora",
+    "use_dora",
+    "rank_pattern",
+    "alpha_pattern",
+    "lora_bias",
+    "modules_to_save",
+    "trainable_token_indices",
+    "alora_invocation_tokens",
+    "layer_replication",
+    "use_qalora",
+    "use_bdlora",
+    "kasa_config",
+    "monteclora_config",
+)
+#: Values of `init_lora_weights` by which PEFT changes the model's own weights when it loads them.
+_CHANGES_THE_MODEL: Final = ("pissa", "olora", "corda", "loftq")
 
 Rank = Annotated[int, msgspec.Meta(ge=1, le=_LARGEST)]
 
@@ -34,6 +53,17 @@ def rank_of(adapter: Path) -> int:
     content = (adapter / "adapter_config.json").read_bytes()
     read = msgspec.json.decode(content, type=AdapterJson)
     return max(read.r, *(read.rank_pattern or {}).values(), 1)
+
+
+def special_settings(adapter: Path) -> list[str]:
+    """Return the settings of an adapter without which it would be computed wrongly. Raises as
+    `rank_of`."""
+    content = (adapter / "adapter_config.json").read_bytes()
+    read = msgspec.json.decode(content, type=dict[str, Any])
+    found = [name for name in _SPECIAL if read.get(name)]
+    if str(read.get("init_lora_weights")).lower().startswith(_CHANGES_THE_MODEL):
+        found.append("init_lora_weights")
+    return found + (["bias"] if read.get("bias", "none") not in (None, "none") else [])
 
 
 def place_rank(adapters: Iterable[str]) -> int:

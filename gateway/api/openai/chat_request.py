@@ -58,6 +58,7 @@ class ChatFields(GenerationRequest):
     include_reasoning: bool | None = Field(None, description="vLLM's; false leaves it out.")
     verbosity: Ignored = None
     web_search_options: Unsupported = None
+    moderation: Unsupported = None
     chat_template: Unsupported = None
     chat_template_kwargs: TemplateArguments | None = None
     documents: Documents | None = Field(None, description="vLLM's; for the chat template.")

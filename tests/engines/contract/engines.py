@@ -211,10 +211,11 @@ def _trt(release: str) -> EngineUnderTest:
 
 
 def _sglang_model(_: ExitStack, directory: Path) -> dict[str, Any]:
+    refused = write_adapter(directory / "refused", use_rslora=True)
     return {
         "engine": "cuda-sglang",
         "model_path": str(MODEL_DIR),
-        "adapters": {"other": str(write_adapter(directory / "adapter"))},
+        "adapters": {"other": str(write_adapter(directory / "adapter")), "refused": str(refused)},
         **_limits(),
     }
 
@@ -353,6 +354,7 @@ ENGINES: Final = [
         environment=_VLLM_ENVIRONMENT | {"PYTHONPATH": str(_SGLANG_STANDIN)},
         marks=(pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(2 * _VLLM_START_S)),
         start_timeout_s=_VLLM_START_S,
+        also=frozenset({"refused adapters"}),
         lacks=frozenset({"embeddings"}),
     ),
     EngineUnderTest(

@@ -24,7 +24,7 @@ from workers.engines.sglang.arguments import CONTEXT_MARGIN, server_arguments
 from workers.engines.sglang.parsing import SglangParsers, known_parsers
 from workers.engines.sglang.pooling import SglangEmbeddings, encode, inputs_of
 from workers.engines.sglang.sampling import sampling_settings
-from workers.engines.shared.adapters import adapter_of, named_adapters
+from workers.engines.shared.adapters import NamedAdapters
 from workers.engines.shared.beginning import Beginning, answer_limit, begin
 from workers.engines.shared.draining import Drains
 from workers.engines.shared.endings import EndedBadly
@@ -47,12 +47,15 @@ class SglangEngine:
         self._answers: dict[str, SglangAnswer | SglangEmbeddings] = {}
         self._drains = Drains(self._ended)
         self._watching: asyncio.Task[None] | None = None
-        self._adapters = named_adapters(spec.model)
+        self._adapters = NamedAdapters(spec.model)
 
     async def start(self, outbox: Outbox) -> EngineReport:
         self._outbox = outbox
         chosen = known_parsers(self._spec.model)
-        arguments = server_arguments(self._spec, self._adapters, chosen.reasoning)
+        # It reads `r` and `lora_alpha` alone, and would end at a start with DoRA.
+        self._adapters.refuse_unread("SGLang")
+        remark = self._adapters.remark("SGLang")
+        arguments = server_arguments(self._spec, self._adapters.served, chosen.reasoning)
         log.info("SGLang %s: Engine(%s)", sglang.__version__, arguments)
         self._engine = sglang.Engine(**arguments, custom_sigquit_handler=_child_failed)
         # It has put its own in place of all handlers of logs.
@@ -71,7 +74,7 @@ class SglangEngine:
         self._parsers = TextParsers(chosen, library, self._prompts, end_ids_of(self._manager))
         self._watching = asyncio.create_task(self._watch(multiprocessing.active_children()))
         slots = int(arguments["max_running_requests"])
-        return EngineReport(sglang.__version__, slots, self._max_model_len)
+        return EngineReport(sglang.__version__, slots, self._max_model_len, remark=remark)
 
     async def submit(self, job: Job) -> None:
         pools = not self._manager.is_generation
@@ -85,7 +88,7 @@ class SglangEngine:
         if begun is None:
             return
         settings = [self._settings(job, begun, choice) for choice in range(job.sampling.n)]
-        adapter = adapter_of(job, self._spec.model, self._adapters)
+        adapter = self._adapters.of(job)
         choices = [SglangChoice(job.sampling.stop, self._prompts.decode) for _ in settings]
         answer = SglangAnswer(self._outbox, job, begun.prompt_tokens, choices, begun.parsed)
         self._answers[job.id] = answer
@@ -95,7 +98,7 @@ class SglangEngine:
 
     async def _embed(self, job: Job, asked: Pooling) -> None:
         inputs = await inputs_of(job, asked, self._prompts)
-        adapter = adapter_of(job, self._spec.model, self._adapters)
+        adapter = self._adapters.of(job)
         answer = SglangEmbeddings(self._outbox, job, asked, len(inputs))
         self._answers[job.id] = answer
         self._outbox.expect(job.id, sum(map(len, inputs)))

@@ -14,7 +14,7 @@ from contract.messages import ErrorCode, Job, Sampling
 from workers.engine import EngineReport, JobRejected
 from workers.engines.prefix_cache import cache_salt
 from workers.engines.prompts import Prompts
-from workers.engines.shared.adapters import adapter_of, named_adapters
+from workers.engines.shared.adapters import NamedAdapters
 from workers.engines.shared.beginning import Beginning, answer_limit, begin
 from workers.engines.shared.checkpoints import local_directory
 from workers.engines.shared.draining import Drains
@@ -32,6 +32,15 @@ from workers.outbox import Outbox
 
 log = logging.getLogger(__name__)
 _LOOK_FOR_DEATH_EVERY_S: Final = 0.5
+#: Of what an adapter computes, by its lora_manager.py: it reads these, or fails by their weights.
+_READ_OF_ADAPTERS: Final = (
+    "use_rslora",
+    "use_dora",
+    "rank_pattern",
+    "bias",
+    "lora_bias",
+    "modules_to_save",
+)
 
 
 class TrtllmEngine:
@@ -47,12 +56,14 @@ class TrtllmEngine:
         self._answers: dict[str, TrtllmAnswer] = {}
         self._drains = Drains(self._ended)
         self._watching: list[asyncio.Task[None]] = []
-        self._adapters = named_adapters(spec.model)
+        self._adapters = NamedAdapters(spec.model)
 
     async def start(self, outbox: Outbox) -> EngineReport:
         self._outbox = outbox
         self._files = files = ModelFiles(local_directory(self._spec.model.model_path))
-        self._llm = llm = load_engine(self._spec, files, self._adapters)
+        self._adapters.refuse_unread("TensorRT-LLM", _READ_OF_ADAPTERS)
+        remark = self._adapters.remark("TensorRT-LLM")
+        self._llm = llm = load_engine(self._spec, files, self._adapters.served)
         from tensorrt_llm import __version__
 
         model = self._spec.model
@@ -72,7 +83,11 @@ class TrtllmEngine:
         ]
         slots = int(llm.args.max_batch_size)
         return EngineReport(
-            __version__, slots, self._max_model_len, pseudo_streaming=not self._streams
+            __version__,
+            slots,
+            self._max_model_len,
+            pseudo_streaming=not self._streams,
+            remark=remark,
         )
 
     async def submit(self, job: Job) -> None:
@@ -156,10 +171,11 @@ class TrtllmEngine:
     def _lora_request(self, job: Job) -> Any:
         from tensorrt_llm.executor import LoRARequest
 
-        name = adapter_of(job, self._spec.model, self._adapters)
+        name = self._adapters.of(job)
         if name is None:
             return None
-        return LoRARequest(name, list(self._adapters).index(name) + 1, self._adapters[name])
+        served = self._adapters.served
+        return LoRARequest(name, list(served).index(name) + 1, served[name])
 
     def _answer_limit(self, asked: Sampling, prompt_tokens: int) -> int:
         most = asked.max_tokens or self._files.default_max_tokens

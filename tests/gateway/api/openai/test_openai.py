@@ -342,6 +342,7 @@ async def test_what_official_clients_send_and_does_no_harm_is_accepted(
         ("chat/completions", {"logit_bias": {"x": 5}}, "logit_bias"),
         ("chat/completions", {"thinking_token_budget": 64}, "thinking_token_budget"),
         ("chat/completions", {"watermarking": True}, "watermarking"),
+        ("chat/completions", {"moderation": {"model": "omni-moderation-latest"}}, "moderation"),
         ("chat/completions", {"media_io_kwargs": {"video": {}}}, "media_io_kwargs"),
         ("chat/completions", {"ec_transfer_params": {"a": 1}}, "ec_transfer_params"),
         ("completions", {"prompt": "a", "logprob_token_ids": [5]}, "logprob_token_ids"),
