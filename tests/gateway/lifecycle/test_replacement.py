@@ -15,8 +15,9 @@ import pytest
 from contract.bus.client import connect
 from contract.bus.heartbeats import GATEWAYS, Heartbeats
 from contract.gateway_beat import GatewayBeat
+from contract.process.tasks import cancel_and_wait
 from tests.gateway.conftest import Gateway, served
-from tests.gateway.sse_client import collect
+from tests.gateway.sse_client import collect, have, reading
 from tests.waiting import until
 
 STREAM = "/api/v1/inference/stream"
@@ -51,10 +52,10 @@ async def _knocking(gateway: Gateway) -> AsyncIterator[list[str]]:
             await asyncio.sleep(0.002)
 
     knocking = [asyncio.create_task(knock()) for _ in range(4)]
-    yield wrong
-    for task in knocking:
-        task.cancel()
-    await asyncio.wait(knocking)
+    try:
+        yield wrong
+    finally:
+        await cancel_and_wait(knocking)
 
 
 @pytest.mark.parametrize("processes", [1, 3])
@@ -68,12 +69,14 @@ async def test_open_streams_go_on_and_the_port_is_always_answered(
         found = await _serving(own_valkey.url)
         return found if len(found) == processes else None
 
-    async with served(gateway) as (worker, client):
+    async with served(gateway) as (worker, client), contextlib.AsyncExitStack() as stack:
         before = await until(all_serve, 40)
-        reading = [asyncio.create_task(collect(client, STREAM, ASK)) for _ in range(6)]
-        attempts = [await worker.start() for _ in reading]
+        asked = [reading(client, STREAM, ASK) for _ in range(6)]
+        answers = [await stack.enter_async_context(each) for each in asked]
+        attempts = [await worker.start() for _ in answers]
         for attempt in attempts:
             await worker.delta(attempt, "a")
+        await have(answers, "a")
         gateway.config["gateway"] = {"processes": 2, "drain_timeout_s": 1}
         gateway.write_config()
 
@@ -87,7 +90,7 @@ async def test_open_streams_go_on_and_the_port_is_always_answered(
             for attempt in attempts:
                 await worker.delta(attempt, "b")
                 await worker.done(attempt)
-            ended = await asyncio.gather(*reading)
+            ended = [await answer.whole() for answer in answers]
 
             async def the_former_are_gone() -> bool:
                 return not (await _serving(own_valkey.url)).keys() & before.keys()
@@ -105,9 +108,9 @@ async def test_open_streams_go_on_and_the_port_is_always_answered(
             return len(found) == 2 and not found & once.keys()
 
         await until(all_are_new, 40)
-        reading = [asyncio.create_task(collect(client, STREAM, ASK))]
+        asking = asyncio.create_task(collect(client, STREAM, ASK))
         await worker.done(await worker.start())
-        await reading[0]
+        await asking
     assert await asyncio.to_thread(gateway.stop) == 0
     assert "Traceback" not in gateway.log.read_text()
 

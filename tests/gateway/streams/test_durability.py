@@ -27,7 +27,7 @@ from tests.contract.queue_workers import leap, restore, snapshot
 from tests.failover import Failover
 from tests.gateway.conftest import LOOK_OFTEN, Gateway, client_of, served, stays_open
 from tests.gateway.scripted_worker import ScriptedWorker, blocked_clients, delta, done
-from tests.gateway.sse_client import Event, collect, reading, streaming, texts_of
+from tests.gateway.sse_client import Event, collect, have, reading, streaming, texts_of
 from tests.redis_proxy import RedisProxy
 from tests.waiting import until
 
@@ -475,8 +475,7 @@ async def test_a_frame_that_cannot_be_read_harms_no_answer_but_its_own(
         first, second, third = [await worker.start() for _ in answers]
         for attempt in (first, second, third):
             await worker.delta(attempt, "a")
-        for answer in answers:
-            await answer.has("a")
+        await have(answers, "a")
         bad_text = Envelope(first.job.id, first.number, 1, delta("xyz"))
         frame = encode_frame([bad_text, Envelope(second.job.id, second.number, 1, delta("b"))])
         for fields in (

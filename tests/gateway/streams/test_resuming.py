@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -19,17 +20,13 @@ from gateway.streams.replays import _ENVELOPES_PER_READ
 from gateway.streams.reply_group import portions
 from tests.gateway.conftest import Gateway, client_of
 from tests.gateway.scripted_worker import ScriptedWorker, blocked_clients, delta
-from tests.gateway.sse_client import Event, collect, streaming
+from tests.gateway.sse_client import Event, collect, have, reading, streaming, texts_of
 
 STREAM = "/api/v1/inference/stream"
 
 
 def ask(prompt: str) -> dict[str, str]:
     return {"modelId": "m", "prompt": prompt}
-
-
-def texts_of(events: list[Event]) -> str:
-    return "".join(event.json["text"] for event in events if event.name == "")
 
 
 async def test_one_reader_serves_all_who_come_back_for_a_dead_gateways_answers(
@@ -41,17 +38,17 @@ async def test_one_reader_serves_all_who_come_back_for_a_dead_gateways_answers(
     async with ScriptedWorker(own_valkey.url, "m") as worker:
         worker.slots = len(keys)
         async with client_of(first, connections=len(keys)) as doomed:
-            lost = [
-                asyncio.create_task(collect(doomed, STREAM, ask(key), idempotency_key=key))
-                for key in keys
-            ]
-            attempts = [await worker.start() for _ in keys]
-            for attempt in attempts:
-                await worker.delta(attempt, "a", "b")
-            first.kill()
-            for reading in lost:
-                with pytest.raises(httpx.TransportError):
-                    await reading
+            asked = [reading(doomed, STREAM, ask(key), idempotency_key=key) for key in keys]
+            async with AsyncExitStack() as stack:
+                lost = [await stack.enter_async_context(each) for each in asked]
+                attempts = [await worker.start() for _ in keys]
+                for attempt in attempts:
+                    await worker.delta(attempt, "a", "b")
+                await have(lost, "ab")
+                first.kill()
+                for answer in lost:
+                    with pytest.raises(httpx.TransportError):
+                        await answer.whole()
         before = await blocked_clients(worker.db)
         async with client_of(second, connections=len(keys)) as client:
             back = [
@@ -66,7 +63,7 @@ async def test_one_reader_serves_all_who_come_back_for_a_dead_gateways_answers(
             assert await blocked_clients(worker.db) <= before + 1
             for attempt in attempts:
                 await worker.done(attempt)
-            assert [texts_of(await reading) for reading in back] == ["bc"] * len(keys)
+            assert [texts_of(await each) for each in back] == ["bc"] * len(keys)
             assert texts_of(await again) == "abc"
 
 
@@ -101,19 +98,23 @@ async def cut(
 ) -> dict[str, Attempt]:
     """Answers of a gateway that is killed. Each has an `a`, and its key as the rest; the first has
     that last, after many frames of others."""
-    async with client_of(gateway, connections=len(keys)) as doomed:
+    async with (
+        client_of(gateway, connections=len(keys)) as doomed,
+        AsyncExitStack() as stack,
+    ):
         lost, attempts = [], {}
         for key in keys:
-            lost.append(asyncio.create_task(collect(doomed, STREAM, ask(key), idempotency_key=key)))
+            asked = reading(doomed, STREAM, ask(key), idempotency_key=key)
+            lost.append(await stack.enter_async_context(asked))
             attempts[key] = await worker.start()
             await worker.delta(attempts[key], "a")
+        await have(lost, "a")
         for key in keys[1:]:
             await worker.delta(attempts[key], key)
         other = Envelope("other", 1, 0, delta("x"))
         await worker.send(attempts[keys[0]], other, times=between)
         await worker.delta(attempts[keys[0]], keys[0])
         gateway.kill()
-        await asyncio.gather(*lost, return_exceptions=True)
     return attempts
 
 
@@ -129,13 +130,13 @@ async def test_who_comes_back_first_goes_on_first_and_who_waits_is_told(
     async with ScriptedWorker(own_valkey.url, "m") as worker:
         attempts = await cut(first, worker, keys, between=1500)
         async with client_of(second, connections=len(keys)) as client:
-            reading = []
+            coming = []
             for each in back:
-                reading.append(asyncio.create_task(each.read(client)))
+                coming.append(asyncio.create_task(each.read(client)))
                 await asyncio.wait_for(each.hears.wait(), 10)
             for attempt in attempts.values():
                 await worker.done(attempt)
-            await asyncio.gather(*reading)
+            await asyncio.gather(*coming)
     assert [texts_of(each.events) for each in back] == keys
     assert went_on[0] == "early"
     for each in back[1:]:
