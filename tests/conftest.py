@@ -23,9 +23,16 @@ from redis.retry import Retry
 from xdist.scheduler import LoadScopeScheduling
 
 from contract.bus.client import connect
+from contract.process import ports
 from tests.failover import Failover
 from tests.running_ew import quickstarted as quickstarted
 from tests.waiting import eventually
+
+# A port that was picked is listened on a little later. Processes that share the suite pick from
+# ports of their own.
+_number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+ports._CANDIDATES = ports._CANDIDATES[_number::_count]  # type: ignore[misc]
 
 # Hundreds of processes are started here. Without bytecode on disk, each compiles every module that
 # it imports, which takes longer than what most tests wait for.
@@ -46,8 +53,8 @@ for number in (signal.SIGINT, signal.SIGQUIT):
 # thousands of times. Here they share what was read.
 _default = httpx._transports.default
 _default.create_ssl_context = functools.cache(_default.create_ssl_context)
-# By itself a call that says nothing else waits five seconds, which is little for what takes a second
-# of CPU on a machine that is busy. It is one object that all calls have as their default.
+# By itself a call waits five seconds, which is little for what takes a second of CPU on a machine
+# that is busy. It is one object, which all calls have as their default.
 _waits = httpx._config.DEFAULT_TIMEOUT_CONFIG
 _waits.connect = _waits.read = _waits.write = _waits.pool = 30
 
@@ -98,13 +105,13 @@ class ValkeyServer:
             [valkey_binary(), *options.split(), "--save", "", "--maxmemory-policy", "noeviction"],
             stdout=subprocess.DEVNULL,
         )
-        eventually(self._answers, 10)
+        eventually(self._answers)
 
     def kill(self) -> None:
         """SIGKILL, once everything that was acknowledged has been handed to the kernel: while a
         sync of the disk is slow, Valkey acknowledges up to two seconds before it writes."""
         assert self.process is not None
-        eventually(self._has_written, 10)
+        eventually(self._has_written)
         self.process.kill()
         self.process.wait()
 

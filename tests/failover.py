@@ -48,7 +48,7 @@ class Failover:
         self._binary = binary
         self.first = self._server(directory / "first")
         self.second = self._server(directory / "second", of=self.first)
-        eventually(lambda: self._says(self.second, "master_link_status", "up"), 10)
+        eventually(lambda: self._says(self.second, "master_link_status", "up"))
         port = free_port()
         file = directory / "sentinel.conf"
         file.write_text(
@@ -61,7 +61,7 @@ class Failover:
             )
         )
         self.sentinel = Server(binary, [str(file), "--sentinel"], port)
-        eventually(lambda: self._knows_replica(), 15)
+        eventually(lambda: self._knows_replica())
         hosts = f"127.0.0.1:{free_port()},127.0.0.1:{port}"
         self.url = f"redis+sentinel://:{PASSWORD}@{hosts}/{NAME}/0"
 
@@ -93,7 +93,7 @@ class Failover:
         quick = ["--save", "", "--repl-diskless-sync-delay", "0"]
         replica = f"--replicaof 127.0.0.1 {of.port}" if of else ""
         server = Server(self._binary, [*f"{options} {secret} {replica}".split(), *quick], port)
-        eventually(lambda: self._says(server, "loading", "0"), 10)
+        eventually(lambda: self._says(server, "loading", "0"))
         return server
 
     def _says(self, server: Server, field: str, value: str) -> bool:

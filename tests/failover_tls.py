@@ -118,9 +118,9 @@ def tls_servers() -> Iterator[TlsServers]:
         try:
             users = _users("on the servers")
             first = start("first", _SERVER + users)
-            eventually(lambda: first.says("loading", "0"), 20)
+            eventually(lambda: first.says("loading", "0"))
             second = start("second", f"{_SERVER}{users}replicaof 127.0.0.1 {first.port}\n")
-            eventually(lambda: second.says("master_link_status", "up"), 20)
+            eventually(lambda: second.says("master_link_status", "up"))
             about = _SENTINEL.format(first=first.port) + _users("on the Sentinels")
             # Neither promotes a server without the other's word.
             sentinel = start("sentinel", about, "--sentinel")

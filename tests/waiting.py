@@ -6,10 +6,13 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+
+#: How many times longer than ew promises something may take where other tests run beside it.
+BUSY: Final = 10
 
 
-def eventually(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+def eventually(condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
     """Return the first true answer of `condition`; fail the test after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not (answer := condition()):
@@ -18,7 +21,7 @@ def eventually(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
     return answer
 
 
-async def until(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
+async def until(condition: Callable[[], Any], timeout_s: float = 30.0) -> Any:
     """The same while the event loop turns; `condition` may be a coroutine function."""
     deadline = time.monotonic() + timeout_s
     while True:

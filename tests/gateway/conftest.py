@@ -104,7 +104,7 @@ class Gateway:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, timeout_s: float = 15) -> int:
+    def stop(self, timeout_s: float = 40) -> int:
         """SIGTERM; answers the exit status."""
         assert self.process is not None
         if self.process.poll() is None:
@@ -112,7 +112,7 @@ class Gateway:
         return self.process.wait(timeout_s)
 
     def wait_until_ready(self) -> None:
-        self.wait_until(lambda: self.answers("/health/ready"), 10)
+        self.wait_until(lambda: self.answers("/health/ready"), 40)
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
@@ -122,7 +122,7 @@ class Gateway:
             assert time.monotonic() < deadline, self.log.read_text()[-4000:]
             time.sleep(0.02)
 
-    async def wait_for_log(self, text: str, timeout_s: float = 20) -> None:
+    async def wait_for_log(self, text: str, timeout_s: float = 40) -> None:
         """Return once the log has the text."""
         await asyncio.to_thread(self.wait_until, lambda: text in self.log.read_text(), timeout_s)
 

@@ -36,7 +36,7 @@ from contract.messages import (
 from contract.process.tasks import cancel_and_wait
 from contract.wire import encode_frame
 from tests.contract.queue_workers import count_waiting
-from tests.waiting import until
+from tests.waiting import BUSY, until
 
 Result = TypeVar("Result")
 
@@ -79,7 +79,7 @@ class ScriptedWorker:
     async def __aexit__(self, *_: object) -> None:
         self._stopping = True
         claiming = self._tasks[1]
-        await asyncio.wait([claiming], timeout=10)
+        await asyncio.wait([claiming], timeout=30)
         was_cut = not claiming.done()
         await cancel_and_wait(self._tasks)
         with contextlib.suppress(RedisError, OSError):
@@ -96,11 +96,11 @@ class ScriptedWorker:
         """Claim nothing any more, until `takes` is set; return once no claim is under way."""
         self._rests.clear()
         self.takes = False
-        await asyncio.wait_for(self._rests.wait(), 5)
+        await asyncio.wait_for(self._rests.wait(), 30)
 
     async def next(self) -> Attempt:
         """The next job, begun; its client has not been told."""
-        return await asyncio.wait_for(self.attempts.get(), 10)
+        return await asyncio.wait_for(self.attempts.get(), 30)
 
     async def start(self) -> Attempt:
         """The next job, begun and announced."""
@@ -167,17 +167,16 @@ class ScriptedWorker:
         return attempt.job, await task
 
     async def wait_for_cancellation(self, job_id: str, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        while job_id not in self.cancelled:
-            assert time.monotonic() < deadline, "no cancellation was announced"
-            await asyncio.sleep(0.01)
+        """Return once a job's end was announced, which is promised within `timeout_s`."""
+        await until(lambda: job_id in self.cancelled, BUSY * timeout_s)
 
     async def wait_for_waiting(self, count: int) -> None:
         """Return once so many jobs wait unclaimed."""
-        deadline = time.monotonic() + 10
-        while (waiting := await count_waiting(self.queue)) < count:
-            assert time.monotonic() < deadline, f"{waiting} jobs wait"
-            await asyncio.sleep(0.01)
+
+        async def wait() -> bool:
+            return await count_waiting(self.queue) >= count
+
+        await until(wait)
 
     def _envelope(self, attempt: Attempt, event: Event) -> Envelope:
         job_id = attempt.job.id

@@ -130,7 +130,7 @@ def _begun(
     os.kill(worker.pid, signal.SIGSTOP)
     try:
         answers = [pool.submit(_text, pair) for _ in range(_ANSWERS // 2)]
-        eventually(lambda: running(takes) == _ANSWERS // 2, 8)
+        eventually(lambda: running(takes) == _ANSWERS // 2)
     finally:
         os.kill(worker.pid, signal.SIGCONT)
     return answers
@@ -163,7 +163,7 @@ def test_a_host_with_the_gateway_that_is_cut_off_for_less_than_its_lease(pair: P
     def fault() -> None:
         pair.cables["front"].pull()
         # Its own client of Valkey waits for two seconds before it says so.
-        eventually(lambda: status(pair.front)["redis"]["state"] != "ready", 8)
+        eventually(lambda: status(pair.front)["redis"]["state"] != "ready")
         pair.cables["front"].plug_in()
 
     _answers_through(pair, fault)
@@ -175,7 +175,7 @@ def test_a_host_that_stands_still_for_longer_than_its_lease(pair: Pair) -> None:
         for process in stopped:
             os.kill(process.pid, signal.SIGSTOP)
         try:
-            eventually(lambda: {process.status() for process in stopped} == {"stopped"}, 10)
+            eventually(lambda: {process.status() for process in stopped} == {"stopped"})
             eventually(lambda: running(pair.front) == _ANSWERS, 40)
         finally:
             for process in stopped:

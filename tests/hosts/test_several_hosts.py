@@ -65,12 +65,12 @@ def test_each_host_runs_its_part_and_sees_the_others(hosts: Hosts) -> None:
     assert status(hosts.gpu_1)["gateway"] is None
     assert states(hosts.gpu_1) == {"both-0": "ready", "comes-0": "stopped"}
     # A host's view of the others is as old as their last beat.
-    eventually(lambda: others_of(hosts.front).keys() == {"gpu-1", "gpu-2"}, 10)
+    eventually(lambda: others_of(hosts.front).keys() == {"gpu-1", "gpu-2"})
     served = {"both": "ready", "comes": "stopped"}
-    eventually(lambda: others_of(hosts.front)["gpu-2"]["models"] == served, 10)
+    eventually(lambda: others_of(hosts.front)["gpu-2"]["models"] == served)
     assert others_of(hosts.front)["gpu-2"]["gateways"] == 0
-    eventually(lambda: status(hosts.gpu_1)["others"][0]["gateways"] == 1, 10)
-    eventually(lambda: "both ready, comes stopped" in hosts.gpu_1.run("status").stdout, 10)
+    eventually(lambda: status(hosts.gpu_1)["others"][0]["gateways"] == 1)
+    eventually(lambda: "both ready, comes stopped" in hosts.gpu_1.run("status").stdout)
     screen = hosts.gpu_1.run("status").stdout
     assert "OTHER HOST" in screen
 
@@ -93,14 +93,14 @@ def test_a_host_that_is_lost_takes_no_answer_along(hosts: Hosts) -> None:
     models = ["both", "comes"] * (_ANSWERS // 2)
     with ThreadPoolExecutor(_ANSWERS) as pool:
         answers = [pool.submit(texts, hosts, model, _TOKENS) for model in models]
-        eventually(lambda: running(with_comes) >= _ANSWERS // 2, 20)
+        eventually(lambda: running(with_comes) >= _ANSWERS // 2)
         lost = running(with_comes)
         kill_all(with_comes)
         assert lost >= _ANSWERS // 2, "the fault came too late"
         assert not any(map(Future.done, answers))
         assert {"".join(each.result()) for each in answers} == {counted(_TOKENS)}
-    assert states(other) == {"both-0": "ready", "comes-0": "ready"}
-    assert len(status(hosts.front)["others"]) == 1
+    eventually(lambda: states(other) == {"both-0": "ready", "comes-0": "ready"})
+    eventually(lambda: len(status(hosts.front)["others"]) == 1)
     assert with_comes.run("start").returncode == 0
     assert states(with_comes)["both-0"] == "ready"
 
@@ -108,15 +108,15 @@ def test_a_host_that_is_lost_takes_no_answer_along(hosts: Hosts) -> None:
 def test_a_host_that_is_cut_off_loses_its_answers_to_another_and_comes_back(hosts: Hosts) -> None:
     with ThreadPoolExecutor(_ANSWERS) as pool:
         answers = [pool.submit(texts, hosts, "both", _TOKENS) for _ in range(_ANSWERS)]
-        eventually(lambda: running(hosts.gpu_2) > 0 and running(hosts.gpu_1) > 0, 20)
+        eventually(lambda: running(hosts.gpu_2) > 0 and running(hosts.gpu_1) > 0)
         hosts.cut_off(True)
         assert not any(map(Future.done, answers)), "the fault came too late"
         assert {"".join(each.result()) for each in answers} == {counted(_TOKENS)}
-    assert [each["name"] for each in status(hosts.front)["others"]] == ["gpu-1"]
-    assert "no answer" in hosts.gpu_2.run("status").stdout
+    eventually(lambda: others_of(hosts.front).keys() == {"gpu-1"})
+    eventually(lambda: "no answer" in hosts.gpu_2.run("status").stdout)
     hosts.cut_off(False)
-    eventually(lambda: len(status(hosts.front)["others"]) == 2, 20)
-    eventually(lambda: states(hosts.gpu_2)["both-0"] == "ready", 20)
+    eventually(lambda: len(status(hosts.front)["others"]) == 2)
+    eventually(lambda: states(hosts.gpu_2)["both-0"] == "ready")
     # The one that was there all the time takes none of these: the other is as good as before.
     assert hosts.gpu_1.run("stop", "both").returncode == 0
     assert "".join(texts(hosts, "both", 5)) == counted(5)

@@ -92,7 +92,7 @@ class Client:
             deadline_ms=60_000,
         )
 
-    async def ended(self, job_ids: Iterable[str], timeout_s: float = 20) -> None:
+    async def ended(self, job_ids: Iterable[str], timeout_s: float = 40) -> None:
         """Return when the answers are complete."""
         answers = [self.answers[job_id] for job_id in job_ids]
         await self.see(lambda: all(answer.end is not None for answer in answers), timeout_s)
@@ -102,7 +102,7 @@ class Client:
         answers = [self.answers[job_id] for job_id in job_ids]
         await self.see(lambda: all(len(answer.tokens) >= count for answer in answers))
 
-    async def see(self, condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    async def see(self, condition: Callable[[], bool], timeout_s: float = 40) -> None:
         """Return once the condition holds; fail the test after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not condition():

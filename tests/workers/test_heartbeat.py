@@ -17,6 +17,7 @@ from contract.bus import heartbeats
 from contract.bus.client import connect
 from contract.bus.heartbeats import Heartbeats
 from contract.messages import Heartbeat, State
+from contract.process.tasks import cancel_and_wait
 from tests.conftest import ValkeyServer
 from tests.contract.queue_workers import end_lease
 from tests.waiting import until
@@ -57,9 +58,11 @@ class Patient:
         turning = asyncio.create_task(self._turn(made))
         made.start()
         await until(self.lease_holds)
-        yield made
-        await made.stop()
-        turning.cancel()
+        try:
+            yield made
+        finally:
+            await made.stop()
+            await cancel_and_wait([turning])
 
     async def _turn(self, made: WorkerHeartbeat) -> None:
         while True:
@@ -120,13 +123,13 @@ async def test_a_lease_that_ended_meanwhile_is_told_once(patient: Patient, db: R
 
 
 async def test_a_beat_whose_answer_was_lost_counts_as_a_lapse(
-    own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+    own_valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(heartbeats, "LEASE_MS", 60_000)
     patient = Patient(own_valkey.url, "m")
     async with patient.beating():
         own_valkey.kill()
-        await asyncio.sleep(0.2)
+        await until(lambda: "no heartbeat" in caplog.text)
         own_valkey.start()
         await until(lambda: bool(patient.lapses))
         assert patient.lease_holds()

@@ -32,7 +32,7 @@ from contract.messages import (
 )
 from contract.wire import encode_frame
 from tests.contract.queue_workers import beat, end_lease, put_one
-from tests.waiting import until
+from tests.waiting import BUSY, until
 from tests.workers.client import Client
 from tests.workers.read_answer import ReadAnswer, assert_counted, counted
 from tests.workers.worker_processes import a_spec
@@ -301,7 +301,7 @@ async def test_cancelling_stops_the_engines_work_within_two_seconds(client: Clie
         job_id = await client.ask(100_000)
         await client.saw_tokens([job_id], 5)
         assert await Cancellations(client.db, client.queue.model).announce(job_id)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(2 * BUSY):
             await client.see(lambda: engine._running == {})
             await until(client.is_settled)
 
@@ -540,7 +540,7 @@ async def test_an_engine_that_dies_ends_the_worker_and_frees_its_jobs_at_once(
     await client.see(lambda: bool(engine.submitted))
     engine.outbox.engine_died(RuntimeError("no more"))
     with pytest.raises(EngineDied, match="no more"):
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 30)
     assert engine.stopped
     assert await Heartbeats(client.db, client.queue.model).names() == set()
     async with working(client, name="heir"):
@@ -560,7 +560,7 @@ async def test_an_engine_that_dies_while_its_worker_drains_is_told_of_and_gives_
     await until(lambda: _is(worker, State.STOPPING))
     engine.outbox.engine_died(RuntimeError("no more"))
     with pytest.raises(EngineDied, match="no more"):
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 30)
     assert job_id in worker.outbox
 
 
@@ -573,7 +573,7 @@ async def test_an_engine_that_cannot_start_ends_the_worker_and_leaves_nothing(
 
     engine = Broken()
     with pytest.raises(RuntimeError, match="no such model"):
-        await asyncio.wait_for(Worker(a_spec(client, "w"), engine).run(), 5)
+        await asyncio.wait_for(Worker(a_spec(client, "w"), engine).run(), 30)
     assert engine.stopped
     assert await Heartbeats(client.db, client.queue.model).names() == set()
 
@@ -617,7 +617,7 @@ async def test_a_worker_that_waits_for_jobs_leaves_at_once(
         await own_client.ended([await own_client.ask(3)])
         await until(lambda: _someone_waits_for_jobs(own_client))
         worker.stop()
-        await until(lambda: worker.state is State.STOPPING, timeout_s=4)
+        await until(lambda: worker.state is State.STOPPING, timeout_s=30)
 
 
 async def _someone_waits_for_jobs(client: Client) -> bool:

@@ -22,6 +22,7 @@ from contract.endings import EndedBy
 from contract.messages import Heartbeat, State
 from contract.paths import ROOT
 from tests.contract.queue_workers import end_lease
+from tests.waiting import until
 from tests.workers.client import Client
 
 
@@ -70,7 +71,7 @@ class WorkerProcess:
         beats = [msgspec.msgpack.decode(body, type=Heartbeat) for body in bodies]
         return next((beat for beat in beats if beat.name == self.name), None)
 
-    async def says(self, condition: Any, timeout_s: float = 10) -> None:
+    async def says(self, condition: Any, timeout_s: float = 40) -> None:
         """Return once a heartbeat meets the condition."""
         await self._until_heartbeat(condition, timeout_s)
 
@@ -98,10 +99,7 @@ class WorkerProcess:
     async def freeze(self) -> None:
         """SIGSTOP, and seen to stand still."""
         self.process.send_signal(signal.SIGSTOP)
-        deadline = time.monotonic() + 5
-        while self.kernel_state() != "T":
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.01)
+        await until(lambda: self.kernel_state() == "T")
 
     def thaw(self) -> None:
         self.process.send_signal(signal.SIGCONT)
@@ -117,7 +115,7 @@ class WorkerProcess:
         self.process.kill()
         self.process.wait()
 
-    async def _until_heartbeat(self, condition: Any, timeout_s: float = 15) -> None:
+    async def _until_heartbeat(self, condition: Any, timeout_s: float = 40) -> None:
         deadline = time.monotonic() + timeout_s
         while True:
             beat = await self.heartbeat()

@@ -25,6 +25,7 @@ from tests.contract.queue_workers import (
     state_of,
 )
 from tests.redis_proxy import RedisProxy
+from tests.waiting import until
 
 
 async def test_scripts_are_loaded_again_when_the_server_forgot_them(
@@ -87,7 +88,7 @@ async def test_a_reader_blocked_while_everything_is_flushed_serves_on(
     claiming = asyncio.create_task(queue.claim(reader, "w", 9, 500))
     await asyncio.sleep(0.1)
     await db.flushall()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         assert await claiming == []
     await serve(queue)
     await put(queue, "a")
@@ -120,7 +121,7 @@ async def test_jobs_outlive_a_server_that_is_killed(own_valkey: ValkeyServer) ->
     with pytest.raises(RedisError):
         await count_waiting(queue)
     own_valkey.start()
-    await wait_for_server(db, 5)
+    await wait_for_server(db, 30)
     assert [each.job.id for each in attempts(await lose(queue, "w0", "w1"))] == ["a", "b"]
     assert await queue.complete("w0", [Ended(held[0], "done")]) == 1
     await reader.aclose()
@@ -130,12 +131,18 @@ async def test_jobs_outlive_a_server_that_is_killed(own_valkey: ValkeyServer) ->
 async def test_a_client_does_not_repeat_a_command_by_itself(own_valkey: ValkeyServer) -> None:
     db, other = connect(own_valkey.url, connections=1), connect(own_valkey.url)
     connection = await db.client_id()
-    await other.client_pause(300, all=False)
+    await other.client_pause(60_000, all=False)
     adding = asyncio.create_task(db.xadd("s", {"n": 1}))
-    await asyncio.sleep(0.05)
+
+    async def has_arrived() -> bool:
+        (its,) = [each for each in await other.client_list() if each["id"] == str(connection)]
+        return bool(its["cmd"] == "xadd")
+
+    await until(has_arrived)
     await other.client_kill_filter(_id=connection)
     with pytest.raises(RedisError):
         await adding
+    await other.client_unpause()
     await other.set("the pause", "is over")
     assert await other.xlen("s") == 0
     await other.aclose()

@@ -68,7 +68,7 @@ async def test_a_reader_that_waits_gets_a_frame_when_it_comes(
     await asyncio.sleep(0.05)
     assert not reading.done()
     await publish(db, [(stream.key, encode_frame([_envelope(0)]))])
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         ((_, envelopes),) = await reading
     assert envelopes == [_envelope(0)]
 

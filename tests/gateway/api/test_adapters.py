@@ -92,7 +92,9 @@ async def test_a_key_opens_an_adapter_by_its_name_alone(
     gateway.write_keys(gateway.key, key)
     gateway.key = key
     headers = {"X-API-Key": key.text}
-    gateway.wait_until(lambda: httpx.get(f"{gateway.url}/v1/models", headers=headers).is_success, 5)
+    gateway.wait_until(
+        lambda: httpx.get(f"{gateway.url}/v1/models", headers=headers).is_success, 40
+    )
     async with client_of(gateway) as client:
         listed = (await client.get("/v1/models")).json()["data"]
         assert [each["id"] for each in listed] == opens

@@ -69,7 +69,7 @@ async def test_every_name_reaches_the_model_and_answers_carry_one(
     def metrics() -> str:
         return httpx.get(f"{named.url}/metrics", headers=headers).text
 
-    named.wait_until(lambda: series in metrics(), 10)
+    named.wait_until(lambda: series in metrics(), 40)
     assert "gpt-4o" not in metrics()
 
 
@@ -172,7 +172,7 @@ async def test_new_defaults_hold_at_once_and_make_no_repetition_another_request(
         assert (await asking).json()["text"] == "yes"
         named.config["models"][ID]["sampling"] = {"temperature": 0.75}
         named.write_config()
-        named.wait_until(lambda: named.log.read_text().count("models are now") == 1, 5)
+        named.wait_until(lambda: named.log.read_text().count("models are now") == 1, 40)
         again = await client.post("/api/v1/inference", json=body, headers=headers)
         assert (again.status_code, again.json().get("text")) == (200, "yes"), again.text
         asking = asyncio.create_task(client.post("/api/v1/inference", json=body))

@@ -247,7 +247,7 @@ async def test_a_job_outlives_its_gateway_and_a_restart_of_redis(
         own_valkey.kill()
         own_valkey.start()
         await worker.db.connection_pool.disconnect()
-        second.wait_until(second.answers_ready, 20)
+        second.wait_until(second.answers_ready, 40)
         # As the supervisor does, once it has seen that the process is gone.
         name = attempt.reply.removeprefix(reply_key(""))
         await Heartbeats(worker.db, GATEWAYS).leave(name)

@@ -265,7 +265,7 @@ async def test_an_answer_that_is_not_kept_whole_is_not_resumed_in_part(
         async def is_cut() -> bool:
             return await worker.db.xlen(attempt.reply) <= 25
 
-        await until(is_cut, 20)
+        await until(is_cut)
         resuming = asyncio.create_task(collect(client, STREAM, ASK, **key))
         await worker.delta(attempt, "end")
         await worker.done(attempt)

@@ -281,7 +281,7 @@ async def _wait_for_models(client: httpx.AsyncClient, wanted: set[str]) -> None:
         models = (await client.get("/api/v1/models")).json()["models"]
         return {model["id"] for model in models} == wanted
 
-    await until(are_these, 20)
+    await until(are_these)
 
 
 async def test_a_models_state_is_that_of_its_workers(
@@ -309,7 +309,7 @@ async def _wait_for_state(client: httpx.AsyncClient, model: str, state: str) -> 
         found = await _state_of(client, model)
         return found if found["state"] == state else None
 
-    found: dict[str, Any] = await until(is_so, 20)
+    found: dict[str, Any] = await until(is_so)
     return found
 
 

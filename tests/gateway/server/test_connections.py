@@ -255,9 +255,9 @@ def test_who_has_just_connected_when_the_gateway_stops_is_answered(
     with connect(gateway) as connection:
         assert gateway.process is not None
         port = connection.getsockname()[1]
-        gateway.wait_until(lambda: port in _accepted(gateway.process.pid), 10)
+        gateway.wait_until(lambda: port in _accepted(gateway.process.pid), 40)
         gateway.process.terminate()
-        gateway.wait_until(lambda: not gateway.answers("/health/live"), 10)
+        gateway.wait_until(lambda: not gateway.answers("/health/live"), 40)
         connection.sendall(request(gateway, "/health/live"))
         (answer,) = answers_in(read_to_end(connection))
         assert answer.status == 200

@@ -158,10 +158,10 @@ def test_a_driver_that_hangs_holds_nobody_up(scene: Scene) -> None:
     nvml = Nvml()
     scene.show({"uuid": "GPU-a"})
     nvml.snapshot()
-    scene.show({"uuid": "GPU-b"}, hang_s=0.1)
+    scene.show({"uuid": "GPU-b"}, hang_s=0.5)
     began = time.monotonic()
     stale = nvml.snapshot(timeout_s=0.05)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 0.5, "it waited for the driver"
     assert "does not answer" in stale.problem
     assert stale.gpus[0].uuid == "GPU-a"
     assert nvml.snapshot(timeout_s=30).gpus[0].uuid == "GPU-b"
@@ -170,7 +170,7 @@ def test_a_driver_that_hangs_holds_nobody_up(scene: Scene) -> None:
 def test_a_driver_that_has_never_answered_is_waited_for_but_not_for_ever(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene.show({"uuid": "GPU-a"}, hang_s=0.2)
+    scene.show({"uuid": "GPU-a"}, hang_s=0.5)
     nvml = Nvml()
     early = nvml.snapshot(timeout_s=0.01)
     assert early.is_pending

@@ -102,7 +102,7 @@ def test_a_foreground_start_that_meets_one_who_is_leaving_holds_on_to_the_next(
         leaver.join()
         assert next(events) is None
         assert host.supervisor_pid() != os.getpid()
-    eventually(lambda: not is_running(), 10)
+    eventually(lambda: not is_running())
 
 
 def test_a_supervisor_of_another_version_is_told_in_words(host: Host, terminal: Terminal) -> None:

@@ -26,7 +26,7 @@ class Server:
         self.url = f"unix://{directory / 'v.sock'}"
         command = [valkey_binary(), "--port", "0", "--unixsocket", str(directory / "v.sock")]
         self.process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
-        eventually(lambda: (directory / "v.sock").exists(), 10)
+        eventually(lambda: (directory / "v.sock").exists())
 
     def fill(self) -> str:
         """Write until it refuses; its words."""
