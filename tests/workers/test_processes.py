@@ -387,7 +387,7 @@ async def test_jobs_of_a_gateway_that_does_not_come_back_are_cancelled_after_the
     await until(client.is_settled)
     assert time.monotonic() - left_at > 0.5
     assert await client.state_of(job_id) == "cancelled"
-    # What it still said is read; an answer that went on would not end for minutes.
+    # The rest of it is read; an answer that went on would not end for minutes.
     said = -1
     while said < (now := len(client.answers[job_id].tokens)):
         said = now
