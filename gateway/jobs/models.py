@@ -8,15 +8,14 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from redis.exceptions import RedisError
 
-from contract.asked import MediaKind
 from contract.bus.client import RedisClient
 from contract.bus.heartbeats import BEAT_EVERY_S, HOSTS, Heartbeats, read_beats
-from contract.bus.registration import Registration, first_registration
+from contract.bus.registration import first_registration
 from contract.bus.views.model_look import look_at_models
 from contract.condition import Condition, best
 from contract.config import (
@@ -32,6 +31,7 @@ from contract.host_beat import HostBeat
 from contract.keys import KeyRecord
 from contract.messages import Heartbeat, Job, State
 from gateway.http.watched_file import WatchedFile
+from gateway.jobs.availability import ModelAvailability
 from gateway.streams.link import Link
 
 log = logging.getLogger(__name__)
@@ -40,47 +40,6 @@ _LOOK_TIMEOUT_S: Final = 1.0
 _ALL_BEAT_WITHIN_S: Final = 2 * BEAT_EVERY_S
 _decode_beat = msgspec.msgpack.Decoder(Heartbeat).decode
 _decode_host = msgspec.msgpack.Decoder(HostBeat).decode
-
-
-class ModelAvailability(NamedTuple):
-    """A model's state is that of its most advanced worker. `registration` is what the supervisor
-    says of one that is loaded on demand."""
-
-    state: State
-    workers: tuple[Heartbeat, ...] = ()
-    waiting: int = 0
-    registration: Registration | None = None
-
-    @property
-    def is_served(self) -> bool:
-        """Whether a job would be worked on, now or when the model has been loaded."""
-        return self.state is State.READY or (
-            self.registration is not None and not self.registration.problem
-        )
-
-    @property
-    def is_available(self) -> bool:
-        """The same, but for a model that is restarted: it may take long, and others may fall in."""
-        is_returning = self.registration is not None and self.registration.is_returning
-        return self.is_served and (self.state is State.READY or not is_returning)
-
-    @property
-    def takes(self) -> frozenset[MediaKind] | None:
-        """The media that it takes; None while it has no worker that would know."""
-        if not self.workers:
-            return None
-        return frozenset(kind for worker in self.workers for kind in worker.takes)
-
-    @property
-    def may_take_media(self) -> bool:
-        return self.registration is not None if self.takes is None else bool(self.takes)
-
-    @property
-    def max_model_len(self) -> int | None:
-        """Prompt and answer together, in tokens, as far as known."""
-        return max((worker.max_model_len for worker in self.workers), default=0) or None
-
-
 _STOPPED: Final = ModelAvailability(State.STOPPED)
 
 
@@ -102,6 +61,8 @@ class Models:
         self._file = WatchedFile(config_path)
         self._link = link
         self._statuses: dict[str, ModelAvailability] = {}
+        #: Those of them that may take media.
+        self._with_media: list[str] = []
         #: When each was seen to be served last, by the clock of this host.
         self._served_at: dict[str, float] = {}
         #: The supervisors, with the accounts of their GPUs.
@@ -184,8 +145,8 @@ class Models:
         """Return how large a request body of a key may be: larger if it may bring media along,
         which take four bytes for three in base64."""
         most = self.limits.max_body_bytes
-        for model in self.configured:
-            if self.status(model).may_take_media and self._is_open(model, key):
+        for model in self._with_media:
+            if model in self.configured and self._is_open(model, key):
                 return most + 4 * (self._media_bytes // 3 + 1)
         return most
 
@@ -223,6 +184,7 @@ class Models:
             self._statuses[model] = status
             if status.is_served:
                 self._served_at[model] = time.monotonic()
+        self._with_media = [model for model in looks if self.status(model).may_take_media]
 
     def _reload_config(self) -> None:
         """Models and limits are at once as the file has them. A file that cannot be used changes

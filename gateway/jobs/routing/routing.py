@@ -12,7 +12,8 @@ from contract.bus.turns import prompt_tokens
 from contract.config import FallbackConfig, SplitConfig
 from contract.messages import Job
 from gateway.http.errors import ApiError
-from gateway.jobs.models import ModelAvailability, Models
+from gateway.jobs.availability import ModelAvailability
+from gateway.jobs.models import Models
 
 #: `split`: a share of the requests. The others are why a fallback has it: its model is not served,
 #: too many wait for it, or the request itself has waited too long. `before`: the request came

@@ -14,7 +14,7 @@ from contract.gateway_beat import GatewayBeat
 from contract.host_beat import HostBeat
 from contract.messages import State
 from contract.release import release
-from gateway.jobs.models import ModelAvailability
+from gateway.jobs.availability import ModelAvailability
 from gateway.server.metrics.answers import (
     answer_families,
     key_families,

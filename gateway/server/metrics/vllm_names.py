@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from contract.config import ModelConfig
 from contract.messages import Heartbeat
-from gateway.jobs.models import ModelAvailability
+from gateway.jobs.availability import ModelAvailability
 from gateway.server.metrics.answers import answer_families
 from gateway.server.metrics.exposition import MetricSources
 

@@ -15,7 +15,7 @@ from contract.keys import KeyRecord
 from contract.messages import Delta, Envelope, Started, State
 from gateway.api.native.wire import NativeStream
 from gateway.http.headers import RequestContext
-from gateway.jobs.models import ModelAvailability
+from gateway.jobs.availability import ModelAvailability
 from gateway.lifecycle.housekeeping import DeadlineMonitor, scan_pace_s
 from gateway.streams.answers import StreamAnswer
 from gateway.streams.dispatcher import Dispatcher

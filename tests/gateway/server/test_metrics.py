@@ -18,7 +18,7 @@ from contract.config import ModelConfig
 from contract.gateway_beat import GatewayBeat
 from contract.host_beat import HostBeat, Residency
 from contract.messages import Done, Heartbeat, State
-from gateway.jobs.models import ModelAvailability
+from gateway.jobs.availability import ModelAvailability
 from gateway.server.metrics.exposition import MetricSources, exposition, text_of
 from gateway.server.metrics.reference import MARK, reference
 from gateway.server.metrics.vllm_names import vllm_families
