@@ -11,10 +11,9 @@ from typing import Any, Final
 MOST_AT_ONCE: Final = 128
 #: A server that has not answered by then may not have heard.
 GATHERED_WITHIN_S: Final = 2.0
-
-
-#: A round trip begins no sooner than this after the one before: each has a cost of its own.
-APART_S: Final = 0.004
+#: A round trip begins no sooner than this after the one before: each has a cost of its own. A
+#: longer pause saves little, and first tokens wait for it.
+APART_S: Final = 0.002
 
 
 class GatheredCalls:
