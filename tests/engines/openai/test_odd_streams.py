@@ -281,6 +281,17 @@ async def test_each_choice_ends_for_a_reason_of_its_own(bench: Bench) -> None:
     assert not (await bench.ask("hi", n=2)).failed.retryable
 
 
+async def test_a_server_that_ignores_how_many_choices_are_asked_for_is_named(bench: Bench) -> None:
+    """The same request would end the same way."""
+    bench.upstream.answer = play(HELLO, STOP, DONE)
+    await bench.ready()
+    failed = (await bench.ask("hi", n=2)).failed
+    assert "gave 1 of 2 choices" in failed.message
+    assert not failed.retryable
+    bench.upstream.answer = play(HELLO, STOP, EOF)
+    assert (await bench.ask("hi", n=2)).failed.retryable
+
+
 COUNTS: list[tuple[Any, tuple[int, int, int]]] = [
     (USAGE, (5, 3, 0)),
     (dict.fromkeys(USAGE), (0, 1, 0)),

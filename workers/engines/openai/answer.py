@@ -7,10 +7,10 @@ from collections import defaultdict
 from typing import Any
 
 from contract.messages import FinishReason, Job
-from workers.engines.openai.errors import UpstreamFailed
+from workers.engines.openai.errors import StreamBroken, UpstreamFailed
 from workers.engines.openai.halves import Halves
 from workers.engines.openai.server_sent_events import Event
-from workers.engines.openai.stream import UpstreamUsage, read_chunk
+from workers.engines.openai.stream import UpstreamChoice, UpstreamUsage, read_chunk
 from workers.engines.openai.tools import UpstreamCalls
 
 
@@ -24,6 +24,7 @@ class UpstreamStream:
         self.arrived = False
         self.spoke = False
         self.pieces = 0
+        self.begun: set[int] = set()
         self.reasons: dict[int, FinishReason] = {}
         self.stop_strings: dict[int, str] = {}
         self.usage = UpstreamUsage()
@@ -42,6 +43,24 @@ class UpstreamStream:
     def ended(self) -> bool:
         """Every choice has said why it ended."""
         return len(self.reasons) >= self.job.sampling.n
+
+    def place(self, choice: UpstreamChoice) -> int:
+        """Return which of the choices it is. Raises `UpstreamFailed`."""
+        index = choice.place(self.job.sampling.n)
+        self.begun.add(index)
+        return index
+
+    def unfinished(self, is_whole: bool) -> UpstreamFailed:
+        """Return what it means that the stream has ended before all choices have; `is_whole` if the
+        server says that this was all. One that never began some of them ignores `n`, and would do
+        the same again."""
+        asked, given = self.job.sampling.n, len(self.begun)
+        if is_whole and 0 < given < asked and given == len(self.reasons):
+            said = (
+                f"the server behind this model gave {given} of {asked} choices; ask with less `n`"
+            )
+            return UpstreamFailed(said)
+        return StreamBroken("it ended without a reason")
 
     def end(self, index: int, reason: FinishReason, stop_string: str) -> None:
         """Note why a choice ended. The first reason counts: an end cannot be taken back."""

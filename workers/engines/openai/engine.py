@@ -207,7 +207,7 @@ class OpenAiEngine:
             if stream.is_finished:
                 return
             if event.data.strip() == b"[DONE]":
-                self._finish(stream)
+                self._finish(stream, is_whole=True)
                 return
             chunk = read_chunk(event)
             if (counts := chunk.counts()) is not None:
@@ -218,7 +218,7 @@ class OpenAiEngine:
                 self._push(stream, choice)
 
     def _push(self, stream: UpstreamStream, choice: UpstreamChoice) -> None:
-        index, reason = choice.place(stream.job.sampling.n), choice.reason()
+        index, reason = stream.place(choice), choice.reason()
         said = self._push_rest(stream, index, choice)
         text = stream.halves.join(index, choice.new_text)
         logprobs = choice.token_logprobs(stream.job.sampling.logprobs)
@@ -255,10 +255,10 @@ class OpenAiEngine:
         stream.pieces += 1
         self._outbox.count_piece(stream.job.id)
 
-    def _finish(self, stream: UpstreamStream) -> None:
-        """The stream has ended. The second time nothing happens. Raises `StreamBroken`."""
+    def _finish(self, stream: UpstreamStream, *, is_whole: bool = False) -> None:
+        """The stream has ended. The second time nothing happens. Raises `UpstreamFailed`."""
         if not stream.ended:
-            raise StreamBroken("it ended without a reason")
+            raise stream.unfinished(is_whole)
         stream.is_finished = True
         usage, ended = stream.usage, sorted(stream.reasons)
         self._outbox.done(
