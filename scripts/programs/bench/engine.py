@@ -48,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=engines, default="cpu-vllm", help="(default: cpu-vllm)")
     about = "of the engine (default: that which `./ew setup` has made)"
     parser.add_argument("--environment", type=Path, metavar="DIR", help=about)
-    about = "the model (default: the demo model, with its settings in deploy/config.json)"
+    about = "the model (default: the demo model, as deploy/config.json has it)"
     parser.add_argument("--model", type=Path, metavar="DIR", help=about)
     about = """of the model, as in config.json: {"dtype": "bfloat16", "engine_args": {...}}"""
     parser.add_argument("--settings", type=_object, default={}, metavar="JSON", help=about)
@@ -142,8 +142,7 @@ def _config(args: argparse.Namespace, servers: int) -> dict[str, Any]:
     path: Path = args.model or ROOT / _DEMO
     if not (path / "config.json").is_file():
         raise SystemExit(f"--model {path}: there is no model, as it has no config.json")
-    settings = {} if args.model else json.loads(_CONFIG.read_bytes())["models"]["demo"]
-    settings |= {
+    settings = ({} if args.model else _settings_of_demo()) | {
         "engine": args.engine,
         "model_path": str(path.resolve()),
         "max_batch_size": max(args.streams),
@@ -156,6 +155,13 @@ def _config(args: argparse.Namespace, servers: int) -> dict[str, Any]:
         "limits": {"max_waiting": 20_000},
         "gateway": {"processes": args.gateways},
     }
+
+
+def _settings_of_demo() -> dict[str, Any]:
+    """As it comes with ew, but for the split of its context, so that another one can be set."""
+    demo = json.loads(_CONFIG.read_bytes())["models"]["demo"]
+    context = demo["max_input_len"] + demo["max_output_len"]
+    return {"engine_args": demo["engine_args"], "max_model_len": context}
 
 
 def _facts(args: argparse.Namespace, environment: Environment, passed: Passed) -> dict[str, Any]:
