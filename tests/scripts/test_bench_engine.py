@@ -190,7 +190,7 @@ def test_both_servers_are_measured_and_ended(tmp_path: Path) -> None:
             assert level["servers"][server]["engine"] > 0
     assert "4 ew / vllm serve" in done.stdout
     assert str(ROOT) not in record.read_text()
-    assert not list(running.iterdir())
+    assert not list(running.glob("ew-bench-*"))
     assert not started_in(running)
 
 
@@ -211,7 +211,7 @@ def test_a_ctrl_c_ends_what_was_started(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGINT
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("ew-bench-*"))
     assert not started_in(tmp_path)
 
 
