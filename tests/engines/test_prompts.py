@@ -256,6 +256,7 @@ told["cut"] = [len(prompts._encode(Job("j", "m", Sampling(), prompt="x " * 400))
 tokenizer._tokenizer.no_truncation()
 told["cut"].append(len(prompts._encode(Job("j", "m", Sampling(), prompt="x " * 400))))
 
+encoding.FREE_FROM_CORES = 1
 together = Prompts(tokenizer, 9999, 9999)
 texts = [TEXT, "", "a", "a", *encoding._PROBES, "x " * 900]
 odd = [
@@ -275,6 +276,8 @@ tokenizer._tokenizer.enable_truncation(300)
 together.read_ahead(odd)
 told["set to cut"] = [together._encode(job) for job in odd]
 tokenizer._tokenizer.no_truncation()
+encoding.FREE_FROM_CORES = 10_000
+told["few cores"] = Prompts(tokenizer, 999, 999)._ahead is None
 encoding.direct_encoder.__code__ = (lambda tokenizer: None).__code__
 told["own"] = [ids(tokenizer)[0], ways(tokenizer)]
 print(json.dumps(told))
@@ -293,3 +296,4 @@ def test_the_tokenizer_below_is_asked_only_if_it_says_the_same(vllm_process: Vll
     assert told["cut"][0] == told["cut"][1] >= 400
     for how in ("together", "beside a broken one", "set to cut"):
         assert told[how] == told["alone"], how
+    assert told["few cores"]

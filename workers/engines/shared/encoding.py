@@ -5,19 +5,21 @@ so with a chat, which takes longer than to encode a usual prompt. The one below 
 the work. That the two say the same is tried when the engine starts.
 
 To encode a usual prompt is a sixth of what it costs to give an engine its job, and the one part of
-it that other cores can do: the tokenizer spreads a list of texts over them. One core, too, takes
-less time for such a list.
+it that other cores can do: the tokenizer spreads a list of texts over them, where they are free.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from contract.messages import Job
 
 log = logging.getLogger(__name__)
+#: With fewer cores the loop waits for one, and for others that it needs, longer than it saves.
+FREE_FROM_CORES: Final = 8
 #: Of a text that is encoded together with others: the loop waits for them all.
 _LONGEST_CHARS: Final = 2_000
 #: Texts that tokenizers treat in ways of their own.
@@ -64,7 +66,10 @@ def direct_encoder(tokenizer: Any) -> Encode | None:
 
 
 def batch_encoder(tokenizer: Any, encode: Encode) -> EncodeAll | None:
-    """Return what encodes several texts as `encode` does each; None if nothing surely does."""
+    """Return what encodes several texts as `encode` does each; None if nothing surely does, or
+    there are few cores."""
+    if len(os.sched_getaffinity(0)) < FREE_FROM_CORES:
+        return None
     inner: Any = getattr(tokenizer, "_tokenizer", None)
 
     def encode_all(texts: list[str], special: bool) -> list[list[int]]:
