@@ -17,6 +17,7 @@ from orchestrator.system.redis_trouble import DAMAGED
 
 TAIL_LINES: Final = 20
 _TAIL_BYTES: Final = 64 * 1024
+_SIGNALS: Final = {each.value: each.name for each in signal.Signals}  # not all have a name
 _OWN_SIGNALS: Final = frozenset(
     {
         *(signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
@@ -168,8 +169,7 @@ def describe_exit(exit_code: int | None) -> str:
         return _WORDS[exit_code]
     if exit_code >= 0:
         return f"exited with code {exit_code}"
-    name = signal.Signals(-exit_code).name
-    return f"was killed by {name}"
+    return f"was killed by {_SIGNALS.get(-exit_code, f'signal {-exit_code}')}"
 
 
 def read_tail(path: Path, start: int, lines: int = TAIL_LINES) -> list[str]:

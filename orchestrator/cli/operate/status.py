@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from contract.paths import state_dir
 from contract.supervision.last_seen import is_supervised, without_the_dead
 from contract.supervision.status import RunStatus, SupervisorStatus
 from orchestrator.cli.status_screen.text import WIDTH, StatusText
@@ -33,10 +34,23 @@ def status(
     if as_json:
         text = msgspec.json.format(msgspec.json.encode(current), indent=2).decode()
     else:
+        if current.supervisor is None and not named_host():
+            _see_that_nothing_runs()
         text = "\n".join(StatusText(sys.stdout, _width()).lines(current, time.time()))
     sys.stdout.write(f"{text}\n")
     if not as_json and not named_host() and current.supervisor is not None:
         _compare(current.supervisor)
+
+
+def _see_that_nothing_runs() -> None:
+    """Raises `UserError` if a supervisor is there that has never written its status."""
+    from orchestrator.client.reach import is_running
+
+    if is_running():
+        why = (
+            f"it has just started, or cannot write: `df -h {state_dir()}` says if the disk is full"
+        )
+        raise UserError("ew runs, but its status was not written yet", why)
 
 
 def _compare(supervisor: SupervisorStatus) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +67,13 @@ def test_exits_in_words() -> None:
     assert describe_exit(-9) == "was killed by SIGKILL"
     assert describe_exit(None) == "ended"
     assert describe_exit(ENGINE_HUNG) == "was ended because its engine stood still"
+
+
+@pytest.mark.parametrize("number", [signal.SIGRTMIN + 3, signal.SIGRTMAX - 1])
+def test_a_signal_without_a_name_is_told_by_its_number(number: int) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    os.kill(child.pid, number)
+    assert describe_exit(child.wait(30)) == f"was killed by signal {number}"
 
 
 def test_a_tail_begins_where_the_start_began(tmp_path: Path) -> None:
