@@ -55,14 +55,14 @@ def quickstart(
     """
     began = time.monotonic()
     model_id = _configured_model(model)
-    turn = StartTurn()
     config = read_config()
-    _set_up(config, model_id)
-    key = _key()
-    say(f"starting `{model_id}`")
-    request = start_request(config, StartOptions(models=(model_id,), port=port))
-    if not bring_up(request, turn):
-        raise typer.Exit(1)
+    with StartTurn() as turn:
+        _set_up(config, model_id)
+        key = _key()
+        say(f"starting `{model_id}`")
+        request = start_request(config, StartOptions(models=(model_id,), port=port))
+        if not bring_up(request, turn):
+            raise typer.Exit(1)
     _ask(reach_gateway(key), model_id)
     say(f"\nthat took {duration(time.monotonic() - began)} in all; ask again with")
     sys.stdout.write(f"\n{_curl(_where(running_gateway(), config.gateway.tls), key, model_id)}\n\n")

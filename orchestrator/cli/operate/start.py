@@ -53,7 +53,6 @@ def start(
     Starts every model that is configured for this host, unless told which. Waits until they are
     ready. Models that run already go on as they are.
     """
-    turn = StartTurn()
     if env is not None:
         require_environment(env)
     choice = StartOptions(
@@ -66,8 +65,9 @@ def start(
     request = msgspec.structs.replace(
         start_request(read_config(), choice), unless_running=unless_running
     )
-    ask_before(request)
-    is_good = run_in_foreground(request, turn) if foreground else bring_up(request, turn)
+    with StartTurn() as turn:
+        ask_before(request)
+        is_good = run_in_foreground(request, turn) if foreground else bring_up(request, turn)
     if not is_good:
         raise typer.Exit(1)
 

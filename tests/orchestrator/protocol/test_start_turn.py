@@ -35,34 +35,45 @@ def test_a_start_that_prepares_is_given_up_when_something_is_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(connect, "spawn_supervisor", lambda: pytest.fail("it started something"))
-    turn = StartTurn()
-    assert not shut_down(Stop())
-    with pytest.raises(UserError, match="stopped before it had begun"):
-        next(connect.ask_supervisor(REQUEST, turn))
+    with StartTurn() as turn:
+        assert not shut_down(Stop())
+        with pytest.raises(UserError, match="stopped before it had begun"):
+            next(connect.ask_supervisor(REQUEST, turn))
 
 
 def test_a_stop_waits_until_the_supervisor_has_heard_of_a_start(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connect, "connect_or_spawn", SlowSupervisor)
-    answers = connect.ask_supervisor(REQUEST, StartTurn())
-    assert next(answers) is None
-    assert not stop_starts(within_s=0)
-    assert next(answers) == Finished([])
-    assert stop_starts(within_s=0)
-    answers.close()
+    with StartTurn() as turn:
+        answers = connect.ask_supervisor(REQUEST, turn)
+        assert next(answers) is None
+        assert not stop_starts(within_s=0)
+        assert next(answers) == Finished([])
+        assert stop_starts(within_s=0)
+        answers.close()
 
 
 def test_a_start_after_a_stop_begins(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connect, "connect_or_spawn", SlowSupervisor)
-    StartTurn()
-    stop_starts()
-    assert list(connect.ask_supervisor(REQUEST, StartTurn())) == [None, Finished([])]
+    with StartTurn():
+        stop_starts()
+        with StartTurn() as turn:
+            assert list(connect.ask_supervisor(REQUEST, turn)) == [None, Finished([])]
 
 
 def test_the_stop_of_one_model_gives_up_no_start(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(connect, "connect_or_spawn", SlowSupervisor)
-    turn = StartTurn()
-    assert not shut_down(Stop(models=["other"]))
-    assert list(connect.ask_supervisor(REQUEST, turn)) == [None, Finished([])]
+    with StartTurn() as turn:
+        assert not shut_down(Stop(models=["other"]))
+        assert list(connect.ask_supervisor(REQUEST, turn)) == [None, Finished([])]
+
+
+def test_a_start_leaves_nothing_and_what_a_killed_one_left_goes_with_the_next_stop():
+    with StartTurn():
+        assert list(run_dir().iterdir())
+    assert list(run_dir().iterdir()) == []
+    StartTurn().__enter__()
+    assert stop_starts(within_s=0)
+    assert list(run_dir().iterdir()) == []
 
 
 def test_a_stop_makes_nothing_where_nothing_was_started():
