@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Server:
         self.url = f"unix://{directory / 'v.sock'}"
         command = [valkey_binary(), "--port", "0", "--unixsocket", str(directory / "v.sock")]
         self.process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
-        eventually(lambda: (directory / "v.sock").exists())
+        eventually(lambda: _listens(directory / "v.sock"))
 
     def fill(self) -> str:
         """Write until it refuses; its words."""
@@ -57,6 +58,12 @@ class Server:
             return seen, found
 
         return asyncio.run(look())
+
+
+def _listens(path: Path) -> bool:
+    """Its file is there a moment before it takes connections."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 @pytest.fixture
